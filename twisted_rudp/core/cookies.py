@@ -11,7 +11,7 @@ from __future__ import annotations
 from hashlib import blake2s
 from hmac import compare_digest
 
-from .engine import SECOND, Address
+from twisted_rudp.core.engine import SECOND, Address
 
 SLOT = 10 * SECOND
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..core.engine import MILLISECOND, SECOND
-from .arq import ARQ, Peer
-from .liveness import NEVER
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.kcp.arq import ARQ, Peer
+from twisted_rudp.kcp.liveness import NEVER
 
 CLOSE_TIMEOUT = 30 * SECOND
 """Without progress for so long, the close is given up. Starts anew whenever data
@@ -68,7 +68,7 @@ class Closing:
         if not arq.end_in_order:
             return Outcome.WAIT
         if arq.fin_acknowledged:
-            return Outcome.QUIET if arq.fin_first_sent_after_theirs else Outcome.LINGER
+            return Outcome.QUIET if arq.our_fin_first_sent_after_theirs else Outcome.LINGER
         if (
             arq.only_fin_unacknowledged
             and arq.fin_sendings >= UNSEEN_SENDINGS

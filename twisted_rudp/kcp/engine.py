@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from ..core.cookies import Cookies
-from ..core.engine import (
+from twisted_rudp.core.cookies import Cookies
+from twisted_rudp.core.engine import (
     MILLISECOND,
     Address,
     Buffer,
@@ -36,13 +36,14 @@ from ..core.engine import (
     PathError,
     Reason,
 )
-from .arq import ARQ, Peer
-from .closing import Closing, Outcome, leaving_span
-from .hello import Hello
-from .liveness import DEFAULT_IDLE, NEVER, Liveness
-from .profiles import Settings
-from .tombstone import Farewell, Grave, Tombstone, linger, reset
-from .wire import ACK, FIN, HEADER, MARK, MASK, PUSH, WASK, pack_header
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.arq import ARQ, Peer
+from twisted_rudp.kcp.closing import Closing, Outcome, leaving_span
+from twisted_rudp.kcp.hello import Hello
+from twisted_rudp.kcp.liveness import DEFAULT_IDLE, NEVER, Liveness
+from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.tombstone import Farewell, Grave, Tombstone, linger, reset
+from twisted_rudp.kcp.wire import ACK, END, HEADER_SIZE, MARK, PUSH, WASK, pack_header
 
 STREAM = 0
 """KCP has one stream."""
@@ -199,12 +200,11 @@ class KCPEngine:
             self._tombstone.receive(run, size, now)
             return
         arq = self._arq
-        segments, controls = arq.in_segs, arq.control_heard
+        segments, controls = arq.counters.in_segs, arq.control_heard
         unread, una = arq.unread, arq.snd_una
         arq.input(run, size, self._milliseconds(now))
-        if arq.in_segs == segments:
-            return
-        self._liveness.heard = now
+        if arq.counters.in_segs != segments:
+            self._liveness.heard = now
         if arq.snd_una != una:
             self._una_moved = now
         if arq.unread > unread:
@@ -401,7 +401,7 @@ class KCPEngine:
         """
         The ARQ's counters.
         """
-        return {**self._arq.counters(), "path_errors_ignored": self._refused_by_path}
+        return {**self._arq.counters.as_dict(), "path_errors_ignored": self._refused_by_path}
 
     def facts(self) -> Mapping[str, Any]:
         """
@@ -419,7 +419,7 @@ class KCPEngine:
     # inside
 
     def _milliseconds(self, now: int) -> int:
-        return (self._epoch + now // MILLISECOND) & MASK
+        return (self._epoch + now // MILLISECOND) & MASK32
 
     def _enter(self, life: Life) -> None:
         if life not in _NEXT[self._life]:
@@ -448,18 +448,18 @@ class KCPEngine:
         A WASK outside the ARQ: until anything was heard its numbers are 0, so
         that it opens a session wherever it arrives.
         """
-        cost = HEADER + self._overhead
+        cost = HEADER_SIZE + self._overhead
         if budget < cost:
             self._hello.sent(now)
             return 0
         arq = self._arq
-        opening = self._role is Role.DIALLER and not arq.in_segs
-        sn, una = (0, 0) if opening else (arq.snd_nxt & MASK, arq.rcv_nxt & MASK)
+        opening = self._role is Role.DIALLER and not arq.heard
+        sn, una = (0, 0) if opening else (arq.snd_nxt, arq.rcv_nxt)
         word = pack_header(
-            self._conv, WASK, MARK, arq.window, arq.control_ts_out, sn, una, 0
+            self._conv, WASK, MARK, arq.wnd, arq.control_ts_out, sn, una, 0
         )
-        emit(word, HEADER, self._address)
-        arq.out_segs += 1
+        emit(word, HEADER_SIZE, self._address)
+        arq.counters.out_segs += 1
         self._hello.sent(now)
         return cost
 
@@ -479,8 +479,8 @@ class KCPEngine:
         elif not self.proved and self._cookies is not None:
             if self._cookies.check(cookie, self._address, self._conv, now):
                 self.prove()
-        settled = now - self._una_moved >= arq.rto * MILLISECOND
-        behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK < 1 << 31
+        settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
+        behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
         if self._liveness.answered(behind):
             self._end(Reason.FORGOTTEN, now)
 
@@ -529,7 +529,7 @@ class KCPEngine:
     def _open(self, now: int) -> None:
         arq = self._arq
         if self._role is Role.DIALLER:
-            if arq.in_segs:
+            if arq.heard:
                 self._connected()
         elif arq.peer is Peer.UNMARKED:
             if arq.unread or arq.rcv_nxt:
@@ -566,7 +566,7 @@ class KCPEngine:
             self._end_in_order(outcome, now)
 
     def _leave_on(self, now: int) -> None:
-        span = leaving_span(self._arq.rto)
+        span = leaving_span(self._arq.round_trip.timeout)
         assert self._closing is not None
         self._leave_at = min(self._liveness.heard + span, self._closing.until)
         if now >= self._leave_at:
@@ -578,18 +578,18 @@ class KCPEngine:
             self._end(Reason.DONE, now)
             return
         grave = Grave.ACKNOWLEDGING
-        una = arq.rcv_nxt & MASK
+        una = arq.rcv_nxt
         last = pack_header(
-            self._conv, ACK, MARK, arq.window, arq.end_ts, (una - 1) & MASK, una, 0
+            self._conv, ACK, MARK, arq.wnd, arq.end_ts, (una - 1) & MASK32, una, 0
         )
         farewell = Farewell(last, times=3 if self._own_socket else 1)
-        span = linger(arq.rto)
+        span = linger(arq.round_trip.timeout)
         if outcome is Outcome.UNSEEN:
             assert self._closing is not None
             fin = pack_header(
-                self._conv, PUSH, FIN, arq.window, 0, (arq.snd_nxt - 1) & MASK, una, 0
+                self._conv, PUSH, END, arq.wnd, 0, (arq.snd_nxt - 1) & MASK32, una, 0
             )
-            gap = arq.rto * MILLISECOND
+            gap = arq.round_trip.timeout * MILLISECOND
             span = max(self._closing.until - now, span)
             farewell = Farewell(fin, span // gap, gap, until_acknowledged=True)
             if self._own_socket:
@@ -602,7 +602,7 @@ class KCPEngine:
         End, and tell a marked peer by a reset if asked to.
         """
         arq = self._arq
-        span = linger(arq.rto)
+        span = linger(arq.round_trip.timeout)
         if tell and arq.peer is Peer.MARKED:
             word = reset(self._conv, arq.snd_nxt, arq.rcv_nxt)
             self._bury(Grave.RESETTING, reason, now, span, Farewell(word))
@@ -633,6 +633,6 @@ class KCPEngine:
 
     def _flush_tombstone(self, tombstone: Tombstone, now: int, emit: Emit) -> None:
         for answer in tombstone.take_answers(now):
-            emit(answer, HEADER, self._address)
+            emit(answer, HEADER_SIZE, self._address)
         if self._life is Life.FAREWELL and tombstone.told:
             self._tell_ended()

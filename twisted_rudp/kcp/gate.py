@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from ..core.cookies import Cookies
-from ..core.engine import (
+from twisted_rudp.core.cookies import Cookies
+from twisted_rudp.core.engine import (
     Address,
     Admit,
     Buffer,
@@ -20,14 +20,14 @@ from ..core.engine import (
     SessionTable,
     Verdict,
 )
-from ..kernels import same_column
-from .engine import KCPEngine
-from .tombstone import reset
-from .wire import (
+from twisted_rudp.kernels import same_column
+from twisted_rudp.kcp.engine import KCPEngine
+from twisted_rudp.kcp.tombstone import reset
+from twisted_rudp.kcp.wire import (
     ACK,
     CMD_OFFSET,
-    FIN,
-    HEADER,
+    END,
+    HEADER_SIZE,
     MARK,
     PUSH,
     WASK,
@@ -76,7 +76,7 @@ class KCPGate:
         Cut a run where the conversation changes.
         """
         length = len(run)
-        if length < HEADER or size < HEADER:
+        if length < HEADER_SIZE or size < HEADER_SIZE:
             self._dropped["short"] += -(-length // size) if size else 1
             return ()
         conv = int.from_bytes(run[:_CONV], "little")
@@ -89,7 +89,7 @@ class KCPGate:
         parts: list[tuple[Key | None, Buffer, int]] = [((address, conv), view[:end], size)]
         while end < length:
             rest = view[end:]
-            if len(rest) < HEADER:
+            if len(rest) < HEADER_SIZE:
                 self._dropped["short"] += 1
                 break
             conv = int.from_bytes(rest[:_CONV], "little")
@@ -117,7 +117,7 @@ class KCPGate:
             return Drop("not listening")
         if first.cmd == WASK:
             return self._probed(self._accept, self._cookies, first, address, now, table)
-        if first.cmd != PUSH or (first.frg == FIN and not first.length):
+        if first.cmd != PUSH or (first.frg == END and not first.length):
             return Drop("leftover of a session")
         if first.sn >= self._window:
             return Drop("outside the window")

@@ -6,7 +6,7 @@ Source: C{kcp_close.md} sections 2.4 and 4, timer HELLO.
 
 from __future__ import annotations
 
-from ..core.engine import MILLISECOND
+from twisted_rudp.core.engine import MILLISECOND
 
 FIRST_WAIT = 200 * MILLISECOND
 LONGEST_WAIT = 3000 * MILLISECOND

@@ -9,7 +9,7 @@ C{kcp_close.md} section 5.5.
 
 from __future__ import annotations
 
-from ..core.engine import SECOND
+from twisted_rudp.core.engine import SECOND
 
 NEVER = 1 << 62
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from ..core.engine import MILLISECOND, SECOND, Buffer
-from .wire import ACK, MARK, MASK, PUSH, RESET, WASK, WINS, pack_header, segments
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Buffer
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.wire import ACK, MARK, PUSH, RESET, WASK, WINS, pack_header, segments
 
 LONGEST = 4
 """A linger that is prolonged by what comes lasts at most this many lingers."""
@@ -73,8 +74,8 @@ class Tombstone:
     ) -> None:
         self._grave = grave
         self._conv = conv
-        self._snd_nxt = snd_nxt & MASK
-        self._rcv_nxt = rcv_nxt & MASK
+        self._snd_nxt = snd_nxt & MASK32
+        self._rcv_nxt = rcv_nxt & MASK32
         self._span = span
         self._until = now + span
         self._last = now + LONGEST * span
@@ -146,4 +147,4 @@ def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
     """
     The reset of C{kcp_close.md} section 1.
     """
-    return pack_header(conv, WINS, RESET, 0, 0, snd_nxt & MASK, rcv_nxt & MASK, 0)
+    return pack_header(conv, WINS, RESET, 0, 0, snd_nxt & MASK32, rcv_nxt & MASK32, 0)
