@@ -21,7 +21,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.engine import KCPEngine, Role
 from twisted_rudp.kcp.gate import KCPGate
-from twisted_rudp.kcp.profiles import Settings, profile
+from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 CLIENT: Address = ("192.0.2.1", 1111)
 SERVER: Address = ("192.0.2.2", 2222)
@@ -139,7 +139,7 @@ class Pair:
         own_socket: bool = False,
     ) -> None:
         self.now = 5_000 * MILLISECOND
-        self.settings = settings or profile("default")
+        self.settings = settings or PROFILES["default"]
         self._queue: list[tuple[int, int, End, bytes, Address]] = []
         self._order = 0
         self.cookies = Cookies(b"secret of a test" * 2)

@@ -28,6 +28,7 @@ UNLIMITED = 1 << 40
 Event = dict[str, Any]
 
 KCP_GO_DEFAULTS = {
+    "dead_link": 20,
     "nodelay": 0,
     "interval": 100,
     "resend": 0,

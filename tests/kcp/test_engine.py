@@ -21,8 +21,8 @@ from twisted_rudp.core.engine import (
     Reason,
     Reply,
 )
-from twisted_rudp.kcp.profiles import profile
-from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, parse_segment
+from twisted_rudp.kcp.profiles import PROFILES
+from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
 
 from .pair import CLIENT, CONV, SERVER, Pair, losing, steady
 
@@ -50,7 +50,7 @@ class OpeningTests(SynchronousTestCase):
         """
         pair = Pair()
         pair.dial()
-        word = parse_segment(pair.client.sent[0])
+        word = next(segments(pair.client.sent[0]), None)
         assert word is not None
         self.assertEqual((word.cmd, word.frg, word.sn, word.una), (WASK, MARK, 0, 0))
         self.assertEqual(len(pair.client.sent[0]), 24)
@@ -217,7 +217,7 @@ class StrangerTests(SynchronousTestCase):
             pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 5) + b"hello", ELSEWHERE
         )
         self.assertEqual(self.pair.server.kinds(), [])
-        asked = [parse_segment(d) for d in self.pair.server.sent]
+        asked = [next(segments(d), None) for d in self.pair.server.sent]
         self.assertIn(WASK, [s.cmd for s in asked if s is not None])
         self.pair.server.arrive(pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), ELSEWHERE)
         self.assertEqual(self.pair.server.kinds(), [Event.CONNECTED])
@@ -399,7 +399,7 @@ class MessageTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.pair = Pair(settings=replace(profile("default"), stream=False))
+        self.pair = Pair(settings=replace(PROFILES["default"], stream=False))
         self.pair.server.reading = False
         self.pair.connect()
 

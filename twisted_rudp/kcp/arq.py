@@ -39,6 +39,11 @@ PROBE_LIMIT = 120_000
 Longest wait between two window probes (kcp.md 1.3).
 """
 
+SMALLEST_PATH = 548
+"""
+UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2).
+"""
+
 
 class Peer(Enum):
     """
@@ -230,6 +235,13 @@ class ARQ:
         """
         return self._sender.end_acknowledged
 
+    @property
+    def only_fin_unacknowledged(self) -> bool:
+        """
+        Everything but our end of stream has arrived.
+        """
+        return self.fin_sent and self._sender.flights.outstanding == 1
+
     # wire -> application
 
     def take(self, limit: int) -> bytes:
@@ -275,7 +287,27 @@ class ARQ:
         """
         return self._receiver.end_in_order and not self._receiver.inbox.readable
 
+    @property
+    def end_ts(self) -> int:
+        """
+        Timestamp of the peer's end of stream, for its acknowledgement.
+        """
+        return self._receiver.end_ts
+
+    def shut_window(self) -> None:
+        """
+        Advertise window 0 from now on. What comes is acknowledged all the same.
+        """
+        self._receiver.shut = True
+
     # state, for the owner
+
+    @property
+    def notable(self) -> bool:
+        """
+        Something came or happened that ends a session or a half of it.
+        """
+        return self.reset_heard or self._receiver.end is not None or self._sender.dead
 
     @property
     def proved(self) -> bool:
@@ -348,6 +380,31 @@ class ARQ:
         """
         return self._probe.wait
 
+    def facts(self) -> dict[str, float | int | bool]:
+        """
+        The state for people. Times are seconds, windows are segments.
+        """
+        trip = self.round_trip
+        return {
+            "rtt": trip.smoothed / 1000,
+            "rtt_variation": trip.variation / 1000,
+            "retransmission_timeout": trip.timeout / 1000,
+            "send_window": self._sender.window,
+            "peer_window": self.rmt_wnd,
+            "receive_window": self.wnd,
+            "segments_waiting": self.wait_snd,
+            "bytes_in_flight": self.in_flight,
+            "mss": self._sender.mss,
+        }
+
+    def release(self) -> None:
+        """
+        It is over: drop all data, keep numbers and counters.
+        """
+        self._sender.release()
+        self._outbox = StreamOutbox()
+        self._receiver.release()
+
     # settings that change while it runs
 
     def set_mss(self, mss: int) -> None:
@@ -359,6 +416,16 @@ class ARQ:
         """
         require_within("mss", mss, 1, MAXIMUM_MTU - HEADER_SIZE)
         self._sender.set_mss(mss)
+
+    def shrink(self, datagram: int) -> None:
+        """
+        The path takes no datagram of C{datagram} bytes (headers of ours included,
+        without C{overhead}): make new segments an eighth shorter, not below what
+        any IPv4 path takes.
+        """
+        mtu = max(datagram - datagram // 8, SMALLEST_PATH)
+        if mtu < self._sender.mss + HEADER_SIZE:
+            self.set_mss(mtu - HEADER_SIZE)
 
     def set_window(self, snd: int, rcv: int) -> None:
         """

@@ -476,9 +476,12 @@ class KCPEngine:
                 arq.control_ts_out = cookie
                 self._hello.again(now)
                 self._slow = True
-        elif not self.proved and self._cookies is not None:
-            if self._cookies.check(cookie, self._address, self._conv, now):
-                self.prove()
+        elif (
+            not self.proved
+            and self._cookies is not None
+            and self._cookies.check(cookie, self._address, self._conv, now)
+        ):
+            self.prove()
         settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
         behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
         if self._liveness.answered(behind):

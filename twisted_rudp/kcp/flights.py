@@ -317,6 +317,14 @@ class Flights:
         self.numbered += len(flight.data)
         self.nxt = flight.end
 
+    def release(self) -> None:
+        """
+        Drop all flights, keep the numbers.
+        """
+        self.queue.clear()
+        self.outstanding = 0
+        self.skipped = False
+
     def start_of(self, flight: Flight) -> int:
         """
         Index of the first segment that L{una} does not cover.

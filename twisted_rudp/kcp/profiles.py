@@ -53,8 +53,8 @@ class Settings:
     @ivar mtu: longest datagram of the ARQ, its 24-byte headers included and
         what encryption and FEC add excluded; 25 .. 65507.
     @ivar stream: bytes without borders; False: messages.
-    @ivar dead_link: mark the link dead when a segment was sent so often; 0
-        never does.
+    @ivar dead_link: end the session when a segment was sent so often (kcp-go
+        marks it at 20); 0 never does, and is best: kcp.md 10.8.
     @ivar probe_wait: a window of 0 is first asked about after this.
     """
 
@@ -66,7 +66,7 @@ class Settings:
     rcvwnd: int = 1024
     mtu: int = 1400
     stream: bool = True
-    dead_link: int = 20
+    dead_link: int = 0
     probe_wait: int = 500
 
     def __post_init__(self) -> None:

@@ -127,18 +127,33 @@ class Receiver:
         L{nxt} one may be (kcp.md 1.7).
     @ivar acks: pairs of number and timestamp to be acknowledged, in order of
         arrival.
-    @ivar end: number of the peer's end of stream, None before it was heard.
+    @ivar end: number of the peer's end of stream, None before it was heard;
+        C{end_ts} is the timestamp it came with.
+    @ivar shut: advertise no window whatever is free.
     @ivar tell: the window has opened again and the peer is to be told.
     """
 
-    __slots__ = ("_counters", "_held", "acks", "end", "inbox", "nxt", "tell", "wnd")
+    __slots__ = (
+        "_counters",
+        "_held",
+        "acks",
+        "end",
+        "end_ts",
+        "inbox",
+        "nxt",
+        "shut",
+        "tell",
+        "wnd",
+    )
 
     def __init__(self, first: int, wnd: int, stream: bool, counters: Counters) -> None:
         self.nxt = first
         self.wnd = wnd
         self.acks: list[tuple[int, int]] = []
         self.end: int | None = None
+        self.end_ts = 0
         self.tell = False
+        self.shut = False
         self.inbox = Inbox(stream)
         self._held: dict[int, tuple[int, bytes | None]] = {}
         self._counters = counters
@@ -148,7 +163,7 @@ class Receiver:
         """
         The window to advertise (kcp.md 1.6).
         """
-        return max(0, self.wnd - self.inbox.segments)
+        return 0 if self.shut else max(0, self.wnd - self.inbox.segments)
 
     @property
     def plain(self) -> bool:
@@ -212,6 +227,7 @@ class Receiver:
             self._counters.repeat_segs += 1
             return
         self.end = number
+        self.end_ts = ts
         for later in [held for held in self._held if held > number]:
             del self._held[later]
             self._counters.data_after_end += 1
@@ -305,6 +321,14 @@ class Receiver:
         wanted = [(number & MASK32, ts) for number, ts in acks if number >= nxt]
         wanted.append((last[0] & MASK32, last[1]))
         return wanted
+
+    def release(self) -> None:
+        """
+        Drop all data.
+        """
+        self._held.clear()
+        self.acks.clear()
+        self.inbox = Inbox(stream=True)
 
     def requeue(self, acks: list[tuple[int, int]]) -> None:
         """

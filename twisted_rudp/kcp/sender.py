@@ -104,6 +104,15 @@ class Sender:
         self.mss = mss
         self._run_limit = segments_per_run(mss, self.overhead)
 
+    def release(self) -> None:
+        """
+        Drop all data, keep the numbers.
+        """
+        self.flights.release()
+        self._unlaunched.clear()
+        self._sendings.clear()
+        self._alarm = NEVER
+
     # what the peer says
 
     def cover(self, una: int) -> bool:

@@ -118,7 +118,7 @@ class Tombstone:
 
     def _answer(self, datagram: Buffer) -> bytes | None:
         reply = None
-        for segment in segments(datagram, self._conv):
+        for segment in segments(datagram):
             if segment.cmd == WINS and segment.frg == RESET:
                 return None
             if segment.una == self._snd_nxt and self._farewell is not None:

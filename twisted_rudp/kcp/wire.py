@@ -5,8 +5,11 @@ Bytes of KCP segments (kcp.md 1.1) and of what C{kcp_close.md} adds to them.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final, NamedTuple
+
+from twisted_rudp.kernels.pure import Buffer
 
 PUSH: Final = 81
 ACK: Final = 82
@@ -46,6 +49,36 @@ unpack_header = _header.unpack_from
 """
 C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}.
 """
+
+
+
+class Segment(NamedTuple):
+    """
+    A header as it stands on the wire.
+    """
+
+    conv: int
+    cmd: int
+    frg: int
+    wnd: int
+    ts: int
+    sn: int
+    una: int
+    length: int
+
+
+def segments(datagram: Buffer) -> Iterator[Segment]:
+    """
+    The headers in a datagram, up to the first that is wrong (kcp.md 1.7).
+    """
+    total = len(datagram)
+    position = 0
+    while total - position >= HEADER_SIZE:
+        segment = Segment._make(unpack_header(datagram, position))
+        position += HEADER_SIZE + segment.length
+        if position > total or not PUSH <= segment.cmd <= WINS:
+            return
+        yield segment
 
 
 @dataclass(slots=True)
@@ -90,3 +123,9 @@ class Counters:
         All that was sent again (C{RetransSegs}).
         """
         return self.lost_segs + self.fast_retrans_segs + self.early_retrans_segs
+
+    def as_dict(self) -> dict[str, int]:
+        """
+        All of them by name.
+        """
+        return {**asdict(self), "retrans_segs": self.retrans_segs}
