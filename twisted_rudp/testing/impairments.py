@@ -31,6 +31,10 @@ class Fate(StrEnum):
     """Dropped in the bad state of C{burst}."""
     QUEUE_FULL = "queue_full"
     """No room before the bottleneck."""
+    CUT = "cut"
+    """The wire is cut."""
+    NOBODY = "nobody"
+    """No host has the address. No path decides this, only a network."""
 
 
 class BurstLoss(NamedTuple):
@@ -104,6 +108,9 @@ class Impairments:
 
     drop_if: Callable[[bytes], bool] | None = None
     """Drop the datagrams for which this is true."""
+
+    cut: bool = False
+    """While true nothing passes."""
 
     last_fate: Fate = field(default=Fate.DELIVERED, init=False)
     """What became of the datagram asked about last."""
@@ -184,6 +191,8 @@ class Impairments:
         """
         lost = self._happens(self.loss)
         burst_lost = self._burst_takes()
+        if self.cut:
+            return Fate.CUT
         if index in self.drop_indices or (
             self.drop_if is not None and datagram is not None and self.drop_if(datagram)
         ):
