@@ -24,6 +24,11 @@ class TCP(Transport):
             "TR-1",  # the transport class implements ITLSTransport
             "TR-3",  # writeSequence loses what a generator gives
             "TR-6",  # getHost raises after the end
+            "TR-4 loseWriteConnection",  # raises after the end, on most reactors
+            "TR-7",  # the socket options raise inside connectionLost
+            "FAC-3",  # a client's transport.protocol is a wrapper
+            "FAC-5 connectionMade",  # a server's connectionMade raising ends nothing
+            "PORT-6 raising",  # buildProtocol raising leaves the peer in the dark
             "FLOW-2",  # pauseProducing is repeated
             "CLOSE-2",  # an unpaused push producer is stopped by loseConnection
             "CLOSE-9",  # both halves closed: connectionLost inside loseConnection

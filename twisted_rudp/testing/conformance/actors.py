@@ -99,7 +99,8 @@ class Recorder(Protocol):
             self.events.append(name)
         outer, self._inside = self._inside, name
         try:
-            self.hooks.get(name, lambda recorder: None)(self)
+            if name in self.hooks:
+                self.hooks[name](self)
         finally:
             self._inside = outer
             self._stage.changed()

@@ -66,7 +66,7 @@ class ConformanceCase(TestCase):
         limit = self.transport.deadPeerLimit
         await self.stage.until(lambda: all(r.lost for r in live), limit)
         for port in self.ports:
-            await self.stage.result(maybeDeferred(port.stopListening), limit)
+            await self.stop(port)
         self.assertEqual([r.violations for r in self.recorders if r.violations], [])
         self.assertEqual(self.stage.leftovers(), [])
 
@@ -126,6 +126,13 @@ class ConformanceCase(TestCase):
         listening = await self.stage.result(self.serverEndpoint(port).listen(factory))
         self.ports.append(listening)
         return listening
+
+    async def stop(self, port: IListeningPort) -> None:
+        """
+        Stop listening, and wait until that is done.
+        """
+        stopped = maybeDeferred(port.stopListening)
+        await self.stage.result(stopped, self.transport.deadPeerLimit)
 
     async def connect(self, port: IListeningPort, factory: Any) -> Any:
         """

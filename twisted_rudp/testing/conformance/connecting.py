@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 
-from .actors import Recorder, RecordingFactory
+from .actors import Hook, RecordingFactory
 from .case import ConformanceCase
 from .transport import Capability
 
@@ -23,6 +23,13 @@ class ApplicationError(Exception):
 
 def explode(*ignored: object) -> None:
     raise ApplicationError("on purpose")
+
+
+def calling(method: str) -> Hook:
+    """
+    A hook that calls a method of the transport.
+    """
+    return lambda recorder: recorder.call(method)
 
 
 class Success(ConformanceCase):
@@ -38,12 +45,14 @@ class Success(ConformanceCase):
         server = self.factory(connectionMade=lambda r: r.transport.write(b"banner"))
         client = self.factory()
         order = client.events
-        client.hooks = {name: lambda r, n=name: order.append(n) for name in ("connectionMade",)}
+        client.hooks["connectionMade"] = lambda r: order.append("connectionMade")
         client.hooks["dataReceived"] = lambda r: order.append("dataReceived")
         port = await self.listen(server)
-        connecting = self.clientEndpoint(port).connect(client)
-        connecting.addCallback(lambda p: order.append("fired") or p)
-        await self.stage.result(connecting)
+
+        def fired(result: Any) -> None:
+            order.append("fired")
+
+        await self.stage.result(self.clientEndpoint(port).connect(client).addCallback(fired))
         await self.stage.until(lambda: "dataReceived" in order)
         self.assertEqual(
             order, ["doStart", "buildProtocol", "connectionMade", "fired", "dataReceived"]
@@ -66,7 +75,7 @@ class Success(ConformanceCase):
         endpoint = self.clientEndpoint(await self.listen(server))
         factories = [self.factory() for _ in range(5)]
         attempts = [endpoint.connect(factory) for factory in factories]
-        clients: list[Recorder] = [await self.stage.result(attempt) for attempt in attempts]
+        clients: list[Any] = [await self.stage.result(attempt) for attempt in attempts]
         for number, client in enumerate(clients):
             client.transport.write(bytes([number]))
         await self.stage.until(lambda: all(client.received for client in clients))
@@ -92,7 +101,7 @@ class Success(ConformanceCase):
         CONN-2: closing inside connectionMade is no failure to connect.
         """
         for method in ("loseConnection", "abortConnection"):
-            client = self.factory(connectionMade=lambda r, m=method: r.call(m))
+            client = self.factory(connectionMade=calling(method))
             result = await self.connect(await self.listen(self.factory()), client)
             self.assertIs(result, client.built[0])
             await self.lost(result)
@@ -185,7 +194,7 @@ class Cancelling(ConformanceCase):
         """
         client, server = self.factory(), self.factory()
         connecting = self.clientEndpoint(await self.listen(server)).connect(client)
-        near: Recorder = await self.stage.result(connecting)
+        near: Any = await self.stage.result(connecting)
         connecting.cancel()
         near.transport.write(b"still here")
         await self.stage.until(lambda: server.made and len(server.made[0].received) == 10)
@@ -234,6 +243,7 @@ class Failing(ConformanceCase):
         client = self.factory()
         connecting = self.clientEndpoint(port, bindAddress=bindAddress).connect(client)
         await self.assertFails(connecting, error.ConnectBindError)
+        await self.stage.until(lambda: "doStop" in client.events)
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_bindAddress(self) -> None:
@@ -242,7 +252,7 @@ class Failing(ConformanceCase):
         """
         probe = await self.listen(self.factory())
         free = self.numberOf(probe)
-        await self.stage.result(probe.stopListening())
+        await self.stop(probe)
         server = self.factory()
         port = await self.listen(server)
         bindAddress = (self.stage.clientHost, free)
@@ -267,9 +277,10 @@ class Refused(ConformanceCase):
         """
         port = await self.listen(self.factory())
         endpoint = self.clientEndpoint(port)
-        await self.stage.result(port.stopListening())
+        await self.stop(port)
         client = self.factory()
         await self.assertFails(endpoint.connect(client), error.ConnectionRefusedError)
+        await self.stage.until(lambda: "doStop" in client.events)
         self.assertEqual(client.events, ["doStart", "doStop"])
 
 
@@ -287,7 +298,8 @@ class Unanswered(ConformanceCase):
         """
         port = await self.listen(self.factory())
         endpoint = self.clientEndpoint(port, timeout=0.25)
-        await self.stage.result(port.stopListening())
+        await self.stop(port)
         client = self.factory()
         await self.assertFails(endpoint.connect(client), error.TimeoutError)
+        await self.stage.until(lambda: "doStop" in client.events)
         self.assertEqual(client.events, ["doStart", "doStop"])

@@ -41,7 +41,8 @@ class Transport(ABC):
     @cvar name: the beginning of the names of its test cases.
     @cvar capabilities: what it can do.
     @cvar deviations: the rules it knowingly does not follow, by their number in the
-        specification. Each is tested for what the transport does instead.
+        specification, with a word behind it where only a part of a rule is meant.
+        Each is tested for what the transport does instead, if that is defined.
     @cvar addressType: C{type} of its addresses, C{"TCP"} or C{"UDP"} (ADDR-1).
     @cvar deadPeerLimit: seconds after which a peer that has vanished must have been
         noticed (CLOSE-5).
