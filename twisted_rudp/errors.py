@@ -116,12 +116,6 @@ class HandshakeFailed(error.ConnectError):
     """
 
 
-class ReceiptLost(Exception):
-    """
-    The connection ended before the fate of a message was known.
-    """
-
-
 _CONNECTING: dict[Reason, type[error.ConnectError]] = {
     Reason.DONE: PeerRefused,
     Reason.ABORTED: HandshakeFailed,
@@ -174,7 +168,9 @@ def failureFor(reason: Reason, detail: str | None, phase: Phase) -> Failure:
         would take a bare exception.
     """
     text = detail if detail is not None else reason.value
+    problem: Exception
     if phase is Phase.CONNECTING:
-        return Failure(_CONNECTING[reason](string=text))
-    kind = _CONNECTED[reason]
-    return Failure(kind() if reason is Reason.DONE and detail is None else kind(text))
+        problem = _CONNECTING[reason](string=text)
+    else:
+        problem = _CONNECTED[reason](text)
+    return Failure(problem)  # type: ignore[no-untyped-call]

@@ -69,9 +69,8 @@ class IMessageTransport(IRUDPTransport):
         @param priority: what is larger goes first, where the transport has that.
         @param receipt: tell what became of it.
         @return: None, or with C{receipt} a L{Deferred} that fires with whether the
-            peer acknowledged the message. It fails with
-            L{ReceiptLost<twisted_rudp.errors.ReceiptLost>} if the connection ends
-            before that is known.
+            peer is known to have got the message: True when it acknowledged it,
+            False when it was given up or the connection ended first.
         @raise TypeError: C{data} is not C{bytes}.
         @raise ValueError: the wire cannot carry this: empty, too long, or a
             delivery it does not have.

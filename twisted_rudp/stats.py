@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from twisted.internet.address import IPv4Address, IPv6Address
+
 from twisted_rudp import kernels
 
 
@@ -35,12 +37,12 @@ class PortStats:
     """
     One socket at one moment.
 
-    @ivar host: its own raw address; None when it is closed.
+    @ivar host: its own C{IAddress}; None before it was bound.
     @ivar counters: of the hub, the gate (C{"gate."} in front) and the datagram port
         (C{"port."} in front).
     """
 
-    host: tuple[Any, ...] | None
+    host: IPv4Address | IPv6Address | None
     counters: Mapping[str, int]
     sessions: tuple[SessionStats, ...]
 

@@ -13,9 +13,10 @@ L{Gate}'s business.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -32,6 +33,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
+from twisted_rudp.net.ports.contract import DatagramPort
 from twisted_rudp.net.session import Owner, Session, SessionState
 from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.strangers import COMPLAINT_INTERVAL, Admission, Limits, Strangers
@@ -42,18 +44,6 @@ MAX_TOMBSTONES = 4096
 
 LINGER_TIMEOUT = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
-
-
-class Port(Protocol):
-    """
-    What a hub needs of a datagram port.
-    """
-
-    def send(self, run: Buffer, size: int, address: Address) -> bool: ...
-
-    def getHost(self) -> Any: ...
-
-    def stopListening(self) -> Deferred[None]: ...
 
 
 class _GateTimer(Timed):
@@ -96,7 +86,7 @@ class Hub:
         self._gate = gate
         self._acceptor = acceptor
         self._lost = lost
-        self._port: Port | None = None
+        self._port: DatagramPort | None = None
         self._clock = MonotonicClock(reactor)
         self.schedule = Schedule(reactor, self._clock, self._expired)
         self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT)
@@ -121,7 +111,7 @@ class Hub:
         self._opened = 0
         self._counts: Counter[str] = Counter()
 
-    def attach(self, port: Port) -> None:
+    def attach(self, port: DatagramPort) -> None:
         """
         Take the port whose receiver this is.
         """
@@ -180,6 +170,9 @@ class Hub:
         """
         The network refused a datagram to C{address}.
         """
+        if self._closing is not None:
+            return
+        self._inTurn = True
         now = self._clock.now()
         for session in [each for each in self._alive if each.address == address]:
             session.pathError(kind, size, address, now)
@@ -280,7 +273,6 @@ class Hub:
         """
         self._alive.pop(session, None)
         self._admission.leave(session)
-        self.guard.release(session)
         self.count("lapsedOrRefused" if opening else "ended")
         if self._closing is not None:
             return None
@@ -328,6 +320,8 @@ class Hub:
         """
         Flush this session at the end of the turn.
         """
+        if self._closing is not None:
+            return
         session.dirty = True
         self._dirty.append(session)
         if not self._inTurn:
@@ -345,8 +339,9 @@ class Hub:
         """
         Call C{function} in a later turn, never in this one (ORD-2).
         """
-        self._later.append((session, function))
-        self._scheduleTurn()
+        if self._closing is None:
+            self._later.append((session, function))
+            self._scheduleTurn()
 
     def blocked(self, session: Session) -> None:
         """
@@ -444,6 +439,19 @@ class Hub:
     def now(self) -> int:
         return self._clock.now()
 
+    @property
+    def closed(self) -> bool:
+        """
+        The socket is closed or about to be; nothing is scheduled any more.
+        """
+        return self._closing is not None
+
+    def getHost(self) -> IPv4Address | IPv6Address | None:
+        """
+        The port's address, also after closing; None before there was a port.
+        """
+        return None if self._port is None else self._port.getHost()
+
     def close(self) -> Deferred[None]:
         """
         Close the socket and drop every session without a word.
@@ -478,8 +486,8 @@ class Hub:
         if self._nextTurn is not None and self._nextTurn.active():
             self._nextTurn.cancel()
         self._nextTurn = None
-        for session in [*self._alive, *self._tombstones]:
-            session.keys = ()
+        for session in self._tombstones:
+            session.state = SessionState.GONE
         self._sessions.clear()
         self._tombstones.clear()
         self._alive.clear()
@@ -499,14 +507,16 @@ class Hub:
         See L{twisted_rudp.stats}.
         """
         counters = dict(self._counts)
-        counters.update({"gate." + name: n for name, n in self._gate.counters().items()})
+        if self._port is not None:
+            counters.update(_named("port.", self._port.counters.asDict()))
+        counters.update(_named("gate.", self._gate.counters()))
         counters.update(
             alive=len(self._alive),
             unproved=len(self._admission),
             tombstones=len(self._tombstones),
         )
-        host = None if self._port is None else self._port.getHost()
-        return stats.PortStats(host, counters, tuple(each.snapshot() for each in self._alive))
+        sessions = tuple(session.snapshot() for session in self._alive)
+        return stats.PortStats(self.getHost(), counters, sessions)
 
     def _diagnose(self, now: int) -> None:
         """
@@ -515,4 +525,8 @@ class Hub:
         text = self._gate.diagnosis()
         self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
         if text is not None:
-            self._log.warn("{diagnosis}", diagnosis=text, host=self.snapshot().host)
+            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
+
+
+def _named(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:
+    return {prefix + name: value for name, value in counters.items()}

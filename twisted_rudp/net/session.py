@@ -11,7 +11,7 @@ escapes an engine ends its session and no other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -44,7 +44,7 @@ only. Without it the factory would be asked again for each retransmission (PORT-
 """
 
 
-class SessionState(Enum):
+class SessionState(IntEnum):
     """
     Where a session is in its life.
     """
@@ -323,6 +323,8 @@ class Session(Timed):
         """
         At the end of a visit: come again, or leave the hub.
         """
+        if self.hub.closed:
+            return
         limit = self.limit
         if limit is not None and limit <= now:
             limit = self.limit = None

@@ -1,0 +1,29 @@
+"""
+The one place from which the application's factories, protocols and producers are
+called (FAC-5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger()
+
+
+def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
+    """
+    Call code that is not ours.
+
+    @return: what it returned, or the L{Failure} it raised, which is then in the log.
+        Whose connection that ends is the caller's business.
+    """
+    try:
+        return function(*arguments)
+    except Exception:
+        failure = Failure()  # type: ignore[no-untyped-call]
+        _log.failure("the application failed in {function}", failure, function=function)
+        return failure
