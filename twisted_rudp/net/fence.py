@@ -14,16 +14,24 @@ from twisted.python.failure import Failure
 _log = Logger()
 
 
-def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
+def attempt(function: Callable[..., Any], *arguments: object) -> Any:
     """
-    Call code that is not ours.
+    Call code that is not ours and whose failure somebody will be given.
 
-    @return: what it returned, or the L{Failure} it raised, which is then in the log.
-        Whose connection that ends is the caller's business.
+    @return: what it returned, or the L{Failure} it raised.
     """
     try:
         return function(*arguments)
     except Exception:
-        failure = Failure()  # type: ignore[no-untyped-call]
-        _log.failure("the application failed in {function}", failure, function=function)
-        return failure
+        return Failure()  # type: ignore[no-untyped-call]
+
+
+def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
+    """
+    As L{attempt}, and what was raised goes to the log. Whose connection that ends is
+    the caller's business.
+    """
+    outcome = attempt(function, *arguments)
+    if isinstance(outcome, Failure):
+        _log.failure("the application failed in {function}", outcome, function=function)
+    return outcome

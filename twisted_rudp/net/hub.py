@@ -277,7 +277,6 @@ class Hub:
         if self._closing is not None:
             return None
         if self._acceptor is None:
-            session.flush(self._clock.now())
             return self.close()
         self._tombstones[session] = None
         if len(self._tombstones) > MAX_TOMBSTONES:

@@ -71,9 +71,6 @@ class MessageTransport(SessionTransport):
 
     # the session's owner
 
-    def sessionReadable(self, stream: int | None) -> None:
-        self._read()
-
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == Event.RECEIPT:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import (
@@ -63,10 +62,6 @@ class SessionState(IntEnum):
 
     GONE = auto()
     """Out of the hub's table."""
-
-
-_CALLABLE = frozenset({SessionState.OPENING, SessionState.LIVE, SessionState.ENDED})
-"""States in which the engine takes part in the turns."""
 
 
 class Owner(Protocol):
@@ -184,17 +179,8 @@ class Session(Timed):
         """
         Digest a run, then deliver what came of it.
         """
-        if self.state is SessionState.CRASHED:
-            return
-        try:
-            if self.credit is not None:
-                self._earn(len(run) + self.hub.overheadOf(run, size), address)
-            self.engine.receive(run, size, address, now)
-            if self.credit is not None and self.engine.proved:
-                self._proved()
-            self._dispatch()
-        except Exception:
-            self._crashed()
+        if self.state is not SessionState.CRASHED:
+            self._fenced(self._receive, run, size, address, now)
         if not self.dirty:
             self.hub.touched(self)
 
@@ -202,43 +188,27 @@ class Session(Timed):
         """
         Tell the engine what the network said, then deliver what came of it.
         """
-        if not self.alive:
-            return
-        try:
-            self.engine.path_error(kind, size, address, now)
-            self._dispatch()
-        except Exception:
-            self._crashed()
-        self.touch()
+        if self.alive:
+            self._fenced(self.engine.path_error, kind, size, address, now)
+            self._fenced(self._dispatch)
+            self.touch()
 
     def call(self, function: Callable[[], None]) -> None:
         """
         Call a function of the owner's that was kept for this turn.
         """
-        if not self.alive:
-            return
-        try:
-            function()
-        except Exception:
-            self._crashed()
+        if self.alive:
+            self._fenced(function)
 
     def visit(self, now: int) -> None:
         """
         Let the engine do what is due, send what may be sent, deliver what came of
         it, and find out when to come again.
         """
-        deadline = None
-        try:
-            if self.state in _CALLABLE:
-                due = self.engine.deadline()
-                if due is not None and due <= now:
-                    self.engine.tick(now)
-                self.flush(now)
-                self._dispatch()
-                deadline = self._nextDeadline(now)
-        except Exception:
-            self._crashed()
-        self._settle(deadline, now)
+        if self.state is not SessionState.CRASHED:
+            self._fenced(self._visit, now)
+        if self.state is SessionState.CRASHED:
+            self._settle(now)
 
     def flush(self, now: int) -> None:
         """
@@ -264,34 +234,21 @@ class Session(Timed):
 
     def end(self, reason: Reason, detail: str | None) -> None:
         """
-        It is over: change the state first, then tell the owner (ORD-5), on a socket
-        of its own only after that is closed.
+        It is over: change the state first, then tell the owner (ORD-5).
         """
-        if not self.alive:
-            return
-        opening = self.state is SessionState.OPENING
-        self.state = SessionState.ENDED
-        owner, self.owner = self.owner, None
-        released = self.hub.sessionEnded(self, opening)
-        if owner is None:
-            return
-        if released is None:
-            owner.sessionEnded(reason, detail)
-        else:
-            self._endAfter(released, owner, reason, detail)
+        if self.alive:
+            opening = self.state is SessionState.OPENING
+            self.state = SessionState.ENDED
+            self._fenced(self.flush, self.hub.now())
+            self._tell(opening, reason, detail)
 
     def expel(self, reason: Reason, detail: str | None) -> None:
         """
         End without waiting for anything: the peer is told once if the wire can.
         """
-        if not self.alive:
-            return
-        try:
-            self.engine.abort()
-            self.flush(self.hub.now())
-        except Exception:
-            self._crashed()
-        self.end(reason, detail)
+        if self.alive:
+            self._fenced(self.engine.abort)
+            self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
         """
@@ -305,25 +262,41 @@ class Session(Timed):
 
     # inside
 
-    @staticmethod
-    def _endAfter(
-        released: Deferred[None], owner: Owner, reason: Reason, detail: str | None
-    ) -> None:
-        released.addCallback(lambda _: owner.sessionEnded(reason, detail))
-
-    def _nextDeadline(self, now: int) -> int | None:
+    def _tell(self, opening: bool, reason: Reason, detail: str | None) -> None:
         """
-        The engine's deadline; for a tombstone with nothing left to answer None.
+        Tell the owner of the end; on a socket of its own only after that is closed.
         """
-        if self.state is SessionState.ENDED and self.engine.forgotten:
-            return None
-        return self.engine.deadline()
+        owner, self.owner = self.owner, None
+        released = self.hub.sessionEnded(self, opening)
+        if owner is None:
+            return
+        if released is None:
+            owner.sessionEnded(reason, detail)
+        else:
+            released.addCallback(lambda _: owner.sessionEnded(reason, detail))
 
-    def _settle(self, deadline: int | None, now: int) -> None:
+    def _receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        if self.credit is not None:
+            self._earn(len(run) + self.hub.overheadOf(run, size), address)
+        self.engine.receive(run, size, address, now)
+        if self.credit is not None and self.engine.proved:
+            self._proved()
+        self._dispatch()
+
+    def _visit(self, now: int) -> None:
+        engine = self.engine
+        due = engine.deadline()
+        if due is not None and due <= now:
+            engine.tick(now)
+        self.flush(now)
+        self._dispatch()
+        self._settle(now)
+
+    def _settle(self, now: int) -> None:
         """
         At the end of a visit: come again, or leave the hub.
         """
-        if self.hub.closed:
+        if self.hub.closed or self.state is SessionState.GONE:
             return
         limit = self.limit
         if limit is not None and limit <= now:
@@ -331,11 +304,24 @@ class Session(Timed):
             if self.state is SessionState.OPENING:
                 self.hub.lapsed(self)
                 return
-        if deadline is None and limit is None and not self.alive:
+        deadline = None
+        if self.alive or (self.state is SessionState.ENDED and not self.engine.forgotten):
+            deadline = self.engine.deadline()
+        elif limit is None:
             self.hub.drop(self)
-        elif self.state is not SessionState.GONE:
-            times = [time for time in (deadline, limit) if time is not None]
-            self.hub.schedule.set(self, min(times, default=None), now)
+            return
+        if deadline is None or (limit is not None and limit < deadline):
+            deadline = limit
+        self.hub.schedule.set(self, deadline, now)
+
+    def _fenced(self, function: Callable[..., object], *arguments: object) -> None:
+        """
+        The fence: what escapes ends this session and no other.
+        """
+        try:
+            function(*arguments)
+        except Exception:
+            self._crashed()
 
     def _dispatch(self) -> None:
         """
@@ -381,12 +367,13 @@ class Session(Timed):
         self._log.failure(
             "session {session} with {peer} failed", session=self.number, peer=self.address
         )
-        ended = not self.alive
+        alive, opening = self.alive, self.state is SessionState.OPENING
         self.limit = self.hub.now() + REFUSAL_MEMORY
-        if not ended:
-            self.end(Reason.INTERNAL, None)
-        if self.state is SessionState.ENDED:
+        if self.state is not SessionState.GONE:
             self.state = SessionState.CRASHED
+            self.touch()
+        if alive:
+            self._tell(opening, Reason.INTERNAL, None)
 
     # before the address is proved
 

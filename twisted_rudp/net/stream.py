@@ -102,9 +102,6 @@ class StreamTransport(SessionTransport):
 
     # the session's owner
 
-    def sessionReadable(self, stream: int | None) -> None:
-        self._read()
-
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == Event.STREAM_ENDED:

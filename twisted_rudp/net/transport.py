@@ -281,6 +281,18 @@ class SessionTransport:
         Known already.
         """
 
+    def sessionReadable(self, stream: int | None) -> None:
+        """
+        Something waits to be taken.
+        """
+        self._read()
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        """
+        What else happened, by kind of transport.
+        """
+        raise NotImplementedError
+
     def sessionFlushed(self) -> bool:
         """
         Refill from the producer, or go on with what waited for empty buffers.
