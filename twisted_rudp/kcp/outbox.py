@@ -28,13 +28,11 @@ class Piece(NamedTuple):
 class Outbox(Protocol):
     """
     A queue that gives data in pieces of whole segments.
+
+    @ivar size: bytes queued.
     """
 
-    @property
-    def size(self) -> int:
-        """
-        Bytes queued.
-        """
+    size: int
 
     def segments(self, mss: int) -> int:
         """
@@ -54,31 +52,21 @@ class Outbox(Protocol):
         """
 
 
-class StreamOutbox:
+class StreamOutbox(ByteQueue):
     """
     Bytes without borders: segments are full as long as there are bytes.
     """
 
-    __slots__ = ("_bytes",)
-
-    def __init__(self) -> None:
-        self._bytes = ByteQueue()
-
-    @property
-    def size(self) -> int:
-        return len(self._bytes)
-
-    def append(self, data: bytes) -> None:
-        self._bytes.append(data)
+    __slots__ = ()
 
     def segments(self, mss: int) -> int:
-        return -(-len(self._bytes) // mss)
+        return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        return Piece(self._bytes.take(count * mss), mss, 0)
+        return Piece(self.take(count * mss), mss, 0)
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
-        data = self._bytes.take(min(size, mss))
+        data = self.take(min(size, mss))
         return Piece(data, len(data), 0)
 
 
@@ -123,18 +111,16 @@ class _Message:
 class MessageOutbox:
     """
     Messages, each divided into fragments that count down to 0.
+
+    @ivar size: bytes queued.
     """
 
-    __slots__ = ("_messages", "_segments", "_size")
+    __slots__ = ("_messages", "_segments", "size")
 
     def __init__(self) -> None:
         self._messages: deque[_Message] = deque()
         self._segments = 0
-        self._size = 0
-
-    @property
-    def size(self) -> int:
-        return self._size
+        self.size = 0
 
     def append(self, data: bytes, mss: int) -> None:
         """
@@ -151,7 +137,7 @@ class MessageOutbox:
         message = _Message(data, mss)
         self._messages.append(message)
         self._segments += message.left
-        self._size += len(data)
+        self.size += len(data)
 
     def segments(self, mss: int) -> int:
         return self._segments
@@ -168,7 +154,7 @@ class MessageOutbox:
         return None if piece is None else self._account(message, left, piece)
 
     def _account(self, message: _Message, before: int, piece: Piece) -> Piece:
-        self._size -= len(piece.data)
+        self.size -= len(piece.data)
         self._segments -= before - message.left
         if not message.left:
             self._messages.popleft()
