@@ -9,7 +9,7 @@ are segment numbers on its surface; inside both are unbounded.
 from __future__ import annotations
 
 from twisted_rudp.core.congestion import Controller, FixedWindow, KCPWindow, RoundTrip
-from twisted_rudp.core.serial import MASK32, unwrap32
+from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.flights import NEVER
 from twisted_rudp.kcp.intake import Intake
@@ -391,7 +391,8 @@ class ARQ:
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
         """
-        self._clock = clock = unwrap32(now, self._clock)
+        clock = self._clock
+        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
         self._intake.digest(run, size, clock, regular)
 
     # ARQ -> wire
@@ -414,11 +415,12 @@ class ARQ:
         @return: something could still be sent at once and only C{budget} or
             C{emit} prevented it.
         """
-        self._clock = clock = unwrap32(now, self._clock)
+        clock = self._clock
+        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
         sender = self._sender
         receiver = self._receiver
         control = self._control
-        stamp = Stamp(self.conv, receiver.free, now & MASK32, receiver.nxt & MASK32, clock)
+        stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock)
         if (
             clock < sender.alarm
             and len(receiver.acks) <= 1
@@ -453,20 +455,21 @@ class ARQ:
         small pieces needs.
         """
         sender = self._sender
-        acks = self._receiver.acknowledgements()
-        segments = self._control.acknowledgements(acks, stamp.wnd, stamp.una)
-        self.counters.out_segs += len(segments)
-        size = self._outbox.size
+        datagram = b""
         more = False
-        if size and sender.room > 0:
-            if segments and size + HEADER_SIZE > sender.mss:
-                emit(segments.pop(), HEADER_SIZE)
-            if budget > 0:
-                segments.append(sender.send_one(stamp))
-            else:
+        if self._receiver.acks:
+            acks = self._receiver.acknowledgements()
+            datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
+            self.counters.out_segs += 1
+        if self._outbox.size and sender.room > 0:
+            if budget <= 0:
                 more = True
-        if segments:
-            datagram = segments[0] if len(segments) == 1 else b"".join(segments)
+            elif len(datagram) + self._outbox.size <= sender.mss:
+                datagram += sender.send_one(stamp)
+            else:
+                segment = sender.send_one(stamp)
+                emit(segment, len(segment))
+        if datagram:
             emit(datagram, len(datagram))
         return more
 
@@ -483,13 +486,13 @@ class ARQ:
         if len(acks) > fit:
             self._receiver.requeue(acks[fit:])
             del acks[fit:]
-        segments = control.acknowledgements(acks, stamp.wnd, stamp.una)
+        _, wnd, _, una, _ = stamp
+        segments = control.acknowledgements(acks, wnd, una)
         if control.ask or control.tell:
-            space -= HEADER_SIZE * len(segments)
-            segments += control.windows(stamp.wnd, self.snd_nxt, stamp.una, space)
-        self.counters.out_segs += len(segments)
+            segments += control.windows(wnd, self.snd_nxt, una, space - len(segments))
+        self.counters.out_segs += len(segments) // HEADER_SIZE
         left = bool(self._receiver.acks) or control.ask or control.tell
-        return b"".join(segments), left
+        return segments, left
 
     def next_flush(self, now: int) -> int | None:
         """

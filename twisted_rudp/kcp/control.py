@@ -120,14 +120,17 @@ class Control:
             self.probe_due = now + self.probe_wait
             self.ask = True
 
-    def acknowledgements(self, acks: list[tuple[int, int]], wnd: int, una: int) -> list[bytes]:
+    def acknowledgements(self, acks: list[tuple[int, int]], wnd: int, una: int) -> bytes:
         """
         An ACK segment for each pair of number and timestamp.
         """
         conv, frg = self._conv, self._frg
-        return [pack_header(conv, ACK, frg, wnd, ts, sn, una, 0) for sn, ts in acks]
+        if len(acks) == 1:
+            sn, ts = acks[0]
+            return pack_header(conv, ACK, frg, wnd, ts, sn, una, 0)
+        return b"".join([pack_header(conv, ACK, frg, wnd, ts, sn, una, 0) for sn, ts in acks])
 
-    def windows(self, wnd: int, sn: int, una: int, space: int) -> list[bytes]:
+    def windows(self, wnd: int, sn: int, una: int, space: int) -> bytes:
         """
         The WASK and WINS segments due; they count as sent.
 
@@ -135,15 +138,15 @@ class Control:
             7.2 and 8).
         @param space: bytes they may take; what does not fit stays due.
         """
-        segments: list[bytes] = []
+        segments = b""
         if self.ask and space >= HEADER_SIZE:
             self.ask = False
             space -= HEADER_SIZE
             number = sn if self.heard else 0
-            segments.append(
-                pack_header(self._conv, WASK, self._frg, wnd, self.ts_out, number, una, 0)
+            segments += pack_header(
+                self._conv, WASK, self._frg, wnd, self.ts_out, number, una, 0
             )
         if self.tell and space >= HEADER_SIZE:
             self.tell = False
-            segments.append(pack_header(self._conv, WINS, self._frg, wnd, self.ts_out, sn, una, 0))
+            segments += pack_header(self._conv, WINS, self._frg, wnd, self.ts_out, sn, una, 0)
         return segments

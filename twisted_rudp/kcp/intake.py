@@ -114,7 +114,7 @@ class Intake:
         if regular:
             sender.peer_window = wnd
         if una != sender.flights.una & MASK32 and sender.cover(una):
-            sender.grow()
+            sender.controller.advanced(sender.mss, sender.peer_window)
         return count
 
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
@@ -171,7 +171,7 @@ class Intake:
         if echo >= 0 and regular:
             sender.sample(echo, clock)
         if moved:
-            sender.grow()
+            sender.controller.advanced(sender.mss, sender.peer_window)
 
     def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         if frg != END or payload:

@@ -5,24 +5,17 @@ What the application gave to send and has no numbers yet (C{snd_queue}).
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.kcp.wire import MAXIMUM_FRAGMENTS
 from twisted_rudp.kernels.pure import Buffer
 
-
-class Piece(NamedTuple):
-    """
-    Data that becomes consecutive segments.
-
-    @ivar mss: payload bytes of each but the last.
-    @ivar frg: fragment field of the first.
-    """
-
-    data: Buffer
-    mss: int
-    frg: int
+Piece: TypeAlias = tuple[Buffer, int, int]
+"""
+Data that becomes consecutive segments: the bytes, the payload length of each
+segment but the last, and the fragment field of the first.
+"""
 
 
 class Outbox(Protocol):
@@ -63,11 +56,11 @@ class StreamOutbox(ByteQueue):
         return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        return Piece(self.take(count * mss), mss, 0)
+        return self.take(count * mss), mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         data = self.take(min(size, mss))
-        return Piece(data, len(data), 0)
+        return data, len(data), 0
 
 
 class _Message:
@@ -92,7 +85,7 @@ class _Message:
         self.left -= count
         whole = start == 0 and self.offset == len(self.data)
         data = self.data if whole else memoryview(self.data)[start : self.offset]
-        return Piece(data, self.mss, frg)
+        return data, self.mss, frg
 
     def take_short(self, size: int) -> Piece | None:
         rest = len(self.data) - self.offset
@@ -105,7 +98,7 @@ class _Message:
             return None
         self.offset = size
         self.left = left
-        return Piece(memoryview(self.data)[:size], size, left)
+        return memoryview(self.data)[:size], size, left
 
 
 class MessageOutbox:
@@ -154,7 +147,7 @@ class MessageOutbox:
         return None if piece is None else self._account(message, left, piece)
 
     def _account(self, message: _Message, before: int, piece: Piece) -> Piece:
-        self.size -= len(piece.data)
+        self.size -= len(piece[0])
         self._segments -= before - message.left
         if not message.left:
             self._messages.popleft()

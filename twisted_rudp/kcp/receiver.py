@@ -160,7 +160,8 @@ class Receiver:
         """
         The window to advertise (kcp.md 1.6).
         """
-        return max(0, self.wnd - self.inbox.segments)
+        free = self.wnd - self.inbox.segments
+        return free if free > 0 else 0
 
     @property
     def plain(self) -> bool:

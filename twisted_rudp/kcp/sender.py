@@ -7,7 +7,7 @@ Segment numbers and times are unbounded integers here.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32, difference32
@@ -29,18 +29,11 @@ Guess of the peer's window before it was heard (kcp.md 1.2).
 """
 
 
-class Stamp(NamedTuple):
-    """
-    What all segments of one flush have in common (kcp.md 1.11).
-
-    @ivar now: the unbounded clock; C{ts} is what of it goes on the wire.
-    """
-
-    conv: int
-    wnd: int
-    ts: int
-    una: int
-    now: int
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+"""
+What all segments of one flush have in common (kcp.md 1.11): C{conv}, C{wnd},
+C{ts}, C{una}, and the unbounded clock of which C{ts} is what goes on the wire.
+"""
 
 
 class Allowance(NamedTuple):
@@ -147,12 +140,6 @@ class Sender:
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
 
-    def grow(self) -> None:
-        """
-        A datagram has moved C{una} on.
-        """
-        self.controller.advanced(self.mss, self.peer_window)
-
     def prove(self, sn: int, ts: int) -> None:
         """
         See whether an acknowledgement echoes a transmission of ours.
@@ -226,7 +213,7 @@ class Sender:
             self.outbox.size > 0 or self.may_end(peer_marked)
         )
         more = False
-        if stamp.now >= self.alarm or flights.skipped:
+        if stamp[4] >= self.alarm or flights.skipped:
             more = self._repeat(stamp, packer, allowance, early=not new)
         for flight in self._unlaunched:
             packer.add(self._launch(flight, stamp))
@@ -327,11 +314,12 @@ class Sender:
 
     def _number_end(self) -> Flight:
         self.end = self.flights.nxt
-        return self._enter(Piece(b"", self.mss, END))
+        return self._enter((b"", self.mss, END))
 
     def _enter(self, piece: Piece) -> Flight:
-        count = max(1, -(-len(piece.data) // piece.mss))
-        flight = Flight(self.flights.nxt, count, piece.data, piece.mss, piece.frg)
+        data, mss, frg = piece
+        count = -(-len(data) // mss) or 1
+        flight = Flight(self.flights.nxt, count, data, mss, frg)
         self.flights.add(flight)
         return flight
 
@@ -341,7 +329,7 @@ class Sender:
 
         @return: its segments as a run.
         """
-        flight.launch(stamp.now, self.round_trip.timeout, self.flights.delivered)
+        flight.launch(stamp[4], self.round_trip.timeout, self.flights.delivered)
         if flight.due < self.alarm:
             self.alarm = flight.due
         if self._settings.dead_link == 1:
@@ -354,7 +342,7 @@ class Sender:
         """
         conv, wnd, ts, una, _ = stamp
         first = (flight.first + start) & MASK32
-        frg = flight.fragment(start)
+        frg = flight.fragment(start) if flight.frg else 0
         data = flight.payload(start, end)
         self._counters.out_segs += end - start
         if flight.first == self.end:
@@ -377,8 +365,9 @@ class Sender:
         """
         settings = self._settings
         timeout = self.round_trip.timeout
+        now = stamp[4]
         policy = Policy(
-            stamp.now,
+            now,
             settings.resend or NEVER,
             early,
             timeout,
@@ -390,10 +379,10 @@ class Sender:
         for flight in flights:
             if not flight.sendings:
                 continue
-            if stamp.now >= flight.due or flight.stragglers:
+            if now >= flight.due or flight.stragglers:
                 stopped = stopped or packer.blocked or packer.cost >= allowance.budget
                 if allowance.strict and (stopped or not self._fits(flight, packer, allowance)):
-                    flight.postpone(stamp.now)
+                    flight.postpone(now)
                 elif not stopped:
                     self._repeat_flight(flight, policy, stamp, packer)
                 waiting = waiting or flight.has_skips
