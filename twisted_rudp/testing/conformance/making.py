@@ -4,10 +4,22 @@ Test cases for a transport on a stage.
 
 from __future__ import annotations
 
-from . import closing, connecting, listening, ordering, reading, writing
+from . import closing, connecting, layers, listening, ordering, reading, simulated, writing
 from .case import ConformanceCase
 from .stages import Stage
 from .transport import Transport
+
+
+def _tls() -> tuple[type[ConformanceCase], ...]:
+    """
+    TLS belongs to the suite where Twisted's C{tls} extra is installed.
+    """
+    try:
+        from .tls import TLS
+    except ImportError:
+        return ()
+    return (TLS,)
+
 
 TOPICS: tuple[type[ConformanceCase], ...] = (
     connecting.Success,
@@ -29,6 +41,12 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
     ordering.Reentrancy,
     ordering.Collisions,
     ordering.Plain,
+    layers.Web,
+    layers.RemoteCalls,
+    layers.Lines,
+    layers.Services,
+    *simulated.TOPICS,
+    *_tls(),
 )
 """All that the suite has to say."""
 
