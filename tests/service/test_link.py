@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.net.ports.fakes import Recorder
@@ -286,6 +288,8 @@ class RealLinkTests(TestCase):
 
     async def test_deadServer(self) -> None:
         """A server that is not there is counted, and hurts nobody."""
+        if not platform.isLinux():
+            self.skipTest("only Linux tells")
         from twisted.internet import reactor
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
@@ -296,7 +300,6 @@ class RealLinkTests(TestCase):
         self.addCleanup(link.stop)
         client, _ = self.open()
         client.send(b"x", 1, ("127.0.0.1", link.port))
-        server, serverSide = self.open()
-        client.send(b"y", 1, fromTwisted(server.getHost()))
-        await serverSide.until(lambda: bool(serverSide.datagrams()))
-        self.assertEqual(link.statistics()["strangers"], 0)
+        while not link.counts["path_errors"]:
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        self.assertEqual(link.statistics()["forward_delivered"], 1)

@@ -199,7 +199,8 @@ def runLink(reactor: Any, options: LinkOptions) -> Deferred[None]:
         link.start()
     except CannotListenError as problem:
         raise usage.UsageError(f"--listen: {problem}") from problem
-    print(f"Relaying from UDP port {link.port} to {options['to']}. Stop with Ctrl-C.")
+    # Flushed, for a script that waits to learn the port.
+    print(f"Relaying from UDP port {link.port} to {options['to']}.", flush=True)
 
     def finish() -> Deferred[None]:
         for name, value in link.statistics().items():
