@@ -91,7 +91,7 @@ class Attempt:
             interface = "::"
         if interface and familyOf(interface) != familyOf(self.address[0]):
             text = f"{interface} cannot reach {self.address[0]}"
-            raise error.ConnectBindError(string=text)
+            raise _bindError(None, text)
         clock = MonotonicClock(self._reactor)
         gate, engine = dialling.session(self.address, clock.now())
         hub = Hub(self._reactor, gate, clock=clock)
@@ -106,7 +106,7 @@ class Attempt:
             )
         except error.CannotListenError as problem:
             cause = problem.socketError
-            raise error.ConnectBindError(getattr(cause, "errno", None), str(cause)) from problem
+            raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
         hub.attach(self.port)
         self._session = hub.dial(engine, self.address, self)
         self._timer = self._reactor.callLater(dialling.timeout, self._timedOut)
@@ -168,3 +168,7 @@ class Attempt:
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         self.stopTimer()
         self._failed(self, self._failure or failureFor(reason, detail, Phase.CONNECTING))
+
+
+def _bindError(number: int | None, text: str) -> error.ConnectBindError:
+    return error.ConnectBindError(number, text)  # type: ignore[no-untyped-call]
