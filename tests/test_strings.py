@@ -27,7 +27,6 @@ from zope.interface.verify import verifyObject
 from tests.interpreter import environment, python
 from twisted_rudp.strings import KCP, EndpointParser
 
-
 _NAMES = st.sampled_from(["port", *KCP.server.table(), *KCP.later]) | st.text(max_size=12)
 _VALUES = (
     st.integers(-2, 70000).map(str)
