@@ -28,12 +28,14 @@ class Argument:
         people, for everything that C{expected} does not allow.
     @ivar expected: what may stand behind the C{=}, to follow "expected: ".
     @ivar meaning: what it is, with its unit, for the manual.
+    @ivar profiled: left out, it is what the profile says.
     """
 
     name: str
     convert: Callable[[str], Any]
     expected: str
     meaning: str
+    profiled: bool = False
 
 
 def integer(name: str, low: int, high: int, meaning: str) -> Argument:

@@ -13,7 +13,7 @@ code is imported inside the parse (STR-9).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -229,18 +229,25 @@ _portKind = oneOf(
     "without it, C{stock} by Twisted's own UDP port, C{auto} the best that works",
 )
 
+_PROFILED = tuple(
+    replace(argument, profiled=True)
+    for argument in (
+        integer("nodelay", 0, 2, "how eagerly lost segments are sent again"),
+        integer("interval", 10, 5000, "milliseconds between two looks at the timers"),
+        integer("resend", 0, 1000, "later acknowledgements that make a segment lost; 0: never"),
+        boolean("nc", "no congestion window: send what both windows allow"),
+        integer("sndwnd", 1, 65535, "send window in segments"),
+        integer("rcvwnd", 1, 65535, "receive window in segments"),
+    )
+)
+
 _KCP_SESSION = (
     oneOf(
         "profile",
         ("default", "normal", "fast", "fast2", "fast3"),
-        "named set of the five numbers that follow; all but C{default} are kcptun's",
+        "named set of the numbers that follow; all but C{default} are kcptun's",
     ),
-    integer("nodelay", 0, 2, "how eagerly lost segments are sent again"),
-    integer("interval", 10, 5000, "milliseconds between two looks at the timers"),
-    integer("resend", 0, 1000, "later acknowledgements that make a segment lost; 0: never"),
-    boolean("nc", "no congestion window: send what both windows allow"),
-    integer("sndwnd", 1, 65535, "send window in segments"),
-    integer("rcvwnd", 1, 65535, "receive window in segments"),
+    *_PROFILED,
     integer("mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads up to 1500"),
     oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
     integer("dscp", 0, 63, "differentiated services code point of what is sent"),
