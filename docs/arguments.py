@@ -73,6 +73,7 @@ def page(transport: Transport) -> str:
     prefix = transport.prefix
     parts = [
         ".. Made by docs/arguments.py; edit twisted_rudp/strings.py instead.",
+        "",
         f"Server: ``{prefix}:PORT``",
         "~" * (len(prefix) + 18),
         "",
