@@ -24,7 +24,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(BASE)  ## a download through two forwarders and a lossy link, under a minute
-	@$(RUN) -m twisted_rudp.service.demo
+	@$(VENV)/bin/rudp demo
 
 test: $(BASE)  ## the whole suite; TESTS=tests.service runs a part
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.service.programs import PATIENCE, TWIST, TWISTD, Program, run
+from twisted_rudp import __version__, kernels
 
 
 def ask(port: int, question: bytes) -> bytes:
@@ -61,6 +62,17 @@ class TwistTests(SynchronousTestCase):
             program.expect(f"stopped: {counts}")
             program.end()
             self.assertNotIn("Traceback", program.output)
+
+    def test_kernels(self) -> None:
+        """
+        The start-up log says which kernels are in use (design 3.6).
+        """
+        echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
+        version, used = echo.expect(r"twisted_rudp (\S+), (\w+) kernels").groups()
+        self.assertEqual((version, used), (__version__, kernels.IMPLEMENTATION))
+        echo.port()
+        echo.interrupt()
+        echo.end()
 
     def test_portInUse(self) -> None:
         """

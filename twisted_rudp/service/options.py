@@ -13,8 +13,10 @@ from typing import Any, cast
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python import usage
 
+from twisted_rudp import __version__, kernels
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.teaching import TeachingOptions, count, seconds
@@ -201,11 +203,30 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
             raise usage.UsageError("a command is needed: forward or echo")
 
 
+class Services(MultiService):
+    """
+    The services of one command line.
+    """
+
+    _log = Logger()
+
+    def startService(self) -> None:
+        """
+        Say what is running, and whether the fast kernels are there.
+        """
+        self._log.info(
+            "twisted_rudp {version}, {kernels} kernels",
+            version=__version__,
+            kernels=kernels.IMPLEMENTATION,
+        )
+        super().startService()  # type: ignore[no-untyped-call]
+
+
 def makeService(options: Options) -> IService:
     """
     The services of the command that was given; nothing is opened yet (SVC-2).
     """
-    parent = MultiService()
+    parent = Services()
     for service in options.subOptions.services:
         service.setServiceParent(parent)
     return parent
