@@ -15,10 +15,12 @@ RUN := $(VENV)/bin/python
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
+OLDEST := $(VENV)-minimum
+MINIMUM := $(OLDEST)/.base
 SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure lint types docs packaging interop bench news clean
+.PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +33,9 @@ test: $(BASE)  ## the whole suite; TESTS=tests.service runs a part
 
 test-pure: $(BASE)  ## the suite with the Python kernels instead of the native ones
 	TWISTED_RUDP_PURE=1 $(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+
+test-minimum: $(MINIMUM)  ## the suite with the oldest dependencies that are allowed
+	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
 
 lint: $(DEV)  ## ruff
 	$(RUN) -m ruff check .
@@ -58,7 +63,7 @@ news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft
 
 clean:  ## remove .venv and everything built
-	rm -rf $(VENV) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
 	rm -f twisted_rudp/kernels/_native*.so twisted/plugins/dropin.cache
 
 $(VENV)/bin/python:
@@ -79,4 +84,10 @@ $(DEV): $(BASE)
 
 $(DOCS): $(BASE)
 	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
+$(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python
+	$(RUN) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --config-settings editable_mode=compat --constraint .ci/minimum.txt --editable '.[test]'
 	@touch $@

@@ -150,7 +150,7 @@ class Peer(Protocol):
         self.lost.callback(None)
 
 
-class Server(Factory[Peer]):
+class Server(Factory):
     """
     Hands out its one peer when it connects.
     """

@@ -62,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     @param arguments: instead of the process's own.
     """
-    options = Options()
+    options = Options()  # type: ignore[no-untyped-call]
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
+        options.parseOptions(given)  # type: ignore[no-untyped-call]
     except usage.UsageError as error:
         print(f"rudp: {error}\n'rudp --help' and 'rudp COMMAND --help' say more.", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -26,9 +26,10 @@ from twisted.web.server import Site
 from twisted.web.static import Data
 
 from twisted_rudp.service.child import Child
-from twisted_rudp.service.link import Link, Way
+from twisted_rudp.service.link import Link
 from twisted_rudp.service.progress import Progress
 from twisted_rudp.service.teaching import TeachingOptions, count
+from twisted_rudp.testing.impairments import Impairments
 
 LOSS = 0.05
 DELAY = 0.03
@@ -129,12 +130,12 @@ class Demo:
         resource.putChild(b"file", Data(self._payload, "application/octet-stream"))
         site = await TCP4ServerEndpoint(self._reactor, 0, interface=_LOCAL).listen(Site(resource))
         far = await self._forward("kcp:0", f"tcp:{_LOCAL}:{site.getHost().port}")
-        way = Way(loss=LOSS, delay=DELAY)
-        link = Link(self._reactor, (_LOCAL, far), way, way, random.Random(_SEED))
+        impairments = Impairments(seed=_SEED, loss=LOSS, delay=DELAY)
+        link = Link(self._reactor, _LOCAL, 0, _LOCAL, far, impairments)
         try:
-            middle = await link.start(0, _LOCAL)
-            near = await self._forward("tcp:0", f"kcp:{_LOCAL}:{middle}")
-            self._say(site.getHost().port, far, middle, near)
+            link.start()
+            near = await self._forward("tcp:0", f"kcp:{_LOCAL}:{link.port}")
+            self._say(site.getHost().port, far, link.port, near)
             result = await self._download(near)
             client, server = [await child.stop() for child in reversed(self._children)]
         finally:
@@ -142,7 +143,7 @@ class Demo:
                 child.kill()
             await link.stop()
             await site.stopListening()
-        self._report(result, link.counters(), client, server)
+        self._report(result, link.statistics(), client, server)
 
     async def _forward(self, near: str, far: str) -> int:
         near = f"{near}:interface={_LOCAL}"
@@ -175,11 +176,14 @@ class Demo:
         if result.digest != wanted:
             raise DemoFailed(f"SHA-256 is {result.digest} and should be {wanted}")
         resent = int(client.get("retrans_segs", 0) + server.get("retrans_segs", 0))
+        lost, offered = (
+            link[f"forward_{fate}"] + link[f"backward_{fate}"] for fate in ("lost", "offered")
+        )
         rows = [
             ("downloaded", f"{result.size / 1e6:.1f} MB in {result.seconds:.2f} s"),
             ("digest", f"SHA-256 {wanted[:16]}... as sent"),
             ("goodput", f"{result.size / result.seconds / 1e6:.2f} MB/s"),
-            ("lost by the link", f"{link['lost']} of {link['offered']} datagrams"),
+            ("lost by the link", f"{lost} of {offered} datagrams"),
             ("sent again", f"{resent} segments"),
             ("round trip", f"{server.get('round_trip_ms', 0):.1f} ms"),
         ]

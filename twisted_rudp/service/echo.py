@@ -13,10 +13,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.service.factories import QuietFactory
 from twisted_rudp.service.listening import ListeningService
 from twisted_rudp.service.relay import abort
 from twisted_rudp.service.sessions import Sessions
@@ -32,14 +33,16 @@ class Echo(Protocol):
     """
 
     transport: Any
-    factory: EchoFactory
+
+    def __init__(self, owner: EchoFactory) -> None:
+        self._owner = owner
 
     def connectionMade(self) -> None:
-        self.factory.began(self)
+        self._owner.began(self)
         self.transport.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
-        self.factory.tally.add("echoed", len(data))
+        self._owner.tally.add("echoed", len(data))
         self.transport.write(data)
 
     def readConnectionLost(self) -> None:
@@ -51,7 +54,7 @@ class Echo(Protocol):
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.over(self, reason)
+        self._owner.over(self, reason)
 
     def finish(self) -> None:
         """
@@ -67,13 +70,10 @@ class Echo(Protocol):
         abort(self)
 
 
-class EchoFactory(Factory[Echo]):
+class EchoFactory(QuietFactory):
     """
     Makes a bounded number of L{Echo}s.
     """
-
-    noisy = False
-    protocol = Echo
 
     def __init__(self, sessions: Sessions) -> None:
         self.tally = Tally("connections", "refused", "broken", "echoed")
@@ -86,7 +86,7 @@ class EchoFactory(Factory[Echo]):
         if self._sessions.full:
             self.tally.add("refused")
             return None
-        return super().buildProtocol(addr)
+        return Echo(self)
 
     def began(self, echo: Echo) -> None:
         """

@@ -12,23 +12,22 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_rudp.service.complaints import Complaints
+from twisted_rudp.service.factories import QuietFactory
 from twisted_rudp.service.listening import ListeningService
 from twisted_rudp.service.relay import Relay, Side
 from twisted_rudp.service.sessions import Sessions
 from twisted_rudp.service.tally import Tally
 
 
-class ForwardFactory(Factory[Side]):
+class ForwardFactory(QuietFactory):
     """
     Makes a L{Relay} for each accepted connection.
     """
 
-    noisy = False
     _log = Logger()
 
     def __init__(

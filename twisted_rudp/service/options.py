@@ -226,7 +226,7 @@ def makeService(options: Options) -> IService:
     """
     The services of the command that was given; nothing is opened yet (SVC-2).
     """
-    parent = Services()
+    parent = Services()  # type: ignore[no-untyped-call]
     for service in options.subOptions.services:
         service.setServiceParent(parent)
     return parent

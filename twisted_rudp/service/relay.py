@@ -18,9 +18,11 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from twisted_rudp.service.factories import QuietFactory
 
 EARLY_LIMIT = 256 * 1024
 """
@@ -226,12 +228,10 @@ class Relay:
         return self.far if side is self.near else self.near
 
 
-class _FarFactory(Factory[Side]):
+class _FarFactory(QuietFactory):
     """
     Gives the one protocol that is waiting for its connection.
     """
-
-    noisy = False
 
     def __init__(self, far: Side) -> None:
         self._far = far
