@@ -6,20 +6,28 @@ unattended is a service of C{twist rudp} instead (REL-3).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
-from twisted_rudp.service.demo import DemoOptions
-from twisted_rudp.service.link import LinkOptions
+from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.linkoptions import LinkOptions, runLink
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
 """
 Exit status for a command line that is not right.
+"""
+
+
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {"demo": runDemo, "link": runLink}
+"""
+What runs each command; called with the reactor and the command's options.
 """
 
 
@@ -48,6 +56,13 @@ Examples:
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
 
+    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None]], usage.Options]:
+        """
+        What runs the command that was given, and its options.
+        """
+        assert self.subCommand is not None
+        return TOOLS[self.subCommand], self.subOptions
+
     def postOptions(self) -> None:
         """
         @raise usage.UsageError: no command was given.
@@ -67,6 +82,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.parseOptions(given)  # type: ignore[no-untyped-call]
     except usage.UsageError as error:
-        print(f"rudp: {error}\n'rudp --help' and 'rudp COMMAND --help' say more.", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
-    task.react(lambda reactor: Deferred.fromCoroutine(options.subOptions.run(reactor)))
+        sys.exit(_refused(error))
+    task.react(_run, options.tool())
+
+
+def _run(
+    reactor: Any, tool: Callable[[Any, Any], Deferred[None]], options: usage.Options
+) -> Deferred[None]:
+    """
+    Run a tool; what it finds wrong with its options only then ends it like a
+    command line that is not right.
+    """
+    return maybeDeferred(tool, reactor, options).addErrback(_endWith)
+
+
+def _endWith(failure: Failure) -> Failure:
+    if isinstance(failure.value, usage.UsageError):
+        raise SystemExit(_refused(failure.value))
+    return failure
+
+
+def _refused(error: usage.UsageError) -> int:
+    print(f"rudp: {error}\n'rudp --help' and 'rudp COMMAND --help' say more.", file=sys.stderr)
+    return USAGE_ERROR

@@ -82,7 +82,7 @@ class Download(Protocol):
         self._progress.show(self._size, self._clock.seconds() - self._began)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if reason.check(ResponseDone):
+        if isinstance(reason.value, ResponseDone):
             seconds = self._clock.seconds() - self._began
             self.finished.callback(Result(self._size, seconds, self._digest.hexdigest()))
         else:
@@ -100,13 +100,15 @@ class DemoOptions(TeachingOptions):
     )
     optParameters = [["megabytes", None, 20, "Size of the download in million bytes.", count]]
 
-    async def run(self, reactor: Any) -> None:
-        """
-        Show it.
 
-        @raise DemoFailed: what came is not what was sent.
-        """
-        await Demo(reactor, self["megabytes"] * 1_000_000).run()
+def runDemo(reactor: Any, options: DemoOptions) -> Deferred[None]:
+    """
+    Show it.
+
+    @return: fires when it is over; fails with L{DemoFailed} if what came is not
+        what was sent.
+    """
+    return Deferred.fromCoroutine(Demo(reactor, options["megabytes"] * 1_000_000).run())
 
 
 class Demo:
@@ -197,12 +199,13 @@ def _profiled(description: str) -> str:
     return f"{description}:profile={PROFILE}" if description.startswith("kcp:") else description
 
 
+_IMPAIRED = f"--loss {LOSS * 100:.0f} --delay {DELAY * 1000:.0f}"
 _BY_HAND = f"""
 By hand, each in a terminal of its own:
 
   python3 -m http.server 8000
   twist rudp forward --listen kcp:4000:profile={PROFILE} --to tcp:{_LOCAL}:8000
-  rudp link --listen 4100 --to {_LOCAL}:4000 --loss {LOSS:.0%} --delay {DELAY * 1000:.0f}ms
+  rudp link --listen {_LOCAL}:4100 --to {_LOCAL}:4000 {_IMPAIRED}
   twist rudp forward --listen tcp:8080 --to kcp:{_LOCAL}:4100:profile={PROFILE}
 
 and then open http://{_LOCAL}:8080/"""

@@ -101,7 +101,7 @@ class EchoFactory(QuietFactory):
         """
         self._sessions.remove(echo)
         self.tally.absorb(echo.transport)
-        if not reason.check(ConnectionDone):
+        if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
 
 

@@ -72,7 +72,7 @@ class ForwardFactory(QuietFactory):
         for side in (relay.near, relay.far):
             if side.transport is not None:
                 self.tally.absorb(side.transport)
-        if not reason.check(ConnectionDone):
+        if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
         self._log.debug(
             "{description}: over after {forth} bytes forth and {back} back: {reason}",

@@ -117,7 +117,7 @@ class ListeningService(Service):
         return port
 
     def _unbound(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not isinstance(failure.value, CancelledError):
             self._log.error(
                 "{description}: cannot listen: {reason}",
                 description=self.description,

@@ -172,7 +172,7 @@ class Relay:
             self._dialling.cancel()
         elif other.transport is None or other.reading is Reading.LOST:
             self._over(self, self._reason)
-        elif reason.check(ConnectionDone):
+        elif isinstance(reason.value, ConnectionDone):
             _close(other)
         else:
             abort(other)
