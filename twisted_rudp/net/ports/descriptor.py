@@ -59,6 +59,11 @@ _GRO_ROOM = 32
 C{CMSG_SPACE} of an int, at most 24 bytes.
 """
 
+_TRUNCATED = int(socket.MSG_TRUNC)
+"""
+As a plain number: the enumeration's own C{&} costs more than a small datagram.
+"""
+
 _GRO_SIZE = struct.Struct("=i")
 
 
@@ -214,7 +219,7 @@ class DescriptorPort(SegmentingPort):
             calls += 1
             length = len(data)
             left -= length
-            if flags & socket.MSG_TRUNC:
+            if flags & _TRUNCATED:
                 counters.truncated += 1
             elif ancillary:
                 joiner.addRun(data, _GRO_SIZE.unpack(ancillary[0][2])[0], address)

@@ -57,7 +57,8 @@ class Joiner:
         """
         Take a run that the kernel has joined.
         """
-        self.flush()
+        if self._parts:
+            self.flush()
         self._give(run, size, -(-len(run) // size), address)
 
     def flush(self) -> None:

@@ -128,9 +128,9 @@ def _set(sock: socket.socket, level: int, option: int, value: int, mapped: bool 
     except OSError as problem:
         if not mapped:
             _log.warn(
-                "cannot set socket option {option} of level {level} to {value}: {reason}",
+                "cannot set socket option {option} of protocol {protocol} to {value}: {reason}",
                 option=option,
-                level=level,
+                protocol=level,
                 value=value,
                 reason=problem,
             )
