@@ -247,7 +247,7 @@ class Session(Timed):
         End without waiting for anything: the peer is told once if the wire can.
         """
         if self.alive:
-            self._fenced(self.engine.abort)
+            self._fenced(self.engine.abort, self.hub.now())
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
