@@ -469,23 +469,34 @@ class KCPEngine:
         this session.
         """
         arq = self._arq
-        cookie = arq.control_ts
-        if self._role is Role.DIALLER:
-            self._confirmed = cookie == 0
-            if cookie and cookie != arq.control_ts_out and arq.peer is Peer.MARKED:
-                arq.control_ts_out = cookie
-                self._hello.again(now)
-                self._slow = True
-        elif (
-            not self.proved
-            and self._cookies is not None
-            and self._cookies.check(cookie, self._address, self._conv, now)
-        ):
-            self.prove()
         settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
         behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
-        if self._liveness.answered(behind):
-            self._end(Reason.FORGOTTEN, now)
+        if self._liveness.answered(self._heed(arq.control_ts, now) or behind):
+            self._end(Reason.FORGOTTEN, now, tell=True)
+
+    def _heed(self, cookie: int, now: int) -> bool:
+        """
+        Take in a cookie, 0 being none.
+
+        @return: the listener has once known us as proved and does not now.
+        """
+        arq = self._arq
+        if self._role is Role.LISTENER:
+            if (
+                not self.proved
+                and self._cookies is not None
+                and self._cookies.check(cookie, self._address, self._conv, now)
+            ):
+                self.prove()
+        elif cookie == 0:
+            self._confirmed = True
+        elif cookie != arq.control_ts_out and arq.peer is Peer.MARKED:
+            if self._confirmed:
+                return True
+            arq.control_ts_out = cookie
+            self._hello.again(now)
+            self._slow = True
+        return False
 
     def _advance(self, now: int) -> None:
         """
