@@ -56,9 +56,7 @@ class Link:
         kept: list[bytes] = []
         for datagram in split(run, size):
             copies = 1 + (self.random.random() < self.repeat)
-            for _ in range(copies):
-                if self.random.random() >= self.loss:
-                    kept.append(datagram)
+            kept += [datagram for _ in range(copies) if self.random.random() >= self.loss]
         if not self.jitter:
             # Without reordering what is left of a run stays together.
             while kept:
