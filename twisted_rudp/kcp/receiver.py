@@ -308,8 +308,6 @@ class Receiver:
             first, count, payload, frg = held[self.nxt]
             start = self.nxt - first
             stop = min(count, start + self.wnd - inbox.segments)
-            if self.end is not None:
-                stop = min(stop, self.end - first)
             if payload is not None:
                 unit = len(payload) // count
                 whole = stop - start == count

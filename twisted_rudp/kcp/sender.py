@@ -225,7 +225,7 @@ class Sender:
         if stamp[4] >= self.alarm or flights.skipped:
             more = self._repeat(stamp, packer, allowance, early=not new)
         for flight in self._unlaunched:
-            packer.add(self._launch(flight, stamp))
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         self._unlaunched.clear()
         if new and not more:
             more = self._send_new(stamp, packer, allowance, peer_marked)
@@ -280,7 +280,8 @@ class Sender:
                 return True
             flight = self._number(room)
             room -= flight.end - flight.first
-            packer.add_run(self._launch(flight, stamp), self.mss + HEADER_SIZE)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
+            packer.release()
         if room > 0 and self.may_end(peer_marked):
             packer.add(self._launch(self._number_end(), stamp))
         return False
@@ -311,7 +312,7 @@ class Sender:
         count = share // (self.mss + header)
         if count:
             flight = self._number(min(count, self.room))
-            packer.add_run(self._launch(flight, stamp), self.mss + HEADER_SIZE)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         elif share > header:
             piece = self.outbox.cut_short(share - header, self.mss)
             if piece is not None:
