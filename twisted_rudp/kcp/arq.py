@@ -451,16 +451,17 @@ class ARQ:
 
     # wire -> ARQ
 
-    def input(self, run: Buffer, size: int, now: int, regular: bool = True) -> None:
+    def input(self, run: Buffer, size: int, now: int, regular: bool = True) -> int:
         """
         Digest a run of datagrams. Whatever they contain, nothing is raised.
 
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
+        @return: bits of L{News<twisted_rudp.kcp.intake.News>}.
         """
         clock = self._clock
         self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
-        self._intake.digest(run, size, clock, regular)
+        return self._intake.digest(run, size, clock, regular)
 
     # ARQ -> wire
 

@@ -31,6 +31,25 @@ Beyond so many waiting acknowledgements the superfluous ones are thinned out.
 """
 
 
+class News:
+    """
+    What a run has brought, as bits of a plain integer: an C{IntFlag} costs more
+    than the rest of a small datagram.
+    """
+
+    HEARD = 1
+    """A datagram without errors."""
+
+    READABLE = 2
+    """Data in order."""
+
+    COVERED = 4
+    """A cumulative acknowledgement of something."""
+
+    CONTROL = 8
+    """A WASK or WINS."""
+
+
 class Intake:
     """
     Digests runs of datagrams of one conversation (kcp.md 1.7). Nothing that is
@@ -53,14 +72,32 @@ class Intake:
         self._control = control
         self._counters = counters
 
-    def digest(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+    def digest(self, run: Buffer, size: int, clock: int, regular: bool) -> int:
         """
         Take in a run.
 
         @param clock: unbounded, in milliseconds.
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt.
+        @return: bits of L{News}.
         """
+        counters, control = self._counters, self._control
+        inbox, flights = self._receiver.inbox, self._sender.flights
+        segments, una = counters.in_segs, flights.una
+        waiting, controls = inbox.segments, control.heard_controls
+        self._digest(run, size, clock, regular)
+        news = 0
+        if counters.in_segs != segments:
+            news = News.HEARD
+        if inbox.segments != waiting:
+            news |= News.READABLE
+        if flights.una != una:
+            news |= News.COVERED
+        if control.heard_controls != controls:
+            news |= News.CONTROL
+        return news
+
+    def _digest(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
         total = len(run)
         if total <= size or size <= 0:
             # For one datagram a kernel gains nothing.
