@@ -112,6 +112,7 @@ class Session(Timed):
     """
 
     __slots__ = (
+        "__weakref__",
         "_dispatching",
         "address",
         "credit",
