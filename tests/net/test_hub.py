@@ -36,10 +36,10 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
-from twisted_rudp.net import hub as hubModule
+from twisted_rudp.net import roster
+from twisted_rudp.net.admission import Limits, networkOf
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
-from twisted_rudp.net.strangers import Limits, networkOf
 
 PEER = ("10.0.0.2", 5000)
 RUN = 65_000
@@ -265,7 +265,7 @@ class TurnTests(HubCase):
         second.touch()
         self.reactor.advance(0)
         self.assertEqual([address for _, _, address in self.port.sent], [PEER])
-        self.assertTrue(self.hub.full)
+        self.assertTrue(self.hub.turns.full)
         first.touch()
         self.reactor.advance(1)
         self.assertEqual(len(self.port.sent), 1)
@@ -278,7 +278,7 @@ class TurnTests(HubCase):
         """While the port is full, events are delivered all the same."""
         engine = Scripted()
         session = self.enter(engine)
-        self.hub.full = True
+        self.hub.turns.full = True
         session.later(engine.abort)
         session.touch()
         self.reactor.advance(0)
@@ -622,7 +622,7 @@ class TombstoneTests(HubCase):
 
     def test_bounded(self) -> None:
         """There are at most so many tombstones; the oldest goes first."""
-        self.patch(hubModule, "MAX_TOMBSTONES", 3)
+        self.patch(roster, "MAX_TOMBSTONES", 3)
         engines = [Scripted((f"10.0.2.{number}", 1)) for number in range(5)]
         for engine in engines:
             self.enter(engine)

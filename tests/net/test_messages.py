@@ -15,7 +15,7 @@ from tests.toys.parcels import PING, ParcelGate
 from twisted_rudp.core.engine import Delivery, Event, Message
 from twisted_rudp.errors import PeerFull
 from twisted_rudp.interfaces import IMessageTransport
-from twisted_rudp.net.strangers import Limits
+from twisted_rudp.net.admission import Limits
 
 
 class MessageCase(SynchronousTestCase):

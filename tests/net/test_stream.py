@@ -373,7 +373,7 @@ class WritingTests(StreamCase):
     def test_pull(self) -> None:
         """A pull producer is asked at once, then once a drain, each in its own turn (FLOW-3)."""
         hub = self.transport.session.hub
-        producer = Pull(self.transport, 20, lambda: hub.turn)
+        producer = Pull(self.transport, 20, lambda: hub.turns.number)
         self.transport.registerProducer(producer, False)
         self.assertEqual(len(producer.told), 1)
         self.pair.run(lambda: len(self.server.data) == 20_000)
@@ -502,10 +502,10 @@ class ClosingTests(StreamCase):
 
         def data(_: bytes) -> None:
             self.transport.abortConnection()
-            turns.append(hub.turn + 1)
+            turns.append(hub.turns.number + 1)
 
         self.client.onData = data
-        self.client.onLost = lambda: turns.append(hub.turn)
+        self.client.onLost = lambda: turns.append(hub.turns.number)
         self.server.transport.write(b"x")
         self.pair.lost(self.client)
         self.assertGreater(turns[1], turns[0])
