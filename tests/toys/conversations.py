@@ -67,7 +67,7 @@ class CipherGate(ToyGate):
                 pieces.append(piece[1:])
             else:
                 self.count("badTag")
-        return self.cut(b"".join(pieces), size - 1, lambda piece: (address, piece[:4]))
+        return self.cut(b"".join(pieces), max(1, size - 1), lambda piece: (address, piece[:4]))
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
@@ -211,12 +211,15 @@ class Conversation(ToyEngine):
 
     # out
 
+    def window(self) -> int:
+        return self.acknowledged + WINDOW - self.sent
+
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         self.moment = now
         more, budget = self.flushQueue(emit, budget, 1)
         if more or (self.over and not self.closing):
             return more
-        while self.connected and (room := min(len(self.out), self.acknowledged + WINDOW - self.sent)):
+        while self.connected and (room := min(len(self.out), self.window())):
             count = min(-(-room // PAYLOAD), RUN, budget // (PAYLOAD + HEADER.size + 1))
             if not count:
                 return True

@@ -61,7 +61,7 @@ class PathGate(ToyGate):
     ) -> Verdict:
         if len(datagram) < HEADER.size:
             return Drop("short")
-        kind, number, value = HEADER.unpack_from(datagram)
+        kind, number, _ = HEADER.unpack_from(datagram)
         if kind == KNOCK:
             if len(self.halfOpen) >= MAX_HALF_OPEN:
                 return Drop("halfOpenFull")

@@ -112,6 +112,7 @@ class Session(Timed):
     """
 
     __slots__ = (
+        "__weakref__",
         "_dispatching",
         "address",
         "credit",
@@ -157,13 +158,13 @@ class Session(Timed):
         There is something to flush at the end of this turn (TR-8).
         """
         if not self.dirty:
-            self.hub.touched(self)
+            self.hub.turns.touch(self)
 
     def later(self, function: Callable[[], None]) -> None:
         """
         Call C{function} in a later turn if the session is still alive then.
         """
-        self.hub.later(self, function)
+        self.hub.turns.later(self, function)
 
     def refuse(self) -> None:
         """
@@ -194,7 +195,7 @@ class Session(Timed):
         except Exception:
             self._crashed()
         if not self.dirty:
-            self.hub.touched(self)
+            self.hub.turns.touch(self)
 
     def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
@@ -236,7 +237,8 @@ class Session(Timed):
         hub, engine = self.hub, self.engine
         start = hub.emitted
         budget = TURN_BUDGET
-        while not hub.full:
+        turns = hub.turns
+        while not turns.full:
             if self.credit is None:
                 more = engine.flush(now, hub.emit, budget)
             else:
@@ -244,12 +246,12 @@ class Session(Timed):
                 more = engine.flush(now, self._emitOnCredit, allowed) and allowed == budget
             budget = start + TURN_BUDGET - hub.emitted
             if more or budget <= 0:
-                hub.nextTurn(self)
+                turns.again(self)
                 return
             if not self.alive or self.owner is None or not self.owner.sessionFlushed():
                 break
-        if hub.full:
-            hub.blocked(self)
+        if turns.full:
+            turns.block(self)
 
     def end(self, reason: Reason, detail: str | None) -> None:
         """
