@@ -170,7 +170,7 @@ class Session(Timed):
         The owner does not want this peer: end it, and remember that for a while.
         """
         self.limit = self.hub.now() + REFUSAL_MEMORY
-        self.engine.abort()
+        self.engine.abort(self.hub.now())
         self.touch()
 
     # from the hub, each inside a fence
@@ -247,7 +247,7 @@ class Session(Timed):
         End without waiting for anything: the peer is told once if the wire can.
         """
         if self.alive:
-            self._fenced(self.engine.abort)
+            self._fenced(self.engine.abort, self.hub.now())
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
