@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 BINARIES = HERE / "bin"
+ROOT = HERE.parent.parent
 
 BUILD_SECONDS = 300
 """A first build fetches and compiles the modules it depends on."""
@@ -59,9 +61,7 @@ def command(argv: Sequence[str], directory: Path) -> None:
     if shutil.which(argv[0]) is None:
         raise unavailable(f"{argv[0]} is not installed")
     try:
-        subprocess.run(
-            argv, cwd=directory, check=True, capture_output=True, timeout=BUILD_SECONDS
-        )
+        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=BUILD_SECONDS)
     except subprocess.CalledProcessError as error:
         complaint = error.stderr.decode(errors="replace").strip()
         raise unavailable(f"{' '.join(argv)} failed: {complaint}") from None
@@ -70,14 +70,32 @@ def command(argv: Sequence[str], directory: Path) -> None:
 
 
 @cache
-def kcpgo(program: str = "kcppeer") -> Path:
+def kcpgo(program: str = "kcppeer") -> tuple[str, ...]:
     """
-    Build a program of the Go module and say where it is.
+    Build a program of the Go module and say how to start it.
     """
     BINARIES.mkdir(exist_ok=True)
-    binary = BINARIES / program
-    command(["go", "build", "-o", str(binary), f"./cmd/{program}"], PEERS / "kcpgo")
-    return binary
+    binary = str(BINARIES / program)
+    command(["go", "build", "-o", binary, f"./cmd/{program}"], PEERS / "kcpgo")
+    return (binary,)
+
+
+@cache
+def ikcp() -> tuple[str, ...]:
+    """
+    Fetch the package that carries the source of the C original, compile that
+    with our shim into a library, and say how to start the peer around it.
+    """
+    BINARIES.mkdir(exist_ok=True)
+    here = PEERS / "ikcp"
+    source = here / "node_modules" / "node-kcp" / "src" / "kcp"
+    if not (source / "ikcp.c").exists():
+        command(["npm", "ci"], here)
+    library = str(BINARIES / "libikcp.so")
+    sources = [str(source / "ikcp.c"), str(here / "shim.c")]
+    flags = ["-O2", "-w", "-fPIC", "-shared", f"-I{source}"]
+    command(["cc", *flags, "-o", library, *sources], here)
+    return (sys.executable, "-m", "tests.interop.peers.ikcp.peer", library)
 
 
 class Peer(ProcessProtocol):
@@ -184,9 +202,7 @@ class Peer(ProcessProtocol):
         self._running = False
         for waiting in self._waiting:
             waiting.timeout.cancel()
-            waiting.result.errback(
-                PeerError(f"ended without {waiting.wanted}; {self._story()}")
-            )
+            waiting.result.errback(PeerError(f"ended without {waiting.wanted}; {self._story()}"))
         self._waiting = []
         self.ended.callback(None)
 
@@ -220,14 +236,15 @@ class PeerTestCase(TestCase):
 
     timeout = 150
 
-    def spawn(self, binary: Path, *flags: str) -> Peer:
+    def spawn(self, program: Sequence[str], *flags: str) -> Peer:
         """
         Start a peer with these flags.
         """
         from twisted.internet import reactor
 
         peer = Peer(reactor)
-        processes: IReactorProcess = reactor  # type: ignore[assignment]
-        processes.spawnProcess(peer, str(binary), [str(binary), *flags], env=dict(os.environ))
+        processes: IReactorProcess = reactor
+        argv = [*program, *flags]
+        processes.spawnProcess(peer, argv[0], argv, env=dict(os.environ), path=str(ROOT))
         self.addCleanup(peer.stop)
         return peer
