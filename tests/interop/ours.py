@@ -5,7 +5,7 @@ Our side of a conversation with a peer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredQueue
@@ -66,11 +66,15 @@ class Talker(Protocol):
     """
     Counts and digests what it gets, and perhaps sends it back.
 
+    @param made: called when it is connected.
     @ivar lost: fires with the exception that C{connectionLost} was called with.
     """
 
-    def __init__(self, echo: bool = False) -> None:
+    def __init__(
+        self, echo: bool = False, made: Callable[[Talker], None] = lambda talker: None
+    ) -> None:
         self._echo = echo
+        self._made = made
         self._digest = hashlib.sha256()
         self._marks: list[tuple[int, Deferred[None]]] = []
         self.received = 0
@@ -101,6 +105,7 @@ class Talker(Protocol):
         if self._echo:
             transport: Any = self.transport
             transport.registerProducer(transport, True)
+        self._made(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -131,10 +136,11 @@ class Accepting(Factory):
         self.talkers: list[Talker] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Talker:
-        talker = Talker(self._echo)
+        return Talker(self._echo, self._entered)
+
+    def _entered(self, talker: Talker) -> None:
         self.talkers.append(talker)
         self._news.put(talker)
-        return talker
 
     def next(self) -> Deferred[Talker]:
         """
@@ -147,7 +153,11 @@ class OursTestCase(PeerTestCase):
     """
     A test with a peer on one side and our endpoints on the other. Everything is
     given up at the end.
+
+    @ivar program: how to start the peer, set by C{setUp}.
     """
+
+    program: tuple[str, ...]
 
     def serve(self, factory: Accepting, **settings: Any) -> Deferred[IListeningPort]:
         """

@@ -8,11 +8,11 @@ from typing import Any
 
 from twisted.internet.error import ConnectError
 
+from tests.interop.harness import Peer
 from tests.interop.ours import Accepting, OursTestCase
 from tests.interop.pattern import digest
 
 MEGABYTE = 1_000_000
-BULK = 100 * MEGABYTE
 
 QUIET_DATAGRAMS = 10
 """What a peer may still send in L{QUIET_SECONDS} after we have left in order: a
@@ -24,7 +24,25 @@ SETTLED_SECONDS = 1.0
 """Time for what is on its way to arrive, where nothing may come of it."""
 
 
-class ClientTests(OursTestCase):
+class StreamTestCase(OursTestCase):
+    """
+    @cvar bulk: how much the largest transfers carry.
+    """
+
+    bulk = 100 * MEGABYTE
+
+    async def assertQuiet(self, peer: Peer) -> None:
+        """
+        A peer that we have left sends next to nothing.
+        """
+        await self.pause(SETTLED_SECONDS)
+        before = (await peer.counters())["OutPkts"]
+        await self.pause(QUIET_SECONDS)
+        after = (await peer.counters())["OutPkts"]
+        self.assertLessEqual(after - before, QUIET_DATAGRAMS)
+
+
+class ClientTests(StreamTestCase):
     """
     Our client, the peer's server.
     """
@@ -39,20 +57,20 @@ class ClientTests(OursTestCase):
 
     async def test_upload(self) -> None:
         """
-        A hundred megabytes to the peer arrive whole.
+        A bulk of data to the peer arrives whole.
         """
-        peer, port = await self.peerServer("-expect", str(BULK))
-        (await self.dial(port)).pump(2, BULK)
-        self.assertEqual((await peer.expect("received"))["sha256"], digest(2, BULK))
+        peer, port = await self.peerServer("-expect", str(self.bulk))
+        (await self.dial(port)).pump(2, self.bulk)
+        self.assertEqual((await peer.expect("received"))["sha256"], digest(2, self.bulk))
 
     async def test_download(self) -> None:
         """
-        A hundred megabytes from the peer arrive whole.
+        A bulk of data from the peer arrives whole.
         """
-        _, port = await self.peerServer("-send", str(BULK), "-seed", "3")
+        _, port = await self.peerServer("-send", str(self.bulk), "-seed", "3")
         talker = await self.dial(port)
-        await talker.until(BULK)
-        self.assertEqual(talker.sha256, digest(3, BULK))
+        await talker.until(self.bulk)
+        self.assertEqual(talker.sha256, digest(3, self.bulk))
 
     async def test_everyPort(self) -> None:
         """
@@ -149,12 +167,6 @@ class ClientTests(OursTestCase):
         await talker.lost
         await self.assertQuiet(peer)
 
-    async def assertQuiet(self, peer: Any) -> None:
-        before = (await peer.counters())["OutPkts"]
-        await self.pause(QUIET_SECONDS)
-        after = (await peer.counters())["OutPkts"]
-        self.assertLessEqual(after - before, QUIET_DATAGRAMS)
-
     async def test_closeDelivers(self) -> None:
         """
         What was written before C{loseConnection} arrives, also under loss.
@@ -168,7 +180,7 @@ class ClientTests(OursTestCase):
         await talker.lost
 
 
-class ServerTests(OursTestCase):
+class ServerTests(StreamTestCase):
     """
     The peer's client, our server.
     """
@@ -181,22 +193,22 @@ class ServerTests(OursTestCase):
 
     async def test_upload(self) -> None:
         """
-        A hundred megabytes from the peer arrive whole.
+        A bulk of data from the peer arrives whole.
         """
         factory = Accepting()
-        await self.peerClient(factory, "-send", str(BULK))
+        await self.peerClient(factory, "-send", str(self.bulk))
         talker = await factory.next()
-        await talker.until(BULK)
-        self.assertEqual(talker.sha256, digest(1, BULK))
+        await talker.until(self.bulk)
+        self.assertEqual(talker.sha256, digest(1, self.bulk))
 
     async def test_download(self) -> None:
         """
-        A hundred megabytes to the peer arrive whole.
+        A bulk of data to the peer arrives whole.
         """
         factory = Accepting()
-        peer = await self.peerClient(factory, "-banner", "go", "-expect", str(BULK))
-        (await factory.next()).pump(2, BULK)
-        self.assertEqual((await peer.expect("received"))["sha256"], digest(2, BULK))
+        peer = await self.peerClient(factory, "-banner", "go", "-expect", str(self.bulk))
+        (await factory.next()).pump(2, self.bulk)
+        self.assertEqual((await peer.expect("received"))["sha256"], digest(2, self.bulk))
 
     async def test_everyPort(self) -> None:
         """
@@ -249,11 +261,7 @@ class ServerTests(OursTestCase):
         await talker.until(MEGABYTE)
         talker.transport.loseConnection()
         await talker.lost
-        await self.pause(SETTLED_SECONDS)
-        before = (await peer.counters())["OutPkts"]
-        await self.pause(QUIET_SECONDS)
-        after = (await peer.counters())["OutPkts"]
-        self.assertLessEqual(after - before, QUIET_DATAGRAMS)
+        await self.assertQuiet(peer)
         self.assertEqual(len(factory.talkers), 1)
 
     async def test_closeDelivers(self) -> None:

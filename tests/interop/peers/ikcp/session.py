@@ -7,10 +7,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from tests.interop.pattern import blocks, digest, messages
+from tests.interop.pattern import blocks, messages
 from tests.interop.peers.ikcp.library import ControlBlock
 
 Report = Callable[..., None]
@@ -29,8 +28,10 @@ class Session:
         self.open = True
         self._plan = plan
         self._report = report
-        self._outgoing: deque[bytes] = deque()
-        self._announcement: dict[str, Any] | None = None
+        self._outgoing: deque[Iterator[bytes]] = deque()
+        self._sent = 0
+        self._digest = hashlib.sha256()
+        self._announced = True
         self._received = self._pieces = 0
         self._bytes = hashlib.sha256()
         self._framed = hashlib.sha256()
@@ -44,13 +45,13 @@ class Session:
 
     def send(self, length: int, seed: int) -> None:
         if self._plan.mode == "messages":
-            self._outgoing.extend(messages(seed, length, self._plan.messagesize))
+            self._outgoing.append(messages(seed, length, self._plan.messagesize))
         else:
-            self._outgoing.extend(blocks(seed, length))
-        self._announcement = {"bytes": length, "sha256": digest(seed, length)}
+            self._outgoing.append(blocks(seed, length))
+        self._announced = False
 
     def write(self, data: bytes) -> None:
-        self._outgoing.append(data)
+        self._outgoing.append(iter([data]))
 
     def resume(self) -> None:
         self._stopped = False
@@ -62,11 +63,12 @@ class Session:
         while not self._stopped and self.open and (piece := self.block.receive()) is not None:
             self._take(piece)
         while self._outgoing and self.block.waiting < self._plan.sndwnd:
-            self.block.send(self._outgoing.popleft())
+            self._put()
         self.block.update(now)
-        if self._announcement and not self._outgoing and not self.block.waiting:
-            self._report("sent", session=self.number, **self._announcement)
-            self._announcement = None
+        if not self._announced and not self._outgoing and not self.block.waiting:
+            sha256 = self._digest.hexdigest()
+            self._report("sent", session=self.number, bytes=self._sent, sha256=sha256)
+            self._announced = True
 
     def reportReceived(self, event: str) -> None:
         self._report(
@@ -84,6 +86,15 @@ class Session:
         """
         self.open = False
         self._report("closed", session=self.number)
+
+    def _put(self) -> None:
+        piece = next(self._outgoing[0], None)
+        if piece is None:
+            self._outgoing.popleft()
+            return
+        self._sent += len(piece)
+        self._digest.update(piece)
+        self.block.send(piece)
 
     def _take(self, piece: bytes) -> None:
         before = self._received
