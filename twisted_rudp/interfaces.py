@@ -1,0 +1,100 @@
+"""
+The interfaces that a user of the package sees.
+
+A stream of ours provides what a TCP connection provides (C{ITCPTransport},
+C{IPushProducer}, C{IConsumer}); what a transport over UDP can do beyond that is
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from zope.interface import Interface
+
+from twisted_rudp.core.engine import Delivery, Message
+
+
+class IRUDPTransport(Interface):
+    """
+    What a transport over UDP can tell about its session, beyond
+    C{ITransport} (TR-10).
+    """
+
+    def counters() -> Mapping[str, int]:
+        """
+        This session's counters under their own names. After the end those of the
+        end.
+        """
+
+    def facts() -> Mapping[str, Any]:
+        """
+        What a person wants to know: conversation or connection id, round trip in
+        seconds, windows, cipher. Never a secret. After the end those of the end.
+        """
+
+
+class IMessageProtocol(IProtocol):
+    """
+    A protocol that is given messages instead of bytes. C{dataReceived} is not
+    called.
+    """
+
+    def messageReceived(message: Message) -> None:
+        """
+        A message has come from the peer.
+        """
+
+
+class IMessageTransport(IRUDPTransport):
+    """
+    A session that carries messages. It provides C{IPushProducer} and
+    C{IConsumer} too; C{write(data)} is C{send(data)}.
+    """
+
+    def send(
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> Deferred[bool] | None:
+        """
+        Queue one message. Silently dropped once the connection is closing.
+
+        @param channel: messages are ordered within their channel only.
+        @param priority: what is larger goes first, where the transport has that.
+        @param receipt: tell what became of it.
+        @return: None, or with C{receipt} a L{Deferred} that fires with whether the
+            peer is known to have got the message: True when it acknowledged it,
+            False when it was given up or the connection ended first.
+        @raise TypeError: C{data} is not C{bytes}.
+        @raise ValueError: the wire cannot carry this: empty, too long, or a
+            delivery it does not have.
+        """
+
+
+class IMultiplexed(Interface):
+    """
+    A connection that can carry more streams than its own. The transport given to
+    a protocol provides this if its session can.
+    """
+
+    def openStream(factory: IProtocolFactory) -> IProtocol | None:
+        """
+        Open one more stream; nothing goes on the wire before its first byte.
+
+        @param factory: builds the protocol for it.
+        @return: the protocol, connected to a stream transport of its own; None if
+            the factory did not want it.
+        @raise RuntimeError: the connection is closing or closed.
+        """
+
+    def acceptStreams(factory: IProtocolFactory) -> None:
+        """
+        Have protocols built for the streams that the peer opens, also for those it
+        opened before; until this is called they wait.
+        """

@@ -1,0 +1,9 @@
+from twisted_rudp.kernels.pure import Buffer
+
+def build_run(
+    conv: int, wnd: int, ts: int, sn: int, una: int, frg: int, mss: int, data: Buffer
+) -> bytes: ...
+def take_run(
+    run: Buffer, size: int, conv: int, sn: int, limit: int
+) -> tuple[int, bytes, int, int, int]: ...
+def same_column(run: Buffer, size: int, offset: int, width: int) -> int: ...

@@ -1,0 +1,214 @@
+/*
+ * The kernels of pure.py, which is their specification, in C.
+ *
+ * Limited API of Python 3.11, so that one binary serves all later versions.
+ * Fields are written and read byte by byte: no alignment, byte order or
+ * aliasing is assumed. The functions keep no state and call no Python code
+ * but __index__ of their arguments.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#define HEADER 24
+#define PUSH 81
+
+enum { CONV = 0, CMD = 4, FRG = 5, WND = 6, TS = 8, SN = 12, UNA = 16, LEN = 20 };
+
+static void
+put16(unsigned char *at, uint32_t value)
+{
+    at[0] = (unsigned char)value;
+    at[1] = (unsigned char)(value >> 8);
+}
+
+static void
+put32(unsigned char *at, uint32_t value)
+{
+    put16(at, value);
+    put16(at + 2, value >> 16);
+}
+
+static uint32_t
+get16(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8;
+}
+
+static uint32_t
+get32(const unsigned char *at)
+{
+    return get16(at) | get16(at + 2) << 16;
+}
+
+/* An integer modulo 2^32. */
+static int
+as_word(PyObject *object, uint32_t *value)
+{
+    unsigned long long wide = PyLong_AsUnsignedLongLongMask(object);
+    if (wide == (unsigned long long)-1 && PyErr_Occurred())
+        return -1;
+    *value = (uint32_t)wide;
+    return 0;
+}
+
+/* A length or an index; what does not fit becomes the nearest that does. */
+static int
+as_size(PyObject *object, Py_ssize_t *value)
+{
+    *value = PyNumber_AsSsize_t(object, NULL);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+has_arguments(const char *name, Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given == wanted)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments but %zd were given",
+                 name, wanted, given);
+    return 0;
+}
+
+static PyObject *
+build_run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    uint32_t conv, wnd, ts, sn, una, frg;
+    Py_ssize_t mss;
+    Py_buffer data;
+
+    if (!has_arguments("build_run", nargs, 8) || as_word(args[0], &conv)
+        || as_word(args[1], &wnd) || as_word(args[2], &ts) || as_word(args[3], &sn)
+        || as_word(args[4], &una) || as_word(args[5], &frg) || as_size(args[6], &mss)
+        || PyObject_GetBuffer(args[7], &data, PyBUF_SIMPLE))
+        return NULL;
+    if (mss <= 0) {
+        PyBuffer_Release(&data);
+        PyErr_SetString(PyExc_ValueError, "mss must be positive");
+        return NULL;
+    }
+    Py_ssize_t left = data.len;
+    Py_ssize_t count = left / mss + (left % mss != 0);
+    if (count > (PY_SSIZE_T_MAX - left) / HEADER) {
+        PyBuffer_Release(&data);
+        return PyErr_NoMemory();
+    }
+    PyObject *run = PyBytes_FromStringAndSize(NULL, left + count * HEADER);
+    if (run != NULL) {
+        unsigned char *out = (unsigned char *)PyBytes_AsString(run);
+        const unsigned char *from = data.buf;
+        frg &= 0xFF;
+        while (left > 0) {
+            Py_ssize_t length = left < mss ? left : mss;
+            put32(out + CONV, conv);
+            out[CMD] = PUSH;
+            out[FRG] = (unsigned char)frg;
+            put16(out + WND, wnd);
+            put32(out + TS, ts);
+            put32(out + SN, sn);
+            put32(out + UNA, una);
+            put32(out + LEN, (uint32_t)length);
+            memcpy(out + HEADER, from, (size_t)length);
+            out += HEADER + length;
+            from += length;
+            left -= length;
+            sn++;
+            if (frg)
+                frg--;
+        }
+    }
+    PyBuffer_Release(&data);
+    return run;
+}
+
+static PyObject *
+take_run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    uint32_t conv, sn, ts = 0, wnd = 0, una = 0;
+    Py_ssize_t size, limit, count = 0;
+    Py_buffer run;
+
+    if (!has_arguments("take_run", nargs, 5) || as_size(args[1], &size)
+        || as_word(args[2], &conv) || as_word(args[3], &sn) || as_size(args[4], &limit)
+        || PyObject_GetBuffer(args[0], &run, PyBUF_SIMPLE))
+        return NULL;
+    const unsigned char *from = run.buf;
+    Py_ssize_t length = size > HEADER ? size - HEADER : 0;
+    Py_ssize_t whole = length ? run.len / size : 0;
+    if (whole > limit)
+        whole = limit;
+    for (; count < whole; count++) {
+        const unsigned char *at = from + count * size;
+        if (get32(at + SN) != (uint32_t)(sn + (uint32_t)count) || at[CMD] != PUSH || at[FRG]
+            || get32(at + CONV) != conv || get32(at + LEN) != (uint64_t)length)
+            break;
+    }
+    PyObject *payload = PyBytes_FromStringAndSize(NULL, count * length);
+    if (payload != NULL && count > 0) {
+        unsigned char *out = (unsigned char *)PyBytes_AsString(payload);
+        const unsigned char *last = from + (count - 1) * size;
+        ts = get32(last + TS);
+        wnd = get16(last + WND);
+        una = get32(last + UNA);
+        for (Py_ssize_t i = 0; i < count; i++)
+            memcpy(out + i * length, from + i * size + HEADER, (size_t)length);
+    }
+    PyBuffer_Release(&run);
+    if (payload == NULL)
+        return NULL;
+    return Py_BuildValue("nNkkk", count, payload, (unsigned long)ts, (unsigned long)wnd,
+                         (unsigned long)una);
+}
+
+static PyObject *
+same_column(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t size, offset, width;
+    Py_buffer run;
+
+    if (!has_arguments("same_column", nargs, 4) || as_size(args[1], &size)
+        || as_size(args[2], &offset) || as_size(args[3], &width)
+        || PyObject_GetBuffer(args[0], &run, PyBUF_SIMPLE))
+        return NULL;
+    if (size <= 0 || width <= 0 || offset < 0) {
+        PyBuffer_Release(&run);
+        PyErr_SetString(PyExc_ValueError,
+                        "size and width must be positive and offset not negative");
+        return NULL;
+    }
+    const unsigned char *first = run.buf;
+    Py_ssize_t count = 0, shortest = size < run.len ? size : run.len;
+    if (offset <= shortest && width <= shortest - offset) {
+        Py_ssize_t last_start = run.len - offset - width;
+        first += offset;
+        count = 1;
+        while (count <= last_start / size
+               && memcmp(first, first + count * size, (size_t)width) == 0)
+            count++;
+    }
+    PyBuffer_Release(&run);
+    return PyLong_FromSsize_t(count);
+}
+
+static PyMethodDef methods[] = {
+    {"build_run", (PyCFunction)(void (*)(void))build_run, METH_FASTCALL, NULL},
+    {"take_run", (PyCFunction)(void (*)(void))take_run, METH_FASTCALL, NULL},
+    {"same_column", (PyCFunction)(void (*)(void))same_column, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "twisted_rudp.kernels._native",
+    .m_doc = "The kernels of twisted_rudp.kernels.pure in C.",
+    .m_size = 0,
+    .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,133 @@
+"""
+The kernels in Python. This file is their specification; C{native.c} does the
+same to the byte and to the exception, only faster.
+
+All integers of the wire are taken modulo their width, so that callers may keep
+unbounded numbers. Buffers are anything contiguous with the buffer protocol.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from operator import index
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+KCP_HEADER = 24
+KCP_PUSH = 81
+
+_WORD = 0xFFFFFFFF
+
+_before_frg = struct.Struct("<IB").pack
+_frg_to_ts = struct.Struct("<BHI").pack
+_sn = struct.Struct("<I").pack
+_after_sn = struct.Struct("<II").pack
+
+
+def build_run(
+    conv: int, wnd: int, ts: int, sn: int, una: int, frg: int, mss: int, data: Buffer
+) -> bytes:
+    """
+    Cut C{data} into KCP PUSH segments of C{mss} payload bytes (the last may be
+    shorter), a datagram each, back to back (kcp.md 1.1).
+
+    @param sn: number of the first segment; the following ones count on.
+    @param frg: fragment field of the first segment; it counts down and stays
+        at 0.
+    @return: the run; empty if C{data} is.
+    @raise ValueError: C{mss} is not positive.
+    """
+    conv, wnd, ts = index(conv) & _WORD, index(wnd) & 0xFFFF, index(ts) & _WORD
+    sn, una, frg, mss = index(sn), index(una) & _WORD, index(frg) & 0xFF, index(mss)
+    view = memoryview(data)
+    if mss <= 0:
+        raise ValueError("mss must be positive")
+    total = len(view)
+    head = _before_frg(conv, KCP_PUSH)
+    middle = _frg_to_ts(frg, wnd, ts)
+    tail = _after_sn(una, min(mss, total) & _WORD)
+    parts: list[Buffer] = []
+    for start in range(0, total, mss):
+        if total - start < mss:
+            tail = _after_sn(una, (total - start) & _WORD)
+        parts += (head, middle, _sn(sn & _WORD), tail, view[start : start + mss])
+        sn += 1
+        if frg:
+            frg -= 1
+            middle = _frg_to_ts(frg, wnd, ts)
+    return b"".join(parts)
+
+
+@lru_cache(64)
+def _segments_of(size: int) -> Callable[[Buffer], Iterator[tuple[int | bytes, ...]]]:
+    return struct.Struct(f"<IBBHIIII{size - KCP_HEADER}s").iter_unpack
+
+
+def take_run(
+    run: Buffer, size: int, conv: int, sn: int, limit: int
+) -> tuple[int, bytes, int, int, int]:
+    """
+    Read the leading datagrams of a run for as long as each is one whole KCP
+    PUSH segment of this conversation with C{frg} 0, numbered C{sn}, C{sn} + 1
+    and so on, with C{size} - 24 payload bytes.
+
+    @param size: length of each datagram. With 24 or less, and for a last one
+        that is shorter, there is nothing to take.
+    @param limit: take at most so many.
+    @return: how many there were, their payloads joined, and C{ts}, C{wnd} and
+        C{una} of the last (0 if there was none).
+    """
+    size, conv, sn, limit = index(size), index(conv) & _WORD, index(sn) & _WORD, index(limit)
+    view = memoryview(run)
+    if size <= KCP_HEADER or size > len(view) or limit <= 0:
+        return 0, b"", 0, 0, 0
+    view = view[: min(len(view) // size, limit) * size]
+    payloads: list[bytes] = []
+    length = size - KCP_HEADER
+    ts = wnd = una = 0
+    for row in _segments_of(size)(view):
+        has_conv, cmd, frg, has_wnd, has_ts, has_sn, has_una, has_length, payload = row
+        if (
+            has_sn != sn
+            or cmd != KCP_PUSH
+            or frg
+            or has_conv != conv
+            or has_length != length
+        ):
+            break
+        payloads.append(payload)  # type: ignore[arg-type]
+        sn = (sn + 1) & _WORD
+        ts, wnd, una = has_ts, has_wnd, has_una  # type: ignore[assignment]
+    return len(payloads), b"".join(payloads), ts, wnd, una
+
+
+def same_column(run: Buffer, size: int, offset: int, width: int) -> int:
+    """
+    Find where a field changes its value within a run.
+
+    @param offset: where the field begins in each datagram.
+    @param width: its length in bytes.
+    @return: the index of the first datagram whose field differs from that of
+        the first datagram or is cut off; the number of datagrams if there is
+        none; 0 if the first has no whole field itself.
+    @raise ValueError: C{size} or C{width} is not positive, or C{offset} is
+        negative.
+    """
+    size, offset, width = index(size), index(offset), index(width)
+    view = memoryview(run)
+    if size <= 0 or width <= 0 or offset < 0:
+        raise ValueError("size and width must be positive and offset not negative")
+    total = len(view)
+    if offset + width > min(size, total):
+        return 0
+    count = -(-total // size)
+    if total - (count - 1) * size < offset + width:
+        view = view[: (count - 1) * size]
+        count -= 1
+    for position in range(offset, offset + width):
+        column = bytes(view[position : count * size : size])
+        count = len(column) - len(column.lstrip(column[:1]))
+    return count

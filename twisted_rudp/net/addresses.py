@@ -1,0 +1,125 @@
+"""
+Addresses: what people type, the raw tuples of the socket module, and the objects
+Twisted shows to applications.
+
+Sessions are keyed by raw tuples (ADDR-4), so a raw tuple made here equals, byte
+for byte, the one C{recvmsg} gives for the same peer.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from twisted_rudp.core.engine import Address
+
+_MAPPED = "::ffff:"
+"""
+How the C library writes the first 96 bits of an IPv4 address inside IPv6.
+"""
+
+
+def isLiteral(host: str) -> bool:
+    """
+    Whether C{host} is an IP address, with or without a zone, and so must not go to
+    the resolver (NAME-2).
+    """
+    return isIPAddress(host) or isIPv6Address(host)
+
+
+def familyOf(host: str) -> socket.AddressFamily:
+    """
+    The address family of a literal.
+
+    @raise ValueError: C{host} is not an IP literal.
+    """
+    if isIPAddress(host):
+        return socket.AF_INET
+    if isIPv6Address(host):
+        return socket.AF_INET6
+    raise ValueError(f"{host!r} is not an IPv4 or IPv6 address")
+
+
+def parseLiteral(host: str, port: int) -> Address:
+    """
+    The raw address of an IP literal.
+
+    @param host: IPv4, IPv6, or IPv6 with a zone: C{fe80::1%eth0} or C{fe80::1%2}.
+        A zone of an address that is valid everywhere is checked and then left out,
+        as the kernel does.
+    @param port: 0 to 65535.
+
+    @return: C{(host, port)}, or C{(host, port, 0, scope)} for IPv6.
+
+    @raise ValueError: not a literal, no such port, or no such zone on this machine.
+    """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a UDP port is a number from 0 to 65535, not {port!r}")
+    if familyOf(host) == socket.AF_INET:
+        return (host, port)
+    text, _, zone = host.partition("%")
+    packed = socket.inet_pton(socket.AF_INET6, text)
+    scope = _scopeOf(zone, host) if zone else 0
+    return (
+        socket.inet_ntop(socket.AF_INET6, packed),
+        port,
+        0,
+        scope if _needsScope(packed) else 0,
+    )
+
+
+def _scopeOf(zone: str, host: str) -> int:
+    if zone.isascii() and zone.isdigit():
+        return int(zone)
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        raise ValueError(f"there is no network interface {zone!r} (in {host!r})") from None
+
+
+def _needsScope(packed: bytes) -> bool:
+    """
+    Link-local unicast (fe80::/10), and multicast to this interface or link (RFC 4007
+    section 4).
+    """
+    if packed[0] == 0xFE:
+        return packed[1] & 0xC0 == 0x80
+    return packed[0] == 0xFF and packed[1] & 0x0F in (1, 2)
+
+
+def toTwisted(raw: Address) -> IPv4Address | IPv6Address:
+    """
+    What an application is shown for a raw address (ADDR-1): type C{"UDP"}, IPv4 that
+    came through an IPv6 socket as IPv4 (ADDR-2), flow and scope filled in (ADDR-3).
+    """
+    host, port = raw[0], raw[1]
+    if ":" not in host:
+        return IPv4Address("UDP", host, port)
+    if host.startswith(_MAPPED) and isIPAddress(host[len(_MAPPED) :]):
+        return IPv4Address("UDP", host[len(_MAPPED) :], port)
+    return IPv6Address("UDP", host, port, *raw[2:4])
+
+
+def fromTwisted(
+    address: IPv4Address | IPv6Address, family: socket.AddressFamily | None = None
+) -> Address:
+    """
+    The raw address to send to, whatever type (C{"TCP"} or C{"UDP"}) a resolver gave
+    it (NAME-3).
+
+    @param family: the family of the socket that will send; IPv4 is written as mapped
+        IPv6 for an C{AF_INET6} socket. None: the address's own.
+
+    @raise ValueError: an IPv6 address for an IPv4 socket, or a host that is no literal.
+    """
+    if isinstance(address, IPv4Address):
+        if family == socket.AF_INET6:
+            return parseLiteral(_MAPPED + address.host, address.port)
+        return parseLiteral(address.host, address.port)
+    if family == socket.AF_INET:
+        raise ValueError(f"an IPv4 socket cannot send to {address.host!r}")
+    zoned = f"{address.host}%{address.scopeID}" if address.scopeID else address.host
+    host, port, _, scope = parseLiteral(zoned, address.port)
+    return (host, port, address.flowInfo, scope)

@@ -1,0 +1,37 @@
+"""
+The one place from which the application's factories, protocols and producers are
+called (FAC-5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger()
+
+
+def attempt(function: Callable[..., Any], *arguments: object) -> Any:
+    """
+    Call code that is not ours and whose failure somebody will be given.
+
+    @return: what it returned, or the L{Failure} it raised.
+    """
+    try:
+        return function(*arguments)
+    except Exception:
+        return Failure()  # type: ignore[no-untyped-call]
+
+
+def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
+    """
+    As L{attempt}, and what was raised goes to the log. Whose connection that ends is
+    the caller's business.
+    """
+    outcome = attempt(function, *arguments)
+    if isinstance(outcome, Failure):
+        _log.failure("the application failed in {function}", outcome, function=function)
+    return outcome

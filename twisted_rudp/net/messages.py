@@ -1,0 +1,106 @@
+"""
+A session as a transport of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProducer, ITransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_rudp.core.engine import Delivery, Event
+from twisted_rudp.interfaces import IMessageTransport
+from twisted_rudp.net.states import READING, WRITING, Cause, State
+from twisted_rudp.net.transport import SessionTransport
+
+TURN_LIMIT = 256
+"""Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""
+
+
+@implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IMessageTransport)
+class MessageTransport(SessionTransport):
+    """
+    The messages of a session.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._receipts: dict[int, Deferred[bool]] = {}
+
+    # IMessageTransport
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> Deferred[bool] | None:
+        """
+        See L{IMessageTransport}.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError(f"Data must be bytes, not {type(data).__name__}")
+        if self._state not in WRITING:
+            return succeed(False) if receipt else None
+        number = self._engine.send(data, delivery, channel, priority, receipt)
+        told: Deferred[bool] | None = None
+        if number is not None:
+            told = self._receipts[number] = Deferred()
+        self._wrote()
+        return told
+
+    # ITransport
+
+    def write(self, data: bytes) -> None:
+        """
+        Send one message, reliably and in order.
+        """
+        self.send(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """
+        Send one message made of these pieces.
+        """
+        self.send(b"".join(data))
+
+    # the session's owner
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        if kind == Event.RECEIPT:
+            told = self._receipts.pop(event[1], None)
+            if told is not None:
+                told.callback(event[2])
+        elif kind == Event.STREAM_ENDED:
+            if self._step(Cause.PEER_CLOSED):
+                self._stopFeed()
+        elif kind == Event.STREAM_OPENED:
+            self._engine.reset_stream(event[1])
+
+    def _read(self) -> None:
+        delivered = 0
+        take = self._engine.take_message
+        while not self._paused and self._state in READING:
+            if delivered >= TURN_LIMIT:
+                self.session.later(self._resume)
+                return
+            message = take()
+            if message is None:
+                break
+            delivered += 1
+            self._call(self.protocol.messageReceived, message)
+        if self._state is State.DRAINING:
+            while take() is not None:
+                self.session.touch()
+
+    def _over(self, failure: Failure) -> None:
+        receipts, self._receipts = self._receipts, {}
+        super()._over(failure)
+        for told in receipts.values():
+            told.callback(False)

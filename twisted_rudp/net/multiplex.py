@@ -1,0 +1,176 @@
+"""
+More streams on one session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_rudp.core.engine import Event, Reason
+from twisted_rudp.errors import Phase, failureFor
+from twisted_rudp.interfaces import IMultiplexed
+from twisted_rudp.net.fence import callApplication
+from twisted_rudp.net.states import DISCONNECTING, State
+from twisted_rudp.net.stream import StreamTransport
+
+MAX_WAITING = 64
+"""Streams the peer may open before C{acceptStreams} is called; more are reset."""
+
+
+@implementer(IMultiplexed)
+class MultiplexTransport(StreamTransport):
+    """
+    Stream 0 of a session that can have more. It ends them when it ends.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._streams: dict[int, SubStream] = {}
+        self._acceptor: IProtocolFactory | None = None
+        self._waiting: list[int] = []
+
+    # IMultiplexed
+
+    def openStream(self, factory: IProtocolFactory) -> Any:
+        """
+        See L{IMultiplexed}.
+        """
+        if not self.connected or self._state in DISCONNECTING:
+            raise RuntimeError("a connection that is not open opens no stream")
+        protocol = self._connect(self._engine.open_stream(), factory)
+        if isinstance(protocol, Failure):
+            protocol.raiseException()
+        return protocol
+
+    def acceptStreams(self, factory: IProtocolFactory) -> None:
+        """
+        See L{IMultiplexed}.
+        """
+        self._acceptor = factory
+        self.session.later(self._acceptWaiting)
+
+    def _acceptWaiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number in waiting:
+            self._accept(number)
+
+    def _accept(self, number: int) -> None:
+        if self._acceptor is not None:
+            self._connect(number, self._acceptor)
+            if number in self._streams:
+                self._streams[number].sessionReadable(number)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append(number)
+        else:
+            self._engine.reset_stream(number)
+
+    def _connect(self, number: int, factory: IProtocolFactory) -> Any:
+        """
+        @return: the protocol; or None or the L{Failure} that the factory gave, and
+            then the stream is reset.
+        """
+        self.session.touch()
+        protocol = callApplication(factory.buildProtocol, self.getPeer())
+        if protocol is None or isinstance(protocol, Failure):
+            self._engine.reset_stream(number)
+            return protocol
+        stream = SubStream(self.session, self._host, lambda: self._forget(number), number)
+        self._streams[number] = stream
+        stream.makeConnection(protocol)
+        return protocol
+
+    def _forget(self, number: int) -> None:
+        self._streams.pop(number, None)
+
+    # the session's owner
+
+    def sessionReadable(self, stream: int | None) -> None:
+        if stream == self.stream:
+            self._read()
+        elif stream in self._streams:
+            self._streams[stream].sessionReadable(stream)
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        number = event[1]
+        if number in self._streams:
+            self._streams[number].sessionEvent(event)
+        elif event[0] == Event.STREAM_OPENED:
+            self._accept(number)
+        elif number in self._waiting:
+            self._sessionEventWaiting(event)
+        elif number == self.stream:
+            super().sessionEvent(event)
+
+    def _sessionEventWaiting(self, event: tuple[Any, ...]) -> None:
+        """
+        A stream that nobody has accepted: only its reset matters, its end is found
+        by whoever accepts it.
+        """
+        if event[0] == Event.STREAM_RESET:
+            self._waiting.remove(event[1])
+
+    def sessionFlushed(self) -> bool:
+        again = [stream.sessionFlushed() for stream in list(self._streams.values())]
+        return super().sessionFlushed() or any(again)
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        for stream in list(self._streams.values()):
+            stream.sessionEnded(reason, detail)
+        super().sessionEnded(reason, detail)
+
+
+class SubStream(StreamTransport):
+    """
+    A stream whose life is its own: it ends when both its halves have, or with its
+    session.
+    """
+
+    _DISCARDING = frozenset({State.DRAINING, State.CLOSING})
+
+    _endSent = False
+    _endAcknowledged = False
+    _endReceived = False
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        if kind == Event.STREAM_FLUSHED:
+            self._endAcknowledged = True
+            if self._state is State.CLOSING:
+                self._finish()
+        elif kind == Event.STREAM_RESET:
+            self._over(self._reasonOr(Reason.RESET))
+        elif kind == Event.STREAM_ENDED:
+            self._endReceived = True
+            super().sessionEvent(event)
+
+    def _close(self) -> None:
+        self._endStream()
+        if self._endAcknowledged:
+            self.session.later(self._finish)
+
+    def _endStream(self) -> None:
+        if not self._endSent:
+            self._endSent = True
+            super()._endStream()
+
+    def _finish(self) -> None:
+        """
+        All we wrote and its end are acknowledged; the peer is told if it still
+        writes.
+        """
+        if not self._endReceived:
+            self._engine.reset_stream(self.stream)
+            self.session.touch()
+        self._over(self._reasonOr(Reason.DONE))
+
+    def _abort(self) -> None:
+        self._engine.reset_stream(self.stream)
+        self.session.touch()
+        self._over(self._reasonOr(Reason.ABORTED))
+
+    def _reasonOr(self, reason: Reason) -> Failure:
+        return self._failure or failureFor(reason, None, Phase.CONNECTED)

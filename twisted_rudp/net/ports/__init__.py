@@ -1,0 +1,3 @@
+"""
+The datagram ports behind L{twisted_rudp.net.port}.
+"""

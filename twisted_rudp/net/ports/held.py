@@ -1,0 +1,69 @@
+"""
+Runs that wait for room in a full socket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted_rudp.core.engine import Address, Buffer
+
+HELD_LIMIT = 1 << 20
+"""
+Bytes held for a full socket. An owner that stops when told to never has more than a
+run here; the limit is for one that cannot stop, such as answers to strangers.
+"""
+
+
+class HeldRuns:
+    """
+    A queue of copied runs, bounded in bytes. True while something is in it.
+    """
+
+    __slots__ = ("_bytes", "_limit", "_runs")
+
+    def __init__(self, limit: int = HELD_LIMIT) -> None:
+        self._runs: deque[tuple[Buffer, int, Address]] = deque()
+        self._bytes = 0
+        self._limit = limit
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def append(self, run: Buffer, size: int, address: Address) -> bool:
+        """
+        Copy a run to the end.
+
+        @return: False if there is no room for it. An empty queue always has room.
+        """
+        if self._runs and self._bytes + len(run) > self._limit:
+            return False
+        self._runs.append((bytes(run), size, address))
+        self._bytes += len(run)
+        return True
+
+    def head(self) -> tuple[Buffer, int, Address]:
+        """
+        The run that waits longest.
+        """
+        return self._runs[0]
+
+    def shorten(self, taken: int) -> None:
+        """
+        The first C{taken} bytes of the head have left, whole datagrams all.
+        """
+        run, size, address = self._runs.popleft()
+        self._bytes -= taken
+        if taken < len(run):
+            self._runs.appendleft((memoryview(run)[taken:], size, address))
+
+    def clear(self) -> int:
+        """
+        Drop everything.
+
+        @return: how many datagrams that were.
+        """
+        lost = sum(-(-len(run) // size) for run, size, _ in self._runs)
+        self._runs.clear()
+        self._bytes = 0
+        return lost

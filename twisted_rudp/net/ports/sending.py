@@ -1,0 +1,129 @@
+"""
+The way out, as far as all ports share it: holding back for a full socket, dropping,
+counting.
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from twisted_rudp.core.engine import Address, Buffer, PathError
+from twisted_rudp.net.ports.contract import PortCounters, Receiver
+from twisted_rudp.net.ports.held import HeldRuns
+from twisted_rudp.net.ports.patherrors import PathErrors
+
+FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
+"""
+The socket, or a queue behind it, is full: ordinary, and over soon (UDP-2).
+"""
+
+RETRY = 0.002
+"""
+Seconds until a queue that tells nobody of its room is tried again: some 25 KB at
+100 Mbit/s.
+"""
+
+
+class SendingPort(ABC):
+    """
+    Base of the ports: L{send} with everything but the system call.
+    """
+
+    def __init__(self, clock: IReactorTime, receiver: Receiver) -> None:
+        self._clock = clock
+        self._receiver = receiver
+        self.counters = PortCounters()
+        self.closed = False
+        self._held = HeldRuns()
+        self._retry: IDelayedCall | None = None
+        self._pathErrors = PathErrors(clock, receiver)
+        self._stopped: Deferred[None] = Deferred()
+
+    def send(self, run: Buffer, size: int, address: Address) -> bool:
+        """
+        See L{DatagramPort.send}.
+        """
+        if self.closed:
+            self.counters.dropped += -(-len(run) // size)
+            return True
+        if self._held:
+            if not self._held.append(run, size, address):
+                self.counters.dropped += -(-len(run) // size)
+            return False
+        taken = self._transmit(run, size, address)
+        if taken == len(run):
+            return True
+        self._held.append(memoryview(run)[taken:], size, address)
+        self.counters.full += 1
+        return False
+
+    @abstractmethod
+    def _transmit(self, run: Buffer, size: int, address: Address) -> int:
+        """
+        Give a run to the socket.
+
+        @return: bytes of whole datagrams that are done with, sent or dropped. Less
+            than all: the socket is full, and a wake-up was arranged that ends in
+            L{_sendHeld}.
+        """
+
+    def _sendHeld(self) -> bool:
+        """
+        Send what was held back, as far as it goes, and tell the receiver when all of
+        it has left.
+
+        @return: whether all has.
+        """
+        held = self._held
+        while held:
+            run, size, address = held.head()
+            taken = self._transmit(run, size, address)
+            held.shorten(taken)
+            if taken < len(run):
+                self.counters.full += 1
+                return False
+        self._receiver.portWritable()
+        return True
+
+    def _retrySoon(self) -> None:
+        """
+        Wake up after a while, for what gives no notice of its room.
+        """
+        if self._retry is None:
+            self._retry = self._clock.callLater(RETRY, self._retried)
+
+    def _retried(self) -> None:
+        self._retry = None
+        self._sendHeld()
+
+    def _refused(self, kind: PathError | None, piece: Buffer, size: int, address: Address) -> None:
+        """
+        The system refused a piece for good: count it.
+
+        @param kind: what the owner is to hear about the path; None: nothing.
+        """
+        self.counters.sendErrors += 1
+        self.counters.dropped += -(-len(piece) // size)
+        if kind is not None:
+            self._pathErrors.note(kind, min(len(piece), size), address)
+
+    def _sent(self, length: int, size: int) -> None:
+        counters = self.counters
+        counters.runsOut += 1
+        counters.datagramsOut += -(-length // size)
+        counters.bytesOut += length
+
+    def _endSending(self) -> None:
+        """
+        The port is closed: no timer and no report survive it (TIME-6).
+        """
+        self.closed = True
+        self.counters.dropped += self._held.clear()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._pathErrors.cancel()

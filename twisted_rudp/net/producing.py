@@ -1,0 +1,60 @@
+"""
+A producer that feeds a transport (FLOW-1 to FLOW-5).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+HIGH_WATER = 256 * 1024
+"""
+A push producer pauses when more than this waits for the send window. What is in
+flight never counts (FLOW-1).
+"""
+
+LOW_WATER = HIGH_WATER // 4
+"""It goes on when no more than this is left, so that the window never runs dry."""
+
+
+class Feed:
+    """
+    One registered producer and what it was told last.
+
+    Both methods say what the producer is to be told; telling it is the transport's,
+    whose fence is around that.
+
+    @ivar producer: an C{IPushProducer} if C{streaming}, else an C{IPullProducer}.
+    """
+
+    __slots__ = ("_askedIn", "_paused", "producer", "streaming")
+
+    def __init__(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+        self.streaming = streaming
+        self._paused = False
+        self._askedIn = -1
+
+    def mustPause(self, unsent: int) -> bool:
+        """
+        Whether the producer is to pause now that C{unsent} bytes wait; once for each
+        crossing of the mark (FLOW-2).
+        """
+        if not self.streaming or self._paused or unsent <= HIGH_WATER:
+            return False
+        self._paused = True
+        return True
+
+    def mustResume(self, unsent: int, turn: int) -> bool:
+        """
+        Whether the producer is to go on: a push producer that was paused at the low
+        mark, a pull producer when all is drained, once in each turn (FLOW-3).
+        """
+        if self.streaming:
+            if not self._paused or unsent > LOW_WATER:
+                return False
+            self._paused = False
+            return True
+        if unsent or turn == self._askedIn:
+            return False
+        self._askedIn = turn
+        return True

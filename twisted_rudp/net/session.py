@@ -1,0 +1,399 @@
+"""
+A session in its hub: one engine, the addresses and limits the hub keeps for it, and
+whoever owns it.
+
+Everything that calls an engine on behalf of the network goes through here, inside
+one of three fences: L{Session.receive} (from the socket), L{Session.visit} (from the
+timer and at the end of each turn) and L{Session.call} (from the next turn). What
+escapes an engine ends its session and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.logger import Logger
+
+from twisted_rudp.core.engine import (
+    AMPLIFICATION,
+    SECOND,
+    Address,
+    Buffer,
+    Engine,
+    Event,
+    Key,
+    PathError,
+    Reason,
+)
+from twisted_rudp.net.timers import Timed
+from twisted_rudp.stats import SessionStats
+
+if TYPE_CHECKING:
+    from twisted_rudp.net.hub import Hub
+
+TURN_BUDGET = 8 * 65536
+"""Bytes that one session may send in one turn: eight runs. The rest is for the next."""
+
+REFUSAL_MEMORY = 10 * SECOND
+"""
+How long a peer that was refused, or broke its engine, is answered from the tombstone
+only. Without it the factory would be asked again for each retransmission (PORT-6).
+"""
+
+
+class SessionState(IntEnum):
+    """
+    Where a session is in its life.
+    """
+
+    OPENING = auto()
+    """The peer has not been given to anybody yet."""
+
+    LIVE = auto()
+    """It has an owner that knows the peer is there."""
+
+    ENDED = auto()
+    """The owner knows the end; a tombstone answers what still comes."""
+
+    CRASHED = auto()
+    """As C{ENDED}, but the engine is never called again."""
+
+    GONE = auto()
+    """Out of the hub's table."""
+
+
+class Owner(Protocol):
+    """
+    Who is told what happens in a session: whoever waits for its peer, then the
+    transport that was made for it.
+    """
+
+    def sessionConnected(self, session: Session, early: bool) -> None:
+        """
+        The peer is there. Sets C{session.owner} to the transport, or refuses.
+        """
+
+    def sessionReadable(self, stream: int | None) -> None:
+        """
+        There is something to take.
+        """
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        """
+        One of the events of streams and receipts.
+        """
+
+    def sessionFlushed(self) -> bool:
+        """
+        The engine has sent what it could within this turn's budget.
+
+        @return: there is more for it now, flush again.
+        """
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        """
+        The session is over. Called once and last.
+        """
+
+
+class Session(Timed):
+    """
+    One engine in a hub.
+
+    @ivar address: where the peer is now, raw.
+    @ivar keys: under which the hub has it.
+    @ivar dirty: it is in the hub's list for the end of this turn.
+    @ivar credit: bytes that may still be sent to C{address} before it is proved;
+        None: without bound.
+    @ivar limit: a moment set by the hub: the end of an opening session, or the
+        earliest end of a tombstone.
+    """
+
+    __slots__ = (
+        "_dispatching",
+        "address",
+        "credit",
+        "dirty",
+        "engine",
+        "hub",
+        "keys",
+        "limit",
+        "number",
+        "owner",
+        "state",
+    )
+
+    _log = Logger()
+
+    def __init__(
+        self, hub: Hub, engine: Engine, address: Address, owner: Owner, number: int
+    ) -> None:
+        super().__init__()
+        self.hub = hub
+        self.engine = engine
+        self.address = address
+        self.owner: Owner | None = owner
+        self.number = number
+        self.state = SessionState.OPENING
+        self.keys: tuple[Key, ...] = ()
+        self.dirty = False
+        self.credit: int | None = None
+        self.limit: int | None = None
+        self._dispatching = False
+
+    @property
+    def alive(self) -> bool:
+        """
+        Whether everything of the engine may be called.
+        """
+        return self.state is SessionState.LIVE or self.state is SessionState.OPENING
+
+    # from the owner
+
+    def touch(self) -> None:
+        """
+        There is something to flush at the end of this turn (TR-8).
+        """
+        if not self.dirty:
+            self.hub.touched(self)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """
+        Call C{function} in a later turn if the session is still alive then.
+        """
+        self.hub.later(self, function)
+
+    def refuse(self) -> None:
+        """
+        The owner does not want this peer: end it, and remember that for a while.
+        """
+        self.limit = self.hub.now() + REFUSAL_MEMORY
+        self.engine.abort()
+        self.touch()
+
+    # from the hub, each inside a fence
+
+    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        """
+        Digest a run, then deliver what came of it.
+        """
+        if self.state is not SessionState.CRASHED:
+            self._fenced(self._receive, run, size, address, now)
+        if not self.dirty:
+            self.hub.touched(self)
+
+    def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
+        """
+        Tell the engine what the network said, then deliver what came of it.
+        """
+        if self.alive:
+            self._fenced(self.engine.path_error, kind, size, address, now)
+            self._fenced(self._dispatch)
+            self.touch()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """
+        Call a function of the owner's that was kept for this turn.
+        """
+        if self.alive:
+            self._fenced(function)
+
+    def visit(self, now: int) -> None:
+        """
+        Let the engine do what is due, send what may be sent, deliver what came of
+        it, and find out when to come again.
+        """
+        if self.state is not SessionState.CRASHED:
+            self._fenced(self._visit, now)
+        if self.state is SessionState.CRASHED:
+            self._settle(now)
+
+    def flush(self, now: int) -> None:
+        """
+        Send within the budget of one turn, refilling from the owner's producer.
+        """
+        hub, engine = self.hub, self.engine
+        start = hub.emitted
+        budget = TURN_BUDGET
+        while not hub.full:
+            if self.credit is None:
+                more = engine.flush(now, hub.emit, budget)
+            else:
+                allowed = min(budget, self.credit)
+                more = engine.flush(now, self._emitOnCredit, allowed) and allowed == budget
+            budget = start + TURN_BUDGET - hub.emitted
+            if more or budget <= 0:
+                hub.nextTurn(self)
+                return
+            if not self.alive or self.owner is None or not self.owner.sessionFlushed():
+                break
+        if hub.full:
+            hub.blocked(self)
+
+    def end(self, reason: Reason, detail: str | None) -> None:
+        """
+        It is over: change the state first, then tell the owner (ORD-5).
+        """
+        if self.alive:
+            opening = self.state is SessionState.OPENING
+            self.state = SessionState.ENDED
+            self._fenced(self.flush, self.hub.now())
+            self._tell(opening, reason, detail)
+
+    def expel(self, reason: Reason, detail: str | None) -> None:
+        """
+        End without waiting for anything: the peer is told once if the wire can.
+        """
+        if self.alive:
+            self._fenced(self.engine.abort)
+            self.end(reason, detail)
+
+    def snapshot(self) -> SessionStats:
+        """
+        What there is to be read from outside.
+        """
+        if self.state is SessionState.CRASHED:
+            return SessionStats(self.address, self.state.name, {}, {})
+        return SessionStats(
+            self.address, self.state.name, dict(self.engine.facts()), dict(self.engine.counters())
+        )
+
+    # inside
+
+    def _tell(self, opening: bool, reason: Reason, detail: str | None) -> None:
+        """
+        Tell the owner of the end; on a socket of its own only after that is closed.
+        """
+        owner, self.owner = self.owner, None
+        released = self.hub.sessionEnded(self, opening)
+        if owner is None:
+            return
+        if released is None:
+            owner.sessionEnded(reason, detail)
+        else:
+            released.addCallback(lambda _: owner.sessionEnded(reason, detail))
+
+    def _receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        if self.credit is not None:
+            self._earn(len(run) + self.hub.overheadOf(run, size), address)
+        self.engine.receive(run, size, address, now)
+        if self.credit is not None and self.engine.proved:
+            self._proved()
+        self._dispatch()
+
+    def _visit(self, now: int) -> None:
+        engine = self.engine
+        due = engine.deadline()
+        if due is not None and due <= now:
+            engine.tick(now)
+        self.flush(now)
+        self._dispatch()
+        self._settle(now)
+
+    def _settle(self, now: int) -> None:
+        """
+        At the end of a visit: come again, or leave the hub.
+        """
+        if self.hub.closed or self.state is SessionState.GONE:
+            return
+        limit = self.limit
+        if limit is not None and limit <= now:
+            limit = self.limit = None
+            if self.state is SessionState.OPENING:
+                self.hub.lapsed(self)
+                return
+        deadline = None
+        if self.alive or (self.state is SessionState.ENDED and not self.engine.forgotten):
+            deadline = self.engine.deadline()
+        elif limit is None:
+            self.hub.drop(self)
+            return
+        if deadline is None or (limit is not None and limit < deadline):
+            deadline = limit
+        self.hub.schedule.set(self, deadline, now)
+
+    def _fenced(self, function: Callable[..., object], *arguments: object) -> None:
+        """
+        The fence: what escapes ends this session and no other.
+        """
+        try:
+            function(*arguments)
+        except Exception:
+            self._crashed()
+
+    def _dispatch(self) -> None:
+        """
+        Deliver the engine's events, oldest first, until there are none. The engine
+        is never half-updated here, so what is called may call anything; a nested
+        entry is left to the loop that is running (ORD-3).
+        """
+        if self._dispatching:
+            self.touch()
+            return
+        self._dispatching = True
+        try:
+            while self.state is not SessionState.ENDED and (events := self.engine.events()):
+                for event in events:
+                    self._deliver(event)
+        finally:
+            self._dispatching = False
+
+    def _deliver(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        owner = self.owner
+        if owner is None:
+            return
+        if kind == Event.READABLE:
+            owner.sessionReadable(event[1])
+        elif kind == Event.CONNECTED:
+            self.state = SessionState.LIVE
+            self.limit = None
+            owner.sessionConnected(self, event[1])
+        elif kind == Event.ENDED:
+            self.end(event[1], event[2])
+        elif kind == Event.PATH:
+            self.address = event[1]
+        elif kind == Event.KEYS:
+            self.hub.reindex(self)
+        else:
+            owner.sessionEvent(event)
+
+    def _crashed(self) -> None:
+        """
+        The engine, or this library around it, has failed. Log it, end the session.
+        """
+        self._log.failure(
+            "session {session} with {peer} failed", session=self.number, peer=self.address
+        )
+        alive, opening = self.alive, self.state is SessionState.OPENING
+        self.limit = self.hub.now() + REFUSAL_MEMORY
+        if self.state is not SessionState.GONE:
+            self.state = SessionState.CRASHED
+            self.touch()
+        if alive:
+            self._tell(opening, Reason.INTERNAL, None)
+
+    # before the address is proved
+
+    def _earn(self, received: int, address: Address) -> None:
+        if address == self.address and self.credit is not None:
+            self.credit += AMPLIFICATION * received
+
+    def _proved(self) -> None:
+        self.credit = None
+        self.hub.proved(self)
+
+    def _emitOnCredit(self, run: Buffer, size: int, address: Address) -> bool:
+        """
+        As the hub's emit, for an address that may be forged: nothing beyond the
+        credit and nothing to anywhere else.
+        """
+        cost = len(run) + self.hub.overheadOf(run, size)
+        if self.credit is not None and (address != self.address or cost > self.credit):
+            self.hub.count("creditExceeded")
+            return True
+        if self.credit is not None:
+            self.credit -= cost
+        return self.hub.emit(run, size, address)

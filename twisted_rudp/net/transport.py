@@ -1,0 +1,348 @@
+"""
+What the transports of streams and of messages have in common: addresses, closing
+and a producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import ILoggingContext
+from twisted.python.failure import Failure
+
+from twisted_rudp.core.engine import Address, Engine, Reason
+from twisted_rudp.errors import Phase, failureFor
+from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.fence import callApplication
+from twisted_rudp.net.producing import Feed
+from twisted_rudp.net.session import Session
+from twisted_rudp.net.states import (
+    DISCONNECTING,
+    DRAINING,
+    READING,
+    WRITING,
+    Cause,
+    State,
+    after,
+)
+
+Host = IPv4Address | IPv6Address
+
+
+class SessionTransport:
+    """
+    A transport over a session, or over one stream of it.
+
+    User code is called by L{_call} and by nothing else. What a protocol calls here
+    changes the state and marks the session; it is called back in another turn or at
+    the end of this one, never from inside (ORD-2).
+
+    @ivar protocol: read anew for each delivery, so it may be replaced (FAC-4); None
+        after C{connectionLost}.
+    @ivar session: of which this is the transport.
+    @ivar stream: the engine's number for it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        host: Host,
+        lost: Callable[[], None] | None = None,
+        stream: int = 0,
+    ) -> None:
+        """
+        @param lost: called after C{connectionLost}.
+        """
+        self.session = session
+        self.stream = stream
+        self.protocol: Any = None
+        self._engine: Engine = session.engine
+        self._host = host
+        self._lost = lost
+        self._state = State.CONNECTING
+        self._feed: Feed | None = None
+        self._paused = False
+        self._failure: Failure | None = None
+        self._peer: tuple[Address, Host] = (session.address, toTwisted(session.address))
+
+    # what Twisted code reads (TR-5)
+
+    @property
+    def connected(self) -> bool:
+        return self._state not in (State.CONNECTING, State.LOST)
+
+    @property
+    def disconnected(self) -> bool:
+        return self._state is State.LOST
+
+    @property
+    def disconnecting(self) -> bool:
+        return self._state in DISCONNECTING
+
+    @property
+    def producer(self) -> Any:
+        return None if self._feed is None else self._feed.producer
+
+    @property
+    def failure(self) -> Failure | None:
+        """
+        What the application's code raised, if it did.
+        """
+        return self._failure
+
+    def getHost(self) -> Host:
+        """
+        The address of our socket, for ever (TR-6).
+        """
+        return self._host
+
+    def getPeer(self) -> Host:
+        """
+        The peer's present or last address, for ever (TR-6).
+        """
+        raw, shown = self._peer
+        if raw != self.session.address:
+            raw = self.session.address
+            shown = toTwisted(raw)
+            self._peer = (raw, shown)
+        return shown
+
+    def logPrefix(self) -> str:
+        """
+        The protocol's name, the session's number and the peer (TR-9).
+        """
+        protocol = self.protocol
+        if ILoggingContext.providedBy(protocol):
+            name = protocol.logPrefix()
+        else:
+            name = type(protocol).__name__
+        peer = self.getPeer()
+        return f"{name},{self.session.number},{peer.host}:{peer.port}"
+
+    # IRUDPTransport
+
+    def counters(self) -> Mapping[str, int]:
+        """
+        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
+        """
+        return self._engine.counters()
+
+    def facts(self) -> Mapping[str, Any]:
+        """
+        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
+        """
+        return self._engine.facts()
+
+    # closing
+
+    def loseConnection(self) -> None:
+        """
+        Close after all that was written, and all that a registered producer still
+        writes, is delivered (CLOSE-1, CLOSE-2).
+        """
+        self._step(Cause.LOSE)
+
+    def abortConnection(self) -> None:
+        """
+        Give up now; C{connectionLost} follows in a later turn (CLOSE-7).
+        """
+        self._step(Cause.ABORT)
+
+    def _step(self, cause: Cause) -> bool:
+        """
+        @return: whether C{cause} has changed the state.
+        """
+        state = after(self._state, cause)
+        if state is None:
+            return False
+        self._state = state
+        if state in DISCONNECTING:
+            self.session.hub.guard.hold(self)
+        if state is State.CLOSING:
+            self._close()
+        elif state is State.DRAINING:
+            self.session.later(self._read)
+        elif state is State.ABORTING:
+            self.session.later(self._abort)
+        if state is not State.LOST:
+            self.session.touch()
+        return True
+
+    def _close(self) -> None:
+        """
+        Have the engine end in order.
+        """
+        self._engine.close()
+
+    def _abort(self) -> None:
+        """
+        Have the engine give up.
+        """
+        self._engine.abort()
+        self.session.touch()
+
+    def _read(self) -> None:
+        """
+        Deliver what waits, or throw it away when nobody wants it any more.
+        """
+        raise NotImplementedError
+
+    # IConsumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        See C{IConsumer}. A pull producer is asked at once, for the first time
+        (FLOW-3).
+
+        @raise RuntimeError: there is one already (FLOW-4).
+        """
+        if self._feed is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer}, because producer "
+                f"{self._feed.producer} was never unregistered."
+            )
+        if self._state not in WRITING:
+            self._call(producer.stopProducing)
+            return
+        self._feed = feed = Feed(producer, streaming)
+        if not streaming:
+            self.session.touch()
+            if feed.mustResume(0, self.session.hub.turn):
+                self._call(producer.resumeProducing)
+
+    def unregisterProducer(self) -> None:
+        """
+        Harmless without a producer. A close that waited for it goes on (CLOSE-2).
+        """
+        if self._feed is not None:
+            self._feed = None
+            if self._state in DRAINING:
+                self.session.touch()
+
+    def _wrote(self) -> None:
+        """
+        Something was given to the engine.
+        """
+        if not self.session.dirty:
+            self.session.touch()
+        feed = self._feed
+        if feed is not None and feed.mustPause(self._engine.unsent(self.stream)):
+            self._call(feed.producer.pauseProducing)
+
+    def _stopFeed(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            self._call(feed.producer.stopProducing)
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """
+        Deliver nothing more, from this moment on (FLOW-6).
+        """
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """
+        Deliver again, from the next turn on; the peer is told of the open window
+        then (FLOW-7, FLOW-8).
+        """
+        if self._paused and self._state in READING:
+            self._paused = False
+            self.session.later(self._resume)
+
+    def stopProducing(self) -> None:
+        """
+        As C{loseConnection} (FLOW-10).
+        """
+        self.loseConnection()
+
+    def _resume(self) -> None:
+        self._read()
+        self.session.touch()
+
+    # the session's owner
+
+    def makeConnection(self, protocol: Any) -> bool:
+        """
+        Give the connection to its protocol (CONN-1).
+
+        @return: False if that raised; L{failure} says what, and the connection is
+            on its way to C{connectionLost}.
+        """
+        self.protocol = protocol
+        self._step(Cause.MADE)
+        return self._call(protocol.makeConnection, self)
+
+    def sessionConnected(self, session: Session, early: bool) -> None:
+        """
+        Known already.
+        """
+
+    def sessionReadable(self, stream: int | None) -> None:
+        """
+        Something waits to be taken.
+        """
+        self._read()
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        """
+        What else happened, by kind of transport.
+        """
+        raise NotImplementedError
+
+    def sessionFlushed(self) -> bool:
+        """
+        Refill from the producer, or go on with what waited for empty buffers.
+        """
+        feed = self._feed
+        if feed is None and self._state not in DRAINING:
+            return False
+        unsent = self._engine.unsent(self.stream)
+        if feed is None:
+            return unsent == 0 and self._drained()
+        if not feed.mustResume(unsent, self.session.hub.turn):
+            return False
+        if not feed.streaming:
+            self.session.hub.nextTurn(self.session)
+        self._call(feed.producer.resumeProducing)
+        return self._engine.unsent(self.stream) > unsent or self._feed is None
+
+    def _drained(self) -> bool:
+        return self._step(Cause.DRAINED)
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        """
+        Tell the producer, then the protocol, then drop both (FLOW-5, CLOSE-10).
+        """
+        if self._state is State.ABORTING:
+            reason = Reason.ABORTED
+        self._over(self._failure or failureFor(reason, detail, Phase.CONNECTED))
+
+    def _over(self, failure: Failure) -> None:
+        if not self._step(Cause.OVER):
+            return
+        self._stopFeed()
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            self._call(protocol.connectionLost, failure)
+        self._failure = None
+        self.session.hub.guard.release(self)
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost()
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> bool:
+        """
+        Call the application. What it raises ends this connection, with the exception
+        itself as reason, and no other (FAC-5).
+        """
+        outcome = callApplication(function, *arguments)
+        if not isinstance(outcome, Failure):
+            return True
+        if self._state is not State.LOST:
+            self._failure = self._failure or outcome
+            self._step(Cause.ABORT)
+        return False

@@ -1,0 +1,107 @@
+"""
+Counters, read from outside: by session, by port, for the whole process.
+
+Nothing is pushed and nothing is collected here: whoever has counters enters itself
+in L{ports}, and a snapshot asks it. Reading never changes what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from twisted_rudp import kernels
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """
+    One session at one moment.
+
+    @ivar peer: its raw address.
+    @ivar state: the name of its L{SessionState<twisted_rudp.net.session.SessionState>}.
+    """
+
+    peer: tuple[Any, ...]
+    state: str
+    facts: Mapping[str, Any]
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PortStats:
+    """
+    One socket at one moment.
+
+    @ivar host: its own C{IAddress}; None before it was bound.
+    @ivar counters: of the hub, the gate (C{"gate."} in front) and the datagram port
+        (C{"port."} in front).
+    """
+
+    host: IPv4Address | IPv6Address | None
+    counters: Mapping[str, int]
+    sessions: tuple[SessionStats, ...]
+
+
+@dataclass(frozen=True)
+class ProcessStats:
+    """
+    All sockets of this process at one moment.
+
+    @ivar kernels: which implementation of L{twisted_rudp.kernels} is in use.
+    """
+
+    kernels: str
+    ports: tuple[PortStats, ...]
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """
+    Something with counters and sessions.
+    """
+
+    def snapshot(self) -> PortStats: ...
+
+
+class Registry:
+    """
+    The sources that are alive. It keeps none of them alive.
+    """
+
+    def __init__(self) -> None:
+        self._sources: WeakSet[Source] = WeakSet()
+
+    def add(self, source: Source) -> None:
+        self._sources.add(source)
+
+    def discard(self, source: Source) -> None:
+        self._sources.discard(source)
+
+    def snapshot(self) -> ProcessStats:
+        """
+        @return: every source, and the sums of the counters that they have in common.
+        """
+        taken = tuple(source.snapshot() for source in list(self._sources))
+        return ProcessStats(kernels.IMPLEMENTATION, taken, total(port.counters for port in taken))
+
+
+def total(counters: Any) -> dict[str, int]:
+    """
+    Add up several mappings of counters, name by name.
+    """
+    sums: dict[str, int] = {}
+    for each in counters:
+        for name, count in each.items():
+            sums[name] = sums.get(name, 0) + count
+    return sums
+
+
+ports = Registry()
+"""
+The sockets of this process that have sessions or wait for them.
+"""

@@ -1,0 +1,170 @@
+"""
+A machine on a simulated network.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from twisted.internet.error import CannotListenError
+
+from .port import BROADCAST, Address, MemoryUDPPort, parseIP
+from .reactor import MemoryUDPReactor
+
+if TYPE_CHECKING:
+    from .network import MemoryNetwork
+
+EPHEMERAL = range(49152, 65536)
+"""The numbers given to port 0 (RFC 6335 section 6)."""
+
+
+class MemoryHost:
+    """
+    A machine on a L{MemoryNetwork<twisted_rudp.testing.network.MemoryNetwork>}, which
+    makes it.
+
+    Besides its own addresses it has C{127.0.0.1} and C{::1}.
+
+    @ivar reactor: what programs on this host run with.
+    @ivar ports: its open UDP sockets.
+    @ivar mtu: bytes of the longest UDP payload its interface takes; longer writes
+        raise L{twisted.internet.error.MessageLengthError}. None: what UDP takes.
+    @ivar receiveBuffer: bytes that may wait in each socket for the program; more
+        are dropped. None: without bound.
+    @ivar writeErrors: for a destination's IP literal, the C{errno} with which writes
+        to there fail (C{"*"}: to anywhere).
+    """
+
+    def __init__(self, network: MemoryNetwork, name: str, addresses: tuple[str, ...]) -> None:
+        self.network = network
+        self.name = name
+        self.addresses = addresses
+        self.ports: list[MemoryUDPPort] = []
+        self.mtu: int | None = None
+        self.receiveBuffer: int | None = None
+        self.writeErrors: dict[str, int] = {}
+        self.reactor = MemoryUDPReactor(self, network.resolver)
+        self._ips = [parseIP(address) for address in addresses]
+        self._ephemeral = EPHEMERAL.start
+        self._mapped: dict[Address, Address] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryHost {self.name} {' '.join(self.addresses)}>"
+
+    @property
+    def address(self) -> str:
+        """
+        Its first address.
+        """
+        return self.addresses[0]
+
+    def rebind(self, inside: Address, outside: Address | None) -> None:
+        """
+        Let a NAT give one of this host's sockets another address from now on. What
+        is sent to the address it had before, also what is under way, is lost.
+
+        @param inside: the socket's own address.
+        @param outside: what the network sees instead; None takes the NAT away.
+        """
+        if outside is None:
+            self._mapped.pop(inside, None)
+        else:
+            self._mapped[inside] = outside
+
+    # the ports' side
+
+    def bind(self, port: MemoryUDPPort, number: int) -> int:
+        """
+        Enter a port.
+
+        @return: its number.
+        @raise CannotListenError: the address is taken or not this host's.
+        """
+        ip = parseIP(port.interface)
+        if not (ip.is_unspecified or ip.is_loopback or ip in self._ips):
+            raise self._cannotListen(port, number, errno.EADDRNOTAVAIL)
+        if number:
+            if not self._free(port, number):
+                raise self._cannotListen(port, number, errno.EADDRINUSE)
+        else:
+            number = self._ephemeralNumber(port)
+        self.ports.append(port)
+        return number
+
+    def unbind(self, port: MemoryUDPPort) -> None:
+        self.ports.remove(port)
+
+    def send(self, port: MemoryUDPPort, datagram: bytes, destination: Address) -> None:
+        """
+        Put a datagram on the network.
+
+        @raise OSError: as C{writeErrors} says, or no address to send from.
+        """
+        code = self.writeErrors.get(destination[0], self.writeErrors.get("*"))
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+        target = (str(parseIP(destination[0])), destination[1])
+        inside = (self._sourceFor(port, target[0]), port.port)
+        self.network.carry(port, self._mapped.get(inside, inside), target, datagram)
+
+    def inside(self, destination: Address) -> Address | None:
+        """
+        The inner address that a datagram to C{destination} is for, or None if that
+        address is not of this host.
+        """
+        for inner, outer in self._mapped.items():
+            if outer == destination:
+                return inner
+        if destination in self._mapped or parseIP(destination[0]) not in self._ips:
+            return None
+        return destination
+
+    def takers(self, destination: Address) -> list[MemoryUDPPort]:
+        """
+        The ports that take what is sent to C{destination}: all of that number for a
+        broadcast, else the most exactly bound one or none.
+        """
+        if destination[0] == BROADCAST:
+            return [p for p in self.ports if p.port == destination[1]]
+        ip = parseIP(destination[0])
+        inner = destination if ip.is_loopback else self.inside(destination)
+        if inner is None:
+            return []
+        own = parseIP(inner[0])
+        ports = [p for p in self.ports if p.port == inner[1] and p.covers(own)]
+        return sorted(ports, key=lambda p: parseIP(p.interface).is_unspecified)[:1]
+
+    def _sourceFor(self, port: MemoryUDPPort, destination: str) -> str:
+        """
+        @raise OSError: this host has no address of that family.
+        """
+        target = parseIP(destination)
+        own = parseIP(port.interface)
+        if not own.is_unspecified:
+            return str(own)
+        if target.is_loopback:
+            return destination
+        for ip in self._ips:
+            if ip.version == target.version:
+                return str(ip)
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    def _ephemeralNumber(self, port: MemoryUDPPort) -> int:
+        for _ in EPHEMERAL:
+            number = self._ephemeral
+            self._ephemeral = number + 1 if number + 1 in EPHEMERAL else EPHEMERAL.start
+            if self._free(port, number):
+                return number
+        raise self._cannotListen(port, 0, errno.EADDRINUSE)
+
+    def _free(self, port: MemoryUDPPort, number: int) -> bool:
+        return not any(p.port == number and p.clashes(port) for p in self.ports)
+
+    @staticmethod
+    def _cannotListen(port: MemoryUDPPort, number: int, code: int) -> CannotListenError:
+        problem = OSError(code, os.strerror(code))
+        return CannotListenError(  # type: ignore[no-untyped-call]
+            port.interface, number, problem
+        )
