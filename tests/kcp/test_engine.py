@@ -400,7 +400,7 @@ class MessageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.pair = Pair(settings=replace(PROFILES["default"], stream=False))
-        self.pair.server.reading = False
+        self.pair.server.reading = self.pair.client.reading = False
         self.pair.connect()
 
     def test_boundaries(self) -> None:

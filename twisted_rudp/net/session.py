@@ -170,7 +170,7 @@ class Session(Timed):
         The owner does not want this peer: end it, and remember that for a while.
         """
         self.limit = self.hub.now() + REFUSAL_MEMORY
-        self.engine.abort()
+        self.engine.abort(self.hub.now())
         self.touch()
 
     # from the hub, each inside a fence

@@ -4,10 +4,22 @@ Test cases for a transport on a stage.
 
 from __future__ import annotations
 
-from . import closing, connecting, listening, ordering, reading, writing
+from . import closing, connecting, layers, listening, ordering, reading, simulated, writing
 from .case import ConformanceCase
 from .stages import Stage
 from .transport import Transport
+
+
+def _tls() -> tuple[type[ConformanceCase], ...]:
+    """
+    TLS belongs to the suite where Twisted's C{tls} extra is installed.
+    """
+    try:
+        from .tls import TLS
+    except ImportError:
+        return ()
+    return (TLS,)
+
 
 TOPICS: tuple[type[ConformanceCase], ...] = (
     connecting.Success,
@@ -29,6 +41,13 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
     ordering.Reentrancy,
     ordering.Collisions,
     ordering.Plain,
+    layers.Web,
+    layers.WebFiles,
+    layers.RemoteCalls,
+    layers.Lines,
+    layers.Services,
+    *simulated.TOPICS,
+    *_tls(),
 )
 """All that the suite has to say."""
 
@@ -37,7 +56,7 @@ def applies(topic: type[ConformanceCase], transport: Transport, stage: type[Stag
     """
     Whether a topic can be tested with this transport on this stage.
     """
-    if topic.simulated and not stage.simulated:
+    if topic.simulated not in (None, stage.simulated):
         return False
     capabilities = transport.capabilities
     return topic.needs in capabilities and not topic.lacks & capabilities
