@@ -1001,7 +1001,7 @@ class StrangerTests(ARQTestCase):
         else:
             arq.send(bytes(900))
         arq.finish()
-        near = st.one_of(st.integers(-40, 40).map(lambda x: (WORD - 3 + x) & WORD),
+        near = st.one_of(st.integers(-3, 12).map(lambda x: (WORD - 3 + x) & WORD),
                          st.integers(0, WORD))
         segment = st.builds(
             Segment,
@@ -1030,6 +1030,17 @@ class StrangerTests(ARQTestCase):
             self.assertTrue(wait is None or wait >= 0)
             self.assertGreaterEqual(arq.in_flight, 0)
             self.assertGreaterEqual(arq.unread, 0)
+
+    def test_unaOvertakesAcknowledgement(self) -> None:
+        """
+        An ACK whose number a later C{una} of the same datagram covers is no
+        news.
+        """
+        arq = self.make()
+        arq.write(bytes(300))
+        self.flush(arq)
+        self.hear(arq, self.control(ACK, sn=1), self.control(ACK, sn=0, una=3))
+        self.assertTrue(arq.drained)
 
     def test_noise(self) -> None:
         """
