@@ -171,6 +171,8 @@ def failureFor(reason: Reason, detail: str | None, phase: Phase) -> Failure:
     problem: Exception
     if phase is Phase.CONNECTING:
         problem = _CONNECTING[reason](string=text)
+    elif reason is Reason.DONE and detail is None:
+        problem = error.ConnectionDone()
     else:
         problem = _CONNECTED[reason](text)
     return Failure(problem)  # type: ignore[no-untyped-call]

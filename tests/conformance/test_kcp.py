@@ -1,12 +1,12 @@
 """
-KCP passes the suite on each datagram port with real sockets, and on the simulated
+KCP passes the suite on each of the three datagram ports and on the simulated
 network.
 """
 
 from __future__ import annotations
 
 import os
-import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
@@ -18,33 +18,32 @@ from twisted_rudp.testing.conformance import (
     makeTestCases,
 )
 
+_CAPABILITIES = (
+    Capability.HALF_CLOSE | Capability.RESETS | Capability.NAMES | Capability.COUNTS_DATAGRAMS
+)
+
 
 class KCP(Transport):
     """
-    Between two of ours, which recognise each other's mark.
+    KCP between our own ends.
     """
 
-    capabilities = (
-        Capability.HALF_CLOSE
-        | Capability.RESETS
-        | Capability.NAMES
-        | Capability.COUNTS_DATAGRAMS
-    )
+    capabilities = _CAPABILITIES | Capability.REFUSES
+    portKind = "auto"
 
-    def __init__(self, portKind: str, seed: int | None = None) -> None:
+    def entropy(self, reactor: Any) -> Callable[[int], bytes]:
         """
-        @param seed: for simulated networks, where everything is to be repeatable.
+        Where the endpoints get random bytes.
         """
-        self.name = f"KCP{portKind.capitalize()}"
-        self._portKind = portKind
-        self._entropy = os.urandom if seed is None else random.Random(seed).randbytes
-        if portKind != "stock":
-            # Ports of our own read the error queue (UDP-12).
-            self.capabilities |= Capability.REFUSES
+        return os.urandom
 
     def server(self, reactor: Any, port: int, interface: str) -> KCPServerEndpoint:
         return KCPServerEndpoint(
-            reactor, port, interface=interface, portKind=self._portKind, entropy=self._entropy
+            reactor,
+            port,
+            interface=interface,
+            portKind=self.portKind,
+            entropy=self.entropy(reactor),
         )
 
     def client(
@@ -61,11 +60,56 @@ class KCP(Transport):
             port,
             timeout=timeout,
             bindAddress=bindAddress,
-            portKind=self._portKind,
-            entropy=self._entropy,
+            portKind=self.portKind,
+            entropy=self.entropy(reactor),
         )
 
 
-for _kind in ("gso", "plain", "stock"):
-    globals().update(makeTestCases(KCP(_kind), RealSockets, __name__))
-globals().update(makeTestCases(KCP("stock", seed=1), Simulation, __name__))
+class SegmentingKCP(KCP):
+    """
+    With the kernel's segmentation.
+    """
+
+    name = "SegmentingKCP"
+    portKind = "gso"
+
+
+class PlainKCP(KCP):
+    """
+    On a descriptor of its own, without it.
+    """
+
+    name = "PlainKCP"
+    portKind = "plain"
+
+
+class StockKCP(KCP):
+    """
+    On Twisted's own UDP port, which hears of no refusal (UDP-5).
+    """
+
+    name = "StockKCP"
+    portKind = "stock"
+    capabilities = _CAPABILITIES
+
+
+class SimulatedKCP(StockKCP):
+    """
+    On the simulated network.
+    """
+
+    name = "SimulatedKCP"
+    portKind = "auto"
+
+    def entropy(self, reactor: Any) -> Callable[[int], bytes]:
+        """
+        From the network's seed, so that every run is the same.
+        """
+        randbytes: Callable[[int], bytes] = reactor.host.network.random.randbytes
+        return randbytes
+
+
+globals().update(makeTestCases(SegmentingKCP(), RealSockets, __name__))
+globals().update(makeTestCases(PlainKCP(), RealSockets, __name__))
+globals().update(makeTestCases(StockKCP(), RealSockets, __name__))
+globals().update(makeTestCases(SimulatedKCP(), Simulation, __name__))

@@ -20,8 +20,9 @@ from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions, openPort
 from twisted_rudp.net.session import Session
+from twisted_rudp.net.timers import MonotonicClock
 
-MakeSession: TypeAlias = Callable[[Address], tuple[Gate, Engine]]
+MakeSession: TypeAlias = Callable[[Address, int], tuple[Gate, Engine]]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a session nobody wanted has for its polite end (CONN-4)."""
@@ -32,7 +33,8 @@ class Dialling:
     """
     How to dial, the same for every address.
 
-    @ivar session: makes gate and engine for a raw address, fresh for each attempt.
+    @ivar session: makes gate and engine for a raw address and the present time,
+        fresh for each attempt.
     @ivar timeout: seconds for one attempt, from its first datagram (CONN-7).
     @ivar bindAddress: our own literal and port.
     """
@@ -89,9 +91,10 @@ class Attempt:
             interface = "::"
         if interface and familyOf(interface) != familyOf(self.address[0]):
             text = f"{interface} cannot reach {self.address[0]}"
-            raise error.ConnectBindError(string=text)
-        gate, engine = dialling.session(self.address)
-        hub = Hub(self._reactor, gate)
+            raise _bindError(None, text)
+        clock = MonotonicClock(self._reactor)
+        gate, engine = dialling.session(self.address, clock.now())
+        hub = Hub(self._reactor, gate, clock=clock)
         try:
             self.port = openPort(
                 self._reactor,
@@ -103,7 +106,7 @@ class Attempt:
             )
         except error.CannotListenError as problem:
             cause = problem.socketError
-            raise error.ConnectBindError(getattr(cause, "errno", None), str(cause)) from problem
+            raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
         hub.attach(self.port)
         self._session = hub.dial(engine, self.address, self)
         self._timer = self._reactor.callLater(dialling.timeout, self._timedOut)
@@ -130,7 +133,7 @@ class Attempt:
         self.stopTimer()
         self._failure = failure
         if self._session is not None:
-            self._session.engine.close()
+            self._session.engine.close(self._session.hub.now())
             self._session.touch()
             self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
 
@@ -165,3 +168,7 @@ class Attempt:
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         self.stopTimer()
         self._failed(self, self._failure or failureFor(reason, detail, Phase.CONNECTING))
+
+
+def _bindError(number: int | None, text: str) -> error.ConnectBindError:
+    return error.ConnectBindError(number, text)  # type: ignore[no-untyped-call]

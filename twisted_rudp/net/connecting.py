@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import Address
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.attempt import Attempt, Dialling, MakeSession
-from twisted_rudp.net.fence import attempt, callApplication
+from twisted_rudp.net.fence import callApplication, outcomeOf
 from twisted_rudp.net.making import Mode, makeTransport
 from twisted_rudp.net.port import IPortReactor, SocketOptions
 from twisted_rudp.net.resolving import hostText, resolve, shownAs
@@ -70,7 +70,7 @@ class Connecting:
         """
         Begin with the name.
         """
-        outcome = attempt(resolve, self._reactor, self._host, self._number, self._resolved)
+        outcome = outcomeOf(resolve, self._reactor, self._host, self._number, self._resolved)
         if isinstance(outcome, Failure) and self._state is _State.RESOLVING:
             self._fail(outcome)
 
@@ -100,7 +100,7 @@ class Connecting:
         self._attempts.append(dialled)
         if self._waiting:
             self._delay = self._reactor.callLater(self._dialling.attemptDelay, self._dialNext)
-        outcome = attempt(dialled.start)
+        outcome = outcomeOf(dialled.start)
         if isinstance(outcome, Failure):
             self._failed(dialled, outcome)
 
@@ -125,7 +125,7 @@ class Connecting:
         self._attempts = [winner]
         for loser in losers:
             loser.abandon()
-        protocol = attempt(self._factory.buildProtocol, toTwisted(winner.address))
+        protocol = outcomeOf(self._factory.buildProtocol, toTwisted(winner.address))
         if self._state is not _State.WON:
             return
         if protocol is None:
@@ -141,7 +141,11 @@ class Connecting:
         """
         if winner.port is None:
             raise RuntimeError("a session without a socket has connected")
-        made = makeTransport(session, self._dialling.mode, winner.port.getHost(), self._stopFactory)
+        host = winner.port.getHost()
+        made = outcomeOf(makeTransport, session, self._dialling.mode, host, self._stopFactory)
+        if isinstance(made, Failure):
+            winner.giveUp(made)
+            return
         self._transport = session.owner = made
         self._attempts.clear()
         made.makeConnection(protocol)
@@ -207,8 +211,8 @@ def connect(
     Dial a host and give the connection to a protocol. Never raises (EP-1).
 
     @param host: a name, or an IP literal, which is not looked up (NAME-2).
-    @param session: makes gate and engine for a raw address; called once for each
-        address that is tried.
+    @param session: makes gate and engine for a raw address and the present time;
+        called once for each address that is tried.
     @param timeout: seconds for each address, from its first datagram.
     @param bindAddress: None, a literal, a tuple of literal and port, or what
         C{twisted.internet.tcp.makeBinding} gives (EP-5).
@@ -232,7 +236,7 @@ def connect(
         )
         return Connecting(reactor, factory, hostText(host), port, dialling)
 
-    connecting = attempt(begin)
+    connecting = outcomeOf(begin)
     if isinstance(connecting, Failure):
         failed: Deferred[IProtocol] = Deferred()
         failed.errback(connecting)

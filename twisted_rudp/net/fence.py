@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 _log = Logger()
 
 
-def attempt(function: Callable[..., Any], *arguments: object) -> Any:
+def outcomeOf(function: Callable[..., Any], *arguments: object) -> Any:
     """
     Call code that is not ours and whose failure somebody will be given.
 
@@ -28,10 +28,10 @@ def attempt(function: Callable[..., Any], *arguments: object) -> Any:
 
 def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
     """
-    As L{attempt}, and what was raised goes to the log. Whose connection that ends is
+    As L{outcomeOf}, and what was raised goes to the log. Whose connection that ends is
     the caller's business.
     """
-    outcome = attempt(function, *arguments)
+    outcome = outcomeOf(function, *arguments)
     if isinstance(outcome, Failure):
         _log.failure("the application failed in {function}", outcome, function=function)
     return outcome

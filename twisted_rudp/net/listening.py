@@ -20,12 +20,12 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Gate, Reason
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.fence import callApplication
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode, makeTransport
 from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions, openPort
 from twisted_rudp.net.session import Session
-from twisted_rudp.net.strangers import Limits
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that C{stopListening} gives established connections (PORT-3)."""

@@ -174,13 +174,13 @@ class SessionTransport:
         """
         Have the engine end in order.
         """
-        self._engine.close()
+        self._engine.close(self.session.hub.now())
 
     def _abort(self) -> None:
         """
         Have the engine give up.
         """
-        self._engine.abort()
+        self._engine.abort(self.session.hub.now())
         self.session.touch()
 
     def _read(self) -> None:
@@ -209,7 +209,7 @@ class SessionTransport:
         self._feed = feed = Feed(producer, streaming)
         if not streaming:
             self.session.touch()
-            if feed.mustResume(0, self.session.hub.turn):
+            if feed.mustResume(0, self.session.hub.turns.number):
                 self._call(producer.resumeProducing)
 
     def unregisterProducer(self) -> None:
@@ -303,10 +303,10 @@ class SessionTransport:
         unsent = self._engine.unsent(self.stream)
         if feed is None:
             return unsent == 0 and self._drained()
-        if not feed.mustResume(unsent, self.session.hub.turn):
+        if not feed.mustResume(unsent, self.session.hub.turns.number):
             return False
         if not feed.streaming:
-            self.session.hub.nextTurn(self.session)
+            self.session.hub.turns.again(self.session)
         self._call(feed.producer.resumeProducing)
         return self._engine.unsent(self.stream) > unsent or self._feed is None
 
