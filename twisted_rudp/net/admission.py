@@ -33,6 +33,9 @@ class Limits:
     handshakeTimeout: float = 10.0
 
 
+DEFAULTS = Limits()
+
+
 class Admission:
     """
     Counts who has been let in without proof.
