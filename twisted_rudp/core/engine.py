@@ -336,16 +336,17 @@ class Engine(Protocol):
         Give a stream up in both directions.
         """
 
-    def close(self) -> None:
+    def close(self, now: int) -> None:
         """
         End in order: what was written is delivered first, what arrives is
         discarded, C{ENDED} follows in bounded time.
         """
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         """
-        End now. C{ENDED} is in the next L{events}; the next C{flush} tells the
-        peer once, if the wire can.
+        End now, dropping what was written. The next C{flush} tells the peer, if
+        the wire can. C{ENDED} is in the next L{events}, or, where the socket is
+        the session's own, some tens of milliseconds later when the peer was told.
         """
 
     # state, read from outside

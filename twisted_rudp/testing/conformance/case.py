@@ -36,13 +36,14 @@ class ConformanceCase(TestCase):
 
     @cvar needs: what a transport must be capable of to be tested here.
     @cvar lacks: what it must not be capable of.
-    @cvar simulated: whether this topic needs the simulated network.
+    @cvar simulated: True for a topic that needs the simulated network, False for one
+        that needs the global reactor, None for one that plays anywhere.
     """
 
     needs: ClassVar[Capability] = Capability(0)
     lacks: ClassVar[Capability] = Capability(0)
-    simulated: ClassVar[bool] = False
-    timeout: ClassVar[float] = 8.0
+    simulated: ClassVar[bool | None] = None
+    timeout: ClassVar[float] = 60.0
 
     transport: ClassVar[Transport]
     stageClass: ClassVar[type[Stage]]

@@ -323,14 +323,14 @@ class HalfClose(ConformanceCase):
 
     async def test_closingBothHalves(self) -> None:
         """
-        CLOSE-9: loseConnection of a half-closeable protocol closes both halves.
+        CLOSE-9: loseConnection of a half-closeable protocol closes both halves; the
+        peer, told by readConnectionLost, does the same.
         """
         near, far = await self.halfCloseable()
         near.call("loseConnection")
-        await self.lost(near)
         await self.until(far, "readConnectionLost")
         far.call("loseConnection")
-        await self.lost(far)
+        await self.lost(near, far)
         for end in (near, far):
             self.assertLost(end, error.ConnectionDone)
 

@@ -78,9 +78,24 @@ class Length(Resource):
         return host.encode()
 
 
-class Web(ConformanceCase):
+class Answer(Resource):
     """
-    C{twisted.web}, server and client (LAY-2).
+    The same answer to every GET.
+    """
+
+    isLeaf = True
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+
+    def render_GET(self, request: Any) -> bytes:
+        return self._data
+
+
+class WebCase(ConformanceCase):
+    """
+    A web server and an agent.
     """
 
     async def serve(self, resource: Any, persistent: bool = False) -> Agent:
@@ -108,17 +123,18 @@ class Web(ConformanceCase):
         content: bytes = await self.stage.result(readBody(answer))
         return content
 
+
+class Web(WebCase):
+    """
+    C{twisted.web}, server and client (LAY-2).
+    """
+
     async def test_download(self) -> None:
         """
-        LAY-2: a file served with a producer arrives whole.
+        LAY-2: a big answer arrives whole.
         """
         data = pattern(3_000_000)
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(data)
-        resource = File(path)
-        resource.isLeaf = True
-        agent = await self.serve(resource)
+        agent = await self.serve(Answer(data))
         self.assertTrue(await self.request(agent, b"GET") == data)
 
     async def test_upload(self) -> None:
@@ -144,6 +160,27 @@ class Web(ConformanceCase):
         """
         agent = await self.serve(Length())
         self.assertEqual(await self.request(agent, b"GET"), self.stage.clientHost.encode())
+
+
+class WebFiles(WebCase):
+    """
+    Files, which C{twisted.web} serves with producers that run on the global reactor.
+    """
+
+    simulated = False
+
+    async def test_download(self) -> None:
+        """
+        LAY-2: a file served with a producer arrives whole.
+        """
+        data = pattern(3_000_000)
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(data)
+        resource = File(path)
+        resource.isLeaf = True
+        agent = await self.serve(resource)
+        self.assertTrue(await self.request(agent, b"GET") == data)
 
 
 class Upper(Command):

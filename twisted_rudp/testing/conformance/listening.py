@@ -144,7 +144,7 @@ class Listening(ConformanceCase):
         port = await self.listen(self.factory())
         client = self.factory()
         results: list[object] = []
-        connecting = self.clientEndpoint(port, timeout=5).connect(client)
+        connecting = self.clientEndpoint(port, timeout=1).connect(client)
         connecting.addBoth(results.append)
         connecting.addCallback(lambda ignored: self.stage.changed())
         stopping = maybeDeferred(port.stopListening)

@@ -42,6 +42,7 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
     ordering.Collisions,
     ordering.Plain,
     layers.Web,
+    layers.WebFiles,
     layers.RemoteCalls,
     layers.Lines,
     layers.Services,
@@ -55,7 +56,7 @@ def applies(topic: type[ConformanceCase], transport: Transport, stage: type[Stag
     """
     Whether a topic can be tested with this transport on this stage.
     """
-    if topic.simulated and not stage.simulated:
+    if topic.simulated not in (None, stage.simulated):
         return False
     capabilities = transport.capabilities
     return topic.needs in capabilities and not topic.lacks & capabilities

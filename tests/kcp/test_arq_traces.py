@@ -1,0 +1,340 @@
+"""
+The ARQ against recordings of the original programs
+(C{tests/vectors/kcp/arq_*}; kcp.md 12). The environment variable
+C{RUDP_VECTORS} names another folder with the same layout.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.kcp.segments import Segment, Wire, parse, split
+from twisted_rudp.core.congestion import KCPWindow
+from twisted_rudp.core.serial import MASK32, difference32, unwrap32
+from twisted_rudp.kcp.arq import ARQ
+from twisted_rudp.kcp.flights import SETTLED
+from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, PUSH
+
+FOLDER = Path(os.environ.get("RUDP_VECTORS", Path(__file__).parents[1] / "vectors")) / "kcp"
+UNLIMITED = 1 << 40
+Event = dict[str, Any]
+
+KCP_GO_DEFAULTS = {
+    "dead_link": 20,
+    "nodelay": 0,
+    "interval": 100,
+    "resend": 0,
+    "nc": 0,
+    "sndwnd": 32,
+    "rcvwnd": 32,
+    "mtu": 1400,
+    "stream": False,
+}
+
+
+def recordings() -> Iterator[dict[str, Any]]:
+    """
+    All files of the schema, packed or not.
+    """
+    for path in sorted([*FOLDER.glob("arq_*.json"), *FOLDER.glob("arq_*.json.gz")]):
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt") as file:
+            recording = json.load(file)
+        if recording["format"] == "kcp-arq-trace/1":
+            yield recording
+
+
+def controls_of(segments: list[Segment]) -> list[tuple[int, ...]]:
+    """
+    What is comparable of segments without data: of WASK and WINS not C{ts} and
+    C{sn}, which have no meaning (kcp.md 1.1).
+    """
+    return [
+        one[1:7] if one.cmd == ACK else (one.cmd, one.frg, one.wnd, one.una)
+        for one in segments
+        if one.cmd != PUSH
+    ]
+
+
+class SkipModel:
+    """
+    kcp-go's own fast-ack counting, segment by segment (kcp.md 1.9). It also
+    counts for segments that are acknowledged already, which changes nothing but
+    when C{Input} flushes by itself.
+    """
+
+    def __init__(self, arq: ARQ) -> None:
+        self._arq = arq
+        self._skips: dict[int, list[int]] = {}
+
+    def sent(self, segments: list[Segment]) -> None:
+        flights = self._arq._sender.flights
+        for one in segments:
+            if one.cmd == PUSH:
+                number = unwrap32(one.sn, flights.una)
+                flight = next(each for each in flights if number < each.end)
+                own = (flight.stragglers or {}).get(number - flight.first)
+                settled = own is not None and own.skips == SETTLED
+                self._skips[number] = [one.ts, SETTLED if settled else 0]
+
+    def hears(self, datagram: bytes, resend: int) -> bool:
+        """
+        @return: some count was raised to C{resend} or more.
+        """
+        reached = False
+        una = self._arq._sender.flights.una
+        for one in parse(datagram):
+            for number in [each for each in self._skips if difference32(one.una, each) > 0]:
+                del self._skips[number]
+            distance = difference32(one.sn, una)
+            if one.cmd != ACK or not 0 <= distance < self._arq._sender.flights.nxt - una:
+                continue
+            for number, counted in self._skips.items():
+                ts, skips = counted
+                if number < una + distance and skips != SETTLED and difference32(one.ts, ts) >= 0:
+                    counted[1] += 1
+                    reached = reached or counted[1] >= resend
+        return reached
+
+
+class Endpoint:
+    """
+    One endpoint of a trace: settings first, then an L{ARQ} driven by events.
+    """
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = dict(KCP_GO_DEFAULTS)
+        self.numbers = (0, 0)
+        self.conv = 0
+        self.wire = Wire()
+        self._arq: ARQ | None = None
+
+    @property
+    def arq(self) -> ARQ:
+        if self._arq is None:
+            self._arq = ARQ(
+                self.conv,
+                Settings(**self.settings),
+                marked=False,
+                initial_numbers=self.numbers,
+            )
+            self.model = SkipModel(self._arq)
+        return self._arq
+
+    def configure(self, event: Event) -> None:
+        op = event["op"]
+        if op == "new":
+            self.conv = event["conv"]
+        elif op == "nodelay":
+            for name in "nodelay", "interval", "resend", "nc":
+                if event[name] >= 0:
+                    self.settings[name] = event[name]
+            self.settings["interval"] = min(max(self.settings["interval"], 10), 5000)
+        elif op == "wndsize":
+            self.settings["sndwnd"] = event["snd"]
+            self.settings["rcvwnd"] = event["rcv"]
+        elif op == "stream":
+            self.settings["stream"] = bool(event["on"])
+        elif op == "setsn":
+            self.numbers = (event["snd_nxt"], event["rcv_nxt"])
+        elif event["mtu"] > HEADER_SIZE:
+            self.settings["mtu"] = event["mtu"]
+            if self._arq is not None:
+                self._arq.set_mss(event["mtu"] - HEADER_SIZE)
+
+    def flush(self, now: int, full: bool) -> int:
+        """
+        @return: kcp-go's answer: when it wants to be flushed again.
+        """
+        before = len(self.wire.runs)
+        self.arq.flush(now, self.wire, UNLIMITED, full=full)
+        for run, size in self.wire.runs[before:]:
+            for datagram in split(run, size):
+                self.model.sent(parse(datagram))
+        answer = int(self.settings["interval"])
+        if full:
+            for due in self.dues():
+                if 0 < difference32(due, now) < answer:
+                    answer = difference32(due, now)
+        return answer
+
+    def dues(self) -> Iterator[int]:
+        """
+        Timeouts of all segments that are not acknowledged.
+        """
+        flights = self.arq._sender.flights
+        for flight in flights:
+            for index in flight.missing(flights.start_of(flight), flight.end - flight.first):
+                yield (flight.stragglers or {}).get(index, flight).due
+
+    def input(self, now: int, data: bytes, regular: bool, ack_no_delay: bool) -> bool:
+        """
+        As kcp-go's C{Input}, which flushes by itself (kcp.md 1.12).
+
+        @return: the datagram was in order.
+        """
+        errors = self.arq.counters.kcp_in_errors
+        before = self.arq.snd_una
+        self.arq.input(data, len(data), now, regular)
+        if self.arq.counters.kcp_in_errors > errors:
+            return False
+        reached = self.model.hears(data, self.settings["resend"])
+        urgent = reached or self.arq.snd_una != before
+        waiting = len(self.arq._receiver.acks)
+        if urgent:
+            self.flush(now, True)
+        elif waiting >= self.settings["mtu"] // HEADER_SIZE or (ack_no_delay and waiting):
+            self.flush(now, False)
+        return True
+
+    def state(self) -> dict[str, int]:
+        arq = self.arq
+        estimate = arq.round_trip
+        values = {
+            "srtt": estimate.smoothed,
+            "rttvar": estimate.variation,
+            "rto": estimate.timeout,
+            "snd_una": arq.snd_una,
+            "snd_nxt": arq.snd_nxt,
+            "rcv_nxt": arq.rcv_nxt,
+            "rmt_wnd": arq.rmt_wnd,
+            "probe_wait": arq.probe_wait,
+            "nrcv_buf": len(arq._receiver._held),
+            "state": MASK32 if arq.dead else 0,
+        }
+        if isinstance(arq.controller, KCPWindow):
+            values["cwnd"] = arq.controller.segments
+            values["ssthresh"] = arq.controller.threshold
+            values["incr"] = arq.controller.credit
+        return values
+
+
+class KCPGoTraceTests(SynchronousTestCase):
+    """
+    kcp-go 5.6.72, whose policy is ours, event by event.
+    """
+
+    def replay(self, events: list[Event]) -> None:
+        endpoint = Endpoint()
+        expected: dict[str, int] = {}
+        for number, event in enumerate(events):
+            expected.update(event.get("state", {}))
+            op = event["op"]
+            if op in ("new", "nodelay", "wndsize", "stream", "setsn", "setmtu"):
+                endpoint.configure(event)
+                continue
+            where = f"event {number}: {op} at {event['t']}"
+            getattr(self, f"do_{op}")(endpoint, event, where)
+            self.compareOutput(endpoint, event, where)
+            state = endpoint.state()
+            self.assertEqual(state, {name: expected[name] for name in state}, where)
+        self.assertEqual(endpoint.arq.settings.interval, endpoint.settings["interval"])
+
+    def compareOutput(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        ours = endpoint.wire.segments()
+        theirs = [one for data in event.get("out", []) for one in parse(bytes.fromhex(data))]
+        self.assertEqual(
+            [one for one in ours if one.cmd == PUSH],
+            [one for one in theirs if one.cmd == PUSH],
+            where,
+        )
+        self.assertEqual(controls_of(ours), controls_of(theirs), where)
+
+    def do_send(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        data = bytes.fromhex(event["data"])
+        if event["ret"] < 0:
+            self.assertRaises(ValueError, endpoint.arq.send, data)
+        elif endpoint.settings["stream"]:
+            endpoint.arq.write(data)
+        else:
+            endpoint.arq.send(data)
+
+    def do_flush(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        answer = endpoint.flush(event["t"], event["type"] == "full")
+        self.assertEqual(answer, event["ret"], where)
+
+    def do_input(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        good = endpoint.input(
+            event["t"],
+            bytes.fromhex(event["data"]),
+            bool(event["regular"]),
+            bool(event["ack_no_delay"]),
+        )
+        self.assertEqual(good, event["ret"] == 0, where)
+
+    def do_peek(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        self.assertEqual(endpoint.arq.readable, event["ret"] >= 0, where)
+
+    def do_recv(self, endpoint: Endpoint, event: Event, where: str) -> None:
+        arq = endpoint.arq
+        data = bytes.fromhex(event.get("recv", ""))
+        if event["ret"] == -2:
+            self.assertTrue(arq.readable, where)
+        elif endpoint.settings["stream"]:
+            self.assertEqual(arq.take(max(event["ret"], 1)), data, where)
+        else:
+            self.assertEqual(arq.take_message(), None if event["ret"] < 0 else data, where)
+
+
+class ForeignTraceTests(SynchronousTestCase):
+    """
+    What peers of other versions sent, received by us.
+    """
+
+    def replay(self, events: list[Event]) -> None:
+        endpoint = Endpoint()
+        expected: dict[str, int] = {}
+        acknowledged: set[int] = set()
+        for number, event in enumerate(events):
+            expected.update(event.get("state", {}))
+            op = event["op"]
+            if op in ("new", "nodelay", "wndsize", "stream", "setsn", "setmtu"):
+                endpoint.configure(event)
+                endpoint.settings["rcvwnd"] = expected["rcv_wnd"]
+                endpoint.settings["stream"] = False
+                continue
+            where = f"event {number}: {op} at {event['t']}"
+            if op == "input":
+                data = bytes.fromhex(event["data"])
+                endpoint.arq.input(data, len(data), event["t"])
+            elif op == "recv" and event["ret"] >= 0:
+                taken = endpoint.arq.take_message()
+                self.assertEqual(taken, bytes.fromhex(event.get("recv", "")), where)
+            endpoint.arq.flush(event["t"], endpoint.wire, UNLIMITED)
+            acknowledged |= {one.sn for one in endpoint.wire.segments() if one.cmd == ACK}
+            self.assertEqual(endpoint.arq.rcv_nxt, expected["rcv_nxt"], where)
+            self.assertEqual(endpoint.arq.wnd, expected["rcv_wnd"] - expected["nrcv_que"], where)
+            for data in event.get("out", []):
+                for one in parse(bytes.fromhex(data)):
+                    if one.cmd == ACK and difference32(one.sn, endpoint.arq.rcv_nxt) >= 0:
+                        self.assertIn(one.sn, acknowledged, where)
+
+
+def _add_tests() -> None:
+    for recording in recordings():
+        engine = recording["engine"]
+        case = KCPGoTraceTests if "v5.6.72" in engine else ForeignTraceTests
+        label = "".join(letter if letter.isalnum() else "_" for letter in engine.split(" (")[0])
+        for trace in recording["traces"]:
+            for name, events in trace["endpoints"].items():
+                method = _replaying(events)
+                method.__doc__ = f"{engine}: {trace['name']}, endpoint {name}."
+                setattr(case, f"test_{label}_{trace['name']}_{name}", method)
+
+
+def _replaying(events: list[Event]) -> Callable[[Any], None]:
+    def test(self: Any) -> None:
+        self.replay(events)
+
+    return test
+
+
+_add_tests()

@@ -1,0 +1,451 @@
+"""
+Tests for L{twisted_rudp.kcp.engine}: openings, the watch on the peer, aborts.
+Orderly ends are in L{tests.kcp.test_closing}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.engine import (
+    AMPLIFICATION,
+    SECOND,
+    Admit,
+    Capability,
+    Delivery,
+    Drop,
+    Event,
+    PathError,
+    Reason,
+    Reply,
+)
+from twisted_rudp.kcp.profiles import PROFILES
+from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
+
+from .pair import CLIENT, CONV, SERVER, Pair, losing, steady
+
+ELSEWHERE = ("203.0.113.9", 9)
+
+
+class OpeningTests(SynchronousTestCase):
+    """
+    The first word, the cookie, and who is shown to the application when.
+    """
+
+    def test_both_connected(self) -> None:
+        """
+        A dialler that says nothing is known to the server after three words.
+        """
+        pair = Pair()
+        pair.connect()
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+        self.assertTrue(pair.server.engine.proved)
+
+    def test_first_word(self) -> None:
+        """
+        The first datagram is a marked WASK with sn 0 and una 0 (kcp_close 1).
+        """
+        pair = Pair()
+        pair.dial()
+        word = next(segments(pair.client.sent[0]), None)
+        assert word is not None
+        self.assertEqual((word.cmd, word.frg, word.sn, word.una), (WASK, MARK, 0, 0))
+        self.assertEqual(len(pair.client.sent[0]), 24)
+
+    def test_words_end(self) -> None:
+        """
+        Once both know of each other nobody says anything more.
+        """
+        pair = Pair()
+        pair.connect()
+        said = len(pair.client.sent), len(pair.server.sent)
+        pair.run(5000)
+        self.assertEqual((len(pair.client.sent), len(pair.server.sent)), said)
+
+    def test_first_words_lost(self) -> None:
+        """
+        The word is repeated after 200, 300, 450 ms until it is heard.
+        """
+        pair = Pair(there=losing(0, 1, 2))
+        pair.dial()
+        pair.run(940)
+        self.assertEqual(pair.client.kinds(), [])
+        pair.run(100)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+
+    def test_any_word_lost(self) -> None:
+        """
+        Whichever single datagram of the opening is lost, both connect, and a
+        server that speaks first is heard.
+        """
+        for lost in range(4):
+            for side in ("there", "back"):
+                pair = Pair(**{side: losing(lost)})
+                pair.dial()
+                pair.run(1500)
+                self.assertEqual(pair.server.kinds(), [Event.CONNECTED], (lost, side))
+                pair.server.engine.write(0, b"hello")
+                pair.server.turn(pair.server.engine)
+                pair.run(1500)
+                self.assertEqual(pair.client.received, b"hello", (lost, side))
+
+    def test_data_overtakes_cookie(self) -> None:
+        """
+        The session is opened by data that came before the cookie, and shown
+        after the cookie.
+        """
+        pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
+        pair.dial()
+        pair.run(25)
+        pair.client.engine.write(0, b"early")
+        pair.client.turn(pair.client.engine)
+        pair.run(15)
+        self.assertEqual(pair.server.admitted, 1)
+        self.assertEqual(pair.server.kinds(), [])
+        pair.run(60)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.server.received, b"early")
+
+    def test_without_waiting(self) -> None:
+        """
+        A dialler told not to wait is connected at once and its data goes with
+        the first word.
+        """
+        pair = Pair()
+        engine = pair.dial(wait_for_peer=False)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        engine.write(0, b"now")
+        pair.client.turn(engine)
+        pair.run(200)
+        self.assertEqual(pair.server.received, b"now")
+        self.assertEqual(pair.server.admitted, 1)
+
+    def test_refused(self) -> None:
+        """
+        A closed port ends a dialler that has heard nothing, and nobody else.
+        """
+        pair = Pair()
+        engine = pair.dial()
+        engine.path_error(PathError.REFUSED, 0, SERVER, pair.now)
+        self.assertEqual(engine.events(), [(Event.ENDED, Reason.REFUSED, None)])
+        self.assertTrue(pair.client.engine is engine)
+        pair = Pair()
+        pair.connect()
+        pair.client.engine.path_error(PathError.REFUSED, 0, SERVER, pair.now)
+        self.assertEqual(pair.client.engine.events(), ())
+
+
+class StrangerTests(SynchronousTestCase):
+    """
+    What those who only claim an address can get.
+    """
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+
+    def judge(self, datagram: bytes) -> object:
+        """
+        The gate's verdict on a datagram from an unknown address.
+        """
+        return self.pair.server.gate.stranger(
+            datagram, ELSEWHERE, self.pair.now, self.pair.server
+        )
+
+    def test_forged_probe(self) -> None:
+        """
+        A forged first word gets one WINS of its own size and leaves no state.
+        """
+        word = pack_header(CONV, WASK, MARK, 1024, 0, 0, 0, 0)
+        verdict = self.judge(word)
+        self.assertIsInstance(verdict, Reply)
+        assert isinstance(verdict, Reply)
+        (answer,) = verdict.datagrams
+        self.assertEqual(len(answer), len(word))
+        self.assertEqual(self.pair.server.engines, {})
+
+    def test_replayed_opening(self) -> None:
+        """
+        All that a client ever sent, sent again from elsewhere, is never shown to
+        the application and draws at most three times its size.
+        """
+        self.pair.connect()
+        client = self.pair.client
+        client.engine.write(0, b"GET / HTTP/1.1\r\n\r\n")
+        client.turn(client.engine)
+        self.pair.run(300)
+        self.assertEqual(self.pair.server.admitted, 1)
+        recorded = list(client.sent)
+
+        victim = Pair()
+        received = 0
+        for datagram in recorded:
+            received += len(datagram)
+            victim.server.arrive(datagram, ELSEWHERE)
+            victim.run(500)
+        self.assertEqual(victim.server.kinds(), [])
+
+    def test_credit(self) -> None:
+        """
+        An unproved session keeps to its budget, however much there is to say.
+        """
+        self.pair.server.arrive(
+            pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 5) + b"hello", ELSEWHERE
+        )
+        engine = self.pair.server.engine
+        engine.write(0, b"x" * 100_000)
+        spent: list[int] = []
+
+        def emit(run: object, size: int, address: object) -> bool:
+            spent.append(len(run))  # type: ignore[arg-type]
+            return True
+
+        budget = AMPLIFICATION * 29 - sum(map(len, self.pair.server.sent))
+        for step in range(200):
+            engine.tick(self.pair.now + step * SECOND // 10)
+            engine.flush(self.pair.now + step * SECOND // 10, emit, budget - sum(spent))
+        self.assertLessEqual(sum(spent), budget)
+
+    def test_unmarked_is_shown_after_its_answer(self) -> None:
+        """
+        A kcp-go client is asked what it is, and shown when it has answered.
+        """
+        self.pair.server.arrive(
+            pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 5) + b"hello", ELSEWHERE
+        )
+        self.assertEqual(self.pair.server.kinds(), [])
+        asked = [next(segments(d), None) for d in self.pair.server.sent]
+        self.assertIn(WASK, [s.cmd for s in asked if s is not None])
+        self.pair.server.arrive(pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), ELSEWHERE)
+        self.assertEqual(self.pair.server.kinds(), [Event.CONNECTED])
+        self.assertEqual(self.pair.server.received, b"hello")
+        self.assertNotIn(Capability.HALF_CLOSE, self.pair.server.engine.capabilities)
+        self.assertFalse(self.pair.server.engine.proved)
+
+    def test_verdicts(self) -> None:
+        """
+        Leftovers, rubbish and data outside the window open nothing (kcp_close 7).
+        """
+        table = [
+            (pack_header(CONV, ACK, MARK, 32, 0, 0, 0, 0), Drop("leftover of a session")),
+            (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),
+            (pack_header(CONV, PUSH, END, 32, 0, 0, 0, 0), Drop("leftover of a session")),
+            (pack_header(CONV, PUSH, 0, 32, 0, 1024, 0, 1) + b"x", Drop("outside the window")),
+            (pack_header(CONV, 80, 0, 32, 0, 0, 0, 0), Drop("malformed")),
+            (pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 2) + b"x", Drop("malformed")),
+        ]
+        for datagram, verdict in table:
+            self.assertEqual(self.judge(datagram), verdict)
+        accepted = self.judge(pack_header(CONV, PUSH, 0, 32, 0, 1023, 0, 1) + b"x")
+        self.assertIsInstance(accepted, Admit)
+
+    def test_no_room(self) -> None:
+        """
+        A full table is silent, so that the dialler does not count as connected.
+        """
+        self.pair.server.room = False
+        for datagram in (
+            pack_header(CONV, WASK, MARK, 32, 0, 0, 0, 0),
+            pack_header(CONV, WASK, 0, 32, 0, 0, 0, 0),
+            pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 1) + b"x",
+        ):
+            self.assertEqual(self.judge(datagram), Drop("no room"))
+
+
+class WatchTests(SynchronousTestCase):
+    """
+    Keepalive, idle timeout, and peers that forgot.
+    """
+
+    def test_kept_alive(self) -> None:
+        """
+        Two silent ends stay connected by a probe each 20 s.
+        """
+        pair = Pair()
+        pair.connect()
+        before = len(pair.client.sent) + len(pair.server.sent)
+        pair.run(300_000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+        probes = len(pair.client.sent) + len(pair.server.sent) - before
+        self.assertLess(probes, 4 * 300 // 20)
+
+    def test_idle(self) -> None:
+        """
+        A peer that is gone ends the session after the idle time.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
+        pair.run(59_000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.run(2_000)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.IDLE, None))
+
+    def test_restarted_server(self) -> None:
+        """
+        A server of ours that was restarted resets the sessions of its former
+        life at their next word.
+        """
+        pair = Pair()
+        pair.connect()
+        client = pair.client
+        client.engine.write(0, b"x")
+        client.turn(client.engine)
+        pair.run(200)
+        pair.server.engines.clear()
+        pair.run(21_000)
+        self.assertEqual(client.happened[-1], (Event.ENDED, Reason.RESET, None))
+        self.assertEqual(pair.server.admitted, 1)
+
+    def test_forgotten(self) -> None:
+        """
+        Two answers in a row from behind our acknowledged data mean the peer forgot
+        us; one does not (kcp_close 5.5).
+        """
+        pair = Pair()
+        pair.connect()
+        client = pair.client
+        client.engine.write(0, b"x")
+        client.turn(client.engine)
+        pair.run(1000)
+        stale = pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0)
+        client.arrive(stale, SERVER)
+        self.assertEqual(client.kinds(), [Event.CONNECTED])
+        client.arrive(stale, SERVER)
+        self.assertEqual(client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+
+
+class AbortTests(SynchronousTestCase):
+    """
+    The end without delivery.
+    """
+
+    def test_peer_told(self) -> None:
+        """
+        An abort is a reset at the peer (kcp_close 6), here and now on a hub.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.ABORTED, None))
+        pair.run(20)
+        self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
+
+    def test_own_socket(self) -> None:
+        """
+        A client's own socket says it three times before the application hears of
+        the end, and nothing is left then.
+        """
+        pair = Pair(own_socket=True)
+        pair.connect()
+        said = len(pair.client.sent)
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.run(40)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.ABORTED, None))
+        self.assertEqual(len(pair.client.sent) - said, 3)
+        self.assertEqual(pair.client.engines, {})
+
+    def test_tombstone_resets(self) -> None:
+        """
+        Data for an aborted session is answered by the reset again.
+        """
+        pair = Pair(there=losing(*range(3, 6)))
+        pair.connect()
+        self.assertEqual(len(pair.client.sent), 2)
+        pair.client.engine.write(0, b"")
+        pair.fates["client"] = lambda number, datagram: ()
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(100)
+        pair.fates["client"] = steady()
+        pair.server.engine.write(0, b"are you there?")
+        pair.server.turn(pair.server.engine)
+        pair.run(40)
+        self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
+
+    def test_twice(self) -> None:
+        """
+        A second abort, and a close after it, change nothing.
+        """
+        pair = Pair()
+        pair.connect()
+        engine = pair.client.engine
+        engine.abort(pair.now)
+        engine.abort(pair.now)
+        engine.close(pair.now)
+        self.assertEqual(list(engine.events()), [(Event.ENDED, Reason.ABORTED, None)])
+
+    def test_opening(self) -> None:
+        """
+        A dialler that nobody answered ends at once, whichever way.
+        """
+        for how in ("abort", "close"):
+            pair = Pair(there=lambda number, datagram: ())
+            engine = pair.dial()
+            getattr(engine, how)(pair.now)
+            self.assertEqual(list(engine.events()), [(Event.ENDED, Reason.ABORTED, None)])
+
+
+class MessageTests(SynchronousTestCase):
+    """
+    Message mode.
+    """
+
+    def setUp(self) -> None:
+        self.pair = Pair(settings=replace(PROFILES["default"], stream=False))
+        self.pair.server.reading = False
+        self.pair.connect()
+
+    def test_boundaries(self) -> None:
+        """
+        Messages arrive whole, in order, also when longer than a segment.
+        """
+        messages = [b"a", b"b" * 5000, b"c" * 1376]
+        client, server = self.pair.client.engine, self.pair.server.engine
+        for message in messages:
+            client.send(message)
+        self.pair.client.turn(client)
+        self.pair.run(300)
+        self.assertIn((Event.READABLE, None), self.pair.server.happened)
+        got = [server.take_message() for _ in messages]
+        self.assertEqual([m.data for m in got if m is not None], messages)
+        self.assertIsNone(server.take_message())
+        self.assertIn(Capability.MESSAGES, client.capabilities)
+
+    def test_refusals(self) -> None:
+        """
+        What KCP cannot carry is refused with its name.
+        """
+        client = self.pair.client.engine
+        error = self.assertRaises(ValueError, client.send, b"x", Delivery.UNRELIABLE)
+        self.assertIn("UNRELIABLE", str(error))
+        self.assertRaises(ValueError, client.send, b"x", channel=1)
+        self.assertRaises(ValueError, client.send, b"")
+        self.assertRaises(ValueError, client.open_stream)
+        self.assertRaises(ValueError, client.reset_stream, 0)
+
+
+class StateTests(SynchronousTestCase):
+    """
+    What a person sees.
+    """
+
+    def test_facts(self) -> None:
+        """
+        Facts and counters name the conversation, the peer and what was lost.
+        """
+        pair = Pair()
+        pair.connect()
+        facts = pair.client.engine.facts()
+        self.assertEqual(facts["conversation"], CONV)
+        self.assertEqual(facts["peer"], "MARKED")
+        self.assertEqual(facts["state"], "LIVE")
+        self.assertGreater(pair.client.engine.counters()["in_segs"], 0)
+        self.assertEqual(pair.server.engine.keys(), ((CLIENT, CONV),))

@@ -1,0 +1,73 @@
+"""
+Queues of bytes that copy as little as they can.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted_rudp.kernels.pure import Buffer
+
+
+class ByteQueue:
+    """
+    A stream of bytes, kept as the pieces it was given and cut where it is asked
+    for. Pieces are referred to, not copied.
+    """
+
+    __slots__ = ("_offset", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._offset = 0
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, piece: bytes) -> None:
+        """
+        Add to the end.
+        """
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+
+    def take(self, size: int) -> Buffer:
+        """
+        Remove the next C{size} bytes, fewer if there are not so many. A view
+        when a piece has to be cut, else the piece itself or a joined copy.
+        """
+        pieces = self._pieces
+        if not pieces or size <= 0:
+            return b""
+        offset = self._offset
+        first = pieces[0]
+        left = len(first) - offset
+        if left > size:
+            self._offset = offset + size
+            self._size -= size
+            return memoryview(first)[offset : offset + size]
+        if left == size or len(pieces) == 1:
+            pieces.popleft()
+            self._offset = 0
+            self._size -= left
+            return memoryview(first)[offset:] if offset else first
+        return self._join(min(size, self._size))
+
+    def _join(self, size: int) -> bytes:
+        parts: list[Buffer] = []
+        need = size
+        while need:
+            first: Buffer = self._pieces[0]
+            left = len(first) - self._offset
+            if left > need:
+                parts.append(memoryview(first)[self._offset : self._offset + need])
+                self._offset += need
+                break
+            parts.append(memoryview(first)[self._offset :] if self._offset else first)
+            self._pieces.popleft()
+            self._offset = 0
+            need -= left
+        self._size -= size
+        return b"".join(parts)

@@ -1,0 +1,46 @@
+"""
+Serial numbers: counters on the wire that wrap around, of 32 bits (KCP) and 24
+bits (RakNet).
+
+Two such numbers can be compared when they are less than half the circle apart
+(RFC 1982). Inside the library counters are unbounded integers, so that they
+compare like any others; on the wire they are cut with a mask and read back with
+L{unwrap32} or L{unwrap24}.
+"""
+
+from __future__ import annotations
+
+MASK32 = 0xFFFFFFFF
+HALF32 = 0x80000000
+MASK24 = 0xFFFFFF
+HALF24 = 0x800000
+
+
+def difference32(a: int, b: int) -> int:
+    """
+    C{a - b} as the nearest of the possible distances, in -2^31 .. 2^31 - 1.
+    Positive when C{a} is after C{b} (kcp.md, preamble).
+    """
+    return ((a - b + HALF32) & MASK32) - HALF32
+
+
+def difference24(a: int, b: int) -> int:
+    """
+    As L{difference32} on a circle of 2^24.
+    """
+    return ((a - b + HALF24) & MASK24) - HALF24
+
+
+def unwrap32(number: int, near: int) -> int:
+    """
+    The integer that C{number} on the wire stands for: the one nearest to
+    C{near} among those equal to it modulo 2^32. May be negative.
+    """
+    return near + difference32(number, near)
+
+
+def unwrap24(number: int, near: int) -> int:
+    """
+    As L{unwrap32} for a number of 24 bits.
+    """
+    return near + difference24(number, near)

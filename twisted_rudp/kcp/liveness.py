@@ -1,0 +1,77 @@
+"""
+Whether the peer is still there: keepalive, idle timeout, a peer that forgot us.
+
+KCP has nothing of its own for this. Silence is ended by a probe (WASK), which
+every implementation answers. The answer of a kcp-go listener that has closed
+the session meanwhile comes from a new, empty session and gives itself away:
+C{kcp_close.md} section 5.5.
+"""
+
+from __future__ import annotations
+
+from twisted_rudp.core.engine import SECOND
+
+NEVER = 1 << 62
+
+PROBES = 3
+"""Silence is probed this often before it counts as death."""
+
+BEHIND_LIMIT = 2
+"""So many answers in a row from behind mean that the peer forgot us. One may be
+an old datagram that was late."""
+
+
+class Liveness:
+    """
+    Watches one peer.
+
+    @param idle: nanoseconds of silence after which it counts as gone; 0: never,
+        and no probes.
+    """
+
+    __slots__ = ("_behind", "_gap", "_idle", "_probed", "heard")
+
+    def __init__(self, now: int, idle: int) -> None:
+        self._idle = idle
+        self._gap = idle // PROBES
+        self.heard = now
+        self._probed = now
+        self._behind = 0
+
+    @property
+    def deadline(self) -> int:
+        """
+        When L{probe_due} or L{gone} may turn true.
+        """
+        if not self._idle:
+            return NEVER
+        return min(max(self.heard, self._probed) + self._gap, self.heard + self._idle)
+
+    def gone(self, now: int) -> bool:
+        """
+        Nothing was heard for the whole idle time.
+        """
+        return bool(self._idle) and now >= self.heard + self._idle
+
+    def probe_due(self, now: int) -> bool:
+        """
+        It is time to ask whether the peer is there. Counts as asked.
+        """
+        if not self._idle or now < max(self.heard, self._probed) + self._gap:
+            return False
+        self._probed = now
+        return True
+
+    def answered(self, behind: bool) -> bool:
+        """
+        A control segment came.
+
+        @param behind: its C{una} is before what the peer had acknowledged at
+            least one retransmission timeout ago.
+        @return: True once the peer has certainly forgotten us.
+        """
+        self._behind = self._behind + 1 if behind else 0
+        return self._behind >= BEHIND_LIMIT
+
+
+DEFAULT_IDLE = 60 * SECOND

@@ -1,0 +1,337 @@
+"""
+The receiving half: order, window, acknowledgements, the peer's end of stream.
+
+Segment numbers are unbounded integers here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted_rudp.core.serial import MASK32, unwrap32
+from twisted_rudp.kcp.wire import Counters
+
+JOIN_BELOW = 16_384
+"""
+Chunks shorter than this are joined with what follows when they are taken: one
+copy costs less than one more turn through the application.
+"""
+
+
+class Inbox:
+    """
+    What arrived in order and waits for the application (C{rcv_queue} of kcp-go):
+    chunks, each the payload of one or more equally long segments.
+
+    @ivar segments: how many segments are held; those of which some bytes are
+        still to be taken count.
+    @ivar size: bytes that can be taken now. In message mode those of whole
+        messages.
+    """
+
+    __slots__ = ("_chunks", "_offset", "_stream", "_unfinished", "segments", "size")
+
+    def __init__(self, stream: bool) -> None:
+        self._stream = stream
+        self._chunks: deque[tuple[bytes, int, int]] = deque()
+        self._offset = 0
+        self._unfinished = 0
+        self.segments = 0
+        self.size = 0
+
+    def append(self, chunk: bytes, unit: int, frg: int) -> None:
+        """
+        Add segments.
+
+        @param unit: payload bytes of each segment in C{chunk}.
+        @param frg: their fragment field; other than 0 only for a single one.
+        """
+        if self._stream:
+            if not chunk:
+                return
+            self.size += len(chunk)
+        else:
+            self._unfinished += len(chunk)
+            if not frg:
+                self.size += self._unfinished
+                self._unfinished = 0
+        self._chunks.append((chunk, unit, frg))
+        self.segments += len(chunk) // unit if unit else 1
+
+    def take(self, limit: int) -> bytes:
+        """
+        The next bytes, at most C{limit}, whatever the borders of messages.
+        """
+        parts: list[bytes] = []
+        while self._chunks and limit > 0:
+            part = self._take_from_first(limit)
+            parts.append(part)
+            limit -= len(part)
+            if len(part) >= JOIN_BELOW or (self._chunks and len(self._chunks[0][0]) > limit):
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_from_first(self, limit: int) -> bytes:
+        chunk, unit, _ = self._chunks[0]
+        start = self._offset
+        end = min(start + limit, len(chunk))
+        self.segments -= end // unit - start // unit
+        self.size -= end - start
+        if end == len(chunk):
+            self._chunks.popleft()
+            self._offset = 0
+        else:
+            self._offset = end
+        return chunk[start:end] if end - start < len(chunk) else chunk
+
+    @property
+    def readable(self) -> bool:
+        """
+        There is something to take.
+        """
+        return self.size > 0 if self._stream else self.has_message
+
+    @property
+    def has_message(self) -> bool:
+        """
+        A whole message is there (kcp.md 1.5).
+        """
+        return bool(self._chunks) and self.segments > self._chunks[0][2]
+
+    def take_message(self) -> bytes | None:
+        """
+        The next whole message, or None.
+        """
+        if not self.has_message:
+            return None
+        parts: list[bytes] = []
+        frg = 1
+        while frg and self._chunks:
+            chunk, unit, frg = self._chunks[0]
+            if len(chunk) > unit:
+                parts.append(self._take_from_first(unit))
+                continue
+            self._chunks.popleft()
+            self.segments -= 1
+            self.size -= len(chunk)
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Receiver:
+    """
+    Puts PUSH segments in order and notes what is to be acknowledged.
+
+    @ivar nxt: the number waited for.
+    @ivar wnd: most segments kept for the application; also how far ahead of
+        L{nxt} one may be (kcp.md 1.7).
+    @ivar acks: pairs of number and timestamp to be acknowledged, in order of
+        arrival.
+    @ivar end: number of the peer's end of stream, None before it was heard;
+        C{end_ts} is the timestamp it came with.
+    @ivar shut: advertise no window whatever is free.
+    @ivar tell: the window has opened again and the peer is to be told.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_held",
+        "acks",
+        "end",
+        "end_ts",
+        "inbox",
+        "nxt",
+        "shut",
+        "tell",
+        "wnd",
+    )
+
+    def __init__(self, first: int, wnd: int, stream: bool, counters: Counters) -> None:
+        self.nxt = first
+        self.wnd = wnd
+        self.acks: list[tuple[int, int]] = []
+        self.end: int | None = None
+        self.end_ts = 0
+        self.tell = False
+        self.shut = False
+        self.inbox = Inbox(stream)
+        self._held: dict[int, tuple[int, bytes | None]] = {}
+        self._counters = counters
+
+    @property
+    def free(self) -> int:
+        """
+        The window to advertise (kcp.md 1.6).
+        """
+        return 0 if self.shut else max(0, self.wnd - self.inbox.segments)
+
+    @property
+    def plain(self) -> bool:
+        """
+        Nothing is held out of order and no end is in sight: what comes next in
+        order only has to be appended.
+        """
+        return not self._held and self.end is None
+
+    @property
+    def end_in_order(self) -> bool:
+        """
+        The peer's end of stream and all before it has arrived.
+        """
+        return self.end is not None and self.nxt > self.end
+
+    def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
+        """
+        Take in the next C{count} segments, in order, with C{frg} 0, while
+        L{plain} and no more than L{free}.
+
+        @param ts: timestamp of the last. Of the others C{una} tells the peer.
+        """
+        self.nxt += count
+        self.acks.append((self.nxt - 1, ts))
+        self.inbox.append(payload, unit, 0)
+
+    def push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
+        """
+        Take in one segment (kcp.md 1.7 step 3).
+        """
+        number = unwrap32(sn, self.nxt)
+        if self.end is not None and number > self.end:
+            self._counters.data_after_end += 1
+            return
+        if self._acknowledge(number, ts):
+            if number == self.nxt and not self._held and self.inbox.segments < self.wnd:
+                self.inbox.append(payload, len(payload), frg)
+                self.nxt += 1
+                if self.end is not None:
+                    self.advance()
+                return
+            if number >= self.nxt and number not in self._held:
+                self._held[number] = (frg, payload)
+                self.advance()
+                return
+        if regular:
+            self._counters.repeat_segs += 1
+
+    def push_end(self, sn: int, ts: int) -> None:
+        """
+        Take in the peer's end of stream (kcp_close.md 3).
+        """
+        number = unwrap32(sn, self.nxt)
+        if self.end is not None and number != self.end:
+            self._counters.second_ends += 1
+            return
+        if not self._acknowledge(number, ts):
+            return
+        if self.end is not None or number < self.nxt or number in self._held:
+            self._counters.repeat_segs += 1
+            return
+        self.end = number
+        self.end_ts = ts
+        for later in [held for held in self._held if held > number]:
+            del self._held[later]
+            self._counters.data_after_end += 1
+        self.advance()
+
+    def swallow(self, sn: int, ts: int) -> None:
+        """
+        Take in a segment that has a number and is not to be delivered: the end
+        of stream of a peer that should not send one (kcp_close.md 2).
+        """
+        number = unwrap32(sn, self.nxt)
+        if self._acknowledge(number, ts) and number >= self.nxt and number not in self._held:
+            self._held[number] = (0, None)
+            self.advance()
+
+    def _acknowledge(self, number: int, ts: int) -> bool:
+        """
+        Note an acknowledgement, also for what is old, unless the number is
+        beyond the window.
+        """
+        if number >= self.nxt + self.wnd:
+            return False
+        self.acks.append((number, ts))
+        if len(self.acks) > 2 * self.wnd + 64:
+            self._thin()
+        return True
+
+    def _thin(self) -> None:
+        """
+        Keep of each number the last echo, and of the old numbers, which C{una}
+        covers, only the last of all: a caller that may not send must not make
+        the list grow.
+        """
+        last = self.acks[-1]
+        latest = {number: ts for number, ts in self.acks if number >= self.nxt}
+        latest.pop(last[0], None)
+        self.acks = [*latest.items(), last]
+
+    def advance(self) -> None:
+        """
+        Move what is in order now to the inbox, as far as there is room.
+        """
+        held = self._held
+        inbox = self.inbox
+        while self.nxt in held and inbox.segments < self.wnd:
+            frg, payload = held.pop(self.nxt)
+            if payload is not None:
+                inbox.append(payload, len(payload), frg)
+            self.nxt += 1
+        if self.nxt == self.end:
+            self.nxt += 1
+
+    def take(self, limit: int) -> bytes:
+        """
+        As L{Inbox.take}; opens the window.
+        """
+        full = self.inbox.segments >= self.wnd
+        data = self.inbox.take(limit)
+        self._reopen(full)
+        return data
+
+    def take_message(self) -> bytes | None:
+        """
+        As L{Inbox.take_message}; opens the window.
+        """
+        full = self.inbox.segments >= self.wnd
+        message = self.inbox.take_message()
+        self._reopen(full)
+        return message
+
+    def _reopen(self, was_full: bool) -> None:
+        if self._held:
+            self.advance()
+        if was_full and self.inbox.segments < self.wnd:
+            self.tell = True
+
+    def acknowledgements(self) -> list[tuple[int, int]]:
+        """
+        What is to be acknowledged now, as numbers and timestamps on the wire:
+        all that C{una} does not cover, and the last in any case (kcp.md 1.11
+        step 1). They count as sent.
+        """
+        acks = self.acks
+        if not acks:
+            return acks
+        self.acks = []
+        nxt = self.nxt
+        if len(acks) == 1:
+            return [(acks[0][0] & MASK32, acks[0][1])]
+        last = acks.pop()
+        wanted = [(number & MASK32, ts) for number, ts in acks if number >= nxt]
+        wanted.append((last[0] & MASK32, last[1]))
+        return wanted
+
+    def release(self) -> None:
+        """
+        Drop all data.
+        """
+        self._held.clear()
+        self.acks.clear()
+        self.inbox = Inbox(stream=True)
+
+    def requeue(self, acks: list[tuple[int, int]]) -> None:
+        """
+        Give back what L{acknowledgements} gave and could not be sent.
+        """
+        self.acks[:0] = [(unwrap32(sn, self.nxt), ts) for sn, ts in acks]

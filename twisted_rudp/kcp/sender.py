@@ -1,0 +1,415 @@
+"""
+The sending half: numbers, windows, retransmission, our end of stream.
+
+Segment numbers and times are unbounded integers here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
+from twisted_rudp.core.serial import MASK32, difference32, unwrap32
+from twisted_rudp.kcp.flights import NEVER, Cause, Flight, Flights, Policy
+from twisted_rudp.kcp.outbox import Outbox, Piece
+from twisted_rudp.kcp.packing import Packer, segments_per_run
+from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
+from twisted_rudp.kernels import build_run
+
+REMEMBERED_SENDINGS = 64
+"""
+How many transmissions are kept to recognise the first acknowledgement by.
+"""
+
+INITIAL_PEER_WINDOW = 32
+"""
+Guess of the peer's window before it was heard (kcp.md 1.2).
+"""
+
+
+class Stamp(NamedTuple):
+    """
+    What all segments of one flush have in common (kcp.md 1.11).
+
+    @ivar now: the unbounded clock; C{ts} is what of it goes on the wire.
+    """
+
+    conv: int
+    wnd: int
+    ts: int
+    una: int
+    now: int
+
+
+class Allowance(NamedTuple):
+    """
+    How much one flush may send.
+
+    @ivar budget: bytes, overhead of each datagram included.
+    @ivar strict: never more than that; else what crosses it still goes out.
+    """
+
+    budget: int
+    strict: bool
+
+
+class Sender:
+    """
+    Numbers what is in the outbox as the windows allow, keeps it until it is
+    acknowledged, and sends it again when it has to.
+
+    @ivar peer_window: the window the peer advertised last.
+    @ivar mss: payload bytes of a full new segment.
+    @ivar dead: some segment was sent C{dead_link} times; only a mark.
+    @ivar ending: our end of stream is to follow the data.
+    @ivar end: its number, once it has one.
+    @ivar end_sendings: how often it was sent.
+    @ivar proved: the peer has echoed number and timestamp of something we sent.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        settings: Settings,
+        outbox: Outbox,
+        controller: Controller,
+        counters: Counters,
+        overhead: int,
+    ) -> None:
+        self.flights = Flights(first)
+        self.round_trip = RoundTrip(settings.minimum_timeout, settings.interval)
+        self.controller = controller
+        self.outbox = outbox
+        self.peer_window = INITIAL_PEER_WINDOW
+        self.snd_wnd = settings.sndwnd
+        self.overhead = overhead
+        self.dead = False
+        self.ending = False
+        self.end: int | None = None
+        self.end_sendings = 0
+        self.proved = False
+        self._settings = settings
+        self._counters = counters
+        self._unlaunched: list[Flight] = []
+        self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
+        self._alarm = NEVER
+        self.set_mss(settings.mss)
+
+    def set_mss(self, mss: int) -> None:
+        """
+        Change the size of what will be numbered from now on.
+        """
+        self.mss = mss
+        self._run_limit = segments_per_run(mss, self.overhead)
+
+    def release(self) -> None:
+        """
+        Drop all data, keep the numbers.
+        """
+        self.flights.release()
+        self._unlaunched.clear()
+        self._sendings.clear()
+        self._alarm = NEVER
+
+    # what the peer says
+
+    def cover(self, una: int) -> bool:
+        """
+        Take in a cumulative acknowledgement from the wire. One of what was never
+        sent is ignored and counted (kcp_close.md 7.3).
+
+        @return: it was news.
+        """
+        flights = self.flights
+        step = difference32(una, flights.una)
+        if step <= 0:
+            return False
+        if step > flights.nxt - flights.una:
+            self._counters.una_beyond += 1
+            return False
+        flights.forget(flights.una + step)
+        return True
+
+    def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
+        """
+        Take in acknowledgements of single segments, as numbers and echoed
+        timestamps on the wire.
+        """
+        flights = self.flights
+        una = flights.una
+        known = [
+            (unwrap32(sn, una), unwrap32(ts, now))
+            for sn, ts in acks
+            if (sn - una) & MASK32 < flights.nxt - una
+        ]
+        if known:
+            flights.acknowledge(known)
+
+    def sample(self, ts: int, now: int) -> None:
+        """
+        Learn the round trip from an echoed timestamp.
+        """
+        elapsed = difference32(now, ts)
+        if elapsed >= 0:
+            self.round_trip.sample(elapsed)
+
+    def grow(self) -> None:
+        """
+        A datagram has moved C{una} on.
+        """
+        self.controller.advanced(self.mss, self.peer_window)
+
+    def prove(self, sn: int, ts: int) -> None:
+        """
+        See whether an acknowledgement echoes a transmission of ours.
+        """
+        for first, count, sent in self._sendings:
+            if ts == sent and (sn - first) & MASK32 < count:
+                self.proved = True
+                self._sendings.clear()
+                return
+
+    @property
+    def end_acknowledged(self) -> bool:
+        """
+        Our end of stream and everything before it is acknowledged.
+        """
+        return self.end is not None and not self.flights.outstanding
+
+    # windows
+
+    @property
+    def window(self) -> int:
+        """
+        How many segments may be in flight.
+        """
+        return min(self.snd_wnd, self.peer_window, self.controller.window())
+
+    @property
+    def room(self) -> int:
+        """
+        How many segments may get a number now; may be negative.
+        """
+        return self.window - (self.flights.nxt - self.flights.una)
+
+    @property
+    def wait_snd(self) -> int:
+        """
+        Segments queued and in flight, as kcp-go counts them (kcp.md 1.4).
+        """
+        return self.flights.nxt - self.flights.una + self.outbox.segments(self.mss)
+
+    def may_end(self, peer_marked: bool) -> bool:
+        """
+        Our end of stream is the next thing to get a number.
+        """
+        return self.ending and peer_marked and self.end is None and not self.outbox.size
+
+    @property
+    def alarm(self) -> int:
+        """
+        A time before which nothing expires; L{NEVER} when nothing is in flight.
+        """
+        if self._unlaunched:
+            return 0
+        return self._alarm if self.flights.outstanding else NEVER
+
+    # sending
+
+    def flush(
+        self, stamp: Stamp, packer: Packer, allowance: Allowance, peer_marked: bool
+    ) -> bool:
+        """
+        Steps 4 to 6 of kcp.md 1.11.
+
+        @return: something is left that only C{allowance} or the packer stopped.
+        """
+        window = self.window
+        new = self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
+        more = skipped = expired = False
+        if stamp.now >= self._alarm or self.flights.skipped:
+            before = self._counters.lost_segs
+            again = self._counters.retrans_segs
+            more = self._repeat(stamp, packer, allowance, early=not new)
+            expired = self._counters.lost_segs > before
+            skipped = self._counters.retrans_segs - again > self._counters.lost_segs - before
+        for flight in self._unlaunched:
+            self._launch(flight, stamp, packer)
+        self._unlaunched.clear()
+        if new and not more:
+            more = self._send_new(stamp, packer, allowance, peer_marked)
+        self._conclude(skipped, expired, window)
+        return more
+
+    def number_only(self, peer_marked: bool) -> None:
+        """
+        What an acknowledgement-only flush of kcp-go does with data: number what
+        the window admits, send it at the next full flush (kcp.md 1.11).
+        """
+        window = self.window
+        while self.room > 0 and self.outbox.size:
+            self._unlaunched.append(self._number(self.room))
+        if self.room > 0 and self.may_end(peer_marked):
+            self._unlaunched.append(self._number_end())
+        self._conclude(False, False, window)
+
+    def _conclude(self, skipped: bool, expired: bool, window: int) -> None:
+        in_flight = self.flights.nxt - self.flights.una
+        self.controller.flushed(self.mss, Losses(skipped, expired, in_flight, window))
+
+    def _send_new(
+        self, stamp: Stamp, packer: Packer, allowance: Allowance, peer_marked: bool
+    ) -> bool:
+        """
+        Number and send what the window and the allowance admit.
+        """
+        if allowance.strict:
+            return self._send_within(stamp, packer, allowance.budget, peer_marked)
+        room = self.room
+        while room > 0 and self.outbox.size:
+            if packer.blocked or packer.cost >= allowance.budget:
+                return True
+            flight = self._number(room)
+            room -= flight.end - flight.first
+            self._launch(flight, stamp, packer)
+        if room > 0 and self.may_end(peer_marked):
+            self._launch(self._number_end(), stamp, packer)
+        return False
+
+    def _send_within(
+        self, stamp: Stamp, packer: Packer, budget: int, peer_marked: bool
+    ) -> bool:
+        """
+        Number and send no more than a third of what is left of a strict budget,
+        so that all of it can be repeated twice, and that only while nothing
+        else is to be repeated.
+        """
+        share = (budget - packer.cost) // 3
+        header = HEADER_SIZE + self.overhead
+        if packer.blocked or self.flights.outstanding or share < header:
+            return True
+        if not self.outbox.size:
+            self._launch(self._number_end(), stamp, packer)
+            return False
+        count = share // (self.mss + header)
+        if count:
+            self._launch(self._number(min(count, self.room)), stamp, packer)
+        elif share > header:
+            piece = self.outbox.cut_short(share - header, self.mss)
+            if piece is not None:
+                self._launch(self._enter(piece), stamp, packer)
+        return self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
+
+    def _number(self, count: int) -> Flight:
+        return self._enter(self.outbox.cut(min(count, self._run_limit), self.mss))
+
+    def _number_end(self) -> Flight:
+        self.end = self.flights.nxt
+        return self._enter(Piece(b"", self.mss, END))
+
+    def _enter(self, piece: Piece) -> Flight:
+        count = max(1, -(-len(piece.data) // piece.mss))
+        flight = Flight(self.flights.nxt, count, piece.data, piece.mss, piece.frg)
+        self.flights.add(flight)
+        return flight
+
+    def _launch(self, flight: Flight, stamp: Stamp, packer: Packer) -> None:
+        flight.launch(stamp.now, self.round_trip.timeout, self.flights.delivered)
+        self._alarm = min(self._alarm, flight.due)
+        self._transmit(flight, 0, flight.end - flight.first, stamp, packer)
+        if self._settings.dead_link == 1:
+            self.dead = True
+
+    def _transmit(
+        self, flight: Flight, start: int, end: int, stamp: Stamp, packer: Packer
+    ) -> None:
+        """
+        Put consecutive segments of one flight on the wire.
+        """
+        first = (flight.first + start) & MASK32
+        frg = flight.fragment(start)
+        data = flight.payload(start, end)
+        conv, wnd, ts, una, _ = stamp
+        self._counters.out_segs += end - start
+        if end - start == 1:
+            header = pack_header(conv, PUSH, frg, wnd, ts, first, una, len(data))
+            packer.add(header + data)
+        else:
+            run = build_run(conv, wnd, ts, first, una, frg, flight.mss, data)
+            packer.add_run(run, flight.mss + HEADER_SIZE)
+        if flight.first == self.end:
+            self.end_sendings += 1
+        if not self.proved:
+            self._sendings.append((first, end - start, ts))
+
+    # repeating
+
+    def _repeat(
+        self, stamp: Stamp, packer: Packer, allowance: Allowance, early: bool
+    ) -> bool:
+        """
+        Send again what was skipped or has expired (kcp.md 1.11 step 5).
+
+        @return: the allowance or the packer ended it.
+        """
+        settings = self._settings
+        timeout = self.round_trip.timeout
+        policy = Policy(
+            stamp.now,
+            settings.resend or NEVER,
+            early,
+            timeout,
+            timeout // 2 if settings.nodelay else timeout,
+        )
+        flights = self.flights
+        stopped = waiting = False
+        alarm = NEVER
+        for flight in flights:
+            if not flight.sendings:
+                continue
+            if stamp.now >= flight.due or flight.stragglers:
+                stopped = stopped or packer.blocked or packer.cost >= allowance.budget
+                if allowance.strict and (stopped or not self._fits(flight, packer, allowance)):
+                    flight.postpone(stamp.now)
+                elif not stopped:
+                    self._repeat_flight(flight, policy, stamp, packer)
+                waiting = waiting or flight.has_skips
+            alarm = min(alarm, flight.next_due())
+        self._alarm = alarm
+        flights.skipped = waiting
+        return stopped
+
+    def _fits(self, flight: Flight, packer: Packer, allowance: Allowance) -> bool:
+        """
+        All that is missing of a flight may be sent within a strict budget.
+        """
+        start, end = self.flights.start_of(flight), flight.end - flight.first
+        count = sum(1 for _ in flight.missing(start, end))
+        cost = flight.size_between(start, end) + count * (HEADER_SIZE + self.overhead)
+        return packer.cost + cost <= allowance.budget
+
+    def _repeat_flight(
+        self, flight: Flight, policy: Policy, stamp: Stamp, packer: Packer
+    ) -> None:
+        chosen = flight.repeats(self.flights.start_of(flight), policy)
+        if not chosen:
+            return
+        counters = self._counters
+        start = end = chosen[0][0]
+        for index, cause in chosen:
+            if cause is Cause.TIMEOUT:
+                counters.lost_segs += 1
+            elif cause is Cause.FAST:
+                counters.fast_retrans_segs += 1
+            else:
+                counters.early_retrans_segs += 1
+            if index != end:
+                self._transmit(flight, start, end, stamp, packer)
+                start = index
+            end = index + 1
+        self._transmit(flight, start, end, stamp, packer)
+        dead_link = self._settings.dead_link
+        if dead_link and flight.most_sendings() >= dead_link:
+            self.dead = True

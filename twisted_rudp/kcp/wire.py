@@ -1,0 +1,131 @@
+"""
+Bytes of KCP segments (kcp.md 1.1) and of what C{kcp_close.md} adds to them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final, NamedTuple
+
+from twisted_rudp.kernels.pure import Buffer
+
+PUSH: Final = 81
+ACK: Final = 82
+WASK: Final = 83
+WINS: Final = 84
+
+HEADER_SIZE: Final = 24
+
+MARK: Final = 0xE5
+"""
+C{frg} of every ACK, WASK and WINS of ours (kcp_close.md 1).
+"""
+
+RESET: Final = 0xE6
+"""
+C{frg} of a WINS that is a reset.
+"""
+
+END: Final = 255
+"""
+C{frg} of the empty PUSH that ends a stream. kcp-go's largest is 254.
+"""
+
+MAXIMUM_FRAGMENTS: Final = 255
+"""
+Most segments of one message (kcp-go; the C library stops at 127).
+"""
+
+_header = struct.Struct("<IBBHIIII")
+
+pack_header = _header.pack
+"""
+C{(conv, cmd, frg, wnd, ts, sn, una, len) -> bytes}, each within its width.
+"""
+
+unpack_header = _header.unpack_from
+"""
+C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}.
+"""
+
+
+
+class Segment(NamedTuple):
+    """
+    A header as it stands on the wire.
+    """
+
+    conv: int
+    cmd: int
+    frg: int
+    wnd: int
+    ts: int
+    sn: int
+    una: int
+    length: int
+
+
+def segments(datagram: Buffer) -> Iterator[Segment]:
+    """
+    The headers in a datagram, up to the first that is wrong (kcp.md 1.7).
+    """
+    total = len(datagram)
+    position = 0
+    while total - position >= HEADER_SIZE:
+        segment = Segment._make(unpack_header(datagram, position))
+        position += HEADER_SIZE + segment.length
+        if position > total or not PUSH <= segment.cmd <= WINS:
+            return
+        yield segment
+
+
+@dataclass(slots=True)
+class Counters:
+    """
+    What the ARQ counts. The first group are kcp-go's, whose names are those
+    here without the underscores (C{in_segs} is C{InSegs}, C{kcp_in_errors} is
+    C{KCPInErrors}; kcp.md 6).
+
+    @ivar in_segs: segments of datagrams that were parsed without an error.
+    @ivar out_segs: segments sent, of all kinds, repetitions too.
+    @ivar lost_segs: sent again because of a timeout.
+    @ivar fast_retrans_segs: sent again because enough later ones arrived.
+    @ivar early_retrans_segs: sent again because later ones arrived and nothing
+        new was to be sent.
+    @ivar repeat_segs: PUSH segments that were duplicates, old or beyond the
+        window.
+    @ivar kcp_in_errors: datagrams with an error.
+    @ivar bad_resets: resets that did not fit our numbers.
+    @ivar data_after_end: PUSH segments numbered after the peer's end.
+    @ivar second_ends: ends of stream with another number than the first.
+    @ivar unmarked_ends: ends of stream from a peer that does not know them.
+    @ivar una_beyond: acknowledgements of what was never sent.
+    """
+
+    in_segs: int = 0
+    out_segs: int = 0
+    lost_segs: int = 0
+    fast_retrans_segs: int = 0
+    early_retrans_segs: int = 0
+    repeat_segs: int = 0
+    kcp_in_errors: int = 0
+    bad_resets: int = 0
+    data_after_end: int = 0
+    second_ends: int = 0
+    unmarked_ends: int = 0
+    una_beyond: int = 0
+
+    @property
+    def retrans_segs(self) -> int:
+        """
+        All that was sent again (C{RetransSegs}).
+        """
+        return self.lost_segs + self.fast_retrans_segs + self.early_retrans_segs
+
+    def as_dict(self) -> dict[str, int]:
+        """
+        All of them by name.
+        """
+        return {**asdict(self), "retrans_segs": self.retrans_segs}
