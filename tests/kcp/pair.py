@@ -143,12 +143,16 @@ class Pair:
         self._queue: list[tuple[int, int, End, bytes, Address]] = []
         self._order = 0
         self.cookies = Cookies(b"secret of a test" * 2)
-        self.server = End(
-            self, "server", SERVER, KCPGate(self._accept, self.cookies, self.settings.rcvwnd)
-        )
+        self.server = End(self, "server", SERVER, self.new_gate())
         self.client = End(self, "client", CLIENT, KCPGate())
         self.fates = {"client": there or steady(), "server": back or steady()}
         self.own_socket = own_socket
+
+    def new_gate(self) -> KCPGate:
+        """
+        A listening gate, as a server makes it at its start.
+        """
+        return KCPGate(self._accept, self.cookies, self.settings.rcvwnd)
 
     def _accept(self, conv: int, address: Address, now: int) -> KCPEngine:
         return KCPEngine(

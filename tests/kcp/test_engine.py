@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
     SECOND,
@@ -234,6 +235,7 @@ class StrangerTests(SynchronousTestCase):
             (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, PUSH, END, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, PUSH, 0, 32, 0, 1024, 0, 1) + b"x", Drop("outside the window")),
+            (pack_header(CONV, PUSH, 0, 32, 0, 0, 7, 1) + b"x", Drop("leftover of a session")),
             (pack_header(CONV, 80, 0, 32, 0, 0, 0, 0), Drop("malformed")),
             (pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 2) + b"x", Drop("malformed")),
         ]
@@ -300,6 +302,23 @@ class WatchTests(SynchronousTestCase):
         pair.run(21_000)
         self.assertEqual(client.happened[-1], (Event.ENDED, Reason.RESET, None))
         self.assertEqual(pair.server.admitted, 1)
+
+    def test_restarted_server_without_history(self) -> None:
+        """
+        Also where nothing was exchanged yet: the new life asks for a proof that the
+        old one had, and that twice, since one question may be late.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.server.engines.clear()
+        pair.cookies = Cookies(b"another secret of a test")
+        pair.server.gate = pair.new_gate()
+        pair.client.engine.write(0, b"do you know me?")
+        pair.client.turn(pair.client.engine)
+        pair.run(2_000)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+        pair.run(2_000)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.ENDED])
 
     def test_forgotten(self) -> None:
         """
@@ -400,7 +419,7 @@ class MessageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.pair = Pair(settings=replace(PROFILES["default"], stream=False))
-        self.pair.server.reading = False
+        self.pair.server.reading = self.pair.client.reading = False
         self.pair.connect()
 
     def test_boundaries(self) -> None:

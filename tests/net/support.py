@@ -173,7 +173,7 @@ class Pair:
             **listening,
         )
 
-    def session(self, address: Address) -> tuple[Gate, Engine]:
+    def session(self, address: Address, now: int) -> tuple[Gate, Engine]:
         gate = self.makeGate()
         self.gates.append(gate)
         return gate, gate.dial(address)

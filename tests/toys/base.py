@@ -134,10 +134,10 @@ class ToyEngine:
     def reset_stream(self, stream: int, code: int = 0) -> None:
         raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self, now: int) -> None:
         raise NotImplementedError
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         raise NotImplementedError
 
 

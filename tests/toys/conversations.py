@@ -199,12 +199,12 @@ class Conversation(ToyEngine):
     def close_stream(self, stream: int) -> None:
         self.ending = True
 
-    def close(self) -> None:
+    def close(self, now: int) -> None:
         self.ending = self.closing = True
         self.timer = self.moment + CLOSE
         self.checkEnds()
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         self.put(RESET, 0)
         self.end(Reason.ABORTED)
         self.timer = self.moment + LINGER

@@ -169,12 +169,12 @@ class Parcels(ToyEngine):
                 del self.pending[number]
                 self.say(Event.RECEIPT, number, False)
 
-    def close(self) -> None:
+    def close(self, now: int) -> None:
         self.closing = True
         self.put(BYE)
         self.checkBye()
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         self.put(BYE)
         self.end(Reason.ABORTED)
         self.forgotten = True

@@ -242,10 +242,10 @@ class Streams(ToyEngine):
         if self.streams.pop(stream, None) is not None:
             self.put(RESET, stream)
 
-    def close(self) -> None:
+    def close(self, now: int) -> None:
         self.closing = True
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         self.put(BYE, 0)
         self.finish(Reason.ABORTED)
 

@@ -13,17 +13,16 @@ class ByteQueue:
     """
     A stream of bytes, kept as the pieces it was given and cut where it is asked
     for. Pieces are referred to, not copied.
+
+    @ivar size: bytes held.
     """
 
-    __slots__ = ("_offset", "_pieces", "_size")
+    __slots__ = ("_offset", "_pieces", "size")
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
         self._offset = 0
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
 
     def append(self, piece: bytes) -> None:
         """
@@ -31,7 +30,7 @@ class ByteQueue:
         """
         if piece:
             self._pieces.append(piece)
-            self._size += len(piece)
+            self.size += len(piece)
 
     def take(self, size: int) -> Buffer:
         """
@@ -46,14 +45,14 @@ class ByteQueue:
         left = len(first) - offset
         if left > size:
             self._offset = offset + size
-            self._size -= size
+            self.size -= size
             return memoryview(first)[offset : offset + size]
         if left == size or len(pieces) == 1:
             pieces.popleft()
             self._offset = 0
-            self._size -= left
+            self.size -= left
             return memoryview(first)[offset:] if offset else first
-        return self._join(min(size, self._size))
+        return self._join(min(size, self.size))
 
     def _join(self, size: int) -> bytes:
         parts: list[Buffer] = []
@@ -69,5 +68,5 @@ class ByteQueue:
             self._pieces.popleft()
             self._offset = 0
             need -= left
-        self._size -= size
+        self.size -= size
         return b"".join(parts)

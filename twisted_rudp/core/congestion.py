@@ -66,10 +66,10 @@ class RoundTrip:
 
 class Losses(NamedTuple):
     """
-    What one flush found missing.
+    What one flush found missing and sent again.
 
-    @ivar skipped: something was sent again because later segments had arrived.
-    @ivar expired: something was sent again because its timeout was over.
+    @ivar skipped: because later segments had arrived.
+    @ivar expired: because its timeout was over.
     @ivar in_flight: segments sent and not yet covered, after this flush.
     @ivar window: segments that were allowed in flight in this flush.
     """
@@ -98,9 +98,14 @@ class Controller(Protocol):
         @param peer_window: segments the peer takes now.
         """
 
-    def flushed(self, size: int, losses: Losses) -> None:
+    def lost(self, size: int, losses: Losses) -> None:
         """
-        A flush is over.
+        A flush has sent something again.
+        """
+
+    def started(self, size: int) -> None:
+        """
+        The first flush is over.
         """
 
 
@@ -117,7 +122,10 @@ class FixedWindow:
     def advanced(self, size: int, peer_window: int) -> None:
         pass
 
-    def flushed(self, size: int, losses: Losses) -> None:
+    def lost(self, size: int, losses: Losses) -> None:
+        pass
+
+    def started(self, size: int) -> None:
         pass
 
 
@@ -163,7 +171,7 @@ class KCPWindow:
             self.segments = peer_window
             self.credit = peer_window * size
 
-    def flushed(self, size: int, losses: Losses) -> None:
+    def lost(self, size: int, losses: Losses) -> None:
         if losses.skipped:
             self.threshold = max(losses.in_flight // 2, self.SMALLEST)
             self.segments = (self.threshold + self._after_skip) & MASK32
@@ -172,6 +180,8 @@ class KCPWindow:
             self.threshold = max(losses.window // 2, self.SMALLEST)
             self.segments = 1
             self.credit = size
+
+    def started(self, size: int) -> None:
         if self.segments < 1:
             self.segments = 1
             self.credit = size

@@ -8,83 +8,25 @@ are segment numbers on its surface; inside both are unbounded.
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
-from twisted_rudp.core.congestion import Controller, FixedWindow, KCPWindow, Losses, RoundTrip
-from twisted_rudp.core.serial import MASK32, unwrap32
+from twisted_rudp.core.congestion import Controller, FixedWindow, KCPWindow, RoundTrip
+from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
+from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.flights import NEVER
+from twisted_rudp.kcp.intake import Intake
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
 from twisted_rudp.kcp.profiles import MAXIMUM_MTU, MAXIMUM_WINDOW, Settings, require_within
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import Allowance, Sender, Stamp
-from twisted_rudp.kcp.wire import (
-    ACK,
-    END,
-    HEADER_SIZE,
-    MARK,
-    PUSH,
-    RESET,
-    WASK,
-    WINS,
-    Counters,
-    pack_header,
-    unpack_header,
-)
-from twisted_rudp.kernels import take_run
+from twisted_rudp.kcp.wire import HEADER_SIZE, RESET, WINS, Counters, pack_header
 from twisted_rudp.kernels.pure import Buffer
 
-PROBE_LIMIT = 120_000
-"""
-Longest wait between two window probes (kcp.md 1.3).
-"""
+__all__ = ["ARQ", "Peer"]
 
 SMALLEST_PATH = 548
 """
 UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2).
 """
-
-
-class Peer(Enum):
-    """
-    The verdict about the peer (kcp_close.md 2): does it know the mark?
-    """
-
-    UNKNOWN = auto()
-    MARKED = auto()
-    UNMARKED = auto()
-
-
-class _Probe:
-    """
-    When to ask a peer whose window is 0 (kcp.md 1.11 step 2).
-
-    @ivar wait: present wait, 0 while the window is open.
-    @ivar due: clock at which the next question is due.
-    @ivar ask: a WASK is to be sent.
-    """
-
-    __slots__ = ("_first", "ask", "due", "wait")
-
-    def __init__(self, first: int) -> None:
-        self._first = first
-        self.ask = False
-        self.wait = 0
-        self.due = 0
-
-    def update(self, peer_window: int, now: int) -> None:
-        """
-        A flush begins.
-        """
-        if peer_window:
-            self.wait = self.due = 0
-        elif not self.wait:
-            self.wait = self._first
-            self.due = now + self.wait
-        elif now >= self.due:
-            self.wait = min(self.wait + self.wait // 2, PROBE_LIMIT)
-            self.due = now + self.wait
-            self.ask = True
 
 
 class ARQ:
@@ -93,12 +35,6 @@ class ARQ:
     reordered.
 
     @ivar counters: what happened, see L{Counters}.
-    @ivar peer: the verdict so far.
-    @ivar heard: a valid segment of the peer has arrived.
-    @ivar reset_heard: a valid reset has arrived.
-    @ivar control_heard: how many WASK and WINS have arrived; C{control_ts} and
-        C{control_una} are those fields of the last.
-    @ivar control_ts_out: C{ts} of the WASK and WINS we send.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
@@ -121,29 +57,22 @@ class ARQ:
         self.conv = conv
         self.settings = settings
         self.counters = Counters()
-        self.peer = Peer.UNKNOWN
-        self.heard = False
-        self.reset_heard = False
-        self.control_heard = 0
-        self.control_ts = 0
-        self.control_una = 0
-        self.control_ts_out = 0
         self.our_fin_first_sent_after_theirs = False
         self._overhead = overhead
-        self._frg = MARK if marked else 0
         self._clock = 0
-        self._probe = _Probe(settings.probe_wait)
+        self._control = Control(conv, marked, settings.probe_wait)
         controller: Controller = FixedWindow() if settings.nc else KCPWindow(settings.resend)
         if marked:
             # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
-            controller.flushed(settings.mss, Losses(False, False, 0, 0))
+            controller.started(settings.mss)
         self._outbox = StreamOutbox() if settings.stream else MessageOutbox()
         self._sender = Sender(
             initial_numbers[0], settings, self._outbox, controller, self.counters, overhead
         )
         self._receiver = Receiver(
-            initial_numbers[1], settings.rcvwnd, settings.stream, self.counters
+            initial_numbers[1], settings.rcvwnd, settings.stream, self._control, self.counters
         )
+        self._intake = Intake(conv, self._sender, self._receiver, self._control, self.counters)
 
     # application -> wire
 
@@ -249,13 +178,21 @@ class ARQ:
         The next bytes of the stream, C{b""} if there are none. Fewer than
         C{limit} does not mean that there are no more: large pieces are handed
         out as they arrived. Opens the window to the peer.
+
+        @raise TypeError: this conversation carries messages.
         """
+        if not self.settings.stream:
+            raise TypeError("this conversation carries messages")
         return self._receiver.take(limit)
 
     def take_message(self) -> bytes | None:
         """
         The next whole message, or None. Opens the window to the peer.
+
+        @raise TypeError: this conversation carries a stream.
         """
+        if self.settings.stream:
+            raise TypeError("this conversation carries a stream")
         return self._receiver.take_message()
 
     @property
@@ -308,6 +245,59 @@ class ARQ:
         Something came or happened that ends a session or a half of it.
         """
         return self.reset_heard or self._receiver.end is not None or self._sender.dead
+
+    @property
+    def peer(self) -> Peer:
+        """
+        The verdict about the peer so far.
+        """
+        return self._control.peer
+
+    @property
+    def heard(self) -> bool:
+        """
+        A valid segment of the peer has arrived.
+        """
+        return self._control.heard
+
+    @property
+    def reset_heard(self) -> bool:
+        """
+        A valid reset has arrived.
+        """
+        return self._control.reset_heard
+
+    @property
+    def control_heard(self) -> int:
+        """
+        How many WASK and WINS have arrived.
+        """
+        return self._control.heard_controls
+
+    @property
+    def control_ts(self) -> int:
+        """
+        C{ts} of the last WASK or WINS that arrived.
+        """
+        return self._control.heard_ts
+
+    @property
+    def control_una(self) -> int:
+        """
+        C{una} of the last WASK or WINS that arrived.
+        """
+        return self._control.heard_una
+
+    @property
+    def control_ts_out(self) -> int:
+        """
+        C{ts} of the WASK and WINS we send; may be set.
+        """
+        return self._control.ts_out
+
+    @control_ts_out.setter
+    def control_ts_out(self, ts: int) -> None:
+        self._control.ts_out = ts & MASK32
 
     @property
     def proved(self) -> bool:
@@ -378,7 +368,7 @@ class ARQ:
         """
         Present wait between window probes; 0 while the peer's window is open.
         """
-        return self._probe.wait
+        return self._control.probe_wait
 
     def facts(self) -> dict[str, float | int | bool]:
         """
@@ -442,13 +432,13 @@ class ARQ:
         """
         Send a WASK with the next flush.
         """
-        self._probe.ask = True
+        self._control.ask = True
 
     def tell(self) -> None:
         """
         Send a WINS with the next flush.
         """
-        self._receiver.tell = True
+        self._control.tell = True
 
     def reset_segment(self) -> bytes:
         """
@@ -461,130 +451,17 @@ class ARQ:
 
     # wire -> ARQ
 
-    def input(self, run: Buffer, size: int, now: int, regular: bool = True) -> None:
+    def input(self, run: Buffer, size: int, now: int, regular: bool = True) -> int:
         """
         Digest a run of datagrams. Whatever they contain, nothing is raised.
 
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
+        @return: bits of L{News<twisted_rudp.kcp.intake.News>}.
         """
-        self._clock = unwrap32(now, self._clock)
-        total = len(run)
-        position = 0
-        receiver = self._receiver
-        if total >= size > HEADER_SIZE and receiver.plain and run[4] == PUSH:
-            count, payload, ts, wnd, una = take_run(
-                run, size, self.conv, receiver.nxt & MASK32, receiver.free
-            )
-            if count:
-                receiver.append_run(count, payload, size - HEADER_SIZE, ts)
-                self.counters.in_segs += count
-                if self._learn(wnd, una, regular):
-                    self._sender.grow()
-                position = count * size
-        if position < total:
-            data = bytes(run)
-            while position < total:
-                end = min(position + size, total) if size > 0 else total
-                self._datagram(data, position, end, regular)
-                position = end
-
-    def _learn(self, wnd: int, una: int, regular: bool) -> bool:
-        """
-        Take in what every segment says.
-
-        @return: C{una} was news.
-        """
-        self.heard = True
-        if regular:
-            self._sender.peer_window = wnd
-        return self._sender.cover(una)
-
-    def _datagram(self, data: bytes, position: int, end: int, regular: bool) -> None:
-        """
-        Digest one datagram (kcp.md 1.7). After an error the rest of it is
-        skipped; what came before stays.
-        """
-        sender = self._sender
-        acks: list[tuple[int, int]] = []
-        segments = 0
-        moved = False
-        good = end - position >= HEADER_SIZE
-        while good and end - position >= HEADER_SIZE:
-            conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
-            position += HEADER_SIZE
-            if conv != self.conv or length > end - position or not PUSH <= cmd <= WINS:
-                good = False
-                break
-            segments += 1
-            if cmd == PUSH:
-                moved = self._learn(wnd, una, regular) or moved
-                self._push(sn, ts, frg, data[position : position + length], regular)
-            elif cmd == ACK:
-                self._judge(frg)
-                if not sender.proved:
-                    sender.prove(sn, ts)
-                moved = self._learn(wnd, una, regular) or moved
-                acks.append((sn, ts))
-            elif frg == RESET and cmd == WINS and not self._is_valid_reset(sn, una):
-                self.counters.bad_resets += 1
-            else:
-                moved = self._learn(wnd, una, regular) or moved
-                self._control(cmd, frg, ts, una, regular)
-            position += length
-        if acks:
-            sender.acknowledge(acks, self._clock)
-        if not good:
-            self.counters.kcp_in_errors += 1
-            return
-        self.counters.in_segs += segments
-        if acks and regular:
-            sender.sample(acks[-1][1], self._clock)
-        if moved:
-            sender.grow()
-
-    def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
-        if frg != END or payload:
-            self._receiver.push(sn, ts, frg, payload, regular)
-        elif self.peer is Peer.UNMARKED:
-            self.counters.unmarked_ends += 1
-            self._receiver.swallow(sn, ts)
-        else:
-            self.peer = Peer.MARKED
-            self._receiver.push_end(sn, ts)
-
-    def _control(self, cmd: int, frg: int, ts: int, una: int, regular: bool) -> None:
-        if frg == RESET and cmd == WINS:
-            self.reset_heard = True
-            self._judge(MARK)
-        else:
-            self._judge(frg)
-        if cmd == WASK:
-            self._receiver.tell = True
-        if regular:
-            self.control_heard += 1
-            self.control_ts = ts
-            self.control_una = una
-
-    def _judge(self, frg: int) -> None:
-        """
-        Draw the conclusion from C{frg} of an ACK, WASK or WINS (kcp_close.md 2).
-        """
-        if frg != MARK:
-            self.peer = Peer.UNMARKED
-        elif self.peer is Peer.UNKNOWN:
-            self.peer = Peer.MARKED
-
-    def _is_valid_reset(self, sn: int, una: int) -> bool:
-        """
-        Only who has seen our numbers can name them (kcp_close.md 6).
-        """
-        flights = self._sender.flights
-        receiver = self._receiver
-        return (
-            (una - flights.una) & MASK32 <= flights.nxt - flights.una
-            and (sn - receiver.nxt) & MASK32 <= receiver.wnd
-        )
+        clock = self._clock
+        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
+        return self._intake.digest(run, size, clock, regular)
 
     # ARQ -> wire
 
@@ -606,23 +483,32 @@ class ARQ:
         @return: something could still be sent at once and only C{budget} or
             C{emit} prevented it.
         """
-        clock = self._clock = unwrap32(now, self._clock)
+        clock = self._clock
+        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
         sender = self._sender
         receiver = self._receiver
-        self._probe.update(sender.peer_window, clock)
-        stamp = Stamp(
-            self.conv, receiver.free, now & MASK32, receiver.nxt & MASK32, clock
-        )
+        control = self._control
+        stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock)
+        if (
+            clock < sender.alarm
+            and len(receiver.acks) <= 1
+            and not (control.ask or control.tell or control.probe_wait or strict)
+            and full
+            and sender.is_small
+            and sender.peer_window
+        ):
+            return self._flush_small(stamp, emit, budget)
+        control.probe(sender.peer_window, clock)
         packer = Packer(emit, sender.mss + HEADER_SIZE, self._overhead)
-        limit = min(budget - self._overhead, sender.mss + HEADER_SIZE) if strict else None
-        controls, more = self._controls(stamp, limit)
-        marked = self.peer is Peer.MARKED
+        space = min(budget - self._overhead, sender.mss + HEADER_SIZE) if strict else NEVER
+        controls, more = self._controls(stamp, space)
+        marked = control.peer is Peer.MARKED
         if strict:
             packer.add_headers(controls)
         if full:
-            fin_was_sent = sender.end is not None
+            end_sent = sender.end is not None
             more = sender.flush(stamp, packer, Allowance(budget, strict), marked) or more
-            if sender.end is not None and not fin_was_sent:
+            if sender.end is not None and not end_sent:
                 self.our_fin_first_sent_after_theirs = receiver.end_in_order
         else:
             sender.number_only(marked)
@@ -631,49 +517,57 @@ class ARQ:
         packer.finish()
         return more
 
-    def _controls(self, stamp: Stamp, limit: int | None) -> tuple[bytes, bool]:
+    def _flush_small(self, stamp: Stamp, emit: Emit, budget: int) -> bool:
+        """
+        Send at most one acknowledgement and one segment: all that an exchange of
+        small pieces needs.
+        """
+        sender = self._sender
+        datagram = b""
+        more = False
+        if self._receiver.acks:
+            acks = self._receiver.acknowledgements()
+            datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
+            self.counters.out_segs += 1
+        if self._outbox.size and sender.room > 0:
+            if budget <= 0:
+                more = True
+            elif len(datagram) + self._outbox.size <= sender.mss:
+                datagram += sender.send_one(stamp)
+            else:
+                segment = sender.send_one(stamp)
+                emit(segment, len(segment))
+        if datagram:
+            emit(datagram, len(datagram))
+        return more
+
+    def _controls(self, stamp: Stamp, space: int) -> tuple[bytes, bool]:
         """
         The ACK, WASK and WINS segments due now (kcp.md 1.11 steps 1 to 3).
 
-        @param limit: bytes they may take, None for any number. What does not
-            fit stays due.
+        @param space: bytes they may take. What does not fit stays due.
         @return: them, and whether something was left.
         """
-        receiver = self._receiver
-        conv, wnd, _, una, _ = stamp
-        frg = self._frg
-        acks = receiver.acknowledgements()
-        segments = [pack_header(conv, ACK, frg, wnd, ts, sn, una, 0) for sn, ts in acks]
-        if limit is not None and len(segments) * HEADER_SIZE > limit:
-            fit = max(0, limit // HEADER_SIZE)
-            receiver.requeue(acks[fit:])
-            del segments[fit:]
-            limit = 0
-        left = len(segments) < len(acks)
-        for due, cmd in ((self._probe.ask, WASK), (receiver.tell, WINS)):
-            if not due:
-                continue
-            if limit is not None and (len(segments) + 1) * HEADER_SIZE > limit:
-                left = True
-                continue
-            first_word = cmd == WASK and not self.heard
-            sn = 0 if first_word else self.snd_nxt
-            segments.append(pack_header(conv, cmd, frg, wnd, self.control_ts_out, sn, una, 0))
-            if cmd == WASK:
-                self._probe.ask = False
-            else:
-                receiver.tell = False
-        self.counters.out_segs += len(segments)
-        return b"".join(segments), left
+        control = self._control
+        acks = self._receiver.acknowledgements()
+        fit = max(0, space // HEADER_SIZE)
+        if len(acks) > fit:
+            self._receiver.requeue(acks[fit:])
+            del acks[fit:]
+        _, wnd, _, una, _ = stamp
+        segments = control.acknowledgements(acks, wnd, una)
+        if control.ask or control.tell:
+            segments += control.windows(wnd, self.snd_nxt, una, space - len(segments))
+        self.counters.out_segs += len(segments) // HEADER_SIZE
+        left = bool(self._receiver.acks) or control.ask or control.tell
+        return segments, left
 
     def next_flush(self, now: int) -> int | None:
         """
         Milliseconds until L{flush} wants to be called for a retransmission or a
         window probe, None if neither is to come.
         """
-        alarm = self._sender.alarm
-        if self._probe.wait and (self._outbox.size or self._sender.ending):
-            alarm = min(alarm, self._probe.due)
-        if alarm == NEVER:
-            return None
-        return max(0, alarm - unwrap32(now, self._clock))
+        due = self._sender.next_due
+        if self._control.probe_wait and (self._outbox.size or self._sender.ending):
+            due = min(due, self._control.probe_due)
+        return None if due == NEVER else max(0, due - unwrap32(now, self._clock))

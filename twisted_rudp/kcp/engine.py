@@ -40,6 +40,7 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.arq import ARQ, Peer
 from twisted_rudp.kcp.closing import Closing, Outcome, leaving_span
 from twisted_rudp.kcp.hello import Hello
+from twisted_rudp.kcp.intake import News
 from twisted_rudp.kcp.liveness import DEFAULT_IDLE, NEVER, Liveness
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.tombstone import Farewell, Grave, Tombstone, linger, reset
@@ -49,7 +50,6 @@ STREAM = 0
 """KCP has one stream."""
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
-_READABLE = {True: (Event.READABLE, STREAM), False: (Event.READABLE, None)}
 
 
 class Role(Enum):
@@ -133,12 +133,13 @@ class KCPEngine:
         self._closing: Closing | None = None
         self._tombstone: Tombstone | None = None
         self._events: list[tuple[Any, ...]] = []
+        self._readable = (Event.READABLE, STREAM if settings.stream else None)
         self._flush_at = NEVER
         self._una_moved = now
         self._leave_at = NEVER
         self._ending: tuple[Reason, str | None] | None = None
         self._half_closing = False
-        self._end_told = False
+        self._end_heard = self._end_told = False
         self._confirmed = role is Role.LISTENER
         self._slow = True
         self._refused_by_path = 0
@@ -200,19 +201,17 @@ class KCPEngine:
             self._tombstone.receive(run, size, now)
             return
         arq = self._arq
-        segments, controls = arq.counters.in_segs, arq.control_heard
-        unread, una = arq.unread, arq.snd_una
-        arq.input(run, size, self._milliseconds(now))
-        if arq.counters.in_segs != segments:
+        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32)
+        if news & News.HEARD:
             self._liveness.heard = now
-        if arq.snd_una != una:
+        if news & News.COVERED:
             self._una_moved = now
-        if arq.unread > unread:
+        if news & News.READABLE:
             if self._closing is not None:
                 self._discard()
             else:
-                self._events.append(_READABLE[self._settings.stream])
-        if arq.control_heard != controls:
+                self._events.append(self._readable)
+        if news & News.CONTROL:
             self._control(now)
         if self._slow or arq.notable:
             self._advance(now)
@@ -309,7 +308,7 @@ class KCPEngine:
         The next bytes in order.
         """
         data = self._arq.take(limit)
-        if self._arq.end_received:
+        if self._end_heard and self._arq.end_received:
             self._tell_end()
         return data
 
@@ -318,7 +317,7 @@ class KCPEngine:
         The next whole message.
         """
         data = self._arq.take_message()
-        if self._arq.end_received:
+        if self._end_heard and self._arq.end_received:
             self._tell_end()
         return None if data is None else Message(data)
 
@@ -335,7 +334,7 @@ class KCPEngine:
         if self._hello.due is not None and now >= self._hello.due:
             budget -= self._greet(now, emit, budget)
         arq = self._arq
-        clock = self._milliseconds(now)
+        clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(
             clock, lambda run, size: emit(run, size, address), budget, strict=not self.proved
         )
@@ -418,9 +417,6 @@ class KCPEngine:
 
     # inside
 
-    def _milliseconds(self, now: int) -> int:
-        return (self._epoch + now // MILLISECOND) & MASK32
-
     def _enter(self, life: Life) -> None:
         if life not in _NEXT[self._life]:
             raise AssertionError(f"no way from {self._life.name} to {life.name}")
@@ -469,23 +465,34 @@ class KCPEngine:
         this session.
         """
         arq = self._arq
-        cookie = arq.control_ts
-        if self._role is Role.DIALLER:
-            self._confirmed = cookie == 0
-            if cookie and cookie != arq.control_ts_out and arq.peer is Peer.MARKED:
-                arq.control_ts_out = cookie
-                self._hello.again(now)
-                self._slow = True
-        elif (
-            not self.proved
-            and self._cookies is not None
-            and self._cookies.check(cookie, self._address, self._conv, now)
-        ):
-            self.prove()
         settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
         behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
-        if self._liveness.answered(behind):
-            self._end(Reason.FORGOTTEN, now)
+        if self._liveness.answered(self._heed(arq.control_ts, now) or behind):
+            self._end(Reason.FORGOTTEN, now, tell=True)
+
+    def _heed(self, cookie: int, now: int) -> bool:
+        """
+        Take in a cookie, 0 being none.
+
+        @return: the listener has once known us as proved and does not now.
+        """
+        arq = self._arq
+        if self._role is Role.LISTENER:
+            if (
+                not self.proved
+                and self._cookies is not None
+                and self._cookies.check(cookie, self._address, self._conv, now)
+            ):
+                self.prove()
+        elif cookie == 0:
+            self._confirmed = True
+        elif cookie != arq.control_ts_out and arq.peer is Peer.MARKED:
+            if self._confirmed:
+                return True
+            arq.control_ts_out = cookie
+            self._hello.again(now)
+            self._slow = True
+        return False
 
     def _advance(self, now: int) -> None:
         """
@@ -502,6 +509,7 @@ class KCPEngine:
         if arq.dead:
             self._end(Reason.DEAD_LINK, now)
             return
+        self._end_heard = arq.end_in_order
         if arq.end_received:
             self._tell_end()
         if self._life is Life.OPENING:

@@ -132,16 +132,16 @@ class Flight:
     )
 
     def __init__(self, first: int, count: int, data: Buffer, mss: int, frg: int) -> None:
+        """
+        It has numbers and is not sent yet.
+        """
         self.first = first
         self.end = first + count
         self.data = data
         self.mss = mss
         self.frg = frg
-        self.sent = 0
-        self.timeout = 0
+        self.sent = self.timeout = self.sendings = self.delivered = 0
         self.due = NEVER
-        self.sendings = 0
-        self.delivered = 0
         self.arrived: bytearray | None = None
         self.stragglers: dict[int, Straggler] | None = None
 
@@ -338,6 +338,11 @@ class Flights:
         queue = self.queue
         while queue and queue[0].first < una:
             flight = queue[0]
+            if flight.arrived is None and self.una <= flight.first and flight.end <= una:
+                self.outstanding -= flight.end - flight.first
+                self.delivered += len(flight.data)
+                queue.popleft()
+                continue
             start = max(self.una - flight.first, 0)
             end = min(una, flight.end) - flight.first
             arrived = flight.arrived
@@ -368,13 +373,16 @@ class Flights:
         for number in numbers:
             while number >= flight.end:
                 flight = next(flights)
-            if flight.arrived is None:
-                flight.arrived = bytearray(flight.end - flight.first)
+            arrived = flight.arrived
+            if arrived is None:
+                arrived = flight.arrived = bytearray(flight.end - flight.first)
             index = number - flight.first
-            if not flight.arrived[index]:
-                self.delivered += flight.size_between(index, index + 1)
+            if not arrived[index]:
+                arrived[index] = 1
                 self.outstanding -= 1
-                flight.arrived[index] = 1
+                self.delivered += flight.mss
+                if number == flight.end - 1:
+                    self.delivered -= len(arrived) * flight.mss - len(flight.data)
 
     def _skip(self, ordered: list[tuple[int, int]]) -> None:
         numbers = [number for number, _ in ordered]

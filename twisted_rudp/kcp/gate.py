@@ -114,7 +114,8 @@ class KCPGate:
             return Drop("not listening")
         if first.cmd == WASK:
             return self._probed(self._accept, self._cookies, first, address, now, table)
-        if first.cmd != PUSH or (first.frg == END and not first.length):
+        if first.cmd != PUSH or (first.frg == END and not first.length) or first.una:
+            # Nobody who is new here has had anything from us to acknowledge.
             return Drop("leftover of a session")
         if first.sn >= self._window:
             return Drop("outside the window")

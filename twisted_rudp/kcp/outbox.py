@@ -5,36 +5,27 @@ What the application gave to send and has no numbers yet (C{snd_queue}).
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.kcp.wire import MAXIMUM_FRAGMENTS
 from twisted_rudp.kernels.pure import Buffer
 
-
-class Piece(NamedTuple):
-    """
-    Data that becomes consecutive segments.
-
-    @ivar mss: payload bytes of each but the last.
-    @ivar frg: fragment field of the first.
-    """
-
-    data: Buffer
-    mss: int
-    frg: int
+Piece: TypeAlias = tuple[Buffer, int, int]
+"""
+Data that becomes consecutive segments: the bytes, the payload length of each
+segment but the last, and the fragment field of the first.
+"""
 
 
 class Outbox(Protocol):
     """
     A queue that gives data in pieces of whole segments.
+
+    @ivar size: bytes queued.
     """
 
-    @property
-    def size(self) -> int:
-        """
-        Bytes queued.
-        """
+    size: int
 
     def segments(self, mss: int) -> int:
         """
@@ -54,32 +45,22 @@ class Outbox(Protocol):
         """
 
 
-class StreamOutbox:
+class StreamOutbox(ByteQueue):
     """
     Bytes without borders: segments are full as long as there are bytes.
     """
 
-    __slots__ = ("_bytes",)
-
-    def __init__(self) -> None:
-        self._bytes = ByteQueue()
-
-    @property
-    def size(self) -> int:
-        return len(self._bytes)
-
-    def append(self, data: bytes) -> None:
-        self._bytes.append(data)
+    __slots__ = ()
 
     def segments(self, mss: int) -> int:
-        return -(-len(self._bytes) // mss)
+        return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        return Piece(self._bytes.take(count * mss), mss, 0)
+        return self.take(count * mss), mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
-        data = self._bytes.take(min(size, mss))
-        return Piece(data, len(data), 0)
+        data = self.take(min(size, mss))
+        return data, len(data), 0
 
 
 class _Message:
@@ -104,7 +85,7 @@ class _Message:
         self.left -= count
         whole = start == 0 and self.offset == len(self.data)
         data = self.data if whole else memoryview(self.data)[start : self.offset]
-        return Piece(data, self.mss, frg)
+        return data, self.mss, frg
 
     def take_short(self, size: int) -> Piece | None:
         rest = len(self.data) - self.offset
@@ -117,24 +98,22 @@ class _Message:
             return None
         self.offset = size
         self.left = left
-        return Piece(memoryview(self.data)[:size], size, left)
+        return memoryview(self.data)[:size], size, left
 
 
 class MessageOutbox:
     """
     Messages, each divided into fragments that count down to 0.
+
+    @ivar size: bytes queued.
     """
 
-    __slots__ = ("_messages", "_segments", "_size")
+    __slots__ = ("_messages", "_segments", "size")
 
     def __init__(self) -> None:
         self._messages: deque[_Message] = deque()
         self._segments = 0
-        self._size = 0
-
-    @property
-    def size(self) -> int:
-        return self._size
+        self.size = 0
 
     def append(self, data: bytes, mss: int) -> None:
         """
@@ -151,7 +130,7 @@ class MessageOutbox:
         message = _Message(data, mss)
         self._messages.append(message)
         self._segments += message.left
-        self._size += len(data)
+        self.size += len(data)
 
     def segments(self, mss: int) -> int:
         return self._segments
@@ -168,7 +147,7 @@ class MessageOutbox:
         return None if piece is None else self._account(message, left, piece)
 
     def _account(self, message: _Message, before: int, piece: Piece) -> Piece:
-        self._size -= len(piece.data)
+        self.size -= len(piece[0])
         self._segments -= before - message.left
         if not message.left:
             self._messages.popleft()

@@ -7,8 +7,10 @@ Segment numbers are unbounded integers here.
 from __future__ import annotations
 
 from collections import deque
+from itertools import repeat
 
 from twisted_rudp.core.serial import MASK32, unwrap32
+from twisted_rudp.kcp.control import Control
 from twisted_rudp.kcp.wire import Counters
 
 JOIN_BELOW = 16_384
@@ -62,6 +64,10 @@ class Inbox:
         """
         The next bytes, at most C{limit}, whatever the borders of messages.
         """
+        if len(self._chunks) == 1 and not self._offset and self.size <= limit:
+            chunk, _, _ = self._chunks.popleft()
+            self.segments = self.size = 0
+            return chunk
         parts: list[bytes] = []
         while self._chunks and limit > 0:
             part = self._take_from_first(limit)
@@ -130,10 +136,10 @@ class Receiver:
     @ivar end: number of the peer's end of stream, None before it was heard;
         C{end_ts} is the timestamp it came with.
     @ivar shut: advertise no window whatever is free.
-    @ivar tell: the window has opened again and the peer is to be told.
     """
 
     __slots__ = (
+        "_control",
         "_counters",
         "_held",
         "acks",
@@ -142,20 +148,26 @@ class Receiver:
         "inbox",
         "nxt",
         "shut",
-        "tell",
         "wnd",
     )
 
-    def __init__(self, first: int, wnd: int, stream: bool, counters: Counters) -> None:
+    def __init__(
+        self, first: int, wnd: int, stream: bool, control: Control, counters: Counters
+    ) -> None:
+        """
+        @param first: the first number of the peer.
+        @param wnd: window in segments.
+        @param control: where to note that the window has opened again.
+        """
         self.nxt = first
         self.wnd = wnd
         self.acks: list[tuple[int, int]] = []
         self.end: int | None = None
         self.end_ts = 0
-        self.tell = False
         self.shut = False
+        self._control = control
         self.inbox = Inbox(stream)
-        self._held: dict[int, tuple[int, bytes | None]] = {}
+        self._held: dict[int, tuple[int, int, bytes | None, int]] = {}
         self._counters = counters
 
     @property
@@ -163,7 +175,8 @@ class Receiver:
         """
         The window to advertise (kcp.md 1.6).
         """
-        return 0 if self.shut else max(0, self.wnd - self.inbox.segments)
+        free = 0 if self.shut else self.wnd - self.inbox.segments
+        return free if free > 0 else 0
 
     @property
     def plain(self) -> bool:
@@ -191,47 +204,68 @@ class Receiver:
         self.acks.append((self.nxt - 1, ts))
         self.inbox.append(payload, unit, 0)
 
+    def hold_run(self, sn: int, count: int, payload: bytes, ts: int) -> bool:
+        """
+        Take in consecutive segments with C{frg} 0 and one timestamp that lie
+        within the window, while no end is in sight.
+
+        @return: False, and nothing is done, if some are here already.
+        """
+        first = self.nxt + ((sn - self.nxt) & MASK32)
+        numbers = range(first, first + count)
+        if not self._held.keys().isdisjoint(numbers):
+            return False
+        self.acks.extend(zip(numbers, repeat(ts)))
+        self._held.update(dict.fromkeys(numbers, (first, count, payload, 0)))
+        if first == self.nxt:
+            self.advance()
+        return True
+
     def push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         """
         Take in one segment (kcp.md 1.7 step 3).
         """
+        if (
+            sn == self.nxt & MASK32
+            and not self._held
+            and self.end is None
+            and self.inbox.segments < self.wnd
+        ):
+            self.acks.append((self.nxt, ts))
+            self.nxt += 1
+            self.inbox.append(payload, len(payload), frg)
+            return
         number = unwrap32(sn, self.nxt)
         if self.end is not None and number > self.end:
             self._counters.data_after_end += 1
-            return
-        if self._acknowledge(number, ts):
-            if number == self.nxt and not self._held and self.inbox.segments < self.wnd:
-                self.inbox.append(payload, len(payload), frg)
-                self.nxt += 1
-                if self.end is not None:
-                    self.advance()
-                return
-            if number >= self.nxt and number not in self._held:
-                self._held[number] = (frg, payload)
-                self.advance()
-                return
-        if regular:
+        elif self._acknowledge(number, ts) and number >= self.nxt and number not in self._held:
+            self._held[number] = (number, 1, payload, frg)
+            self.advance()
+        elif regular:
             self._counters.repeat_segs += 1
 
-    def push_end(self, sn: int, ts: int) -> None:
+    def push_end(self, sn: int, ts: int) -> bool:
         """
         Take in the peer's end of stream (kcp_close.md 3).
+
+        @return: it is one: of the number known, or within the window.
         """
         number = unwrap32(sn, self.nxt)
         if self.end is not None and number != self.end:
             self._counters.second_ends += 1
-            return
+            return False
         if not self._acknowledge(number, ts):
-            return
+            return False
         if self.end is not None or number < self.nxt or number in self._held:
             self._counters.repeat_segs += 1
-            return
+            return self.end is not None
         self.end = number
         self.end_ts = ts
         for later in [held for held in self._held if held > number]:
             del self._held[later]
             self._counters.data_after_end += 1
         self.advance()
+        return True
 
     def swallow(self, sn: int, ts: int) -> None:
         """
@@ -240,7 +274,7 @@ class Receiver:
         """
         number = unwrap32(sn, self.nxt)
         if self._acknowledge(number, ts) and number >= self.nxt and number not in self._held:
-            self._held[number] = (0, None)
+            self._held[number] = (number, 1, None, 0)
             self.advance()
 
     def _acknowledge(self, number: int, ts: int) -> bool:
@@ -251,15 +285,13 @@ class Receiver:
         if number >= self.nxt + self.wnd:
             return False
         self.acks.append((number, ts))
-        if len(self.acks) > 2 * self.wnd + 64:
-            self._thin()
         return True
 
-    def _thin(self) -> None:
+    def thin(self) -> None:
         """
         Keep of each number the last echo, and of the old numbers, which C{una}
-        covers, only the last of all: a caller that may not send must not make
-        the list grow.
+        covers, only the last of all: no more than the window and one. For an
+        owner that takes in much before it may send.
         """
         last = self.acks[-1]
         latest = {number: ts for number, ts in self.acks if number >= self.nxt}
@@ -273,10 +305,16 @@ class Receiver:
         held = self._held
         inbox = self.inbox
         while self.nxt in held and inbox.segments < self.wnd:
-            frg, payload = held.pop(self.nxt)
+            first, count, payload, frg = held[self.nxt]
+            start = self.nxt - first
+            stop = min(count, start + self.wnd - inbox.segments)
             if payload is not None:
-                inbox.append(payload, len(payload), frg)
-            self.nxt += 1
+                unit = len(payload) // count
+                whole = stop - start == count
+                inbox.append(payload if whole else payload[start * unit : stop * unit], unit, frg)
+            for number in range(self.nxt, first + stop):
+                del held[number]
+            self.nxt = first + stop
         if self.nxt == self.end:
             self.nxt += 1
 
@@ -302,7 +340,7 @@ class Receiver:
         if self._held:
             self.advance()
         if was_full and self.inbox.segments < self.wnd:
-            self.tell = True
+            self._control.tell = True
 
     def acknowledgements(self) -> list[tuple[int, int]]:
         """

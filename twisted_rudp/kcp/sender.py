@@ -7,10 +7,10 @@ Segment numbers and times are unbounded integers here.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
-from twisted_rudp.core.serial import MASK32, difference32, unwrap32
+from twisted_rudp.core.serial import HALF32, MASK32, difference32
 from twisted_rudp.kcp.flights import NEVER, Cause, Flight, Flights, Policy
 from twisted_rudp.kcp.outbox import Outbox, Piece
 from twisted_rudp.kcp.packing import Packer, segments_per_run
@@ -29,18 +29,11 @@ Guess of the peer's window before it was heard (kcp.md 1.2).
 """
 
 
-class Stamp(NamedTuple):
-    """
-    What all segments of one flush have in common (kcp.md 1.11).
-
-    @ivar now: the unbounded clock; C{ts} is what of it goes on the wire.
-    """
-
-    conv: int
-    wnd: int
-    ts: int
-    una: int
-    now: int
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+"""
+What all segments of one flush have in common (kcp.md 1.11): C{conv}, C{wnd},
+C{ts}, C{una}, and the unbounded clock of which C{ts} is what goes on the wire.
+"""
 
 
 class Allowance(NamedTuple):
@@ -66,6 +59,8 @@ class Sender:
     @ivar ending: our end of stream is to follow the data.
     @ivar end: its number, once it has one.
     @ivar end_sendings: how often it was sent.
+    @ivar started: the first flush is over.
+    @ivar alarm: a clock before which nothing expires.
     @ivar proved: the peer has echoed number and timestamp of something we sent.
     """
 
@@ -89,12 +84,13 @@ class Sender:
         self.ending = False
         self.end: int | None = None
         self.end_sendings = 0
+        self.started = False
+        self.alarm = NEVER
         self.proved = False
         self._settings = settings
         self._counters = counters
         self._unlaunched: list[Flight] = []
         self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
-        self._alarm = NEVER
         self.set_mss(settings.mss)
 
     def set_mss(self, mss: int) -> None:
@@ -134,18 +130,16 @@ class Sender:
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
-        Take in acknowledgements of single segments, as numbers and echoed
-        timestamps on the wire.
+        Take in acknowledgements of single segments, as numbers within what is
+        in flight and echoed timestamps, on the wire; at least one.
         """
-        flights = self.flights
-        una = flights.una
-        known = [
-            (unwrap32(sn, una), unwrap32(ts, now))
-            for sn, ts in acks
-            if (sn - una) & MASK32 < flights.nxt - una
-        ]
-        if known:
-            flights.acknowledge(known)
+        una = self.flights.una
+        self.flights.acknowledge(
+            [
+                (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
+                for sn, ts in acks
+            ]
+        )
 
     def sample(self, ts: int, now: int) -> None:
         """
@@ -154,12 +148,6 @@ class Sender:
         elapsed = difference32(now, ts)
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
-
-    def grow(self) -> None:
-        """
-        A datagram has moved C{una} on.
-        """
-        self.controller.advanced(self.mss, self.peer_window)
 
     def prove(self, sn: int, ts: int) -> None:
         """
@@ -208,13 +196,13 @@ class Sender:
         return self.ending and peer_marked and self.end is None and not self.outbox.size
 
     @property
-    def alarm(self) -> int:
+    def next_due(self) -> int:
         """
         A time before which nothing expires; L{NEVER} when nothing is in flight.
         """
         if self._unlaunched:
             return 0
-        return self._alarm if self.flights.outstanding else NEVER
+        return self.alarm if self.flights.outstanding else NEVER
 
     # sending
 
@@ -226,38 +214,57 @@ class Sender:
 
         @return: something is left that only C{allowance} or the packer stopped.
         """
+        flights = self.flights
+        counters = self._counters
         window = self.window
-        new = self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
-        more = skipped = expired = False
-        if stamp.now >= self._alarm or self.flights.skipped:
-            before = self._counters.lost_segs
-            again = self._counters.retrans_segs
+        lost, again = counters.lost_segs, counters.retrans_segs
+        new = window > flights.nxt - flights.una and (
+            self.outbox.size > 0 or self.may_end(peer_marked)
+        )
+        more = False
+        if stamp[4] >= self.alarm or flights.skipped:
             more = self._repeat(stamp, packer, allowance, early=not new)
-            expired = self._counters.lost_segs > before
-            skipped = self._counters.retrans_segs - again > self._counters.lost_segs - before
         for flight in self._unlaunched:
-            self._launch(flight, stamp, packer)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         self._unlaunched.clear()
         if new and not more:
             more = self._send_new(stamp, packer, allowance, peer_marked)
-        self._conclude(skipped, expired, window)
+        again = counters.retrans_segs - again
+        if again:
+            lost = counters.lost_segs - lost
+            in_flight = flights.nxt - flights.una
+            self.controller.lost(self.mss, Losses(again > lost, lost > 0, in_flight, window))
+        self._start()
         return more
+
+    def _start(self) -> None:
+        if not self.started:
+            self.started = True
+            self.controller.started(self.mss)
+
+    @property
+    def is_small(self) -> bool:
+        """
+        At most one segment is due, and nothing but data.
+        """
+        return (
+            self.started
+            and not self.ending
+            and not self.flights.skipped
+            and not self._unlaunched
+            and self.outbox.segments(self.mss) <= 1
+        )
 
     def number_only(self, peer_marked: bool) -> None:
         """
         What an acknowledgement-only flush of kcp-go does with data: number what
         the window admits, send it at the next full flush (kcp.md 1.11).
         """
-        window = self.window
         while self.room > 0 and self.outbox.size:
             self._unlaunched.append(self._number(self.room))
         if self.room > 0 and self.may_end(peer_marked):
             self._unlaunched.append(self._number_end())
-        self._conclude(False, False, window)
-
-    def _conclude(self, skipped: bool, expired: bool, window: int) -> None:
-        in_flight = self.flights.nxt - self.flights.una
-        self.controller.flushed(self.mss, Losses(skipped, expired, in_flight, window))
+        self._start()
 
     def _send_new(
         self, stamp: Stamp, packer: Packer, allowance: Allowance, peer_marked: bool
@@ -273,10 +280,19 @@ class Sender:
                 return True
             flight = self._number(room)
             room -= flight.end - flight.first
-            self._launch(flight, stamp, packer)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
+            packer.release()
         if room > 0 and self.may_end(peer_marked):
-            self._launch(self._number_end(), stamp, packer)
+            packer.add(self._launch(self._number_end(), stamp))
         return False
+
+    def send_one(self, stamp: Stamp) -> bytes:
+        """
+        Number the next segment.
+
+        @return: the segment.
+        """
+        return self._launch(self._number(1), stamp)
 
     def _send_within(
         self, stamp: Stamp, packer: Packer, budget: int, peer_marked: bool
@@ -291,15 +307,16 @@ class Sender:
         if packer.blocked or self.flights.outstanding or share < header:
             return True
         if not self.outbox.size:
-            self._launch(self._number_end(), stamp, packer)
+            packer.add(self._launch(self._number_end(), stamp))
             return False
         count = share // (self.mss + header)
         if count:
-            self._launch(self._number(min(count, self.room)), stamp, packer)
+            flight = self._number(min(count, self.room))
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         elif share > header:
             piece = self.outbox.cut_short(share - header, self.mss)
             if piece is not None:
-                self._launch(self._enter(piece), stamp, packer)
+                packer.add(self._launch(self._enter(piece), stamp))
         return self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
 
     def _number(self, count: int) -> Flight:
@@ -307,42 +324,44 @@ class Sender:
 
     def _number_end(self) -> Flight:
         self.end = self.flights.nxt
-        return self._enter(Piece(b"", self.mss, END))
+        return self._enter((b"", self.mss, END))
 
     def _enter(self, piece: Piece) -> Flight:
-        count = max(1, -(-len(piece.data) // piece.mss))
-        flight = Flight(self.flights.nxt, count, piece.data, piece.mss, piece.frg)
+        data, mss, frg = piece
+        count = -(-len(data) // mss) or 1
+        flight = Flight(self.flights.nxt, count, data, mss, frg)
         self.flights.add(flight)
         return flight
 
-    def _launch(self, flight: Flight, stamp: Stamp, packer: Packer) -> None:
-        flight.launch(stamp.now, self.round_trip.timeout, self.flights.delivered)
-        self._alarm = min(self._alarm, flight.due)
-        self._transmit(flight, 0, flight.end - flight.first, stamp, packer)
+    def _launch(self, flight: Flight, stamp: Stamp) -> bytes:
+        """
+        Send a flight for the first time.
+
+        @return: its segments as a run.
+        """
+        flight.launch(stamp[4], self.round_trip.timeout, self.flights.delivered)
+        if flight.due < self.alarm:
+            self.alarm = flight.due
         if self._settings.dead_link == 1:
             self.dead = True
+        return self._encode(flight, 0, flight.end - flight.first, stamp)
 
-    def _transmit(
-        self, flight: Flight, start: int, end: int, stamp: Stamp, packer: Packer
-    ) -> None:
+    def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:
         """
-        Put consecutive segments of one flight on the wire.
+        Consecutive segments of one flight, to be sent now.
         """
-        first = (flight.first + start) & MASK32
-        frg = flight.fragment(start)
-        data = flight.payload(start, end)
         conv, wnd, ts, una, _ = stamp
+        first = (flight.first + start) & MASK32
+        frg = flight.fragment(start) if flight.frg else 0
+        data = flight.payload(start, end)
         self._counters.out_segs += end - start
-        if end - start == 1:
-            header = pack_header(conv, PUSH, frg, wnd, ts, first, una, len(data))
-            packer.add(header + data)
-        else:
-            run = build_run(conv, wnd, ts, first, una, frg, flight.mss, data)
-            packer.add_run(run, flight.mss + HEADER_SIZE)
         if flight.first == self.end:
             self.end_sendings += 1
         if not self.proved:
             self._sendings.append((first, end - start, ts))
+        if end - start == 1:
+            return pack_header(conv, PUSH, frg, wnd, ts, first, una, len(data)) + data
+        return build_run(conv, wnd, ts, first, una, frg, flight.mss, data)
 
     # repeating
 
@@ -356,8 +375,9 @@ class Sender:
         """
         settings = self._settings
         timeout = self.round_trip.timeout
+        now = stamp[4]
         policy = Policy(
-            stamp.now,
+            now,
             settings.resend or NEVER,
             early,
             timeout,
@@ -369,15 +389,15 @@ class Sender:
         for flight in flights:
             if not flight.sendings:
                 continue
-            if stamp.now >= flight.due or flight.stragglers:
+            if now >= flight.due or flight.stragglers:
                 stopped = stopped or packer.blocked or packer.cost >= allowance.budget
                 if allowance.strict and (stopped or not self._fits(flight, packer, allowance)):
-                    flight.postpone(stamp.now)
+                    flight.postpone(now)
                 elif not stopped:
                     self._repeat_flight(flight, policy, stamp, packer)
                 waiting = waiting or flight.has_skips
             alarm = min(alarm, flight.next_due())
-        self._alarm = alarm
+        self.alarm = alarm
         flights.skipped = waiting
         return stopped
 
@@ -397,6 +417,7 @@ class Sender:
         if not chosen:
             return
         counters = self._counters
+        size = flight.mss + HEADER_SIZE
         start = end = chosen[0][0]
         for index, cause in chosen:
             if cause is Cause.TIMEOUT:
@@ -406,10 +427,10 @@ class Sender:
             else:
                 counters.early_retrans_segs += 1
             if index != end:
-                self._transmit(flight, start, end, stamp, packer)
+                packer.add_run(self._encode(flight, start, end, stamp), size)
                 start = index
             end = index + 1
-        self._transmit(flight, start, end, stamp, packer)
+        packer.add_run(self._encode(flight, start, end, stamp), size)
         dead_link = self._settings.dead_link
         if dead_link and flight.most_sendings() >= dead_link:
             self.dead = True

@@ -20,8 +20,9 @@ from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions, openPort
 from twisted_rudp.net.session import Session
+from twisted_rudp.net.timers import MonotonicClock
 
-MakeSession: TypeAlias = Callable[[Address], tuple[Gate, Engine]]
+MakeSession: TypeAlias = Callable[[Address, int], tuple[Gate, Engine]]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a session nobody wanted has for its polite end (CONN-4)."""
@@ -32,7 +33,8 @@ class Dialling:
     """
     How to dial, the same for every address.
 
-    @ivar session: makes gate and engine for a raw address, fresh for each attempt.
+    @ivar session: makes gate and engine for a raw address and the present time,
+        fresh for each attempt.
     @ivar timeout: seconds for one attempt, from its first datagram (CONN-7).
     @ivar bindAddress: our own literal and port.
     """
@@ -90,8 +92,9 @@ class Attempt:
         if interface and familyOf(interface) != familyOf(self.address[0]):
             text = f"{interface} cannot reach {self.address[0]}"
             raise _bindError(None, text)
-        gate, engine = dialling.session(self.address)
-        hub = Hub(self._reactor, gate)
+        clock = MonotonicClock(self._reactor)
+        gate, engine = dialling.session(self.address, clock.now())
+        hub = Hub(self._reactor, gate, clock=clock)
         try:
             self.port = openPort(
                 self._reactor,
@@ -130,7 +133,7 @@ class Attempt:
         self.stopTimer()
         self._failure = failure
         if self._session is not None:
-            self._session.engine.close()
+            self._session.engine.close(self._session.hub.now())
             self._session.touch()
             self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
 

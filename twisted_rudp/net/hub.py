@@ -73,19 +73,21 @@ class Hub:
         limits: Limits = DEFAULTS,
         *,
         lost: Callable[[Failure], None] | None = None,
+        clock: MonotonicClock | None = None,
     ) -> None:
         """
         @param acceptor: the first owner of sessions that strangers open. None: there
             are no such sessions, the socket belongs to the one that is dialled and
             is closed with it.
         @param lost: called after all sessions have ended because the port was lost.
+        @param clock: by which the engines were made that will be dialled.
         """
         self._reactor = reactor
         self._gate = gate
         self._acceptor = acceptor
         self._lost = lost
         self._port: DatagramPort | None = None
-        self._clock = MonotonicClock(reactor)
+        self._clock = clock or MonotonicClock(reactor)
         self.schedule = Schedule(reactor, self._clock, self._expired)
         self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT)
         self.accepting = acceptor is not None

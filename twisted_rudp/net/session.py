@@ -171,7 +171,7 @@ class Session(Timed):
         The owner does not want this peer: end it, and remember that for a while.
         """
         self.limit = self.hub.now() + REFUSAL_MEMORY
-        self.engine.abort()
+        self.engine.abort(self.hub.now())
         self.touch()
 
     # from the hub, each inside a fence
@@ -180,8 +180,20 @@ class Session(Timed):
         """
         Digest a run, then deliver what came of it.
         """
-        if self.state is not SessionState.CRASHED:
-            self._fenced(self._receive, run, size, address, now)
+        if self.state is SessionState.CRASHED:
+            return
+        engine = self.engine
+        try:
+            if self.credit is None:
+                engine.receive(run, size, address, now)
+            else:
+                self._earn(len(run) + self.hub.overheadOf(run, size), address)
+                engine.receive(run, size, address, now)
+                if engine.proved:
+                    self._proved()
+            self._dispatch()
+        except Exception:
+            self._crashed()
         if not self.dirty:
             self.hub.turns.touch(self)
 
@@ -207,7 +219,14 @@ class Session(Timed):
         it, and find out when to come again.
         """
         if self.state is not SessionState.CRASHED:
-            self._fenced(self._visit, now)
+            try:
+                if self.deadline is None or self.deadline <= now:
+                    self._tick(now)
+                self.flush(now)
+                self._dispatch()
+                self._settle(now)
+            except Exception:
+                self._crashed()
         if self.state is SessionState.CRASHED:
             self._settle(now)
 
@@ -249,7 +268,7 @@ class Session(Timed):
         End without waiting for anything: the peer is told once if the wire can.
         """
         if self.alive:
-            self._fenced(self.engine.abort)
+            self._fenced(self.engine.abort, self.hub.now())
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
@@ -277,22 +296,13 @@ class Session(Timed):
         else:
             released.addCallback(lambda _: owner.sessionEnded(reason, detail))
 
-    def _receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        if self.credit is not None:
-            self._earn(len(run) + self.hub.overheadOf(run, size), address)
-        self.engine.receive(run, size, address, now)
-        if self.credit is not None and self.engine.proved:
-            self._proved()
-        self._dispatch()
-
-    def _visit(self, now: int) -> None:
-        engine = self.engine
-        due = engine.deadline()
+    def _tick(self, now: int) -> None:
+        """
+        The deadline that the schedule knows of is over, or there is none.
+        """
+        due = self.engine.deadline()
         if due is not None and due <= now:
-            engine.tick(now)
-        self.flush(now)
-        self._dispatch()
-        self._settle(now)
+            self.engine.tick(now)
 
     def _settle(self, now: int) -> None:
         """
@@ -334,11 +344,15 @@ class Session(Timed):
         if self._dispatching:
             self.touch()
             return
+        events = self.engine.events()
+        if not events:
+            return
         self._dispatching = True
         try:
-            while self.state is not SessionState.ENDED and (events := self.engine.events()):
+            while events and self.state is not SessionState.ENDED:
                 for event in events:
                     self._deliver(event)
+                events = self.engine.events()
         finally:
             self._dispatching = False
 

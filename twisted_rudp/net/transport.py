@@ -174,13 +174,13 @@ class SessionTransport:
         """
         Have the engine end in order.
         """
-        self._engine.close()
+        self._engine.close(self.session.hub.now())
 
     def _abort(self) -> None:
         """
         Have the engine give up.
         """
-        self._engine.abort()
+        self._engine.abort(self.session.hub.now())
         self.session.touch()
 
     def _read(self) -> None:

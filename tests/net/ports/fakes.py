@@ -138,6 +138,7 @@ class FakeSocket:
         if flags & socket.MSG_ERRQUEUE:
             source = self.errors
         else:
+            assert not self.closed, "read after close"
             source = self.incoming
             self.reads += 1
         if not source:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import (
 from twisted.trial.unittest import TestCase
 
 from .actors import Hook, Recorder, RecordingFactory
-from .stages import Stage
+from .stages import Condition, Stage
 from .transport import Capability, Transport
 
 
@@ -52,6 +52,7 @@ class ConformanceCase(TestCase):
         self.stage = self.stageClass()
         self.factories: list[RecordingFactory] = []
         self.ports: list[IListeningPort] = []
+        self.closed: list[Condition] = []
 
     def tearDown(self) -> Any:
         """
@@ -66,6 +67,7 @@ class ConformanceCase(TestCase):
             recorder.transport.abortConnection()
         limit = self.transport.deadPeerLimit
         await self.stage.until(lambda: all(r.lost for r in live), limit)
+        await self.stage.until(lambda: all(condition() for condition in self.closed), limit)
         for port in self.ports:
             await self.stop(port)
         self.assertEqual([r.violations for r in self.recorders if r.violations], [])

@@ -5,7 +5,7 @@ Twisted's own protocols on top: section 9 of the rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.internet import ClientService
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.amp import AMP, Command, String
 from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -50,17 +51,40 @@ class BytesBody:
     resumeProducing = stopProducing = pauseProducing
 
 
-@implementer(IAgentEndpointFactory)
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class OneEndpoint:
     """
     Leads every request to the same endpoint.
+
+    @ivar open: connections that are not lost yet. An agent that is done with one
+        does not wait for its orderly end; a test has to.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, changed: Callable[[], None]) -> None:
+        """
+        @param changed: called when a connection is lost.
+        """
+        self.open = 0
         self._endpoint = endpoint
+        self._changed = changed
 
-    def endpointForURI(self, uri: Any) -> IStreamClientEndpoint:
-        return self._endpoint
+    def endpointForURI(self, uri: Any) -> OneEndpoint:
+        return self
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        return self._endpoint.connect(factory).addCallback(self._watch)
+
+    def _watch(self, protocol: Any) -> Any:
+        self.open += 1
+        inner = protocol.connectionLost
+
+        def lost(reason: Failure) -> None:
+            inner(reason)
+            self.open -= 1
+            self._changed()
+
+        protocol.connectionLost = lost
+        return protocol
 
 
 class Length(Resource):
@@ -107,7 +131,8 @@ class WebCase(ConformanceCase):
         port = await self.listen(Site(resource, reactor=self.stage.serverReactor))
         reactor = self.stage.clientReactor
         self.pool = HTTPConnectionPool(reactor, persistent)
-        endpoint = OneEndpoint(self.clientEndpoint(port))
+        endpoint = OneEndpoint(self.clientEndpoint(port), self.stage.changed)
+        self.closed.append(lambda: not endpoint.open)
         agent: Agent = Agent.usingEndpointFactory(reactor, endpoint, self.pool)
         return agent
 

@@ -1,0 +1,93 @@
+# Everything a developer does. "make help" lists the targets.
+#
+# The first target that needs it makes .venv with Python packages from pip;
+# afterwards that costs nothing until setup.cfg or the native source changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+TRIAL_FLAGS ?=
+TESTS ?= tests
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport VIRTUAL_ENV
+
+RUN := $(VENV)/bin/python
+BASE := $(VENV)/.base
+DEV := $(VENV)/.dev
+DOCS := $(VENV)/.docs
+OLDEST := $(VENV)-minimum
+MINIMUM := $(OLDEST)/.base
+SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(BASE)  ## a download through two forwarders and a lossy link, under a minute
+	@$(VENV)/bin/rudp demo
+
+test: $(BASE)  ## the whole suite; TESTS=tests.service runs a part
+	$(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+
+test-pure: $(BASE)  ## the suite with the Python kernels instead of the native ones
+	TWISTED_RUDP_PURE=1 $(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+
+test-minimum: $(MINIMUM)  ## the suite with the oldest dependencies that are allowed
+	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+
+lint: $(DEV)  ## ruff
+	$(RUN) -m ruff check .
+
+types: $(DEV)  ## mypy --strict with the interfaces of zope
+	$(RUN) -m mypy
+
+docs: $(DOCS)  ## the manual and the API reference, below docs/_build
+	$(RUN) docs/arguments.py
+	$(RUN) -m sphinx -W -q -b html docs docs/_build/html
+	$(RUN) -m pydoctor --quiet --make-html --html-output=docs/_build/api --project-name=twisted_rudp \
+	  --docformat=epytext --project-base-dir=. twisted_rudp
+	@echo "open docs/_build/html/index.html and docs/_build/api/index.html"
+
+packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
+	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
+
+interop: $(BASE)  ## against kcp-go and the C original; builds them first
+	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
+
+bench: $(BASE)  ## beside kcp-go and TCP, on this machine
+	$(RUN) -m tests.benchmarks
+
+news: $(DEV)  ## what the next NEWS.rst will say
+	$(RUN) -m towncrier build --draft
+
+clean:  ## remove .venv and everything built
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
+	rm -f twisted_rudp/kernels/_native*.so twisted/plugins/dropin.cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# The plugin directory is found through the path, so the install must not use an
+# import hook (PLG-5).
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+
+$(BASE): $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(DEV): $(BASE)
+	$(INSTALL) --editable '.[test,dev]'
+	@touch $@
+
+$(DOCS): $(BASE)
+	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
+$(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python
+	$(RUN) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --config-settings editable_mode=compat --constraint .ci/minimum.txt --editable '.[test]'
+	@touch $@

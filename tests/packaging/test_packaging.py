@@ -1,0 +1,276 @@
+"""
+What users get: wheel and sdist, each installed into a fresh virtual environment
+(PLG-8).
+
+The dependencies come from pip. Where it cannot have them these tests are
+skipped with the reason; in CI they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.interpreter import CHECKOUT
+
+_INSTALL_SECONDS = 600
+
+_TRY = """
+import sys
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.task import Clock
+print(serverFromString(Clock(), "kcp:port=0"))
+print(clientFromString(Clock(), "kcp:127.0.0.1:4000"))
+import twisted_rudp.kernels
+print(twisted_rudp.kernels.IMPLEMENTATION)
+assert "site-packages" in twisted_rudp.__file__, twisted_rudp.__file__
+"""
+
+
+def run(*arguments: object, **more: str) -> str:
+    """
+    Run a program that sees nothing of the checkout.
+
+    @return: what it printed on standard output.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "TWISTED_RUDP_PURE", "VIRTUAL_ENV")
+    }
+    result = subprocess.run(
+        [str(argument) for argument in arguments],
+        env={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **more},
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        timeout=_INSTALL_SECONDS,
+    )
+    if result.returncode != 0:
+        raise CommandFailed(f"{arguments} failed:\n{result.stdout}\n{result.stderr}")
+    return result.stdout
+
+
+class CommandFailed(Exception):
+    """
+    A program ended with an error; the text has its output.
+    """
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """
+    Steps that need pip to reach the packages we depend on.
+    """
+    try:
+        yield
+    except CommandFailed as error:
+        unreachable = re.search(
+            r"No matching distribution|Connection|Temporary failure|Network is unreachable",
+            str(error),
+        )
+        if unreachable and os.environ.get("CI") != "true":
+            raise SkipTest(f"pip cannot get the dependencies: {unreachable[0]}") from None
+        raise
+
+
+@cache
+def workplace() -> Path:
+    """
+    A folder for all tests of this module, gone with the process.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="rudp-packaging-")
+    _folders.append(folder)
+    return Path(folder.name)
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def source() -> Path:
+    """
+    A copy of what version control has, so that building leaves no trace in the
+    checkout and finds none of an earlier build.
+    """
+    copy = Path(tempfile.mkdtemp(dir=workplace())) / "source"
+    shutil.copytree(
+        CHECKOUT,
+        copy,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "build", "dist", "*.egg-info", "*.so", "_trial_temp*",
+            ".hypothesis", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache",
+        ),
+    )  # fmt: skip
+    (copy / "twisted" / "plugins" / "dropin.cache").write_bytes(b"stale")
+    return copy
+
+
+def build(kind: str, **more: str) -> Path:
+    """
+    Build with the tools of this environment.
+
+    @param kind: C{"wheel"} or C{"sdist"}.
+    """
+    out = Path(tempfile.mkdtemp(dir=workplace()))
+    run(
+        sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", out, source(),
+        **more,
+    )  # fmt: skip
+    [built] = out.iterdir()
+    return built
+
+
+@cache
+def wheelhouse() -> Path:
+    """
+    Everything we depend on and are built with, fetched once.
+    """
+    folder = workplace() / "wheelhouse"
+    with network():
+        run(sys.executable, "-m", "pip", "wheel", "-q", "-w", folder, *requirements())
+    return folder
+
+
+def requirements() -> list[str]:
+    """
+    What C{setup.cfg} says we depend on, and what builds us.
+    """
+    from configparser import ConfigParser
+
+    config = ConfigParser()
+    config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    listed = config["options"]["install_requires"].strip().splitlines()
+    return [*(line.replace(" ", "") for line in listed), "setuptools>=65", "wheel"]
+
+
+def installed(package: Path) -> Path:
+    """
+    A fresh virtual environment with one of our packages and what it asks for.
+    """
+    folder = Path(tempfile.mkdtemp(dir=workplace())) / "environment"
+    run(sys.executable, "-m", "venv", folder)
+    run(
+        folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-index",
+        "--find-links", wheelhouse(), package,
+    )  # fmt: skip
+    return folder
+
+
+class ContentsTests(SynchronousTestCase):
+    """
+    What is in the files.
+    """
+
+    def test_wheel(self) -> None:
+        """
+        The plugin is in it and nothing else below C{twisted/} (PLG-1, PLG-4);
+        C{py.typed} is, tests and the built source are not.
+        """
+        with zipfile.ZipFile(build("wheel")) as wheel:
+            names = wheel.namelist()
+        self.assertEqual(
+            [name for name in names if name.startswith("twisted/")],
+            ["twisted/plugins/twisted_rudp_plugin.py"],
+        )
+        self.assertIn("twisted_rudp/py.typed", names)
+        self.assertEqual([name for name in names if name.startswith(("tests", "docs"))], [])
+
+    def test_sdist(self) -> None:
+        """
+        It has the plugin, the native source, tests, docs and examples, and no
+        caches (PLG-10).
+        """
+        with tarfile.open(build("sdist")) as sdist:
+            names = {name.partition("/")[2] for name in sdist.getnames()}
+        for needed in (
+            "twisted/plugins/twisted_rudp_plugin.py",
+            "twisted_rudp/py.typed",
+            "twisted_rudp/kernels/native.c",
+            "setup.py",
+            "README.rst",
+            "LICENSE",
+            "Makefile",
+            "tests/test_architecture.py",
+            "docs/index.rst",
+            "examples/echo.py",
+        ):
+            self.assertIn(needed, names)
+        self.assertEqual(
+            [name for name in names if name.endswith(("dropin.cache", ".pyc", ".so"))], []
+        )
+
+    def test_pureWheel(self) -> None:
+        """
+        On purpose without the extension, it is a wheel for every platform
+        (PLG-9).
+        """
+        wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
+        self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
+
+    def test_noCompiler(self) -> None:
+        """
+        Where the compiler fails the wheel is built without the extension
+        (PLG-9).
+        """
+        with zipfile.ZipFile(build("wheel", CC="false")) as wheel:
+            self.assertEqual([name for name in wheel.namelist() if name.endswith(".so")], [])
+
+
+class InstalledTests(SynchronousTestCase):
+    """
+    Installed into a fresh environment.
+    """
+
+    def check(self, environment: Path) -> str:
+        """
+        The commands and the strings work, and removing us leaves Twisted whole
+        (PLG-6, PLG-8).
+
+        @return: which kernels were used.
+        """
+        binaries = environment / "bin"
+        self.assertIn("rudp", run(binaries / "twist", "--help"))
+        self.assertIn("rudp", run(binaries / "twistd", "--help"))
+        self.assertIn("forward", run(binaries / "twist", "rudp", "--help"))
+        self.assertIn("link", run(binaries / "rudp", "--help"))
+        server, client, kernels = run(binaries / "python", "-c", _TRY).split("\n")[:3]
+        self.assertIn("KCPServerEndpoint", server)
+        self.assertIn("KCPClientEndpoint", client)
+        run(binaries / "python", "-m", "pip", "uninstall", "-q", "-y", "twisted_rudp")
+        self.assertNotIn("rudp", run(binaries / "twist", "--help"))
+        run(binaries / "python", "-c", "import twisted.internet.endpoints, twisted.plugins")
+        return kernels
+
+    def test_wheel(self) -> None:
+        """
+        The wheel works, and uses the extension if it has it.
+        """
+        wheel = build("wheel")
+        with zipfile.ZipFile(wheel) as contents:
+            compiled = any(name.endswith(".so") for name in contents.namelist())
+        self.assertEqual(self.check(installed(wheel)), "native" if compiled else "pure")
+
+    def test_sdist(self) -> None:
+        """
+        The sdist works.
+        """
+        self.check(installed(build("sdist")))
+
+    def test_pureWheel(self) -> None:
+        """
+        A wheel without the extension works, with the Python kernels (PLG-9).
+        """
+        wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
+        self.assertEqual(self.check(installed(wheel)), "pure")

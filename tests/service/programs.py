@@ -1,0 +1,104 @@
+"""
+Programs of ours as real processes, heard line by line.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from threading import Timer
+
+from tests.interpreter import environment, python
+
+PATIENCE = 60
+"""
+Seconds after which a program that hangs is killed, which fails its test.
+"""
+
+TWIST = ("-m", "twisted", "--log-format=text")
+TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
+
+
+class Program:
+    """
+    A running program with its standard output and error in one stream.
+    """
+
+    def __init__(self, *arguments: str, directory: str | None = None) -> None:
+        self.process = subprocess.Popen(
+            python(*arguments),
+            env=environment(PYTHONUNBUFFERED="1"),
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.output = ""
+        self._timer = Timer(PATIENCE, self.process.kill)
+        self._timer.start()
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """
+        Read until a line has the pattern.
+
+        @raise AssertionError: the program ended before.
+        """
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            found = re.search(pattern, line)
+            if found:
+                return found
+        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+
+    def port(self) -> int:
+        """
+        The next port it says that it listens on.
+        """
+        return int(self.expect(r"listening on 127\.0\.0\.1 port (\d+)")[1])
+
+    def interrupt(self) -> None:
+        """
+        What a person does with the keyboard.
+        """
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> int:
+        """
+        Wait for its end.
+
+        @return: its status.
+        """
+        rest, _ = self.process.communicate()
+        self._timer.cancel()
+        self.output += rest
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """
+        For cleaning up, whatever its state.
+        """
+        self._timer.cancel()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """
+    Run a program to its end.
+
+    @return: its status and everything that it printed.
+    """
+    result = subprocess.run(
+        python(*arguments),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return result.returncode, result.stdout

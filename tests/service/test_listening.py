@@ -1,0 +1,145 @@
+"""
+Tests for L{twisted_rudp.service.listening}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.service.test_sessions import Session
+from tests.service.transports import ServerEndpoint
+from twisted_rudp.service.listening import ListeningService
+from twisted_rudp.service.sessions import Sessions
+from twisted_rudp.service.tally import Tally
+
+
+class ListeningServiceTests(SynchronousTestCase):
+    """
+    The life of a service.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sessions = Sessions(self.clock, 10)
+        self.events: list[dict[str, Any]] = []
+        self.patch(ListeningService, "_log", Logger(observer=self.events.append))
+
+    def service(self, endpoint: ServerEndpoint) -> Any:
+        return ListeningService(
+            "a test", endpoint, Factory(), self.sessions, Tally("connections"), 5
+        )
+
+    def said(self) -> list[str]:
+        return [formatEvent(event) for event in self.events]
+
+    def test_interface(self) -> None:
+        """
+        It is a service, and making it opens nothing (SVC-2).
+        """
+        endpoint = ServerEndpoint()
+        verifyObject(IService, self.service(endpoint))
+        self.assertEqual(endpoint.factories, [])
+
+    def test_privileged(self) -> None:
+        """
+        It binds while the process may, and once (SVC-3).
+        """
+        endpoint = ServerEndpoint()
+        service = self.service(endpoint)
+        service.privilegedStartService()
+        service.startService()
+        self.assertEqual(len(endpoint.factories), 1)
+        self.assertEqual(self.said(), ["a test: listening on a host"])
+
+    def test_unprivileged(self) -> None:
+        """
+        C{twist} calls startService alone (SVC-3).
+        """
+        endpoint = ServerEndpoint()
+        service = self.service(endpoint)
+        service.startService()
+        self.assertTrue(service.running)
+        self.assertEqual(len(endpoint.factories), 1)
+
+    def test_cannotListen(self) -> None:
+        """
+        A port that cannot be had is an exception at start (SVC-4).
+        """
+        error = CannotListenError("", 80, OSError("in use"))
+        service = self.service(ServerEndpoint(fail(error)))
+        self.assertRaises(CannotListenError, service.startService)
+
+    def test_cannotListenLater(self) -> None:
+        """
+        An endpoint that fails later is logged, and stopping still works.
+        """
+        result: Deferred[Any] = Deferred()
+        service = self.service(ServerEndpoint(result))
+        service.startService()
+        result.errback(CannotListenError("", 80, OSError("in use")))
+        self.assertIn("a test: cannot listen: ", self.said()[0])
+        self.successResultOf(service.stopService())
+
+    def test_stopWhileBinding(self) -> None:
+        """
+        Stopping cancels a listen that has not answered, silently (SVC-5).
+        """
+        service = self.service(ServerEndpoint(Deferred()))
+        service.startService()
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.said(), ["a test: stopped: connections=0"])
+
+    def test_stopOrder(self) -> None:
+        """
+        New peers are refused first; then sessions end, then the port is waited
+        for (SVC-5).
+        """
+        endpoint = ServerEndpoint()
+        service = self.service(endpoint)
+        service.startService()
+        session = Session()
+        self.sessions.add(session)
+        stopped = service.stopService()
+        self.assertFalse(service.running)
+        [port] = endpoint.ports
+        assert port.stopping is not None
+        self.assertEqual(session.told, ["finish"])
+        self.assertNoResult(stopped)
+        self.sessions.remove(session)
+        self.assertNoResult(stopped)
+        port.stopping.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.said()[1:], ["a test: stopped: connections=0"])
+
+    def test_restart(self) -> None:
+        """
+        It may be started again after it was stopped (SVC-6).
+        """
+        endpoint = ServerEndpoint()
+        service = self.service(endpoint)
+        for turn in range(1, 3):
+            service.startService()
+            self.assertEqual(len(endpoint.ports), turn)
+            stopped = service.stopService()
+            stopping = endpoint.ports[-1].stopping
+            assert stopping is not None
+            stopping.callback(None)
+            self.successResultOf(stopped)
+
+    def test_stopTwice(self) -> None:
+        """
+        Stopping what is stopped does nothing.
+        """
+        endpoint = ServerEndpoint()
+        service = self.service(endpoint)
+        self.successResultOf(service.stopService())
+        self.assertEqual(endpoint.ports, [])

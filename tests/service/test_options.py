@@ -1,0 +1,128 @@
+"""
+Tests for L{twisted_rudp.service.options}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IServiceCollection, IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.service.programs import TWIST, run
+from twisted_rudp.service.echo import EchoService
+from twisted_rudp.service.forward import ForwardService
+from twisted_rudp.service.options import Options, makeService, redacted
+
+
+class OptionsTests(SynchronousTestCase):
+    """
+    Command lines.
+    """
+
+    def parse(self, *arguments: str) -> Options:
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def services(self, *arguments: str) -> list[Any]:
+        return list(IServiceCollection(makeService(self.parse(*arguments))))
+
+    def refused(self, *arguments: str) -> str:
+        return str(self.assertRaises(UsageError, self.parse, *arguments))
+
+    def test_plugin(self) -> None:
+        """
+        C{twist} and C{twistd} find C{rudp} (SVC-1, PLG-8).
+        """
+        [maker] = [each for each in getPlugins(IServiceMaker) if each.tapname == "rudp"]
+        self.assertIs(maker.options, Options)
+        self.assertIs(maker.makeService, makeService)
+
+    def test_pairs(self) -> None:
+        """
+        The first C{--listen} belongs to the first C{--to}, in any order of
+        writing.
+        """
+        services = self.services(
+            "forward", "--to", "tcp:h:1", "--listen", "tcp:2", "--listen", "tcp:3",
+            "--to", "tcp:i:4", "--drain", "0.5", "--max-connections", "9",
+        )  # fmt: skip
+        self.assertEqual(
+            [service.description for service in services],
+            ["forward tcp:2 -> tcp:h:1", "forward tcp:3 -> tcp:i:4"],
+        )
+        for service in services:
+            self.assertIsInstance(service, ForwardService)
+
+    def test_echo(self) -> None:
+        """
+        C{echo} listens on every C{--listen}.
+        """
+        services = self.services("echo", "--listen", "tcp:1", "--listen", "tcp:2")
+        self.assertEqual(
+            [service.description for service in services], ["echo tcp:1", "echo tcp:2"]
+        )
+        for service in services:
+            self.assertIsInstance(service, EchoService)
+
+    def test_secrets(self) -> None:
+        """
+        Keys and passwords are not in what is logged (LOG-3).
+        """
+        self.assertEqual(
+            redacted(r"kcp:4000:key=ab\:cd:password=x:serverKey=1:keyFile=/k:mtu=1400"),
+            "kcp:4000:key=...:password=...:serverKey=...:keyFile=/k:mtu=1400",
+        )
+        self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:password=sesame"))
+
+    def test_refused(self) -> None:
+        """
+        What is wrong is said in one line about what was typed (SVC-7).
+        """
+        for arguments, expected in [
+            ((), "a command is needed: forward or echo"),
+            (("forward",), "every --listen needs its --to: there are 0 and 0"),
+            (("forward", "--listen", "tcp:1"), "every --listen needs its --to: there are 1 and 0"),
+            (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),
+            (("echo",), "there is no --listen"),
+            (("echo", "--listen", "kcp:"), "--listen kcp:: kcp: port is missing"),
+            (("echo", "--listen", "tcp:x"), "--listen tcp:x: "),
+            (("echo", "--listen", "tcp:1:y=2"), "--listen tcp:1:y=2: "),
+            (("echo", "--listen", "tcp:1\\"), "--listen tcp:1\\: "),
+            (("echo", "--drain", "-1"), "'-1' is not a number of seconds from 0 to 3600"),
+            (("echo", "--drain", "nan"), "'nan' is not a number of seconds from 0 to 3600"),
+            (("echo", "--max-connections", "0"), "'0' is not a whole number from 1 on"),
+        ]:
+            self.assertIn(expected, self.refused(*arguments))
+
+
+class HelpTests(SynchronousTestCase):
+    """
+    What a person sees.
+    """
+
+    def test_help(self) -> None:
+        """
+        Help on every level has examples that can be typed (SVC-7).
+        """
+        for arguments, example in [
+            ((), "\n  twist rudp echo --listen kcp:4000\n"),
+            (("forward",), "\n  twist rudp forward --listen kcp:4000 --to tcp:127.0.0.1:80\n"),
+            (("echo",), "\n  twist rudp echo --listen kcp:4000\n"),
+        ]:
+            status, output = run(*TWIST, "rudp", *arguments, "--help")
+            self.assertEqual(status, 0)
+            self.assertIn(example, output)
+
+    def test_noTraceback(self) -> None:
+        """
+        A wrong command line is answered with a sentence (SVC-7).
+        """
+        for arguments in ((), ("echo", "--listen", "kcp:x"), ("forward", "--listen", "tcp:0")):
+            status, output = run(*TWIST, "rudp", *arguments)
+            self.assertNotEqual(status, 0)
+            self.assertIn("Error: ", output)
+            self.assertNotIn("Traceback", output)

@@ -1,0 +1,144 @@
+"""
+The services as people run them: under C{twist} and C{twistd}, in processes of
+their own.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.service.programs import PATIENCE, TWIST, TWISTD, Program, run
+from twisted_rudp import __version__, kernels
+
+
+def ask(port: int, question: bytes) -> bytes:
+    """
+    Send something and half close.
+
+    @return: everything that comes back.
+    """
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.sendall(question)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+class TwistTests(SynchronousTestCase):
+    """
+    In the foreground.
+    """
+
+    def start(self, *arguments: str) -> Program:
+        program = Program(*arguments)
+        self.addCleanup(program.kill)
+        return program
+
+    def test_forwardToEcho(self) -> None:
+        """
+        Two processes carry bytes there and back, half closes included, and an
+        interrupt stops each in order with its counters in the log (SVC-5).
+        """
+        echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
+        forward = self.start(
+            *TWIST, "rudp", "forward", "--listen", "tcp:0:interface=127.0.0.1",
+            "--to", f"tcp:127.0.0.1:{echo.port()}",
+        )  # fmt: skip
+        question = bytes(range(256)) * 2000
+        self.assertEqual(ask(forward.port(), question), question)
+        for program, counts in [
+            (forward, "connections=1 refused=0 unreachable=0 broken=0 forth=512000 back=512000"),
+            (echo, "connections=1 refused=0 broken=0 echoed=512000"),
+        ]:
+            program.interrupt()
+            program.expect(f"stopped: {counts}")
+            program.end()
+            self.assertNotIn("Traceback", program.output)
+
+    def test_kernels(self) -> None:
+        """
+        The start-up log says which kernels are in use (design 3.6).
+        """
+        echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
+        version, used = echo.expect(r"twisted_rudp (\S+), (\w+) kernels").groups()
+        self.assertEqual((version, used), (__version__, kernels.IMPLEMENTATION))
+        echo.port()
+        echo.interrupt()
+        echo.end()
+
+    def test_portInUse(self) -> None:
+        """
+        A port that another program has ends ours at once (SVC-4).
+        """
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            status, output = run(
+                *TWIST, "rudp", "echo", "--listen", f"tcp:{port}:interface=127.0.0.1"
+            )
+        self.assertNotEqual(status, 0)
+        self.assertIn("Couldn't listen on", output)
+
+
+class TwistdTests(SynchronousTestCase):
+    """
+    As a daemon.
+    """
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).resolve()
+        self.folder.mkdir()
+        self.pid = self.folder / "rudp.pid"
+
+    def command(self, *more: str) -> tuple[str, ...]:
+        return (
+            *TWISTD, *more, f"--pidfile={self.pid}", "rudp", "echo", "--listen",
+            "tcp:0:interface=127.0.0.1",
+        )  # fmt: skip
+
+    def test_pidFile(self) -> None:
+        """
+        The pid file is there while it runs and gone afterwards.
+        """
+        program = Program(*self.command("--nodaemon"), directory=str(self.folder))
+        self.addCleanup(program.kill)
+        self.assertEqual(ask(program.port(), b"hello"), b"hello")
+        self.assertEqual(int(self.pid.read_text()), program.process.pid)
+        program.process.terminate()
+        program.expect("stopped: connections=1")
+        program.end()
+        self.assertFalse(self.pid.exists())
+
+    def test_daemon(self) -> None:
+        """
+        In the background it serves, and a signal stops it in order (SVC-2).
+        """
+        log = self.folder / "rudp.log"
+        status, output = run(*self.command(f"--logfile={log}", f"--rundir={self.folder}"))
+        self.assertEqual((status, output), (0, ""))
+        pid = int(self.pid.read_text())
+        self.addCleanup(self._killed, pid)
+        [port] = [
+            int(line.rpartition(" port ")[2].split()[0])
+            for line in log.read_text().splitlines()
+            if "listening on" in line
+        ]
+        self.assertEqual(ask(port, b"hello"), b"hello")
+        process = os.pidfd_open(pid)
+        self.addCleanup(os.close, process)
+        os.kill(pid, signal.SIGTERM)
+        ended, _, _ = select.select([process], [], [], PATIENCE)
+        self.assertEqual(ended, [process])
+        self.assertIn("stopped: connections=1", log.read_text())
+        self.assertFalse(self.pid.exists())
+
+    def _killed(self, pid: int) -> None:
+        if self.pid.exists():
+            os.kill(pid, signal.SIGKILL)

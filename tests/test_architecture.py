@@ -1,0 +1,337 @@
+"""
+The house rules, checked from the syntax trees: which room may know which, who
+may print, where a broad C{except} stands, that everything public is described.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interpreter import CHECKOUT, environment, python
+
+PACKAGE = "twisted_rudp"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "kernels": set(),
+    "core": {"kernels"},
+    "kcp": {"core", "kernels"},
+    "errors": {"core.engine"},
+    "interfaces": {"core.engine"},
+    "stats": {"kernels"},
+    "net": {"core", "kernels", "errors", "interfaces", "stats"},
+    "endpoints": {"net", "kcp", "core", "kernels", "errors", "interfaces", "stats"},
+    "arguments": set(),
+    "strings": {"arguments", "endpoints"},
+    "testing": {"net", "core", "kernels", "errors", "interfaces", "stats", "endpoints"},
+    "service": {"testing", "net", "core", "kernels", "errors", "interfaces", "stats"},
+}
+"""
+What each room may import besides itself. A name with a dot allows that module
+only. Whoever is not named here may import nothing.
+"""
+
+WITHOUT_TWISTED = {"core", "kcp", "kernels"}
+
+FENCES = {
+    ("net.fence", "attempt"),  # calls user code
+    ("net.session", "Session._fenced"),  # calls an engine
+    ("net.hub", "Hub.runReceived"),  # calls a gate from the socket
+    ("net.hub", "Hub._tickGate"),  # calls a gate from the timer
+    ("net.strangers", "Strangers.judge"),  # asks a gate about a stranger
+    ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
+    ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger
+}
+"""
+The functions that may catch everything, and whom each of them calls.
+"""
+
+PRINTERS = {"service"}
+
+
+def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    """
+    Every module of the package: its dotted name below the package, its file,
+    its tree.
+    """
+    for path in sorted((CHECKOUT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(CHECKOUT / PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        yield name, path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def room(name: str) -> str:
+    """
+    The room that a module, named below the package, is in.
+    """
+    return name.partition(".")[0]
+
+
+def imports(tree: ast.AST, here: str = "") -> Iterator[str]:
+    """
+    The absolute names of everything that a module imports, wherever it does.
+
+    @param here: the package that the module is in, for relative imports.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            above = here.split(".")[: len(here.split(".")) - node.level + 1] if node.level else []
+            source = ".".join(filter(None, [*above, node.module]))
+            for alias in node.names:
+                yield f"{source}.{alias.name}"
+
+
+def importedAtImport(tree: ast.Module) -> Iterator[str]:
+    """
+    The names imported outside of functions.
+    """
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def handlers(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.ExceptHandler]]:
+    """
+    Every C{except} clause with the qualified name of the function it is in.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from handlers(node, f"{function}.{node.name}".lstrip("."))
+        else:
+            if isinstance(node, ast.ExceptHandler):
+                yield function, node
+            yield from handlers(node, function)
+
+
+def isBroad(handler: ast.ExceptHandler) -> bool:
+    """
+    Whether it catches C{Exception} or more.
+    """
+    if handler.type is None:
+        return True
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(
+        isinstance(each, ast.Name) and each.id in ("Exception", "BaseException")
+        for each in caught
+    )
+
+
+class DirectionTests(SynchronousTestCase):
+    """
+    Imports run one way: plugin, strings, endpoints, net and transports, core,
+    kernels.
+    """
+
+    def test_directions(self) -> None:
+        """
+        No room imports what is not below it.
+        """
+        wrong = []
+        for name, path, tree in modules():
+            here = room(name)
+            package = ".".join(path.relative_to(CHECKOUT).parent.parts)
+            for imported in imports(tree, package):
+                if not imported.startswith(f"{PACKAGE}."):
+                    continue
+                target = imported.removeprefix(f"{PACKAGE}.")
+                allowed = MAY_IMPORT.get(here, set()) | {here, "__version__"}
+                if not any(target == each or target.startswith(f"{each}.") for each in allowed):
+                    wrong.append(f"{name or PACKAGE} imports {target}")
+        self.assertEqual("\n".join(wrong), "")
+
+    def test_everyRoomIsPlaced(self) -> None:
+        """
+        A new room must be given its place in L{MAY_IMPORT}.
+        """
+        rooms = {room(name) for name, _, _ in modules()} - {""}
+        self.assertEqual(rooms - MAY_IMPORT.keys(), set())
+
+    def test_oneWay(self) -> None:
+        """
+        The allowed directions have no circle.
+        """
+        left = {name: {room(each) for each in MAY_IMPORT[name]} for name in MAY_IMPORT}
+        while left:
+            ready = {name for name, needs in left.items() if not needs & left.keys()}
+            self.assertTrue(ready, f"a circle among {sorted(left)}")
+            left = {name: needs for name, needs in left.items() if name not in ready}
+
+    def test_withoutTwisted(self) -> None:
+        """
+        Engines and what is below them know neither Twisted nor sockets, clocks
+        or randomness that was not given to them.
+        """
+        forbidden = ("twisted", "socket", "time", "asyncio", "random")
+        wrong = [
+            f"{name} imports {imported}"
+            for name, _, tree in modules()
+            if room(name) in WITHOUT_TWISTED
+            for imported in imports(tree)
+            if imported.partition(".")[0] in forbidden
+            and imported not in ("random.Random",)
+        ]
+        self.assertEqual("\n".join(wrong), "")
+
+    def test_stringsAreLazy(self) -> None:
+        """
+        Nothing of a transport is imported before a string is parsed (STR-9).
+        """
+        for name, _, tree in modules():
+            if name in ("strings", "arguments"):
+                for imported in importedAtImport(tree):
+                    self.assertFalse(
+                        imported.startswith(f"{PACKAGE}.") and "arguments" not in imported,
+                        f"{name} imports {imported}",
+                    )
+
+    def test_plugin(self) -> None:
+        """
+        The plugin file knows the strings and nothing else of ours (PLG-2,
+        STR-9), and its folders are not packages (PLG-1).
+        """
+        folder = CHECKOUT / "twisted"
+        [plugin] = folder.rglob("*.py")
+        self.assertEqual(plugin.relative_to(folder).as_posix(), "plugins/twisted_rudp_plugin.py")
+        ours = {
+            imported.rpartition(".")[0]
+            for imported in imports(ast.parse(plugin.read_text(encoding="utf-8")))
+            if imported.startswith(PACKAGE)
+        }
+        self.assertEqual(ours, {f"{PACKAGE}.strings"})
+
+
+class ReactorTests(SynchronousTestCase):
+    """
+    The reactor is the program's to choose.
+    """
+
+    def test_noReactorAtImport(self) -> None:
+        """
+        Importing every module, the plugin too, installs no reactor (TIME-1).
+        """
+        names = [f"{PACKAGE}.{name}".rstrip(".") for name, _, _ in modules()]
+        names.append("twisted.plugins.twisted_rudp_plugin")
+        script = (
+            "import importlib, sys\n"
+            "for name in sys.argv[1:]:\n"
+            "    importlib.import_module(name)\n"
+            "    assert 'twisted.internet.reactor' not in sys.modules, name\n"
+        )
+        result = subprocess.run(
+            python("-c", script, *(name for name in names if not name.endswith("_native"))),
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+
+class HabitTests(SynchronousTestCase):
+    """
+    What linters do not see.
+    """
+
+    def test_noPrint(self) -> None:
+        """
+        Only command-line tools print (LOG-4).
+        """
+        wrong = [
+            f"{name}:{node.lineno}"
+            for name, _, tree in modules()
+            if room(name) not in PRINTERS
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "print"
+        ]
+        self.assertEqual("\n".join(wrong), "")
+
+    def test_fences(self) -> None:
+        """
+        Broad C{except} clauses stand in the named fences and nowhere else, and
+        every named fence is one (design 4, FAC-5).
+        """
+        found = {
+            (name, function)
+            for name, _, tree in modules()
+            for function, handler in handlers(tree)
+            if isBroad(handler)
+        }
+        self.assertEqual(found, FENCES)
+
+    def test_noGlobalTime(self) -> None:
+        """
+        Nobody reads the wall clock or the process's random state: clocks and
+        randomness are given (TIME-3, TIME-7).
+        """
+        forbidden = {"time.time", "time.sleep", "random.random", "random.randint", "random.seed"}
+        wrong = [
+            f"{name}:{node.lineno} {ast.unparse(node)}"
+            for name, _, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in forbidden
+        ]
+        self.assertEqual("\n".join(wrong), "")
+
+    def test_docstrings(self) -> None:
+        """
+        Every public module, class and function says what it is (DOC-1). Names
+        given by an interface of Twisted's are described there.
+        """
+        wrong = []
+        for name, _, tree in modules():
+            if tree.body and not ast.get_docstring(tree):
+                wrong.append(name or PACKAGE)
+            wrong.extend(f"{name}.{each}" for each in undescribed(tree))
+        self.assertEqual("\n".join(wrong), "")
+
+
+def undescribed(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
+    """
+    The public classes, functions and methods without a docstring. A method of a
+    class that has bases or declares interfaces may be described there.
+    """
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if node.name.startswith("_"):
+            continue
+        inherited = isinstance(tree, ast.ClassDef) and bool(tree.bases or tree.decorator_list)
+        isProperty = isinstance(node, ast.FunctionDef) and any(
+            ast.unparse(each).endswith(".setter") for each in node.decorator_list
+        )
+        if not ast.get_docstring(node) and not inherited and not isProperty:
+            yield prefix + node.name
+        if isinstance(node, ast.ClassDef):
+            yield from undescribed(node, f"{prefix}{node.name}.")
+
+
+class PackagingTests(SynchronousTestCase):
+    """
+    C{setup.cfg} against the tree.
+    """
+
+    def test_everyPackage(self) -> None:
+        """
+        Every package of ours is listed, and C{twisted.plugins} (PLG-5).
+        """
+        config = ConfigParser()
+        config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+        listed = set(config["options"]["packages"].split())
+        found = {
+            ".".join(path.parent.relative_to(CHECKOUT).parts)
+            for path in (CHECKOUT / PACKAGE).rglob("__init__.py")
+        }
+        self.assertEqual(listed, found | {"twisted.plugins"})

@@ -1,0 +1,211 @@
+"""
+C{rudp demo}: a real HTTP download through two forwarders and a bad link::
+
+    Agent -> tcp -> forward -> kcp -> link -> kcp -> forward -> tcp -> Site
+
+The forwarders are processes of their own. The web server, the link and the
+browser are in this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from twisted.web.static import Data
+
+from twisted_rudp.service.child import Child
+from twisted_rudp.service.link import Link
+from twisted_rudp.service.progress import Progress
+from twisted_rudp.service.teaching import TeachingOptions, count
+from twisted_rudp.testing.impairments import Impairments
+
+LOSS = 0.05
+DELAY = 0.03
+PROFILE = "fast3"
+"""
+Without a congestion window: what is lost here is not lost to congestion.
+"""
+
+_LOCAL = "127.0.0.1"
+_SEED = 20
+
+
+class DemoFailed(Exception):
+    """
+    The bytes that came are not those that were sent.
+    """
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What a download did.
+
+    @ivar size: bytes.
+    @ivar seconds: from the request to the last byte.
+    @ivar digest: SHA-256 of what came, in hex.
+    """
+
+    size: int
+    seconds: float
+    digest: str
+
+
+class Download(Protocol):
+    """
+    Digests a body as it comes.
+    """
+
+    def __init__(self, clock: Any, progress: Progress) -> None:
+        self.finished: Deferred[Result] = Deferred()
+        self._clock = clock
+        self._progress = progress
+        self._began = clock.seconds()
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._size += len(data)
+        self._progress.show(self._size, self._clock.seconds() - self._began)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if isinstance(reason.value, ResponseDone):
+            seconds = self._clock.seconds() - self._began
+            self.finished.callback(Result(self._size, seconds, self._digest.hexdigest()))
+        else:
+            self.finished.errback(reason)
+
+
+class DemoOptions(TeachingOptions):
+    """
+    C{rudp demo}.
+    """
+
+    longdesc = (
+        "Download something over HTTP through two 'twist rudp forward' processes with a link"
+        " between them that loses 5 % and takes 30 ms, each way."
+    )
+    optParameters = [["megabytes", None, 20, "Size of the download in million bytes.", count]]
+
+
+def runDemo(reactor: Any, options: DemoOptions) -> Deferred[None]:
+    """
+    Show it.
+
+    @return: fires when it is over; fails with L{DemoFailed} if what came is not
+        what was sent.
+    """
+    return Deferred.fromCoroutine(Demo(reactor, options["megabytes"] * 1_000_000).run())
+
+
+class Demo:
+    """
+    One download.
+    """
+
+    def __init__(self, reactor: Any, size: int) -> None:
+        """
+        @param size: bytes to download.
+        """
+        self._reactor = reactor
+        self._payload = random.Random(_SEED).randbytes(size)
+        self._children: list[Child] = []
+
+    async def run(self) -> None:
+        """
+        Put everything up, download, take everything down, and say what it did.
+        """
+        resource = Resource()
+        resource.putChild(b"file", Data(self._payload, "application/octet-stream"))
+        site = await TCP4ServerEndpoint(self._reactor, 0, interface=_LOCAL).listen(Site(resource))
+        far = await self._forward("kcp:0", f"tcp:{_LOCAL}:{site.getHost().port}")
+        impairments = Impairments(seed=_SEED, loss=LOSS, delay=DELAY)
+        link = Link(self._reactor, _LOCAL, 0, _LOCAL, far, impairments)
+        try:
+            link.start()
+            near = await self._forward("tcp:0", f"kcp:{_LOCAL}:{link.port}")
+            self._say(site.getHost().port, far, link.port, near)
+            result = await self._download(near)
+            client, server = [await child.stop() for child in reversed(self._children)]
+        finally:
+            for child in self._children:
+                child.kill()
+            await link.stop()
+            await site.stopListening()
+        self._report(result, link.statistics(), client, server)
+
+    async def _forward(self, near: str, far: str) -> int:
+        near = f"{near}:interface={_LOCAL}"
+        child = Child.start(
+            self._reactor, "forward", "--listen", _profiled(near), "--to", _profiled(far)
+        )
+        self._children.append(child)
+        return await child.listening
+
+    async def _download(self, port: int) -> Result:
+        progress = Progress(len(self._payload), sys.stdout)
+        download = Download(self._reactor, progress)
+        url = f"http://{_LOCAL}:{port}/file".encode()
+        response = await Agent(self._reactor).request(b"GET", url)
+        response.deliverBody(download)
+        return await download.finished
+
+    def _say(self, web: int, far: int, middle: int, near: int) -> None:
+        print(f"tcp:{near} -> forward -> kcp:{middle}, the link, kcp:{far} -> forward -> tcp:{web}")
+        print(f"the link loses {LOSS:.0%} and takes {DELAY * 1000:.0f} ms, each way\n")
+
+    def _report(
+        self,
+        result: Result,
+        link: Mapping[str, int],
+        client: Mapping[str, float],
+        server: Mapping[str, float],
+    ) -> None:
+        wanted = hashlib.sha256(self._payload).hexdigest()
+        if result.digest != wanted:
+            raise DemoFailed(f"SHA-256 is {result.digest} and should be {wanted}")
+        resent = int(client.get("retrans_segs", 0) + server.get("retrans_segs", 0))
+        lost, offered = (
+            link[f"forward_{fate}"] + link[f"backward_{fate}"] for fate in ("lost", "offered")
+        )
+        rows = [
+            ("downloaded", f"{result.size / 1e6:.1f} MB in {result.seconds:.2f} s"),
+            ("digest", f"SHA-256 {wanted[:16]}... as sent"),
+            ("goodput", f"{result.size / result.seconds / 1e6:.2f} MB/s"),
+            ("lost by the link", f"{lost} of {offered} datagrams"),
+            ("sent again", f"{resent} segments"),
+            ("round trip", f"{server.get('round_trip_ms', 0):.1f} ms"),
+        ]
+        print()
+        for name, value in rows:
+            print(f"  {name:18}{value}")
+        print(_BY_HAND)
+
+
+def _profiled(description: str) -> str:
+    return f"{description}:profile={PROFILE}" if description.startswith("kcp:") else description
+
+
+_IMPAIRED = f"--loss {LOSS * 100:.0f} --delay {DELAY * 1000:.0f}"
+_BY_HAND = f"""
+By hand, each in a terminal of its own:
+
+  python3 -m http.server 8000
+  twist rudp forward --listen kcp:4000:profile={PROFILE} --to tcp:{_LOCAL}:8000
+  rudp link --listen {_LOCAL}:4100 --to {_LOCAL}:4000 {_IMPAIRED}
+  twist rudp forward --listen tcp:8080 --to kcp:{_LOCAL}:4100:profile={PROFILE}
+
+and then open http://{_LOCAL}:8080/"""

@@ -1,0 +1,324 @@
+"""
+A bad link between programs that know nothing of it: a UDP relay that loses, delays,
+reorders and slows what it carries, the same way each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from itertools import count
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_rudp.core.engine import Address, PathError
+from twisted_rudp.net.addresses import parseLiteral
+from twisted_rudp.net.port import DatagramPort, IDescriptorReactor, IPortReactor, openPort
+from twisted_rudp.testing.impairments import Impairments
+
+MAX_CLIENTS = 256
+"""
+Clients at one time, each with a socket of its own; further ones are not served. Their
+addresses cost a stranger nothing.
+"""
+
+IDLE = 60.0
+"""
+Seconds without a datagram in either direction after which a client is forgotten.
+"""
+
+ON_THE_WAY = 65536
+"""
+Datagrams held for their delay in both directions together; more are dropped.
+"""
+
+
+class _Delays:
+    """
+    Datagrams on their way, with one timer for all of them.
+
+    @ivar overflow: datagrams dropped because too many were on the way.
+    """
+
+    def __init__(self, clock: IReactorTime, limit: int = ON_THE_WAY) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._waiting: list[tuple[float, int, bytes, DatagramPort, Address]] = []
+        self._numbers = count()
+        self._call: IDelayedCall | None = None
+        self._now = 0.0
+        self.overflow = 0
+
+    def now(self) -> float:
+        """
+        Seconds that never go back, although the reactor's may (TIME-3).
+        """
+        self._now = max(self._now, self._clock.seconds())
+        return self._now
+
+    def send(self, delay: float, datagram: bytes, port: DatagramPort, address: Address) -> None:
+        """
+        Send after C{delay} seconds; datagrams due at the same time leave in order.
+        """
+        if not delay and not self._waiting:
+            port.send(datagram, len(datagram), address)
+        elif len(self._waiting) >= self._limit:
+            self.overflow += 1
+        else:
+            due = self.now() + delay
+            heappush(self._waiting, (due, next(self._numbers), datagram, port, address))
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """
+        Have the timer at the earliest datagram.
+        """
+        delay = max(0.0, self._waiting[0][0] - self.now())
+        if self._call is None:
+            self._call = self._clock.callLater(delay, self._arrive)
+        elif self._call.getTime() > self._clock.seconds() + delay:
+            self._call.reset(delay)
+
+    def _arrive(self) -> None:
+        self._call = None
+        now = self.now()
+        while self._waiting and self._waiting[0][0] <= now:
+            _, _, datagram, port, address = heappop(self._waiting)
+            port.send(datagram, len(datagram), address)
+        if self._waiting:
+            self._schedule()
+
+    def stop(self) -> None:
+        """
+        Drop everything.
+        """
+        self._waiting.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+
+class _End:
+    """
+    One socket of the relay.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def turnEnded(self) -> None:
+        """
+        Everything was passed on at once.
+        """
+
+    def portWritable(self) -> None:
+        """
+        The port holds some, drops and counts the rest, as any router does.
+        """
+
+    def pathError(self, kind: PathError, size: int, address: Address) -> None:
+        self._link.counts["path_errors"] += 1
+
+    def portLost(self, failure: Failure) -> None:
+        """
+        The reactor shuts down.
+        """
+
+
+class _Front(_End):
+    """
+    Where clients send to.
+    """
+
+    def runReceived(self, run: bytes, size: int, address: Address) -> None:
+        self._link.fromClient(run, size, address)
+
+
+class _Back(_End):
+    """
+    What the server sees of one client.
+    """
+
+    def __init__(self, link: Link, client: Address) -> None:
+        super().__init__(link)
+        self.client = client
+        self.heard = 0.0
+        self.port: DatagramPort
+
+    def runReceived(self, run: bytes, size: int, address: Address) -> None:
+        self._link.fromServer(self, run, size, address)
+
+
+class Link:
+    """
+    A relay between any number of clients and one server.
+
+    Each client has a socket of its own towards the server, which therefore tells them
+    apart and answers each.
+
+    @ivar counts: C{clients} served so far, C{clients_idle} forgotten again,
+        C{refused} datagrams of clients that found no room, C{strangers} datagrams to a client's
+        socket that are not the server's, C{path_errors} reported by the network.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IPortReactor | IDescriptorReactor,
+        listenHost: str,
+        listenPort: int,
+        targetHost: str,
+        targetPort: int,
+        impairments: Impairments | None = None,
+        backward: Impairments | None = None,
+        *,
+        maxClients: int = MAX_CLIENTS,
+        idleTimeout: float = IDLE,
+    ) -> None:
+        """
+        @param listenHost: an IP literal, or C{""} for all IPv4 addresses.
+        @param listenPort: 0 for any.
+        @param targetHost: an IP literal.
+        @param impairments: what happens from the clients to the server; None: nothing.
+        @param backward: what happens on the way back; None: the same, with the next
+            seed.
+        @param maxClients: clients at one time.
+        @param idleTimeout: seconds after which a silent client is forgotten.
+
+        @raise ValueError: the target is not an IP literal with a port.
+        """
+        self._reactor = reactor
+        self._listen = (listenHost, listenPort)
+        self._target = parseLiteral(targetHost, targetPort)
+        self._anywhere = "" if len(self._target) == 2 else "::"
+        self.forward = Impairments() if impairments is None else impairments
+        self.backward = self.forward.reseeded(self.forward.seed + 1)
+        if backward is not None:
+            self.backward = backward
+        self._maxClients = maxClients
+        self._idleTimeout = idleTimeout
+        self._delays = _Delays(reactor)
+        self._clients: dict[Address, _Back] = {}
+        self._front: DatagramPort | None = None
+        self._sweep: IDelayedCall | None = None
+        self.counts = dict.fromkeys(
+            ("clients", "clients_idle", "refused", "strangers", "path_errors"), 0
+        )
+
+    def start(self) -> None:
+        """
+        Begin to relay.
+
+        @raise CannotListenError: the listening address cannot be had.
+        """
+        self._front = openPort(self._reactor, _Front(self), *self._listen)
+        self._log.info(
+            "link from {host} to {target}", host=self._front.getHost(), target=self._target
+        )
+
+    @property
+    def port(self) -> int:
+        """
+        The UDP port that clients send to.
+
+        @raise RuntimeError: the link was not started.
+        """
+        if self._front is None:
+            raise RuntimeError("the link was not started")
+        return self._front.getHost().port
+
+    def stop(self) -> Deferred[None]:
+        """
+        Relay no more; what is on the way is lost. Harmless before L{start} and when
+        called again.
+
+        @return: fires when all sockets are closed.
+        """
+        self._delays.stop()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        ports = [client.port for client in self._clients.values()]
+        self._clients.clear()
+        if self._front is None:
+            return succeed(None)
+        ports.append(self._front)
+        return gatherResults([port.stopListening() for port in ports]).addCallback(lambda _: None)
+
+    def statistics(self) -> Mapping[str, int]:
+        """
+        The link's own counts, and for either direction what became of its datagrams,
+        as C{forward_lost}, C{backward_delivered} and so on (see L{Impairments}).
+        """
+        return {
+            **self.counts,
+            "overflow": self._delays.overflow,
+            **{f"forward_{name}": n for name, n in self.forward.counters.items()},
+            **{f"backward_{name}": n for name, n in self.backward.counters.items()},
+        }
+
+    def fromClient(self, run: bytes, size: int, address: Address) -> None:
+        """
+        Carry datagrams towards the server.
+        """
+        client = self._clients.get(address) or self._admit(address)
+        if client is None:
+            self.counts["refused"] += -(-len(run) // size)
+            return
+        client.heard = self._delays.now()
+        self._carry(self.forward, run, size, client.port, self._target)
+
+    def fromServer(self, client: _Back, run: bytes, size: int, address: Address) -> None:
+        """
+        Carry datagrams back to a client. What others send to its socket goes nowhere.
+        """
+        if address != self._target or self._front is None:
+            self.counts["strangers"] += -(-len(run) // size)
+            return
+        client.heard = self._delays.now()
+        self._carry(self.backward, run, size, self._front, client.client)
+
+    def _carry(
+        self, way: Impairments, run: bytes, size: int, port: DatagramPort, address: Address
+    ) -> None:
+        now = self._delays.now()
+        for start in range(0, len(run), size):
+            datagram = run[start : start + size]
+            for delay in way.fate(now, len(datagram), datagram):
+                self._delays.send(delay, datagram, port, address)
+
+    def _admit(self, address: Address) -> _Back | None:
+        """
+        Open a socket for a new client.
+
+        @return: None if there is no room for it, here or in this process.
+        """
+        if len(self._clients) >= self._maxClients:
+            return None
+        client = _Back(self, address)
+        try:
+            client.port = openPort(self._reactor, client, self._anywhere)
+        except CannotListenError as problem:
+            self._log.debug("no socket for {client}: {reason}", client=address, reason=problem)
+            return None
+        self._clients[address] = client
+        self.counts["clients"] += 1
+        if self._sweep is None:
+            self._sweep = self._reactor.callLater(self._idleTimeout, self._forgetIdle)
+        return client
+
+    def _forgetIdle(self) -> None:
+        self._sweep = None
+        longAgo = self._delays.now() - self._idleTimeout
+        for client in list(self._clients.values()):
+            if client.heard <= longAgo:
+                del self._clients[client.client]
+                client.port.stopListening()
+                self.counts["clients_idle"] += 1
+        if self._clients:
+            self._sweep = self._reactor.callLater(self._idleTimeout, self._forgetIdle)

@@ -1,0 +1,232 @@
+"""
+The command line of C{twist rudp} and C{twistd rudp}, and the services it makes.
+
+The C{ServiceMaker} in the plugin file names this module (SVC-1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python import usage
+
+from twisted_rudp import __version__, kernels
+from twisted_rudp.service.echo import EchoService
+from twisted_rudp.service.forward import ForwardService
+from twisted_rudp.service.teaching import TeachingOptions, count, seconds
+
+_SECRET = re.compile(r"\b(\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\])*", re.IGNORECASE)
+
+
+def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) -> Any:
+    """
+    Parse an endpoint description that was given for an option (SVC-7).
+
+    @raise usage.UsageError: it is none. Other people's parsers answer with a
+        ValueError, or with what fell out of them on bad arguments.
+    """
+    from twisted.internet import reactor
+
+    try:
+        return parse(reactor, description)
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
+        raise usage.UsageError(f"--{option} {redacted(description)}: {error}") from error
+
+
+def redacted(description: str) -> str:
+    """
+    An endpoint description for the log, without the values of keys and
+    passwords (LOG-3).
+    """
+    return _SECRET.sub(r"\1=...", description)
+
+
+class CommandOptions(TeachingOptions):
+    """
+    What every command has.
+    """
+
+    optParameters = [
+        ["drain", None, 5.0, "Seconds that connections are given to end when stopping.", seconds],
+        ["max-connections", None, 4096, "Connections at one time, for each --listen.", count],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.listen: list[str] = []
+        self.services: list[IService] = []
+
+    def opt_listen(self, description: str) -> None:
+        """
+        Endpoint to accept connections on, such as tcp:8080 or kcp:4000.
+        """
+        self.listen.append(description)
+
+    def limits(self) -> dict[str, Any]:
+        """
+        The bounds of a service, as its constructor takes them.
+        """
+        return {"limit": self["max-connections"], "drain": self["drain"]}
+
+    def clock(self) -> IReactorTime:
+        """
+        The reactor.
+        """
+        from twisted.internet import reactor
+
+        return cast(IReactorTime, reactor)
+
+
+class ForwardOptions(CommandOptions):
+    """
+    C{twist rudp forward}.
+    """
+
+    synopsis = "[options] --listen ENDPOINT --to ENDPOINT [--listen ENDPOINT --to ENDPOINT ...]"
+    longdesc = (
+        "Carry every connection accepted on one endpoint over a connection to another."
+        " Both may be any stream endpoint that Twisted knows. The first --listen belongs to"
+        " the first --to, and so on."
+    )
+    examples = r"""
+A web server behind a lossy link; where the browser is:
+
+  twist rudp forward --listen tcp:8080:interface=127.0.0.1 --to kcp:host=example.org:port=4000
+
+and where the web server is:
+
+  twist rudp forward --listen kcp:4000 --to tcp:127.0.0.1:80
+
+Inside a value a colon is written '\:', as in 'kcp:host=2001\:db8\:\:1:port=4000'.
+As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
+"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to: list[str] = []
+
+    def opt_to(self, description: str) -> None:
+        """
+        Endpoint to connect to, such as kcp:host=example.org:port=4000.
+        """
+        self.to.append(description)
+
+    def postOptions(self) -> None:
+        """
+        Make a service of every pair.
+
+        @raise usage.UsageError: a pair is not complete or not an endpoint.
+        """
+        if not self.listen or len(self.listen) != len(self.to):
+            raise usage.UsageError(
+                f"every --listen needs its --to: there are {len(self.listen)} and {len(self.to)}"
+            )
+        for near, far in zip(self.listen, self.to, strict=True):
+            service = ForwardService(
+                self.clock(),
+                f"forward {redacted(near)} -> {redacted(far)}",
+                endpoint("listen", serverFromString, near),
+                endpoint("to", clientFromString, far),
+                **self.limits(),
+            )
+            self.services.append(service)
+
+
+class EchoOptions(CommandOptions):
+    """
+    C{twist rudp echo}.
+    """
+
+    synopsis = "[options] --listen ENDPOINT [--listen ENDPOINT ...]"
+    longdesc = "Send back what arrives, to try a link out."
+    examples = """
+On one machine:
+
+  twist rudp echo --listen kcp:4000
+
+On another, and then any program that speaks TCP to port 7000:
+
+  twist rudp forward --listen tcp:7000 --to kcp:host=example.org:port=4000
+"""
+
+    def postOptions(self) -> None:
+        """
+        Make a service of every endpoint.
+
+        @raise usage.UsageError: there is none, or one is not an endpoint.
+        """
+        if not self.listen:
+            raise usage.UsageError("there is no --listen")
+        for description in self.listen:
+            service = EchoService(
+                self.clock(),
+                f"echo {redacted(description)}",
+                endpoint("listen", serverFromString, description),
+                **self.limits(),
+            )
+            self.services.append(service)
+
+
+class Options(TeachingOptions):
+    """
+    C{twist rudp}.
+    """
+
+    synopsis = "COMMAND [options]"
+    longdesc = "Streams over reliable UDP, between any two stream endpoints of Twisted."
+    examples = """
+To see it work on one machine, in two terminals; then connect to TCP port 7000:
+
+  twist rudp echo --listen kcp:4000
+  twist rudp forward --listen tcp:7000 --to kcp:127.0.0.1:4000
+
+'twist rudp forward --help' says more. The arguments of kcp: are in the manual under
+"Endpoint reference". 'rudp link --help' shows how to put a bad link in between.
+"""
+
+    subCommands = [
+        ["forward", None, ForwardOptions, "Carry connections from one endpoint to another."],
+        ["echo", None, EchoOptions, "Send back what arrives."],
+    ]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: no command was given.
+        """
+        if self.subCommand is None:
+            raise usage.UsageError("a command is needed: forward or echo")
+
+
+class Services(MultiService):
+    """
+    The services of one command line.
+    """
+
+    _log = Logger()
+
+    def startService(self) -> None:
+        """
+        Say what is running, and whether the fast kernels are there.
+        """
+        self._log.info(
+            "twisted_rudp {version}, {kernels} kernels",
+            version=__version__,
+            kernels=kernels.IMPLEMENTATION,
+        )
+        super().startService()  # type: ignore[no-untyped-call]
+
+
+def makeService(options: Options) -> IService:
+    """
+    The services of the command that was given; nothing is opened yet (SVC-2).
+    """
+    parent = Services()  # type: ignore[no-untyped-call]
+    for service in options.subOptions.services:
+        service.setServiceParent(parent)
+    return parent

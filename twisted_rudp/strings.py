@@ -1,0 +1,292 @@
+"""
+From an endpoint description to an endpoint: everything a person may type behind
+C{kcp:}, and the only place where it is checked.
+
+Each argument is declared once, as an L{Argument} in a table; a L{Transport}
+joins the tables with the names of its endpoint classes, and L{EndpointParser}
+works from that. Another transport is another L{Transport}.
+
+Parsing constructs an endpoint and does nothing else (STR-8). The transport's
+code is imported inside the parse (STR-9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from twisted_rudp.arguments import (
+    Argument,
+    address,
+    boolean,
+    decimal,
+    integer,
+    oneOf,
+    text,
+)
+
+
+@dataclass(frozen=True)
+class Role:
+    """
+    One side of a transport: what may be written for it and what it makes.
+
+    @ivar endpoint: name of the endpoint class in the transport's module.
+    @ivar positional: arguments that may be given without their names, in this
+        order; all of them in front are required, as many as C{required} says.
+    @ivar required: how many of C{positional} must be given.
+    """
+
+    endpoint: str
+    positional: tuple[str, ...]
+    required: int
+    arguments: tuple[Argument, ...]
+
+    def table(self) -> Mapping[str, Argument]:
+        """
+        The arguments by name.
+        """
+        return {argument.name: argument for argument in self.arguments}
+
+
+@dataclass(frozen=True)
+class Transport:
+    """
+    A transport as strings see it.
+
+    @ivar module: where its endpoint classes are; imported at the first parse.
+    @ivar later: arguments of the transport that this version does not have,
+        each with the one value that asks for nothing, or None.
+    """
+
+    prefix: str
+    module: str
+    server: Role
+    client: Role
+    later: Mapping[str, str | None]
+
+
+@implementer(
+    IPlugin,
+    IStreamServerEndpointStringParser,
+    IStreamClientEndpointStringParserWithReactor,
+)
+class EndpointParser:
+    """
+    Makes the server and client endpoints of one transport from what
+    C{serverFromString} and C{clientFromString} split at the colons.
+
+    Every error is a C{ValueError} that names the transport, the argument, the
+    value and what would be right (STR-4).
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.prefix = transport.prefix
+
+    def parseStreamServer(
+        self, reactor: IReactorCore, *args: object, **kwargs: object
+    ) -> IStreamServerEndpoint:
+        """
+        @raise ValueError: something in the description is not right.
+        """
+        endpoint: IStreamServerEndpoint = self._construct("server", reactor, args, kwargs)
+        return endpoint
+
+    def parseStreamClient(
+        self, reactor: IReactorCore, *args: object, **kwargs: object
+    ) -> IStreamClientEndpoint:
+        """
+        @raise ValueError: something in the description is not right.
+        """
+        endpoint: IStreamClientEndpoint = self._construct("client", reactor, args, kwargs)
+        return endpoint
+
+    def _construct(
+        self,
+        side: str,
+        reactor: IReactorCore,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> Any:
+        role = self._role(side)
+        named = self._named(
+            role,
+            [str(value) for value in args],
+            {name: str(value) for name, value in kwargs.items()},
+        )
+        values = self._values(side, named)
+        constructor = getattr(import_module(self.transport.module), role.endpoint)
+        leading = [values.pop(name) for name in role.positional[: role.required]]
+        return constructor(reactor, *leading, **values)
+
+    def _role(self, side: str) -> Role:
+        return self.transport.server if side == "server" else self.transport.client
+
+    def _named(
+        self, role: Role, args: Sequence[str], kwargs: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """
+        Give the positional arguments their names.
+        """
+        positional = [] if list(args) == [""] else list(args)
+        if len(positional) > len(role.positional) or "" in positional:
+            raise self._error(
+                f"only {' and '.join(role.positional)} may stand without a name, in this"
+                r" order; a ':' inside a value, as in an IPv6 address, is written '\:'"
+            )
+        named = dict(zip(role.positional, positional, strict=False))
+        twice = sorted(named.keys() & kwargs.keys())
+        if twice:
+            raise self._error(f"{twice[0]} is given twice, with and without its name")
+        named.update(kwargs)
+        for name in role.positional[: role.required]:
+            if name not in named:
+                raise self._error(
+                    f"{name} is missing: {role.table()[name].expected} is required"
+                )
+        return named
+
+    def _values(self, side: str, named: Mapping[str, str]) -> dict[str, Any]:
+        """
+        Convert every argument; what is not given is left to the constructor.
+        """
+        table = self._role(side).table()
+        values = {}
+        for name, given in named.items():
+            argument = table.get(name)
+            if argument is not None:
+                try:
+                    values[name] = argument.convert(given)
+                except ValueError:
+                    raise self._error(
+                        f"{name}={given!r} is not right: {argument.expected} is expected"
+                    ) from None
+            elif name in self.transport.later:
+                self._refuseLater(name, given)
+            else:
+                raise self._error(self._unknown(side, name))
+        return values
+
+    def _refuseLater(self, name: str, given: str) -> None:
+        """
+        Let nobody believe that an argument without effect protects him. The
+        value may be a secret and is not repeated (STR-6).
+        """
+        harmless = self.transport.later[name]
+        if given != harmless:
+            only = "" if harmless is None else f"; only {name}={harmless} is"
+            raise self._error(f"{name} is not supported yet in this version{only}")
+
+    def _unknown(self, side: str, name: str) -> str:
+        other = "client" if side == "server" else "server"
+        if name in self._role(other).table():
+            return f"{name} is an argument of the {other} endpoint, not of the {side}"
+        known = [*self._role(side).table(), *self.transport.later]
+        lowered = {candidate.lower(): candidate for candidate in known}
+        near = get_close_matches(name.lower(), lowered, n=1)
+        if near:
+            return f"unknown argument {name!r}; did you mean {lowered[near[0]]}?"
+        return f"unknown argument {name!r}; known are {', '.join(known)}"
+
+    def _error(self, problem: str) -> ValueError:
+        return ValueError(f"{self.prefix}: {problem}")
+
+
+
+
+_port = integer("port", 0, 65535, "UDP port to listen on; 0 lets the system choose one")
+_interface = address("interface", "local address to listen on; all of IPv4 when left out")
+_backlog = integer("backlog", 1, 65535, "sessions whose peer has not yet proved its address")
+_maxSessions = integer("maxSessions", 1, 1_000_000, "sessions at one time, proved or not")
+_drainTimeout = decimal(
+    "drainTimeout", 0, 3600, "seconds that live sessions are given when the port stops listening"
+)
+_host = text("host", "name or address of the peer")
+_peerPort = integer("port", 1, 65535, "UDP port of the peer")
+_timeout = decimal("timeout", 0.001, 3600, "seconds to wait for the peer while connecting")
+_bindAddress = address("bindAddress", "local address to send from")
+_idleTimeout = decimal(
+    "idleTimeout", 0.1, 604800, "seconds without a word from the peer until it counts as gone"
+)
+_portKind = oneOf(
+    "portKind",
+    ("auto", "gso", "plain", "stock"),
+    "how the socket is read and written: C{gso} with the kernel's segmentation, C{plain} "
+    "without it, C{stock} by Twisted's own UDP port, C{auto} the best that works",
+)
+
+_PROFILED = tuple(
+    replace(argument, profiled=True)
+    for argument in (
+        integer("nodelay", 0, 2, "how eagerly lost segments are sent again"),
+        integer("interval", 10, 5000, "milliseconds between two looks at the timers"),
+        integer("resend", 0, 1000, "later acknowledgements that make a segment lost; 0: never"),
+        boolean("nc", "no congestion window: send what both windows allow"),
+        integer("sndwnd", 1, 65535, "send window in segments"),
+        integer("rcvwnd", 1, 65535, "receive window in segments"),
+    )
+)
+
+_KCP_SESSION = (
+    oneOf(
+        "profile",
+        ("default", "normal", "fast", "fast2", "fast3"),
+        "named set of the numbers that follow; all but C{default} are kcptun's",
+    ),
+    *_PROFILED,
+    integer("mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads up to 1500"),
+    oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
+    integer("dscp", 0, 63, "differentiated services code point of what is sent"),
+    _idleTimeout,
+    _portKind,
+)
+
+KCP = Transport(
+    prefix="kcp",
+    module="twisted_rudp.endpoints.kcp",
+    server=Role(
+        endpoint="KCPServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_KCP_SESSION),
+    ),
+    client=Role(
+        endpoint="KCPClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(
+            _host,
+            _peerPort,
+            _timeout,
+            _bindAddress,
+            boolean("waitForPeer", "connected only when the peer has answered"),
+            *_KCP_SESSION,
+        ),
+    ),
+    later={
+        "crypt": "null",
+        "key": None,
+        "password": None,
+        "keyFile": None,
+        "dataShards": None,
+        "parityShards": None,
+    },
+)
+"""
+KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16
+bits of the wire (kcp.md 1.6), C{interval} by the originals' clamp (kcp.md 1.3).
+"""
