@@ -99,7 +99,7 @@ class Scripted(ToyEngine):
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         self.errors.append((kind, size))
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         self.aborted += 1
         self.end(Reason.ABORTED)
 
@@ -279,7 +279,7 @@ class TurnTests(HubCase):
         engine = Scripted()
         session = self.enter(engine)
         self.hub.turns.full = True
-        session.later(engine.abort)
+        session.later(lambda: engine.abort(0))
         session.touch()
         self.reactor.advance(0)
         self.assertEqual(self.owner.told, [Reason.ABORTED])

@@ -344,8 +344,7 @@ class Session(Timed):
         if self._dispatching:
             self.touch()
             return
-        events = self.engine.events()
-        if not events:
+        if self.state is SessionState.ENDED or not (events := self.engine.events()):
             return
         self._dispatching = True
         try:
