@@ -18,7 +18,7 @@ class Limits:
     """
     What strangers can make a listening socket hold.
 
-    @ivar backlog: sessions whose peer has not proved its address; what a flood of
+    @ivar backlog: sessions whose peer has not answered yet; what a flood of
         forged sources can occupy at a time.
     @ivar perHost: how many of those may come from one IPv4 address or IPv6 /64, so
         that a single host cannot fill the backlog.

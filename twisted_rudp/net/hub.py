@@ -226,9 +226,10 @@ class Hub:
         """
         return self._roster.alive()
 
-    def proved(self, session: Session) -> None:
+    def answered(self, session: Session) -> None:
         """
-        The session's peer receives at its address.
+        The session's peer is real: it has proved its address, or its engine has
+        seen enough to show it to the application.
         """
         self._roster.admission.leave(session)
 

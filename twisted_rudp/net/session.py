@@ -365,6 +365,7 @@ class Session(Timed):
         elif kind == Event.CONNECTED:
             self.state = SessionState.LIVE
             self.limit = None
+            self.hub.answered(self)
             owner.sessionConnected(self, event[1])
         elif kind == Event.ENDED:
             self.end(event[1], event[2])
@@ -398,7 +399,7 @@ class Session(Timed):
 
     def _proved(self) -> None:
         self.credit = None
-        self.hub.proved(self)
+        self.hub.answered(self)
 
     def _emitOnCredit(self, run: Buffer, size: int, address: Address) -> bool:
         """
