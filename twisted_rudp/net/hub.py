@@ -140,10 +140,7 @@ class Hub:
             return
         now = self._clock.now()
         self.turns.flush(now)
-        try:
-            self._askGate(now)
-        except Exception:
-            self._strangers.gateFailed(now)
+        self._askGate(now)
 
     def portWritable(self) -> None:
         """
@@ -218,6 +215,9 @@ class Hub:
         return self.accepting and self._roster.room
 
     def find(self, key: Key) -> Session | None:
+        """
+        The session under C{key}, its tombstone included.
+        """
         return self._roster.byKey.get(key)
 
     def living(self) -> list[Session]:
@@ -287,34 +287,34 @@ class Hub:
         self.turns.begin()
         for timed in due:
             if timed is self._gateTimer:
-                self._tickGate(now)
+                self._askGate(now, due=True)
             elif isinstance(timed, Session):
                 self.turns.touch(timed)
         self.turns.flush(now)
 
-    def _tickGate(self, now: int) -> None:
-        try:
-            for datagram, address in self._gate.tick(now):
-                self.sendWhole(datagram, address)
-            self._askGate(now)
-        except Exception:
-            self._strangers.gateFailed(now)
-
-    def _askGate(self, now: int) -> None:
+    def _askGate(self, now: int, due: bool = False) -> None:
         """
-        When it wants to be ticked, and at most once a minute what does not fit
-        between the two ends.
+        Let the gate tick if that is C{due}; ask when it wants to next, and at most
+        once a minute what does not fit between the two ends.
         """
         if self._closing is not None:
             return
-        deadline = self._gate.deadline()
+        gate = self._gate
+        try:
+            if due:
+                for datagram, address in gate.tick(now):
+                    self.sendWhole(datagram, address)
+            deadline = gate.deadline()
+            text = gate.diagnosis() if now >= self._diagnosis else None
+        except Exception:
+            self._strangers.gateFailed(now)
+            return
         if deadline != self._gateTimer.deadline:
             self.schedule.set(self._gateTimer, deadline, now)
         if now >= self._diagnosis:
-            text = self._gate.diagnosis()
             self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
-            if text is not None:
-                self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
+        if text is not None:
+            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
 
     # out
 
@@ -349,6 +349,9 @@ class Hub:
     # life
 
     def now(self) -> int:
+        """
+        The present time of this socket.
+        """
         return self._clock.now()
 
     @property
@@ -398,6 +401,9 @@ class Hub:
     # seen from outside
 
     def count(self, name: str) -> None:
+        """
+        Count something under a name of the program's choice, never of a stranger's.
+        """
         self._counts[name] += 1
 
     def snapshot(self) -> stats.PortStats:
