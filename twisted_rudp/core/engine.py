@@ -196,7 +196,9 @@ class Engine(Protocol):
 
     Until C{ENDED} has been given by L{events}, everything may be called. After
     it only C{receive}, C{tick}, C{flush} and C{deadline} are, for the tombstone
-    that answers what still comes, until L{forgotten} is true.
+    that answers what still comes, until L{forgotten} is true. L{counters} and
+    L{facts} may be asked for ever. What stands before C{ENDED} in the same answer
+    of L{events} is dealt with first, so C{take} still gives what C{READABLE} named.
     """
 
     @property
