@@ -236,6 +236,9 @@ class Conversation:
 
     @control_ts_out.setter
     def control_ts_out(self, ts: int) -> None:
+        """
+        @param ts: of what is sent from now on.
+        """
         self._control.ts_out = ts & MASK32
 
     @property
