@@ -110,6 +110,12 @@ class AuthenticationFailed(error.ConnectError):
     """
 
 
+class NodeNotFound(error.DNSLookupError):
+    """
+    Discovery knows no address of a node, as a resolver knows none of a name.
+    """
+
+
 class HandshakeFailed(error.ConnectError):
     """
     The handshake could not be carried through.

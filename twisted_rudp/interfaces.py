@@ -98,3 +98,30 @@ class IMultiplexed(Interface):
         Have protocols built for the streams that the peer opens, also for those it
         opened before; until this is called they wait.
         """
+
+
+class INodeBrowser(Interface):
+    """
+    Hears which nodes discovery finds and loses. Each call comes in a reactor turn of its
+    own; what is raised is logged. Changes in between are one change.
+    """
+
+    def nodeAdded(node: Any) -> None:
+        """
+        A node can be reached now, on the word of whoever announced it.
+
+        @param node: a L{Node<twisted_rudp.discovery.nodes.Node>}.
+        """
+
+    def nodeUpdated(node: Any) -> None:
+        """
+        A node has other addresses.
+        """
+
+    def nodeRemoved(id: Any, reason: Any) -> None:
+        """
+        A node has no address any more.
+
+        @param id: its L{NodeId<twisted_rudp.discovery.ids.NodeId>}.
+        @param reason: a L{Removal<twisted_rudp.discovery.nodes.Removal>}.
+        """

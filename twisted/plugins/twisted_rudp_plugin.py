@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
+from twisted_rudp.nodestrings import NodeParser
 from twisted_rudp.strings import KCP, EndpointParser
 
 kcp = EndpointParser(KCP)
+
+node = NodeParser()
 
 rudp = ServiceMaker(
     "twisted_rudp services",
