@@ -30,6 +30,9 @@ MOMENTS = (0.0, 1.0, 2.5)
 PATIENCE = 5.0
 """Seconds after which there is no answer."""
 
+GRACE = 0.2
+"""Seconds that the answer over the other family of addresses is waited for."""
+
 FOUND_LIFE = 60.0
 """Seconds for which an answer is believed."""
 
@@ -38,6 +41,9 @@ MISSED_LIFE = 10.0
 
 MISSES = 256
 """Silences remembered."""
+
+
+Addresses = tuple[Address, ...]
 
 
 class Server:
@@ -61,16 +67,16 @@ class Server:
     def __repr__(self) -> str:
         return f"<Server {self.host}:{self.port}>"
 
-    def ask(self, node: NodeId) -> Deferred[Address]:
+    def ask(self, node: NodeId) -> Deferred[Addresses]:
         """
         Where is this node? Several who ask at once share one question.
 
-        @return: fires with its address, or fails with
+        @return: fires with its addresses, at most one of each family, or fails with
             L{NodeNotFound<twisted_rudp.errors.NodeNotFound>} after at most five
             seconds. May be cancelled.
         """
         now = self.reactor.seconds()
-        asking: Deferred[Address] = Deferred(lambda asking: self._leave(node, asking))
+        asking: Deferred[Addresses] = Deferred(lambda asking: self._leave(node, asking))
         if now < self._misses.get(node, now):
             asking.errback(self._missed(node))
             return asking
@@ -88,16 +94,16 @@ class Server:
         Ask nothing any more.
         """
         for question in list(self._questions.values()):
-            question.end(None)
+            question.end()
 
-    def _answered(self, question: Question, address: Address | None) -> None:
+    def _answered(self, question: Question, addresses: Addresses) -> None:
         node = question.node
         self._questions.pop(node, None)
-        if address is not None:
+        if addresses:
             self.counters["answers"] += 1
             self._misses.pop(node, None)
             for asking in question.askers:
-                asking.callback(address)
+                asking.callback(addresses)
             return
         self.counters["misses"] += 1
         self._misses.pop(node, None)
@@ -107,7 +113,7 @@ class Server:
         for asking in question.askers:
             asking.errback(self._missed(node))
 
-    def _leave(self, node: NodeId, asking: Deferred[Address]) -> None:
+    def _leave(self, node: NodeId, asking: Deferred[Addresses]) -> None:
         question = self._questions.get(node)
         if question is not None and asking in question.askers:
             question.askers.remove(asking)
@@ -130,15 +136,16 @@ class Question(Ears):
         self,
         server: Server,
         node: NodeId,
-        ended: Callable[[Question, Address | None], None],
+        ended: Callable[[Question, Addresses], None],
     ) -> None:
         self.node = node
-        self.askers: list[Deferred[Address]] = []
+        self.askers: list[Deferred[Addresses]] = []
         self._server = server
         self._ended = ended
         self._calls: list[IDelayedCall] = []
         self._ports: dict[int, DatagramPort] = {}
         self._servers: list[RawAddress] = []
+        self._found: dict[RawAddress, Address] = {}
         self._open = True
 
     def start(self) -> None:
@@ -146,19 +153,19 @@ class Question(Ears):
         Begin with the server's name.
         """
         reactor = self._server.reactor
-        self._calls.append(reactor.callLater(PATIENCE, self.end, None))
+        self._calls.append(reactor.callLater(PATIENCE, self.end))
         try:
             resolve(reactor, self._server.host, self._server.port, self._resolved)
         except ValueError as problem:
             self._log.warn("{server}: {reason}", server=self._server, reason=problem)
-            self.end(None)
+            self.end()
 
     def _resolved(self, addresses: list[RawAddress]) -> None:
         if not self._open:
             return
         if not addresses:
             self._log.info("no address for the discovery server {host}", host=self._server.host)
-            self.end(None)
+            self.end()
             return
         # One of each family: a server with many addresses is asked no oftener.
         families = {len(address): address for address in reversed(addresses)}
@@ -196,7 +203,18 @@ class Question(Ears):
             if found is None:
                 self._server.counters["ignored"] += 1
             else:
-                self.end(found)
+                self._answered(found, address)
+
+    def _answered(self, found: Address, address: RawAddress) -> None:
+        """
+        The server knows the address from which it was asked best, so where it is asked
+        over both families, both answers are of use.
+        """
+        if not self._found:
+            self._calls.append(self._server.reactor.callLater(GRACE, self.end))
+        self._found[address] = found
+        if len(self._found) >= len(self._servers):
+            self.end()
 
     def _read(self, datagram: bytes, address: RawAddress) -> Address | None:
         if toTwisted(address) not in [toTwisted(server) for server in self._servers]:
@@ -212,13 +230,13 @@ class Question(Ears):
         family = socket.AF_INET if len(packet.ip) == 4 else socket.AF_INET6
         return Address(ANY_TRANSPORT, socket.inet_ntop(family, packet.ip), packet.port)
 
-    def end(self, address: Address | None) -> None:
+    def end(self) -> None:
         """
-        There is an answer, or there will be none.
+        There are answers, or there will be none.
         """
         if self._open:
             self.close()
-            self._ended(self, address)
+            self._ended(self, tuple(dict.fromkeys(self._found.values())))
 
     def close(self) -> None:
         """

@@ -21,6 +21,13 @@ from twisted_rudp.discovery.profiles import Profile
 from twisted_rudp.discovery.sockets import Ears, openSocket
 from twisted_rudp.net.port import DatagramPort
 
+_TAKEN = "cannot listen, though others hear us; another program may have the port"
+
+_UNREACHABLE = (
+    "cannot send; a container or machine without a network interface reaches nobody, nor"
+    " does one without a default route where no interface can broadcast"
+)
+
 Heard = Callable[["Channel", bytes, str], None]
 
 
@@ -105,11 +112,18 @@ class Channel(ABC):
         return {}
 
     @property
+    def listening(self) -> bool:
+        """
+        Whether it hears anything.
+        """
+        return self._listening is not None
+
+    @property
     def status(self) -> str:
         """
-        For people: whether it hears anything.
+        The same for people.
         """
-        return "listening" if self._listening is not None else "sending only"
+        return "listening" if self.listening else "sending only"
 
     def refresh(self, again: bool = False) -> None:
         """
@@ -135,14 +149,9 @@ class Channel(ABC):
             )
         except CannotListenError as problem:
             self.counters["not_listening"] += 1
-            self._journal.note(
-                "cannot listen, others still hear us; another program may have the port",
-                problem,
-            )
+            self._journal.note(_TAKEN, problem)
         else:
-            self._journal.clear(
-                "cannot listen, others still hear us; another program may have the port"
-            )
+            self._journal.clear(_TAKEN)
 
     def send(self, datagram: bytes) -> None:
         """
@@ -185,11 +194,7 @@ class Channel(ABC):
         The system did not send to one of the destinations.
         """
         self.counters["send_errors"] += 1
-        self._journal.note(
-            "cannot send; a machine or container without a network interface, or without a"
-            " default route where no interface can broadcast, reaches nobody",
-            f"{address[0]}: {kind.name.lower()}",
-        )
+        self._journal.note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
 
     def lost(self) -> None:
         """

@@ -90,6 +90,7 @@ class LocalDiscovery:
         self._channels = [kind(reactor, profile, self._heard, enumerate) for kind in kinds]
         self._extras = {channel: _Extra() for channel in self._channels}
         self._tick: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
         self._last = 0.0
         self.counters = dict.fromkeys(("ticks", "reactions", "solicitations", "wakes"), 0)
 
@@ -102,6 +103,9 @@ class LocalDiscovery:
         for channel in self._channels:
             channel.refresh()
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)
+        if not all(channel.listening for channel in self._channels):
+            # Perhaps whoever had the port is just closing it, as we may be ourselves.
+            self._retry = self._reactor.callLater(AGAIN, self._listenAgain)
 
     def stop(self) -> Deferred[None]:
         """
@@ -110,7 +114,7 @@ class LocalDiscovery:
         ports.discard(self)
         for publication in list(self._publications):
             self.withdraw(publication)
-        calls = [self._tick, *(extra.call for extra in self._extras.values())]
+        calls = [self._tick, self._retry, *(extra.call for extra in self._extras.values())]
         for call in calls:
             if call is not None and call.active():
                 call.cancel()
@@ -202,6 +206,14 @@ class LocalDiscovery:
         wire = self.profile.wire
         for datagram in datagrams(wire, self._publications, self._instance):
             channel.send(datagram)
+
+    def _listenAgain(self) -> None:
+        for channel in self._channels:
+            channel.refresh()
+        if self._solicited is not None:
+            # The answers to the first may have been missed.
+            self._solicited = None
+            self.solicit()
 
     def _ticked(self) -> None:
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)

@@ -35,6 +35,7 @@ RESTART_INTERVAL = 30.0
 
 _REMEMBERED = 4096
 _SUCCESSES = 1024
+_NEVER = float("-inf")
 
 
 class Registry:
@@ -210,7 +211,7 @@ class Registry:
             if record.expires <= now:
                 continue
             for address in record.addresses:
-                reached = self._successes.get((node, address), 0.0)
+                reached = self._successes.get((node, address), _NEVER)
                 rank = (record.stale, -reached, -record.seen)
                 held = best.get(address)
                 if held is None or rank < held[0]:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
 
-from twisted_rudp.discovery.asking import FOUND_LIFE, Server
+from twisted_rudp.discovery.asking import FOUND_LIFE, Addresses, Server
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.local import Entropy, LocalDiscovery
 from twisted_rudp.discovery.networks import Enumerate, interfaces
@@ -23,7 +23,6 @@ from twisted_rudp.discovery.profiles import V4, Profile
 from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.reporting import Reporter
-from twisted_rudp.discovery.urls import Address
 from twisted_rudp.errors import NodeNotFound
 
 Candidates = tuple[Candidate, ...]
@@ -172,7 +171,7 @@ class Discovery:
         lease = self.listen(profiles)
         looking = self.registry.lookup(node, timeout)
         missed: list[Failure] = []
-        asking: Deferred[Address] | None = None
+        asking: Deferred[Addresses] | None = None
 
         def giveUp(failure: Failure) -> None:
             failure.trap(NodeNotFound, CancelledError)  # type: ignore[no-untyped-call]
@@ -195,17 +194,17 @@ class Discovery:
 
         return looking.addBoth(done)
 
-    def ask(self, node: NodeId, server: Server) -> Deferred[Address]:
+    def ask(self, node: NodeId, server: Server) -> Deferred[Addresses]:
         """
         Ask the server, whatever the registry has, and enter the answer there.
 
         @return: as L{Server.ask}.
         """
 
-        def enter(address: Address) -> Address:
+        def enter(addresses: Addresses) -> Addresses:
             source = Source("server", server.host)
-            self.registry.announce(node, source, (address,), life=FOUND_LIFE, asked=True)
-            return address
+            self.registry.announce(node, source, addresses, life=FOUND_LIFE, asked=True)
+            return addresses
 
         return server.ask(node).addCallback(enter)
 

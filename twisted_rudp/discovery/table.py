@@ -157,10 +157,8 @@ class Table:
         """
         The records whose end has come, still in the table.
         """
-        while self._heap and self._heap[0][0] <= now:
-            queued, _, record = heappop(self._heap)
-            if not record.held or queued != record.queued:
-                continue
+        while (moment := self.next()) is not None and moment <= now:
+            _, _, record = heappop(self._heap)
             if record.expires > now:
                 self._queue(record)
             else:
@@ -170,12 +168,20 @@ class Table:
         """
         When to ask for L{due} again.
         """
+        while self._heap and not self._means(self._heap[0]):
+            heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def _queue(self, record: Record) -> None:
         record.queued = record.expires
         heappush(self._heap, (record.expires, next(self._order), record))
         if len(self._heap) > 4 * len(self._by_age) + 64:
-            self._heap = [entry for entry in self._heap if entry[2].held]
-            self._heap = [entry for entry in self._heap if entry[0] == entry[2].queued]
-            self._heap.sort()
+            self._heap = sorted(filter(self._means, self._heap))
+
+    @staticmethod
+    def _means(entry: tuple[float, int, Record]) -> bool:
+        """
+        Whether an entry of the heap is still its record's.
+        """
+        queued, _, record = entry
+        return record.held and queued == record.queued

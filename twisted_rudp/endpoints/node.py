@@ -28,7 +28,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.discovery.asking import Server
+from twisted_rudp.discovery.asking import Addresses, Server
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import PROFILES, Profile
 from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
@@ -380,12 +380,12 @@ class _Connecting:
         asking = self._discovery.ask(self._endpoint.id, server)
         self._looking = asking
 
-        def answered(address: Address) -> None:
+        def answered(addresses: Addresses) -> None:
             self._looking = None
-            if all(new in self._tried for new in self._endpoint.dialled([address])):
+            if all(new in self._tried for new in self._endpoint.dialled(addresses)):
                 self._fail(failure)
             else:
-                self._race([address])
+                self._race(addresses)
 
         asking.addCallbacks(answered, lambda missed: self._fail(failure))
 

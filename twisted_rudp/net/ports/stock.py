@@ -86,6 +86,8 @@ class StockPort(SendingPort):
         self._facts = self._setUp(options)
 
     def _setUp(self, options: SocketOptions) -> PortFacts:
+        if options.broadcast:
+            self._port.setBroadcastAllowed(True)
         handle = self._port.getHandle() if ISystemHandle.providedBy(self._port) else None
         if isinstance(handle, socket.socket):
             configure(handle, options)
