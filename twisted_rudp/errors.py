@@ -115,6 +115,8 @@ class NodeNotFound(error.DNSLookupError):
     Discovery knows no address of a node, as a resolver knows none of a name.
     """
 
+    MESSAGE = "Node not found"
+
 
 class HandshakeFailed(error.ConnectError):
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from threading import Timer
 
 from tests.interpreter import environment, python
@@ -25,9 +26,14 @@ class Program:
     A running program with its standard output and error in one stream.
     """
 
-    def __init__(self, *arguments: str, directory: str | None = None) -> None:
+    def __init__(
+        self, *arguments: str, directory: str | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """
+        @param prefix: another command that runs it, such as C{ip netns exec NAME}.
+        """
         self.process = subprocess.Popen(
-            python(*arguments),
+            [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
             stdout=subprocess.PIPE,
@@ -87,14 +93,16 @@ class Program:
             self.process.stdout.close()
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:
     """
     Run a program to its end.
+
+    @param prefix: another command that runs it.
 
     @return: its status and everything that it printed.
     """
     result = subprocess.run(
-        python(*arguments),
+        [*prefix, *python(*arguments)],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

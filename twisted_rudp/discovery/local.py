@@ -136,8 +136,12 @@ class LocalDiscovery:
         Announce a node no more, and say so where the wire can.
         """
         self._publications.remove(publication)
+        if publication.id in self._own():
+            for channel in self._channels:
+                self._announce(channel)
+            return
         farewell = goodbye(self.profile.wire, publication, self._instance)
-        if farewell is not None and publication.id not in self._own():
+        if farewell is not None:
             for channel in self._channels:
                 channel.send(farewell)
 

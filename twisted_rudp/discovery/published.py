@@ -48,13 +48,32 @@ class Publication:
         return parse(self.urls[0]).port
 
 
-def datagrams(
-    wire: Wire, publications: Sequence[Publication], instance: int
-) -> list[bytes]:
+def merged(publications: Sequence[Publication]) -> list[Publication]:
+    """
+    One publication for each node: what several parts of a program announce under one id
+    goes into one announcement, as far as it fits. Two would replace each other.
+    """
+    urls: dict[NodeId, dict[str, None]] = {}
+    for publication in publications:
+        urls.setdefault(publication.id, {}).update(dict.fromkeys(publication.urls))
+    whole = []
+    for node, together in urls.items():
+        fitting: Publication | None = None
+        for number in range(1, len(together) + 1):
+            try:
+                fitting = Publication(node, tuple(together)[:number])
+            except ValueError:
+                break
+        if fitting is not None:
+            whole.append(fitting)
+    return whole
+
+
+def datagrams(wire: Wire, publications: Sequence[Publication], instance: int) -> list[bytes]:
     """
     The announcements, one for each node.
     """
-    return [_ENCODERS[wire](publication, instance) for publication in publications]
+    return [_ENCODERS[wire](publication, instance) for publication in merged(publications)]
 
 
 def goodbye(wire: Wire, publication: Publication, instance: int) -> bytes | None:

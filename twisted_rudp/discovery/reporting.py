@@ -14,7 +14,7 @@ from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.asking import Server
 from twisted_rudp.discovery.journal import Journal
-from twisted_rudp.discovery.published import Publication
+from twisted_rudp.discovery.published import Publication, merged
 from twisted_rudp.discovery.sockets import Ears, openSocket
 from twisted_rudp.net.port import DatagramPort
 from twisted_rudp.net.resolving import resolve
@@ -117,7 +117,7 @@ class Reporter(Ears):
             port = self._port(address)
             if port is None:
                 continue
-            for publication in self._publications:
+            for publication in merged(self._publications):
                 self.counters["reports"] += 1
                 announcement = v1.Announcement(publication.port, publication.id.v1)
                 datagram = v1.encode_announcement(announcement)

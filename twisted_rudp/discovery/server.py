@@ -130,6 +130,13 @@ class DiscoveryServer(Ears):
         self._sweep = self._reactor.callLater(SWEEP, self._swept)
         ports.add(self)
 
+    @property
+    def listening(self) -> bool:
+        """
+        Whether it was started and not stopped.
+        """
+        return self._port is not None
+
     def getHost(self) -> IPv4Address | IPv6Address:
         """
         The bound address.

@@ -180,8 +180,7 @@ class Discovery:
                 looking.cancel()
 
         if not looking.called:
-            for profile in profiles:
-                self._used[profile].local.solicit()
+            self.solicit(profiles)
             if server is not None:
                 asking = self.ask(node, server)
                 asking.addErrback(giveUp)
@@ -193,6 +192,14 @@ class Discovery:
             return missed[0] if missed else result
 
         return looking.addBoth(done)
+
+    def solicit(self, profiles: Sequence[Profile] = (V4,)) -> None:
+        """
+        Have others announce themselves now, where a profile that is in use has a way.
+        """
+        for profile in profiles:
+            if profile in self._used:
+                self._used[profile].local.solicit()
 
     def ask(self, node: NodeId, server: Server) -> Deferred[Addresses]:
         """

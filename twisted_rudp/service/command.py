@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
 from twisted_rudp.service.teaching import TeachingOptions
 
@@ -25,7 +26,12 @@ Exit status for a command line that is not right.
 """
 
 
-TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {"demo": runDemo, "link": runLink}
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {
+    "demo": runDemo,
+    "link": runLink,
+    "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
+    "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
+}
 """
 What runs each command; called with the reactor and the command's options.
 """
@@ -47,6 +53,8 @@ Examples:
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
+        ["browse", None, BrowseOptions, "The nodes that announce themselves here."],
+        ["lookup", None, LookupOptions, "Where a node may be reached."],
     ]
 
     def opt_version(self) -> None:
@@ -68,7 +76,7 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo or link")
+            raise usage.UsageError(f"a command is needed: {', '.join(TOOLS)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
