@@ -20,7 +20,8 @@ MINIMUM := $(OLDEST)/.base
 SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean
+.PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
+	bench news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -53,7 +54,12 @@ docs: $(DOCS)  ## the manual and the API reference, below docs/_build
 packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
 
-interop: $(BASE)  ## against kcp-go and the C original; builds them first
+interop-packages:  ## Debian packages for the interop tests, as root; without them those are skipped
+	@if ! { command -v syncthing && command -v ip; } >/dev/null && [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null; then \
+	  apt-get update -q && apt-get install -y --no-install-recommends syncthing iproute2; fi
+
+interop: $(BASE) interop-packages  ## against kcp-go, the C original and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
 bench: $(BASE)  ## beside kcp-go and TCP, on this machine

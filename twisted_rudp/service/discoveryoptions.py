@@ -164,6 +164,8 @@ class DiscoveryServerOptions(TeachingOptions):
         ["full-queries", None, "Do not answer queries that are shorter than the answer."],
     ]
     examples = """
+On a machine that all others reach:
+
   twist rudp discovery-server --file nodes.txt
 
 and on other machines, whoever wants to be found and whoever looks for it:

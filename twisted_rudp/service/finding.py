@@ -45,6 +45,8 @@ class BrowseOptions(TeachingOptions):
         ["seconds", None, None, "Stop after so many.", seconds],
     ]
     examples = """
+Our own nodes, and those of Syncthing:
+
   rudp browse
   rudp browse --profile syncthing --seconds 60
 """
@@ -74,6 +76,8 @@ class LookupOptions(TeachingOptions):
         ["timeout", None, 10.0, "Seconds to wait at most.", seconds],
     ]
     examples = """
+In the local network, and at a server:
+
   rudp lookup alice
   rudp lookup --profile none --server rendezvous.example.org alice
 """
