@@ -48,11 +48,13 @@ class Machine:
         """
         return ("ip", "netns", "exec", self.name)
 
-    def start(self, *arguments: str) -> Program:
+    def start(self, *arguments: str, typed: bool = False) -> Program:
         """
         Start a Python program.
+
+        @param typed: with an input.
         """
-        return Program(*arguments, prefix=self.prefix)
+        return Program(*arguments, prefix=self.prefix, typed=typed)
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """

@@ -11,7 +11,8 @@ from tests.interpreter import CHECKOUT
 from tests.service.programs import TWIST, Program
 
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
-ECHO = str(CHECKOUT / "examples" / "echo.py")
+EXAMPLES = CHECKOUT / "examples"
+ECHO = str(EXAMPLES / "echo.py")
 
 
 class NodeTests(SynchronousTestCase):
@@ -91,3 +92,36 @@ class NodeTests(SynchronousTestCase):
         server.expect("listening on :: port 22025")
         self.echo("--announce-profile", "none", "--announce-server", "10.77.0.2")
         self.ask("node:alice:lan=none:server=10.77.0.2")
+
+    def test_chat(self) -> None:
+        """
+        C{chat.py} on two machines: each sees the other come, speak and go.
+        """
+        path = str(EXAMPLES / "chat.py")
+        alice, bob = (
+            machine.start(path, "join", name, typed=True)
+            for machine, name in ((self.one, "alice"), (self.two, "bob"))
+        )
+        for program, other in ((alice, "bob"), (bob, "alice")):
+            self.addCleanup(program.kill)
+            program.expect(f"^{other} is here")
+        bob.type("hello from here\n")
+        alice.expect("^bob: hello from here")
+        bob.leave()
+        alice.expect("^bob has gone")
+        alice.leave()
+        for program in (alice, bob):
+            self.assertEqual(program.end(), 0)
+            self.assertNotIn("Traceback", program.output)
+
+    def test_announced(self) -> None:
+        """
+        C{announced.py} is found by its name.
+        """
+        path = str(EXAMPLES / "announced.py")
+        serving = self.one.start(path, "serve", "kcp:port=0", "clock")
+        self.addCleanup(serving.kill)
+        serving.expect("^clock is on port")
+        status, output = self.two.run(path, "ask", "node:clock:transports=kcp")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, r"^running for \d+ s\n$")

@@ -27,15 +27,21 @@ class Program:
     """
 
     def __init__(
-        self, *arguments: str, directory: str | None = None, prefix: Sequence[str] = ()
+        self,
+        *arguments: str,
+        directory: str | None = None,
+        prefix: Sequence[str] = (),
+        typed: bool = False,
     ) -> None:
         """
         @param prefix: another command that runs it, such as C{ip netns exec NAME}.
+        @param typed: L{type} is its input; else it has this process's.
         """
         self.process = subprocess.Popen(
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
+            stdin=subprocess.PIPE if typed else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -64,6 +70,22 @@ class Program:
         """
         return int(self.expect(r"listening on 127\.0\.0\.1 port (\d+)")[1])
 
+    def type(self, text: str) -> None:
+        """
+        Give it something to read.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def leave(self) -> None:
+        """
+        End its input.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def interrupt(self) -> None:
         """
         What a person does with the keyboard.
@@ -89,8 +111,9 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:
