@@ -64,6 +64,7 @@ interop: $(BASE) interop-packages  ## against kcp-go, the C original and Syncthi
 
 bench: $(BASE)  ## beside kcp-go and TCP, on this machine
 	$(RUN) -m tests.benchmarks
+	$(RUN) -m tests.benchmarks.discovery
 
 news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft
