@@ -110,8 +110,8 @@ def nodes() -> str:
             "",
             table(nodestrings.MODULE, nodestrings.NODE),
             "",
-            "Any argument of a transport's client may follow, but for ``host`` and ``port``; it goes to",
-            "each of ``transports`` that knows it.",
+            "Any argument of a transport's client may follow, but for ``host`` and ``port``; it goes",
+            "to each of ``transports`` that knows it.",
             "",
         ]
     )

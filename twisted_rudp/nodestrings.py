@@ -6,6 +6,7 @@ behind that the arguments of the transports that may be dialled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -28,14 +29,21 @@ NODE = Role(
     positional=("id",),
     required=1,
     arguments=(
-        text("id", "device id, 64 hexadecimal digits of a public key, or a name"),
-        text("server", "discovery server to ask as well: C{host} or C{host:port}"),
-        text("transports", "those that may be dialled, divided by commas"),
+        replace(
+            text("id", "the node"),
+            expected="a device id, 64 hexadecimal digits of a public key, or a name",
+        ),
+        replace(
+            text("server", "discovery server to ask as well"), expected="C{host} or C{host:port}"
+        ),
+        replace(
+            text("transports", "what may be dialled; left out, for a key what can prove it"),
+            expected="transports, divided by commas",
+        ),
         decimal("timeout", 0.001, 3600, "seconds for finding and connecting together"),
-        text(
-            "lan",
-            "discovery profiles to listen on: C{v4}, C{v1}, C{syncthing}, divided by commas,"
-            " or C{none}",
+        replace(
+            text("lan", "where to listen on the local network"),
+            expected="C{v4}, C{v1}, C{syncthing}, divided by commas, or C{none}",
         ),
     ),
 )
