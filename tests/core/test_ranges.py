@@ -1,0 +1,48 @@
+"""
+Sets kept as ranges.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.ranges import Ranges
+
+
+class RangesTests(SynchronousTestCase):
+    """
+    L{Ranges} beside a set.
+    """
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(
+        added=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 6)), max_size=30),
+        limit=st.integers(1, 8),
+    )
+    def test_model(self, added: list[tuple[int, int]], limit: int) -> None:
+        """
+        The same members above the floor, at most so many ranges, newest first and
+        never touching.
+        """
+        ranges, model = Ranges(limit), set[int]()
+        for low, more in added:
+            ranges.add(low, low + more)
+            model.update(range(low, low + more + 1))
+        self.assertTrue(len(ranges) <= limit)
+        for number in range(70):
+            wanted = number < ranges.floor or number in model
+            self.assertEqual(number in ranges, wanted, number)
+        found = list(ranges.newest(100))
+        if added:
+            self.assertEqual(ranges.highest, max(model))
+        for (low, _), (_, high) in zip(found, found[1:], strict=False):
+            self.assertTrue(high + 1 < low)
+
+    def test_empty(self) -> None:
+        """
+        Nothing is in an empty set.
+        """
+        ranges = Ranges()
+        self.assertEqual((ranges.highest, 0 in ranges, list(ranges.newest(3))), (-1, False, []))
