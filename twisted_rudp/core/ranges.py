@@ -51,6 +51,9 @@ class Ranges:
         if highs and highs[-1] + 1 == low:
             highs[-1] = high
             return
+        low = max(low, self.floor)
+        if low > high:
+            return
         first = bisect_left(highs, low - 1)
         last = bisect_right(lows, high + 1)
         if first < last:
