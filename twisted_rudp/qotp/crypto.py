@@ -70,7 +70,7 @@ class Cipher:
         if len(payload) < LEAST_PAYLOAD:
             raise ValueError(f"a payload has {LEAST_PAYLOAD} bytes at least")
         sealed: bytes = self._encrypt(nonce_of(number, direction), payload, prefix)
-        (mask,) = _integers(1).unpack(sn_masks(self._key, sealed[:NONCE_SIZE], NONCE_SIZE, 0))
+        mask = int.from_bytes(sn_masks(self._key, sealed[:NONCE_SIZE], NONCE_SIZE, 0), "little")
         return prefix + (number & _LOW ^ mask).to_bytes(NUMBER_SIZE, "little") + sealed
 
     def seal_run(
@@ -84,7 +84,7 @@ class Cipher:
         encrypt = self._encrypt
         epoch = number >> 48 & _EPOCH | direction
         low = number & _LOW
-        sealed = [
+        sealed: list[bytes] = [
             encrypt((sn << 48 | epoch).to_bytes(12, "little"), payload, prefix)
             for sn, payload in enumerate(payloads, low)
         ]

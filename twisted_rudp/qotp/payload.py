@@ -8,6 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
+from twisted_rudp.core.engine import Buffer
 from twisted_rudp.qotp.wire import LEAST_PAYLOAD, OVERHEAD, Kind
 
 NARROW = 0xFFFFFF
@@ -54,7 +55,7 @@ class Segment(NamedTuple):
 
     stream: int
     offset: int
-    data: memoryview | bytes
+    data: Buffer
     close: bool = False
 
 

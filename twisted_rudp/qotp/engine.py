@@ -1,0 +1,844 @@
+"""
+One QOTP connection as an L{Engine<twisted_rudp.core.engine.Engine>}.
+
+The dialler's connection begins with an L{Opening}; the listener's is made by the gate
+when the dialler's first Data proves that it has our answer (W5). From there on both
+are alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.core.engine import (
+    MILLISECOND,
+    SECOND,
+    Address,
+    Buffer,
+    Capability,
+    Delivery,
+    Emit,
+    Event,
+    Key,
+    Message,
+    PathError,
+    Reason,
+)
+from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.qotp.acks import Acks
+from twisted_rudp.qotp.budget import Budget, ReceiveWindow
+from twisted_rudp.qotp.closing import Closing, Outcome
+from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.flights import Flights, Word
+from twisted_rudp.qotp.incoming import Incoming
+from twisted_rudp.qotp.mark import (
+    CONTROL,
+    MARK,
+    MARK_OFFSET,
+    Abort,
+    Peer,
+    Reset,
+    read_range,
+    read_ranges,
+    read_word,
+    say_abort,
+    say_reset,
+)
+from twisted_rudp.qotp.opening import Answer, Opening, Secrets
+from twisted_rudp.qotp.outlet import Outlet, Sealer
+from twisted_rudp.qotp.path import Path
+from twisted_rudp.qotp.payload import Ack, Payload, Segment, decode, header
+from twisted_rudp.qotp.sender import NEVER, Sender
+from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.tombstone import Grave, Tombstone, linger
+from twisted_rudp.qotp.wire import DATA_OVERHEAD, MTU, OVERHEAD, PREFIX, Kind
+
+IDLE_TIMEOUT = 30 * SECOND
+OWN_TIMEOUT = 50 * MILLISECOND
+"""Least wait for an acknowledgement; the release's is 100 ms."""
+
+PING_COST = 64
+SMALLER_MTUS = (1280, 1232, 1024, 576)
+
+_NOTHING: Sequence[tuple[Any, ...]] = ()
+
+
+class Role(Enum):
+    """
+    Who dialled. It never changes (section 1).
+    """
+
+    INITIATOR = INITIATOR
+    RESPONDER = RESPONDER
+
+
+class Life(Enum):
+    """
+    The states of a connection.
+    """
+
+    OPENING = "not yet shown to the application"
+    LIVE = "carrying data"
+    CLOSING = "close asked; the rest is being delivered"
+    FAREWELL = "over; the peer is told before the socket closes"
+    ENDED = "over for the application; a tombstone answers"
+    FORGOTTEN = "over"
+
+
+_NEXT: dict[Life, frozenset[Life]] = {
+    Life.OPENING: frozenset({Life.LIVE, Life.FAREWELL, Life.ENDED}),
+    Life.LIVE: frozenset({Life.CLOSING, Life.FAREWELL, Life.ENDED}),
+    Life.CLOSING: frozenset({Life.FAREWELL, Life.ENDED}),
+    Life.FAREWELL: frozenset({Life.ENDED}),
+    Life.ENDED: frozenset({Life.FORGOTTEN}),
+    Life.FORGOTTEN: frozenset(),
+}
+
+_OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What all connections of one endpoint have in common.
+
+    @ivar entropy: random bytes.
+    @ivar mtu: longest UDP payload, the same at both ends.
+    @ivar idle_timeout: nanoseconds of silence after which a peer counts as gone.
+    @ivar roaming: follow a peer to another address.
+    @ivar budget: what all of them may keep.
+    @ivar key_log: is given the lines of the key log.
+    """
+
+    entropy: Callable[[int], bytes]
+    mtu: int = MTU
+    idle_timeout: int = IDLE_TIMEOUT
+    roaming: bool = True
+    budget: Budget = field(default_factory=Budget)
+    key_log: Callable[[bytes, Secrets], None] | None = None
+
+
+class QOTPEngine:
+    """
+    A connection.
+
+    @ivar proved: the peer has shown that it receives at its address.
+    """
+
+    def __init__(
+        self,
+        name: bytes,
+        address: Address,
+        settings: Settings,
+        role: Role,
+        sealer: Sealer,
+        now: int,
+        *,
+        own_socket: bool = False,
+    ) -> None:
+        """
+        Use L{dial} or the gate.
+
+        @param name: the connection id.
+        @param own_socket: the socket serves this connection alone and closes with it.
+        """
+        self._name = name
+        self._address = address
+        self._settings = settings
+        self._role = role
+        self._sealer = sealer
+        self._own_socket = own_socket
+        self._life = Life.OPENING
+        self._peer = Peer.UNKNOWN
+        self._events: list[tuple[Any, ...]] = []
+        self._counters: Counter[str] = Counter()
+        self._streams = StreamTable(2 if role is Role.INITIATOR else 1)
+        self._numbers = Ranges()
+        self._epoch = 0
+        self._acks = Acks(self._numbers)
+        self._sender = Sender(self._streams, settings.mtu, OWN_TIMEOUT)
+        self._window = ReceiveWindow(settings.budget)
+        self._incoming = Incoming(self._streams, self._window, self._events, self._counters)
+        self._path = Path(settings.entropy, CONTROL)
+        self._opening: Opening | None = None
+        self._cipher: Cipher | None = None
+        self._secrets: Secrets | None = None
+        self._echoed = False
+        self._early = False
+        self._closing: Closing | None = None
+        self._tombstone: Tombstone | None = None
+        self._ending: tuple[Reason, str | None] | None = None
+        self._heard = self._asked = now
+        self.proved = role is Role.INITIATOR
+
+    @classmethod
+    def dial(
+        cls,
+        opening: Opening,
+        address: Address,
+        settings: Settings,
+        now: int,
+        *,
+        own_socket: bool = False,
+    ) -> QOTPEngine:
+        """
+        The initiator's side of a new connection.
+        """
+        sealer = Sealer(INITIATOR, settings.mtu)
+        engine = cls(
+            opening.name, address, settings, Role.INITIATOR, sealer, now, own_socket=own_socket
+        )
+        engine._opening = opening
+        opening.start(sealer)
+        return engine
+
+    @classmethod
+    def accept(
+        cls,
+        name: bytes,
+        address: Address,
+        settings: Settings,
+        cipher: Cipher,
+        secrets: Secrets,
+        numbers_used: int,
+        now: int,
+    ) -> QOTPEngine:
+        """
+        The responder's side, when the gate has seen the first authentic Data.
+        """
+        sealer = Sealer(RESPONDER, settings.mtu, numbers_used)
+        engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
+        engine._agree(cipher, secrets)
+        return engine
+
+    # what it is
+
+    @property
+    def capabilities(self) -> Capability:
+        """
+        Streams with a window; half close not with the release (rule R4).
+        """
+        kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
+        kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
+        if self._peer is not Peer.RELEASE:
+            kind |= Capability.HALF_CLOSE
+        return kind
+
+    @property
+    def forgotten(self) -> bool:
+        """
+        The tombstone is over too.
+        """
+        return self._life is Life.FORGOTTEN
+
+    @property
+    def in_flight(self) -> int:
+        """
+        Bytes sent and not acknowledged.
+        """
+        return self._sender.flights.in_flight
+
+    def keys(self) -> Sequence[Key]:
+        """
+        The connection id, wherever the peer is.
+        """
+        return (self._name,)
+
+    def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
+        """
+        A secret that both ends of this connection can derive and nobody else, for
+        an application to bind its own authentication to (12.1).
+
+        @param label: what it is for.
+        @raise RuntimeError: no key has been agreed yet.
+        """
+        if self._secrets is None:
+            raise RuntimeError("there is no key before the handshake")
+        secrets = self._secrets
+        salt = b"".join((*secrets.initiator, *secrets.responder))
+        info = len(label).to_bytes(2, "little") + label + context
+        return HKDF(SHA256(), length, salt, info).derive(secrets.session)
+
+    # wire -> engine
+
+    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        """
+        Digest a run.
+        """
+        view = memoryview(run)
+        at = 0
+        while self._opening is not None and at < len(view):
+            self._hear_answer(self._opening, bytes(view[at : at + size]), now)
+            at += size
+        cipher = self._cipher
+        if cipher is None or at >= len(view):
+            return
+        view = view[at:]
+        peer = RESPONDER if self._role is Role.INITIATOR else INITIATOR
+        if all(view[start] == Kind.DATA for start in range(0, len(view), size)):
+            for opened in cipher.open_run(view, size, peer, self._epoch):
+                if opened is None:
+                    self._counters["not_authentic"] += 1
+                else:
+                    self._digest(*opened, Kind.DATA, address, size, now)
+        else:
+            for start in range(0, len(view), size):
+                self._receive_any(cipher, bytes(view[start : start + size]), address, now)
+        self._incoming.tell_readable()
+        self._advance(now)
+
+    def _receive_any(self, cipher: Cipher, datagram: bytes, address: Address, now: int) -> None:
+        """
+        A datagram of any type. What opens a connection is nobody's business any more
+        (W2, W16), and an answer has to be under the key we have.
+        """
+        kind = datagram[0]
+        peer = RESPONDER if self._role is Role.INITIATOR else INITIATOR
+        opened = None
+        if kind == Kind.DATA:
+            opened = cipher.open(datagram, PREFIX[kind], peer, self._epoch)
+        elif kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._role is Role.INITIATOR:
+            if len(datagram) >= OVERHEAD[kind]:
+                opened = cipher.open(datagram, PREFIX[kind], peer, 0)
+        else:
+            self._counters["openings_ignored"] += 1
+            return
+        if opened is None:
+            self._counters["not_authentic"] += 1
+        else:
+            self._digest(*opened, Kind(kind), address, len(datagram), now)
+
+    def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
+        """
+        A dialler whose peer's port is closed learns it from here. Later such errors
+        are left to retransmission and the idle timeout (W13).
+        """
+        if self._life is Life.OPENING and self._role is Role.INITIATOR:
+            if kind is PathError.TOO_BIG:
+                text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
+                self._end(Reason.UNREACHABLE, now, text)
+            else:
+                refused = kind is PathError.REFUSED
+                self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
+        elif kind is PathError.TOO_BIG:
+            below = size or self._sender.mtu
+            smaller = [mtu for mtu in SMALLER_MTUS if mtu < min(below, self._sender.mtu)]
+            if smaller:
+                self._sender.mtu = smaller[0]
+        else:
+            self._counters["path_errors_ignored"] += 1
+
+    def tick(self, now: int) -> None:
+        """
+        See what time has brought.
+        """
+        if self._tombstone is not None:
+            if self._life is Life.ENDED and now >= self._tombstone.until:
+                self._enter(Life.FORGOTTEN)
+            return
+        if self._life is not Life.OPENING:
+            idle = self._settings.idle_timeout
+            if now >= self._heard + idle:
+                self._end(Reason.IDLE, now)
+                return
+            if now >= max(self._heard, self._asked) + idle // 3:
+                self._asked = now
+                self._sender.words.append(self._ping())
+            self._sender.tick(now)
+        if self._sealer.exhausted:
+            self._end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
+        self._advance(now)
+
+    def deadline(self) -> int | None:
+        """
+        The earliest of retransmission, first word, close and idle.
+        """
+        if self._life is Life.FORGOTTEN:
+            return None
+        if self._tombstone is not None:
+            return self._tombstone.deadline()
+        if self._opening is not None:
+            return self._opening.due
+        idle = self._settings.idle_timeout
+        due = min(max(self._heard, self._asked) + idle // 3, self._heard + idle)
+        due = min(due, self._sender.deadline(), self._path.deadline or NEVER)
+        if self._closing is not None:
+            due = min(due, self._closing.until)
+        return due
+
+    # application -> wire
+
+    def write(self, stream: int, data: bytes) -> None:
+        """
+        Queue bytes.
+
+        @raise ValueError: our half of the stream has been ended.
+        """
+        found = self._streams.open.get(stream)
+        if found is None:
+            return
+        if found.finishing:
+            raise ValueError(f"stream {stream} has been ended")
+        found.queue.append(data)
+        self._sender.ready[found] = None
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> int | None:
+        """
+        @raise ValueError: always; QOTP carries bytes.
+        """
+        raise ValueError("QOTP carries streams of bytes, no messages")
+
+    def unsent(self, stream: int = 0) -> int:
+        """
+        Bytes not yet numbered.
+        """
+        found = self._streams.open.get(stream)
+        return 0 if found is None else found.queue.size
+
+    # wire -> application
+
+    def unread(self, stream: int = 0) -> int:
+        """
+        Bytes that can be taken.
+        """
+        found = self._streams.open.get(stream)
+        return 0 if found is None else found.incoming.unread
+
+    def take(self, stream: int, limit: int) -> bytes:
+        """
+        The next bytes in order.
+        """
+        found = self._streams.open.get(stream)
+        return b"" if found is None else self._incoming.take(found, limit)
+
+    def take_message(self) -> Message | None:
+        """
+        There are none.
+        """
+        return None
+
+    # out
+
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
+        """
+        Send what can be sent now.
+        """
+        outlet = Outlet(self._sealer, emit, self._address, budget, not self.proved)
+        if self._tombstone is not None:
+            self._flush_tombstone(self._tombstone, now, outlet)
+            return False
+        if self._opening is not None:
+            window = self._window.free
+            self._opening.speak(now, self._sealer, emit, self._address, budget, window)
+            return False
+        acks, sender = self._acks, self._sender
+        acks.window = self._window.free
+        acks.announce = acks.announce or self._window.reopened
+        if acks.pending:
+            self._window.told = acks.window
+            if sender.waiting:
+                acks.flush(outlet)
+        sender.flush(now, outlet, acks)
+        if acks.pending:
+            acks.flush(outlet)
+        if self._path.candidate is not None:
+            self._challenge_path(self._path.candidate, now, emit)
+        return outlet.short and not outlet.full
+
+    def events(self) -> Sequence[tuple[Any, ...]]:
+        """
+        What changed.
+        """
+        if not self._events:
+            return _NOTHING
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    # life
+
+    def open_stream(self) -> int:
+        """
+        One more stream.
+
+        @raise ValueError: there are too many.
+        """
+        return self._streams.make().number
+
+    def close_stream(self, stream: int) -> None:
+        """
+        CLOSE behind the data.
+        """
+        found = self._streams.open.get(stream)
+        if found is not None and not found.finishing:
+            found.finishing = True
+            self._sender.ready[found] = None
+
+    def reset_stream(self, stream: int, code: int = 0) -> None:
+        """
+        Our own peer is told. The release has no word for it: it sees an end, and
+        what it still sends is acknowledged and thrown away.
+        """
+        found = self._streams.open.get(stream)
+        if found is None:
+            if self._peer is Peer.OWN and not self._streams.finished(stream):
+                self._say(say_reset(stream, code))
+            return
+        if self._peer is Peer.RELEASE:
+            found.queue = ByteQueue()
+            self.close_stream(stream)
+            self._incoming.drop(found)
+        else:
+            self._say(say_reset(stream, code))
+            self._abandon(found)
+
+    def close(self, now: int) -> None:
+        """
+        Deliver the rest, exchange CLOSE, discard what comes.
+        """
+        if self._life is Life.OPENING:
+            self.abort(now)
+        elif self._life is Life.LIVE:
+            self._enter(Life.CLOSING)
+            self._closing = Closing(self._streams, now)
+            for stream in list(self._streams.open):
+                self.close_stream(stream)
+            self._incoming.discard()
+            self._advance(now)
+
+    def abort(self, now: int) -> None:
+        """
+        Drop everything; our own peer is told.
+        """
+        if self._life not in _OVER:
+            self._end(Reason.ABORTED, now, tell=True)
+
+    # state
+
+    def counters(self) -> Mapping[str, int]:
+        """
+        What was dropped, and what was sent again.
+        """
+        return {
+            **self._counters,
+            "resent": self._sender.resent,
+            "datagrams_sent": self._sealer.next,
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        """
+        Connection id, peer, its key and whether that is proved, round trip, windows.
+        """
+        secrets = self._secrets
+        key = None
+        if secrets is not None:
+            theirs = secrets.responder if self._role is Role.INITIATOR else secrets.initiator
+            key = theirs[1].hex() or None
+        trip = self._sender.round_trip
+        return {
+            "transport": "qotp",
+            "connection_id": self._name.hex(),
+            "role": self._role.name.lower(),
+            "state": self._life.name,
+            "peer": self._peer.name,
+            "peer_key": key,
+            "peer_key_proved": self._echoed,
+            "early": self._early,
+            "round_trip": trip.smoothed / SECOND,
+            "peer_window": self._sender.peer_window,
+            "receive_window": self._window.capacity,
+            "congestion_window": self._sender.control.window(),
+            "mtu": self._sender.mtu,
+            "streams": len(self._streams.open),
+        }
+
+    # the handshake
+
+    def _hear_answer(self, opening: Opening, datagram: bytes, now: int) -> None:
+        answer = opening.answer(datagram[0], datagram)
+        if answer is None:
+            self._counters["not_authentic"] += 1
+            return
+        self._opening = None
+        self._agree(answer.cipher, answer.secrets)
+        self._echoed = answer.echoed
+        self._numbers.add(answer.number, answer.number)
+        self._meet(Peer.OWN if answer.payload.rest == MARK else Peer.RELEASE, now)
+        self._hear_payload(answer, now)
+
+    def _hear_payload(self, answer: Answer, now: int) -> None:
+        payload = answer.payload
+        if payload.ack is not None:
+            self._sender.note_window(answer.number, payload.ack.window)
+        if payload.segment is not None:
+            self._hear_segment(payload.segment)
+
+    def _agree(self, cipher: Cipher, secrets: Secrets) -> None:
+        """
+        There is a key, and it stays (W2).
+        """
+        self._cipher = cipher
+        self._secrets = secrets
+        ephemeral, identity = (
+            secrets.initiator if self._role is Role.INITIATOR else secrets.responder
+        )
+        self._sealer.use(Kind.DATA, cipher, self._name, ephemeral, identity)
+        if self._settings.key_log is not None:
+            self._settings.key_log(self._name, secrets)
+
+    def _meet(self, peer: Peer, now: int) -> None:
+        """
+        The other side is there, and what it is is known.
+        """
+        self._peer = self._acks.peer = peer
+        self._heard = now
+        if peer is Peer.RELEASE:
+            self._sender.flights.expect_segments()
+            self._path = Path(self._settings.entropy, 0)
+        if self._role is Role.INITIATOR:
+            # Rule R3: until it sees Data the release sends nothing more.
+            self._acks.marking = peer is Peer.OWN
+            self._sender.words.append(self._ping(repeat=True))
+        self._enter(Life.LIVE)
+        self._events.append((Event.CONNECTED, self._early))
+
+    def _ping(self, repeat: bool = False) -> Word:
+        """
+        Rule R8: towards the release with an offset that cannot be mistaken.
+        """
+        if self._peer is Peer.OWN:
+            return Word(CONTROL, 0, repeat=repeat)
+        offset = int.from_bytes(self._settings.entropy(6), "little") | 1 << 47
+        return Word(0, offset, repeat=repeat)
+
+    # digesting
+
+    def _digest(
+        self, number: int, plain: bytes, kind: Kind, address: Address, size: int, now: int
+    ) -> None:
+        """
+        An authentic payload.
+        """
+        numbers = self._numbers
+        if number in numbers:
+            self._counters["replayed"] += 1
+            return
+        payload = decode(plain)
+        if payload is None:
+            self._counters["malformed"] += 1
+            return
+        newest = number > numbers.highest
+        self._epoch = max(self._epoch, number >> 48)
+        self._heard = now
+        if self._tombstone is not None:
+            self._digest_after_end(self._tombstone, number, payload, now)
+            return
+        if self._life is Life.OPENING:
+            self.proved = True
+            self._meet(_kind_of(payload.ack), now)
+        if payload.ack is not None:
+            self._hear_ack(payload.ack, payload.segment, number, now)
+        if payload.segment is None or self._hear_segment(payload.segment):
+            numbers.add(number, number)
+        if address != self._address and newest and self._settings.roaming and kind is Kind.DATA:
+            self._path.seen(address, size, now)
+
+    def _hear_segment(self, segment: Segment) -> bool:
+        """
+        @return: whether it counts as received.
+        """
+        if self._peer is Peer.OWN:
+            if segment.stream == CONTROL:
+                self._hear_words(bytes(segment.data))
+                return True
+            self._acks.want()
+            return self._incoming.segment(segment) or self._refuse_streams()
+        taken = self._incoming.segment(segment)
+        if taken:
+            self._acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+        return taken
+
+    def _refuse_streams(self) -> bool:
+        """
+        Our own peer is told which of its streams are too many.
+        """
+        refused = self._incoming.refused
+        for stream in refused:
+            self._say(say_reset(stream, 0))
+        told = bool(refused)
+        refused.clear()
+        return told
+
+    def _hear_words(self, body: bytes) -> None:
+        if not body:
+            self._acks.want()
+            return
+        word = read_word(body)
+        if isinstance(word, Reset):
+            self._acks.want()
+            stream = self._streams.open.get(word.stream)
+            if stream is not None:
+                self._abandon(stream)
+                self._events.append((Event.STREAM_RESET, word.stream, word.code))
+        elif isinstance(word, Abort):
+            self._ending = (Reason.RESET, None)
+
+    def _hear_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
+        sender = self._sender
+        sender.note_window(number, ack.window)
+        if self._peer is Peer.OWN:
+            newest = read_range(ack, self._sealer.next)
+            if newest is None:
+                return
+            self._acks.marking = False
+            ranges = [newest]
+            if segment is not None and segment.stream == CONTROL:
+                ranges += read_ranges(bytes(segment.data), newest[0])
+            sender.acknowledged(ranges, now)
+            if self._path.candidate is not None:
+                for low, high in ranges:
+                    self._path.range_answered(low, high)
+        else:
+            sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
+            self._path.segment_answered(ack.stream, ack.offset)
+
+    # what follows from it
+
+    def _advance(self, now: int) -> None:
+        """
+        Tell what was acknowledged; go on with a change of address and with a close.
+        """
+        if self._life in _OVER:
+            return
+        settled = self._sender.flights.settled
+        if settled:
+            for stream in settled:
+                self._tell_flushed(stream)
+            settled.clear()
+        if self._ending is not None:
+            self._end(self._ending[0], now)
+            return
+        address = self._path.take_proved()
+        if address is not None:
+            self._address = address
+            self._events.append((Event.PATH, address))
+        if self._closing is not None:
+            moved = self._sender.flights.total
+            outcome = self._closing.judge(self._streams, self._peer, moved, now)
+            if outcome is Outcome.QUIET:
+                self._bury(Grave.QUIET, Reason.DONE, now)
+            elif outcome is Outcome.LINGER:
+                self._bury(Grave.ACKNOWLEDGING, Reason.DONE, now)
+            elif outcome is Outcome.TIMEOUT:
+                self._end(Reason.CLOSE_TIMEOUT, now, tell=True)
+
+    def _tell_flushed(self, stream: Stream) -> None:
+        if stream.fin_acknowledged and stream.drained and not stream.flush_told:
+            stream.flush_told = True
+            if stream.number in self._streams.open:
+                self._events.append((Event.STREAM_FLUSHED, stream.number))
+        if stream.over:
+            self._streams.drop(stream)
+
+    def _abandon(self, stream: Stream) -> None:
+        """
+        A stream is given up in both directions.
+        """
+        stream.stop_sending()
+        stream.fin_acknowledged = stream.end_told = True
+        stream.unsettled = 0
+        self._sender.ready.pop(stream, None)
+        self._sender.flights.forget(stream)
+        self._incoming.drop(stream)
+        self._streams.drop(stream)
+
+    def _say(self, body: bytes) -> None:
+        self._sender.words.append(Word(CONTROL, 0, body, repeat=True))
+
+    def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
+        word = self._path.challenge(now, PING_COST)
+        if word is not None:
+            outlet = Outlet(self._sealer, emit, candidate, PING_COST, True)
+            self._path.sent(outlet.send([header(word.stream, word.offset)]))
+
+    # the end
+
+    def _enter(self, life: Life) -> None:
+        if life not in _NEXT[self._life]:
+            raise AssertionError(f"no way from {self._life.name} to {life.name}")
+        self._life = life
+
+    def _end(
+        self, reason: Reason, now: int, detail: str | None = None, tell: bool = False
+    ) -> None:
+        grave = Grave.RESETTING if tell and self._peer is Peer.OWN else Grave.QUIET
+        self._bury(grave, reason, now, detail)
+
+    def _bury(self, grave: Grave, reason: Reason, now: int, detail: str | None = None) -> None:
+        if self._life in _OVER:
+            return
+        span = linger(self._sender.round_trip.timeout)
+        self._tombstone = Tombstone(grave, now, span)
+        self._ending = (reason, detail)
+        self._opening = None
+        self._window.release()
+        self._streams.open = {0: Stream(0)}
+        self._sender.ready.clear()
+        self._sender.words.clear()
+        self._sender.flights = Flights()
+        if self._own_socket and grave is not Grave.QUIET:
+            self._enter(Life.FAREWELL)
+        else:
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        assert self._ending is not None
+        self._enter(Life.ENDED)
+        self._events.append((Event.ENDED, *self._ending))
+        if self._own_socket:
+            self._enter(Life.FORGOTTEN)
+
+    def _digest_after_end(
+        self, tombstone: Tombstone, number: int, payload: Payload, now: int
+    ) -> None:
+        self._numbers.add(number, number)
+        segment = payload.segment
+        if segment is None or (segment.stream == CONTROL and segment.data):
+            return
+        tombstone.heard(now)
+        if self._peer is Peer.RELEASE:
+            self._acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+
+    def _flush_tombstone(self, tombstone: Tombstone, now: int, outlet: Outlet) -> None:
+        if tombstone.due(now):
+            if tombstone.grave is Grave.RESETTING:
+                if outlet.room(PING_COST - DATA_OVERHEAD):
+                    outlet.send([header(CONTROL, 0) + say_abort()])
+            else:
+                self._acks.flush(outlet)
+        if self._life is Life.FAREWELL and tombstone.told:
+            self._tell_ended()
+
+
+def _kind_of(ack: Ack | None) -> Peer:
+    """
+    What a dialler is, by its first Data.
+    """
+    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
+        return Peer.OWN
+    return Peer.RELEASE
