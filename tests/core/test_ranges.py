@@ -4,6 +4,8 @@ Sets kept as ranges.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -37,7 +39,7 @@ class RangesTests(SynchronousTestCase):
         found = list(ranges.newest(100))
         if model:
             self.assertEqual(ranges.highest, max(model))
-        for (low, _), (_, high) in zip(found, found[1:], strict=False):
+        for (low, _), (_, high) in pairwise(found):
             self.assertTrue(high + 1 < low)
 
     def test_empty(self) -> None:
