@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, Role, Transport
+from twisted_rudp.strings import KCP, QOTP, Role, Transport
 
-TRANSPORTS = [KCP]
+TRANSPORTS = [KCP, QOTP]
 
 
 def rows(transport: Transport, role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -84,6 +84,17 @@ def page(transport: Transport) -> str:
         "",
         table(transport, transport.client),
         "",
+    ]
+    if transport.later:
+        parts += not_yet(transport)
+    return "\n".join(parts)
+
+
+def not_yet(transport: Transport) -> list[str]:
+    """
+    The names that are kept for a later version.
+    """
+    return [
         "Not yet",
         "~~~~~~~",
         "",
@@ -92,7 +103,6 @@ def page(transport: Transport) -> str:
         f" {', '.join(f'``{name}={value}``' for name, value in transport.later.items() if value)}.",
         "",
     ]
-    return "\n".join(parts)
 
 
 def main(arguments: list[str]) -> int:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": set(),
     "strings": {"arguments", "endpoints"},
     "testing": {"net", "core", "kernels", "errors", "interfaces", "stats", "endpoints"},
-    "service": {"testing", "net", "core", "kernels", "errors", "interfaces", "stats"},
+    "service": {"testing", "net", "qotp.keys", "core", "kernels", "errors", "interfaces", "stats"},
 }
 """
 What each room may import besides itself. A name with a dot allows that module

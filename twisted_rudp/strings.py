@@ -35,6 +35,8 @@ from twisted_rudp.arguments import (
     decimal,
     integer,
     oneOf,
+    publicKey,
+    secret,
     text,
 )
 
@@ -131,7 +133,10 @@ class EndpointParser:
         values = self._values(side, named)
         constructor = getattr(import_module(self.transport.module), role.endpoint)
         leading = [values.pop(name) for name in role.positional[: role.required]]
-        return constructor(reactor, *leading, **values)
+        try:
+            return constructor(reactor, *leading, **values)
+        except ValueError as error:
+            raise self._error(str(error)) from None
 
     def _role(self, side: str) -> Role:
         return self.transport.server if side == "server" else self.transport.client
@@ -172,8 +177,9 @@ class EndpointParser:
                 try:
                     values[name] = argument.convert(given)
                 except ValueError:
+                    shown = name if argument.secret else f"{name}={given!r}"
                     raise self._error(
-                        f"{name}={given!r} is not right: {argument.expected} is expected"
+                        f"{shown} is not right: {argument.expected} is expected"
                     ) from None
             elif name in self.transport.later:
                 self._refuseLater(name, given)
@@ -289,4 +295,51 @@ KCP = Transport(
 """
 KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16
 bits of the wire (kcp.md 1.6), C{interval} by the originals' clamp (kcp.md 1.3).
+"""
+
+_QOTP_SESSION = (
+    secret(
+        "seed",
+        "any text",
+        "the identity key is made of it, as the release does; everybody on the machine sees it "
+        "in ps, and it is no harder to guess than it looks",
+    ),
+    secret("seedHex", "64 hex digits", "the private identity key itself"),
+    text("keyFile", "where the identity key stands; C{rudp keygen} makes such files", "a path"),
+    integer("mtu", 508, 65507, "longest UDP payload in bytes; the same at both ends"),
+    boolean("roaming", "follow a peer whose address has changed, once it has answered there"),
+    _idleTimeout,
+    _portKind,
+)
+
+QOTP = Transport(
+    prefix="qotp",
+    module="twisted_rudp.endpoints.qotp",
+    server=Role(
+        endpoint="QOTPServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_QOTP_SESSION),
+    ),
+    client=Role(
+        endpoint="QOTPClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(
+            _host,
+            _peerPort,
+            publicKey(
+                "serverKey",
+                "public key of the peer, which then has to prove that it owns it; left out, "
+                "nobody is authenticated",
+            ),
+            _timeout,
+            _bindAddress,
+            *_QOTP_SESSION,
+        ),
+    ),
+    later={},
+)
+"""
+QOTP, with the arguments of the design's section 8.
 """

@@ -47,7 +47,7 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: a command is needed: demo or link"),
+            ((), "rudp: a command is needed: demo, keygen or link"),
             (("lnk",), "rudp: Unknown command: lnk"),
             (("link",), "rudp: there is no --to"),
             (("link", "--to", "example.org:1"), "rudp: --to: "),

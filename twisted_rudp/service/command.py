@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
 from twisted_rudp.service.teaching import TeachingOptions
 
@@ -25,7 +26,11 @@ Exit status for a command line that is not right.
 """
 
 
-TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {"demo": runDemo, "link": runLink}
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
+    "demo": runDemo,
+    "keygen": runKeygen,
+    "link": runLink,
+}
 """
 What runs each command; called with the reactor and the command's options.
 """
@@ -46,6 +51,7 @@ Examples:
 """
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
+        ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
     ]
 
@@ -56,7 +62,7 @@ Examples:
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
 
-    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None]], usage.Options]:
+    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None] | None], usage.Options]:
         """
         What runs the command that was given, and its options.
         """
@@ -68,7 +74,7 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo or link")
+            raise usage.UsageError("a command is needed: demo, keygen or link")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,13 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(
-    reactor: Any, tool: Callable[[Any, Any], Deferred[None]], options: usage.Options
+    reactor: Any, tool: Callable[[Any, Any], Deferred[None] | None], options: usage.Options
 ) -> Deferred[None]:
     """
     Run a tool; what it finds wrong with its options only then ends it like a
     command line that is not right.
     """
-    return maybeDeferred(tool, reactor, options).addErrback(_endWith)
+    running: Deferred[Any] = maybeDeferred(tool, reactor, options)
+    return running.addErrback(_endWith)
 
 
 def _endWith(failure: Failure) -> Failure:
