@@ -85,7 +85,9 @@ class Event(IntEnum):
     """
 
     CONNECTED = 0
-    """C{(CONNECTED, early)}. The peer is there and may be given to a factory.
+    """C{(CONNECTED, early)}. The peer is there and may be given to a factory. Nothing
+    but C{KEYS}, C{PATH} and C{ENDED} comes before; what arrived with the opening is
+    told of behind it.
     C{early}: what it says may be a replay (0-RTT)."""
 
     READABLE = 1

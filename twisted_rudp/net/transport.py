@@ -312,6 +312,8 @@ class SessionTransport:
         feed = self._feed
         if feed is None and self._state not in DRAINING:
             return False
+        if self._state not in WRITING:
+            return False
         unsent = self._engine.unsent(self.stream)
         if feed is None:
             return unsent == 0 and self._drained()
