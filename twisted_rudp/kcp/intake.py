@@ -167,8 +167,9 @@ class Intake:
         self._counters.in_segs += count
         if regular:
             sender.peer_window = wnd
-        if una != sender.flights.una & MASK32 and sender.cover(una):
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        before = sender.flights.una
+        if una != before & MASK32 and sender.cover(una):
+            sender.grow(sender.flights.una - before)
         return count
 
     def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
@@ -215,7 +216,7 @@ class Intake:
         segments = 0
         position = 0
         end = len(data)
-        moved = False
+        before = flights.una
         good = end >= HEADER_SIZE
         while end - position >= HEADER_SIZE:
             conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
@@ -238,7 +239,7 @@ class Intake:
             if regular:
                 sender.peer_window = wnd
             if una != flights.una & MASK32:
-                moved = sender.cover(una) or moved
+                sender.cover(una)
             if cmd == ACK:
                 if (sn - flights.una) & MASK32 < flights.nxt - flights.una:
                     acks.append((sn, ts))
@@ -255,8 +256,8 @@ class Intake:
         self._counters.in_segs += segments
         if echo >= 0 and regular:
             sender.sample(echo, clock)
-        if moved:
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        if flights.una != before:
+            sender.grow(flights.una - before)
 
     def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         if frg != END or payload:
