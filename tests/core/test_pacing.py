@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
-from twisted_rudp.core.congestion import (
+from twisted_rudp.core.pacing import (
     Delivered,
     DeliveryRate,
     PreciseRoundTrip,

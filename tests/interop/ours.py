@@ -17,7 +17,9 @@ from zope.interface import implementer
 
 from tests.interop.harness import Peer, PeerTestCase
 from tests.interop.pattern import blocks
+from twisted_rudp.core.engine import Message
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.interfaces import IMessageProtocol
 
 HOST = "127.0.0.1"
 
@@ -97,7 +99,13 @@ class Talker(Protocol):
         """
         Begin to send a pattern.
         """
-        pump = Pump(self.transport, blocks(seed, length))
+        return self.pumpPieces(blocks(seed, length))
+
+    def pumpPieces(self, pieces: Iterator[bytes]) -> Pump:
+        """
+        Begin to send these pieces.
+        """
+        pump = Pump(self.transport, pieces)
         pump.start()
         return pump
 
@@ -125,18 +133,34 @@ class Talker(Protocol):
             result.callback(None)
 
 
+@implementer(IMessageProtocol)
+class MessageTalker(Talker):
+    """
+    Keeps the messages it gets, and perhaps sends them back.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.messages: list[bytes] = []
+
+    def messageReceived(self, message: Message) -> None:
+        self.messages.append(message.data)
+        self.dataReceived(message.data)
+
+
 class Accepting(Factory):
     """
     Keeps the sessions of a server in the order they came.
     """
 
-    def __init__(self, echo: bool = False) -> None:
+    def __init__(self, echo: bool = False, talker: type[Talker] = Talker) -> None:
         self._echo = echo
+        self._talker = talker
         self._news: DeferredQueue[Talker] = DeferredQueue()
         self.talkers: list[Talker] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Talker:
-        return Talker(self._echo, self._entered)
+        return self._talker(self._echo, self._entered)
 
     def _entered(self, talker: Talker) -> None:
         self.talkers.append(talker)
@@ -173,18 +197,18 @@ class OursTestCase(PeerTestCase):
         endpoint = KCPServerEndpoint(reactor, 0, interface=HOST, **settings)
         return endpoint.listen(factory).addCallback(remember)
 
-    def dial(self, port: int, echo: bool = False, **settings: Any) -> Deferred[Talker]:
+    def dial(self, port: int, talker: type[Talker] = Talker, **settings: Any) -> Deferred[Talker]:
         """
         Connect to a port of the loopback interface.
         """
         from twisted.internet import reactor
 
-        def remember(talker: Talker) -> Talker:
-            self.addCleanup(talker.transport.abortConnection)
-            return talker
+        def remember(connected: Talker) -> Talker:
+            self.addCleanup(connected.transport.abortConnection)
+            return connected
 
         endpoint = KCPClientEndpoint(reactor, HOST, port, **settings)
-        return connectProtocol(endpoint, Talker(echo)).addCallback(remember)
+        return connectProtocol(endpoint, talker()).addCallback(remember)
 
     def pause(self, seconds: float) -> Deferred[None]:
         """

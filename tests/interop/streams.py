@@ -9,10 +9,16 @@ from typing import Any
 from twisted.internet.error import ConnectError
 
 from tests.interop.harness import Peer
-from tests.interop.ours import Accepting, OursTestCase
-from tests.interop.pattern import digest
+from tests.interop.ours import Accepting, MessageTalker, OursTestCase
+from tests.interop.pattern import digest, framedDigest, messages
 
 MEGABYTE = 1_000_000
+
+MESSAGES = 300_000
+"""Bytes of the message tests altogether."""
+
+LONGEST = 1376
+"""Message that fits a segment of the default MTU."""
 
 QUIET_DATAGRAMS = 10
 """What a peer may still send in L{QUIET_SECONDS} after we have left in order: a
@@ -179,6 +185,22 @@ class ClientTests(StreamTestCase):
         self.assertEqual((await peer.expect("received"))["sha256"], digest(8, size))
         await talker.lost
 
+    async def test_messages(self) -> None:
+        """
+        In message mode the boundaries survive both ways, up to the longest
+        message that is one segment (kcp section 1.4).
+        """
+        for loss in ("0", "0.05"):
+            flags = ("-mode", "messages", "-loss", loss, "-expect", str(MESSAGES))
+            peer, port = await self.peerServer("-echo", *flags)
+            talker = await self.dial(port, MessageTalker, mode="messages")
+            sent = list(messages(9, MESSAGES, LONGEST))
+            talker.pumpPieces(iter(sent))
+            received = await peer.expect("received")
+            self.assertEqual(received["framed"], framedDigest(iter(sent)))
+            await talker.until(MESSAGES)
+            self.assertEqual(talker.messages, sent)
+
 
 class ServerTests(StreamTestCase):
     """
@@ -289,3 +311,18 @@ class ServerTests(StreamTestCase):
         await talker.until(1000)
         await peer.stop()
         self.assertIsInstance(await talker.lost, Exception)
+
+    async def test_messages(self) -> None:
+        """
+        In message mode the boundaries survive both ways, up to the longest
+        message that is one segment (kcp section 1.4).
+        """
+        for loss in ("0", "0.05"):
+            flags = ["-mode", "messages", "-messagesize", str(LONGEST), "-loss", loss]
+            flags += ["-send", str(MESSAGES), "-expect", str(MESSAGES)]
+            factory = Accepting(echo=True, talker=MessageTalker)
+            peer = await self.peerClient(factory, *flags, mode="messages")
+            sent = list(messages(1, MESSAGES, LONGEST))
+            received = await peer.expect("received")
+            self.assertEqual(received["framed"], framedDigest(iter(sent)))
+            self.assertEqual(factory.talkers[0].messages, sent)

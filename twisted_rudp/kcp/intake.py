@@ -4,6 +4,8 @@ Reading what the peer sent.
 
 from __future__ import annotations
 
+import struct
+
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.receiver import Receiver
@@ -24,6 +26,21 @@ from twisted_rudp.kernels.pure import Buffer
 
 TS_OFFSET = 8
 SN_OFFSET = 12
+UNA_OFFSET = 16
+
+MANY_ACKS = 4
+"""
+From so many on the ACK segments of a datagram are read together.
+"""
+
+_timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
+
+
+def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
+    """
+    C{sn} and C{ts} of segments without payload.
+    """
+    return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
 
 ACKS_TO_HOLD = 4_096
 """
@@ -150,15 +167,47 @@ class Intake:
         self._counters.in_segs += count
         if regular:
             sender.peer_window = wnd
-        if una != sender.flights.una & MASK32 and sender.cover(una):
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        before = sender.flights.una
+        if una != before & MASK32 and sender.cover(una):
+            sender.grow(sender.flights.una - before)
         return count
+
+    def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
+        """
+        Take in a datagram of nothing but ACK segments that differ in number and
+        timestamp only, as one flush of the peer makes them.
+
+        @return: False, and nothing is done, if it is something else.
+        """
+        sender = self._sender
+        count, rest = divmod(len(data), HEADER_SIZE)
+        conv, cmd, frg, wnd, _, _, una, length = unpack_header(data)
+        peer = self._control.peer
+        if (
+            rest
+            or cmd != ACK
+            or length
+            or conv != self._conv
+            or not sender.proved
+            or not (peer is Peer.UNMARKED or (peer is Peer.MARKED and frg == MARK))
+            or same_column(data, HEADER_SIZE, 0, TS_OFFSET) < count
+            or same_column(data, HEADER_SIZE, UNA_OFFSET, HEADER_SIZE - UNA_OFFSET) < count
+        ):
+            return False
+        self._took(count, wnd, una, regular)
+        sender.acknowledge(_numbers_and_timestamps(data), clock)
+        if regular:
+            start = len(data) - HEADER_SIZE + TS_OFFSET
+            sender.sample(int.from_bytes(data[start : start + 4], "little"), clock)
+        return True
 
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
         """
         Digest one datagram segment by segment. After an error the rest of it is
         skipped; what came before stays.
         """
+        if len(data) >= MANY_ACKS * HEADER_SIZE and self._take_acks(data, clock, regular):
+            return
         sender = self._sender
         control = self._control
         flights = sender.flights
@@ -167,7 +216,7 @@ class Intake:
         segments = 0
         position = 0
         end = len(data)
-        moved = False
+        before = flights.una
         good = end >= HEADER_SIZE
         while end - position >= HEADER_SIZE:
             conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
@@ -190,7 +239,7 @@ class Intake:
             if regular:
                 sender.peer_window = wnd
             if una != flights.una & MASK32:
-                moved = sender.cover(una) or moved
+                sender.cover(una)
             if cmd == ACK:
                 if (sn - flights.una) & MASK32 < flights.nxt - flights.una:
                     acks.append((sn, ts))
@@ -207,8 +256,8 @@ class Intake:
         self._counters.in_segs += segments
         if echo >= 0 and regular:
             sender.sample(echo, clock)
-        if moved:
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        if flights.una != before:
+            sender.grow(flights.una - before)
 
     def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         if frg != END or payload:

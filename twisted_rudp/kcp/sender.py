@@ -128,18 +128,30 @@ class Sender:
         flights.forget(flights.una + step)
         return True
 
+    def grow(self, covered: int) -> None:
+        """
+        A datagram has moved C{una} on.
+        """
+        flights = self.flights
+        self.controller.advanced(
+            self.mss, self.peer_window, covered, flights.nxt - flights.una
+        )
+
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
-        Take in acknowledgements of single segments, as numbers within what is
-        in flight and echoed timestamps, on the wire; at least one.
+        Take in acknowledgements of single segments, as numbers and echoed
+        timestamps on the wire. What is not in flight (any more) is ignored.
         """
-        una = self.flights.una
-        self.flights.acknowledge(
-            [
-                (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
-                for sn, ts in acks
-            ]
-        )
+        flights = self.flights
+        una = flights.una
+        span = flights.nxt - una
+        known = [
+            (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
+            for sn, ts in acks
+            if (sn - una) & MASK32 < span
+        ]
+        if known:
+            flights.acknowledge(known)
 
     def sample(self, ts: int, now: int) -> None:
         """
@@ -148,6 +160,7 @@ class Sender:
         elapsed = difference32(now, ts)
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
+            self.controller.sampled(elapsed)
 
     def prove(self, sn: int, ts: int) -> None:
         """
@@ -233,7 +246,9 @@ class Sender:
         if again:
             lost = counters.lost_segs - lost
             in_flight = flights.nxt - flights.una
-            self.controller.lost(self.mss, Losses(again > lost, lost > 0, in_flight, window))
+            self.controller.lost(
+                self.mss, Losses(again > lost, lost > 0, in_flight, window, again)
+            )
         self._start()
         return more
 

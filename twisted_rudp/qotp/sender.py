@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from twisted_rudp.core.congestion import (
+from twisted_rudp.core.pacing import (
     Delivered,
     DeliveryRate,
     PreciseRoundTrip,
