@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.pacing import (
     Delivered,
     DeliveryRate,
     PreciseRoundTrip,
     RateController,
 )
-from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.flights import Flight, Flights, Word
 from twisted_rudp.qotp.mark import CONTROL, Peer
