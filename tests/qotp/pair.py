@@ -224,7 +224,7 @@ class Pair:
             wakes = [e.deadline() for _, e in engines]
             times = [w for w in wakes if w is not None] + [q[0] for q in self._queue[:1]]
             following = min(times, default=end + 1)
-            if following > end:
+            if max(following, self.now) > end:
                 break
             if self._queue and self._queue[0][0] <= max(following, self.now):
                 when, _, target, datagram, source = heapq.heappop(self._queue)

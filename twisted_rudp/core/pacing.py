@@ -251,10 +251,11 @@ class DeliveryRate:
         return self._window
 
     def pause(self, size: int) -> int:
-        rate = self._best
-        if not rate:
-            rate = self._window * 1e9 / max(self._round_trip.smoothed, 1_000_000)
-        return int(size * 1e9 / (rate * self._gain()))
+        # What may leave in a round trip whatever was measured: an estimate that was
+        # taken over an outage must not make it last.
+        segments = self.INITIAL_SEGMENTS if self._phase == "startup" else 4
+        least = segments * self._mss * 1e9 / max(self._round_trip.smoothed, 1_000_000)
+        return int(size * 1e9 / max(self._best * self._gain(), least))
 
     def delivered(self, news: Delivered) -> None:
         if news.before >= self._round_end:

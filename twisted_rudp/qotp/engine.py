@@ -54,7 +54,7 @@ from twisted_rudp.qotp.mark import (
 )
 from twisted_rudp.qotp.opening import Answer, Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
-from twisted_rudp.qotp.path import Path
+from twisted_rudp.qotp.path import COST, Path
 from twisted_rudp.qotp.payload import Ack, Payload, Segment, decode, header
 from twisted_rudp.qotp.sender import NEVER, Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
@@ -771,9 +771,9 @@ class QOTPEngine:
         self._sender.words.append(Word(CONTROL, 0, body, repeat=True))
 
     def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
-        word = self._path.challenge(now, PING_COST)
+        word = self._path.challenge(now)
         if word is not None:
-            outlet = Outlet(self._sealer, emit, candidate, PING_COST, True)
+            outlet = Outlet(self._sealer, emit, candidate, COST, True)
             self._path.sent(outlet.send([header(word.stream, word.offset)]))
 
     # the end

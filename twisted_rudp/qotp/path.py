@@ -16,6 +16,9 @@ GAP = SECOND
 REPEAT = SECOND // 4
 TRIES = 4
 
+COST = 64
+"""Bytes that a challenge has at most on the wire."""
+
 
 class Path:
     """
@@ -60,20 +63,18 @@ class Path:
         """
         When L{challenge} has something to send.
         """
-        if self.candidate is None or len(self._offsets) >= TRIES:
+        if self.candidate is None or len(self._offsets) >= TRIES or self._credit < COST:
             return None
         return self._due
 
-    def challenge(self, now: int, cost: int) -> Word | None:
+    def challenge(self, now: int) -> Word | None:
         """
         A PING for the new address, if it is time for one.
-
-        @param cost: bytes of its datagram.
         """
         due = self.deadline
-        if due is None or now < due or self._credit < cost:
+        if due is None or now < due:
             return None
-        self._credit -= cost
+        self._credit -= COST
         self._due = now + REPEAT
         offset = int.from_bytes(self._entropy(6), "little") | 1 << 47
         self._offsets.append(offset)
