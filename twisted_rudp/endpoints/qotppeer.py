@@ -156,7 +156,7 @@ class QOTPPeer(QOTPServerEndpoint):
         return wanted.addBoth(_after(arrived))
 
 
-class _Opener(Factory):  # type: ignore[misc]
+class _Opener(Factory):
     """
     For the connection whose only use is that it was dialled.
     """

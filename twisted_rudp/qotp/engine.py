@@ -59,7 +59,15 @@ from twisted_rudp.qotp.payload import Ack, Payload, Segment, decode, header
 from twisted_rudp.qotp.sender import NEVER, Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
 from twisted_rudp.qotp.tombstone import Grave, Tombstone, linger
-from twisted_rudp.qotp.wire import DATA_OVERHEAD, MTU, OVERHEAD, PREFIX, Kind
+from twisted_rudp.qotp.wire import (
+    DATA_OVERHEAD,
+    KEY,
+    MTU,
+    OVERHEAD,
+    PREFIX,
+    Kind,
+    without_fill,
+)
 
 IDLE_TIMEOUT = 30 * SECOND
 OWN_TIMEOUT = 50 * MILLISECOND
@@ -115,6 +123,8 @@ class Settings:
     @ivar idle_timeout: nanoseconds of silence after which a peer counts as gone.
     @ivar roaming: follow a peer to another address.
     @ivar budget: what all of them may keep.
+    @ivar early_data: a listener takes what the release's dialler says in its first
+        datagram, which could be a replay.
     @ivar key_log: is given the lines of the key log.
     """
 
@@ -122,6 +132,7 @@ class Settings:
     mtu: int = MTU
     idle_timeout: int = IDLE_TIMEOUT
     roaming: bool = True
+    early_data: bool = False
     budget: Budget = field(default_factory=Budget)
     key_log: Callable[[bytes, Secrets], None] | None = None
 
@@ -173,6 +184,8 @@ class QOTPEngine:
         self._secrets: Secrets | None = None
         self._echoed = False
         self._early = False
+        self._early_cipher: Cipher | None = None
+        self._early_numbers = Ranges()
         self._closing: Closing | None = None
         self._tombstone: Tombstone | None = None
         self._ending: tuple[Reason, str | None] | None = None
@@ -217,6 +230,32 @@ class QOTPEngine:
         sealer = Sealer(RESPONDER, settings.mtu, numbers_used)
         engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
         engine._agree(cipher, secrets)
+        return engine
+
+    @classmethod
+    def accept_early(
+        cls,
+        name: bytes,
+        address: Address,
+        settings: Settings,
+        cipher: Cipher,
+        opening: Cipher,
+        secrets: Secrets,
+        now: int,
+    ) -> QOTPEngine:
+        """
+        The responder's side at once, for a dialler of the release that has data in
+        its InitCryptoSnd. Everything until its first Data may be a replay.
+
+        @param opening: for K0.
+        """
+        sealer = Sealer(RESPONDER, settings.mtu)
+        engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
+        engine._agree(cipher, secrets)
+        engine._early = True
+        engine._early_cipher = opening
+        engine._use(Kind.INIT_CRYPTO_RCV)
+        engine._meet(Peer.RELEASE, now)
         return engine
 
     # what it is
@@ -308,6 +347,9 @@ class QOTPEngine:
         elif kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._role is Role.INITIATOR:
             if len(datagram) >= OVERHEAD[kind]:
                 opened = cipher.open(datagram, PREFIX[kind], peer, 0)
+        elif kind == Kind.INIT_CRYPTO_SND and self._early_cipher is not None:
+            self._hear_early(self._early_cipher, datagram, now)
+            return
         else:
             self._counters["openings_ignored"] += 1
             return
@@ -594,12 +636,46 @@ class QOTPEngine:
         """
         self._cipher = cipher
         self._secrets = secrets
-        ephemeral, identity = (
-            secrets.initiator if self._role is Role.INITIATOR else secrets.responder
-        )
-        self._sealer.use(Kind.DATA, cipher, self._name, ephemeral, identity)
+        self._use(Kind.DATA)
         if self._settings.key_log is not None:
             self._settings.key_log(self._name, secrets)
+
+    def _use(self, kind: Kind) -> None:
+        """
+        Send messages of this type from now on.
+        """
+        assert self._cipher is not None and self._secrets is not None
+        mine = self._role is Role.INITIATOR
+        keys = self._secrets.initiator if mine else self._secrets.responder
+        self._sealer.use(kind, self._cipher, self._name, *keys)
+        self._sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
+
+    def _hear_early(self, opening: Cipher, datagram: bytes, now: int) -> None:
+        """
+        What came under K0, or was repeated.
+        """
+        secrets = self._secrets
+        if secrets is None or datagram[KEY] != secrets.initiator[0]:
+            return
+        opened = opening.open(datagram, PREFIX[Kind.INIT_CRYPTO_SND], INITIATOR, 0)
+        plain = None if opened is None else without_fill(opened[1])
+        payload = None if plain is None else decode(plain)
+        if opened is None or payload is None or opened[0] in self._early_numbers:
+            self._counters["not_authentic"] += 1
+            return
+        self._early_numbers.add(opened[0], opened[0])
+        if payload.segment is not None:
+            self._hear_segment(payload.segment)
+
+    def _prove(self) -> None:
+        """
+        Authentic Data: the dialler has received our answer, and this is no replay.
+        """
+        self.proved = True
+        if self._early_cipher is not None:
+            self._early_cipher = None
+            self._early = False
+            self._use(Kind.DATA)
 
     def _meet(self, peer: Peer, now: int) -> None:
         """
@@ -648,8 +724,9 @@ class QOTPEngine:
         if self._tombstone is not None:
             self._digest_after_end(self._tombstone, number, payload, now)
             return
+        if not self.proved:
+            self._prove()
         if self._life is Life.OPENING:
-            self.proved = True
             self._meet(_kind_of(payload.ack), now)
         if payload.ack is not None:
             self._hear_ack(payload.ack, payload.segment, number, now)

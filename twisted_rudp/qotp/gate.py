@@ -40,6 +40,10 @@ from twisted_rudp.qotp.wire import (
 )
 
 
+MAX_HEARD_EARLY = 65536
+"""Openings with early data that are remembered, so that they are not heard again."""
+
+
 class QOTPGate:
     """
     The gate of one socket.
@@ -60,6 +64,7 @@ class QOTPGate:
         self._identity = identity
         self._half_open = HalfOpenTable()
         self._limit = limit or ExchangeLimit()
+        self._heard_early: dict[bytes, None] = {}
         self._dropped: Counter[str] = Counter()
 
     def open(
@@ -175,12 +180,33 @@ class QOTPGate:
             payload = None if plain is None else decode(plain)
             if payload is None:
                 return Drop("not authentic or malformed")
+            segment = payload.segment
+            said = segment is not None and (segment.data or segment.close)
+            if said and payload.ack is None and self._settings.early_data:
+                return self._early(data, record, record.opening, now)
             ack = self._acknowledgement(payload.segment)
         elif record.opening is not None:
             return Drop("connection id taken")
         self._half_open.put(data[ID], record, now)
         ((datagram, _),) = record.sealer.seal([encode(ack, None, MARK)])
         return Reply((datagram,))
+
+    def _early(self, data: bytes, record: HalfOpen, opening: Cipher, now: int) -> Verdict:
+        """
+        The release's dialler has something to say at once. The same opening is not
+        listened to twice while it is remembered (W4).
+        """
+        ephemeral = data[KEY]
+        if ephemeral in self._heard_early:
+            return Drop("early data again")
+        self._heard_early[ephemeral] = None
+        if len(self._heard_early) > MAX_HEARD_EARLY:
+            del self._heard_early[next(iter(self._heard_early))]
+        self._half_open.pop(data[ID])
+        engine = QOTPEngine.accept_early(
+            data[ID], record.address, self._settings, record.cipher, opening, record.secrets, now
+        )
+        return Admit(engine)
 
     def _acknowledgement(self, segment: Segment | None) -> Ack:
         """

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address, Emit
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.crypto import RESPONDER, Cipher
 from twisted_rudp.qotp.keys import KeyPair, LowOrder
 from twisted_rudp.qotp.mark import mark_ack
 from twisted_rudp.qotp.outlet import Outlet, Sealer
@@ -144,8 +144,8 @@ class Opening:
             sealer.next += 1
             datagram = init_snd(self._ephemeral.public, self._identity.public, self._mtu)
             emit(datagram, len(datagram), address)
-        elif self._challenge is not None:
-            ping = Segment(*self._challenge, b"")
+        else:
+            ping = Segment(*(self._challenge or (0, 0)), b"")
             Outlet(sealer, emit, address, budget, True).send([encode(mark_ack(window), ping)])
 
     def answer(self, kind: int, datagram: bytes) -> Answer | None:
@@ -192,10 +192,3 @@ class Opening:
         if self._challenge is None or ack is None:
             return False
         return (ack.stream, ack.offset, ack.length) == (*self._challenge, 0)
-
-    @property
-    def direction(self) -> int:
-        """
-        The direction bit of what is sent.
-        """
-        return INITIATOR
