@@ -21,9 +21,10 @@ from twisted_rudp.core.engine import (
     Key,
     Reply,
 )
-from twisted_rudp.qotp.engine import QOTPEngine, Settings
+from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keys import KeyPair
+from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.opening import Opening
 
 CLIENT: Address = ("192.0.2.1", 1111)

@@ -16,10 +16,11 @@ from tests.vectors import load
 from twisted_rudp.core.engine import SECOND, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import halfopen, wire
 from twisted_rudp.qotp.crypto import Cipher
-from twisted_rudp.qotp.engine import QOTPEngine, Settings
+from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.halfopen import ExchangeLimit, HalfOpenTable, network_of
 from twisted_rudp.qotp.keys import KeyPair
+from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.opening import Opening, Secrets
 from twisted_rudp.qotp.outlet import Sealer
 from twisted_rudp.qotp.payload import Ack, encode

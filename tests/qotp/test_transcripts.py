@@ -16,10 +16,11 @@ from tests.vectors import load, names
 from twisted_rudp.core.engine import MILLISECOND, Address, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import wire
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
-from twisted_rudp.qotp.engine import QOTPEngine, Settings
+from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keylog import KeyLogReader, lines_of
 from twisted_rudp.qotp.keys import KeyPair
+from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.opening import Opening, Secrets
 
 KINDS = {
@@ -151,7 +152,7 @@ class Side:
             self.turn(MILLISECOND)
 
     def get(self, key: Key) -> Engine | None:
-        return self.engine if self.engine is not None and key in self.engine.keys() else None
+        return self.engine if self.engine is not None and key == self.transcript.name else None
 
     def arrive(self, datagram: bytes, now: int) -> None:
         for key, run, size in self.gate.open(datagram, len(datagram), self.other):

@@ -29,10 +29,11 @@ from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.port import PortKind
-from twisted_rudp.qotp.engine import QOTPEngine, Settings
+from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keylog import KeyLog
 from twisted_rudp.qotp.keys import KeyPair, parse_key
+from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.opening import Opening
 from twisted_rudp.qotp.wire import MTU
 

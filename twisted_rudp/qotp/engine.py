@@ -9,9 +9,7 @@ are alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -34,11 +32,12 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.qotp.acks import Acks
-from twisted_rudp.qotp.budget import Budget, ReceiveWindow
+from twisted_rudp.qotp.budget import ReceiveWindow
 from twisted_rudp.qotp.closing import Closing, Outcome
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.flights import Flights, Word
 from twisted_rudp.qotp.incoming import Incoming
+from twisted_rudp.qotp.life import Life, Lifetime, Role, Settings
 from twisted_rudp.qotp.mark import (
     CONTROL,
     MARK,
@@ -55,21 +54,17 @@ from twisted_rudp.qotp.mark import (
 from twisted_rudp.qotp.opening import Answer, Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
 from twisted_rudp.qotp.path import COST, Path
-from twisted_rudp.qotp.payload import Ack, Payload, Segment, decode, header
+from twisted_rudp.qotp.payload import Ack, Payload, Segment, header
 from twisted_rudp.qotp.sender import NEVER, Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.tombstone import Grave, Tombstone, linger
+from twisted_rudp.qotp.tombstone import Grave, Tombstone
+from twisted_rudp.qotp.unsealer import Opened, Unsealer
 from twisted_rudp.qotp.wire import (
     DATA_OVERHEAD,
-    KEY,
-    MTU,
     OVERHEAD,
-    PREFIX,
     Kind,
-    without_fill,
 )
 
-IDLE_TIMEOUT = 30 * SECOND
 OWN_TIMEOUT = 50 * MILLISECOND
 """Least wait for an acknowledgement; the release's is 100 ms."""
 
@@ -77,64 +72,6 @@ PING_COST = 64
 SMALLER_MTUS = (1280, 1232, 1024, 576)
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
-
-
-class Role(Enum):
-    """
-    Who dialled. It never changes (section 1).
-    """
-
-    INITIATOR = INITIATOR
-    RESPONDER = RESPONDER
-
-
-class Life(Enum):
-    """
-    The states of a connection.
-    """
-
-    OPENING = "not yet shown to the application"
-    LIVE = "carrying data"
-    CLOSING = "close asked; the rest is being delivered"
-    FAREWELL = "over; the peer is told before the socket closes"
-    ENDED = "over for the application; a tombstone answers"
-    FORGOTTEN = "over"
-
-
-_NEXT: dict[Life, frozenset[Life]] = {
-    Life.OPENING: frozenset({Life.LIVE, Life.FAREWELL, Life.ENDED}),
-    Life.LIVE: frozenset({Life.CLOSING, Life.FAREWELL, Life.ENDED}),
-    Life.CLOSING: frozenset({Life.FAREWELL, Life.ENDED}),
-    Life.FAREWELL: frozenset({Life.ENDED}),
-    Life.ENDED: frozenset({Life.FORGOTTEN}),
-    Life.FORGOTTEN: frozenset(),
-}
-
-_OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """
-    What all connections of one endpoint have in common.
-
-    @ivar entropy: random bytes.
-    @ivar mtu: longest UDP payload, the same at both ends.
-    @ivar idle_timeout: nanoseconds of silence after which a peer counts as gone.
-    @ivar roaming: follow a peer to another address.
-    @ivar budget: what all of them may keep.
-    @ivar early_data: a listener takes what the release's dialler says in its first
-        datagram, which could be a replay.
-    @ivar key_log: is given the lines of the key log.
-    """
-
-    entropy: Callable[[int], bytes]
-    mtu: int = MTU
-    idle_timeout: int = IDLE_TIMEOUT
-    roaming: bool = True
-    early_data: bool = False
-    budget: Budget = field(default_factory=Budget)
-    key_log: Callable[[bytes, Secrets], None] | None = None
 
 
 class QOTPEngine:
@@ -166,14 +103,12 @@ class QOTPEngine:
         self._settings = settings
         self._role = role
         self._sealer = sealer
-        self._own_socket = own_socket
-        self._life = Life.OPENING
         self._peer = Peer.UNKNOWN
         self._events: list[tuple[Any, ...]] = []
+        self._life = Lifetime(self._events, own_socket)
         self._counters: Counter[str] = Counter()
         self._streams = StreamTable(2 if role is Role.INITIATOR else 1)
         self._numbers = Ranges()
-        self._epoch = 0
         self._acks = Acks(self._numbers)
         self._sender = Sender(self._streams, settings.mtu, OWN_TIMEOUT)
         self._window = ReceiveWindow(settings.budget)
@@ -181,14 +116,12 @@ class QOTPEngine:
         self._path = Path(settings.entropy, CONTROL)
         self._opening: Opening | None = None
         self._cipher: Cipher | None = None
+        self._unsealer: Unsealer | None = None
         self._secrets: Secrets | None = None
         self._echoed = False
         self._early = False
-        self._early_cipher: Cipher | None = None
-        self._early_numbers = Ranges()
         self._closing: Closing | None = None
-        self._tombstone: Tombstone | None = None
-        self._ending: tuple[Reason, str | None] | None = None
+        self._reset_heard = False
         self._heard = self._asked = now
         self.proved = role is Role.INITIATOR
 
@@ -251,9 +184,8 @@ class QOTPEngine:
         """
         sealer = Sealer(RESPONDER, settings.mtu)
         engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets)
+        engine._agree(cipher, secrets, opening)
         engine._early = True
-        engine._early_cipher = opening
         engine._use(Kind.INIT_CRYPTO_RCV)
         engine._meet(Peer.RELEASE, now)
         return engine
@@ -276,7 +208,7 @@ class QOTPEngine:
         """
         The tombstone is over too.
         """
-        return self._life is Life.FORGOTTEN
+        return self._life.state is Life.FORGOTTEN
 
     @property
     def in_flight(self) -> int:
@@ -317,53 +249,19 @@ class QOTPEngine:
         while self._opening is not None and at < len(view):
             self._hear_answer(self._opening, bytes(view[at : at + size]), now)
             at += size
-        cipher = self._cipher
-        if cipher is None or at >= len(view):
+        if self._unsealer is None or at >= len(view):
             return
-        view = view[at:]
-        peer = RESPONDER if self._role is Role.INITIATOR else INITIATOR
-        if all(view[start] == Kind.DATA for start in range(0, len(view), size)):
-            for opened in cipher.open_run(view, size, peer, self._epoch):
-                if opened is None:
-                    self._counters["not_authentic"] += 1
-                else:
-                    self._digest(*opened, Kind.DATA, address, size, now)
-        else:
-            for start in range(0, len(view), size):
-                self._receive_any(cipher, bytes(view[start : start + size]), address, now)
+        for opened in self._unsealer.open(view[at:], size):
+            self._digest(opened, address, size, now)
         self._incoming.tell_readable()
         self._advance(now)
-
-    def _receive_any(self, cipher: Cipher, datagram: bytes, address: Address, now: int) -> None:
-        """
-        A datagram of any type. What opens a connection is nobody's business any more
-        (W2, W16), and an answer has to be under the key we have.
-        """
-        kind = datagram[0]
-        peer = RESPONDER if self._role is Role.INITIATOR else INITIATOR
-        opened = None
-        if kind == Kind.DATA:
-            opened = cipher.open(datagram, PREFIX[kind], peer, self._epoch)
-        elif kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._role is Role.INITIATOR:
-            if len(datagram) >= OVERHEAD[kind]:
-                opened = cipher.open(datagram, PREFIX[kind], peer, 0)
-        elif kind == Kind.INIT_CRYPTO_SND and self._early_cipher is not None:
-            self._hear_early(self._early_cipher, datagram, now)
-            return
-        else:
-            self._counters["openings_ignored"] += 1
-            return
-        if opened is None:
-            self._counters["not_authentic"] += 1
-        else:
-            self._digest(*opened, Kind(kind), address, len(datagram), now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
         A dialler whose peer's port is closed learns it from here. Later such errors
         are left to retransmission and the idle timeout (W13).
         """
-        if self._life is Life.OPENING and self._role is Role.INITIATOR:
+        if self._life.state is Life.OPENING and self._role is Role.INITIATOR:
             if kind is PathError.TOO_BIG:
                 text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
                 self._end(Reason.UNREACHABLE, now, text)
@@ -382,11 +280,10 @@ class QOTPEngine:
         """
         See what time has brought.
         """
-        if self._tombstone is not None:
-            if self._life is Life.ENDED and now >= self._tombstone.until:
-                self._enter(Life.FORGOTTEN)
+        if self._life.tombstone is not None:
+            self._life.tick(now)
             return
-        if self._life is not Life.OPENING:
+        if self._life.state is not Life.OPENING:
             idle = self._settings.idle_timeout
             if now >= self._heard + idle:
                 self._end(Reason.IDLE, now)
@@ -403,10 +300,10 @@ class QOTPEngine:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life is Life.FORGOTTEN:
+        if self._life.state is Life.FORGOTTEN:
             return None
-        if self._tombstone is not None:
-            return self._tombstone.deadline()
+        if self._life.tombstone is not None:
+            return self._life.tombstone.deadline()
         if self._opening is not None:
             return self._opening.due
         idle = self._settings.idle_timeout
@@ -481,8 +378,8 @@ class QOTPEngine:
         Send what can be sent now.
         """
         outlet = Outlet(self._sealer, emit, self._address, budget, not self.proved)
-        if self._tombstone is not None:
-            self._flush_tombstone(self._tombstone, now, outlet)
+        if self._life.tombstone is not None:
+            self._flush_tombstone(self._life.tombstone, now, outlet)
             return False
         if self._opening is not None:
             window = self._window.free
@@ -553,10 +450,10 @@ class QOTPEngine:
         """
         Deliver the rest, exchange CLOSE, discard what comes.
         """
-        if self._life is Life.OPENING:
+        if self._life.state is Life.OPENING:
             self.abort(now)
-        elif self._life is Life.LIVE:
-            self._enter(Life.CLOSING)
+        elif self._life.state is Life.LIVE:
+            self._life.enter(Life.CLOSING)
             self._closing = Closing(self._streams, now)
             for stream in list(self._streams.open):
                 self.close_stream(stream)
@@ -567,7 +464,7 @@ class QOTPEngine:
         """
         Drop everything; our own peer is told.
         """
-        if self._life not in _OVER:
+        if not self._life.over:
             self._end(Reason.ABORTED, now, tell=True)
 
     # state
@@ -596,7 +493,7 @@ class QOTPEngine:
             "transport": "qotp",
             "connection_id": self._name.hex(),
             "role": self._role.name.lower(),
-            "state": self._life.name,
+            "state": self._life.state.name,
             "peer": self._peer.name,
             "peer_key": key,
             "peer_key_proved": self._echoed,
@@ -630,12 +527,17 @@ class QOTPEngine:
         if payload.segment is not None:
             self._hear_segment(payload.segment)
 
-    def _agree(self, cipher: Cipher, secrets: Secrets) -> None:
+    def _agree(
+        self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None
+    ) -> None:
         """
         There is a key, and it stays (W2).
         """
         self._cipher = cipher
         self._secrets = secrets
+        self._unsealer = Unsealer(
+            cipher, secrets, self._role.peer, self._numbers, self._counters, early
+        )
         self._use(Kind.DATA)
         if self._settings.key_log is not None:
             self._settings.key_log(self._name, secrets)
@@ -650,31 +552,14 @@ class QOTPEngine:
         self._sealer.use(kind, self._cipher, self._name, *keys)
         self._sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
 
-    def _hear_early(self, opening: Cipher, datagram: bytes, now: int) -> None:
-        """
-        What came under K0, or was repeated.
-        """
-        secrets = self._secrets
-        if secrets is None or datagram[KEY] != secrets.initiator[0]:
-            return
-        opened = opening.open(datagram, PREFIX[Kind.INIT_CRYPTO_SND], INITIATOR, 0)
-        plain = None if opened is None else without_fill(opened[1])
-        payload = None if plain is None else decode(plain)
-        if opened is None or payload is None or opened[0] in self._early_numbers:
-            self._counters["not_authentic"] += 1
-            return
-        self._early_numbers.add(opened[0], opened[0])
-        if payload.segment is not None:
-            self._hear_segment(payload.segment)
-
     def _prove(self) -> None:
         """
         Authentic Data: the dialler has received our answer, and this is no replay.
         """
         self.proved = True
-        if self._early_cipher is not None:
-            self._early_cipher = None
+        if self._early and self._unsealer is not None:
             self._early = False
+            self._unsealer.close_early()
             self._use(Kind.DATA)
 
     def _meet(self, peer: Peer, now: int) -> None:
@@ -690,7 +575,7 @@ class QOTPEngine:
             # Rule R3: until it sees Data the release sends nothing more.
             self._acks.marking = peer is Peer.OWN
             self._sender.words.append(self._ping(repeat=True))
-        self._enter(Life.LIVE)
+        self._life.enter(Life.LIVE)
         self._events.append((Event.CONNECTED, self._early))
 
     def _ping(self, repeat: bool = False) -> Word:
@@ -704,35 +589,28 @@ class QOTPEngine:
 
     # digesting
 
-    def _digest(
-        self, number: int, plain: bytes, kind: Kind, address: Address, size: int, now: int
-    ) -> None:
+    def _digest(self, opened: Opened, address: Address, size: int, now: int) -> None:
         """
-        An authentic payload.
+        An authentic payload that is new.
         """
-        numbers = self._numbers
-        if number in numbers:
-            self._counters["replayed"] += 1
-            return
-        payload = decode(plain)
-        if payload is None:
-            self._counters["malformed"] += 1
-            return
-        newest = number > numbers.highest
-        self._epoch = max(self._epoch, number >> 48)
+        number, payload, data, newest = opened
         self._heard = now
-        if self._tombstone is not None:
-            self._digest_after_end(self._tombstone, number, payload, now)
+        if number < 0:
+            if payload.segment is not None and not self._life.over:
+                self._hear_segment(payload.segment)
+            return
+        if self._life.tombstone is not None:
+            self._digest_after_end(self._life.tombstone, number, payload, now)
             return
         if not self.proved:
             self._prove()
-        if self._life is Life.OPENING:
+        if self._life.state is Life.OPENING:
             self._meet(_kind_of(payload.ack), now)
         if payload.ack is not None:
             self._hear_ack(payload.ack, payload.segment, number, now)
         if payload.segment is None or self._hear_segment(payload.segment):
-            numbers.add(number, number)
-        if address != self._address and newest and self._settings.roaming and kind is Kind.DATA:
+            self._numbers.add(number, number)
+        if address != self._address and newest and data and self._settings.roaming:
             self._path.seen(address, size, now)
 
     def _hear_segment(self, segment: Segment) -> bool:
@@ -773,7 +651,7 @@ class QOTPEngine:
                 self._abandon(stream)
                 self._events.append((Event.STREAM_RESET, word.stream, word.code))
         elif isinstance(word, Abort):
-            self._ending = (Reason.RESET, None)
+            self._reset_heard = True
 
     def _hear_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
         sender = self._sender
@@ -800,15 +678,15 @@ class QOTPEngine:
         """
         Tell what was acknowledged; go on with a change of address and with a close.
         """
-        if self._life in _OVER:
+        if self._life.over:
             return
         settled = self._sender.flights.settled
         if settled:
             for stream in settled:
                 self._tell_flushed(stream)
             settled.clear()
-        if self._ending is not None:
-            self._end(self._ending[0], now)
+        if self._reset_heard:
+            self._end(Reason.RESET, now)
             return
         address = self._path.take_proved()
         if address is not None:
@@ -855,11 +733,6 @@ class QOTPEngine:
 
     # the end
 
-    def _enter(self, life: Life) -> None:
-        if life not in _NEXT[self._life]:
-            raise AssertionError(f"no way from {self._life.name} to {life.name}")
-        self._life = life
-
     def _end(
         self, reason: Reason, now: int, detail: str | None = None, tell: bool = False
     ) -> None:
@@ -867,28 +740,15 @@ class QOTPEngine:
         self._bury(grave, reason, now, detail)
 
     def _bury(self, grave: Grave, reason: Reason, now: int, detail: str | None = None) -> None:
-        if self._life in _OVER:
+        if self._life.over:
             return
-        span = linger(self._sender.round_trip.timeout)
-        self._tombstone = Tombstone(grave, now, span)
-        self._ending = (reason, detail)
+        self._life.bury(grave, reason, detail, now, self._sender.round_trip.timeout)
         self._opening = None
         self._window.release()
         self._streams.open = {0: Stream(0)}
         self._sender.ready.clear()
         self._sender.words.clear()
         self._sender.flights = Flights()
-        if self._own_socket and grave is not Grave.QUIET:
-            self._enter(Life.FAREWELL)
-        else:
-            self._tell_ended()
-
-    def _tell_ended(self) -> None:
-        assert self._ending is not None
-        self._enter(Life.ENDED)
-        self._events.append((Event.ENDED, *self._ending))
-        if self._own_socket:
-            self._enter(Life.FORGOTTEN)
 
     def _digest_after_end(
         self, tombstone: Tombstone, number: int, payload: Payload, now: int
@@ -908,8 +768,7 @@ class QOTPEngine:
                     outlet.send([header(CONTROL, 0) + say_abort()])
             else:
                 self._acks.flush(outlet)
-        if self._life is Life.FAREWELL and tombstone.told:
-            self._tell_ended()
+        self._life.said_farewell()
 
 
 def _kind_of(ack: Ack | None) -> Peer:

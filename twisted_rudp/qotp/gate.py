@@ -22,9 +22,10 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.kernels import same_column
 from twisted_rudp.qotp.budget import FIRST
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
-from twisted_rudp.qotp.engine import QOTPEngine, Settings
+from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.halfopen import ExchangeLimit, HalfOpen, HalfOpenTable
 from twisted_rudp.qotp.keys import KeyPair, LowOrder
+from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.mark import MARK, window_ack
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.outlet import Sealer
@@ -38,7 +39,6 @@ from twisted_rudp.qotp.wire import (
     parse_opening,
     without_fill,
 )
-
 
 MAX_HEARD_EARLY = 65536
 """Openings with early data that are remembered, so that they are not heard again."""
