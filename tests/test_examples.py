@@ -98,4 +98,4 @@ class UsageTests(SynchronousTestCase):
                 python(str(example)), env=environment(), capture_output=True, text=True
             )
             self.assertEqual(result.returncode, 1)
-            self.assertIn(f"python examples/{example.name} serve kcp:", result.stderr)
+            self.assertIn(f"    python examples/{example.name} ", result.stderr)
