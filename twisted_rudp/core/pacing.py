@@ -218,8 +218,11 @@ class DeliveryRate:
     CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     MEMORY = 10
     INITIAL_SEGMENTS = 32
-    AGGREGATE = 192 * 1024
-    """Added to the window: runs and read turns move so much at a time."""
+    TURN = 10_000_000
+    """The window has room for what is sent in so many nanoseconds beside it: peers
+    acknowledge once in a turn of their reactor."""
+
+    LARGEST_TURN = 4 << 20
 
     def __init__(self, round_trip: PreciseRoundTrip, mss: int) -> None:
         """
@@ -293,6 +296,13 @@ class DeliveryRate:
         """
         return self._best * (self._round_trip.least or 0) / 1e9
 
+    def _aggregate(self) -> int:
+        """
+        What moves at a time, beside what the network holds.
+        """
+        turn = int(self._best * self.TURN / 1e9)
+        return min(max(turn, self.INITIAL_SEGMENTS * self._mss), self.LARGEST_TURN)
+
     def _judge_growth(self) -> None:
         """
         Three rounds without a quarter more: the bandwidth is found.
@@ -305,7 +315,7 @@ class DeliveryRate:
             self._phase = "drain"
 
     def _step(self, news: Delivered) -> None:
-        if self._phase == "drain" and news.in_flight <= self._carried() + self.AGGREGATE:
+        if self._phase == "drain" and news.in_flight <= self._carried() + self._aggregate():
             self._phase, self._cycle, self._cycle_at = "probe", 2, news.now
         elif self._phase == "probe":
             least = self._round_trip.least or 0
@@ -315,7 +325,7 @@ class DeliveryRate:
 
     def _resize(self, news: Delivered) -> None:
         gain = self.STARTUP if self._phase == "startup" else 2.0
-        target = int(gain * self._carried()) + self.AGGREGATE
+        target = int(gain * self._carried()) + self._aggregate()
         if self._phase == "startup":
             # An estimate that is still growing must not hold back its own growth.
             self._window = max(self._window, min(self._window + news.size, 2 * target))
