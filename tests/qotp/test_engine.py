@@ -168,7 +168,7 @@ class DataTests(SynchronousTestCase):
         pair = Pair(steady(1), steady(1))
         pair.connect()
         for end in (pair.client, pair.server):
-            stream = end.engine._streams.open[0]
+            stream = end.engine._talk.streams.open[0]
             stream.sent = stream.incoming.next = (1 << 24) - 5000
         data = random.Random(1).randbytes(30_000)
         write(pair.client, 0, data)
@@ -325,7 +325,7 @@ class StreamTests(SynchronousTestCase):
         client.turn(client.engine)
         self.pair.run(500)
         self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
-        extra = client.engine._streams
+        extra = client.engine._talk.streams
         extra.open.pop(2)
         number = client.engine.open_stream()
         write(client, number, b"one too many")

@@ -177,7 +177,7 @@ class Side:
         deadline = engine.deadline()
         if deadline is not None and deadline <= now:
             engine.tick(now)
-        for stream in list(engine._streams.open):
+        for stream in list(engine._talk.streams.open):
             while data := engine.take(stream, 1 << 16):
                 self.received[stream] += data
         engine.flush(now, self.emit, 1 << 20)

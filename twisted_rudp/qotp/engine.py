@@ -15,9 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.core.engine import (
-    MILLISECOND,
     SECOND,
     Address,
     Buffer,
@@ -30,43 +28,24 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
-from twisted_rudp.core.ranges import Ranges
-from twisted_rudp.qotp.acks import Acks
-from twisted_rudp.qotp.budget import ReceiveWindow
 from twisted_rudp.qotp.closing import Closing, Outcome
+from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
-from twisted_rudp.qotp.flights import Flights, Word
-from twisted_rudp.qotp.incoming import Incoming
 from twisted_rudp.qotp.life import Life, Lifetime, Role, Settings
 from twisted_rudp.qotp.mark import (
     CONTROL,
     MARK,
     MARK_OFFSET,
-    Abort,
     Peer,
-    Reset,
-    read_range,
-    read_ranges,
-    read_word,
     say_abort,
-    say_reset,
 )
 from twisted_rudp.qotp.opening import Answer, Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
-from twisted_rudp.qotp.path import COST, Path
-from twisted_rudp.qotp.payload import Ack, Payload, Segment, header
-from twisted_rudp.qotp.sender import NEVER, Sender
-from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.payload import Ack, Payload, header
+from twisted_rudp.qotp.sender import NEVER
 from twisted_rudp.qotp.tombstone import Grave, Tombstone
 from twisted_rudp.qotp.unsealer import Opened, Unsealer
-from twisted_rudp.qotp.wire import (
-    DATA_OVERHEAD,
-    OVERHEAD,
-    Kind,
-)
-
-OWN_TIMEOUT = 50 * MILLISECOND
-"""Least wait for an acknowledgement; the release's is 100 ms."""
+from twisted_rudp.qotp.wire import DATA_OVERHEAD, OVERHEAD, Kind
 
 PING_COST = 64
 SMALLER_MTUS = (1280, 1232, 1024, 576)
@@ -103,17 +82,10 @@ class QOTPEngine:
         self._settings = settings
         self._role = role
         self._sealer = sealer
-        self._peer = Peer.UNKNOWN
         self._events: list[tuple[Any, ...]] = []
         self._life = Lifetime(self._events, own_socket)
         self._counters: Counter[str] = Counter()
-        self._streams = StreamTable(2 if role is Role.INITIATOR else 1)
-        self._numbers = Ranges()
-        self._acks = Acks(self._numbers)
-        self._sender = Sender(self._streams, settings.mtu, OWN_TIMEOUT)
-        self._window = ReceiveWindow(settings.budget)
-        self._incoming = Incoming(self._streams, self._window, self._events, self._counters)
-        self._path = Path(settings.entropy, CONTROL)
+        self._talk = Conversation(settings, role, sealer, self._events, self._counters)
         self._opening: Opening | None = None
         self._cipher: Cipher | None = None
         self._unsealer: Unsealer | None = None
@@ -121,7 +93,6 @@ class QOTPEngine:
         self._echoed = False
         self._early = False
         self._closing: Closing | None = None
-        self._reset_heard = False
         self._heard = self._asked = now
         self.proved = role is Role.INITIATOR
 
@@ -199,7 +170,7 @@ class QOTPEngine:
         """
         kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
         kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
-        if self._peer is not Peer.RELEASE:
+        if self._talk.peer is not Peer.RELEASE:
             kind |= Capability.HALF_CLOSE
         return kind
 
@@ -215,7 +186,7 @@ class QOTPEngine:
         """
         Bytes sent and not acknowledged.
         """
-        return self._sender.flights.in_flight
+        return self._talk.sender.flights.in_flight
 
     def keys(self) -> Sequence[Key]:
         """
@@ -253,7 +224,7 @@ class QOTPEngine:
             return
         for opened in self._unsealer.open(view[at:], size):
             self._digest(opened, address, size, now)
-        self._incoming.tell_readable()
+        self._talk.incoming.tell_readable()
         self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -269,10 +240,10 @@ class QOTPEngine:
                 refused = kind is PathError.REFUSED
                 self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         elif kind is PathError.TOO_BIG:
-            below = size or self._sender.mtu
-            smaller = [mtu for mtu in SMALLER_MTUS if mtu < min(below, self._sender.mtu)]
+            below = size or self._talk.sender.mtu
+            smaller = [mtu for mtu in SMALLER_MTUS if mtu < min(below, self._talk.sender.mtu)]
             if smaller:
-                self._sender.mtu = smaller[0]
+                self._talk.sender.mtu = smaller[0]
         else:
             self._counters["path_errors_ignored"] += 1
 
@@ -290,8 +261,8 @@ class QOTPEngine:
                 return
             if now >= max(self._heard, self._asked) + idle // 3:
                 self._asked = now
-                self._sender.words.append(self._ping())
-            self._sender.tick(now)
+                self._talk.sender.words.append(self._talk.ping())
+            self._talk.sender.tick(now)
         if self._sealer.exhausted:
             self._end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
         self._advance(now)
@@ -308,7 +279,7 @@ class QOTPEngine:
             return self._opening.due
         idle = self._settings.idle_timeout
         due = min(max(self._heard, self._asked) + idle // 3, self._heard + idle)
-        due = min(due, self._sender.deadline(), self._path.deadline or NEVER)
+        due = min(due, self._talk.sender.deadline(), self._talk.path.deadline or NEVER)
         if self._closing is not None:
             due = min(due, self._closing.until)
         return due
@@ -321,13 +292,7 @@ class QOTPEngine:
 
         @raise ValueError: our half of the stream has been ended.
         """
-        found = self._streams.open.get(stream)
-        if found is None:
-            return
-        if found.finishing:
-            raise ValueError(f"stream {stream} has been ended")
-        found.queue.append(data)
-        self._sender.ready[found] = None
+        self._talk.write(stream, data)
 
     def send(
         self,
@@ -346,8 +311,7 @@ class QOTPEngine:
         """
         Bytes not yet numbered.
         """
-        found = self._streams.open.get(stream)
-        return 0 if found is None else found.queue.size
+        return self._talk.unsent(stream)
 
     # wire -> application
 
@@ -355,15 +319,13 @@ class QOTPEngine:
         """
         Bytes that can be taken.
         """
-        found = self._streams.open.get(stream)
-        return 0 if found is None else found.incoming.unread
+        return self._talk.unread(stream)
 
     def take(self, stream: int, limit: int) -> bytes:
         """
         The next bytes in order.
         """
-        found = self._streams.open.get(stream)
-        return b"" if found is None else self._incoming.take(found, limit)
+        return self._talk.take(stream, limit)
 
     def take_message(self) -> Message | None:
         """
@@ -382,21 +344,10 @@ class QOTPEngine:
             self._flush_tombstone(self._life.tombstone, now, outlet)
             return False
         if self._opening is not None:
-            window = self._window.free
+            window = self._talk.window.free
             self._opening.speak(now, self._sealer, emit, self._address, budget, window)
             return False
-        acks, sender = self._acks, self._sender
-        acks.window = self._window.free
-        acks.announce = acks.announce or self._window.reopened
-        if acks.pending:
-            self._window.told = acks.window
-            if sender.waiting:
-                acks.flush(outlet)
-        sender.flush(now, outlet, acks)
-        if acks.pending:
-            acks.flush(outlet)
-        if self._path.candidate is not None:
-            self._challenge_path(self._path.candidate, now, emit)
+        self._talk.flush(now, outlet, emit)
         return outlet.short and not outlet.full
 
     def events(self) -> Sequence[tuple[Any, ...]]:
@@ -417,34 +368,19 @@ class QOTPEngine:
 
         @raise ValueError: there are too many.
         """
-        return self._streams.make().number
+        return self._talk.open_stream()
 
     def close_stream(self, stream: int) -> None:
         """
         CLOSE behind the data.
         """
-        found = self._streams.open.get(stream)
-        if found is not None and not found.finishing:
-            found.finishing = True
-            self._sender.ready[found] = None
+        self._talk.close_stream(stream)
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
         """
-        Our own peer is told. The release has no word for it: it sees an end, and
-        what it still sends is acknowledged and thrown away.
+        Our own peer is told; the release sees an end.
         """
-        found = self._streams.open.get(stream)
-        if found is None:
-            if self._peer is Peer.OWN and not self._streams.finished(stream):
-                self._say(say_reset(stream, code))
-            return
-        if self._peer is Peer.RELEASE:
-            found.queue = ByteQueue()
-            self.close_stream(stream)
-            self._incoming.drop(found)
-        else:
-            self._say(say_reset(stream, code))
-            self._abandon(found)
+        self._talk.reset_stream(stream, code)
 
     def close(self, now: int) -> None:
         """
@@ -454,10 +390,10 @@ class QOTPEngine:
             self.abort(now)
         elif self._life.state is Life.LIVE:
             self._life.enter(Life.CLOSING)
-            self._closing = Closing(self._streams, now)
-            for stream in list(self._streams.open):
+            self._closing = Closing(self._talk.streams, now)
+            for stream in list(self._talk.streams.open):
                 self.close_stream(stream)
-            self._incoming.discard()
+            self._talk.incoming.discard()
             self._advance(now)
 
     def abort(self, now: int) -> None:
@@ -475,7 +411,7 @@ class QOTPEngine:
         """
         return {
             **self._counters,
-            "resent": self._sender.resent,
+            "resent": self._talk.sender.resent,
             "datagrams_sent": self._sealer.next,
         }
 
@@ -488,22 +424,22 @@ class QOTPEngine:
         if secrets is not None:
             theirs = secrets.responder if self._role is Role.INITIATOR else secrets.initiator
             key = theirs[1].hex() or None
-        trip = self._sender.round_trip
+        trip = self._talk.sender.round_trip
         return {
             "transport": "qotp",
             "connection_id": self._name.hex(),
             "role": self._role.name.lower(),
             "state": self._life.state.name,
-            "peer": self._peer.name,
+            "peer": self._talk.peer.name,
             "peer_key": key,
             "peer_key_proved": self._echoed,
             "early": self._early,
             "round_trip": trip.smoothed / SECOND,
-            "peer_window": self._sender.peer_window,
-            "receive_window": self._window.capacity,
-            "congestion_window": self._sender.control.window(),
-            "mtu": self._sender.mtu,
-            "streams": len(self._streams.open),
+            "peer_window": self._talk.sender.peer_window,
+            "receive_window": self._talk.window.capacity,
+            "congestion_window": self._talk.sender.control.window(),
+            "mtu": self._talk.sender.mtu,
+            "streams": len(self._talk.streams.open),
         }
 
     # the handshake
@@ -516,27 +452,25 @@ class QOTPEngine:
         self._opening = None
         self._agree(answer.cipher, answer.secrets)
         self._echoed = answer.echoed
-        self._numbers.add(answer.number, answer.number)
+        self._talk.numbers.add(answer.number, answer.number)
         self._meet(Peer.OWN if answer.payload.rest == MARK else Peer.RELEASE, now)
         self._hear_payload(answer, now)
 
     def _hear_payload(self, answer: Answer, now: int) -> None:
         payload = answer.payload
         if payload.ack is not None:
-            self._sender.note_window(answer.number, payload.ack.window)
+            self._talk.sender.note_window(answer.number, payload.ack.window)
         if payload.segment is not None:
-            self._hear_segment(payload.segment)
+            self._talk.hear_segment(payload.segment)
 
-    def _agree(
-        self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None
-    ) -> None:
+    def _agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
         """
         There is a key, and it stays (W2).
         """
         self._cipher = cipher
         self._secrets = secrets
         self._unsealer = Unsealer(
-            cipher, secrets, self._role.peer, self._numbers, self._counters, early
+            cipher, secrets, self._role.peer, self._talk.numbers, self._counters, early
         )
         self._use(Kind.DATA)
         if self._settings.key_log is not None:
@@ -550,7 +484,7 @@ class QOTPEngine:
         mine = self._role is Role.INITIATOR
         keys = self._secrets.initiator if mine else self._secrets.responder
         self._sealer.use(kind, self._cipher, self._name, *keys)
-        self._sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
+        self._talk.sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
 
     def _prove(self) -> None:
         """
@@ -566,26 +500,10 @@ class QOTPEngine:
         """
         The other side is there, and what it is is known.
         """
-        self._peer = self._acks.peer = peer
         self._heard = now
-        if peer is Peer.RELEASE:
-            self._sender.flights.expect_segments()
-            self._path = Path(self._settings.entropy, 0)
-        if self._role is Role.INITIATOR:
-            # Rule R3: until it sees Data the release sends nothing more.
-            self._acks.marking = peer is Peer.OWN
-            self._sender.words.append(self._ping(repeat=True))
+        self._talk.meet(peer)
         self._life.enter(Life.LIVE)
         self._events.append((Event.CONNECTED, self._early))
-
-    def _ping(self, repeat: bool = False) -> Word:
-        """
-        Rule R8: towards the release with an offset that cannot be mistaken.
-        """
-        if self._peer is Peer.OWN:
-            return Word(CONTROL, 0, repeat=repeat)
-        offset = int.from_bytes(self._settings.entropy(6), "little") | 1 << 47
-        return Word(0, offset, repeat=repeat)
 
     # digesting
 
@@ -597,7 +515,7 @@ class QOTPEngine:
         self._heard = now
         if number < 0:
             if payload.segment is not None and not self._life.over:
-                self._hear_segment(payload.segment)
+                self._talk.hear_segment(payload.segment)
             return
         if self._life.tombstone is not None:
             self._digest_after_end(self._life.tombstone, number, payload, now)
@@ -607,70 +525,11 @@ class QOTPEngine:
         if self._life.state is Life.OPENING:
             self._meet(_kind_of(payload.ack), now)
         if payload.ack is not None:
-            self._hear_ack(payload.ack, payload.segment, number, now)
-        if payload.segment is None or self._hear_segment(payload.segment):
-            self._numbers.add(number, number)
+            self._talk.hear_ack(payload.ack, payload.segment, number, now)
+        if payload.segment is None or self._talk.hear_segment(payload.segment):
+            self._talk.numbers.add(number, number)
         if address != self._address and newest and data and self._settings.roaming:
-            self._path.seen(address, size, now)
-
-    def _hear_segment(self, segment: Segment) -> bool:
-        """
-        @return: whether it counts as received.
-        """
-        if self._peer is Peer.OWN:
-            if segment.stream == CONTROL:
-                self._hear_words(bytes(segment.data))
-                return True
-            self._acks.want()
-            return self._incoming.segment(segment) or self._refuse_streams()
-        taken = self._incoming.segment(segment)
-        if taken:
-            self._acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
-        return taken
-
-    def _refuse_streams(self) -> bool:
-        """
-        Our own peer is told which of its streams are too many.
-        """
-        refused = self._incoming.refused
-        for stream in refused:
-            self._say(say_reset(stream, 0))
-        told = bool(refused)
-        refused.clear()
-        return told
-
-    def _hear_words(self, body: bytes) -> None:
-        if not body:
-            self._acks.want()
-            return
-        word = read_word(body)
-        if isinstance(word, Reset):
-            self._acks.want()
-            stream = self._streams.open.get(word.stream)
-            if stream is not None:
-                self._abandon(stream)
-                self._events.append((Event.STREAM_RESET, word.stream, word.code))
-        elif isinstance(word, Abort):
-            self._reset_heard = True
-
-    def _hear_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
-        sender = self._sender
-        sender.note_window(number, ack.window)
-        if self._peer is Peer.OWN:
-            newest = read_range(ack, self._sealer.next)
-            if newest is None:
-                return
-            self._acks.marking = False
-            ranges = [newest]
-            if segment is not None and segment.stream == CONTROL:
-                ranges += read_ranges(bytes(segment.data), newest[0])
-            sender.acknowledged(ranges, now)
-            if self._path.candidate is not None:
-                for low, high in ranges:
-                    self._path.range_answered(low, high)
-        else:
-            sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
-            self._path.segment_answered(ack.stream, ack.offset)
+            self._talk.path.seen(address, size, now)
 
     # what follows from it
 
@@ -680,21 +539,17 @@ class QOTPEngine:
         """
         if self._life.over:
             return
-        settled = self._sender.flights.settled
-        if settled:
-            for stream in settled:
-                self._tell_flushed(stream)
-            settled.clear()
-        if self._reset_heard:
+        self._talk.tell_settled()
+        if self._talk.reset_heard:
             self._end(Reason.RESET, now)
             return
-        address = self._path.take_proved()
+        address = self._talk.path.take_proved()
         if address is not None:
             self._address = address
             self._events.append((Event.PATH, address))
         if self._closing is not None:
-            moved = self._sender.flights.total
-            outcome = self._closing.judge(self._streams, self._peer, moved, now)
+            moved = self._talk.sender.flights.total
+            outcome = self._closing.judge(self._talk.streams, self._talk.peer, moved, now)
             if outcome is Outcome.QUIET:
                 self._bury(Grave.QUIET, Reason.DONE, now)
             elif outcome is Outcome.LINGER:
@@ -702,64 +557,31 @@ class QOTPEngine:
             elif outcome is Outcome.TIMEOUT:
                 self._end(Reason.CLOSE_TIMEOUT, now, tell=True)
 
-    def _tell_flushed(self, stream: Stream) -> None:
-        if stream.fin_acknowledged and stream.drained and not stream.flush_told:
-            stream.flush_told = True
-            if stream.number in self._streams.open:
-                self._events.append((Event.STREAM_FLUSHED, stream.number))
-        if stream.over:
-            self._streams.drop(stream)
-
-    def _abandon(self, stream: Stream) -> None:
-        """
-        A stream is given up in both directions.
-        """
-        stream.stop_sending()
-        stream.fin_acknowledged = stream.end_told = True
-        stream.unsettled = 0
-        self._sender.ready.pop(stream, None)
-        self._sender.flights.forget(stream)
-        self._incoming.drop(stream)
-        self._streams.drop(stream)
-
-    def _say(self, body: bytes) -> None:
-        self._sender.words.append(Word(CONTROL, 0, body, repeat=True))
-
-    def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
-        word = self._path.challenge(now)
-        if word is not None:
-            outlet = Outlet(self._sealer, emit, candidate, COST, True)
-            self._path.sent(outlet.send([header(word.stream, word.offset)]))
-
     # the end
 
     def _end(
         self, reason: Reason, now: int, detail: str | None = None, tell: bool = False
     ) -> None:
-        grave = Grave.RESETTING if tell and self._peer is Peer.OWN else Grave.QUIET
+        grave = Grave.RESETTING if tell and self._talk.peer is Peer.OWN else Grave.QUIET
         self._bury(grave, reason, now, detail)
 
     def _bury(self, grave: Grave, reason: Reason, now: int, detail: str | None = None) -> None:
         if self._life.over:
             return
-        self._life.bury(grave, reason, detail, now, self._sender.round_trip.timeout)
+        self._life.bury(grave, reason, detail, now, self._talk.sender.round_trip.timeout)
         self._opening = None
-        self._window.release()
-        self._streams.open = {0: Stream(0)}
-        self._sender.ready.clear()
-        self._sender.words.clear()
-        self._sender.flights = Flights()
+        self._talk.release()
 
     def _digest_after_end(
         self, tombstone: Tombstone, number: int, payload: Payload, now: int
     ) -> None:
-        self._numbers.add(number, number)
+        self._talk.numbers.add(number, number)
         segment = payload.segment
         if segment is None or (segment.stream == CONTROL and segment.data):
             return
         tombstone.heard(now)
-        if self._peer is Peer.RELEASE:
-            self._acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+        if self._talk.peer is Peer.RELEASE:
+            self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
 
     def _flush_tombstone(self, tombstone: Tombstone, now: int, outlet: Outlet) -> None:
         if tombstone.due(now):
@@ -767,7 +589,7 @@ class QOTPEngine:
                 if outlet.room(PING_COST - DATA_OVERHEAD):
                     outlet.send([header(CONTROL, 0) + say_abort()])
             else:
-                self._acks.flush(outlet)
+                self._talk.acks.flush(outlet)
         self._life.said_farewell()
 
 
