@@ -69,6 +69,28 @@ class BuildTests(SynchronousTestCase):
             ],
         )
 
+    def test_parts(self) -> None:
+        """
+        Parts are cut each on its own, numbers and fragments going on.
+        """
+        run = kernels.build_run(7, 9, 5, 1, 3, 2, 4, (b"abcdef", bytearray(b"gh"), b""))
+        self.assertEqual(
+            list(parse(run)),
+            [
+                Segment(7, PUSH, 2, 9, 5, 1, 3, b"abcd"),
+                Segment(7, PUSH, 1, 9, 5, 2, 3, b"ef"),
+                Segment(7, PUSH, 0, 9, 5, 3, 3, b"gh"),
+            ],
+        )
+
+    def test_tooManyParts(self) -> None:
+        """
+        There is a limit to parts.
+        """
+        parts = (b"x",) * pure.MAXIMUM_PARTS
+        self.assertEqual(len(kernels.build_run(7, 9, 5, 0, 3, 0, 4, parts)), 25 * len(parts))
+        self.assertRaises(ValueError, kernels.build_run, 7, 9, 5, 0, 3, 0, 4, (*parts, b"x"))
+
     def test_nothing(self) -> None:
         """
         No data makes no segment.
@@ -174,7 +196,11 @@ class TwinTests(SynchronousTestCase):
             raise SkipTest("the extension was not built")
 
     @PROPERTY
-    @given(st.lists(anyInteger, min_size=6, max_size=6), smallSize, buffers)
+    @given(
+        st.lists(anyInteger, min_size=6, max_size=6),
+        smallSize,
+        st.one_of(buffers, st.lists(st.one_of(buffers, anything), max_size=70).map(tuple)),
+    )
     def test_build(self, fields: list[int], mss: int, data: Any) -> None:
         """
         build_run: equal results and exceptions.

@@ -1,7 +1,14 @@
 from twisted_rudp.kernels.pure import Buffer
 
 def build_run(
-    conv: int, wnd: int, ts: int, sn: int, una: int, frg: int, mss: int, data: Buffer
+    conv: int,
+    wnd: int,
+    ts: int,
+    sn: int,
+    una: int,
+    frg: int,
+    mss: int,
+    data: Buffer | tuple[Buffer, ...],
 ) -> bytes: ...
 def take_run(
     run: Buffer, size: int, conv: int, sn: int, limit: int

@@ -14,6 +14,7 @@
 
 #define HEADER 24
 #define PUSH 81
+#define MAXIMUM_PARTS 64
 
 enum { CONV = 0, CMD = 4, FRG = 5, WND = 6, TS = 8, SN = 12, UNA = 16, LEN = 20 };
 
@@ -72,54 +73,93 @@ has_arguments(const char *name, Py_ssize_t given, Py_ssize_t wanted)
     return 0;
 }
 
+/* One buffer, or those of a tuple; all or none are held. */
+static Py_ssize_t
+hold_parts(PyObject *data, Py_buffer *parts)
+{
+    int many = PyTuple_Check(data);
+    Py_ssize_t count = many ? PyTuple_Size(data) : 1;
+    if (count > MAXIMUM_PARTS) {
+        /* What cannot be a part is the first complaint of the pure kernel too. */
+        for (Py_ssize_t i = 0; i < count; i++) {
+            if (PyObject_GetBuffer(PyTuple_GetItem(data, i), parts, PyBUF_SIMPLE))
+                return -1;
+            PyBuffer_Release(parts);
+        }
+        return count;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyObject_GetBuffer(many ? PyTuple_GetItem(data, i) : data, &parts[i],
+                               PyBUF_SIMPLE)) {
+            while (i-- > 0)
+                PyBuffer_Release(&parts[i]);
+            return -1;
+        }
+    return count;
+}
+
+static void
+release_parts(Py_buffer *parts, Py_ssize_t count)
+{
+    while (count-- > 0)
+        PyBuffer_Release(&parts[count]);
+}
+
 static PyObject *
 build_run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     uint32_t conv, wnd, ts, sn, una, frg;
-    Py_ssize_t mss;
-    Py_buffer data;
+    Py_ssize_t mss, held, size = 0;
+    Py_buffer parts[MAXIMUM_PARTS];
 
     if (!has_arguments("build_run", nargs, 8) || as_word(args[0], &conv)
         || as_word(args[1], &wnd) || as_word(args[2], &ts) || as_word(args[3], &sn)
         || as_word(args[4], &una) || as_word(args[5], &frg) || as_size(args[6], &mss)
-        || PyObject_GetBuffer(args[7], &data, PyBUF_SIMPLE))
+        || (held = hold_parts(args[7], parts)) < 0)
         return NULL;
-    if (mss <= 0) {
-        PyBuffer_Release(&data);
-        PyErr_SetString(PyExc_ValueError, "mss must be positive");
+    if (mss <= 0 || held > MAXIMUM_PARTS) {
+        PyErr_SetString(PyExc_ValueError,
+                        mss <= 0 ? "mss must be positive" : "too many parts");
+        release_parts(parts, held > MAXIMUM_PARTS ? 0 : held);
         return NULL;
     }
-    Py_ssize_t left = data.len;
-    Py_ssize_t count = left / mss + (left % mss != 0);
-    if (count > (PY_SSIZE_T_MAX - left) / HEADER) {
-        PyBuffer_Release(&data);
-        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < held; i++) {
+        Py_ssize_t length = parts[i].len, count = length / mss + (length % mss != 0);
+        if (length > PY_SSIZE_T_MAX - size
+            || count > (PY_SSIZE_T_MAX - size - length) / HEADER) {
+            release_parts(parts, held);
+            return PyErr_NoMemory();
+        }
+        size += length + count * HEADER;
     }
-    PyObject *run = PyBytes_FromStringAndSize(NULL, left + count * HEADER);
+    PyObject *run = PyBytes_FromStringAndSize(NULL, size);
     if (run != NULL) {
         unsigned char *out = (unsigned char *)PyBytes_AsString(run);
-        const unsigned char *from = data.buf;
         frg &= 0xFF;
-        while (left > 0) {
-            Py_ssize_t length = left < mss ? left : mss;
-            put32(out + CONV, conv);
-            out[CMD] = PUSH;
-            out[FRG] = (unsigned char)frg;
-            put16(out + WND, wnd);
-            put32(out + TS, ts);
-            put32(out + SN, sn);
-            put32(out + UNA, una);
-            put32(out + LEN, (uint32_t)length);
-            memcpy(out + HEADER, from, (size_t)length);
-            out += HEADER + length;
-            from += length;
-            left -= length;
-            sn++;
-            if (frg)
-                frg--;
+        for (Py_ssize_t i = 0; i < held; i++) {
+            const unsigned char *from = parts[i].buf;
+            Py_ssize_t left = parts[i].len;
+            while (left > 0) {
+                Py_ssize_t length = left < mss ? left : mss;
+                put32(out + CONV, conv);
+                out[CMD] = PUSH;
+                out[FRG] = (unsigned char)frg;
+                put16(out + WND, wnd);
+                put32(out + TS, ts);
+                put32(out + SN, sn);
+                put32(out + UNA, una);
+                put32(out + LEN, (uint32_t)length);
+                memcpy(out + HEADER, from, (size_t)length);
+                out += HEADER + length;
+                from += length;
+                left -= length;
+                sn++;
+                if (frg)
+                    frg--;
+            }
         }
     }
-    PyBuffer_Release(&data);
+    release_parts(parts, held);
     return run;
 }
 

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import Address, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.net.addresses import toTwisted
-from twisted_rudp.net.fence import callApplication
+from twisted_rudp.net.fence import logged
 from twisted_rudp.net.producing import Feed
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import (
@@ -353,10 +353,12 @@ class SessionTransport:
         Call the application. What it raises ends this connection, with the exception
         itself as reason, and no other (FAC-5).
         """
-        outcome = callApplication(function, *arguments)
-        if not isinstance(outcome, Failure):
-            return True
-        if self._state is not State.LOST:
-            self._failure = self._failure or outcome
-            self._step(Cause.ABORT)
-        return False
+        try:
+            function(*arguments)
+        except Exception:
+            failure = logged(Failure(), function)  # type: ignore[no-untyped-call]
+            if self._state is not State.LOST:
+                self._failure = self._failure or failure
+                self._step(Cause.ABORT)
+            return False
+        return True
