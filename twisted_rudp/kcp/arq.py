@@ -336,6 +336,13 @@ class ARQ:
         return self._receiver.nxt & MASK32
 
     @property
+    def waiting_acks(self) -> int:
+        """
+        Acknowledgements that the next flush sends.
+        """
+        return len(self._receiver.acks)
+
+    @property
     def wnd(self) -> int:
         """
         The window we advertise.

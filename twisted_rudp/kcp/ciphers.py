@@ -12,7 +12,13 @@ from cryptography.hazmat.primitives.ciphers import CipherAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES, SM4
 
-from twisted_rudp.kcp.crypto import AuthenticatedCrypt, CheckedCrypt, Crypt, Scrambler
+from twisted_rudp.kcp.crypto import (
+    CHECKED_OVERHEAD,
+    AuthenticatedCrypt,
+    CheckedCrypt,
+    Crypt,
+    Scrambler,
+)
 from twisted_rudp.kcp.nonces import Entropy, Nonces
 from twisted_rudp.kcp.scramblers import CFBScrambler, NoScrambler, XorScrambler
 from twisted_rudp.kcp.slow_ciphers import (
@@ -47,12 +53,14 @@ class CipherKind:
     @ivar taken: how many bytes it takes of a longer key, as kcptun has it.
     @ivar sizes: key lengths that are used as they are.
     @ivar slow: it is in plain Python.
+    @ivar overhead: bytes that it adds to a datagram.
     """
 
     make: Callable[[bytes, Nonces], Crypt]
     taken: int
     sizes: range | tuple[int, ...]
     slow: bool = False
+    overhead: int = CHECKED_OVERHEAD
 
     def fit(self, key: bytes) -> bytes:
         """
@@ -90,7 +98,10 @@ def _plain(
 
 def _authenticated(size: int) -> CipherKind:
     return CipherKind(
-        lambda key, nonces: AuthenticatedCrypt(AESGCM(key), nonces), size, (size,)
+        lambda key, nonces: AuthenticatedCrypt(AESGCM(key), nonces),
+        size,
+        (size,),
+        overhead=AuthenticatedCrypt.overhead,
     )
 
 
@@ -144,3 +155,12 @@ def kind_of(name: str) -> CipherKind:
         return CIPHERS[name]
     except KeyError:
         raise ValueError(f"crypt={name!r} is not one of {', '.join(NAMES)}") from None
+
+
+def overhead_of(name: str) -> int:
+    """
+    Bytes that encryption adds to a datagram.
+
+    @raise ValueError: there is no such cipher.
+    """
+    return 0 if name == "null" else kind_of(name).overhead

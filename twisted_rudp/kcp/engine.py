@@ -138,6 +138,7 @@ class KCPEngine:
         self._una_moved = now
         self._leave_at = NEVER
         self._ending: tuple[Reason, str | None] | None = None
+        self._detail: str | None = None
         self._half_closing = False
         self._end_heard = self._end_told = False
         self._confirmed = role is Role.LISTENER
@@ -178,11 +179,25 @@ class KCPEngine:
         """
         return self._arq.in_flight
 
-    def keys(self) -> Sequence[Key]:
+    @property
+    def heard(self) -> bool:
+        """
+        Something valid has come from the peer.
+        """
+        return self._arq.heard
+
+    @property
+    def key(self) -> tuple[Address, int]:
         """
         Address and conversation: the rule of the second seed.
         """
-        return ((self._address, self._conv),)
+        return self._address, self._conv
+
+    def keys(self) -> Sequence[Key]:
+        """
+        The only one.
+        """
+        return (self.key,)
 
     def prove(self) -> None:
         """
@@ -193,15 +208,19 @@ class KCPEngine:
 
     # wire -> engine
 
-    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+    def receive(
+        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
+    ) -> None:
         """
         Digest a run.
+
+        @param regular: False for what FEC rebuilt.
         """
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
         arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32)
+        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
         if news & News.HEARD:
             self._liveness.heard = now
         if news & News.COVERED:
@@ -608,10 +627,15 @@ class KCPEngine:
                 return
         self._bury(grave, Reason.DONE, now, span, farewell)
 
-    def _end(self, reason: Reason, now: int, tell: bool = False) -> None:
+    def _end(
+        self, reason: Reason, now: int, tell: bool = False, detail: str | None = None
+    ) -> None:
         """
         End, and tell a marked peer by a reset if asked to.
+
+        @param detail: a text for people instead of the reason's own.
         """
+        self._detail = detail
         arq = self._arq
         span = linger(arq.round_trip.timeout)
         if tell and arq.peer is Peer.MARKED:
@@ -629,7 +653,7 @@ class KCPEngine:
         )
         arq.release()
         self._hello.enough()
-        self._ending = (reason, None)
+        self._ending = (reason, self._detail)
         if self._own_socket and farewell is not None:
             self._enter(Life.FAREWELL)
         else:

@@ -28,9 +28,10 @@ class Encoder:
     Numbers the datagrams of one session and adds parity to each full group.
 
     @ivar data: data packets of a group; C{parity}: parity packets.
+    @ivar always: add parity whatever time has passed; may be set.
     """
 
-    __slots__ = ("_always", "_end", "_last", "_points", "_shards", "data", "next", "parity")
+    __slots__ = ("_end", "_last", "_points", "_shards", "always", "data", "next", "parity")
 
     def __init__(
         self, data: int, parity: int, always: bool = False, first: int = 0
@@ -49,7 +50,7 @@ class Encoder:
         self.data = data
         self.parity = parity
         self.next = first
-        self._always = always
+        self.always = always
         self._end = end_of_ids(data + parity)
         self._points = tuple(range(data)), tuple(range(data, data + parity))
         self._shards: list[bytes] = []
@@ -76,7 +77,7 @@ class Encoder:
             shards.append(packet)
             if len(shards) == self.data:
                 timely = self._last is not None and now - self._last < SKIP_AFTER
-                if protect and (timely or self._always):
+                if protect and (timely or self.always):
                     self._add_parity(out)
                 else:
                     self.next += self.parity

@@ -237,7 +237,7 @@ def twofish(key: bytes) -> EncryptBlock:
         b = 2 * at + 1
         b = _rotate(odd[0][b] ^ odd[1][b] ^ odd[2][b] ^ odd[3][b], 8)
         subkeys += ((a + b) & _WORD, _rotate((a + 2 * b) & _WORD, 9))
-    mixed = []
+    mixed: list[bytes] = []
     for start in range(0, len(key), 8):
         eight = key[start : start + 8]
         word = bytearray(4)
