@@ -40,9 +40,12 @@ WITHOUT_TWISTED = {"core", "kcp", "kernels"}
 
 FENCES = {
     ("net.fence", "outcomeOf"),  # calls user code
-    ("net.session", "Session._fenced"),  # calls an engine
+    ("net.fence", "callApplication"),  # the same, and logs
+    ("net.session", "Session.receive"),  # calls an engine from the socket
+    ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
+    ("net.session", "Session._fenced"),  # calls an engine from anywhere else
     ("net.hub", "Hub.runReceived"),  # calls a gate from the socket
-    ("net.hub", "Hub._tickGate"),  # calls a gate from the timer
+    ("net.hub", "Hub._askGate"),  # calls a gate from the timer and at a turn's end
     ("net.strangers", "Strangers.judge"),  # asks a gate about a stranger
     ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
     ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger

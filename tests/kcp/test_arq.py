@@ -397,6 +397,19 @@ class ProofTests(ARQTestCase):
             now += wait
         self.assertEqual(sendings, [1, 1, 1, 0, 0, 0])
 
+    def test_oneFlightAtATime(self) -> None:
+        """
+        New data waits until what is in flight is acknowledged, even if the
+        budget grows: its repetitions come first.
+        """
+        arq = self.make(overhead=20)
+        arq.write(bytes(500))
+        self.strict(arq, 300)
+        _, sent, more = self.strict(arq, 10_000)
+        self.assertEqual((sent, more), ([], True))
+        self.hear(arq, self.control(ACK, una=1))
+        self.assertEqual(len(self.strict(arq, 10_000)[1]), 5)
+
     def test_wholeSegments(self) -> None:
         """
         A large strict budget sends whole segments.
@@ -455,6 +468,66 @@ class ProofTests(ARQTestCase):
         self.hear(arq, self.control(WASK))
         for number, budget in enumerate(budgets):
             self.strict(arq, budget, number * 150)
+
+
+class RunTests(ARQTestCase):
+    """
+    Runs with holes, out of order and at the edge of the window.
+    """
+
+    def run_of(self, *segments: Segment) -> bytes:
+        return b"".join(segment.pack() for segment in segments)
+
+    def test_mixed(self) -> None:
+        """
+        One run may hold what is in order, a hole, and what comes behind it.
+        """
+        arq = self.make()
+        arq.input(self.run_of(*(self.push(sn, b"%d" % sn) for sn in (0, 1, 3, 4, 5))), 25, 0)
+        self.assertEqual(arq.take(9), b"01")
+        arq.input(self.run_of(self.push(2, b"2"), self.push(6, b"6")), 25, 0)
+        self.assertEqual(arq.take(1) + arq.take(9) + arq.take(9), b"23456")
+        self.assertEqual((arq.rcv_nxt, arq.counters.in_segs), (7, 7))
+
+    def test_windowEdge(self) -> None:
+        """
+        What lies beyond the window is neither kept nor acknowledged, also when
+        the run begins inside.
+        """
+        arq = self.make(rcvwnd=4)
+        arq.input(self.run_of(*(self.push(sn) for sn in range(1, 8))), 25, 0)
+        self.assertEqual([one.sn for one in self.flush(arq)], [1, 2, 3])
+        self.assertEqual((len(arq._receiver._held), arq.counters.repeat_segs), (3, 4))
+
+    def test_timestamps(self) -> None:
+        """
+        Each segment out of order is acknowledged with its own timestamp.
+        """
+        arq = self.make()
+        arq.input(self.run_of(self.push(2, ts=20), self.push(3, ts=30)), 25, 0)
+        self.assertEqual([(one.sn, one.ts) for one in self.flush(arq)], [(2, 20), (3, 30)])
+
+    def test_fullQueue(self) -> None:
+        """
+        In order into a full queue: held and acknowledged, and given out later.
+        """
+        arq = self.make(rcvwnd=3)
+        arq.input(self.run_of(*(self.push(sn, b"%d" % sn) for sn in range(5))), 25, 0)
+        self.assertEqual((arq.rcv_nxt, arq.wnd), (3, 0))
+        self.assertEqual({one.sn for one in self.flush(arq)}, {3, 4})
+        self.assertEqual(arq.take(9) + arq.take(9), b"01234")
+
+    def test_smallDatagrams(self) -> None:
+        """
+        A run of datagrams that are one header each is taken one by one.
+        """
+        arq = self.make()
+        arq.write(bytes(400))
+        self.flush(arq)
+        foreign = Segment(CONV + 1, ACK, MARK, 0, 0, 0, 0)
+        run = self.run_of(self.control(ACK, sn=2), foreign, self.control(ACK, sn=1))
+        arq.input(run, 24, 0)
+        self.assertEqual((arq.counters.kcp_in_errors, arq.in_flight), (1, 200))
 
 
 class VerdictTests(ARQTestCase):
@@ -928,7 +1001,7 @@ class StrangerTests(ARQTestCase):
         else:
             arq.send(bytes(900))
         arq.finish()
-        near = st.one_of(st.integers(-40, 40).map(lambda x: (WORD - 3 + x) & WORD),
+        near = st.one_of(st.integers(-3, 12).map(lambda x: (WORD - 3 + x) & WORD),
                          st.integers(0, WORD))
         segment = st.builds(
             Segment,
@@ -957,6 +1030,17 @@ class StrangerTests(ARQTestCase):
             self.assertTrue(wait is None or wait >= 0)
             self.assertGreaterEqual(arq.in_flight, 0)
             self.assertGreaterEqual(arq.unread, 0)
+
+    def test_unaOvertakesAcknowledgement(self) -> None:
+        """
+        An ACK whose number a later C{una} of the same datagram covers is no
+        news.
+        """
+        arq = self.make()
+        arq.write(bytes(300))
+        self.flush(arq)
+        self.hear(arq, self.control(ACK, sn=1), self.control(ACK, sn=0, una=3))
+        self.assertTrue(arq.drained)
 
     def test_noise(self) -> None:
         """

@@ -83,6 +83,20 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual((inbox.size, inbox.take_message(), inbox.size), (2, b"cd", 0))
 
 
+    def test_miscountedFragments(self) -> None:
+        """
+        As many fragments as the first announces are a message, even if none of
+        them is the last (kcp.md 1.5).
+        """
+        inbox = Inbox(stream=False)
+        for payload in (b"ab", b"cd"):
+            inbox.append(payload, 2, 1)
+        self.assertEqual(inbox.take_message(), b"abcd")
+        self.assertEqual((inbox.size, inbox.segments), (0, 0))
+        inbox.append(b"e", 1, 0)
+        self.assertEqual(inbox.size, 1)
+
+
 class ReceiverTests(SynchronousTestCase):
     """
     L{Receiver}.

@@ -10,8 +10,7 @@ from twisted.internet.tcp import Port as TCPPort
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.support import PORT, Pair, RecordingFactory
-from tests.toys.conversations import Conversation
-from twisted_rudp.core.engine import Address, Engine, Gate, Reason
+from twisted_rudp.core.engine import Address, Engine, Gate
 from twisted_rudp.errors import PeerReset
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.resolving import hostText, resolve, shownAs
@@ -183,23 +182,13 @@ class FailureTests(ConnectingCase):
     def test_unreachable(self) -> None:
         """What the network refuses is told at once with its type (CONN-6)."""
 
-        class Told(Conversation):
-            def path_error(self, kind: Any, size: int, address: Address, now: int) -> None:
-                self.end(Reason.UNREACHABLE)
-
-        def session(address: Address) -> tuple[Gate, Engine]:
-            gate = self.pair.makeGate()
-            engine = gate.dial(address)
-            engine.__class__ = Told
-            return gate, engine
-
         self.pair.client.writeErrors[NOBODY] = errno.ENETUNREACH
-        self.fails(self.pair.dial(NOBODY, session=session), error.NoRouteError)
+        self.fails(self.pair.dial(NOBODY), error.NoRouteError)
 
     def test_session(self) -> None:
         """An engine that cannot be made fails the connect (EP-1)."""
 
-        def session(address: Address) -> tuple[Gate, Engine]:
+        def session(address: Address, now: int) -> tuple[Gate, Engine]:
             raise ZeroDivisionError
 
         self.fails(self.pair.dial(session=session), ZeroDivisionError)
@@ -358,8 +347,8 @@ class RacingTests(ConnectingCase):
         self.network.resolver.register("both.example", NOBODY, self.pair.server.address)
         engines: list[Any] = []
 
-        def session(address: Address) -> tuple[Gate, Engine]:
-            gate, engine = self.pair.session(address)
+        def session(address: Address, now: int) -> tuple[Gate, Engine]:
+            gate, engine = self.pair.session(address, now)
             engines.append(engine)
             return gate, engine
 
@@ -376,11 +365,11 @@ class RacingTests(ConnectingCase):
         self.network.resolver.register("both.example", NOBODY, self.pair.server.address)
         calls: list[Address] = []
 
-        def session(address: Address) -> tuple[Gate, Engine]:
+        def session(address: Address, now: int) -> tuple[Gate, Engine]:
             calls.append(address)
             if address[0] == NOBODY:
                 raise ZeroDivisionError
-            return self.pair.session(address)
+            return self.pair.session(address, now)
 
         before = self.network.clock.seconds()
         self.network.run(self.pair.dial("both.example", session=session))

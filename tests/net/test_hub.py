@@ -99,7 +99,7 @@ class Scripted(ToyEngine):
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         self.errors.append((kind, size))
 
-    def abort(self) -> None:
+    def abort(self, now: int) -> None:
         self.aborted += 1
         self.end(Reason.ABORTED)
 
@@ -279,7 +279,7 @@ class TurnTests(HubCase):
         engine = Scripted()
         session = self.enter(engine)
         self.hub.turns.full = True
-        session.later(engine.abort)
+        session.later(lambda: engine.abort(0))
         session.touch()
         self.reactor.advance(0)
         self.assertEqual(self.owner.told, [Reason.ABORTED])
@@ -329,9 +329,12 @@ class RoutingTests(HubCase):
     def test_keyTaken(self) -> None:
         """Nobody gets a key that another session holds."""
         first = self.enter(Scripted(PEER, "one"))
-        self.enter(Scripted(PEER, "one", "two"))
+        second = self.enter(Scripted(PEER, "one", "two"))
         self.assertIs(self.hub.find("one"), first)
         self.assertEqual(self.counts()["keyTaken"], 1)
+        self.hub.drop(second)
+        self.assertIs(self.hub.find("one"), first)
+        self.assertIsNone(self.hub.find("two"))
 
     def test_path(self) -> None:
         """After a PATH event the session is at the new address."""
@@ -707,6 +710,17 @@ class LifeTests(HubCase):
         self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
         engine.say(Event.READABLE, 0)
         self.receive()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_closeFromVisit(self) -> None:
+        """A hub that is closed while it visits a session schedules nothing for it."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.due = 1_000_000_000
+        self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
+        engine.say(Event.READABLE, 0)
+        session.touch()
+        self.reactor.advance(0)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_nested(self) -> None:

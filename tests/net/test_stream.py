@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from tests.net.support import HalfRecorder, Pair, Recorder
 from tests.toys.conversations import WINDOW, CipherGate, Conversation
-from twisted_rudp.core.engine import Capability
+from twisted_rudp.core.engine import Capability, Reason
 from twisted_rudp.errors import PeerReset, PeerTimedOut
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.net.producing import HIGH_WATER
@@ -517,6 +517,13 @@ class ClosingTests(StreamCase):
         self.transport.loseConnection()
         self.turn()
         self.transport.abortConnection()
+        self.pair.lost(self.client)
+        self.assertIs(type(self.client.reason.value), ConnectionAborted)
+
+    def test_abortWinsOverPeer(self) -> None:
+        """An abort wins over an end that comes between it and its turn (CLOSE-7)."""
+        self.transport.abortConnection()
+        self.transport.session.end(Reason.DONE, None)
         self.pair.lost(self.client)
         self.assertIs(type(self.client.reason.value), ConnectionAborted)
 

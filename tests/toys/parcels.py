@@ -63,7 +63,7 @@ class ParcelGate(ToyGate):
             return Reply((HEADER.pack(FULL, 0, 0, 0),))
         return Admit(Parcels(address, dialled=False))
 
-    def dial(self, address: Address) -> Engine:
+    def dial(self, address: Address, now: int = 0) -> Engine:
         engine = Parcels(address, dialled=True)
         engine.put(OPEN, data=SESAME)
         return engine

@@ -184,7 +184,7 @@ class _Endpoint:
         self,
         accept: Accept | None = None,
         cookies: Cookies | None = None,
-        rules: Rules = Rules(),
+        rules: Rules | None = None,
     ) -> KCPGate:
         """
         A gate with cipher contexts of its own.
@@ -200,7 +200,7 @@ class _Endpoint:
             cookies,
             self._settings.rcvwnd,
             crypt=make_crypt(secret.crypt, secret.reveal(), self._entropy),
-            rules=rules,
+            rules=rules or Rules(),
             ledger=Ledger(snmp.process),
         )
 

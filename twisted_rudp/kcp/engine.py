@@ -226,10 +226,10 @@ class KCPEngine:
         if news & News.COVERED:
             self._una_moved = now
         if news & News.READABLE:
-            if self._closing is not None:
-                self._discard()
-            else:
+            if self._life is Life.LIVE:
                 self._events.append(self._readable)
+            elif self._closing is not None:
+                self._discard()
         if news & News.CONTROL:
             self._control(now)
         if self._slow or arq.notable:
@@ -444,6 +444,8 @@ class KCPEngine:
     def _connected(self) -> None:
         self._enter(Life.LIVE)
         self._events.append((Event.CONNECTED, False))
+        if self._arq.readable:
+            self._events.append(self._readable)
 
     def _discard(self) -> None:
         if self._settings.stream:
@@ -454,7 +456,7 @@ class KCPEngine:
                 pass
 
     def _tell_end(self) -> None:
-        if not self._end_told and self._closing is None:
+        if not self._end_told and self._life is Life.LIVE:
             self._end_told = True
             self._events.append((Event.STREAM_ENDED, STREAM))
 
@@ -528,11 +530,11 @@ class KCPEngine:
         if arq.dead:
             self._end(Reason.DEAD_LINK, now)
             return
+        if self._life is Life.OPENING:
+            self._open(now)
         self._end_heard = arq.end_in_order
         if arq.end_received:
             self._tell_end()
-        if self._life is Life.OPENING:
-            self._open(now)
         if self._hello.due is not None and self._greeted():
             self._hello.enough()
         if self._half_closing:

@@ -4,6 +4,8 @@ Reading what the peer sent.
 
 from __future__ import annotations
 
+import struct
+
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.receiver import Receiver
@@ -24,6 +26,21 @@ from twisted_rudp.kernels.pure import Buffer
 
 TS_OFFSET = 8
 SN_OFFSET = 12
+UNA_OFFSET = 16
+
+MANY_ACKS = 4
+"""
+From so many on the ACK segments of a datagram are read together.
+"""
+
+_timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
+
+
+def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
+    """
+    C{sn} and C{ts} of segments without payload.
+    """
+    return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
 
 ACKS_TO_HOLD = 4_096
 """
@@ -154,11 +171,42 @@ class Intake:
             sender.controller.advanced(sender.mss, sender.peer_window)
         return count
 
+    def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
+        """
+        Take in a datagram of nothing but ACK segments that differ in number and
+        timestamp only, as one flush of the peer makes them.
+
+        @return: False, and nothing is done, if it is something else.
+        """
+        sender = self._sender
+        count, rest = divmod(len(data), HEADER_SIZE)
+        conv, cmd, frg, wnd, _, _, una, length = unpack_header(data)
+        peer = self._control.peer
+        if (
+            rest
+            or cmd != ACK
+            or length
+            or conv != self._conv
+            or not sender.proved
+            or not (peer is Peer.UNMARKED or (peer is Peer.MARKED and frg == MARK))
+            or same_column(data, HEADER_SIZE, 0, TS_OFFSET) < count
+            or same_column(data, HEADER_SIZE, UNA_OFFSET, HEADER_SIZE - UNA_OFFSET) < count
+        ):
+            return False
+        self._took(count, wnd, una, regular)
+        sender.acknowledge(_numbers_and_timestamps(data), clock)
+        if regular:
+            start = len(data) - HEADER_SIZE + TS_OFFSET
+            sender.sample(int.from_bytes(data[start : start + 4], "little"), clock)
+        return True
+
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
         """
         Digest one datagram segment by segment. After an error the rest of it is
         skipped; what came before stays.
         """
+        if len(data) >= MANY_ACKS * HEADER_SIZE and self._take_acks(data, clock, regular):
+            return
         sender = self._sender
         control = self._control
         flights = sender.flights

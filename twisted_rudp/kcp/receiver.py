@@ -121,6 +121,10 @@ class Inbox:
             self.segments -= 1
             self.size -= len(chunk)
             parts.append(chunk)
+        if frg:
+            # A peer that miscounts: enough fragments, but no last one among them.
+            self.size += self._unfinished
+            self._unfinished = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -130,16 +130,19 @@ class Sender:
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
-        Take in acknowledgements of single segments, as numbers within what is
-        in flight and echoed timestamps, on the wire; at least one.
+        Take in acknowledgements of single segments, as numbers and echoed
+        timestamps on the wire. What is not in flight (any more) is ignored.
         """
-        una = self.flights.una
-        self.flights.acknowledge(
-            [
-                (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
-                for sn, ts in acks
-            ]
-        )
+        flights = self.flights
+        una = flights.una
+        span = flights.nxt - una
+        known = [
+            (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
+            for sn, ts in acks
+            if (sn - una) & MASK32 < span
+        ]
+        if known:
+            flights.acknowledge(known)
 
     def sample(self, ts: int, now: int) -> None:
         """

@@ -33,6 +33,9 @@ class Limits:
     handshakeTimeout: float = 10.0
 
 
+DEFAULTS = Limits()
+
+
 class Admission:
     """
     Counts who has been let in without proof.
@@ -67,6 +70,9 @@ class Admission:
         return alive < self.limits.maxSessions and len(self._unproved) < self.limits.backlog
 
     def enter(self, session: Session) -> None:
+        """
+        C{session} was let in without proof.
+        """
         network = networkOf(session.address)
         self._unproved[session] = network
         self._hosts[network] = self._hosts.get(network, 0) + 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -33,7 +32,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
-from twisted_rudp.net.admission import Limits
+from twisted_rudp.net.admission import DEFAULTS, Limits
 from twisted_rudp.net.ports.contract import DatagramPort
 from twisted_rudp.net.roster import Roster
 from twisted_rudp.net.session import Owner, Session
@@ -71,7 +70,7 @@ class Hub:
         reactor: IReactorTime,
         gate: Gate,
         acceptor: Owner | None = None,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = DEFAULTS,
         *,
         lost: Callable[[Failure], None] | None = None,
         clock: MonotonicClock | None = None,
@@ -141,11 +140,7 @@ class Hub:
             return
         now = self._clock.now()
         self.turns.flush(now)
-        deadline = self._gate.deadline()
-        if deadline != self._gateTimer.deadline:
-            self.schedule.set(self._gateTimer, deadline, now)
-        if now >= self._diagnosis:
-            self._diagnose(now)
+        self._askGate(now)
 
     def portWritable(self) -> None:
         """
@@ -220,6 +215,9 @@ class Hub:
         return self.accepting and self._roster.room
 
     def find(self, key: Key) -> Session | None:
+        """
+        The session under C{key}, its tombstone included.
+        """
         return self._roster.byKey.get(key)
 
     def living(self) -> list[Session]:
@@ -249,13 +247,11 @@ class Hub:
             that it had for itself is closed.
         """
         self.count("neverConnected" if opening else "ended")
-        self._roster.ended(session)
-        if self._closing is not None:
+        if self._closing is None and self._acceptor is not None:
+            self._roster.bury(session)
             return None
-        if self._acceptor is None:
-            return self.close()
-        self._roster.bury(session)
-        return None
+        self._roster.ended(session)
+        return self.close() if self._closing is None else None
 
     def lapsed(self, session: Session) -> None:
         """
@@ -291,18 +287,34 @@ class Hub:
         self.turns.begin()
         for timed in due:
             if timed is self._gateTimer:
-                self._tickGate(now)
+                self._askGate(now, due=True)
             elif isinstance(timed, Session):
                 self.turns.touch(timed)
         self.turns.flush(now)
 
-    def _tickGate(self, now: int) -> None:
+    def _askGate(self, now: int, due: bool = False) -> None:
+        """
+        Let the gate tick if that is C{due}; ask when it wants to next, and at most
+        once a minute what does not fit between the two ends.
+        """
+        if self._closing is not None:
+            return
+        gate = self._gate
         try:
-            for datagram, address in self._gate.tick(now):
-                self.sendWhole(datagram, address)
-            self.schedule.set(self._gateTimer, self._gate.deadline(), now)
+            if due:
+                for datagram, address in gate.tick(now):
+                    self.sendWhole(datagram, address)
+            deadline = gate.deadline()
+            text = gate.diagnosis() if now >= self._diagnosis else None
         except Exception:
             self._strangers.gateFailed(now)
+            return
+        if deadline != self._gateTimer.deadline:
+            self.schedule.set(self._gateTimer, deadline, now)
+        if now >= self._diagnosis:
+            self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
+        if text is not None:
+            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
 
     # out
 
@@ -337,6 +349,9 @@ class Hub:
     # life
 
     def now(self) -> int:
+        """
+        The present time of this socket.
+        """
         return self._clock.now()
 
     @property
@@ -366,11 +381,7 @@ class Hub:
             closed = succeed(None) if port is None else port.stopListening()
             closed.addBoth(lambda _: self._closed())
         waiting: Deferred[None] = Deferred()
-
-        def closed_(_: Any) -> None:
-            waiting.callback(None)
-
-        self._closing.addCallback(closed_)
+        self._closing.addCallback(waiting.callback)
         return waiting
 
     def _closed(self) -> None:
@@ -390,6 +401,9 @@ class Hub:
     # seen from outside
 
     def count(self, name: str) -> None:
+        """
+        Count something under a name of the program's choice, never of a stranger's.
+        """
         self._counts[name] += 1
 
     def snapshot(self) -> stats.PortStats:
@@ -403,15 +417,6 @@ class Hub:
         counters.update(self._roster.counters())
         sessions = tuple(session.snapshot() for session in self._roster.alive())
         return stats.PortStats(self.getHost(), counters, sessions)
-
-    def _diagnose(self, now: int) -> None:
-        """
-        At most once a minute, name what does not fit between the two ends.
-        """
-        text = self._gate.diagnosis()
-        self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
-        if text is not None:
-            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
 
 
 def _named(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:

@@ -49,6 +49,9 @@ class Roster:
         return [session for session in self._alive if session.address == address]
 
     def enter(self, session: Session) -> None:
+        """
+        A session begins.
+        """
         self._alive[session] = None
         self.reindex(session)
 

@@ -344,12 +344,11 @@ class Session(Timed):
         if self._dispatching:
             self.touch()
             return
-        events = self.engine.events()
-        if not events:
+        if not self.alive or not (events := self.engine.events()):
             return
         self._dispatching = True
         try:
-            while events and self.state is not SessionState.ENDED:
+            while events and self.alive:
                 for event in events:
                     self._deliver(event)
                 events = self.engine.events()

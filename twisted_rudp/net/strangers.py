@@ -71,10 +71,10 @@ class Strangers:
             datagram = run[start : start + size]
             try:
                 verdict = self._gate.stranger(datagram, address, now, self._table)
+                self._carryOut(verdict, datagram, address, now)
             except Exception:
                 self.gateFailed(now)
                 return
-            self._carryOut(verdict, datagram, address, now)
 
     def gateFailed(self, now: int) -> None:
         """

@@ -71,18 +71,30 @@ class SessionTransport:
 
     @property
     def connected(self) -> bool:
+        """
+        The protocol was given the connection and not yet told its end.
+        """
         return self._state not in (State.CONNECTING, State.LOST)
 
     @property
     def disconnected(self) -> bool:
+        """
+        The end has been told.
+        """
         return self._state is State.LOST
 
     @property
     def disconnecting(self) -> bool:
+        """
+        The end was asked for and has not come yet.
+        """
         return self._state in DISCONNECTING
 
     @property
     def producer(self) -> Any:
+        """
+        Whoever is registered, or None.
+        """
         return None if self._feed is None else self._feed.producer
 
     @property
@@ -318,6 +330,8 @@ class SessionTransport:
         """
         feed = self._feed
         if feed is None and self._state not in DRAINING:
+            return False
+        if self._state not in WRITING:
             return False
         unsent = self._engine.unsent(self.stream)
         if feed is None:

@@ -74,6 +74,9 @@ class Turns:
         self._blocked[session] = None
 
     def forget(self, session: Session) -> None:
+        """
+        It has left; nothing of it waits for the port.
+        """
         self._blocked.pop(session, None)
 
     def writable(self) -> None:
