@@ -69,15 +69,12 @@ class Transport:
     A transport as strings see it.
 
     @ivar module: where its endpoint classes are; imported at the first parse.
-    @ivar later: arguments of the transport that this version does not have,
-        each with the one value that asks for nothing, or None.
     """
 
     prefix: str
     module: str
     server: Role
     client: Role
-    later: Mapping[str, str | None]
 
 
 @implementer(
@@ -180,27 +177,15 @@ class EndpointParser:
                     raise self._error(
                         f"{shown} is not right: {argument.expected} is expected"
                     ) from None
-            elif name in self.transport.later:
-                self._refuseLater(name, given)
             else:
                 raise self._error(self._unknown(side, name))
         return values
-
-    def _refuseLater(self, name: str, given: str) -> None:
-        """
-        Let nobody believe that an argument without effect protects him. The
-        value may be a secret and is not repeated (STR-6).
-        """
-        harmless = self.transport.later[name]
-        if given != harmless:
-            only = "" if harmless is None else f"; only {name}={harmless} is"
-            raise self._error(f"{name} is not supported yet in this version{only}")
 
     def _unknown(self, side: str, name: str) -> str:
         other = "client" if side == "server" else "server"
         if name in self._role(other).table():
             return f"{name} is an argument of the {other} endpoint, not of the {side}"
-        known = [*self._role(side).table(), *self.transport.later]
+        known = list(self._role(side).table())
         lowered = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower(), lowered, n=1)
         if near:
@@ -345,7 +330,6 @@ KCP = Transport(
             *_KCP_SESSION,
         ),
     ),
-    later={},
 )
 """
 KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 import twisted
-
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.summary import Row, Runs, Spread
 

@@ -1,0 +1,208 @@
+"""
+Encryption and FEC with kcp-go 5.6.72, in both directions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.interop.harness import Peer, kcpgo
+from tests.interop.ours import Accepting, OursTestCase, Talker
+from tests.interop.pattern import digest
+from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
+from twisted_rudp.kcp.ciphers import CIPHERS, WITHOUT_KEY
+
+KEY = bytes(range(100, 132)).hex()
+
+RACY = {"sm4"}
+"""
+kcp-go decrypts while it encrypts, and its SM4 has one scratch buffer for both,
+so it spoils datagrams now and then, between two of its own kind too.
+"""
+
+BULK = 100 * MEGABYTE
+
+LIGHT = MEGABYTE
+"""For each of the many."""
+
+SLOW = MEGABYTE // 10
+"""For ciphers in Python."""
+
+
+class ProtectionTestCase(OursTestCase):
+    """
+    Both ends alike.
+    """
+
+    def setUp(self) -> None:
+        self.program = kcpgo()
+
+    def both(self, crypt: str, data: int, parity: int) -> tuple[list[str], dict[str, Any]]:
+        """
+        The same settings for the peer and for us.
+        """
+        flags = ["-crypt", crypt, "-datashard", str(data), "-parityshard", str(parity)]
+        ours: dict[str, Any] = {"crypt": crypt, "dataShards": data, "parityShards": parity}
+        if crypt not in WITHOUT_KEY and crypt != "null":
+            flags += ["-key", KEY]
+            ours["key"] = KEY
+        elif crypt == "none":
+            flags += ["-key", "00"]
+        return flags, ours
+
+    async def dialled(
+        self, size: int, crypt: str = "null", data: int = 0, parity: int = 0, *more: str
+    ) -> tuple[Talker, dict[str, int]]:
+        """
+        Our client has its bytes sent back by the peer's server.
+
+        @return: our side and the peer's counters.
+        """
+        flags, ours = self.both(crypt, data, parity)
+        peer, port = await self.peerServer("-echo", *flags, *more)
+        talker = await self.dial(port, **ours)
+        talker.pump(5, size)
+        await talker.until(size)
+        self.assertEqual(talker.sha256, digest(5, size))
+        theirs = await peer.counters()
+        if crypt not in RACY:
+            self.assertNoErrors(theirs)
+        return talker, theirs
+
+    async def served(
+        self, size: int, crypt: str = "null", data: int = 0, parity: int = 0, *more: str
+    ) -> tuple[Talker, dict[str, int]]:
+        """
+        The peer's client has its bytes sent back by our server.
+        """
+        flags, ours = self.both(crypt, data, parity)
+        factory = Accepting(echo=True)
+        sizes = ("-send", str(size), "-expect", str(size))
+        peer: Peer = await self.peerClient(factory, *sizes, *flags, *more, **ours)
+        self.assertEqual((await peer.expect("received"))["sha256"], digest(1, size))
+        theirs = await peer.counters()
+        if crypt not in RACY:
+            self.assertNoErrors(theirs)
+        return factory.talkers[0], theirs
+
+    def assertNoErrors(self, counters: dict[str, int]) -> None:
+        """
+        Nothing that came was wrong.
+        """
+        wrong = {
+            name: counters[name]
+            for name in ("InErrs", "InCsumErrors", "KCPInErrors", "FECErrs")
+            if counters[name]
+        }
+        self.assertEqual(wrong, {})
+
+
+class CipherTests(ProtectionTestCase):
+    """
+    Every cipher.
+    """
+
+    async def test_ourClient(self) -> None:
+        """
+        Our client and the peer's server (kcp.md 4).
+        """
+        for crypt, kind in CIPHERS.items():
+            await self.dialled(SLOW if kind.slow else LIGHT, crypt)
+
+    async def test_ourServer(self) -> None:
+        """
+        The peer's client and our server.
+        """
+        for crypt, kind in CIPHERS.items():
+            await self.served(SLOW if kind.slow else LIGHT, crypt)
+
+    async def test_bulk(self) -> None:
+        """
+        A hundred megabytes there and back through C{aes} and AES-GCM.
+        """
+        await self.dialled(BULK, "aes")
+        await self.served(BULK, "aes-128-gcm")
+
+    async def test_everyPort(self) -> None:
+        """
+        Runs or single datagrams: the wire is the same.
+        """
+        for kind in ("gso", "plain", "stock"):
+            flags, ours = self.both("aes", 10, 3)
+            _, port = await self.peerServer("-echo", *flags)
+            talker = await self.dial(port, portKind=kind, **ours)
+            talker.pump(5, LIGHT)
+            await talker.until(LIGHT)
+            self.assertEqual(talker.sha256, digest(5, LIGHT))
+
+    async def test_otherKey(self) -> None:
+        """
+        A peer with another key is not answered, and the reason is named.
+        """
+        flags, ours = self.both("aes", 0, 0)
+        flags[-1] = KEY[::-1]
+        factory = Accepting()
+        await self.peerClient(factory, "-send", str(MEGABYTE), *flags, **ours)
+        await self.pause(SETTLED_SECONDS)
+        self.assertEqual(factory.talkers, [])
+
+
+class FECTests(ProtectionTestCase):
+    """
+    FEC with loss, so that something is rebuilt.
+    """
+
+    settings = ((10, 3), (3, 2), (1, 1))
+
+    async def test_ourClient(self) -> None:
+        """
+        Our client and the peer's server rebuild what the other sent, for each
+        number of shards, bare and encrypted.
+        """
+        for data, parity in self.settings:
+            for crypt in ("null", "aes", "aes-128-gcm"):
+                talker, theirs = await self.dialled(
+                    2 * MEGABYTE, crypt, data, parity, "-loss", "0.03"
+                )
+                self.assertRebuilt(talker, theirs)
+
+    async def test_ourServer(self) -> None:
+        """
+        The same with the peer's client and our server.
+        """
+        for data, parity in self.settings:
+            for crypt in ("null", "aes", "aes-128-gcm"):
+                talker, theirs = await self.served(
+                    2 * MEGABYTE, crypt, data, parity, "-loss", "0.03"
+                )
+                self.assertRebuilt(talker, theirs)
+
+    def assertRebuilt(self, talker: Talker, theirs: dict[str, int]) -> None:
+        """
+        Both sides have rebuilt datagrams.
+        """
+        transport: Any = talker.transport
+        ours = transport.counters()
+        self.assertGreater(ours["FECRecovered"], 0)
+        self.assertGreater(theirs["FECRecovered"], 0)
+        self.assertEqual((ours["FECErrs"], ours["KCPInErrors"]), (0, 0))
+
+    async def test_bulk(self) -> None:
+        """
+        A hundred megabytes there and back with FEC, bare and encrypted.
+        """
+        await self.dialled(BULK, "null", 10, 3)
+        await self.served(BULK, "aes", 10, 3)
+
+    async def test_oneSide(self) -> None:
+        """
+        FEC on one side only, or with other numbers, works all the same
+        (kcp.md 2.2, 3.5).
+        """
+        for ours, theirs in (((0, 0), (10, 3)), ((10, 3), (0, 0)), ((3, 2), (10, 3))):
+            flags, _ = self.both("null", *theirs)
+            _, port = await self.peerServer("-echo", *flags)
+            talker = await self.dial(port, dataShards=ours[0], parityShards=ours[1])
+            talker.pump(5, LIGHT)
+            await talker.until(LIGHT)
+            self.assertEqual(talker.sha256, digest(5, LIGHT))
