@@ -85,6 +85,9 @@ _NEXT: dict[Life, frozenset[Life]] = {
     Life.FORGOTTEN: frozenset(),
 }
 
+_WATCHED = frozenset({Life.LIVE, Life.CLOSING})
+"""In these the peer's silence means something."""
+
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
 
 
@@ -257,7 +260,7 @@ class KCPEngine:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
             return
-        if self._life in (Life.LIVE, Life.CLOSING):
+        if self._life in _WATCHED:
             if self._liveness.gone(now):
                 self._end(Reason.IDLE, now)
                 return
@@ -274,7 +277,9 @@ class KCPEngine:
             return None
         if self._tombstone is not None:
             return self._tombstone.deadline()
-        due = min(self._flush_at, self._liveness.deadline, self._leave_at)
+        due = min(self._flush_at, self._leave_at)
+        if self._life in _WATCHED:
+            due = min(due, self._liveness.deadline)
         if self._hello.due is not None:
             due = min(due, self._hello.due)
         if self._closing is not None:
