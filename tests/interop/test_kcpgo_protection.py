@@ -6,10 +6,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import connectProtocol
+from twisted.logger import LogEvent, globalLogPublisher
+from zope.interface import implementer
+
 from tests.interop.harness import Peer, kcpgo
-from tests.interop.ours import Accepting, OursTestCase, Talker
+from tests.interop.ours import HOST, Accepting, OursTestCase, Talker
 from tests.interop.pattern import digest
 from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint
+from twisted_rudp.errors import PeerReset
+from twisted_rudp.interfaces import IOutOfBandProtocol
 from twisted_rudp.kcp.ciphers import CIPHERS, WITHOUT_KEY
 
 KEY = bytes(range(100, 132)).hex()
@@ -142,9 +150,18 @@ class CipherTests(ProtectionTestCase):
         flags, ours = self.both("aes", 0, 0)
         flags[-1] = KEY[::-1]
         factory = Accepting()
+        said: list[str] = []
+
+        def hear(event: LogEvent) -> None:
+            said.append(str(event.get("diagnosis")))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
         await self.peerClient(factory, "-send", str(MEGABYTE), *flags, **ours)
-        await self.pause(SETTLED_SECONDS)
+        await self.pause(3 * SETTLED_SECONDS)
         self.assertEqual(factory.talkers, [])
+        [named] = [each for each in said if each != "None"]
+        self.assertIn("the peer's key or crypt is another one", named)
 
 
 class FECTests(ProtectionTestCase):
@@ -206,3 +223,78 @@ class FECTests(ProtectionTestCase):
             talker.pump(5, LIGHT)
             await talker.until(LIGHT)
             self.assertEqual(talker.sha256, digest(5, LIGHT))
+
+
+@implementer(IOutOfBandProtocol)
+class Listening(Talker):
+    """
+    Keeps the first thing that is said beside its stream.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: Deferred[bytes] = Deferred()
+
+    def outOfBandReceived(self, data: bytes) -> None:
+        self.heard.callback(data)
+
+
+class SessionTests(ProtectionTestCase):
+    """
+    What kcp-go has beside the stream.
+    """
+
+    async def test_outOfBand(self) -> None:
+        """
+        Out-of-band messages go both ways beside a stream (kcp.md 5.5).
+        """
+        from twisted.internet import reactor
+
+        flags, ours = self.both("aes", 3, 2)
+        peer, port = await self.peerServer("-echo", *flags)
+        protocol = Listening()
+        await connectProtocol(KCPClientEndpoint(reactor, HOST, port, **ours), protocol)
+        transport: Any = protocol.transport
+        self.addCleanup(transport.abortConnection)
+        transport.write(b"in the band")
+        await protocol.until(11)
+        transport.sendOutOfBand(b"beside it")
+        said = await peer.expect("oob")
+        self.assertEqual(bytes.fromhex(said["hex"]), b"beside it")
+        peer.order("oob", session=1, hex=b"and back".hex())
+        self.assertEqual(await protocol.heard, b"and back")
+        self.assertEqual(transport.counters()["OOBPackets"], 1)
+        self.assertEqual((await peer.counters())["OOBPackets"], 1)
+
+    async def test_replaced(self) -> None:
+        """
+        With kcp-go's own rule a client that dials again from its port ends its
+        old session, with ours beside it (kcp.md 5.3).
+        """
+        for rule, lost in (("replace", True), ("conversation", False)):
+            factory = Accepting(echo=True)
+            sizes = ("-conv", "7", "-send", "1000", "-expect", "1000")
+            peer = await self.peerClient(factory, *sizes, sessions=rule)
+            await peer.expect("received", session=1)
+            await peer.ask("close", "closed", session=1)
+            await peer.ask("dial", "dialled", conv=8)
+            await peer.expect("received", session=2)
+            self.assertEqual(factory.talkers[0].lost.called, lost)
+            if lost:
+                self.assertIsInstance(await factory.talkers[0].lost, PeerReset)
+
+    async def test_configured(self) -> None:
+        """
+        Settings of a live transport change with the next datagram.
+        """
+        flags, ours = self.both("aes", 3, 2)
+        _, port = await self.peerServer("-echo", *flags)
+        talker = await self.dial(port, **ours)
+        transport: Any = talker.transport
+        transport.configure(mtu=700, sndwnd=64, rateLimit=1 << 30)
+        talker.pump(5, LIGHT)
+        await talker.until(LIGHT)
+        self.assertEqual(talker.sha256, digest(5, LIGHT))
+        self.assertEqual(transport.facts()["mss"], 700 - 20 - 8 - 24)
+        self.assertRaises(ValueError, transport.configure, dataShards=4)
+        self.assertRaises(ValueError, transport.configure, mtu=1)

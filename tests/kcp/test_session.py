@@ -450,9 +450,9 @@ class ConfigureTests(SynchronousTestCase):
         engine = pair.session("client")
         for changes in (
             {"dup": 1, "colour": 3},
-            {"dup": 1, "data_shards": 3},
+            {"dup": 1, "dataShards": 3},
             {"dup": 1, "sndwnd": 0},
-            {"sndwnd": 9, "rate_limit": -1},
+            {"sndwnd": 9, "rateLimit": -1},
             {"dup": 99},
         ):
             self.assertRaises(ValueError, engine.configure, changes, pair.now)

@@ -413,18 +413,21 @@ class KCPSession(KCPEngine):
     def configure(self, changes: Mapping[str, Any], now: int) -> None:
         """
         Change settings while the session runs: C{sndwnd}, C{rcvwnd}, C{mtu} and
-        all options but the shards.
+        all options but the shards, by the names they have for people.
 
+        @param changes: the time limits are seconds.
         @param now: nanoseconds.
         @raise ValueError: a name is not known or cannot be changed, or a value
             is out of its range. Then nothing is changed.
         """
-        settings = {name: value for name, value in changes.items() if name in _SETTINGS}
-        rest = {name: value for name, value in changes.items() if name not in _SETTINGS}
-        unknown = sorted(set(rest) - _OPTIONS)
+        unknown = sorted(changes.keys() - _SETTINGS - _OPTIONS.keys())
         if unknown:
-            known = ", ".join(sorted(_SETTINGS | _OPTIONS))
+            known = ", ".join(sorted(_SETTINGS | _OPTIONS.keys()))
             raise ValueError(f"{unknown[0]} cannot be changed while a session runs; {known} can")
+        settings = {name: value for name, value in changes.items() if name in _SETTINGS}
+        rest = {_OPTIONS[name]: changes[name] for name in changes.keys() & _OPTIONS.keys()}
+        for name in rest.keys() & _SECONDS:
+            rest[name] = int(rest[name] * SECOND)
         whole = self._options.overhead + self._sealing
         if "mtu" in settings:
             settings["mtu"] -= whole
@@ -444,17 +447,16 @@ class KCPSession(KCPEngine):
 
 
 _SETTINGS = frozenset({"sndwnd", "rcvwnd", "mtu"})
-_OPTIONS = frozenset(
-    {
-        "ack_no_delay",
-        "always_parity",
-        "dup",
-        "rate_limit",
-        "read_timeout",
-        "write_delay",
-        "write_timeout",
-    }
-)
+_OPTIONS = {
+    "ackNoDelay": "ack_no_delay",
+    "alwaysParity": "always_parity",
+    "dup": "dup",
+    "rateLimit": "rate_limit",
+    "readTimeout": "read_timeout",
+    "writeDelay": "write_delay",
+    "writeTimeout": "write_timeout",
+}
+_SECONDS = frozenset({"read_timeout", "write_timeout"})
 
 
 def _repeat(run: Buffer, size: int, copies: int, writer: RunWriter) -> None:
