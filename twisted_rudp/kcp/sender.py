@@ -128,6 +128,15 @@ class Sender:
         flights.forget(flights.una + step)
         return True
 
+    def grow(self, covered: int) -> None:
+        """
+        A datagram has moved C{una} on.
+        """
+        flights = self.flights
+        self.controller.advanced(
+            self.mss, self.peer_window, covered, flights.nxt - flights.una
+        )
+
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
         Take in acknowledgements of single segments, as numbers and echoed
@@ -151,6 +160,7 @@ class Sender:
         elapsed = difference32(now, ts)
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
+            self.controller.sampled(elapsed)
 
     def prove(self, sn: int, ts: int) -> None:
         """
@@ -236,7 +246,9 @@ class Sender:
         if again:
             lost = counters.lost_segs - lost
             in_flight = flights.nxt - flights.una
-            self.controller.lost(self.mss, Losses(again > lost, lost > 0, in_flight, window))
+            self.controller.lost(
+                self.mss, Losses(again > lost, lost > 0, in_flight, window, again)
+            )
         self._start()
         return more
 
