@@ -189,7 +189,8 @@ class Decoder:
             group = self._group(number)
             if group is not None and not group.done:
                 here = range(position, position + count)
-                if all(at in here or at in group.shards for at in range(self.data)):
+                whole = not position and count >= self.data
+                if whole or all(at in here or at in group.shards for at in range(self.data)):
                     self.full_sets += 1
                     group.finish()
                     self.parity_shards += max(0, position + count - max(self.data, position))

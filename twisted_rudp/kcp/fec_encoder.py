@@ -68,30 +68,46 @@ class Encoder:
         @param copies: send each data packet so often.
         """
         view = memoryview(run)
-        shards = self._shards
-        for start in range(0, len(view), size):
-            packet = data_packet(self.next, view[start : start + size])
-            self.next += 1
-            for _ in range(copies):
-                out.add(packet)
-            shards.append(packet)
-            if len(shards) == self.data:
-                timely = self._last is not None and now - self._last < SKIP_AFTER
-                if protect and (timely or self.always):
-                    self._add_parity(out)
-                else:
-                    self.next += self.parity
-                shards.clear()
-                if self.next >= self._end:
-                    self.next = 0
+        total = len(view)
+        start = 0
+        while start < total:
+            first = self.next
+            end = min(start + (self.data - len(self._shards)) * size, total)
+            packets = [
+                data_packet(number, view[at : at + size])
+                for number, at in enumerate(range(start, end, size), first)
+            ]
+            self.next = first + len(packets)
+            if copies > 1:
+                out.extend([packet for packet in packets for _ in range(copies)])
+            else:
+                out.extend(packets)
+            before = self._last if len(packets) == 1 else now
             self._last = now
+            self._shards += packets
+            if len(self._shards) == self.data:
+                self._end_group(before is not None and now - before < SKIP_AFTER, protect, out)
+            start = end
+
+    def _end_group(self, timely: bool, protect: bool, out: RunWriter) -> None:
+        if protect and (timely or self.always):
+            self._add_parity(out)
+        else:
+            self.next += self.parity
+        self._shards = []
+        if self.next >= self._end:
+            self.next = 0
 
     def _add_parity(self, out: RunWriter) -> None:
         length = max(map(len, self._shards)) - CODED_OFFSET
         coded = [memoryview(packet)[CODED_OFFSET:] for packet in self._shards]
         points, wanted = self._points
         blocks = evaluate(points, coded, wanted, length)
-        for start in range(0, len(blocks), length):
-            block = blocks[start : start + length]
-            out.add(pack_parity_header(self.next, PARITY) + block)
-            self.next += 1
+        first = self.next
+        self.next = first + self.parity
+        out.extend(
+            [
+                pack_parity_header(number, PARITY) + blocks[start : start + length]
+                for number, start in enumerate(range(0, len(blocks), length), first)
+            ]
+        )

@@ -55,6 +55,19 @@ class RunWriter:
             self._ended = True
         parts.append(datagram)
 
+    def extend(self, datagrams: list[bytes]) -> None:
+        """
+        Append datagrams that are all equally long, but for those at the end.
+        """
+        start = 0
+        while start < len(datagrams):
+            self.add(datagrams[start])
+            start += 1
+            if not self._ended and len(datagrams[-1]) == self._size:
+                more = datagrams[start : start + self._most - len(self._parts)]
+                self._parts += more
+                start += len(more)
+
     def flush(self) -> None:
         """
         Send what is held.
