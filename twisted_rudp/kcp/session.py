@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -23,6 +22,7 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.changing import apply
 from twisted_rudp.kcp.diagnosis import Diagnosis, Sign
 from twisted_rudp.kcp.engine import KCPEngine, Life, Role
 from twisted_rudp.kcp.fec_decoder import Decoder, Piece
@@ -420,43 +420,20 @@ class KCPSession(KCPEngine):
         @raise ValueError: a name is not known or cannot be changed, or a value
             is out of its range. Then nothing is changed.
         """
-        unknown = sorted(changes.keys() - _SETTINGS - _OPTIONS.keys())
-        if unknown:
-            known = ", ".join(sorted(_SETTINGS | _OPTIONS.keys()))
-            raise ValueError(f"{unknown[0]} cannot be changed while a session runs; {known} can")
-        settings = {name: value for name, value in changes.items() if name in _SETTINGS}
-        rest = {_OPTIONS[name]: changes[name] for name in changes.keys() & _OPTIONS.keys()}
-        for name in rest.keys() & _SECONDS:
-            rest[name] = int(rest[name] * SECOND)
-        whole = self._options.overhead + self._sealing
-        if "mtu" in settings:
-            settings["mtu"] -= whole
-        changed = replace(self._settings, **settings)
-        options = replace(self._options, **rest)
-        self._settings, self._options = changed, options
-        if settings:
+        headers = self._options.overhead + self._sealing
+        changed, options = apply(changes, self._settings, self._options, headers)
+        old, self._settings = self._settings, changed
+        paced, self._options = self._options, options
+        if changed != old:
             self._arq.set_window(changed.sndwnd, changed.rcvwnd)
             self._arq.set_mss(changed.mss)
-        if "rate_limit" in rest:
+        if options.rate_limit != paced.rate_limit:
             self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
-        if "read_timeout" in rest:
+        if options.read_timeout != paced.read_timeout:
             self._read_since = now
         if self._encoder is not None:
             self._encoder.always = options.always_parity
         self._flush_at = min(self._flush_at, now)
-
-
-_SETTINGS = frozenset({"sndwnd", "rcvwnd", "mtu"})
-_OPTIONS = {
-    "ackNoDelay": "ack_no_delay",
-    "alwaysParity": "always_parity",
-    "dup": "dup",
-    "rateLimit": "rate_limit",
-    "readTimeout": "read_timeout",
-    "writeDelay": "write_delay",
-    "writeTimeout": "write_timeout",
-}
-_SECONDS = frozenset({"read_timeout", "write_timeout"})
 
 
 def _repeat(run: Buffer, size: int, copies: int, writer: RunWriter) -> None:
