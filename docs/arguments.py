@@ -84,13 +84,6 @@ def page(transport: Transport) -> str:
         "",
         table(transport, transport.client),
         "",
-        "Not yet",
-        "~~~~~~~",
-        "",
-        f"{', '.join(f'``{name}``' for name in transport.later)} are known and refused in this"
-        " version, except where the value asks for nothing:"
-        f" {', '.join(f'``{name}={value}``' for name, value in transport.later.items() if value)}.",
-        "",
     ]
     return "\n".join(parts)
 

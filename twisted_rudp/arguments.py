@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -29,6 +29,7 @@ class Argument:
     @ivar expected: what may stand behind the C{=}, to follow "expected: ".
     @ivar meaning: what it is, with its unit, for the manual.
     @ivar profiled: left out, it is what the profile says.
+    @ivar secret: no error text repeats its value (STR-6).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Argument:
     expected: str
     meaning: str
     profiled: bool = False
+    secret: bool = False
 
 
 def integer(name: str, low: int, high: int, meaning: str) -> Argument:
@@ -109,7 +111,7 @@ def address(name: str, meaning: str) -> Argument:
     return Argument(name, convert, "an IPv4 or IPv6 address", meaning)
 
 
-def text(name: str, meaning: str) -> Argument:
+def text(name: str, meaning: str, expected: str = "a name or an address") -> Argument:
     """
     Any text but the empty one. Whether a host exists is asked when connecting.
     """
@@ -119,4 +121,11 @@ def text(name: str, meaning: str) -> Argument:
             raise ValueError(given)
         return given
 
-    return Argument(name, convert, "a name or an address", meaning)
+    return Argument(name, convert, expected, meaning)
+
+
+def secret(name: str, expected: str, meaning: str) -> Argument:
+    """
+    Any text but the empty one, which nobody is shown.
+    """
+    return replace(text(name, meaning, expected), secret=True)

@@ -295,3 +295,71 @@ class ChoiceTests(SynchronousTestCase):
         """
         expected = "pure" if _native is None else "native"
         self.assertEqual(self.implementation(TWISTED_RUDP_PURE=""), expected)
+
+
+def product(matrix: bytes, shards: list[bytes], length: int) -> bytes:
+    """
+    What C{gf_matmul} is to give, by the definition: polynomials over GF(2)
+    modulo 0x11D.
+    """
+    out = bytearray()
+    for start in range(0, len(matrix), len(shards)):
+        row = matrix[start : start + len(shards)]
+        for at in range(length):
+            total = 0
+            for factor, shard in zip(row, shards, strict=True):
+                value = shard[at] if at < len(shard) else 0
+                for bit in range(8):
+                    if factor >> bit & 1:
+                        total ^= value << bit
+            for bit in range(14, 7, -1):
+                if total >> bit & 1:
+                    total ^= 0x11D << (bit - 8)
+            out.append(total)
+    return bytes(out)
+
+
+class MatrixTests(SynchronousTestCase):
+    """
+    C{gf_matmul}, which has no twin here: see L{twisted_rudp.kcp.reed_solomon}.
+    """
+
+    def setUp(self) -> None:
+        if _native is None:
+            raise SkipTest("the extension is not built")
+        names = ("gf_matmul", "gf_matmul_table", "gf_matmul_ssse3")
+        self.ways = [getattr(_native, name) for name in names if hasattr(_native, name)]
+
+    @PROPERTY
+    @given(
+        st.lists(st.binary(max_size=70), min_size=1, max_size=6),
+        st.integers(0, 4),
+        st.integers(0, 9),
+        st.randoms(),
+    )
+    def test_property(self, shards: list[bytes], rows: int, more: int, chance: Any) -> None:
+        """
+        Every way to multiply gives the product, shorter shards ending in zeros.
+        """
+        length = max(map(len, shards)) + more
+        matrix = chance.randbytes(rows * len(shards))
+        expected = product(matrix, shards, length)
+        for way in self.ways:
+            self.assertEqual(way(matrix, shards, length), expected)
+            self.assertEqual(way(matrix, tuple(map(memoryview, shards)), length), expected)
+
+    def test_refused(self) -> None:
+        """
+        What does not fit is an error.
+        """
+        for way in self.ways:
+            for matrix, shards, length in (
+                (b"abc", [b"a", b"b"], 1),
+                (b"ab", [], 1),
+                (b"ab", [b"abc", b"a"], 2),
+                (b"ab", [b"a", b"a"], -1),
+            ):
+                self.assertRaises(ValueError, way, matrix, shards, length)
+            self.assertRaises(TypeError, way, b"ab", [b"a", 5], 1)
+            self.assertRaises(TypeError, way, b"ab", 5, 1)
+            self.assertRaises(TypeError, way, b"ab", [b"a", b"b"])

@@ -177,7 +177,7 @@ class Demo:
         wanted = hashlib.sha256(self._payload).hexdigest()
         if result.digest != wanted:
             raise DemoFailed(f"SHA-256 is {result.digest} and should be {wanted}")
-        resent = int(client.get("retrans_segs", 0) + server.get("retrans_segs", 0))
+        resent = int(client.get("RetransSegs", 0) + server.get("RetransSegs", 0))
         lost, offered = (
             link[f"forward_{fate}"] + link[f"backward_{fate}"] for fate in ("lost", "offered")
         )
