@@ -40,7 +40,6 @@ WITHOUT_TWISTED = {"core", "kcp", "kernels"}
 
 FENCES = {
     ("net.fence", "outcomeOf"),  # calls user code
-    ("net.fence", "callApplication"),  # the same, and logs
     ("net.transport", "SessionTransport._call"),  # calls user code
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
