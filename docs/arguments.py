@@ -85,24 +85,7 @@ def page(transport: Transport) -> str:
         table(transport, transport.client),
         "",
     ]
-    if transport.later:
-        parts += not_yet(transport)
     return "\n".join(parts)
-
-
-def not_yet(transport: Transport) -> list[str]:
-    """
-    The names that are kept for a later version.
-    """
-    return [
-        "Not yet",
-        "~~~~~~~",
-        "",
-        f"{', '.join(f'``{name}``' for name in transport.later)} are known and refused in this"
-        " version, except where the value asks for nothing:"
-        f" {', '.join(f'``{name}={value}``' for name, value in transport.later.items() if value)}.",
-        "",
-    ]
 
 
 def main(arguments: list[str]) -> int:

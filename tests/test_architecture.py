@@ -41,7 +41,7 @@ WITHOUT_TWISTED = {"core", "kcp", "kernels", "qotp"}
 
 FENCES = {
     ("net.fence", "outcomeOf"),  # calls user code
-    ("net.fence", "callApplication"),  # the same, and logs
+    ("net.transport", "SessionTransport._call"),  # calls user code
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
     ("net.session", "Session._fenced"),  # calls an engine from anywhere else

@@ -81,6 +81,13 @@ class KCPExamplesTests(ExamplesMixin, SynchronousTestCase):
 
     transport = "kcp"
 
+    def test_tunnel(self) -> None:
+        """
+        C{encrypted_tunnel.py} brings the text through TCP, the tunnel, and TCP.
+        """
+        answer = self.answer("encrypted_tunnel.py", "ask", "hello over there")
+        self.assertEqual(answer, "hello over there\n")
+
 
 class UsageTests(SynchronousTestCase):
     """

@@ -36,6 +36,34 @@ class IRUDPTransport(Interface):
         seconds, windows, cipher. Never a secret. After the end those of the end.
         """
 
+    def configure(**changes: Any) -> None:
+        """
+        Change settings of the session while it runs. Which ones there are is the
+        transport's business; the names are those of its endpoint's constructor.
+
+        @raise ValueError: this transport has no such setting or it cannot be
+            changed now, or a value is not possible. Then nothing is changed.
+        """
+
+    def sendOutOfBand(data: bytes) -> None:
+        """
+        Send a message beside the stream: once, unordered, perhaps lost. Silently
+        dropped once the connection is closing.
+
+        @raise ValueError: the wire has none, or not as long a one.
+        """
+
+
+class IOutOfBandProtocol(IProtocol):
+    """
+    A protocol that is also given what comes beside its stream.
+    """
+
+    def outOfBandReceived(data: bytes) -> None:
+        """
+        A message has come that was sent out of band.
+        """
+
 
 class IMessageProtocol(IProtocol):
     """

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
+    MILLISECOND,
     SECOND,
     Admit,
     Capability,
@@ -161,6 +162,16 @@ class OpeningTests(SynchronousTestCase):
         pair.run(200)
         self.assertEqual(pair.server.received, b"now")
         self.assertEqual(pair.server.admitted, 1)
+
+    def test_longWait(self) -> None:
+        """
+        A dialler that is not heard sleeps between its words, however long it
+        waits.
+        """
+        pair = Pair(there=lambda number, datagram: ())
+        engine = pair.dial()
+        pair.run(100_000)
+        self.assertGreater(engine.deadline(), pair.now - 10 * MILLISECOND)
 
     def test_refused(self) -> None:
         """

@@ -69,6 +69,28 @@ class BuildTests(SynchronousTestCase):
             ],
         )
 
+    def test_parts(self) -> None:
+        """
+        Parts are cut each on its own, numbers and fragments going on.
+        """
+        run = kernels.build_run(7, 9, 5, 1, 3, 2, 4, (b"abcdef", bytearray(b"gh"), b""))
+        self.assertEqual(
+            list(parse(run)),
+            [
+                Segment(7, PUSH, 2, 9, 5, 1, 3, b"abcd"),
+                Segment(7, PUSH, 1, 9, 5, 2, 3, b"ef"),
+                Segment(7, PUSH, 0, 9, 5, 3, 3, b"gh"),
+            ],
+        )
+
+    def test_tooManyParts(self) -> None:
+        """
+        There is a limit to parts.
+        """
+        parts = (b"x",) * pure.MAXIMUM_PARTS
+        self.assertEqual(len(kernels.build_run(7, 9, 5, 0, 3, 0, 4, parts)), 25 * len(parts))
+        self.assertRaises(ValueError, kernels.build_run, 7, 9, 5, 0, 3, 0, 4, (*parts, b"x"))
+
     def test_nothing(self) -> None:
         """
         No data makes no segment.
@@ -174,7 +196,11 @@ class TwinTests(SynchronousTestCase):
             raise SkipTest("the extension was not built")
 
     @PROPERTY
-    @given(st.lists(anyInteger, min_size=6, max_size=6), smallSize, buffers)
+    @given(
+        st.lists(anyInteger, min_size=6, max_size=6),
+        smallSize,
+        st.one_of(buffers, st.lists(st.one_of(buffers, anything), max_size=70).map(tuple)),
+    )
     def test_build(self, fields: list[int], mss: int, data: Any) -> None:
         """
         build_run: equal results and exceptions.
@@ -269,3 +295,71 @@ class ChoiceTests(SynchronousTestCase):
         """
         expected = "pure" if _native is None else "native"
         self.assertEqual(self.implementation(TWISTED_RUDP_PURE=""), expected)
+
+
+def product(matrix: bytes, shards: list[bytes], length: int) -> bytes:
+    """
+    What C{gf_matmul} is to give, by the definition: polynomials over GF(2)
+    modulo 0x11D.
+    """
+    out = bytearray()
+    for start in range(0, len(matrix), len(shards)):
+        row = matrix[start : start + len(shards)]
+        for at in range(length):
+            total = 0
+            for factor, shard in zip(row, shards, strict=True):
+                value = shard[at] if at < len(shard) else 0
+                for bit in range(8):
+                    if factor >> bit & 1:
+                        total ^= value << bit
+            for bit in range(14, 7, -1):
+                if total >> bit & 1:
+                    total ^= 0x11D << (bit - 8)
+            out.append(total)
+    return bytes(out)
+
+
+class MatrixTests(SynchronousTestCase):
+    """
+    C{gf_matmul}, which has no twin here: see L{twisted_rudp.kcp.reed_solomon}.
+    """
+
+    def setUp(self) -> None:
+        if _native is None:
+            raise SkipTest("the extension is not built")
+        names = ("gf_matmul", "gf_matmul_table", "gf_matmul_ssse3")
+        self.ways = [getattr(_native, name) for name in names if hasattr(_native, name)]
+
+    @PROPERTY
+    @given(
+        st.lists(st.binary(max_size=70), min_size=1, max_size=6),
+        st.integers(0, 4),
+        st.integers(0, 9),
+        st.randoms(),
+    )
+    def test_property(self, shards: list[bytes], rows: int, more: int, chance: Any) -> None:
+        """
+        Every way to multiply gives the product, shorter shards ending in zeros.
+        """
+        length = max(map(len, shards)) + more
+        matrix = chance.randbytes(rows * len(shards))
+        expected = product(matrix, shards, length)
+        for way in self.ways:
+            self.assertEqual(way(matrix, shards, length), expected)
+            self.assertEqual(way(matrix, tuple(map(memoryview, shards)), length), expected)
+
+    def test_refused(self) -> None:
+        """
+        What does not fit is an error.
+        """
+        for way in self.ways:
+            for matrix, shards, length in (
+                (b"abc", [b"a", b"b"], 1),
+                (b"ab", [], 1),
+                (b"ab", [b"abc", b"a"], 2),
+                (b"ab", [b"a", b"a"], -1),
+            ):
+                self.assertRaises(ValueError, way, matrix, shards, length)
+            self.assertRaises(TypeError, way, b"ab", [b"a", 5], 1)
+            self.assertRaises(TypeError, way, b"ab", 5, 1)
+            self.assertRaises(TypeError, way, b"ab", [b"a", b"b"])

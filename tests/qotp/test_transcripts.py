@@ -247,3 +247,66 @@ class ReplayTests(SynchronousTestCase):
         As the initiator too.
         """
         self.check("initiator")
+
+
+class EarlyTests(SynchronousTestCase):
+    """
+    Early data of the release's dialler (W4).
+    """
+
+    name = "transcript_zero_rtt_loss_first"
+
+    def setUp(self) -> None:
+        self.transcript = Transcript(self.name)
+        self.datagrams = [each for _, each in self.transcript.datagrams("initiator", True)]
+
+    def test_marked(self) -> None:
+        """
+        It is delivered as early, on an address that is not proved; the first Data
+        proves both.
+        """
+        side = Side(self.transcript, "responder")
+        side.arrive(self.datagrams[0], MILLISECOND)
+        assert side.engine is not None
+        self.assertEqual(side.received, {0: b"again dev"})
+        self.assertEqual((side.engine.proved, side.engine.facts()["early"]), (False, True))
+        self.assertTrue(sum(map(len, side.sent)) <= 3 * len(self.datagrams[0]))
+        side.arrive(self.datagrams[1], 2 * MILLISECOND)
+        self.assertEqual((side.engine.proved, side.engine.facts()["early"]), (True, False))
+
+    def test_replayed(self) -> None:
+        """
+        The same opening is not heard again, neither by the connection nor when that
+        has gone.
+        """
+        side = Side(self.transcript, "responder")
+        for _ in range(3):
+            side.arrive(self.datagrams[0], MILLISECOND)
+        self.assertEqual(side.received, {0: b"again dev"})
+        first, side.engine = side.engine, None
+        assert first is not None
+        side.settings.entropy(1)
+        private = self.transcript.recorded["keys"][KEYS["b_ep"]]["private"]
+        object.__setattr__(side.settings, "entropy", lambda size: bytes.fromhex(private)[:size])
+        side.arrive(self.datagrams[0], MILLISECOND)
+        self.assertEqual(side.drops, ["early data again"])
+        self.assertIsNone(side.engine)
+
+    def test_refused(self) -> None:
+        """
+        By default it is not taken and not acknowledged; the answer completes the
+        handshake, and what is repeated as Data is delivered.
+        """
+        side = Side(self.transcript, "responder")
+        object.__setattr__(side.settings, "early_data", False)
+        side.arrive(self.datagrams[0], MILLISECOND)
+        self.assertIsNone(side.engine)
+        reader = KeyLogReader(
+            lines_of(self.transcript.name, self.transcript.secrets).splitlines()
+        )
+        found = reader.read(side.sent[0])
+        assert found is not None and found.payload is not None and found.payload.ack is not None
+        self.assertEqual(found.payload.ack[:3], (0xFFFFFFFF, 0, 0))
+        for datagram in self.datagrams[1:]:
+            side.arrive(datagram, MILLISECOND)
+        self.assertEqual(side.received, {0: b"again dev"})

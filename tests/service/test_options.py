@@ -76,7 +76,7 @@ class OptionsTests(SynchronousTestCase):
             redacted(r"kcp:4000:key=ab\:cd:password=x:serverKey=1:keyFile=/k:mtu=1400"),
             "kcp:4000:key=...:password=...:serverKey=...:keyFile=/k:mtu=1400",
         )
-        self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:password=sesame"))
+        self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:key=sesame"))
 
     def test_refused(self) -> None:
         """

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Address: TypeAlias = tuple[Any, ...]
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -367,6 +367,20 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class Configurable(Protocol):
+    """
+    What an engine has, besides L{Engine}, if its settings can be changed while
+    it runs.
+    """
+
+    def configure(self, changes: Mapping[str, Any], now: int) -> None:
+        """
+        @raise ValueError: a name is not known, or a value not possible. Then
+            nothing is changed.
+        """
+
+
 class Drop(NamedTuple):
     """
     A stranger's datagram is ignored and counted under C{reason}.
@@ -397,9 +411,13 @@ class Admit(NamedTuple):
     """
     A new session. The hub enters it under C{engine.keys()} if its limits allow
     and feeds it the run.
+
+    @ivar replaces: key of a session that ends without a word in favour of this
+        one, or None.
     """
 
     engine: Engine
+    replaces: Key | None = None
 
 
 Verdict: TypeAlias = Drop | Reply | Route | Admit

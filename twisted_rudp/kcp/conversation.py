@@ -295,6 +295,13 @@ class Conversation:
         return self._receiver.nxt & MASK32
 
     @property
+    def waiting_acks(self) -> int:
+        """
+        Acknowledgements that the next flush sends.
+        """
+        return len(self._receiver.acks)
+
+    @property
     def wnd(self) -> int:
         """
         The window we advertise.

@@ -102,7 +102,14 @@ class Intake:
         inbox, flights = self._receiver.inbox, self._sender.flights
         segments, una = counters.in_segs, flights.una
         waiting, controls = inbox.segments, control.heard_controls
-        self._digest(run, size, clock, regular)
+        total = len(run)
+        if total <= size or size <= 0:
+            # For one datagram a kernel gains nothing.
+            self._datagram(bytes(run), clock, regular)
+        else:
+            self._run(run, size, clock, regular)
+        if len(self._receiver.acks) > ACKS_TO_HOLD:
+            self._receiver.thin()
         news = 0
         if counters.in_segs != segments:
             news = News.HEARD
@@ -114,23 +121,17 @@ class Intake:
             news |= News.CONTROL
         return news
 
-    def _digest(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+    def _run(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
         total = len(run)
-        if total <= size or size <= 0:
-            # For one datagram a kernel gains nothing.
-            self._datagram(bytes(run), clock, regular)
-        else:
-            position = 0
-            while position < total:
-                count = 0
-                if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
-                    count = self._take_run(run, position, size, regular)
-                if not count:
-                    self._datagram(bytes(run[position : position + size]), clock, regular)
-                    count = 1
-                position += count * size
-        if len(self._receiver.acks) > ACKS_TO_HOLD:
-            self._receiver.thin()
+        position = 0
+        while position < total:
+            count = 0
+            if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
+                count = self._take_run(run, position, size, regular)
+            if not count:
+                self._datagram(bytes(run[position : position + size]), clock, regular)
+                count = 1
+            position += count * size
 
     def _take_run(self, run: Buffer, position: int, size: int, regular: bool) -> int:
         """

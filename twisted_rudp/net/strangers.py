@@ -18,6 +18,7 @@ from twisted_rudp.core.engine import (
     Engine,
     Gate,
     Key,
+    Reason,
     Reply,
     Route,
     Verdict,
@@ -112,6 +113,10 @@ class Strangers:
             self._hub.count("refused." + refusal)
             self._gate.ended(verdict.engine, now)
             return
+        replaced = None if verdict.replaces is None else self._hub.find(verdict.replaces)
+        if replaced is not None:
+            replaced.end(Reason.RESET, "replaced by a new session from its address")
+            self._hub.drop(replaced)
         session = self._hub.admit(verdict.engine, address, now)
         session.receive(datagram, len(datagram) or 1, address, now)
 

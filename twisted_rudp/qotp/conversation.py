@@ -216,6 +216,12 @@ class Conversation:
             self.reset_heard = True
 
     def hear_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
+        """
+        Take in an acknowledgement and the window beside it.
+
+        @param segment: of the same datagram; it may tell of more ranges.
+        @param number: of that datagram.
+        """
         sender = self.sender
         sender.note_window(number, ack.window)
         if self.peer is Peer.OWN:
