@@ -172,7 +172,7 @@ class Pair:
         self.own_socket = own_socket
         self.client_seen = CLIENT
 
-    def dial(self, known: bool = True) -> QOTPEngine:
+    def dial(self, known: bool = True, **options: Any) -> QOTPEngine:
         """
         Make the client's engine and let it speak.
 
@@ -187,7 +187,7 @@ class Pair:
             self.now,
         )
         engine = QOTPEngine.dial(
-            opening, SERVER, self.settings, self.now, own_socket=self.own_socket
+            opening, SERVER, self.settings, self.now, own_socket=self.own_socket, **options
         )
         self.client.engines[opening.name] = engine
         self.client.turn(engine)

@@ -101,6 +101,16 @@ class HandshakeTests(SynchronousTestCase):
             engine.path_error(kind, 1400, SERVER, pair.now)
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
 
+    def test_patient(self) -> None:
+        """
+        9.3: who punches a hole goes on when nobody listens there yet.
+        """
+        pair = Pair()
+        engine = pair.dial(patient=True)
+        engine.path_error(PathError.REFUSED, 1400, SERVER, pair.now)
+        pair.run(200)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+
 
 class DataTests(SynchronousTestCase):
     """

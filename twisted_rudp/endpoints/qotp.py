@@ -135,7 +135,13 @@ class _Endpoint:
         return self._identity.pair().public
 
     def _dialling(
-        self, serverKey: bytes | None, address: Address, now: int, ownSocket: bool
+        self,
+        serverKey: bytes | None,
+        address: Address,
+        now: int,
+        *,
+        ownSocket: bool,
+        patient: bool = False,
     ) -> QOTPEngine:
         opening = Opening(
             KeyPair(self._entropy(32)),
@@ -145,7 +151,9 @@ class _Endpoint:
             self._settings.mtu,
             now,
         )
-        return QOTPEngine.dial(opening, address, self._settings, now, own_socket=ownSocket)
+        return QOTPEngine.dial(
+            opening, address, self._settings, now, own_socket=ownSocket, patient=patient
+        )
 
 
 @implementer(IStreamServerEndpoint)
@@ -312,7 +320,8 @@ class QOTPClientEndpoint(_Endpoint):
         )
 
     def _session(self, address: Address, now: int) -> tuple[Gate, QOTPEngine]:
-        return QOTPGate(self._settings), self._dialling(self._serverKey, address, now, True)
+        engine = self._dialling(self._serverKey, address, now, ownSocket=True)
+        return QOTPGate(self._settings), engine
 
 
 def publicKeyOf(key: str | bytes | None) -> bytes | None:

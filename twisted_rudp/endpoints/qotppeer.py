@@ -101,12 +101,24 @@ class QOTPPeer(QOTPServerEndpoint):
             <twisted_rudp.endpoints.qotp.QOTPClientEndpoint.connect>}.
         @raise RuntimeError: before L{listen}.
         """
+        return self._dial(factory, host, port, publicKeyOf(serverKey), timeout, patient=False)
+
+    def _dial(
+        self,
+        factory: IProtocolFactory,
+        host: str,
+        port: int,
+        key: bytes | None,
+        timeout: float,
+        *,
+        patient: bool,
+    ) -> defer.Deferred[IProtocol]:
         if self._listening is None:
             raise RuntimeError("a peer dials from the socket it listens on: listen first")
-        key = publicKeyOf(serverKey)
 
         def session(address: Address, now: int) -> tuple[Gate, QOTPEngine]:
-            return QOTPGate(self._settings), self._dialling(key, address, now, False)
+            engine = self._dialling(key, address, now, ownSocket=False, patient=patient)
+            return QOTPGate(self._settings), engine
 
         return self._listening.connect(factory, host, port, session=session, timeout=timeout)
 
@@ -141,10 +153,10 @@ class QOTPPeer(QOTPServerEndpoint):
         theirs = publicKeyOf(peerKey) or b""
         if self.publicKey < theirs:
             switch.ignore(host, port)
-            dialled = self.connect(factory, host, port, theirs, timeout)
+            dialled = self._dial(factory, host, port, theirs, timeout, patient=True)
             return dialled.addBoth(_after(lambda: switch.forget(host, port)))
         wanted = switch.expect(host, port, factory)
-        opener = self.connect(_Opener(), host, port, theirs, timeout)
+        opener = self._dial(_Opener(), host, port, theirs, timeout, patient=True)
         opener.addErrback(lambda failure: None)
         timer = self._reactor.callLater(timeout, switch.giveUp, host, port)
 

@@ -91,6 +91,7 @@ class QOTPEngine:
         self._unsealer: Unsealer | None = None
         self._secrets: Secrets | None = None
         self._echoed = False
+        self._patient = False
         self._early = False
         self._closing: Closing | None = None
         self._heard = self._asked = now
@@ -105,15 +106,20 @@ class QOTPEngine:
         now: int,
         *,
         own_socket: bool = False,
+        patient: bool = False,
     ) -> QOTPEngine:
         """
         The initiator's side of a new connection.
+
+        @param patient: that nobody listens there is no reason to give up: he may do
+            so soon.
         """
         sealer = Sealer(INITIATOR, settings.mtu)
         engine = cls(
             opening.name, address, settings, Role.INITIATOR, sealer, now, own_socket=own_socket
         )
         engine._opening = opening
+        engine._patient = patient
         opening.start(sealer)
         return engine
 
@@ -236,7 +242,7 @@ class QOTPEngine:
             if kind is PathError.TOO_BIG:
                 text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
                 self._end(Reason.UNREACHABLE, now, text)
-            else:
+            elif not self._patient:
                 refused = kind is PathError.REFUSED
                 self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         elif kind is PathError.TOO_BIG:
