@@ -56,6 +56,7 @@ class Arrivals:
         self.nack_due = NEVER
         self._seen = Ranges()
         self._acks = Ranges()
+        self._told: deque[Ranges] = deque(maxlen=settings.ack_repeats)
         self._waiting = 0
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
@@ -152,12 +153,19 @@ class Arrivals:
 
     def acknowledgements(self, limit: int) -> list[bytes]:
         """
-        Acknowledge everything that waits.
+        Acknowledge everything that waits, and what was acknowledged just before.
 
         @param limit: longest datagram.
         """
-        datagrams = pack_records(ACK, self._acks, limit)
-        self._acks.clear()
+        if not self._waiting:
+            return []
+        fresh, self._acks = self._acks, Ranges()
+        told = Ranges()
+        for ranges in (*self._told, fresh):
+            for first, end in ranges:
+                told.add(first, end)
+        self._told.append(fresh)
+        datagrams = pack_records(ACK, told, limit)
         self._waiting = self._bytes = 0
         self.ack_due = NEVER
         return datagrams

@@ -87,6 +87,7 @@ class RakNetGate:
         cookies: Cookies | None = None,
         banned: Callable[[Address], bool] | None = None,
         limit_frequency: bool = False,
+        answer_open: bool = False,
         rate: float = OFFLINE_RATE,
     ) -> None:
         """
@@ -98,6 +99,8 @@ class RakNetGate:
         @param banned: who gets nothing but that answer.
         @param limit_frequency: refuse a second session from a host within
             L{FREQUENCY_LIMIT}, loopback excepted.
+        @param answer_open: pings for servers with room are answered although there
+            are no sessions here: somebody else's are announced.
         @param rate: messages a second from one host, loopback excepted.
         """
         self._settings = settings
@@ -106,6 +109,7 @@ class RakNetGate:
         self._pong_data = pong_data
         self._cookies = cookies
         self._banned = banned
+        self._answer_open = answer_open
         self._recent = TokenBuckets(1e9 / FREQUENCY_LIMIT, 1) if limit_frequency else None
         self._hosts = TokenBuckets(rate, max(OFFLINE_BURST, rate))
         self._total = TokenBuckets(TOTAL_RATE, TOTAL_RATE, 1)
@@ -179,7 +183,7 @@ class RakNetGate:
     def _pinged(self, ping: Ping, table: SessionTable) -> Verdict:
         if self._pong_data is None:
             return Drop("ping")
-        if ping.only_open and (self._accept is None or not table.room):
+        if ping.only_open and not (self._answer_open or table.room):
             return Drop("ping while full")
         data = self._pong_data()[:MAX_PONG_DATA]
         pong = pack(Pong(ping.time, self._guid, data), self._settings.magic)

@@ -41,6 +41,8 @@ class Settings:
     @ivar ack_delay: how long an acknowledgement may wait for company.
     @ivar ack_count: so many waiting datagrams end the wait.
     @ivar prompt: much at once, and the first datagrams, end the wait too.
+    @ivar ack_repeats: so many earlier acknowledgements are sent again with each:
+        the wire's are not cumulative, and neighbours merge into one record.
     @ivar nack_delay: how long a gap may close by itself.
     @ivar resend_factor: resend after so many mean round trips, counted in
         C{resend_interval}s; None: by mean and deviation (raknet.md 9).
@@ -88,6 +90,7 @@ class Settings:
     ack_delay: int = 10 * MILLISECOND
     ack_count: int = 32
     prompt: bool = True
+    ack_repeats: int = 2
     nack_delay: int = 10 * MILLISECOND
     resend_factor: float | None = None
     resend_interval: int = 10 * MILLISECOND
@@ -170,6 +173,7 @@ SEED = replace(
     ack_delay=100 * MILLISECOND,
     ack_count=1 << 24,
     prompt=False,
+    ack_repeats=0,
     nack_delay=75 * MILLISECOND,
     resend_factor=1.5,
     resend_interval=300 * MILLISECOND,
