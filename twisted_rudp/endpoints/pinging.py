@@ -152,10 +152,11 @@ class Pinging:
         )
 
     def _timedOut(self) -> None:
-        self._fail(error.TimeoutError(string=f"no pong from {self._host} port {self._number}"))
+        text = f"no pong from {self._host} port {self._number}"
+        self._fail(error.TimeoutError(string=text))  # type: ignore[no-untyped-call]
 
     def _fail(self, problem: Exception) -> None:
-        self._finish(Failure(problem))  # type: ignore[no-untyped-call]
+        self._finish(Failure(problem))
 
     def _finish(self, outcome: Pong | Failure) -> None:
         if not self._deferred.called:

@@ -81,7 +81,8 @@ class Arrivals:
             return Arrival.FAR
         end = number + count
         if ahead > 0:
-            self._missed(max(self.expected, number - self._settings.nack_limit), number, now + guard)
+            oldest = max(self.expected, number - self._settings.nack_limit)
+            self._missed(oldest, number, now + guard)
         if end > self.expected:
             self.expected = end
         self._acks.add(number, end)

@@ -340,7 +340,7 @@ class RakNetEngine:
         Queue bytes. What follows the peer's last word goes nowhere.
         """
         self._check_open()
-        if not self._left:
+        if self._life is Life.LIVE and not self._left:
             self._sender.write(data)
 
     def send(
@@ -371,7 +371,7 @@ class RakNetEngine:
         if priority not in PRIORITIES:
             raise ValueError(f"priority={priority!r} is not in 0 to {PRIORITIES[-1]}")
         number = self._sender.send(data, int(delivery), channel, priority, receipt, self._now)
-        if self._left and number is not None:
+        if self._left or self._life is not Life.LIVE:
             self._sender.release()
         return number
 
@@ -431,6 +431,11 @@ class RakNetEngine:
                 packer.add(datagram)
             packer.finish()
             return False
+        if self._life is not Life.LIVE:
+            self._advance(now)
+            if self._tombstone is not None:
+                self._flush_tombstone(self._tombstone, packer)
+                return False
         self._flush_answers(now, packer, budget)
         if now >= self._liveness.ping_due:
             self._ping(now)
@@ -438,8 +443,6 @@ class RakNetEngine:
         packer.finish()
         if self._flying.receipts:
             self._tell_receipts()
-        if self._life is not Life.LIVE:
-            self._advance(now)
         return more
 
     def _flush_answers(self, now: int, packer: Packer, budget: int) -> None:
@@ -551,8 +554,12 @@ class RakNetEngine:
     # life, inside
 
     def _check_open(self) -> None:
-        if self._life is not Life.LIVE:
-            raise RuntimeError("the session is closing or closed")
+        """
+        @raise RuntimeError: the owner has closed this, or it is not there yet. That
+            it has just ended by itself the owner cannot know.
+        """
+        if self._life not in _OVER and self._life is not Life.LIVE:
+            raise RuntimeError(f"the session is not open: {self._life.value}")
 
     def _enter(self, life: Life) -> None:
         if life not in _NEXT[self._life]:

@@ -14,7 +14,7 @@ from twisted_rudp.raknet.inflight import InFlight
 from twisted_rudp.raknet.outbox import Outbox, Outgoing
 from twisted_rudp.raknet.packing import RUN_BYTES, RUN_DATAGRAMS, Packer
 from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.runs import FRAME_OVERHEAD, OVERHEAD, build_run
+from twisted_rudp.raknet.runs import FRAME_OVERHEAD, OVERHEAD, build_frame, build_run
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
@@ -241,6 +241,8 @@ class Sender:
             self._urgent.popleft()
         for priority in self._outbox.priorities():
             self._fill_from(draft, priority, most, now)
+        if draft.frames and len(draft.frames) < most and self._stream.size:
+            self._fill_stream(draft)
 
     def _fill_lost(self, draft: Draft, most: int) -> None:
         flying = self.flying
@@ -260,6 +262,21 @@ class Sender:
             draft.parcels.append(parcel)
             draft.repeats = max(draft.repeats, parcel.repeats)
             flying.resent(parcel)
+
+    def _fill_stream(self, draft: Draft) -> None:
+        """
+        Put the rest of the stream beside other frames if all of it fits.
+        """
+        flying = self.flying
+        size = self._stream.size + FRAME_OVERHEAD
+        if size > draft.room or size > flying.room or flying.frames_room <= 0:
+            return
+        data = self._stream.take(self._stream.size)
+        order = self._channel(0).ordered()
+        frame = build_frame(flying.reliable, order, self._settings.user_id, data)
+        draft.add(frame)
+        draft.parcels.append(Parcel(frame, flying.reliable, None))
+        flying.sent(1, size)
 
     def _fill_from(self, draft: Draft, priority: int, most: int, now: int) -> None:
         """
