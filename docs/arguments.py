@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, Role, Transport
+from twisted_rudp.strings import KCP, RAKNET, Role, Transport
 
-TRANSPORTS = [KCP]
+TRANSPORTS = [KCP, RAKNET]
 
 
 def rows(transport: Transport, role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -84,15 +84,25 @@ def page(transport: Transport) -> str:
         "",
         table(transport, transport.client),
         "",
+    ]
+    if transport.later:
+        parts += notYet(transport)
+    return "\n".join(parts)
+
+
+def notYet(transport: Transport) -> list[str]:
+    """
+    What is known and refused.
+    """
+    harmless = [f"``{name}={value}``" for name, value in transport.later.items() if value]
+    return [
         "Not yet",
         "~~~~~~~",
         "",
         f"{', '.join(f'``{name}``' for name in transport.later)} are known and refused in this"
-        " version, except where the value asks for nothing:"
-        f" {', '.join(f'``{name}={value}``' for name, value in transport.later.items() if value)}.",
+        f" version, except where the value asks for nothing: {', '.join(harmless)}.",
         "",
     ]
-    return "\n".join(parts)
 
 
 def main(arguments: list[str]) -> int:

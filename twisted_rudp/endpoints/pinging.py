@@ -156,7 +156,7 @@ class Pinging:
         self._fail(error.TimeoutError(string=text))  # type: ignore[no-untyped-call]
 
     def _fail(self, problem: Exception) -> None:
-        self._finish(Failure(problem))
+        self._finish(Failure(problem))  # type: ignore[no-untyped-call]
 
     def _finish(self, outcome: Pong | Failure) -> None:
         if not self._deferred.called:
@@ -164,7 +164,7 @@ class Pinging:
 
     def _tell(self, outcome: Pong | Failure) -> None:
         if not self._deferred.called:
-            self._deferred.callback(outcome)  # type: ignore[arg-type]
+            self._deferred.callback(outcome)
 
     def _cancelled(self, deferred: Deferred[Pong]) -> None:
         self._release()

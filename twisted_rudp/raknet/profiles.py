@@ -105,7 +105,7 @@ class Settings:
     send_splits: int = 64
     unreliable_age: int = SECOND
 
-    receive_buffer: int = 1 << 20
+    receive_buffer: int = 1 << 19
     jump: int = 50_000
     jump_ends: bool = False
     nack_limit: int = 1000
