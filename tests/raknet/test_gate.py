@@ -219,14 +219,15 @@ class GateTests(SynchronousTestCase):
 
     def test_smallReplies(self) -> None:
         """
-        Before an address is proved no reply of a handshake is longer than twice
-        its request, and that of a probe never longer (raknet.md 13).
+        No reply to a probe is longer than it, as its address is not proved; one
+        that is too short for that gets none (raknet.md 13).
         """
         gate = server_gate(self.pair, cookies=self.cookies)
         for message in (Request1(11, 74), Request1(11, 1492), Request1(9, 74)):
             verdict = self.ask(gate, message)
             assert isinstance(verdict, Reply)
             self.assertLessEqual(sum(map(len, verdict.datagrams)), len(pack(message)))
+        self.assertEqual(self.ask(gate, Request1(11, 50)), Drop("short probe"))
 
     def test_dialler(self) -> None:
         """

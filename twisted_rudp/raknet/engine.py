@@ -370,7 +370,7 @@ class RakNetEngine:
             raise ValueError(f"channel={channel!r} is not in 0 to {CHANNELS - 1}")
         if priority not in PRIORITIES:
             raise ValueError(f"priority={priority!r} is not in 0 to {PRIORITIES[-1]}")
-        number = self._sender.send(data, int(delivery), channel, priority, receipt, self._now)
+        number = self._sender.send(data, int(delivery), channel, priority, receipt)
         if self._left or self._life is not Life.LIVE:
             self._sender.release()
         return number

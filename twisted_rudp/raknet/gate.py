@@ -39,7 +39,7 @@ from twisted_rudp.raknet.offline import (
     parse,
 )
 from twisted_rudp.raknet.profiles import DEFAULT, Settings
-from twisted_rudp.raknet.wire import VALID
+from twisted_rudp.raknet.wire import IP_UDP, VALID
 
 Accept = Callable[[Request2, Address, int, bool], RakNetEngine]
 """C{(request, address, now, proved)} -> the engine of a new session, where the
@@ -195,7 +195,10 @@ class RakNetGate:
             self._versions[request.protocol] += 1
             return self._reply(Incompatible(max(settings.accepted), self._guid))
         cookie = None if self._cookies is None else self._cookies.make(address, 0, now)
-        return self._reply(Reply1(self._guid, cookie, min(request.mtu, settings.mtu)))
+        reply = self._reply(Reply1(self._guid, cookie, min(request.mtu, settings.mtu)))
+        if len(reply.datagrams[0]) > request.mtu - IP_UDP:
+            return Drop("short probe")
+        return reply
 
     def _requested2(
         self,

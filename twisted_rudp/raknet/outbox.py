@@ -26,7 +26,7 @@ class Outgoing:
     @ivar reliability: as it goes on the wire.
     @ivar order: its order index, and C{sequence} its sequence index, if it has one.
     @ivar receipt: under which its sender wants to hear of its fate, or None.
-    @ivar queued: when it was.
+    @ivar queued: when the first flush after it was queued came; None before.
     @ivar fragments: how many it is cut into; 1: it goes whole.
     @ivar cut: how many of them have left the queue.
     @ivar unacknowledged: how many have not arrived.
@@ -55,7 +55,6 @@ class Outgoing:
         order: int = 0,
         sequence: int = 0,
         receipt: int | None = None,
-        queued: int = 0,
     ) -> None:
         self.payload = payload
         self.reliability = reliability
@@ -63,7 +62,7 @@ class Outgoing:
         self.order = order
         self.sequence = sequence
         self.receipt = receipt
-        self.queued = queued
+        self.queued: int | None = None
         self.ident = 0
         self.fragments = 1
         self.cut = 0
@@ -89,7 +88,7 @@ class Outgoing:
         """
         Bytes that have not left the queue.
         """
-        return len(self.payload) - self.cut * self._fragment
+        return max(len(self.payload) - self.cut * self._fragment, 0)
 
     @property
     def next_size(self) -> int:
@@ -129,9 +128,10 @@ class Outbox:
     @ivar size: payload bytes that have not left.
     """
 
-    __slots__ = ("_queues", "size")
+    __slots__ = ("_queues", "_unstamped", "size")
 
     def __init__(self) -> None:
+        self._unstamped: list[Outgoing] = []
         self._queues: tuple[deque[Outgoing], ...] = tuple(deque() for _ in PRIORITIES)
         self.size = 0
 
@@ -144,6 +144,17 @@ class Outbox:
         """
         self._queues[priority].append(message)
         self.size += len(message.payload)
+        if not message.is_reliable:
+            self._unstamped.append(message)
+
+    def stamp(self, now: int) -> None:
+        """
+        What came since the last call, and may grow too old, was queued now.
+        """
+        if self._unstamped:
+            for message in self._unstamped:
+                message.queued = now
+            self._unstamped.clear()
 
     def priorities(self) -> list[int]:
         """

@@ -149,7 +149,6 @@ class Sender:
         channel: int,
         priority: int,
         wants_receipt: bool,
-        now: int,
     ) -> int | None:
         """
         Queue a message.
@@ -165,7 +164,6 @@ class Sender:
         if not is_whole:
             reliability = WHEN_SPLIT[reliability]
         message = self._outgoing(payload, reliability, channel)
-        message.queued = now
         if not is_whole:
             message.split(self._fragment)
         if wants_receipt:
@@ -209,6 +207,7 @@ class Sender:
         """
         flying = self.flying
         flying.expire(now)
+        self._outbox.stamp(now)
         burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
         end = min(budget, packer.cost + burst)
         first = DATA
@@ -288,7 +287,7 @@ class Sender:
             if message is None:
                 return
             if not message.is_reliable:
-                if message.queued + self._settings.unreliable_age < now:
+                if (message.queued or now) + self._settings.unreliable_age < now:
                     flying.receipt(outbox.drop(priority), False)
                     self._counters.messages_stale += 1
                     continue
