@@ -310,6 +310,8 @@ class RakNetEngine:
             self._end(Reason.IDLE, now, words=system.ABORTED)
         elif now >= self._until:
             self._give_up_closing(now)
+        elif self._unconfirmed and now >= self._flying.alarm:
+            self._end(Reason.HANDSHAKE_TIMEOUT, now)
 
     def deadline(self) -> int | None:
         """
@@ -329,6 +331,17 @@ class RakNetEngine:
             NEVER if self._left else self._silent_until(),
         )
         return None if due >= NEVER else due
+
+    @property
+    def _unconfirmed(self) -> bool:
+        """
+        The listener's long answer was repeated often enough.
+        """
+        return (
+            self._life is Life.OPENING
+            and self._role is Role.LISTENER
+            and self._counters.frames_resent >= MOST_RESENDS_UNCONFIRMED
+        )
 
     def _silent_until(self) -> int:
         return self._liveness.silent_until(self._flying.round_trip.smoothed)
@@ -595,12 +608,9 @@ class RakNetEngine:
 
     def _advance(self, now: int) -> None:
         """
-        Opening and closing go on with what was acknowledged.
+        Closing goes on with what was acknowledged.
         """
-        if self._life is Life.OPENING and self._role is Role.LISTENER:
-            if self._counters.frames_resent >= MOST_RESENDS_UNCONFIRMED and self._flying.lost:
-                self._end(Reason.HANDSHAKE_TIMEOUT, now)
-        elif self._life is Life.CLOSING:
+        if self._life is Life.CLOSING:
             if self._sender.drained:
                 self._enter(Life.NOTIFYING)
                 self._sender.system(system.NOTIFICATION)
