@@ -51,6 +51,7 @@ class RegistryTests(SynchronousTestCase):
 class LiveTests(SynchronousTestCase):
     def test_ports(self) -> None:
         """A listening port is seen with its sessions and goes when it is closed."""
+        self.patch(stats, "ports", Registry())
         pair = Pair()
         client, _ = pair.connected()
         seen = [

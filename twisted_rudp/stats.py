@@ -77,9 +77,15 @@ class Registry:
         self._sources: WeakSet[Source] = WeakSet()
 
     def add(self, source: Source) -> None:
+        """
+        Ask C{source} from now on.
+        """
         self._sources.add(source)
 
     def discard(self, source: Source) -> None:
+        """
+        Ask it no more. Harmless if it is not known.
+        """
         self._sources.discard(source)
 
     def snapshot(self) -> ProcessStats:

@@ -212,7 +212,7 @@ class EndpointParser:
 
 _port = integer("port", 0, 65535, "UDP port to listen on; 0 lets the system choose one")
 _interface = address("interface", "local address to listen on; all of IPv4 when left out")
-_backlog = integer("backlog", 1, 65535, "sessions whose peer has not yet proved its address")
+_backlog = integer("backlog", 1, 65535, "sessions whose peer has not answered yet")
 _maxSessions = integer("maxSessions", 1, 1_000_000, "sessions at one time, proved or not")
 _drainTimeout = decimal(
     "drainTimeout", 0, 3600, "seconds that live sessions are given when the port stops listening"

@@ -5,6 +5,8 @@ network.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
@@ -29,8 +31,20 @@ class KCP(Transport):
     capabilities = _CAPABILITIES | Capability.REFUSES
     portKind = "auto"
 
+    def entropy(self, reactor: Any) -> Callable[[int], bytes]:
+        """
+        Where the endpoints get random bytes.
+        """
+        return os.urandom
+
     def server(self, reactor: Any, port: int, interface: str) -> KCPServerEndpoint:
-        return KCPServerEndpoint(reactor, port, interface=interface, portKind=self.portKind)
+        return KCPServerEndpoint(
+            reactor,
+            port,
+            interface=interface,
+            portKind=self.portKind,
+            entropy=self.entropy(reactor),
+        )
 
     def client(
         self,
@@ -41,7 +55,13 @@ class KCP(Transport):
         bindAddress: tuple[str, int] | None,
     ) -> KCPClientEndpoint:
         return KCPClientEndpoint(
-            reactor, host, port, timeout=timeout, bindAddress=bindAddress, portKind=self.portKind
+            reactor,
+            host,
+            port,
+            timeout=timeout,
+            bindAddress=bindAddress,
+            portKind=self.portKind,
+            entropy=self.entropy(reactor),
         )
 
 
@@ -80,6 +100,13 @@ class SimulatedKCP(StockKCP):
 
     name = "SimulatedKCP"
     portKind = "auto"
+
+    def entropy(self, reactor: Any) -> Callable[[int], bytes]:
+        """
+        From the network's seed, so that every run is the same.
+        """
+        randbytes: Callable[[int], bytes] = reactor.host.network.random.randbytes
+        return randbytes
 
 
 globals().update(makeTestCases(SegmentingKCP(), RealSockets, __name__))

@@ -29,6 +29,7 @@ Event = dict[str, Any]
 
 KCP_GO_DEFAULTS = {
     "dead_link": 20,
+    "congestion": "kcp-go",
     "nodelay": 0,
     "interval": 100,
     "resend": 0,

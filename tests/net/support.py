@@ -176,7 +176,7 @@ class Pair:
     def session(self, address: Address, now: int) -> tuple[Gate, Engine]:
         gate = self.makeGate()
         self.gates.append(gate)
-        return gate, gate.dial(address)
+        return gate, gate.dial(address, now)
 
     def dial(self, host: str | None = None, **named: Any) -> Deferred[Any]:
         named.setdefault("session", self.session)

@@ -109,7 +109,7 @@ def source() -> Path:
         CHECKOUT,
         copy,
         ignore=shutil.ignore_patterns(
-            ".git", ".venv", "build", "dist", "*.egg-info", "*.so", "_trial_temp*",
+            ".git", ".venv*", "_build", "build", "dist", "*.egg-info", "*.so", "_trial_temp*",
             ".hypothesis", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache",
         ),
     )  # fmt: skip

@@ -5,6 +5,7 @@ and through real sockets where bytes do.
 
 from __future__ import annotations
 
+import struct
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from tests.service.transports import (
     ServerEndpoint,
 )
 from twisted_rudp.service.forward import ForwardFactory, ForwardService
+from twisted_rudp.service.listening import ListeningService
 
 
 class ForwardTests(SynchronousTestCase):
@@ -38,7 +40,9 @@ class ForwardTests(SynchronousTestCase):
         self.clock = Clock()
         self.near, self.far = ServerEndpoint(), ClientEndpoint()
         self.events: list[dict[str, Any]] = []
+        self.life: list[dict[str, Any]] = []
         self.patch(ForwardFactory, "_log", Logger(observer=self.events.append))
+        self.patch(ListeningService, "_log", Logger(observer=self.life.append))
         self.service = ForwardService(
             self.clock, "forward a -> b", self.near, self.far, limit=2, drain=5
         )
@@ -106,6 +110,7 @@ class ForwardTests(SynchronousTestCase):
         transports = HalfTransport(), HalfTransport()
         near = self.accept(transports[0])
         far = self.far.answer(transports[1])
+        near.dataReceived(b"last")
         stopped = self.service.stopService()
         stopping = self.near.ports[0].stopping
         assert stopping is not None
@@ -119,6 +124,11 @@ class ForwardTests(SynchronousTestCase):
             self.assertNoResult(stopped)
             side.connectionLost(Failure(ConnectionLost()))
         self.successResultOf(stopped)
+        self.assertEqual(
+            formatEvent(self.life[-1]),
+            "forward a -> b: stopped:"
+            " connections=1 refused=0 unreachable=0 broken=1 forth=4 back=0",
+        )
 
 
 @implementer(IHalfCloseableProtocol)
@@ -260,6 +270,66 @@ class RealForwardTests(TestCase):
         await server.lost
         client.transport.loseConnection()
         await client.lost
+
+
+class StrangersTests(TestCase):
+    """
+    KCP in front: who has not proved his address reaches nobody behind.
+    """
+
+    timeout = 60
+
+    async def test_forgedProbe(self) -> None:
+        """
+        A probe, which anyone can send from any address, is answered with at most
+        three times its length and opens no far connection (design 5, PORT-7).
+        """
+        far = ClientEndpoint()
+        near = serverFromString(reactor, "kcp:0:interface=127.0.0.1")
+        ports: list[Any] = []
+        listen = near.listen
+        near.listen = lambda factory: listen(factory).addCallback(  # type: ignore[method-assign]
+            lambda port: ports.append(port) or port  # type: ignore[func-returns-value]
+        )
+        service = ForwardService(
+            reactor,  # type: ignore[arg-type]
+            "forward",
+            near,
+            far,
+            limit=10,
+            drain=0,
+        )
+        service.startService()  # type: ignore[no-untyped-call]
+        self.addCleanup(service.stopService)
+        probe = struct.pack("<IBBHIIII", 7, 83, 0xE5, 1024, 0, 0, 0, 0)
+        stranger = Stranger(probe, ports[0].getHost().port)
+        port = reactor.listenUDP(0, stranger, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        answer = await stranger.answered
+        self.assertLessEqual(len(answer), 3 * len(probe))
+        self.assertEqual(far.attempts, [])
+        self.assertEqual(service.tally.counts["connections"], 0)
+
+
+class Stranger(DatagramProtocol):
+    """
+    Sends one datagram and waits for an answer.
+    """
+
+    noisy = False
+
+    def __init__(self, datagram: bytes, port: int) -> None:
+        self.answered: Deferred[bytes] = Deferred()
+        self._datagram = datagram
+        self._port = port
+
+    def startProtocol(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._datagram, ("127.0.0.1", self._port))
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        if not self.answered.called:
+            self.answered.callback(datagram)
 
 
 class _Writer:

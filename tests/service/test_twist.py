@@ -63,6 +63,27 @@ class TwistTests(SynchronousTestCase):
             program.end()
             self.assertNotIn("Traceback", program.output)
 
+    def test_overKCP(self) -> None:
+        """
+        The same over KCP: bytes, half closes, an orderly stop on both sides, and
+        the counters of the sessions in the log (TR-10).
+        """
+        echo = self.start(*TWIST, "rudp", "echo", "--listen", "kcp:0:interface=127.0.0.1")
+        forward = self.start(
+            *TWIST, "rudp", "forward", "--listen", "tcp:0:interface=127.0.0.1",
+            "--to", f"kcp:127.0.0.1:{echo.port()}",
+        )  # fmt: skip
+        question = bytes(range(256)) * 2000
+        self.assertEqual(ask(forward.port(), question), question)
+        for program, counts in [
+            (forward, "connections=1 refused=0 unreachable=0 broken=0 forth=512000 back=512000"),
+            (echo, "connections=1 refused=0 broken=0 echoed=512000"),
+        ]:
+            program.interrupt()
+            program.expect(rf"stopped: {counts} .*retrans_segs=\d+.* round_trip_ms=\d")
+            program.end()
+            self.assertNotIn("Traceback", program.output)
+
     def test_kernels(self) -> None:
         """
         The start-up log says which kernels are in use (design 3.6).

@@ -58,6 +58,8 @@ class ToyEngine:
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         if kind is PathError.REFUSED:
             self.end(Reason.REFUSED)
+        elif kind is PathError.UNREACHABLE:
+            self.end(Reason.UNREACHABLE)
 
     def counters(self) -> Mapping[str, int]:
         return {"received": self.received}

@@ -1,6 +1,6 @@
 """
 Toy I: bytes by address and conversation, behind a cipher that the whole socket
-shares. A window, half close, a reset, an idle timeout; the address is proved by
+shares. A window, half close, a reset, probes and an idle timeout; the address is proved by
 returning a token.
 """
 
@@ -36,6 +36,7 @@ WINDOW = 64 * 1024
 PAYLOAD = 1000
 RUN = 60
 IDLE = 30 * SECOND
+PROBE = 10 * SECOND
 CLOSE = 5 * SECOND
 LINGER = 2 * SECOND
 TAG = b"\x5a"
@@ -67,7 +68,7 @@ class CipherGate(ToyGate):
                 pieces.append(piece[1:])
             else:
                 self.count("badTag")
-        return self.cut(b"".join(pieces), size - 1, lambda piece: (address, piece[:4]))
+        return self.cut(b"".join(pieces), max(1, size - 1), lambda piece: (address, piece[:4]))
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
@@ -102,7 +103,7 @@ class Conversation(ToyEngine):
         self.token = random.getrandbits(32)
         self.accepting = False
         self.connected = False
-        self.heard = now
+        self.heard = self.probed = now
         self.out = bytearray()
         self.sent = self.acknowledged = 0
         self.inbox = bytearray()
@@ -211,12 +212,15 @@ class Conversation(ToyEngine):
 
     # out
 
+    def window(self) -> int:
+        return self.acknowledged + WINDOW - self.sent
+
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         self.moment = now
         more, budget = self.flushQueue(emit, budget, 1)
         if more or (self.over and not self.closing):
             return more
-        while self.connected and (room := min(len(self.out), self.acknowledged + WINDOW - self.sent)):
+        while self.connected and (room := min(len(self.out), self.window())):
             count = min(-(-room // PAYLOAD), RUN, budget // (PAYLOAD + HEADER.size + 1))
             if not count:
                 return True
@@ -242,7 +246,9 @@ class Conversation(ToyEngine):
     # time
 
     def deadline(self) -> int | None:
-        return self.timer if self.timer is not None else self.heard + IDLE
+        if self.timer is not None:
+            return self.timer
+        return min(max(self.heard, self.probed) + PROBE, self.heard + IDLE)
 
     def tick(self, now: int) -> None:
         self.moment = now
@@ -253,3 +259,6 @@ class Conversation(ToyEngine):
         elif self.timer is None and now >= self.heard + IDLE:
             self.end(Reason.IDLE)
             self.forgotten = True
+        elif self.timer is None and now >= max(self.heard, self.probed) + PROBE:
+            self.probed = now
+            self.put(TAKEN, self.taken)

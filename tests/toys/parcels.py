@@ -33,6 +33,7 @@ OFFLINE = (PING, PONG)
 HEADER = Struct("<BIBB")
 """Kind, number, delivery, channel."""
 
+SESAME = b"sesame"
 RECEIPT_TIMEOUT = SECOND
 LONGEST = 1000
 
@@ -49,22 +50,22 @@ class ParcelGate(ToyGate):
     def open(
         self, run: Buffer, size: int, address: Address
     ) -> Sequence[tuple[Key | None, Buffer, int]]:
-        return self.cut(run, size, lambda piece: None if piece[0] in OFFLINE else address)
+        return self.cut(run, size, lambda piece: address if piece[0] not in OFFLINE else None)
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         if datagram[0] == PING:
             return Reply((bytes([PONG]) + self.name,))
-        if datagram[0] != OPEN:
+        if datagram[0] != OPEN or bytes(datagram[HEADER.size :]) != SESAME:
             return Drop("notOpen")
         if not table.room:
             return Reply((HEADER.pack(FULL, 0, 0, 0),))
         return Admit(Parcels(address, dialled=False))
 
-    def dial(self, address: Address) -> Engine:
+    def dial(self, address: Address, now: int = 0) -> Engine:
         engine = Parcels(address, dialled=True)
-        engine.put(OPEN)
+        engine.put(OPEN, data=SESAME)
         return engine
 
 
@@ -92,6 +93,8 @@ class Parcels(ToyEngine):
         for start in range(0, len(run), size):
             self.received += 1
             datagram = bytes(run[start : start + size])
+            if len(datagram) < HEADER.size:
+                continue
             kind, number, delivery, channel = HEADER.unpack_from(datagram)
             if kind == OPEN and not self.dialled:
                 self.put(ACCEPT)

@@ -61,7 +61,7 @@ class PathGate(ToyGate):
     ) -> Verdict:
         if len(datagram) < HEADER.size:
             return Drop("short")
-        kind, number, value = HEADER.unpack_from(datagram)
+        kind, number, _ = HEADER.unpack_from(datagram)
         if kind == KNOCK:
             if len(self.halfOpen) >= MAX_HALF_OPEN:
                 return Drop("halfOpenFull")
@@ -92,7 +92,7 @@ class PathGate(ToyGate):
             del self.repeats[number]
         return [(self.halfOpen[n][2], self.halfOpen[n][0]) for n in due if n in self.halfOpen]
 
-    def dial(self, address: Address) -> Engine:
+    def dial(self, address: Address, now: int = 0) -> Engine:
         engine = Streams(address, self.random.getrandbits(64), self.random, first=2)
         engine.proved = True
         engine.put(KNOCK, 0)

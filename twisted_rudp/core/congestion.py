@@ -72,12 +72,14 @@ class Losses(NamedTuple):
     @ivar expired: because its timeout was over.
     @ivar in_flight: segments sent and not yet covered, after this flush.
     @ivar window: segments that were allowed in flight in this flush.
+    @ivar repeated: how many segments were sent again.
     """
 
     skipped: bool
     expired: bool
     in_flight: int
     window: int
+    repeated: int = 1
 
 
 class Controller(Protocol):
@@ -90,12 +92,19 @@ class Controller(Protocol):
         How many segments may be in flight now.
         """
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         """
         The peer's cumulative acknowledgement moved on.
 
         @param size: payload bytes of a full segment.
         @param peer_window: segments the peer takes now.
+        @param covered: segments it moved on by.
+        @param in_flight: segments sent and not covered now.
+        """
+
+    def sampled(self, elapsed: int) -> None:
+        """
+        A round trip was measured, in milliseconds.
         """
 
     def lost(self, size: int, losses: Losses) -> None:
@@ -119,10 +128,13 @@ class FixedWindow:
     def window(self) -> int:
         return UNLIMITED
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         pass
 
     def lost(self, size: int, losses: Losses) -> None:
+        pass
+
+    def sampled(self, elapsed: int) -> None:
         pass
 
     def started(self, size: int) -> None:
@@ -156,7 +168,7 @@ class KCPWindow:
     def window(self) -> int:
         return self.segments
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         if self.segments >= peer_window:
             return
         if self.segments < self.threshold:
@@ -181,161 +193,109 @@ class KCPWindow:
             self.segments = 1
             self.credit = size
 
+    def sampled(self, elapsed: int) -> None:
+        pass
+
     def started(self, size: int) -> None:
         if self.segments < 1:
             self.segments = 1
             self.credit = size
 
 
-class SmoothedRoundTrip:
+class TolerantWindow:
     """
-    Round-trip estimator of RFC 6298 from unambiguous samples, for wires whose
-    repeats have numbers of their own. Times are integers of any one unit.
+    A congestion window that takes loss for what it is on bad links: noise, up to
+    an eighth of what is sent. Only more than that, or silence, makes it smaller,
+    and then to about what got through.
 
-    @ivar smoothed: mean round trip; None before the first sample.
-    @ivar variation: mean deviation from it.
-    @ivar timeout: how long to wait for an acknowledgement.
-    """
+    It doubles each round trip until a queue builds up (the round trip grows) or too
+    much is lost, then grows by an eighth each round trip. On a link that is full it
+    settles where the queue overflows by less than the tolerance; on a link that
+    loses at random it keeps its size, where a window that halves at each loss
+    shrinks to a few segments.
 
-    __slots__ = ("_allowance", "_floor", "_maximum", "_minimum", "smoothed", "timeout", "variation")
+    Loss is judged over a round trip, and over at least L{SAMPLE} segments: of
+    thirty, five are lost by chance often enough at one in twenty. What was in
+    flight when the window shrank was sent by the old one and is not judged.
 
-    def __init__(
-        self, first: int, minimum: int, maximum: int, floor: int, allowance: int
-    ) -> None:
-        """
-        @param first: the timeout before there is a sample.
-        @param minimum: least timeout.
-        @param maximum: largest timeout.
-        @param floor: what the deviation counts for at least.
-        @param allowance: how long the peer may keep an acknowledgement back.
-        """
-        self._minimum = minimum
-        self._maximum = maximum
-        self._floor = floor
-        self._allowance = allowance
-        self.smoothed: int | None = None
-        self.variation = 0
-        self.timeout = first
-
-    def sample(self, elapsed: int) -> None:
-        """
-        Take in one measured round trip, 0 or more.
-        """
-        if self.smoothed is None:
-            self.smoothed = elapsed
-            self.variation = elapsed >> 1
-        else:
-            error = elapsed - self.smoothed
-            self.smoothed += error >> 3
-            self.variation += (abs(error) - self.variation) >> 2
-        wanted = self.smoothed + max(4 * self.variation, self._floor) + self._allowance
-        self.timeout = min(max(wanted, self._minimum), self._maximum)
-
-    def backed_off(self, repeats: int) -> int:
-        """
-        The timeout of what has expired C{repeats} times already.
-        """
-        if not repeats:
-            return self.timeout
-        return min(int(self.timeout * 1.5 ** min(repeats, 32)), self._maximum)
-
-
-class ByteController(Protocol):
-    """
-    Decides how many bytes may be in flight, told of what became of them.
-
-    @ivar window: bytes that may be in flight now.
+    @ivar segments: the window.
+    @ivar threshold: where doubling ends.
     """
 
-    window: int
+    __slots__ = (
+        "_covered",
+        "_left",
+        "_queued",
+        "_recovering",
+        "_repeated",
+        "_shortest",
+        "segments",
+        "threshold",
+    )
 
-    def acknowledged(self, size: int, limited: bool) -> None:
-        """
-        So many bytes have arrived.
-
-        @param limited: the window, and not a lack of data, had held the sender
-            back; otherwise nothing was learned that lets it grow.
-        """
-
-    def lost(self, sent: int, now: int) -> None:
-        """
-        Something sent at C{sent} is known to be missing from among what came later.
-        """
-
-    def expired(self, sent: int, now: int) -> None:
-        """
-        Nothing was heard of something sent at C{sent} for its whole timeout.
-        """
-
-
-class Unlimited:
-    """
-    No congestion control.
-    """
-
-    __slots__ = ("window",)
+    FIRST = 32
+    SMALLEST = 16
+    SAMPLE = 128
+    QUEUE = 8
+    QUEUED = 3
+    TOLERANCE = 1 / 8
+    GROWTH = 1 / 8
 
     def __init__(self) -> None:
-        self.window = UNLIMITED
+        self.segments: float = self.FIRST
+        self.threshold: float = UNLIMITED
+        self._left = self.FIRST
+        self._covered = 0
+        self._repeated = 0
+        self._recovering = False
+        self._shortest = UNLIMITED
+        self._queued = 0
 
-    def acknowledged(self, size: int, limited: bool) -> None:
-        pass
+    def window(self) -> int:
+        return int(self.segments)
 
-    def lost(self, sent: int, now: int) -> None:
-        pass
-
-    def expired(self, sent: int, now: int) -> None:
-        pass
-
-
-class LossWindow:
-    """
-    Slow start and congestion avoidance with one reduction for each round trip
-    (raknet.md 10): to seven tenths after a loss, to two datagrams after a timeout.
-
-    @ivar threshold: where slow start ends; None before the first loss.
-    """
-
-    __slots__ = ("_credit", "_reduced", "_unit", "threshold", "window")
-
-    INITIAL = 10
-    SMALLEST = 2
-
-    def __init__(self, unit: int) -> None:
+    def sampled(self, elapsed: int) -> None:
         """
-        @param unit: bytes of a full datagram.
+        End the doubling when L{QUEUED} round trips in a row were longer than the
+        shortest by a quarter and by L{QUEUE} milliseconds.
         """
-        self._unit = unit
-        self._credit = 0
-        self._reduced: int | None = None
-        self.window = self.INITIAL * unit
-        self.threshold: int | None = None
-
-    def acknowledged(self, size: int, limited: bool) -> None:
-        if not limited:
+        self._shortest = min(self._shortest, elapsed)
+        if elapsed <= self._shortest + max(self.QUEUE, self._shortest / 4):
+            self._queued = 0
             return
-        if self.threshold is None or self.window < self.threshold:
-            self.window += size
+        self._queued += 1
+        if self._queued >= self.QUEUED and self.segments < self.threshold:
+            self.threshold = self.segments
+
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
+        if 2 * (in_flight + covered) >= self.segments:
+            share = 1.0 if self.segments < self.threshold else self.GROWTH
+            self.segments = min(self.segments + covered * share, max(peer_window, self.SMALLEST))
+        self._covered += covered
+        self._left -= covered
+        if self._left > 0:
             return
-        self._credit += self._unit * size
-        steps = self._credit // self.window
-        self._credit -= steps * self.window
-        self.window += steps
+        if self._recovering:
+            self._recovering = False
+        elif self._covered < self.SAMPLE:
+            return
+        elif self._repeated > self.TOLERANCE * self._covered:
+            self._keep(self._covered / (self._covered + self._repeated))
+        self._covered = self._repeated = 0
+        self._left = in_flight
 
-    def lost(self, sent: int, now: int) -> None:
-        if self._is_news(sent):
-            self._reduced = now
-            self.window = max(self.window * 7 // 10, self.SMALLEST * self._unit)
-            self.threshold = self.window
+    def lost(self, size: int, losses: Losses) -> None:
+        self._repeated += losses.repeated
+        silence = losses.expired and 2 * losses.repeated > losses.in_flight
+        if silence and not self._recovering:
+            # Most of what was sent is missing, and nothing comes that would tell.
+            self._keep(1 / 2)
+            self._left = losses.in_flight
 
-    def expired(self, sent: int, now: int) -> None:
-        if self._is_news(sent):
-            self._reduced = now
-            self.threshold = max(self.window // 2, self.SMALLEST * self._unit)
-            self.window = self.SMALLEST * self._unit
+    def started(self, size: int) -> None:
+        pass
 
-    def _is_news(self, sent: int) -> bool:
-        """
-        Whether the window has not been reduced since.
-        """
-        return self._reduced is None or sent >= self._reduced
+    def _keep(self, share: float) -> None:
+        self.segments = max(self.segments * max(share, 1 / 2), self.SMALLEST)
+        self.threshold = self.segments
+        self._recovering = True

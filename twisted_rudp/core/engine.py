@@ -85,7 +85,9 @@ class Event(IntEnum):
     """
 
     CONNECTED = 0
-    """C{(CONNECTED, early)}. The peer is there and may be given to a factory.
+    """C{(CONNECTED, early)}. The peer is there and may be given to a factory. Nothing
+    but C{KEYS}, C{PATH} and C{ENDED} comes before; what arrived with the opening is
+    told of behind it.
     C{early}: what it says may be a replay (0-RTT)."""
 
     READABLE = 1
@@ -196,7 +198,9 @@ class Engine(Protocol):
 
     Until C{ENDED} has been given by L{events}, everything may be called. After
     it only C{receive}, C{tick}, C{flush} and C{deadline} are, for the tombstone
-    that answers what still comes, until L{forgotten} is true.
+    that answers what still comes, until L{forgotten} is true. L{counters} and
+    L{facts} may be asked for ever. What stands before C{ENDED} in the same answer
+    of L{events} is dealt with first, so C{take} still gives what C{READABLE} named.
     """
 
     @property

@@ -28,11 +28,11 @@ from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.kcp.engine import KCPEngine, Role
 from twisted_rudp.kcp.gate import KCPGate
 from twisted_rudp.kcp.profiles import PROFILES, Settings
+from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import PortKind, SocketOptions
-from twisted_rudp.net.strangers import Limits
 
 IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and

@@ -27,11 +27,11 @@ from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.endpoints.pinging import Pinging, PongPort
 from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
+from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import PortKind, SocketOptions
-from twisted_rudp.net.strangers import Limits
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.gate import MAX_PONG_DATA, RakNetGate
 from twisted_rudp.raknet.offline import Request2

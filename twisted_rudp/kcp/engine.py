@@ -40,6 +40,7 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.arq import ARQ, Peer
 from twisted_rudp.kcp.closing import Closing, Outcome, leaving_span
 from twisted_rudp.kcp.hello import Hello
+from twisted_rudp.kcp.intake import News
 from twisted_rudp.kcp.liveness import DEFAULT_IDLE, NEVER, Liveness
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.tombstone import Farewell, Grave, Tombstone, linger, reset
@@ -49,7 +50,6 @@ STREAM = 0
 """KCP has one stream."""
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
-_READABLE = {True: (Event.READABLE, STREAM), False: (Event.READABLE, None)}
 
 
 class Role(Enum):
@@ -133,12 +133,13 @@ class KCPEngine:
         self._closing: Closing | None = None
         self._tombstone: Tombstone | None = None
         self._events: list[tuple[Any, ...]] = []
+        self._readable = (Event.READABLE, STREAM if settings.stream else None)
         self._flush_at = NEVER
         self._una_moved = now
         self._leave_at = NEVER
         self._ending: tuple[Reason, str | None] | None = None
         self._half_closing = False
-        self._end_told = False
+        self._end_heard = self._end_told = False
         self._confirmed = role is Role.LISTENER
         self._slow = True
         self._refused_by_path = 0
@@ -200,19 +201,17 @@ class KCPEngine:
             self._tombstone.receive(run, size, now)
             return
         arq = self._arq
-        segments, controls = arq.counters.in_segs, arq.control_heard
-        unread, una = arq.unread, arq.snd_una
-        arq.input(run, size, self._milliseconds(now))
-        if arq.counters.in_segs != segments:
+        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32)
+        if news & News.HEARD:
             self._liveness.heard = now
-        if arq.snd_una != una:
+        if news & News.COVERED:
             self._una_moved = now
-        if arq.unread > unread:
-            if self._closing is not None:
+        if news & News.READABLE:
+            if self._life is Life.LIVE:
+                self._events.append(self._readable)
+            elif self._closing is not None:
                 self._discard()
-            else:
-                self._events.append(_READABLE[self._settings.stream])
-        if arq.control_heard != controls:
+        if news & News.CONTROL:
             self._control(now)
         if self._slow or arq.notable:
             self._advance(now)
@@ -309,7 +308,7 @@ class KCPEngine:
         The next bytes in order.
         """
         data = self._arq.take(limit)
-        if self._arq.end_received:
+        if self._end_heard and self._arq.end_received:
             self._tell_end()
         return data
 
@@ -318,7 +317,7 @@ class KCPEngine:
         The next whole message.
         """
         data = self._arq.take_message()
-        if self._arq.end_received:
+        if self._end_heard and self._arq.end_received:
             self._tell_end()
         return None if data is None else Message(data)
 
@@ -335,7 +334,7 @@ class KCPEngine:
         if self._hello.due is not None and now >= self._hello.due:
             budget -= self._greet(now, emit, budget)
         arq = self._arq
-        clock = self._milliseconds(now)
+        clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(
             clock, lambda run, size: emit(run, size, address), budget, strict=not self.proved
         )
@@ -418,9 +417,6 @@ class KCPEngine:
 
     # inside
 
-    def _milliseconds(self, now: int) -> int:
-        return (self._epoch + now // MILLISECOND) & MASK32
-
     def _enter(self, life: Life) -> None:
         if life not in _NEXT[self._life]:
             raise AssertionError(f"no way from {self._life.name} to {life.name}")
@@ -429,6 +425,8 @@ class KCPEngine:
     def _connected(self) -> None:
         self._enter(Life.LIVE)
         self._events.append((Event.CONNECTED, False))
+        if self._arq.readable:
+            self._events.append(self._readable)
 
     def _discard(self) -> None:
         if self._settings.stream:
@@ -439,7 +437,7 @@ class KCPEngine:
                 pass
 
     def _tell_end(self) -> None:
-        if not self._end_told and self._closing is None:
+        if not self._end_told and self._life is Life.LIVE:
             self._end_told = True
             self._events.append((Event.STREAM_ENDED, STREAM))
 
@@ -513,10 +511,11 @@ class KCPEngine:
         if arq.dead:
             self._end(Reason.DEAD_LINK, now)
             return
-        if arq.end_received:
-            self._tell_end()
         if self._life is Life.OPENING:
             self._open(now)
+        self._end_heard = arq.end_in_order
+        if arq.end_received:
+            self._tell_end()
         if self._hello.due is not None and self._greeted():
             self._hello.enough()
         if self._half_closing:

@@ -4,6 +4,8 @@ Reading what the peer sent.
 
 from __future__ import annotations
 
+import struct
+
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.receiver import Receiver
@@ -24,11 +26,45 @@ from twisted_rudp.kernels.pure import Buffer
 
 TS_OFFSET = 8
 SN_OFFSET = 12
+UNA_OFFSET = 16
+
+MANY_ACKS = 4
+"""
+From so many on the ACK segments of a datagram are read together.
+"""
+
+_timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
+
+
+def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
+    """
+    C{sn} and C{ts} of segments without payload.
+    """
+    return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
 
 ACKS_TO_HOLD = 4_096
 """
 Beyond so many waiting acknowledgements the superfluous ones are thinned out.
 """
+
+
+class News:
+    """
+    What a run has brought, as bits of a plain integer: an C{IntFlag} costs more
+    than the rest of a small datagram.
+    """
+
+    HEARD = 1
+    """A datagram without errors."""
+
+    READABLE = 2
+    """Data in order."""
+
+    COVERED = 4
+    """A cumulative acknowledgement of something."""
+
+    CONTROL = 8
+    """A WASK or WINS."""
 
 
 class Intake:
@@ -53,30 +89,49 @@ class Intake:
         self._control = control
         self._counters = counters
 
-    def digest(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+    def digest(self, run: Buffer, size: int, clock: int, regular: bool) -> int:
         """
         Take in a run.
 
         @param clock: unbounded, in milliseconds.
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt.
+        @return: bits of L{News}.
         """
+        counters, control = self._counters, self._control
+        inbox, flights = self._receiver.inbox, self._sender.flights
+        segments, una = counters.in_segs, flights.una
+        waiting, controls = inbox.segments, control.heard_controls
         total = len(run)
         if total <= size or size <= 0:
             # For one datagram a kernel gains nothing.
             self._datagram(bytes(run), clock, regular)
         else:
-            position = 0
-            while position < total:
-                count = 0
-                if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
-                    count = self._take_run(run, position, size, regular)
-                if not count:
-                    self._datagram(bytes(run[position : position + size]), clock, regular)
-                    count = 1
-                position += count * size
+            self._run(run, size, clock, regular)
         if len(self._receiver.acks) > ACKS_TO_HOLD:
             self._receiver.thin()
+        news = 0
+        if counters.in_segs != segments:
+            news = News.HEARD
+        if inbox.segments != waiting:
+            news |= News.READABLE
+        if flights.una != una:
+            news |= News.COVERED
+        if control.heard_controls != controls:
+            news |= News.CONTROL
+        return news
+
+    def _run(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+        total = len(run)
+        position = 0
+        while position < total:
+            count = 0
+            if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
+                count = self._take_run(run, position, size, regular)
+            if not count:
+                self._datagram(bytes(run[position : position + size]), clock, regular)
+                count = 1
+            position += count * size
 
     def _take_run(self, run: Buffer, position: int, size: int, regular: bool) -> int:
         """
@@ -113,15 +168,47 @@ class Intake:
         self._counters.in_segs += count
         if regular:
             sender.peer_window = wnd
-        if una != sender.flights.una & MASK32 and sender.cover(una):
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        before = sender.flights.una
+        if una != before & MASK32 and sender.cover(una):
+            sender.grow(sender.flights.una - before)
         return count
+
+    def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
+        """
+        Take in a datagram of nothing but ACK segments that differ in number and
+        timestamp only, as one flush of the peer makes them.
+
+        @return: False, and nothing is done, if it is something else.
+        """
+        sender = self._sender
+        count, rest = divmod(len(data), HEADER_SIZE)
+        conv, cmd, frg, wnd, _, _, una, length = unpack_header(data)
+        peer = self._control.peer
+        if (
+            rest
+            or cmd != ACK
+            or length
+            or conv != self._conv
+            or not sender.proved
+            or not (peer is Peer.UNMARKED or (peer is Peer.MARKED and frg == MARK))
+            or same_column(data, HEADER_SIZE, 0, TS_OFFSET) < count
+            or same_column(data, HEADER_SIZE, UNA_OFFSET, HEADER_SIZE - UNA_OFFSET) < count
+        ):
+            return False
+        self._took(count, wnd, una, regular)
+        sender.acknowledge(_numbers_and_timestamps(data), clock)
+        if regular:
+            start = len(data) - HEADER_SIZE + TS_OFFSET
+            sender.sample(int.from_bytes(data[start : start + 4], "little"), clock)
+        return True
 
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
         """
         Digest one datagram segment by segment. After an error the rest of it is
         skipped; what came before stays.
         """
+        if len(data) >= MANY_ACKS * HEADER_SIZE and self._take_acks(data, clock, regular):
+            return
         sender = self._sender
         control = self._control
         flights = sender.flights
@@ -130,7 +217,7 @@ class Intake:
         segments = 0
         position = 0
         end = len(data)
-        moved = False
+        before = flights.una
         good = end >= HEADER_SIZE
         while end - position >= HEADER_SIZE:
             conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
@@ -153,7 +240,7 @@ class Intake:
             if regular:
                 sender.peer_window = wnd
             if una != flights.una & MASK32:
-                moved = sender.cover(una) or moved
+                sender.cover(una)
             if cmd == ACK:
                 if (sn - flights.una) & MASK32 < flights.nxt - flights.una:
                     acks.append((sn, ts))
@@ -170,8 +257,8 @@ class Intake:
         self._counters.in_segs += segments
         if echo >= 0 and regular:
             sender.sample(echo, clock)
-        if moved:
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        if flights.una != before:
+            sender.grow(flights.una - before)
 
     def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         if frg != END or payload:

@@ -117,13 +117,31 @@ class Packer:
         if total <= size:
             self.add(run)
             return
+        before = (total - 1) // size
         if self._total:
-            self.finish()
+            if (
+                self._fill == size
+                and (not self._closed or self._limit == size)
+                and self._closed + before + 2 <= RUN_DATAGRAMS
+                and self._total + total + self._overhead * (self._closed + before + 2)
+                <= RUN_BYTES
+            ):
+                self._closed += 1
+            else:
+                self.finish()
         self._parts.append(run)
-        self._total = total
+        self._total += total
         self._limit = size
-        self._closed = (total - 1) // size
-        self._fill = total - self._closed * size
+        self._closed += before
+        self._fill = total - before * size
+
+    def release(self) -> None:
+        """
+        Emit what is held if nothing can share its last datagram, so that
+        L{blocked} is known before more is made.
+        """
+        if self._closed and self._fill == self._limit:
+            self.finish()
 
     def add_headers(self, segments: bytes) -> None:
         """

@@ -121,6 +121,10 @@ class Inbox:
             self.segments -= 1
             self.size -= len(chunk)
             parts.append(chunk)
+        if frg:
+            # A peer that miscounts: enough fragments, but no last one among them.
+            self.size += self._unfinished
+            self._unfinished = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -308,8 +312,6 @@ class Receiver:
             first, count, payload, frg = held[self.nxt]
             start = self.nxt - first
             stop = min(count, start + self.wnd - inbox.segments)
-            if self.end is not None:
-                stop = min(stop, self.end - first)
             if payload is not None:
                 unit = len(payload) // count
                 whole = stop - start == count

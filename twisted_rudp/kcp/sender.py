@@ -128,18 +128,30 @@ class Sender:
         flights.forget(flights.una + step)
         return True
 
+    def grow(self, covered: int) -> None:
+        """
+        A datagram has moved C{una} on.
+        """
+        flights = self.flights
+        self.controller.advanced(
+            self.mss, self.peer_window, covered, flights.nxt - flights.una
+        )
+
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
-        Take in acknowledgements of single segments, as numbers within what is
-        in flight and echoed timestamps, on the wire; at least one.
+        Take in acknowledgements of single segments, as numbers and echoed
+        timestamps on the wire. What is not in flight (any more) is ignored.
         """
-        una = self.flights.una
-        self.flights.acknowledge(
-            [
-                (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
-                for sn, ts in acks
-            ]
-        )
+        flights = self.flights
+        una = flights.una
+        span = flights.nxt - una
+        known = [
+            (una + ((sn - una) & MASK32), now + ((ts - now + HALF32) & MASK32) - HALF32)
+            for sn, ts in acks
+            if (sn - una) & MASK32 < span
+        ]
+        if known:
+            flights.acknowledge(known)
 
     def sample(self, ts: int, now: int) -> None:
         """
@@ -148,6 +160,7 @@ class Sender:
         elapsed = difference32(now, ts)
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
+            self.controller.sampled(elapsed)
 
     def prove(self, sn: int, ts: int) -> None:
         """
@@ -225,7 +238,7 @@ class Sender:
         if stamp[4] >= self.alarm or flights.skipped:
             more = self._repeat(stamp, packer, allowance, early=not new)
         for flight in self._unlaunched:
-            packer.add(self._launch(flight, stamp))
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         self._unlaunched.clear()
         if new and not more:
             more = self._send_new(stamp, packer, allowance, peer_marked)
@@ -233,7 +246,9 @@ class Sender:
         if again:
             lost = counters.lost_segs - lost
             in_flight = flights.nxt - flights.una
-            self.controller.lost(self.mss, Losses(again > lost, lost > 0, in_flight, window))
+            self.controller.lost(
+                self.mss, Losses(again > lost, lost > 0, in_flight, window, again)
+            )
         self._start()
         return more
 
@@ -280,7 +295,8 @@ class Sender:
                 return True
             flight = self._number(room)
             room -= flight.end - flight.first
-            packer.add_run(self._launch(flight, stamp), self.mss + HEADER_SIZE)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
+            packer.release()
         if room > 0 and self.may_end(peer_marked):
             packer.add(self._launch(self._number_end(), stamp))
         return False
@@ -311,7 +327,7 @@ class Sender:
         count = share // (self.mss + header)
         if count:
             flight = self._number(min(count, self.room))
-            packer.add_run(self._launch(flight, stamp), self.mss + HEADER_SIZE)
+            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
         elif share > header:
             piece = self.outbox.cut_short(share - header, self.mss)
             if piece is not None:

@@ -138,6 +138,9 @@ class Attempt:
             self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
 
     def stopTimer(self) -> None:
+        """
+        Harmless when none runs.
+        """
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

@@ -31,7 +31,9 @@ def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
     As L{outcomeOf}, and what was raised goes to the log. Whose connection that ends is
     the caller's business.
     """
-    outcome = outcomeOf(function, *arguments)
-    if isinstance(outcome, Failure):
-        _log.failure("the application failed in {function}", outcome, function=function)
-    return outcome
+    try:
+        return function(*arguments)
+    except Exception:
+        failure = Failure()  # type: ignore[no-untyped-call]
+        _log.failure("the application failed in {function}", failure, function=function)
+        return failure

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,14 +32,14 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
+from twisted_rudp.net.admission import DEFAULTS, Limits
 from twisted_rudp.net.ports.contract import DatagramPort
-from twisted_rudp.net.session import Owner, Session, SessionState
+from twisted_rudp.net.roster import Roster
+from twisted_rudp.net.session import Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
-from twisted_rudp.net.strangers import COMPLAINT_INTERVAL, Admission, Limits, Strangers
+from twisted_rudp.net.strangers import COMPLAINT_INTERVAL, Strangers
 from twisted_rudp.net.timers import MonotonicClock, Schedule, Timed
-
-MAX_TOMBSTONES = 4096
-"""Sessions that are over and still answered; the oldest goes first."""
+from twisted_rudp.net.turns import Turns
 
 LINGER_TIMEOUT = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
@@ -58,9 +57,8 @@ class Hub:
     """
     The sessions of one socket.
 
-    @ivar full: the port has said that it takes no more until C{portWritable}.
     @ivar emitted: bytes given to the port for sessions so far, before sealing.
-    @ivar turn: how many flushes there were; tells one turn from the next.
+    @ivar turns: when what is flushed.
     @ivar accepting: strangers may come in.
     @ivar guard: holds the reactor's shutdown for what is closing.
     """
@@ -72,7 +70,7 @@ class Hub:
         reactor: IReactorTime,
         gate: Gate,
         acceptor: Owner | None = None,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = DEFAULTS,
         *,
         lost: Callable[[Failure], None] | None = None,
         clock: MonotonicClock | None = None,
@@ -93,21 +91,12 @@ class Hub:
         self.schedule = Schedule(reactor, self._clock, self._expired)
         self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT)
         self.accepting = acceptor is not None
-        self.full = False
+        self.turns = Turns(reactor, self._clock)
         self.emitted = 0
-        self.turn = 0
-        self._sessions: dict[Key, Session] = {}
-        self._alive: dict[Session, None] = {}
-        self._tombstones: dict[Session, None] = {}
-        self._admission = Admission(limits)
+        self._limits = limits
+        self._roster = Roster(limits, self._dropped, self.count)
         self._strangers = Strangers(self, gate)
         self._gateTimer = _GateTimer()
-        self._inTurn = False
-        self._dirty: list[Session] = []
-        self._blocked: dict[Session, None] = {}
-        self._next: list[Session] = []
-        self._later: list[tuple[Session, Callable[[], None]]] = []
-        self._nextTurn: IDelayedCall | None = None
         self._closing: Deferred[None] | None = None
         self._diagnosis = 0
         self._opened = 0
@@ -128,14 +117,13 @@ class Hub:
         """
         if self._closing is not None:
             return
-        self._inTurn = True
-        now = self._clock.now()
+        now = self.turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:
             self._strangers.gateFailed(now)
             return
-        sessions = self._sessions
+        sessions = self._roster.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
             if session is None:
@@ -150,23 +138,15 @@ class Hub:
         if self._closing is not None:
             return
         now = self._clock.now()
-        self._flush(now)
-        deadline = self._gate.deadline()
-        if deadline != self._gateTimer.deadline:
-            self.schedule.set(self._gateTimer, deadline, now)
-        if now >= self._diagnosis:
-            self._diagnose(now)
+        self.turns.flush(now)
+        self._askGate(now)
 
     def portWritable(self) -> None:
         """
         The port takes runs again.
         """
-        self.full = False
-        blocked, self._blocked = self._blocked, {}
-        for session in blocked:
-            if not session.dirty:
-                self.touched(session)
-        self._flush(self._clock.now())
+        if self._closing is None:
+            self.turns.writable()
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         """
@@ -174,9 +154,8 @@ class Hub:
         """
         if self._closing is not None:
             return
-        self._inTurn = True
-        now = self._clock.now()
-        for session in [each for each in self._alive if each.address == address]:
+        now = self.turns.begin()
+        for session in self._roster.at(address):
             session.pathError(kind, size, address, now)
 
     def portLost(self, failure: Failure) -> None:
@@ -187,7 +166,7 @@ class Hub:
         if self._closing is not None:
             return
         self._closing = succeed(None)
-        ending = list(self._alive)
+        ending = self._roster.alive()
         self._release()
         for session in ending:
             session.end(Reason.SOCKET_LOST, failure.getErrorMessage())
@@ -213,8 +192,8 @@ class Hub:
             raise RuntimeError("this socket does not accept sessions")
         session = self._enter(engine, address, self._acceptor)
         session.credit = 0
-        session.limit = now + int(self._admission.limits.handshakeTimeout * SECOND)
-        self._admission.enter(session)
+        session.limit = now + int(self._limits.handshakeTimeout * SECOND)
+        self._roster.admission.enter(session)
         self.count("admitted")
         return session
 
@@ -224,47 +203,39 @@ class Hub:
         """
         if not self.accepting:
             return "notAccepting"
-        return self._admission.refusal(address, len(self._alive))
+        return self._roster.refusal(address)
 
     @property
     def room(self) -> bool:
         """
         Whether one more session would be let in, its host aside.
         """
-        limits = self._admission.limits
-        return (
-            self.accepting
-            and len(self._alive) < limits.maxSessions
-            and len(self._admission) < limits.backlog
-        )
+        return self.accepting and self._roster.room
 
     def find(self, key: Key) -> Session | None:
-        return self._sessions.get(key)
+        """
+        The session under C{key}, its tombstone included.
+        """
+        return self._roster.byKey.get(key)
 
     def living(self) -> list[Session]:
         """
         The sessions that are not over.
         """
-        return list(self._alive)
+        return self._roster.alive()
 
-    def proved(self, session: Session) -> None:
+    def answered(self, session: Session) -> None:
         """
-        The session's peer receives at its address.
+        The session's peer is real: it has proved its address, or its engine has
+        seen enough to show it to the application.
         """
-        self._admission.leave(session)
+        self._roster.admission.leave(session)
 
     def reindex(self, session: Session) -> None:
         """
-        The session's keys have changed. A key that another session holds stays
-        there: the newcomer is counted and does not get it.
+        The session's keys have changed.
         """
-        for key in session.keys:
-            if self._sessions.get(key) is session:
-                del self._sessions[key]
-        session.keys = tuple(session.engine.keys())
-        for key in session.keys:
-            if self._sessions.setdefault(key, session) is not session:
-                self.count("keyTaken")
+        self._roster.reindex(session)
 
     def sessionEnded(self, session: Session, opening: bool) -> Deferred[None] | None:
         """
@@ -273,17 +244,12 @@ class Hub:
         @return: when its owner may be told: None for at once, else after the socket
             that it had for itself is closed.
         """
-        self._alive.pop(session, None)
-        self._admission.leave(session)
-        self.count("lapsedOrRefused" if opening else "ended")
-        if self._closing is not None:
+        self.count("neverConnected" if opening else "ended")
+        if self._closing is None and self._acceptor is not None:
+            self._roster.bury(session)
             return None
-        if self._acceptor is None:
-            return self.close()
-        self._tombstones[session] = None
-        if len(self._tombstones) > MAX_TOMBSTONES:
-            self.drop(next(iter(self._tombstones)))
-        return None
+        self._roster.ended(session)
+        return self.close() if self._closing is None else None
 
     def lapsed(self, session: Session) -> None:
         """
@@ -291,119 +257,62 @@ class Hub:
         """
         self.count("lapsed")
         session.expel(Reason.HANDSHAKE_TIMEOUT, None)
-        self.drop(session)
+        self._roster.drop(session)
 
     def drop(self, session: Session) -> None:
         """
         Forget a session for good.
         """
-        if session.state is SessionState.GONE:
-            return
-        session.state = SessionState.GONE
-        self._tombstones.pop(session, None)
-        self._blocked.pop(session, None)
-        for key in session.keys:
-            if self._sessions.get(key) is session:
-                del self._sessions[key]
+        self._roster.drop(session)
+
+    def _dropped(self, session: Session) -> None:
+        self.turns.forget(session)
         self.schedule.discard(session)
         self._gate.ended(session.engine, self._clock.now())
 
     def _enter(self, engine: Engine, address: Address, owner: Owner) -> Session:
         self._opened += 1
         session = Session(self, engine, address, owner, self._opened)
-        self._alive[session] = None
-        self.reindex(session)
+        self._roster.enter(session)
         return session
 
-    # turns
-
-    def touched(self, session: Session) -> None:
-        """
-        Flush this session at the end of the turn.
-        """
-        if self._closing is not None:
-            return
-        session.dirty = True
-        self._dirty.append(session)
-        if not self._inTurn:
-            self._scheduleTurn()
-
-    def nextTurn(self, session: Session) -> None:
-        """
-        Visit this session again in the next turn, after those that wait already.
-        """
-        self._next.append(session)
-        if not self._inTurn:
-            self._scheduleTurn()
-
-    def later(self, session: Session, function: Callable[[], None]) -> None:
-        """
-        Call C{function} in a later turn, never in this one (ORD-2).
-        """
-        if self._closing is None:
-            self._later.append((session, function))
-            self._scheduleTurn()
-
-    def blocked(self, session: Session) -> None:
-        """
-        Flush this session when the port is writable.
-        """
-        self._blocked[session] = None
-
-    def _scheduleTurn(self) -> None:
-        if self._nextTurn is None and self._closing is None:
-            self._nextTurn = self._reactor.callLater(0, self._startTurn)
-
-    def _startTurn(self) -> None:
-        """
-        A turn of our own: what was kept for later, then all that is dirty.
-        """
-        self._nextTurn = None
-        self._inTurn = True
-        later, self._later = self._later, []
-        for session, function in later:
-            session.call(function)
-        waiting, self._next = self._next, []
-        for session in waiting:
-            if not session.dirty:
-                self.touched(session)
-        self._flush(self._clock.now())
-
-    def _flush(self, now: int) -> None:
-        """
-        End a turn: visit every dirty session once. What becomes dirty meanwhile, and
-        what its budget stopped, is for the next turn.
-        """
-        self._inTurn = True
-        self.turn += 1
-        queue, self._dirty = self._dirty, []
-        for session in queue:
-            session.dirty = False
-            if session.state is not SessionState.GONE:
-                session.visit(now)
-        self._inTurn = False
-        if self._dirty or self._next:
-            self._scheduleTurn()
+    # time
 
     def _expired(self, due: list[Timed], now: int) -> None:
         """
         From the schedule: the time of these has come.
         """
+        self.turns.begin()
         for timed in due:
             if timed is self._gateTimer:
-                self._tickGate(now)
-            elif isinstance(timed, Session) and not timed.dirty:
-                timed.dirty = True
-                self._dirty.append(timed)
-        self._flush(now)
+                self._askGate(now, due=True)
+            elif isinstance(timed, Session):
+                self.turns.touch(timed)
+        self.turns.flush(now)
 
-    def _tickGate(self, now: int) -> None:
+    def _askGate(self, now: int, due: bool = False) -> None:
+        """
+        Let the gate tick if that is C{due}; ask when it wants to next, and at most
+        once a minute what does not fit between the two ends.
+        """
+        if self._closing is not None:
+            return
+        gate = self._gate
         try:
-            for datagram, address in self._gate.tick(now):
-                self.sendWhole(datagram, address)
-            self.schedule.set(self._gateTimer, self._gate.deadline(), now)
+            if due:
+                for datagram, address in gate.tick(now):
+                    self.sendWhole(datagram, address)
+            deadline = gate.deadline()
+            text = gate.diagnosis() if now >= self._diagnosis else None
         except Exception:
             self._strangers.gateFailed(now)
+            return
+        if deadline != self._gateTimer.deadline:
+            self.schedule.set(self._gateTimer, deadline, now)
+        if now >= self._diagnosis:
+            self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
+        if text is not None:
+            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
 
     # out
 
@@ -415,7 +324,7 @@ class Hub:
         run, size = self._gate.seal(run, size)
         if self._port is None or self._port.send(run, size, address):
             return True
-        self.full = True
+        self.turns.full = True
         return False
 
     def sendWhole(self, datagram: bytes, address: Address) -> None:
@@ -423,10 +332,10 @@ class Hub:
         Send one datagram of the gate's own, as it is. Dropped while the port is full:
         nobody waits for it.
         """
-        if self.full or not datagram or self._port is None:
+        if self.turns.full or not datagram or self._port is None:
             self.count("gateDatagramsDropped")
         elif not self._port.send(datagram, len(datagram), address):
-            self.full = True
+            self.turns.full = True
 
     def overheadOf(self, run: Buffer, size: int) -> int:
         """
@@ -438,6 +347,9 @@ class Hub:
     # life
 
     def now(self) -> int:
+        """
+        The present time of this socket.
+        """
         return self._clock.now()
 
     @property
@@ -467,11 +379,7 @@ class Hub:
             closed = succeed(None) if port is None else port.stopListening()
             closed.addBoth(lambda _: self._closed())
         waiting: Deferred[None] = Deferred()
-
-        def closed_(_: Any) -> None:
-            waiting.callback(None)
-
-        self._closing.addCallback(closed_)
+        self._closing.addCallback(waiting.callback)
         return waiting
 
     def _closed(self) -> None:
@@ -484,23 +392,16 @@ class Hub:
         """
         self.accepting = False
         stats.ports.discard(self)
-        if self._nextTurn is not None and self._nextTurn.active():
-            self._nextTurn.cancel()
-        self._nextTurn = None
-        for session in self._tombstones:
-            session.state = SessionState.GONE
-        self._sessions.clear()
-        self._tombstones.clear()
-        self._alive.clear()
-        self._blocked.clear()
-        self._dirty.clear()
-        self._next.clear()
-        self._later.clear()
+        self._roster.clear()
+        self.turns.stop()
         self.schedule.stop()
 
     # seen from outside
 
     def count(self, name: str) -> None:
+        """
+        Count something under a name of the program's choice, never of a stranger's.
+        """
         self._counts[name] += 1
 
     def snapshot(self) -> stats.PortStats:
@@ -511,22 +412,9 @@ class Hub:
         if self._port is not None:
             counters.update(_named("port.", self._port.counters.asDict()))
         counters.update(_named("gate.", self._gate.counters()))
-        counters.update(
-            alive=len(self._alive),
-            unproved=len(self._admission),
-            tombstones=len(self._tombstones),
-        )
-        sessions = tuple(session.snapshot() for session in self._alive)
+        counters.update(self._roster.counters())
+        sessions = tuple(session.snapshot() for session in self._roster.alive())
         return stats.PortStats(self.getHost(), counters, sessions)
-
-    def _diagnose(self, now: int) -> None:
-        """
-        At most once a minute, name what does not fit between the two ends.
-        """
-        text = self._gate.diagnosis()
-        self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
-        if text is not None:
-            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
 
 
 def _named(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:

@@ -20,12 +20,12 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Gate, Reason
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.admission import DEFAULTS, Limits
 from twisted_rudp.net.fence import callApplication
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode, makeTransport
 from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions, openPort
 from twisted_rudp.net.session import Session
-from twisted_rudp.net.strangers import Limits
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that C{stopListening} gives established connections (PORT-3)."""
@@ -76,7 +76,7 @@ class ListeningPort:
         self._socketOptions = socketOptions or SocketOptions()
         self._drainTimeout = drainTimeout
         self._mode = Mode(mode)
-        self._hub = Hub(reactor, gate, self, limits or Limits(), lost=self._portLost)
+        self._hub = Hub(reactor, gate, self, limits or DEFAULTS, lost=self._portLost)
         self._port: DatagramPort | None = None
         self._phase = _Phase.IDLE
         self._stopping: Deferred[None] | None = None

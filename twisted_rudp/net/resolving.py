@@ -26,10 +26,13 @@ def hostText(host: str | bytes) -> str:
 
     @raise ValueError: it is neither (NAME-5).
     """
-    text = host.decode("ascii") if isinstance(host, bytes) else host
-    if isLiteral(text):
-        return text
-    name = text.encode("idna").decode("ascii")
+    try:
+        text = host.decode("ascii") if isinstance(host, bytes) else host
+        if isLiteral(text):
+            return text
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
     if not name or any(character.isspace() or character == "%" for character in name):
         raise ValueError(f"{host!r} is not a legal host name")
     return name
@@ -44,9 +47,7 @@ def shownAs(host: str, port: int) -> IAddress:
     return HostnameAddress(host.encode("ascii"), port)
 
 
-def resolve(
-    reactor: Any, host: str, port: int, resolved: Callable[[list[Address]], None]
-) -> None:
+def resolve(reactor: Any, host: str, port: int, resolved: Callable[[list[Address]], None]) -> None:
     """
     Find the addresses of a host; a literal is its own, at once (NAME-2).
 

@@ -112,6 +112,7 @@ class Session(Timed):
     """
 
     __slots__ = (
+        "__weakref__",
         "_dispatching",
         "address",
         "credit",
@@ -157,13 +158,13 @@ class Session(Timed):
         There is something to flush at the end of this turn (TR-8).
         """
         if not self.dirty:
-            self.hub.touched(self)
+            self.hub.turns.touch(self)
 
     def later(self, function: Callable[[], None]) -> None:
         """
         Call C{function} in a later turn if the session is still alive then.
         """
-        self.hub.later(self, function)
+        self.hub.turns.later(self, function)
 
     def refuse(self) -> None:
         """
@@ -179,10 +180,22 @@ class Session(Timed):
         """
         Digest a run, then deliver what came of it.
         """
-        if self.state is not SessionState.CRASHED:
-            self._fenced(self._receive, run, size, address, now)
+        if self.state is SessionState.CRASHED:
+            return
+        engine = self.engine
+        try:
+            if self.credit is None:
+                engine.receive(run, size, address, now)
+            else:
+                self._earn(len(run) + self.hub.overheadOf(run, size), address)
+                engine.receive(run, size, address, now)
+                if engine.proved:
+                    self._proved()
+            self._dispatch()
+        except Exception:
+            self._crashed()
         if not self.dirty:
-            self.hub.touched(self)
+            self.hub.turns.touch(self)
 
     def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
@@ -206,7 +219,14 @@ class Session(Timed):
         it, and find out when to come again.
         """
         if self.state is not SessionState.CRASHED:
-            self._fenced(self._visit, now)
+            try:
+                if self.deadline is None or self.deadline <= now:
+                    self._tick(now)
+                self.flush(now)
+                self._dispatch()
+                self._settle(now)
+            except Exception:
+                self._crashed()
         if self.state is SessionState.CRASHED:
             self._settle(now)
 
@@ -217,7 +237,8 @@ class Session(Timed):
         hub, engine = self.hub, self.engine
         start = hub.emitted
         budget = TURN_BUDGET
-        while not hub.full:
+        turns = hub.turns
+        while not turns.full:
             if self.credit is None:
                 more = engine.flush(now, hub.emit, budget)
             else:
@@ -225,12 +246,12 @@ class Session(Timed):
                 more = engine.flush(now, self._emitOnCredit, allowed) and allowed == budget
             budget = start + TURN_BUDGET - hub.emitted
             if more or budget <= 0:
-                hub.nextTurn(self)
+                turns.again(self)
                 return
             if not self.alive or self.owner is None or not self.owner.sessionFlushed():
                 break
-        if hub.full:
-            hub.blocked(self)
+        if turns.full:
+            turns.block(self)
 
     def end(self, reason: Reason, detail: str | None) -> None:
         """
@@ -275,22 +296,13 @@ class Session(Timed):
         else:
             released.addCallback(lambda _: owner.sessionEnded(reason, detail))
 
-    def _receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        if self.credit is not None:
-            self._earn(len(run) + self.hub.overheadOf(run, size), address)
-        self.engine.receive(run, size, address, now)
-        if self.credit is not None and self.engine.proved:
-            self._proved()
-        self._dispatch()
-
-    def _visit(self, now: int) -> None:
-        engine = self.engine
-        due = engine.deadline()
+    def _tick(self, now: int) -> None:
+        """
+        The deadline that the schedule knows of is over, or there is none.
+        """
+        due = self.engine.deadline()
         if due is not None and due <= now:
-            engine.tick(now)
-        self.flush(now)
-        self._dispatch()
-        self._settle(now)
+            self.engine.tick(now)
 
     def _settle(self, now: int) -> None:
         """
@@ -332,11 +344,14 @@ class Session(Timed):
         if self._dispatching:
             self.touch()
             return
+        if not self.alive or not (events := self.engine.events()):
+            return
         self._dispatching = True
         try:
-            while self.state is not SessionState.ENDED and (events := self.engine.events()):
+            while events and self.alive:
                 for event in events:
                     self._deliver(event)
+                events = self.engine.events()
         finally:
             self._dispatching = False
 
@@ -350,6 +365,7 @@ class Session(Timed):
         elif kind == Event.CONNECTED:
             self.state = SessionState.LIVE
             self.limit = None
+            self.hub.answered(self)
             owner.sessionConnected(self, event[1])
         elif kind == Event.ENDED:
             self.end(event[1], event[2])
@@ -383,7 +399,7 @@ class Session(Timed):
 
     def _proved(self) -> None:
         self.credit = None
-        self.hub.proved(self)
+        self.hub.answered(self)
 
     def _emitOnCredit(self, run: Buffer, size: int, address: Address) -> bool:
         """

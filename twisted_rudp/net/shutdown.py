@@ -30,6 +30,9 @@ class ShutdownGuard:
         self._timer: IDelayedCall | None = None
 
     def hold(self, closing: Hashable) -> None:
+        """
+        C{closing} is not done yet.
+        """
         self._held.add(closing)
         if self._core is not None and self._trigger is None and self._waiting is None:
             self._trigger = self._core.addSystemEventTrigger("before", "shutdown", self._wait)

@@ -30,9 +30,7 @@ TURN_LIMIT = 4 * CHUNK
 """Bytes delivered at a time; the rest waits for the next turn (FLOW-11)."""
 
 
-@implementer(
-    ITransport, IConsumer, IPushProducer, ITCPTransport, ILoggingContext, IRUDPTransport
-)
+@implementer(ITransport, IConsumer, IPushProducer, ITCPTransport, ILoggingContext, IRUDPTransport)
 class StreamTransport(SessionTransport):
     """
     Stream 0 of a session, whose life is the session's.

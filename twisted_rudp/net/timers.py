@@ -192,9 +192,7 @@ class Schedule:
         now = self._clock.reached(self._wakeAt)
         self._clock.horizon = None
         due = {
-            timed: None
-            for timed in self._near
-            if timed.deadline is None or timed.deadline <= now
+            timed: None for timed in self._near if timed.deadline is None or timed.deadline <= now
         }
         for timed in due:
             del self._near[timed]

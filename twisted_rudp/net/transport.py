@@ -71,18 +71,30 @@ class SessionTransport:
 
     @property
     def connected(self) -> bool:
+        """
+        The protocol was given the connection and not yet told its end.
+        """
         return self._state not in (State.CONNECTING, State.LOST)
 
     @property
     def disconnected(self) -> bool:
+        """
+        The end has been told.
+        """
         return self._state is State.LOST
 
     @property
     def disconnecting(self) -> bool:
+        """
+        The end was asked for and has not come yet.
+        """
         return self._state in DISCONNECTING
 
     @property
     def producer(self) -> Any:
+        """
+        Whoever is registered, or None.
+        """
         return None if self._feed is None else self._feed.producer
 
     @property
@@ -209,7 +221,7 @@ class SessionTransport:
         self._feed = feed = Feed(producer, streaming)
         if not streaming:
             self.session.touch()
-            if feed.mustResume(0, self.session.hub.turn):
+            if feed.mustResume(0, self.session.hub.turns.number):
                 self._call(producer.resumeProducing)
 
     def unregisterProducer(self) -> None:
@@ -300,13 +312,15 @@ class SessionTransport:
         feed = self._feed
         if feed is None and self._state not in DRAINING:
             return False
+        if self._state not in WRITING:
+            return False
         unsent = self._engine.unsent(self.stream)
         if feed is None:
             return unsent == 0 and self._drained()
-        if not feed.mustResume(unsent, self.session.hub.turn):
+        if not feed.mustResume(unsent, self.session.hub.turns.number):
             return False
         if not feed.streaming:
-            self.session.hub.nextTurn(self.session)
+            self.session.hub.turns.again(self.session)
         self._call(feed.producer.resumeProducing)
         return self._engine.unsent(self.stream) > unsent or self._feed is None
 

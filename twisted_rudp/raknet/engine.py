@@ -117,7 +117,6 @@ class RakNetEngine:
     """
     A RakNet session.
 
-    @ivar idle_since: when anything was heard of the peer last.
     @ivar reply2: the listener's answer to the second request.
     """
 
@@ -231,6 +230,9 @@ class RakNetEngine:
 
     @property
     def idle_since(self) -> int:
+        """
+        When anything was heard of the peer last.
+        """
         return self._liveness.heard
 
     @property

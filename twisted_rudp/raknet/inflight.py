@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
 
-from twisted_rudp.core.congestion import (
+from twisted_rudp.core.bytewindow import (
     ByteController,
     LossWindow,
     SmoothedRoundTrip,

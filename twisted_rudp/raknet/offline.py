@@ -86,6 +86,11 @@ class Reply1(NamedTuple):
 
 
 class Request2(NamedTuple):
+    """
+    @ivar cookie: of L{Reply1}, returned.
+    @ivar server: where the dialler thinks that it is.
+    """
+
     cookie: int | None
     server: Address
     mtu: int
@@ -93,12 +98,20 @@ class Request2(NamedTuple):
 
 
 class Reply2(NamedTuple):
+    """
+    @ivar client: how the listener sees the dialler.
+    """
+
     guid: int
     client: Address
     mtu: int
 
 
 class Incompatible(NamedTuple):
+    """
+    @ivar protocol: a version that the listener takes.
+    """
+
     protocol: int
     guid: int
 
@@ -113,6 +126,10 @@ class Refusal(NamedTuple):
 
 
 class OutOfBand(NamedTuple):
+    """
+    An application's message without a session.
+    """
+
     guid: int
     data: bytes
 

@@ -98,7 +98,7 @@ class DemoOptions(TeachingOptions):
         "Download something over HTTP through two 'twist rudp forward' processes with a link"
         " between them that loses 5 % and takes 30 ms, each way."
     )
-    optParameters = [["megabytes", None, 20, "Size of the download in million bytes.", count]]
+    optParameters = [["megabytes", None, 50, "Size of the download in million bytes.", count]]
 
 
 def runDemo(reactor: Any, options: DemoOptions) -> Deferred[None]:

@@ -99,10 +99,11 @@ class EchoFactory(QuietFactory):
         """
         An echo has lost its transport.
         """
-        self._sessions.remove(echo)
         self.tally.absorb(echo.transport)
         if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
+        # Last: a service that waits for its sessions logs the tally now.
+        self._sessions.remove(echo)
 
 
 class EchoService(ListeningService):

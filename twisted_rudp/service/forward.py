@@ -66,7 +66,6 @@ class ForwardFactory(QuietFactory):
         )
 
     def _over(self, relay: Relay, reason: Failure) -> None:
-        self._sessions.remove(relay)
         self.tally.add("forth", relay.near.received)
         self.tally.add("back", relay.far.received)
         for side in (relay.near, relay.far):
@@ -81,6 +80,8 @@ class ForwardFactory(QuietFactory):
             back=relay.far.received,
             reason=reason.getErrorMessage(),
         )
+        # Last: a service that waits for its sessions logs the tally now.
+        self._sessions.remove(relay)
 
 
 class ForwardService(ListeningService):

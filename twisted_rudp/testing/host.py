@@ -94,6 +94,9 @@ class MemoryHost:
         return number
 
     def unbind(self, port: MemoryUDPPort) -> None:
+        """
+        Give a port's address back.
+        """
         self.ports.remove(port)
 
     def send(self, port: MemoryUDPPort, datagram: bytes, destination: Address) -> None:

@@ -22,6 +22,9 @@ class ApplicationError(Exception):
 
 
 def explode(*ignored: object) -> None:
+    """
+    A hook, or a factory's answer, that raises.
+    """
     raise ApplicationError("on purpose")
 
 

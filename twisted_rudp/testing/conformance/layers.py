@@ -209,17 +209,29 @@ class WebFiles(WebCase):
 
 
 class Upper(Command):
+    """
+    Asks for a text in capitals.
+    """
+
     arguments = [(b"text", String())]
     response = [(b"text", String())]
 
 
 class UpperAMP(AMP):
+    """
+    Answers L{Upper}.
+    """
+
     @Upper.responder
     def upper(self, text: bytes) -> dict[str, bytes]:
         return {"text": text.upper()}
 
 
 class UpperRoot(pb.Root):
+    """
+    A remote object with one method.
+    """
+
     def remote_upper(self, text: str) -> str:
         return text.upper()
 

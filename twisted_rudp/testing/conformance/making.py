@@ -4,7 +4,18 @@ Test cases for a transport on a stage.
 
 from __future__ import annotations
 
-from . import closing, connecting, layers, listening, ordering, reading, simulated, writing
+from . import (
+    closing,
+    connecting,
+    dialling,
+    layers,
+    listening,
+    ordering,
+    reading,
+    simulated,
+    vanishing,
+    writing,
+)
 from .case import ConformanceCase
 from .stages import Stage
 from .transport import Transport
@@ -46,7 +57,14 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
     layers.RemoteCalls,
     layers.Lines,
     layers.Services,
-    *simulated.TOPICS,
+    simulated.BadLinks,
+    simulated.FlowOverTime,
+    simulated.Packing,
+    vanishing.Vanishing,
+    vanishing.Shutdown,
+    vanishing.Draining,
+    dialling.Attempts,
+    dialling.Names,
     *_tls(),
 )
 """All that the suite has to say."""

@@ -1,0 +1,107 @@
+"""
+Who is measured: how each of them is started for a job.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tests.interop.harness import kcpgo
+
+
+class Group(Enum):
+    """
+    What a contender counts as when the best of a group is looked for.
+    """
+
+    KCP_GO = "kcp-go"
+    OURS = "ours"
+    TCP = "tcp"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class Side:
+    """
+    One program and how it is to run: C{argv} takes C{-job} and the rest after
+    it.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """
+    One row of a table.
+
+    @ivar sides: one program that is both ends, or a server and a client.
+    """
+
+    name: str
+    group: Group
+    sides: tuple[Side, ...]
+
+
+def _go(window: int) -> Side:
+    return Side((*kcpgo("kcpbench"), "-sndwnd", str(window), "-rcvwnd", str(window)))
+
+
+def _ours(port_kind: str, pure: bool) -> Side:
+    """
+    Our endpoints with their default profile.
+    """
+    worker = (sys.executable, "-m", "tests.benchmarks.worker")
+    kernels = "pure" if pure else "native"
+    return Side(
+        (*worker, "-transport", "kcp", "-portkind", port_kind, "-kernels", kernels),
+        {"TWISTED_RUDP_PURE": "1" if pure else "0"},
+    )
+
+
+def kcp_go(windows: Sequence[int], processes: int = 1) -> list[Contender]:
+    """
+    kcp-go with each of these windows.
+    """
+    return [
+        Contender(f"kcp-go, window {window}", Group.KCP_GO, (_go(window),) * processes)
+        for window in windows
+    ]
+
+
+def ours(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
+    """
+    Ours on each of these ports, with the C kernels and without.
+    """
+    return [
+        Contender(
+            f"twisted_rudp, {port_kind} port, {'pure Python' if pure else 'kernels'}",
+            Group.OURS,
+            (_ours(port_kind, pure),) * processes,
+        )
+        for port_kind in port_kinds
+        for pure in (False, True)
+    ]
+
+
+def tcp(processes: int = 1) -> list[Contender]:
+    """
+    The TCP of Twisted, for scale.
+    """
+    worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "tcp")
+    return [Contender("Twisted TCP", Group.TCP, (Side(worker),) * processes)]
+
+
+def mixed(window: int) -> list[Contender]:
+    """
+    One end of each kind.
+    """
+    mine = _ours("gso", pure=False)
+    return [
+        Contender("kcp-go client, our server", Group.MIXED, (mine, _go(window))),
+        Contender("our client, kcp-go server", Group.MIXED, (_go(window), mine)),
+    ]

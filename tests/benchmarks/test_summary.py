@@ -1,0 +1,65 @@
+"""
+Tests of the arithmetic behind the tables.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.benchmarks.contenders import Contender, Group
+from tests.benchmarks.metrics import COST, GOODPUT, MEDIAN_TRIP, Metric, Result
+from tests.benchmarks.report import table
+from tests.benchmarks.scenarios import Scenario
+from tests.benchmarks.summary import summarise
+
+ROWS = (
+    Contender("go small", Group.KCP_GO, ()),
+    Contender("go large", Group.KCP_GO, ()),
+    Contender("mine", Group.OURS, ()),
+)
+
+
+def scenario(*metrics: Metric) -> Scenario:
+    return Scenario("name", "Title", (), metrics, ROWS)
+
+
+def moved(megabytes: float) -> Result:
+    return {"bytes": megabytes * 1e6, "seconds": 1.0, "cpu_seconds": 2.0}
+
+
+class SummaryTests(SynchronousTestCase):
+    def test_ratios(self) -> None:
+        """
+        Ratios are of medians: to kcp-go's first row and to its best.
+        """
+        rows = summarise(
+            scenario(GOODPUT, COST),
+            {
+                "go small": [moved(100), moved(90), moved(500)],
+                "go large": [moved(200), moved(200), moved(200)],
+                "mine": [moved(1000), moved(800), moved(900)],
+            },
+        )
+        mine = rows[2]
+        self.assertEqual(mine.ratios, {"stock": 9.0, "best": 4.5})
+        spread = mine.values["goodput"]
+        self.assertEqual((spread.least, spread.median, spread.most), (800, 900, 1000))
+
+    def test_bestOfTimes(self) -> None:
+        """
+        Where less is better, the best of kcp-go is the least.
+        """
+        rows = summarise(
+            scenario(MEDIAN_TRIP),
+            {"go small": [{"p50_us": 20}], "go large": [{"p50_us": 40}], "mine": [{"p50_us": 10}]},
+        )
+        self.assertEqual(rows[2].ratios, {"stock": 0.5, "best": 0.5})
+
+    def test_failed(self) -> None:
+        """
+        A contender without a result is shown as failed and is no reference.
+        """
+        chosen = scenario(GOODPUT)
+        rows = summarise(chosen, {"go small": [], "go large": [moved(200)], "mine": [moved(400)]})
+        self.assertEqual(rows[2].ratios, {"stock": 2.0, "best": 2.0})
+        self.assertIn("failed", table(chosen, rows))

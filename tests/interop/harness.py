@@ -1,0 +1,250 @@
+"""
+Peers in other languages as child processes: built once, ordered and heard line
+by line, gone when the test is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, TestCase
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE / "peers"
+BINARIES = HERE / "bin"
+ROOT = HERE.parent.parent
+
+BUILD_SECONDS = 300
+"""A first build fetches and compiles the modules it depends on."""
+
+PATIENCE = 60.0
+"""Seconds after which an event that a test waits for is given up."""
+
+Event = dict[str, Any]
+
+
+class PeerError(Exception):
+    """
+    A peer ended, complained or stayed silent while something was expected of it.
+    """
+
+
+def unavailable(reason: str) -> Exception:
+    """
+    What to raise where a peer cannot be had: in CI an error, because there a
+    test that is skipped is a test that nobody runs; elsewhere a skip.
+    """
+    if os.environ.get("CI") == "true":
+        return PeerError(f"{reason}; in CI the interop tests must run")
+    return SkipTest(reason)
+
+
+def command(argv: Sequence[str], directory: Path) -> None:
+    """
+    Run one step of a build.
+
+    @raise SkipTest: the program is not installed, or the step failed (in CI:
+        L{PeerError}).
+    """
+    if shutil.which(argv[0]) is None:
+        raise unavailable(f"{argv[0]} is not installed")
+    try:
+        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=BUILD_SECONDS)
+    except subprocess.CalledProcessError as error:
+        complaint = error.stderr.decode(errors="replace").strip()
+        raise unavailable(f"{' '.join(argv)} failed: {complaint}") from None
+    except subprocess.TimeoutExpired:
+        raise unavailable(f"{' '.join(argv)} took more than {BUILD_SECONDS} s") from None
+
+
+@cache
+def kcpgo(program: str = "kcppeer") -> tuple[str, ...]:
+    """
+    Build a program of the Go module and say how to start it.
+    """
+    BINARIES.mkdir(exist_ok=True)
+    binary = str(BINARIES / program)
+    command(["go", "build", "-o", binary, f"./cmd/{program}"], PEERS / "kcpgo")
+    return (binary,)
+
+
+@cache
+def ikcp() -> tuple[str, ...]:
+    """
+    Fetch the package that carries the source of the C original, compile that
+    with our shim into a library, and say how to start the peer around it.
+    """
+    BINARIES.mkdir(exist_ok=True)
+    here = PEERS / "ikcp"
+    source = here / "node_modules" / "node-kcp" / "src" / "kcp"
+    if not (source / "ikcp.c").exists():
+        command(["npm", "ci"], here)
+    library = str(BINARIES / "libikcp.so")
+    sources = [str(source / "ikcp.c"), str(here / "shim.c")]
+    flags = ["-O2", "-w", "-fPIC", "-shared", f"-I{source}"]
+    command(["cc", *flags, "-o", library, *sources], here)
+    return (sys.executable, "-m", "tests.interop.peers.ikcp.peer", library)
+
+
+class Peer(ProcessProtocol):
+    """
+    One running peer.
+
+    @ivar heard: every event so far, in order.
+    @ivar ended: fires when the process is gone, however it went.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor: IReactorTime = reactor
+        self.heard: list[Event] = []
+        self.ended: Deferred[None] = Deferred()
+        self._rest = b""
+        self._complaints = b""
+        self._running = True
+        self._waiting: list[_Waiting] = []
+
+    # what a test uses
+
+    async def port(self) -> int:
+        """
+        Where a server listens.
+        """
+        return int((await self.expect("listening"))["port"])
+
+    def order(self, do: str, **arguments: Any) -> None:
+        """
+        Give an order; the peer's own documentation says what it knows.
+        """
+        transport: Any = self.transport
+        transport.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+
+    def count(self, event: str, **fields: Any) -> int:
+        """
+        How many events with this name and these fields were heard.
+        """
+        wanted = {"event": event, **fields}
+        return sum(wanted.items() <= heard.items() for heard in self.heard)
+
+    def expect(self, event: str, since: int = 0, **fields: Any) -> Deferred[Event]:
+        """
+        The first event with this name and these fields.
+
+        @param since: how many of L{heard} do not count.
+        @return: fires with the event, or fails with L{PeerError} if the peer
+            ends or L{PATIENCE} does.
+        """
+        wanted = {"event": event, **fields}
+        for heard in self.heard[since:]:
+            if wanted.items() <= heard.items():
+                return succeed(heard)
+        if not self._running:
+            return fail(PeerError(f"ended without {wanted}; {self._story()}"))
+        result: Deferred[Event] = Deferred()
+        timeout = self._reactor.callLater(PATIENCE, self._giveUp, wanted, result)
+        self._waiting.append(_Waiting(wanted, result, timeout))
+        return result
+
+    async def ask(self, do: str, event: str, **arguments: Any) -> Event:
+        """
+        Give an order and wait for the event that answers it.
+        """
+        since = len(self.heard)
+        self.order(do, **arguments)
+        return await self.expect(event, since)
+
+    async def counters(self) -> dict[str, int]:
+        """
+        The peer's own counters, now.
+        """
+        counters: dict[str, int] = (await self.ask("counters", "counters"))["counters"]
+        return counters
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the process: by the end of its standard input, and if that does not
+        help by killing it, by its id.
+        """
+        transport: Any = self.transport
+        if not self._running:
+            return succeed(None)
+        transport.closeStdin()
+        kill = self._reactor.callLater(5, transport.signalProcess, "KILL")
+
+        def gone(result: None) -> None:
+            if kill.active():
+                kill.cancel()
+
+        return self.ended.addCallback(gone)
+
+    # the process
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hear(json.loads(line))
+
+    def errReceived(self, data: bytes) -> None:
+        self._complaints = (self._complaints + data)[-4000:]
+
+    def processEnded(self, reason: Failure) -> None:
+        self._running = False
+        for waiting in self._waiting:
+            waiting.timeout.cancel()
+            waiting.result.errback(PeerError(f"ended without {waiting.wanted}; {self._story()}"))
+        self._waiting = []
+        self.ended.callback(None)
+
+    def _hear(self, event: Event) -> None:
+        self.heard.append(event)
+        served = [w for w in self._waiting if w.wanted.items() <= event.items()]
+        self._waiting = [w for w in self._waiting if w not in served]
+        for waiting in served:
+            waiting.timeout.cancel()
+            waiting.result.callback(event)
+
+    def _giveUp(self, wanted: Event, result: Deferred[Event]) -> None:
+        self._waiting = [w for w in self._waiting if w.result is not result]
+        result.errback(PeerError(f"no {wanted} in {PATIENCE} s; {self._story()}"))
+
+    def _story(self) -> str:
+        complaints = self._complaints.decode(errors="replace")
+        return f"heard {self.heard[-10:]}, standard error {complaints!r}"
+
+
+class _Waiting(NamedTuple):
+    wanted: Event
+    result: Deferred[Event]
+    timeout: IDelayedCall
+
+
+class PeerTestCase(TestCase):
+    """
+    A test that talks to peers; they are stopped when it ends.
+    """
+
+    timeout = 150
+
+    def spawn(self, program: Sequence[str], *flags: str) -> Peer:
+        """
+        Start a peer with these flags.
+        """
+        from twisted.internet import reactor
+
+        peer = Peer(reactor)
+        processes: IReactorProcess = reactor
+        argv = [*program, *flags]
+        processes.spawnProcess(peer, argv[0], argv, env=dict(os.environ), path=str(ROOT))
+        self.addCleanup(peer.stop)
+        return peer

@@ -1,0 +1,110 @@
+"""
+What waits to be numbered (kcp.md 1.4).
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
+
+
+class StreamOutboxTests(SynchronousTestCase):
+    """
+    L{StreamOutbox}.
+    """
+
+    def test_cut(self) -> None:
+        """
+        Small writes are joined to full segments.
+        """
+        outbox = StreamOutbox()
+        for piece in (b"abc", b"de", b"fghij"):
+            outbox.append(piece)
+        self.assertEqual(outbox.segments(4), 3)
+        self.assertEqual(outbox.cut(1, 4), (b"abcd", 4, 0))
+        self.assertEqual(outbox.cut_short(1, 4), (b"e", 1, 0))
+        data, mss, frg = outbox.cut(9, 4)
+        self.assertEqual((bytes(data), mss, frg, outbox.size), (b"fghij", 4, 0, 0))
+
+
+class MessageOutboxTests(SynchronousTestCase):
+    """
+    L{MessageOutbox}.
+    """
+
+    def test_oneMessageAtATime(self) -> None:
+        """
+        A piece never spans messages.
+        """
+        outbox = MessageOutbox()
+        outbox.append(b"abcde", 2)
+        outbox.append(b"fg", 2)
+        self.assertEqual((outbox.segments(99), outbox.size), (4, 7))
+        self.assertEqual(outbox.cut(9, 99), (b"abcde", 2, 2))
+        self.assertEqual(outbox.cut(9, 99), (b"fg", 2, 0))
+        self.assertEqual((outbox.segments(99), outbox.size), (0, 0))
+
+    def test_shortAtTheEnd(self) -> None:
+        """
+        The last fragment may go if it is short enough; one in the middle may
+        not be cut, as the count is fixed.
+        """
+        outbox = MessageOutbox()
+        outbox.append(b"abcde", 2)
+        outbox.cut(1, 2)
+        self.assertIsNone(outbox.cut_short(1, 2))
+        outbox.cut(1, 2)
+        self.assertEqual(outbox.cut_short(1, 2), (b"e", 2, 0))
+
+    def test_shortAtTheLimit(self) -> None:
+        """
+        A cut that would make 256 fragments is refused.
+        """
+        outbox = MessageOutbox()
+        outbox.append(bytes(510), 2)
+        self.assertIsNone(outbox.cut_short(1, 2))
+        outbox = MessageOutbox()
+        outbox.append(bytes(509), 2)
+        self.assertEqual(outbox.cut_short(1, 2), (b"\0", 1, 254))
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(
+        st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9)), min_size=1, max_size=6),
+        st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=60),
+    )
+    def test_fragments(
+        self, messages: list[tuple[int, int]], cuts: list[tuple[bool, int]]
+    ) -> None:
+        """
+        However it is cut, the fragments of each message count down to 0 without
+        a gap and none is longer than its size.
+        """
+        outbox = MessageOutbox()
+        for length, mss in messages:
+            outbox.append(bytes([length]) * length, mss)
+        fragments: list[tuple[int, bytes]] = []
+        for short, count in [*cuts, *[(False, 255)] * len(messages)]:
+            if not outbox.size:
+                break
+            piece = outbox.cut_short(count, 99) if short else outbox.cut(count, 99)
+            if piece is None:
+                continue
+            data, mss, frg = piece
+            for start in range(0, len(data), mss):
+                fragments.append((frg, bytes(data[start : start + mss])))
+                frg -= 1
+        rebuilt: list[bytes] = []
+        current = b""
+        left = None
+        for frg, data in fragments:
+            self.assertTrue(left is None or frg == left - 1)
+            current += data
+            left = frg
+            if not frg:
+                rebuilt.append(current)
+                current, left = b"", None
+        self.assertEqual(rebuilt, [bytes([length]) * length for length, _ in messages])
+        self.assertEqual((outbox.size, outbox.segments(1)), (0, 0))

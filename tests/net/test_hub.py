@@ -1,0 +1,796 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.net.support import SECRET, FakePort
+from tests.toys.base import ToyEngine, ToyGate
+from tests.toys.conversations import HEADER, HELLO, CipherGate
+from tests.toys.parcels import PING, ParcelGate
+from tests.toys.paths import CHALLENGE, KNOCK, PathGate
+from tests.toys.paths import HEADER as PATH_HEADER
+from twisted_rudp.core.engine import (
+    SECOND,
+    Address,
+    Admit,
+    Buffer,
+    Drop,
+    Emit,
+    Event,
+    Key,
+    PathError,
+    Reason,
+    Reply,
+    Route,
+    SessionTable,
+    Verdict,
+)
+from twisted_rudp.net import roster
+from twisted_rudp.net.admission import Limits, networkOf
+from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
+
+PEER = ("10.0.0.2", 5000)
+RUN = 65_000
+
+
+class Scripted(ToyEngine):
+    """
+    Does what the test says and remembers what it was asked.
+    """
+
+    def __init__(self, address: Address = PEER, *keys: Key) -> None:
+        super().__init__(address)
+        self.proved = True
+        self.named = keys or (address,)
+        self.runs: list[tuple[bytes, int]] = []
+        self.runsToSend = 0
+        self.runLength = RUN
+        self.due: int | None = None
+        self.ticks: list[int] = []
+        self.budgets: list[int] = []
+        self.broken = ""
+        self.errors: list[tuple[PathError, int]] = []
+        self.aborted = 0
+
+    def keys(self) -> Sequence[Key]:
+        return self.named
+
+    def breakIn(self, name: str) -> None:
+        if self.broken == name:
+            raise ZeroDivisionError(name)
+
+    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        self.runs.append((bytes(run), size))
+        self.breakIn("receive")
+
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
+        self.breakIn("flush")
+        self.budgets.append(budget)
+        while self.runsToSend:
+            if budget < self.runLength:
+                return True
+            budget -= self.runLength
+            self.runsToSend -= 1
+            if not emit(bytes(self.runLength), 1300, self.address):
+                return False
+        return False
+
+    def tick(self, now: int) -> None:
+        self.breakIn("tick")
+        self.due = None
+        self.ticks.append(now)
+
+    def deadline(self) -> int | None:
+        self.breakIn("deadline")
+        return self.due
+
+    def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
+        self.errors.append((kind, size))
+
+    def abort(self, now: int) -> None:
+        self.aborted += 1
+        self.end(Reason.ABORTED)
+
+
+class ScriptedGate(ToyGate):
+    """
+    The key is the sender's address; a stranger gets the verdict the test has chosen.
+    """
+
+    def __init__(self, verdict: Verdict | None = None) -> None:
+        super().__init__()
+        self.verdict = verdict or Drop("unwanted")
+        self.asked: list[bytes] = []
+        self.table: SessionTable | None = None
+        self.complaint: str | None = None
+        self.broken = False
+
+    def open(
+        self, run: Buffer, size: int, address: Address
+    ) -> Sequence[tuple[Key | None, Buffer, int]]:
+        if self.broken:
+            raise ZeroDivisionError("open")
+        return [(address, run, size)]
+
+    def stranger(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> Verdict:
+        self.asked.append(bytes(datagram))
+        self.table = table
+        return self.verdict
+
+    def diagnosis(self) -> str | None:
+        return self.complaint
+
+
+class Watcher:
+    """
+    An owner that remembers.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.again = 0
+        self.session: Session | None = None
+
+    def sessionConnected(self, session: Session, early: bool) -> None:
+        self.session = session
+        self.told.append("connected")
+
+    def sessionReadable(self, stream: int | None) -> None:
+        self.told.append(("readable", stream))
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        self.told.append(event)
+
+    def sessionFlushed(self) -> bool:
+        self.again -= 1
+        return self.again >= 0
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        self.told.append(reason)
+
+
+class HubCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = Clock()
+        self.port = FakePort()
+        self.owner = Watcher()
+        self.gate: Any = ScriptedGate()
+        self.hub = self.make()
+
+    def make(self, **named: Any) -> Hub:
+        named.setdefault("acceptor", self.owner)
+        hub = Hub(self.reactor, self.gate, **named)
+        hub.attach(self.port)
+        self.addCleanup(hub.close)
+        return hub
+
+    def receive(self, data: bytes = b"x", size: int = 0, address: Address = PEER) -> None:
+        """One read turn with one run."""
+        self.hub.runReceived(data, size or len(data), address)
+        self.hub.turnEnded()
+
+    def enter(self, engine: Scripted) -> Session:
+        """A session as if its peer had been proved long ago."""
+        session = self.hub._enter(engine, engine.address, self.owner)
+        engine.say(Event.CONNECTED, False)
+        session.touch()
+        self.reactor.advance(0)
+        self.owner.told.clear()
+        return session
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.hub.snapshot().counters)
+
+
+class TurnTests(HubCase):
+    def test_oneFlush(self) -> None:
+        """However many runs a turn brings, a session is flushed once, at its end."""
+        engine = Scripted()
+        self.enter(engine)
+        engine.budgets.clear()
+        for _ in range(3):
+            self.hub.runReceived(b"abab", 2, PEER)
+        self.assertEqual(engine.budgets, [])
+        self.hub.turnEnded()
+        self.assertEqual(len(engine.budgets), 1)
+        self.assertEqual(engine.runs, [(b"abab", 2)] * 3)
+
+    def test_outsideTurn(self) -> None:
+        """Writes outside a read turn schedule one call for the whole hub (TR-8)."""
+        one, other = Scripted(), Scripted(("10.0.0.3", 1))
+        sessions = [self.enter(one), self.enter(other)]
+        one.budgets.clear()
+        for session in sessions * 3:
+            session.touch()
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.reactor.advance(0)
+        self.assertEqual((len(one.budgets), self.reactor.getDelayedCalls()), (1, []))
+
+    def test_insideTurn(self) -> None:
+        """A write inside a read turn schedules nothing."""
+        session = self.enter(Scripted())
+        self.hub.runReceived(b"x", 1, PEER)
+        session.touch()
+        self.hub.turnEnded()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_budget(self) -> None:
+        """One session sends eight runs a turn; the rest goes on in the next, in turn with others."""  # noqa: E501
+        greedy, modest = Scripted(), Scripted(("10.0.0.3", 1))
+        first, second = self.enter(greedy), self.enter(modest)
+        greedy.runsToSend, modest.runsToSend = 20, 10
+        first.touch()
+        second.touch()
+        self.reactor.advance(0)
+        order = [address for _, _, address in self.port.sent]
+        eight = TURN_BUDGET // RUN
+        self.assertEqual(order[: 2 * eight], [PEER] * eight + [modest.address] * eight)
+        self.reactor.advance(0)
+        self.reactor.advance(0)
+        self.assertEqual(len(self.port.sent), 30)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_refill(self) -> None:
+        """What an owner adds after a flush leaves in the same turn, within the budget."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.budgets.clear()
+        engine.runsToSend = 2
+        self.owner.again = 2
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual(engine.budgets, [TURN_BUDGET] + [TURN_BUDGET - 2 * RUN] * 2)
+
+    def test_full(self) -> None:
+        """A full port stops all flushing until it is writable; nothing is lost."""
+        engine, other = Scripted(), Scripted(("10.0.0.3", 1))
+        first, second = self.enter(engine), self.enter(other)
+        engine.runsToSend, other.runsToSend = 3, 1
+        self.port.room = 1
+        first.touch()
+        second.touch()
+        self.reactor.advance(0)
+        self.assertEqual([address for _, _, address in self.port.sent], [PEER])
+        self.assertTrue(self.hub.turns.full)
+        first.touch()
+        self.reactor.advance(1)
+        self.assertEqual(len(self.port.sent), 1)
+        self.port.room = None
+        self.hub.portWritable()
+        self.assertEqual(len(self.port.sent), 4)
+        self.assertEqual((engine.runsToSend, other.runsToSend), (0, 0))
+
+    def test_fullDelivers(self) -> None:
+        """While the port is full, events are delivered all the same."""
+        engine = Scripted()
+        session = self.enter(engine)
+        self.hub.turns.full = True
+        session.later(lambda: engine.abort(0))
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual(self.owner.told, [Reason.ABORTED])
+
+    def test_later(self) -> None:
+        """What is kept for later runs in a turn of its own, never in this one (ORD-2)."""
+        session = self.enter(Scripted())
+        calls: list[str] = []
+        self.hub.runReceived(b"x", 1, PEER)
+        session.later(lambda: calls.append("later"))
+        self.hub.turnEnded()
+        self.assertEqual(calls, [])
+        self.reactor.advance(0)
+        self.assertEqual(calls, ["later"])
+
+    def test_tick(self) -> None:
+        """An engine is ticked at its deadline, then flushed."""
+        engine = Scripted()
+        engine.due = 30_000_000
+        self.enter(engine)
+        engine.budgets.clear()
+        self.reactor.advance(0.02)
+        self.assertEqual(engine.ticks, [])
+        self.reactor.advance(0.01)
+        self.assertEqual((engine.ticks, len(engine.budgets)), ([30_000_000], 1))
+
+    def test_idle(self) -> None:
+        """A hub with nothing to do has nothing scheduled (TIME-6)."""
+        self.enter(Scripted())
+        self.receive()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class RoutingTests(HubCase):
+    def test_keys(self) -> None:
+        """After a KEYS event the new keys lead to the session and the old do not."""
+        engine = Scripted(PEER, "old", "kept")
+        session = self.enter(engine)
+        engine.named = ("new", "kept")
+        engine.say(Event.KEYS)
+        session.touch()
+        self.reactor.advance(0)
+        self.assertIs(self.hub.find("new"), session)
+        self.assertIs(self.hub.find("kept"), session)
+        self.assertIsNone(self.hub.find("old"))
+
+    def test_keyTaken(self) -> None:
+        """Nobody gets a key that another session holds."""
+        first = self.enter(Scripted(PEER, "one"))
+        second = self.enter(Scripted(PEER, "one", "two"))
+        self.assertIs(self.hub.find("one"), first)
+        self.assertEqual(self.counts()["keyTaken"], 1)
+        self.hub.drop(second)
+        self.assertIs(self.hub.find("one"), first)
+        self.assertIsNone(self.hub.find("two"))
+
+    def test_path(self) -> None:
+        """After a PATH event the session is at the new address."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.say(Event.PATH, ("10.9.9.9", 1))
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual(session.address, ("10.9.9.9", 1))
+
+    def test_pathError(self) -> None:
+        """A path error reaches the sessions at that address and no other."""
+        one, other = Scripted(), Scripted(("10.0.0.3", 1))
+        self.enter(one)
+        self.enter(other)
+        self.hub.pathError(PathError.TOO_BIG, 1400, PEER)
+        self.hub.turnEnded()
+        self.assertEqual((one.errors, other.errors), ([(PathError.TOO_BIG, 1400)], []))
+
+    def test_streamEvents(self) -> None:
+        """Events of streams go to the owner in their order."""
+        engine = Scripted()
+        self.enter(engine)
+        engine.say(Event.READABLE, 0)
+        engine.say(Event.STREAM_ENDED, 0)
+        self.receive()
+        self.assertEqual(self.owner.told, [("readable", 0), (Event.STREAM_ENDED, 0)])
+
+
+class FenceTests(HubCase):
+    def check(self, where: str) -> None:
+        engine, other = Scripted(), Scripted(("10.0.0.3", 1))
+        self.enter(engine)
+        self.enter(other)
+        engine.broken = where
+        engine.due = 0
+        self.receive()
+        self.receive(address=other.address)
+        self.reactor.advance(0.1)
+        self.assertEqual(self.owner.told, [Reason.INTERNAL])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(len(other.runs), 1)
+        received = len(engine.runs)
+        self.receive()
+        self.assertEqual(len(engine.runs), received)
+        self.reactor.advance(REFUSAL_MEMORY / SECOND + 1)
+        self.assertIsNone(self.hub.find(PEER))
+        self.assertEqual(len(self.hub.living()), 1)
+
+    def test_receive(self) -> None:
+        """An exception in C{receive} ends that session as INTERNAL, the others live."""
+        self.check("receive")
+
+    def test_flush(self) -> None:
+        """An exception in C{flush} ends that session only."""
+        self.check("flush")
+
+    def test_tick(self) -> None:
+        """An exception in C{tick} ends that session only."""
+        self.check("tick")
+
+    def test_deadline(self) -> None:
+        """An exception in C{deadline} ends that session only."""
+        self.check("deadline")
+
+    def test_gate(self) -> None:
+        """A gate that raises costs a log line a minute and nothing else."""
+        self.gate.broken = True
+        for _ in range(5):
+            self.receive()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.counts()["gateFailed"], 5)
+
+
+class StrangerTests(HubCase):
+    def admit(self, address: Address, proved: bool = False) -> Scripted:
+        engine = Scripted(address)
+        engine.proved = proved
+        self.gate.verdict = Admit(engine)
+        self.receive(address=address)
+        return engine
+
+    def test_drop(self) -> None:
+        """What the gate drops is counted by its reason."""
+        self.receive(b"abcdef", 2)
+        self.assertEqual(self.gate.asked, [b"ab", b"cd", b"ef"])
+        self.assertEqual(self.counts()["dropped.unwanted"], 3)
+
+    def test_reply(self) -> None:
+        """A stranger is answered with at most three times what it sent."""
+        self.gate.verdict = Reply((b"123", b"456"))
+        self.receive(b"ab")
+        self.assertEqual([run for run, _, _ in self.port.sent], [b"123", b"456"])
+        self.gate.verdict = Reply((b"123", b"4567"))
+        self.receive(b"ab")
+        self.assertEqual(len(self.port.sent), 2)
+        self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
+
+    def test_route(self) -> None:
+        """A datagram the gate recognises goes to that session; one of nobody is counted."""
+        engine = Scripted(PEER, "known")
+        self.enter(engine)
+        self.gate.verdict = Route("known")
+        self.receive(b"parity", address=("10.7.7.7", 7))
+        self.assertEqual(engine.runs, [(b"parity", 6)])
+        self.gate.verdict = Route("unknown")
+        self.receive(b"parity", address=("10.7.7.7", 7))
+        self.assertEqual(self.counts()["dropped.noSession"], 1)
+
+    def test_admitRest(self) -> None:
+        """The rest of the run that brought a session is its own, in one piece."""
+        engine = Scripted()
+        self.gate.verdict = Admit(engine)
+        self.receive(b"aabbc", 2)
+        self.assertEqual(engine.runs, [(b"aa", 2), (b"bbc", 2)])
+        self.assertEqual(self.gate.asked, [b"aa"])
+
+    def test_credit(self) -> None:
+        """Before its proof an address gets at most three times what came from it."""
+        engine = Scripted()
+        engine.proved = False
+        engine.runLength = 10
+        engine.runsToSend = 100
+        self.gate.verdict = Admit(engine)
+        self.receive(b"x" * 10)
+        self.assertEqual(sum(len(run) for run, _, _ in self.port.sent), 30)
+        self.reactor.advance(5)
+        self.assertEqual(len(self.port.sent), 3)
+        self.receive(b"x" * 4)
+        self.assertEqual(len(self.port.sent), 4)
+        engine.proved = True
+        self.receive(b"x")
+        self.assertEqual(engine.runsToSend, 0)
+        self.assertEqual(self.counts()["unproved"], 0)
+
+    def test_creditStrict(self) -> None:
+        """An engine that does not mind its budget sends nothing more for that."""
+        engine = Scripted()
+        engine.proved = False
+
+        def flush(now: int, emit: Emit, budget: int) -> bool:
+            emit(bytes(31), 31, PEER)
+            emit(bytes(10), 10, ("10.6.6.6", 6))
+            emit(bytes(30), 30, PEER)
+            return False
+
+        engine.flush = flush  # type: ignore[method-assign]
+        self.gate.verdict = Admit(engine)
+        self.receive(b"x" * 10)
+        self.assertEqual([len(run) for run, _, _ in self.port.sent], [30])
+        self.assertEqual(self.counts()["creditExceeded"], 2)
+
+    def test_creditAddress(self) -> None:
+        """What comes from another address gives no credit for this one."""
+        engine = Scripted(PEER, PEER, ("10.6.6.6", 6))
+        engine.proved = False
+        engine.runLength, engine.runsToSend = 10, 100
+        self.gate.verdict = Admit(engine)
+        self.receive(b"x")
+        self.receive(b"x" * 1000, address=("10.6.6.6", 6))
+        self.assertEqual(self.port.sent, [])
+
+    def test_backlog(self) -> None:
+        """C{backlog} bounds those without proof; a proof makes room (EP-7)."""
+        self.hub = self.make(limits=Limits(backlog=2))
+        engines = [self.admit((f"10.0.1.{number}", 1)) for number in range(3)]
+        self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
+        self.assertEqual(self.counts()["refused.backlog"], 1)
+        self.assertEqual(self.gate.finished, [engines[2]])
+        assert self.gate.table is not None
+        self.assertFalse(self.gate.table.room)
+        engines[0].proved = True
+        self.receive(address=engines[0].address)
+        self.assertTrue(self.gate.table.room)
+        self.assertEqual(len(self.admit(("10.0.1.9", 1)).runs), 1)
+
+    def test_maxSessions(self) -> None:
+        """C{maxSessions} bounds all of them (EP-7)."""
+        self.hub = self.make(limits=Limits(maxSessions=2))
+        engines = [self.admit((f"10.0.1.{number}", 1), True) for number in range(3)]
+        self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
+        self.assertEqual(self.counts()["refused.maxSessions"], 1)
+
+    def test_perHost(self) -> None:
+        """One host cannot fill the backlog."""
+        self.hub = self.make(limits=Limits(perHost=2))
+        engines = [self.admit(("10.0.1.1", 1000 + number)) for number in range(3)]
+        self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
+        self.assertEqual(len(self.admit(("10.0.1.2", 1)).runs), 1)
+
+    def test_networks(self) -> None:
+        """An IPv6 /64 counts as one host, a mapped IPv4 address as that address."""
+        self.assertEqual(
+            networkOf(("2001:db8::1", 1, 0, 0)), networkOf(("2001:db8::ffff:1", 2, 0, 0))
+        )
+        self.assertNotEqual(
+            networkOf(("2001:db8::1", 1, 0, 0)), networkOf(("2001:db8:0:1::1", 1, 0, 0))
+        )
+        self.assertEqual(networkOf(("::ffff:10.0.0.1", 1, 0, 0)), networkOf(("10.0.0.1", 9)))
+        self.assertEqual(networkOf(("fe80::1%eth0", 1, 0, 2)), networkOf(("fe80::2", 1, 0, 3)))
+
+    def test_lapse(self) -> None:
+        """A half-open session lapses after its time, and all trace of it."""
+        engine = self.admit(PEER)
+        self.assertEqual(self.counts()["alive"], 1)
+        self.reactor.advance(10)
+        self.assertEqual(self.counts()["alive"], 0)
+        self.assertEqual(self.counts()["unproved"], 0)
+        self.assertEqual(engine.aborted, 1)
+        self.assertEqual(self.gate.finished, [engine])
+        self.assertEqual(self.owner.told, [Reason.HANDSHAKE_TIMEOUT])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_notLapsed(self) -> None:
+        """Who has been given to its owner does not lapse, proved or not."""
+        engine = self.admit(PEER)
+        engine.say(Event.CONNECTED, False)
+        self.receive()
+        self.reactor.advance(11)
+        self.assertEqual(self.counts()["alive"], 1)
+
+    def test_client(self) -> None:
+        """A socket that was opened to dial lets nobody in."""
+        self.hub = self.make(acceptor=None)
+        self.gate.verdict = Admit(Scripted(("10.0.0.9", 9)))
+        self.receive(address=("10.0.0.9", 9))
+        self.assertEqual(self.counts()["refused.notAccepting"], 1)
+        assert self.gate.table is not None
+        self.assertFalse(self.gate.table.room)
+
+    def test_diagnosis(self) -> None:
+        """What does not fit is named once a minute."""
+        lines: list[Any] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        self.gate.complaint = "the keys differ"
+        for _ in range(130):
+            self.receive()
+            self.reactor.advance(0.5)
+        said = [line["diagnosis"] for line in lines if "diagnosis" in line]
+        self.assertEqual(said, ["the keys differ"] * 2)
+
+    @given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.integers(1, 60))))
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    def test_random(self, runs: list[tuple[bytes, int]]) -> None:
+        """Random datagrams raise nothing, open nothing and log nothing above debug (UDP-7)."""
+        lines: list[Any] = []
+        globalLogPublisher.addObserver(lines.append)
+        try:
+            for gate in (CipherGate(SECRET, Random(1)), ParcelGate(), PathGate(Random(1))):
+                self.gate = gate
+                self.hub = self.make()
+                for run, size in runs:
+                    self.receive(bytes([0xFE]) + run, size, ("10.0.0.4", 4))
+                self.assertEqual(self.hub.living(), [])
+        finally:
+            globalLogPublisher.removeObserver(lines.append)
+        levels = {line["log_level"].name for line in lines if line.get("log_level")}
+        self.assertLessEqual(levels, {"debug", "warn"})
+
+
+class TombstoneTests(HubCase):
+    def test_answers(self) -> None:
+        """A session that is over still answers, until its engine has forgotten it."""
+        engine = Scripted()
+        self.enter(engine)
+        engine.end(Reason.DONE)
+        self.receive()
+        self.assertEqual(self.owner.told, [Reason.DONE])
+        self.receive(b"late")
+        self.assertEqual(engine.runs[-1], (b"late", 4))
+        assert self.gate.asked == []
+        engine.forgotten = True
+        self.receive(b"later")
+        self.assertIsNone(self.hub.find(PEER))
+        self.assertEqual(self.gate.finished, [engine])
+        self.assertEqual(self.owner.told, [Reason.DONE])
+
+    def test_table(self) -> None:
+        """The gate sees an engine that has ended until it is forgotten."""
+        engine = Scripted()
+        self.enter(engine)
+        engine.end(Reason.DONE)
+        self.receive()
+        self.receive(address=("10.0.0.9", 9))
+        assert self.gate.table is not None
+        self.assertIs(self.gate.table.get(PEER), engine)
+
+    def test_bounded(self) -> None:
+        """There are at most so many tombstones; the oldest goes first."""
+        self.patch(roster, "MAX_TOMBSTONES", 3)
+        engines = [Scripted((f"10.0.2.{number}", 1)) for number in range(5)]
+        for engine in engines:
+            self.enter(engine)
+            engine.end(Reason.DONE)
+            self.receive(address=engine.address)
+        found = [self.hub.find(engine.address) is not None for engine in engines]
+        self.assertEqual(found, [False, False, True, True, True])
+        self.assertEqual(self.gate.finished, engines[:2])
+        self.assertEqual(self.counts()["tombstones"], 3)
+
+    def test_refused(self) -> None:
+        """A refused peer stays known for a while although its engine has forgotten it (PORT-6)."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.forgotten = True
+        session.refuse()
+        self.reactor.advance(0)
+        self.receive(b"again")
+        self.assertEqual((self.gate.asked, self.owner.told), ([], [Reason.ABORTED]))
+        self.reactor.advance(REFUSAL_MEMORY / SECOND + 1)
+        self.assertIsNone(self.hub.find(PEER))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_released(self) -> None:
+        """A dropped session is not kept by the hub."""
+        engine = Scripted()
+        session = weakref.ref(self.enter(engine))
+        engine.forgotten = True
+        engine.end(Reason.DONE)
+        self.receive()
+        self.owner.session = None
+        gc.collect()
+        self.assertIsNone(session())
+
+
+class LifeTests(HubCase):
+    def test_portLost(self) -> None:
+        """A lost port ends every session once, and sends nothing (PORT-5)."""
+        lost: list[Failure] = []
+        self.hub = self.make(lost=lost.append)
+        engines = [Scripted(), Scripted(("10.0.0.3", 1))]
+        for engine in engines:
+            engine.due = 50_000_000
+            self.enter(engine)
+        self.port.sent.clear()
+        failure = Failure(ConnectionLost())
+        self.hub.portLost(failure)
+        self.hub.portLost(failure)
+        self.assertEqual(self.owner.told, [Reason.SOCKET_LOST] * 2)
+        self.assertEqual((lost, self.port.sent), ([failure], []))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.receive()
+        self.assertEqual(engines[0].runs, [])
+
+    def test_clientSocket(self) -> None:
+        """A socket of its own is closed before the end is told, after a last word."""
+        self.hub = self.make(acceptor=None)
+        engine = Scripted()
+        self.hub.dial(engine, PEER, self.owner)
+        self.reactor.advance(0)
+        engine.end(Reason.DONE)
+        engine.runsToSend = 1
+        closed: list[bool] = []
+        self.owner.sessionEnded = lambda reason, detail: closed.append(self.port.closed)  # type: ignore[method-assign]
+        self.port.sent.clear()
+        self.receive()
+        self.assertEqual((closed, len(self.port.sent)), ([True], 1))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_close(self) -> None:
+        """Closing is idempotent and everybody who waits is told."""
+        one, two = self.hub.close(), self.hub.close()
+        self.assertIsNone(self.successResultOf(one))
+        self.assertIsNone(self.successResultOf(two))
+        self.assertTrue(self.port.closed)
+
+    def test_closeFromInside(self) -> None:
+        """A session that closes the hub from a callback leaves nothing behind."""
+        engine = Scripted()
+        engine.due = 1_000_000_000
+        self.enter(engine)
+        self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
+        engine.say(Event.READABLE, 0)
+        self.receive()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_closeFromVisit(self) -> None:
+        """A hub that is closed while it visits a session schedules nothing for it."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.due = 1_000_000_000
+        self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
+        engine.say(Event.READABLE, 0)
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_nested(self) -> None:
+        """A nested dispatch is left to the loop that is running (ORD-3)."""
+        engine = Scripted()
+        session = self.enter(engine)
+
+        def readable(stream: int | None) -> None:
+            self.owner.told.append("in")
+            if len(self.owner.told) == 1:
+                engine.say(Event.READABLE, 0)
+                session._dispatch()
+            self.owner.told.append("out")
+
+        self.owner.sessionReadable = readable  # type: ignore[method-assign]
+        engine.say(Event.READABLE, 0)
+        self.receive()
+        self.assertEqual(self.owner.told, ["in", "out", "in", "out"])
+
+    def test_states(self) -> None:
+        """A session goes from opening to live to ended to gone."""
+        engine = Scripted()
+        self.gate.verdict = Admit(engine)
+        self.receive()
+        [session] = self.hub.living()
+        states = [session.state]
+        engine.say(Event.CONNECTED, False)
+        self.receive()
+        states.append(session.state)
+        engine.end(Reason.DONE)
+        self.receive()
+        states.append(session.state)
+        engine.forgotten = True
+        self.receive()
+        states.append(session.state)
+        self.assertEqual(
+            states,
+            [SessionState.OPENING, SessionState.LIVE, SessionState.ENDED, SessionState.GONE],
+        )
+
+
+class GateTests(HubCase):
+    def test_halfOpen(self) -> None:
+        """The gate's half-open table is ticked: it repeats, then lapses, then is idle."""
+        self.gate = PathGate(Random(3))
+        self.hub = self.make()
+        self.receive(PATH_HEADER.pack(KNOCK, 7, 0))
+        self.reactor.advance(1.0)
+        kinds = [PATH_HEADER.unpack_from(run)[0] for run, _, _ in self.port.sent]
+        self.assertEqual(kinds, [CHALLENGE, CHALLENGE])
+        self.reactor.advance(2.5)
+        self.assertEqual(self.gate.counts, {"halfOpenLapsed": 1})
+        self.assertEqual((len(self.port.sent), self.reactor.getDelayedCalls()), (2, []))
+
+    def test_pingWhileConnected(self) -> None:
+        """Connectionless traffic is answered although its address has a session."""
+        self.gate = ParcelGate(b"me")
+        self.hub = self.make()
+        session = self.hub._enter(Scripted(), PEER, self.owner)
+        self.receive(bytes([PING, 1]))
+        self.assertEqual([run for run, _, _ in self.port.sent], [b"\x01me"])
+        self.assertIs(self.hub.find(PEER), session)
+
+    def test_cipher(self) -> None:
+        """What does not open is counted by the gate and reaches nobody."""
+        self.gate = CipherGate(SECRET, Random(1))
+        self.hub = self.make()
+        hello = HEADER.pack(9, HELLO, 0)
+        self.receive(hello)
+        self.assertEqual((self.hub.living(), self.gate.counts), ([], {"badTag": 1}))
+        sealed, size = self.gate.seal(hello, len(hello))
+        self.receive(bytes(sealed), size)
+        self.assertEqual(len(self.hub.living()), 1)
