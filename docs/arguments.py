@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, Role, Transport
+from twisted_rudp.strings import KCP, RAKNET, Role, Transport
 
-TRANSPORTS = [KCP]
+TRANSPORTS = [KCP, RAKNET]
 
 
 def rows(transport: Transport, role: Role) -> Iterator[tuple[str, str, str, str]]:
