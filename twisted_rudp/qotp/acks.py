@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.received import Received
 from twisted_rudp.qotp.mark import (
     CONTROL,
     MORE_RANGES,
@@ -50,7 +50,7 @@ class Acks:
     @ivar marking: everything is to carry our mark, for it was not answered yet.
     """
 
-    def __init__(self, numbers: Ranges) -> None:
+    def __init__(self, numbers: Received) -> None:
         """
         @param numbers: the packet numbers that were received.
         """

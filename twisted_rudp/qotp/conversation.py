@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.core.engine import MILLISECOND, Address, Emit, Event
-from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.received import Received
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.budget import ReceiveWindow
 from twisted_rudp.qotp.flights import Flights, Word
@@ -70,7 +70,7 @@ class Conversation:
         self._counters = counters
         self.peer = Peer.UNKNOWN
         self.streams = StreamTable(2 if role is Role.INITIATOR else 1)
-        self.numbers = Ranges()
+        self.numbers = Received()
         self.acks = Acks(self.numbers)
         self.sender = Sender(self.streams, settings.mtu, OWN_TIMEOUT)
         self.window = ReceiveWindow(settings.budget)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from twisted_rudp.core.engine import Buffer
-from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.received import Received
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.payload import Payload, decode
@@ -46,7 +46,7 @@ class Unsealer:
         cipher: Cipher,
         secrets: Secrets,
         direction: int,
-        numbers: Ranges,
+        numbers: Received,
         counters: Counter[str],
         early: Cipher | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class Unsealer:
         self._counters = counters
         self._epoch = 0
         self._early = early
-        self._early_numbers = Ranges()
+        self._early_numbers = Received()
 
     def close_early(self) -> None:
         """

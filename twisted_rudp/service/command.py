@@ -18,6 +18,7 @@ from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
+from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
@@ -30,6 +31,7 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "demo": runDemo,
     "keygen": runKeygen,
     "link": runLink,
+    "ping": runPing,
 }
 """
 What runs each command; called with the reactor and the command's options.
@@ -48,11 +50,13 @@ Examples:
 
   rudp demo
   rudp link --help
+  rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
         ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
+        ["ping", None, PingOptions, "What a server says of itself."],
     ]
 
     def opt_version(self) -> None:
@@ -74,7 +78,7 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo, keygen or link")
+            raise usage.UsageError("a command is needed: demo, keygen, link or ping")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
