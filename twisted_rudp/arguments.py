@@ -129,3 +129,30 @@ def secret(name: str, expected: str, meaning: str) -> Argument:
     Any text but the empty one, which nobody is shown.
     """
     return replace(text(name, meaning, expected), secret=True)
+
+
+def hexadecimal(name: str, digits: int, meaning: str) -> Argument:
+    """
+    A number in hexadecimal, of at most so many digits.
+    """
+    pattern = re.compile(rf"(0x)?[0-9a-fA-F]{{1,{digits}}}", re.ASCII)
+
+    def convert(given: str) -> int:
+        if not pattern.fullmatch(given):
+            raise ValueError(given)
+        return int(given, 16)
+
+    return Argument(name, convert, f"1 to {digits} hexadecimal digits", meaning)
+
+
+def shortText(name: str, most: int, meaning: str) -> Argument:
+    """
+    Any text of at most so many bytes of UTF-8, also the empty one.
+    """
+
+    def convert(given: str) -> str:
+        if len(given.encode("utf-8", "surrogateescape")) > most:
+            raise ValueError(given)
+        return given
+
+    return Argument(name, convert, f"a text of at most {most} bytes", meaning)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-from twisted_rudp.strings import KCP, EndpointParser
+from twisted_rudp.strings import KCP, RAKNET, EndpointParser
 
 kcp = EndpointParser(KCP)
+raknet = EndpointParser(RAKNET)
 
 rudp = ServiceMaker(
     "twisted_rudp services",

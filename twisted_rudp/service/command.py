@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
+from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
@@ -25,7 +26,11 @@ Exit status for a command line that is not right.
 """
 
 
-TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {"demo": runDemo, "link": runLink}
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {
+    "demo": runDemo,
+    "link": runLink,
+    "ping": runPing,
+}
 """
 What runs each command; called with the reactor and the command's options.
 """
@@ -43,10 +48,12 @@ Examples:
 
   rudp demo
   rudp link --help
+  rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
+        ["ping", None, PingOptions, "What a server says of itself."],
     ]
 
     def opt_version(self) -> None:
@@ -68,7 +75,7 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo or link")
+            raise usage.UsageError("a command is needed: demo, link or ping")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
