@@ -26,14 +26,18 @@ func New(probability float64, seed int64) *Link {
 }
 
 func (l *Link) passes(counter *atomic.Int64) bool {
-	l.mu.Lock()
-	lost := l.random.Float64() < l.probability
-	l.mu.Unlock()
+	lost := l.probability > 0 && l.draw() < l.probability
 	if lost {
 		counter = &l.Lost
 	}
 	counter.Add(1)
 	return !lost
+}
+
+func (l *Link) draw() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.random.Float64()
 }
 
 // ListenPacket is what a listener opens its socket with.
