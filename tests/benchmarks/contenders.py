@@ -11,7 +11,6 @@ from enum import Enum
 
 from tests.interop.harness import goraknet, kcpgo
 
-
 RAKNET_MESSAGE = 1350
 """What fits one datagram of both RakNets."""
 
