@@ -17,7 +17,7 @@ DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
 OLDEST := $(VENV)-minimum
 MINIMUM := $(OLDEST)/.base
-SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
+SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean

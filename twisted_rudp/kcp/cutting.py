@@ -20,7 +20,7 @@ from twisted_rudp.kcp.fec_wire import (
     is_framed,
 )
 from twisted_rudp.kcp.wire import HEADER_SIZE
-from twisted_rudp.kernels import same_column
+from twisted_rudp.kernels import fec_conversation, same_column
 from twisted_rudp.kernels.pure import Buffer
 
 CONV_SIZE = 4
@@ -83,6 +83,12 @@ class Cutter:
                 return ()
             if length <= size or same_column(run, size, 0, CONV_SIZE) * size >= length:
                 return ((int.from_bytes(run[:CONV_SIZE], "little"), run),)
+        else:
+            conv = fec_conversation(run, size)
+            if conv >= 0:
+                if self._heard.get(address) != conv:
+                    self._remember(address, conv)
+                return ((conv, run),)
         return self._join(self._stretches(run, size, address), memoryview(run))
 
     def _stretches(self, run: Buffer, size: int, address: Address) -> list[_Stretch]:
