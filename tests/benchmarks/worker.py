@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.benchmarks.jobs import JOBS, Answering, Meter
+from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
 
 HOST = "127.0.0.1"
@@ -52,7 +53,28 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-seconds", type=float, default=3.0)
     parser.add_argument("-count", type=int, default=5000)
     parser.add_argument("-sessions", type=int, default=1000)
+    parser.add_argument("-nc", type=int, help="1: no congestion window (default: the profile's)")
+    parser.add_argument("-crypt")
+    parser.add_argument("-key")
+    parser.add_argument("-datashard", type=int, default=0)
+    parser.add_argument("-parityshard", type=int, default=0)
+    parser.add_argument("-loss", type=float, default=0.0, help="share lost in each direction")
+    parser.add_argument("-lossseed", type=int, default=1)
     return parser.parse_args()
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """
+    What both endpoints of KCP are given.
+    """
+    return {
+        "portKind": options.portkind,
+        "nc": None if options.nc is None else bool(options.nc),
+        "crypt": options.crypt,
+        "key": options.key,
+        "dataShards": options.datashard,
+        "parityShards": options.parityshard,
+    }
 
 
 def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEndpoint:
@@ -60,7 +82,7 @@ def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEn
         return TCP4ServerEndpoint(reactor, 0, interface=HOST)
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
-    return KCPServerEndpoint(reactor, 0, interface=HOST, portKind=options.portkind)
+    return KCPServerEndpoint(reactor, 0, interface=HOST, **settings(options))
 
 
 def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStreamClientEndpoint:
@@ -68,7 +90,7 @@ def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStr
         return TCP4ClientEndpoint(reactor, HOST, port)
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
-    return KCPClientEndpoint(reactor, HOST, port, portKind=options.portkind)
+    return KCPClientEndpoint(reactor, HOST, port, **settings(options))
 
 
 def say(**line: Any) -> None:
@@ -116,4 +138,6 @@ if __name__ == "__main__":
     options = arguments()
     if options.kernels not in (None, kernels.IMPLEMENTATION):
         sys.exit(f"the kernels here are the {kernels.IMPLEMENTATION} ones")
+    if options.loss:
+        lose(options.loss, options.lossseed)
     task.react(lambda reactor: Deferred.fromCoroutine(main(reactor, options)))
