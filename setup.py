@@ -10,7 +10,7 @@ import os
 
 from setuptools import Extension, setup
 
-SOURCES = ("native", "galois", "fec", "checksum")
+SOURCES = ("native", "galois", "fec", "checksum", "masks")
 
 if os.environ.get("TWISTED_RUDP_NO_EXTENSION") == "1":
     setup()

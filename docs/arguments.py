@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, Role, Transport
+from twisted_rudp.strings import KCP, QOTP, RAKNET, Role, Transport
 
-TRANSPORTS = [KCP]
+TRANSPORTS = [KCP, QOTP, RAKNET]
 
 
 def rows(transport: Transport, role: Role) -> Iterator[tuple[str, str, str, str]]:

@@ -9,10 +9,10 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
 from zope.interface import Interface
 
 from twisted_rudp.core.engine import Delivery, Message
@@ -125,4 +125,44 @@ class IMultiplexed(Interface):
         """
         Have protocols built for the streams that the peer opens, also for those it
         opened before; until this is called they wait.
+        """
+
+
+class Pong(NamedTuple):
+    """
+    What a server has said of itself.
+
+    @ivar address: of the server.
+    @ivar guid: 64 bits that name it.
+    @ivar text: what it says, as it is.
+    @ivar fields: that by names, where its form is known.
+    @ivar seconds: from ping to pong.
+    """
+
+    address: IAddress
+    guid: int
+    text: str
+    fields: Mapping[str, str] | None
+    seconds: float
+
+
+class IPingable(Interface):
+    """
+    A client endpoint whose server can be asked what it is, without a connection.
+    """
+
+    def ping() -> Deferred[Pong]:
+        """
+        Ask once, repeated until there is an answer or the endpoint's timeout.
+        """
+
+
+class IAnswersPings(Interface):
+    """
+    A server endpoint that can answer pings without accepting connections.
+    """
+
+    def answerPings() -> Deferred[IListeningPort]:
+        """
+        Bind at once and answer.
         """

@@ -33,9 +33,12 @@ from twisted_rudp.arguments import (
     address,
     boolean,
     decimal,
+    hexadecimal,
     integer,
     oneOf,
+    publicKey,
     secret,
+    shortText,
     text,
 )
 
@@ -334,4 +337,100 @@ KCP = Transport(
 """
 KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16
 bits of the wire (kcp.md 1.6), C{interval} by the originals' clamp (kcp.md 1.3).
+"""
+
+_QOTP_SESSION = (
+    secret(
+        "seed",
+        "any text",
+        "the identity key is made of it, as the release does; everybody on the machine sees it "
+        "in ps, and it is no harder to guess than it looks",
+    ),
+    secret("seedHex", "64 hex digits", "the private identity key itself"),
+    text("keyFile", "where the identity key stands; C{rudp keygen} makes such files", "a path"),
+    integer("mtu", 508, 65507, "longest UDP payload in bytes; the same at both ends"),
+    boolean("roaming", "follow a peer whose address has changed, once it has answered there"),
+    _idleTimeout,
+    _portKind,
+)
+
+QOTP = Transport(
+    prefix="qotp",
+    module="twisted_rudp.endpoints.qotp",
+    server=Role(
+        endpoint="QOTPServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_QOTP_SESSION),
+    ),
+    client=Role(
+        endpoint="QOTPClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(
+            _host,
+            _peerPort,
+            publicKey(
+                "serverKey",
+                "public key of the peer, which then has to prove that it owns it; left out, "
+                "nobody is authenticated",
+            ),
+            _timeout,
+            _bindAddress,
+            *_QOTP_SESSION,
+        ),
+    ),
+)
+"""
+QOTP, with the arguments of the design's section 8.
+"""
+
+_RAKNET_SESSION = (
+    hexadecimal("guid", 16, "number that names this end; random when left out"),
+    integer("protocol", 0, 255, "version of the protocol: 11 for today's Bedrock"),
+    oneOf("profile", ("default", "seed"), "named set of a session's numbers"),
+    replace(
+        integer("mtu", 400, 1492, "longest IP packet as the wire counts it: UDP payload and 28"),
+        profiled=True,
+    ),
+    oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
+    replace(
+        hexadecimal("userId", 2, "first byte of the messages that carry a stream, 80 to ff"),
+        profiled=True,
+    ),
+    shortText("password", 255, "what a connection request must bring; sent in the clear"),
+    integer("dscp", 0, 63, "differentiated services code point of what is sent"),
+    replace(_idleTimeout, profiled=True),
+    _portKind,
+)
+
+RAKNET = Transport(
+    prefix="raknet",
+    module="twisted_rudp.endpoints.raknet",
+    server=Role(
+        endpoint="RakNetServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(
+            _port,
+            _interface,
+            _backlog,
+            _maxSessions,
+            _drainTimeout,
+            shortText("motd", 397, "what pongs say"),
+            boolean("cookies", "peers prove their address before there is a session"),
+            boolean("limitFrequency", "refuse a second session from a host within 100 ms"),
+            *_RAKNET_SESSION,
+        ),
+    ),
+    client=Role(
+        endpoint="RakNetClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(_host, _peerPort, _timeout, _bindAddress, *_RAKNET_SESSION),
+    ),
+)
+"""
+RakNet, with the arguments of the design's section 8. Ranges: C{mtu} by raknet.md 3,
+C{motd} by what C++ clients read (raknet.md 2.1).
 """

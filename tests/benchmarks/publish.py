@@ -25,7 +25,13 @@ HEADINGS = {
     "memory": "KB each",
 }
 
-COLOURS = {"kcp-go": "#8c8c8c", "ours": "#1f6fb4", "tcp": "#c9a227", "mixed": "#5aa469"}
+COLOURS = {
+    "kcp-go": "#8c8c8c",
+    "go-raknet": "#8c8c8c",
+    "ours": "#1f6fb4",
+    "tcp": "#c9a227",
+    "mixed": "#5aa469",
+}
 
 
 def page(document: Mapping[str, Any], plots: Sequence[str]) -> str:

@@ -23,6 +23,9 @@ from tests.benchmarks.metrics import (
 WINDOWS = (1024, 2048, 4096)
 """Of kcp-go; ours keeps that of its default profile."""
 
+MESSAGES_UNDERWAY = (128, 512)
+"""Windows of go-raknet, which has none of its own."""
+
 PORT_KINDS = ("gso", "plain", "stock")
 
 _FEC = ("-datashard", "10", "-parityshard", "3")
@@ -75,6 +78,7 @@ def scenarios(quick: bool) -> Sequence[Scenario]:
     bulk = ("-job", "bulk", *seconds)
     echo = ("-job", "echo", "-count", "1000" if quick else "5000")
     idle = ("-job", "idle", "-sessions", "200" if quick else "1000", *seconds)
+    rak_go, rak_mine = contenders.go_raknet, contenders.our_raknet
     go, mine, tcp = contenders.kcp_go, contenders.ours, contenders.tcp
     return (
         Scenario(
@@ -128,5 +132,26 @@ def scenarios(quick: bool) -> Sequence[Scenario]:
                 (*go(WINDOWS), *mine(PORT_KINDS[:1])),
             )
             for name, title, flags in VARIANTS
+        ),
+        Scenario(
+            "raknet2",
+            f"RakNet, messages of {contenders.RAKNET_MESSAGE} bytes, two processes",
+            bulk,
+            stream,
+            (*rak_go(MESSAGES_UNDERWAY, 2), *rak_mine(2)),
+        ),
+        Scenario(
+            "raknetecho2",
+            "RakNet, echo of 64 bytes, two processes",
+            echo,
+            trips,
+            (*rak_go(MESSAGES_UNDERWAY[:1], 2), *rak_mine(2)),
+        ),
+        Scenario(
+            "raknetidle",
+            f"RakNet, {idle[3]} idle sessions, both ends in one process",
+            idle,
+            (LOAD, MEMORY),
+            (*rak_go(MESSAGES_UNDERWAY[:1]), *rak_mine()[:1]),
         ),
     )

@@ -1,5 +1,5 @@
 """
-The jobs of C{kcpbench} done by Twisted endpoints: C{python -m
+The jobs of C{kcpbench} and C{rakbench} done by Twisted endpoints: C{python -m
 tests.benchmarks.worker}. Ours with their default profile, or TCP.
 
 Both ends in one process share one reactor thread. A server prints
@@ -44,9 +44,11 @@ class _InputEnds(Protocol):
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("-transport", choices=["kcp", "tcp"], default="kcp")
+    parser.add_argument("-transport", choices=["kcp", "raknet", "tcp"], default="kcp")
     parser.add_argument("-portkind", choices=["auto", "gso", "plain", "stock"], default="auto")
     parser.add_argument("-kernels", choices=["native", "pure"], help="fail with any other")
+    parser.add_argument("-mode", choices=["stream", "messages"], default="stream")
+    parser.add_argument("-chunk", type=int, default=1 << 17, help="bytes of a write of bulk")
     parser.add_argument("-job", choices=sorted(JOBS), default="bulk")
     parser.add_argument("-role", choices=["both", "server", "client"], default="both")
     parser.add_argument("-addr", default=f"{HOST}:0")
@@ -65,10 +67,13 @@ def arguments() -> argparse.Namespace:
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """
-    What both endpoints of KCP are given.
+    What both endpoints are given.
     """
+    common = {"portKind": options.portkind, "mode": options.mode}
+    if options.transport != "kcp":
+        return common
     return {
-        "portKind": options.portkind,
+        **common,
         "nc": None if options.nc is None else bool(options.nc),
         "crypt": options.crypt,
         "key": options.key,
@@ -80,6 +85,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEndpoint:
     if options.transport == "tcp":
         return TCP4ServerEndpoint(reactor, 0, interface=HOST)
+    if options.transport == "raknet":
+        from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
+
+        return RakNetServerEndpoint(reactor, 0, interface=HOST, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
     return KCPServerEndpoint(reactor, 0, interface=HOST, **settings(options))
@@ -88,6 +97,10 @@ def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEn
 def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStreamClientEndpoint:
     if options.transport == "tcp":
         return TCP4ClientEndpoint(reactor, HOST, port)
+    if options.transport == "raknet":
+        from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
+
+        return RakNetClientEndpoint(reactor, HOST, port, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
     return KCPClientEndpoint(reactor, HOST, port, **settings(options))

@@ -433,6 +433,14 @@ class StrangerTests(HubCase):
         self.assertEqual(len(self.port.sent), 2)
         self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
 
+    def test_longReply(self) -> None:
+        """A gate that limits such answers itself may ask for a larger factor."""
+        self.gate.verdict = Reply((b"123456789",), 4)
+        self.receive(b"ab")
+        self.receive(b"abc")
+        self.assertEqual([run for run, _, _ in self.port.sent], [b"123456789"])
+        self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
+
     def test_route(self) -> None:
         """A datagram the gate recognises goes to that session; one of nobody is counted."""
         engine = Scripted(PEER, "known")

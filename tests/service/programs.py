@@ -25,11 +25,17 @@ class Program:
     A running program with its standard output and error in one stream.
     """
 
-    def __init__(self, *arguments: str, directory: str | None = None) -> None:
+    def __init__(
+        self, *arguments: str, directory: str | None = None, keyboard: bool = False
+    ) -> None:
+        """
+        @param keyboard: its input is ours, and stays open.
+        """
         self.process = subprocess.Popen(
             python(*arguments),
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
+            stdin=subprocess.PIPE if keyboard else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,8 +89,9 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def run(*arguments: str) -> tuple[int, str]:

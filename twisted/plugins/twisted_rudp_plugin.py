@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-from twisted_rudp.strings import KCP, EndpointParser
+from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser
 
 kcp = EndpointParser(KCP)
+qotp = EndpointParser(QOTP)
+raknet = EndpointParser(RAKNET)
 
 rudp = ServiceMaker(
     "twisted_rudp services",

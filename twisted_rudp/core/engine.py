@@ -392,11 +392,15 @@ class Drop(NamedTuple):
 class Reply(NamedTuple):
     """
     A stranger is answered without keeping state. The datagrams are on the wire
-    as they are here, and altogether not longer than L{AMPLIFICATION} times what
-    was received, or the hub drops and counts them.
+    as they are here, and altogether not longer than C{factor} times what was
+    received, or the hub drops and counts them.
+
+    @ivar factor: more than L{AMPLIFICATION} only from a gate that limits how often
+        it answers so, where the wire has such answers.
     """
 
     datagrams: tuple[bytes, ...]
+    factor: int = AMPLIFICATION
 
 
 class Route(NamedTuple):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives.ciphers import CipherAlgorithm
@@ -29,12 +30,6 @@ from twisted_rudp.kcp.slow_ciphers import (
     xtea,
 )
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD
-
-try:
-    from cryptography.hazmat.decrepit.ciphers.algorithms import CAST5, Blowfish, TripleDES
-except ImportError:
-    # All three are there since cryptography 43.
-    from cryptography.hazmat.primitives.ciphers.algorithms import CAST5, Blowfish, TripleDES
 
 DEFAULT = "aes"
 """
@@ -88,6 +83,23 @@ def _library(
     )
 
 
+def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
+    """
+    A cipher that C{cryptography} keeps apart since its release 43 and before warned
+    of when it was imported; so that is done when it is chosen.
+    """
+
+    def make(key: bytes) -> CipherAlgorithm:
+        try:
+            module = import_module("cryptography.hazmat.decrepit.ciphers.algorithms")
+        except ImportError:
+            module = import_module("cryptography.hazmat.primitives.ciphers.algorithms")
+        algorithm: CipherAlgorithm = getattr(module, name)(key)
+        return algorithm
+
+    return make
+
+
 def _plain(
     block: Callable[[bytes], EncryptBlock], size: int, taken: int, *sizes: int
 ) -> CipherKind:
@@ -115,9 +127,9 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
         "aes-192-gcm": _authenticated(24),
         "aes-256-gcm": _authenticated(32),
         "sm4": _library(SM4, 16),
-        "blowfish": _library(Blowfish, 32, *range(4, 57)),
-        "cast5": _library(CAST5, 16),
-        "3des": _library(TripleDES, 24),
+        "blowfish": _library(_old("Blowfish"), 32, *range(4, 57)),
+        "cast5": _library(_old("CAST5"), 16),
+        "3des": _library(_old("TripleDES"), 24),
         "xor": CipherKind(_checked(XorScrambler), 1, range(1, 4097)),
         "salsa20": CipherKind(_checked(Salsa20Scrambler), 32, range(16, 33), slow=True),
         "twofish": _plain(twofish, 16, 32, 16, 24, 32),

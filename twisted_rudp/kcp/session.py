@@ -128,7 +128,7 @@ class KCPSession(KCPEngine):
         if kind < DATA:
             if self._encoder is not None and not self._form_noted:
                 self._note_form(Sign.PEER_WITHOUT_FEC)
-            self._digest(run, size, address, now, True)
+            self._digest(run, size, address, now)
         elif kind == OUT_OF_BAND:
             self._hear_aside(memoryview(run), size)
         else:
@@ -138,11 +138,12 @@ class KCPSession(KCPEngine):
                 self._digest(piece, length, address, now, whole)
 
     def _digest(
-        self, run: Buffer, size: int, address: Address, now: int, regular: bool
+        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
     ) -> None:
-        errors = self._arq.counters.kcp_in_errors
-        super().receive(run, size, address, now, regular)
-        if self._arq.counters.kcp_in_errors != errors:
+        counters = self._arq.counters
+        errors = counters.kcp_in_errors
+        KCPEngine.receive(self, run, size, address, now, regular)
+        if counters.kcp_in_errors != errors:
             self._diagnosis.unread(run[:size], address)
         if self._options.read_timeout and self._arq.readable:
             self._read_since = now
@@ -195,8 +196,9 @@ class KCPSession(KCPEngine):
         """
         As the engine's, and the application's own time limits.
         """
-        due = super().deadline()
-        if self._life is Life.LIVE:
+        due = KCPEngine.deadline(self)
+        options = self._options
+        if (options.read_timeout or options.write_timeout) and self._life is Life.LIVE:
             for since, limit, _ in self._limits():
                 due = since + limit if due is None else min(due, since + limit)
         return due
@@ -252,11 +254,12 @@ class KCPSession(KCPEngine):
         """
         The next bytes in order.
         """
-        data = super().take(stream, limit)
-        tally = self.tally
-        if not tally.bytes_received and data and self._closing is None:
-            self._diagnosis.first_bytes(data, self._address)
-        tally.bytes_received += len(data)
+        data = KCPEngine.take(self, stream, limit)
+        if data:
+            tally = self.tally
+            if not tally.bytes_received and self._closing is None:
+                self._diagnosis.first_bytes(data, self._address)
+            tally.bytes_received += len(data)
         return data
 
     def take_message(self) -> Message | None:
@@ -312,7 +315,7 @@ class KCPSession(KCPEngine):
         encoder = self._encoder
         copies = 1 + self._options.dup if self.proved else 1
         if encoder is None and copies == 1:
-            more = super().flush(now, self._out, budget)
+            more = KCPEngine.flush(self, now, self._out, budget)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 

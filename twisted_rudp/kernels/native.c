@@ -189,6 +189,7 @@ static PyMethodDef methods[] = {
     ENTRY(gf_matmul_ssse3),
 #endif
     ENTRY(same_column),
+    ENTRY(sn_masks),
     ENTRY(spread_run),
     ENTRY(take_run),
     {NULL, NULL, 0, NULL},

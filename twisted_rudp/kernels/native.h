@@ -29,6 +29,7 @@ KERNEL(fec_take);
 KERNEL(check_frame);
 KERNEL(check_take);
 KERNEL(gather_run);
+KERNEL(sn_masks);
 KERNEL(spread_run);
 
 /*

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import (
-    AMPLIFICATION,
     SECOND,
     Address,
     Admit,
@@ -89,7 +88,7 @@ class Strangers:
         if isinstance(verdict, Drop):
             self._hub.count("dropped." + verdict.reason)
         elif isinstance(verdict, Reply):
-            self._reply(verdict.datagrams, len(datagram) + self._gate.overhead, address)
+            self._reply(verdict, len(datagram) + self._gate.overhead, address)
         elif isinstance(verdict, Route):
             session = self._hub.find(verdict.key)
             if session is None:
@@ -99,8 +98,9 @@ class Strangers:
         else:
             self._admit(verdict, datagram, address, now)
 
-    def _reply(self, datagrams: tuple[bytes, ...], received: int, address: Address) -> None:
-        if sum(map(len, datagrams)) > AMPLIFICATION * received:
+    def _reply(self, reply: Reply, received: int, address: Address) -> None:
+        datagrams = reply.datagrams
+        if sum(map(len, datagrams)) > reply.factor * received:
             self._hub.count("replyTooLong")
             return
         self._hub.count("replied")

@@ -16,7 +16,9 @@ from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
+from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
@@ -25,7 +27,12 @@ Exit status for a command line that is not right.
 """
 
 
-TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {"demo": runDemo, "link": runLink}
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
+    "demo": runDemo,
+    "keygen": runKeygen,
+    "link": runLink,
+    "ping": runPing,
+}
 """
 What runs each command; called with the reactor and the command's options.
 """
@@ -43,10 +50,13 @@ Examples:
 
   rudp demo
   rudp link --help
+  rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
+        ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
+        ["ping", None, PingOptions, "What a server says of itself."],
     ]
 
     def opt_version(self) -> None:
@@ -56,7 +66,7 @@ Examples:
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
 
-    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None]], usage.Options]:
+    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None] | None], usage.Options]:
         """
         What runs the command that was given, and its options.
         """
@@ -68,7 +78,7 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo or link")
+            raise usage.UsageError("a command is needed: demo, keygen, link or ping")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,13 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(
-    reactor: Any, tool: Callable[[Any, Any], Deferred[None]], options: usage.Options
+    reactor: Any, tool: Callable[[Any, Any], Deferred[None] | None], options: usage.Options
 ) -> Deferred[None]:
     """
     Run a tool; what it finds wrong with its options only then ends it like a
     command line that is not right.
     """
-    return maybeDeferred(tool, reactor, options).addErrback(_endWith)
+    running: Deferred[Any] = maybeDeferred(tool, reactor, options)
+    return running.addErrback(_endWith)
 
 
 def _endWith(failure: Failure) -> Failure:
