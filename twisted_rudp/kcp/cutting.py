@@ -63,13 +63,15 @@ class Cutter:
     it goes to the conversation that was heard last from its address.
 
     @ivar short: datagrams that were too short for what they seemed to be.
+    @ivar short_framed: those of them that seemed to be of FEC.
     """
 
-    __slots__ = ("_heard", "short")
+    __slots__ = ("_heard", "short", "short_framed")
 
     def __init__(self) -> None:
         self._heard: dict[Address, int] = {}
         self.short = 0
+        self.short_framed = 0
 
     def cut(self, run: Buffer, size: int, address: Address) -> Sequence[Part]:
         """
@@ -106,6 +108,7 @@ class Cutter:
             conv = previous
             if min(size, len(rest)) < _SHORTEST.get(kind, HEADER_SIZE):
                 self.short += 1
+                self.short_framed += kind != 0
                 start += size
                 continue
             if kind == PARITY:

@@ -173,6 +173,11 @@ class KCPSession(KCPEngine):
         if self._life is Life.LIVE:
             self._events.append((Event.READABLE, None))
 
+    def _enter(self, life: Life) -> None:
+        super()._enter(life)
+        if life is Life.FAREWELL or life is Life.ENDED:
+            self.tally.end()
+
     def _connected(self) -> None:
         super()._connected()
         if self._heard_aside:
