@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.benchmarks.jobs import JOBS, Answering, Meter
+from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
 
 HOST = "127.0.0.1"
@@ -54,33 +55,55 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-seconds", type=float, default=3.0)
     parser.add_argument("-count", type=int, default=5000)
     parser.add_argument("-sessions", type=int, default=1000)
+    parser.add_argument("-nc", type=int, help="1: no congestion window (default: the profile's)")
+    parser.add_argument("-crypt")
+    parser.add_argument("-key")
+    parser.add_argument("-datashard", type=int, default=0)
+    parser.add_argument("-parityshard", type=int, default=0)
+    parser.add_argument("-loss", type=float, default=0.0, help="share lost in each direction")
+    parser.add_argument("-lossseed", type=int, default=1)
     return parser.parse_args()
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """
+    What both endpoints are given.
+    """
+    common = {"portKind": options.portkind, "mode": options.mode}
+    if options.transport != "kcp":
+        return common
+    return {
+        **common,
+        "nc": None if options.nc is None else bool(options.nc),
+        "crypt": options.crypt,
+        "key": options.key,
+        "dataShards": options.datashard,
+        "parityShards": options.parityshard,
+    }
 
 
 def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEndpoint:
     if options.transport == "tcp":
         return TCP4ServerEndpoint(reactor, 0, interface=HOST)
-    settings = {"interface": HOST, "portKind": options.portkind, "mode": options.mode}
     if options.transport == "raknet":
         from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
 
-        return RakNetServerEndpoint(reactor, 0, **settings)
+        return RakNetServerEndpoint(reactor, 0, interface=HOST, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
-    return KCPServerEndpoint(reactor, 0, **settings)
+    return KCPServerEndpoint(reactor, 0, interface=HOST, **settings(options))
 
 
 def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStreamClientEndpoint:
     if options.transport == "tcp":
         return TCP4ClientEndpoint(reactor, HOST, port)
-    settings = {"portKind": options.portkind, "mode": options.mode}
     if options.transport == "raknet":
         from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
 
-        return RakNetClientEndpoint(reactor, HOST, port, **settings)
+        return RakNetClientEndpoint(reactor, HOST, port, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
-    return KCPClientEndpoint(reactor, HOST, port, **settings)
+    return KCPClientEndpoint(reactor, HOST, port, **settings(options))
 
 
 def say(**line: Any) -> None:
@@ -128,4 +151,6 @@ if __name__ == "__main__":
     options = arguments()
     if options.kernels not in (None, kernels.IMPLEMENTATION):
         sys.exit(f"the kernels here are the {kernels.IMPLEMENTATION} ones")
+    if options.loss:
+        lose(options.loss, options.lossseed)
     task.react(lambda reactor: Deferred.fromCoroutine(main(reactor, options)))
