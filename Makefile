@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TRIAL_FLAGS ?=
+BENCH_FLAGS ?=
 TESTS ?= tests
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -15,9 +16,10 @@ RUN := $(VENV)/bin/python
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
+BENCH := $(VENV)/.bench
 OLDEST := $(VENV)-minimum
 MINIMUM := $(OLDEST)/.base
-SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
+SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
@@ -62,8 +64,9 @@ interop-packages:  ## Debian packages for the interop tests, as root; without th
 interop: $(BASE) interop-packages  ## against kcp-go, the C original and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
-bench: $(BASE)  ## beside kcp-go and TCP, on this machine
-	$(RUN) -m tests.benchmarks
+bench: $(BENCH)  ## beside kcp-go and TCP, on this machine; writes docs/benchmarks.rst
+	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
+	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks.discovery
 
 news: $(DEV)  ## what the next NEWS.rst will say
@@ -91,6 +94,10 @@ $(DEV): $(BASE)
 
 $(DOCS): $(BASE)
 	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
+$(BENCH): $(BASE)
+	$(INSTALL) --editable '.[test,bench]'
 	@touch $@
 
 $(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python

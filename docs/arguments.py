@@ -15,9 +15,9 @@ from pathlib import Path
 
 from twisted_rudp import nodestrings
 from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, Role, Transport
+from twisted_rudp.strings import KCP, QOTP, RAKNET, Role, Transport
 
-TRANSPORTS = [KCP]
+TRANSPORTS = [KCP, QOTP, RAKNET]
 
 
 def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -85,13 +85,6 @@ def page(transport: Transport) -> str:
         "",
         table(transport.module, transport.client),
         "",
-        "Not yet",
-        "~~~~~~~",
-        "",
-        f"{', '.join(f'``{name}``' for name in transport.later)} are known and refused in this"
-        " version, except where the value asks for nothing:"
-        f" {', '.join(f'``{name}={value}``' for name, value in transport.later.items() if value)}.",
-        "",
     ]
     return "\n".join(parts)
 
@@ -110,8 +103,8 @@ def nodes() -> str:
             "",
             table(nodestrings.MODULE, nodestrings.NODE),
             "",
-            "Any argument of a transport's client may follow, but for ``host`` and ``port``; it goes",
-            "to each of ``transports`` that knows it.",
+            "Any argument of a transport's client may follow, but for ``host`` and ``port``; it",
+            "goes to each of ``transports`` that knows it.",
             "",
         ]
     )

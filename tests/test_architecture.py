@@ -21,12 +21,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": set(),
     "core": {"kernels"},
     "kcp": {"core", "kernels"},
+    "qotp": {"core", "kernels"},
+    "raknet": {"core", "kernels"},
     "errors": {"core.engine"},
     "interfaces": {"core.engine"},
     "stats": {"kernels"},
     "net": {"core", "kernels", "errors", "interfaces", "stats"},
     "discovery": {"net", "core", "errors", "interfaces", "stats"},
-    "endpoints": {"discovery", "net", "kcp", "core", "kernels", "errors", "interfaces", "stats"},
+    "endpoints": {
+        "discovery",
+        "net",
+        "kcp",
+        "qotp",
+        "raknet",
+        "core",
+        "kernels",
+        "errors",
+        "interfaces",
+        "stats",
+    },
     "arguments": set(),
     "strings": {"arguments", "endpoints"},
     "nodestrings": {"arguments", "strings", "endpoints"},
@@ -36,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "endpoints",
         "discovery",
         "net",
+        "qotp.keys",
         "core",
         "kernels",
         "errors",
@@ -48,11 +62,11 @@ What each room may import besides itself. A name with a dot allows that module
 only. Whoever is not named here may import nothing.
 """
 
-WITHOUT_TWISTED = {"core", "kcp", "kernels"}
+WITHOUT_TWISTED = {"core", "kcp", "qotp", "raknet", "kernels"}
 
 FENCES = {
     ("net.fence", "outcomeOf"),  # calls user code
-    ("net.fence", "callApplication"),  # the same, and logs
+    ("net.transport", "SessionTransport._call"),  # calls user code
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
     ("net.session", "Session._fenced"),  # calls an engine from anywhere else

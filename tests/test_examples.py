@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import PATIENCE, Program
+from tests.service.programs import PATIENCE, TWIST, Program, run
 
 
 class ExamplesMixin:
@@ -81,6 +81,89 @@ class KCPExamplesTests(ExamplesMixin, SynchronousTestCase):
 
     transport = "kcp"
 
+    def test_tunnel(self) -> None:
+        """
+        C{encrypted_tunnel.py} brings the text through TCP, the tunnel, and TCP.
+        """
+        answer = self.answer("encrypted_tunnel.py", "ask", "hello over there")
+        self.assertEqual(answer, "hello over there\n")
+
+
+class RakNetStreamExamplesTests(SynchronousTestCase):
+    """
+    A stream example over RakNet, which has no half close.
+    """
+
+    transport = "raknet"
+    answer = ExamplesMixin.answer
+    test_echo = ExamplesMixin.test_echo
+    test_web = ExamplesMixin.test_web
+
+
+class RakNetExamplesTests(SynchronousTestCase):
+    """
+    The examples of what only RakNet has.
+    """
+
+    def serve(self, example: str) -> tuple[Program, int]:
+        """
+        Start an example's server.
+        """
+        path = str(CHECKOUT / "examples" / example)
+        listen = "raknet:port=0:interface=127.0.0.1:mode=messages"
+        server = Program(path, "serve", listen)
+        self.addCleanup(server.kill)
+        return server, server.port()
+
+    def test_list(self) -> None:
+        """
+        C{raknet_list.py} shows who answers, and who does not.
+        """
+        listen = "raknet:port=0:interface=127.0.0.1"
+        server = Program(*TWIST, "rudp", "raknet-pong", "--listen", listen, "--motd", "hello")
+        self.addCleanup(server.kill)
+        here = f"raknet:127.0.0.1:{server.port()}"
+        silent = "raknet:127.0.0.1:9:timeout=0.2"
+        path = str(CHECKOUT / "examples" / "raknet_list.py")
+        status, output = run(path, "list", here, silent)
+        self.assertEqual(status, 0, output)
+        self.assertIn(f"{here}: hello\n{silent}: ", output)
+
+    def test_echo(self) -> None:
+        """
+        C{raknet_echo.py} brings the message back, with a receipt.
+        """
+        server, port = self.serve("raknet_echo.py")
+        path = str(CHECKOUT / "examples" / "raknet_echo.py")
+        status, output = run(path, "ask", f"raknet:127.0.0.1:{port}:mode=messages", "hello")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(output, "it has arrived\nhello (RELIABLE_ORDERED, channel 0)\n")
+        server.interrupt()
+        server.end()
+        self.assertNotIn("Traceback", server.output)
+
+    def test_chat(self) -> None:
+        """
+        C{raknet_chat.py} brings what one guest says to the others in the room.
+        """
+        _, port = self.serve("raknet_chat.py")
+        path = str(CHECKOUT / "examples" / "raknet_chat.py")
+        where = f"raknet:127.0.0.1:{port}:mode=messages"
+        listener = Program(path, "join", where, "3", keyboard=True)
+        self.addCleanup(listener.kill)
+        listener.expect("somebody joined")
+        for room, text in (("4", "not here"), ("3", "hello room")):
+            subprocess.run(
+                python(path, "join", where, room),
+                env=environment(),
+                input=text + "\n",
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+        listener.expect("> hello room")
+        self.assertNotIn("not here", listener.output)
+
 
 class UsageTests(SynchronousTestCase):
     """
@@ -98,4 +181,4 @@ class UsageTests(SynchronousTestCase):
                 python(str(example)), env=environment(), capture_output=True, text=True
             )
             self.assertEqual(result.returncode, 1)
-            self.assertIn(f"python examples/{example.name} ", result.stderr)
+            self.assertIn(f"    python examples/{example.name} ", result.stderr)

@@ -27,7 +27,7 @@ from zope.interface.verify import verifyObject
 from tests.interpreter import environment, python
 from twisted_rudp.strings import KCP, EndpointParser
 
-_NAMES = st.sampled_from(["port", *KCP.server.table(), *KCP.later]) | st.text(max_size=12)
+_NAMES = st.sampled_from(["port", *KCP.server.table()]) | st.text(max_size=12)
 _VALUES = (
     st.integers(-2, 70000).map(str)
     | st.sampled_from(["null", "yes", "stream", "fast", "auto", "::1"])
@@ -111,11 +111,14 @@ class ServerTests(ParserTestCase):
     def test_everything(self) -> None:
         """
         Every argument reaches the constructor under its own name with its type
-        (STR-3), and C{crypt=null} asks for nothing.
+        (STR-3).
         """
         endpoint = self.server(
             r"kcp:port=0:interface=\:\:1:backlog=7:maxSessions=9:drainTimeout=0.5:crypt=null:"
             "profile=fast2:nodelay=1:interval=20:resend=2:nc=YES:sndwnd=2048:rcvwnd=65535:"
+            "perHost=3:sessions=replace:blacklist=600:requireSn0=yes:keyFile=k:dataShards=10:"
+            "parityShards=3:alwaysParity=yes:dup=1:rateLimit=9:writeDelay=1:ackNoDelay=no:"
+            "readTimeout=2:writeTimeout=3:"
             "mtu=1350:mode=messages:dscp=46:idleTimeout=90:portKind=stock"
         )
         self.assertEqual(endpoint.args, (0,))
@@ -133,6 +136,21 @@ class ServerTests(ParserTestCase):
                 "nc": True,
                 "sndwnd": 2048,
                 "rcvwnd": 65535,
+                "crypt": "null",
+                "perHost": 3,
+                "sessions": "replace",
+                "blacklist": 600.0,
+                "requireSn0": True,
+                "keyFile": "k",
+                "dataShards": 10,
+                "parityShards": 3,
+                "alwaysParity": True,
+                "dup": 1,
+                "rateLimit": 9,
+                "writeDelay": True,
+                "ackNoDelay": False,
+                "readTimeout": 2.0,
+                "writeTimeout": 3.0,
                 "mtu": 1350,
                 "mode": "messages",
                 "dscp": 46,
@@ -241,20 +259,6 @@ class ServerTests(ParserTestCase):
         self.assertIn(
             "port is given twice", self.refused(self.server, "kcp:4000:port=4001")
         )
-
-    def test_notYet(self) -> None:
-        """
-        What would protect or repair in a later version is refused, not ignored,
-        and a secret is not repeated (STR-4, STR-6).
-        """
-        for argument in (
-            "crypt=aes", "key=73656372", "password=sesame", "keyFile=/k", "dataShards=10",
-            "parityShards=3",
-        ):
-            name, value = argument.split("=")
-            message = self.refused(self.server, f"kcp:4000:{argument}")
-            self.assertIn(f"{name} is not supported yet in this version", message)
-            self.assertNotIn(value, message.replace(name, ""))
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.dictionaries(_NAMES, _VALUES, max_size=6))

@@ -1,5 +1,5 @@
 """
-The recorded values that tests compare with, C{tests/vectors/<transport>/}. The
+Golden vectors: data recorded from other implementations, in C{tests/vectors}. The
 environment variable C{RUDP_VECTORS} names another folder with the same layout.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,19 @@ def load(transport: str, name: str) -> Any:
     """
     One file, packed or not.
 
-    @param name: without C{.json}.
+    @param name: without its suffixes.
     """
     plain = FOLDER / transport / f"{name}.json"
     if plain.exists():
         return json.loads(plain.read_text(encoding="utf-8"))
-    with gzip.open(plain.with_suffix(".json.gz"), "rt", encoding="utf-8") as file:
+    with gzip.open(FOLDER / transport / f"{name}.json.gz", "rt", encoding="utf-8") as file:
         return json.load(file)
 
 
-def names(transport: str, beginning: str) -> list[str]:
+def names(transport: str, prefix: str) -> Iterator[str]:
     """
-    The files whose names begin so.
+    The files of a transport whose names begin so, without suffixes.
     """
-    paths = (FOLDER / transport).glob(f"{beginning}*.json*")
-    return sorted({path.name.partition(".")[0] for path in paths})
+    folder = FOLDER / transport
+    found = {path.name.partition(".json")[0] for path in folder.glob(f"{prefix}*.json*")}
+    return iter(sorted(found))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 _INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)
+_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}", re.ASCII)
 _BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -29,6 +30,7 @@ class Argument:
     @ivar expected: what may stand behind the C{=}, to follow "expected: ".
     @ivar meaning: what it is, with its unit, for the manual.
     @ivar profiled: left out, it is what the profile says.
+    @ivar secret: no error text repeats its value (STR-6).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Argument:
     expected: str
     meaning: str
     profiled: bool = False
+    secret: bool = False
 
 
 def integer(name: str, low: int, high: int, meaning: str) -> Argument:
@@ -109,7 +112,7 @@ def address(name: str, meaning: str) -> Argument:
     return Argument(name, convert, "an IPv4 or IPv6 address", meaning)
 
 
-def text(name: str, meaning: str) -> Argument:
+def text(name: str, meaning: str, expected: str = "a name or an address") -> Argument:
     """
     Any text but the empty one. Whether a host exists is asked when connecting.
     """
@@ -119,4 +122,51 @@ def text(name: str, meaning: str) -> Argument:
             raise ValueError(given)
         return given
 
-    return Argument(name, convert, "a name or an address", meaning)
+    return Argument(name, convert, expected, meaning)
+
+
+def secret(name: str, expected: str, meaning: str) -> Argument:
+    """
+    Any text but the empty one, which nobody is shown.
+    """
+    return replace(text(name, meaning, expected), secret=True)
+
+
+def publicKey(name: str, meaning: str) -> Argument:
+    """
+    A key that everybody may see, in hex digits.
+    """
+
+    def convert(given: str) -> str:
+        if not _KEY.fullmatch(given):
+            raise ValueError(given)
+        return given
+
+    return Argument(name, convert, "64 hex digits", meaning)
+
+
+def hexadecimal(name: str, digits: int, meaning: str) -> Argument:
+    """
+    A number in hexadecimal, of at most so many digits.
+    """
+    pattern = re.compile(rf"(0x)?[0-9a-fA-F]{{1,{digits}}}", re.ASCII)
+
+    def convert(given: str) -> int:
+        if not pattern.fullmatch(given):
+            raise ValueError(given)
+        return int(given, 16)
+
+    return Argument(name, convert, f"1 to {digits} hexadecimal digits", meaning)
+
+
+def shortText(name: str, most: int, meaning: str) -> Argument:
+    """
+    Any text of at most so many bytes of UTF-8, also the empty one.
+    """
+
+    def convert(given: str) -> str:
+        if len(given.encode("utf-8", "surrogateescape")) > most:
+            raise ValueError(given)
+        return given
+
+    return Argument(name, convert, f"a text of at most {most} bytes", meaning)

@@ -9,10 +9,10 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
 from zope.interface import Interface
 
 from twisted_rudp.core.engine import Delivery, Message
@@ -34,6 +34,34 @@ class IRUDPTransport(Interface):
         """
         What a person wants to know: conversation or connection id, round trip in
         seconds, windows, cipher. Never a secret. After the end those of the end.
+        """
+
+    def configure(**changes: Any) -> None:
+        """
+        Change settings of the session while it runs. Which ones there are is the
+        transport's business; the names are those of its endpoint's constructor.
+
+        @raise ValueError: this transport has no such setting or it cannot be
+            changed now, or a value is not possible. Then nothing is changed.
+        """
+
+    def sendOutOfBand(data: bytes) -> None:
+        """
+        Send a message beside the stream: once, unordered, perhaps lost. Silently
+        dropped once the connection is closing.
+
+        @raise ValueError: the wire has none, or not as long a one.
+        """
+
+
+class IOutOfBandProtocol(IProtocol):
+    """
+    A protocol that is also given what comes beside its stream.
+    """
+
+    def outOfBandReceived(data: bytes) -> None:
+        """
+        A message has come that was sent out of band.
         """
 
 
@@ -124,4 +152,44 @@ class INodeBrowser(Interface):
 
         @param id: its L{NodeId<twisted_rudp.discovery.ids.NodeId>}.
         @param reason: a L{Removal<twisted_rudp.discovery.nodes.Removal>}.
+        """
+
+
+class Pong(NamedTuple):
+    """
+    What a server has said of itself.
+
+    @ivar address: of the server.
+    @ivar guid: 64 bits that name it.
+    @ivar text: what it says, as it is.
+    @ivar fields: that by names, where its form is known.
+    @ivar seconds: from ping to pong.
+    """
+
+    address: IAddress
+    guid: int
+    text: str
+    fields: Mapping[str, str] | None
+    seconds: float
+
+
+class IPingable(Interface):
+    """
+    A client endpoint whose server can be asked what it is, without a connection.
+    """
+
+    def ping() -> Deferred[Pong]:
+        """
+        Ask once, repeated until there is an answer or the endpoint's timeout.
+        """
+
+
+class IAnswersPings(Interface):
+    """
+    A server endpoint that can answer pings without accepting connections.
+    """
+
+    def answerPings() -> Deferred[IListeningPort]:
+        """
+        Bind at once and answer.
         """

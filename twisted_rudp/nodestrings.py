@@ -6,7 +6,6 @@ behind that the arguments of the transports that may be dialled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -20,7 +19,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from twisted_rudp.arguments import Argument, decimal, text
-from twisted_rudp.strings import KCP, Role
+from twisted_rudp.strings import KCP, QOTP, RAKNET, Role
 
 MODULE = "twisted_rudp.endpoints.node"
 
@@ -29,26 +28,23 @@ NODE = Role(
     positional=("id",),
     required=1,
     arguments=(
-        replace(
-            text("id", "the node"),
-            expected="a device id, 64 hexadecimal digits of a public key, or a name",
-        ),
-        replace(
-            text("server", "discovery server to ask as well"), expected="C{host} or C{host:port}"
-        ),
-        replace(
-            text("transports", "what may be dialled; left out, for a key what can prove it"),
-            expected="transports, divided by commas",
+        text("id", "the node", "a device id, 64 hexadecimal digits of a public key, or a name"),
+        text("server", "discovery server to ask as well", "C{host} or C{host:port}"),
+        text(
+            "transports",
+            "what may be dialled; left out, for a key what can prove it",
+            "transports, divided by commas",
         ),
         decimal("timeout", 0.001, 3600, "seconds for finding and connecting together"),
-        replace(
-            text("lan", "where to listen on the local network"),
-            expected="C{v4}, C{v1}, C{syncthing}, divided by commas, or C{none}",
+        text(
+            "lan",
+            "where to listen on the local network",
+            "C{v4}, C{v1}, C{syncthing}, divided by commas, or C{none}",
         ),
     ),
 )
 
-DIALLED = {transport.prefix: transport.client for transport in (KCP,)}
+DIALLED = {transport.prefix: transport.client for transport in (KCP, QOTP, RAKNET)}
 """
 What may be written for the transports that a node may be dialled by; the endpoint has
 the same table of classes.

@@ -33,8 +33,12 @@ from twisted_rudp.arguments import (
     address,
     boolean,
     decimal,
+    hexadecimal,
     integer,
     oneOf,
+    publicKey,
+    secret,
+    shortText,
     text,
 )
 
@@ -68,15 +72,12 @@ class Transport:
     A transport as strings see it.
 
     @ivar module: where its endpoint classes are; imported at the first parse.
-    @ivar later: arguments of the transport that this version does not have,
-        each with the one value that asks for nothing, or None.
     """
 
     prefix: str
     module: str
     server: Role
     client: Role
-    later: Mapping[str, str | None]
 
 
 @implementer(
@@ -131,7 +132,10 @@ class EndpointParser:
         values = self._values(side, named)
         constructor = getattr(import_module(self.transport.module), role.endpoint)
         leading = [values.pop(name) for name in role.positional[: role.required]]
-        return constructor(reactor, *leading, **values)
+        try:
+            return constructor(reactor, *leading, **values)
+        except ValueError as error:
+            raise self._error(str(error)) from None
 
     def _role(self, side: str) -> Role:
         return self.transport.server if side == "server" else self.transport.client
@@ -172,30 +176,19 @@ class EndpointParser:
                 try:
                     values[name] = argument.convert(given)
                 except ValueError:
+                    shown = name if argument.secret else f"{name}={given!r}"
                     raise self._error(
-                        f"{name}={given!r} is not right: {argument.expected} is expected"
+                        f"{shown} is not right: {argument.expected} is expected"
                     ) from None
-            elif name in self.transport.later:
-                self._refuseLater(name, given)
             else:
                 raise self._error(self._unknown(side, name))
         return values
-
-    def _refuseLater(self, name: str, given: str) -> None:
-        """
-        Let nobody believe that an argument without effect protects him. The
-        value may be a secret and is not repeated (STR-6).
-        """
-        harmless = self.transport.later[name]
-        if given != harmless:
-            only = "" if harmless is None else f"; only {name}={harmless} is"
-            raise self._error(f"{name} is not supported yet in this version{only}")
 
     def _unknown(self, side: str, name: str) -> str:
         other = "client" if side == "server" else "server"
         if name in self._role(other).table():
             return f"{name} is an argument of the {other} endpoint, not of the {side}"
-        known = [*self._role(side).table(), *self.transport.later]
+        known = list(self._role(side).table())
         lowered = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower(), lowered, n=1)
         if near:
@@ -241,6 +234,39 @@ _PROFILED = tuple(
     )
 )
 
+_KCP_PROTECTION = (
+    oneOf(
+        "crypt",
+        (
+            "null",
+            "none",
+            "aes",
+            "aes-128",
+            "aes-192",
+            "aes-128-gcm",
+            "aes-192-gcm",
+            "aes-256-gcm",
+            "sm4",
+            "blowfish",
+            "cast5",
+            "3des",
+            "xor",
+            "salsa20",
+            "twofish",
+            "tea",
+            "xtea",
+        ),
+        "cipher, by kcptun's name; C{aes} when there is a key and this is left out; the last four "
+        "are computed in Python and slow",
+    ),
+    secret("key", "hexadecimal digits", "the key itself; everybody on the machine sees it in ps"),
+    secret("password", "any text", "what kcptun calls C{key}; the key is made from it"),
+    text("keyFile", "file that holds the key in hexadecimal digits", "the name of a file"),
+    integer("dataShards", 0, 255, "data packets of an FEC group; 0: send without FEC"),
+    integer("parityShards", 0, 255, "parity packets of an FEC group"),
+    boolean("alwaysParity", "send parity after pauses too, as kcp-go did until 5.6.5"),
+)
+
 _KCP_SESSION = (
     oneOf(
         "profile",
@@ -250,6 +276,18 @@ _KCP_SESSION = (
     *_PROFILED,
     integer("mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads up to 1500"),
     oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
+    *_KCP_PROTECTION,
+    integer("dup", 0, 16, "send every datagram so often again, to test networks"),
+    integer("rateLimit", 0, 10**12, "bytes a second that are sent at most; 0: no limit"),
+    boolean("writeDelay", "what is written waits for the next interval, so that more can join it"),
+    boolean(
+        "ackNoDelay",
+        "acknowledge at the end of each turn in which data came; C{no} waits up to an interval",
+    ),
+    decimal("readTimeout", 0, 604800, "seconds without data until the session ends; 0: never"),
+    decimal(
+        "writeTimeout", 0, 604800, "seconds without an acknowledgement until it ends; 0: never"
+    ),
     integer("dscp", 0, 63, "differentiated services code point of what is sent"),
     _idleTimeout,
     _portKind,
@@ -262,7 +300,25 @@ KCP = Transport(
         endpoint="KCPServerEndpoint",
         positional=("port", "interface"),
         required=1,
-        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_KCP_SESSION),
+        arguments=(
+            _port,
+            _interface,
+            _backlog,
+            _maxSessions,
+            integer("perHost", 1, 65535, "how much of C{backlog} one address may take"),
+            oneOf(
+                "sessions",
+                ("conversation", "address", "replace"),
+                "what sessions of one address are told apart by; C{address}: there is one, "
+                "C{replace}: there is one and a new one ends it, as kcp-go has it",
+            ),
+            decimal(
+                "blacklist", 0, 86400, "seconds for which a conversation that ended stays out"
+            ),
+            boolean("requireSn0", "only the first segment or a window probe opens a session"),
+            _drainTimeout,
+            *_KCP_SESSION,
+        ),
     ),
     client=Role(
         endpoint="KCPClientEndpoint",
@@ -277,16 +333,104 @@ KCP = Transport(
             *_KCP_SESSION,
         ),
     ),
-    later={
-        "crypt": "null",
-        "key": None,
-        "password": None,
-        "keyFile": None,
-        "dataShards": None,
-        "parityShards": None,
-    },
 )
 """
 KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16
 bits of the wire (kcp.md 1.6), C{interval} by the originals' clamp (kcp.md 1.3).
+"""
+
+_QOTP_SESSION = (
+    secret(
+        "seed",
+        "any text",
+        "the identity key is made of it, as the release does; everybody on the machine sees it "
+        "in ps, and it is no harder to guess than it looks",
+    ),
+    secret("seedHex", "64 hex digits", "the private identity key itself"),
+    text("keyFile", "where the identity key stands; C{rudp keygen} makes such files", "a path"),
+    integer("mtu", 508, 65507, "longest UDP payload in bytes; the same at both ends"),
+    boolean("roaming", "follow a peer whose address has changed, once it has answered there"),
+    _idleTimeout,
+    _portKind,
+)
+
+QOTP = Transport(
+    prefix="qotp",
+    module="twisted_rudp.endpoints.qotp",
+    server=Role(
+        endpoint="QOTPServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_QOTP_SESSION),
+    ),
+    client=Role(
+        endpoint="QOTPClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(
+            _host,
+            _peerPort,
+            publicKey(
+                "serverKey",
+                "public key of the peer, which then has to prove that it owns it; left out, "
+                "nobody is authenticated",
+            ),
+            _timeout,
+            _bindAddress,
+            *_QOTP_SESSION,
+        ),
+    ),
+)
+"""
+QOTP, with the arguments of the design's section 8.
+"""
+
+_RAKNET_SESSION = (
+    hexadecimal("guid", 16, "number that names this end; random when left out"),
+    integer("protocol", 0, 255, "version of the protocol: 11 for today's Bedrock"),
+    oneOf("profile", ("default", "seed"), "named set of a session's numbers"),
+    replace(
+        integer("mtu", 400, 1492, "longest IP packet as the wire counts it: UDP payload and 28"),
+        profiled=True,
+    ),
+    oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
+    replace(
+        hexadecimal("userId", 2, "first byte of the messages that carry a stream, 80 to ff"),
+        profiled=True,
+    ),
+    shortText("password", 255, "what a connection request must bring; sent in the clear"),
+    integer("dscp", 0, 63, "differentiated services code point of what is sent"),
+    replace(_idleTimeout, profiled=True),
+    _portKind,
+)
+
+RAKNET = Transport(
+    prefix="raknet",
+    module="twisted_rudp.endpoints.raknet",
+    server=Role(
+        endpoint="RakNetServerEndpoint",
+        positional=("port", "interface"),
+        required=1,
+        arguments=(
+            _port,
+            _interface,
+            _backlog,
+            _maxSessions,
+            _drainTimeout,
+            shortText("motd", 397, "what pongs say"),
+            boolean("cookies", "peers prove their address before there is a session"),
+            boolean("limitFrequency", "refuse a second session from a host within 100 ms"),
+            *_RAKNET_SESSION,
+        ),
+    ),
+    client=Role(
+        endpoint="RakNetClientEndpoint",
+        positional=("host", "port"),
+        required=2,
+        arguments=(_host, _peerPort, _timeout, _bindAddress, *_RAKNET_SESSION),
+    ),
+)
+"""
+RakNet, with the arguments of the design's section 8. Ranges: C{mtu} by raknet.md 3,
+C{motd} by what C++ clients read (raknet.md 2.1).
 """

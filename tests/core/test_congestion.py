@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.congestion import UNLIMITED, FixedWindow, KCPWindow, Losses, RoundTrip
+from twisted_rudp.core.congestion import (
+    UNLIMITED,
+    FixedWindow,
+    KCPWindow,
+    Losses,
+    RoundTrip,
+    TolerantWindow,
+)
 
 
 class RoundTripTests(SynchronousTestCase):
@@ -84,8 +91,9 @@ class FixedWindowTests(SynchronousTestCase):
         It allows everything, whatever happens.
         """
         controller = FixedWindow()
+        controller.sampled(5)
         controller.started(10)
-        controller.advanced(10, 10)
+        controller.advanced(10, 10, 1, 1)
         controller.lost(10, Losses(True, True, 1, 1))
         self.assertEqual(controller.window(), UNLIMITED)
 
@@ -112,7 +120,7 @@ class KCPWindowTests(SynchronousTestCase):
         Below the threshold each advance opens it by one.
         """
         controller = self.started()
-        controller.advanced(160, 99)
+        controller.advanced(160, 99, 1, 1)
         self.assertEqual((controller.window(), controller.credit), (2, 320))
 
     def test_avoidance(self) -> None:
@@ -120,10 +128,10 @@ class KCPWindowTests(SynchronousTestCase):
         From the threshold on the credit grows by mss^2/credit + mss/16.
         """
         controller = self.started()
-        controller.advanced(160, 99)
-        controller.advanced(160, 99)
+        controller.advanced(160, 99, 1, 1)
+        controller.advanced(160, 99, 1, 1)
         self.assertEqual((controller.window(), controller.credit), (2, 320 + 80 + 10))
-        controller.advanced(160, 99)
+        controller.advanced(160, 99, 1, 1)
         self.assertEqual((controller.window(), controller.credit), (4, 410 + 62 + 10))
 
     def test_peerWindow(self) -> None:
@@ -131,10 +139,10 @@ class KCPWindowTests(SynchronousTestCase):
         It does not grow at the peer's window and is cut to it.
         """
         controller = self.started()
-        controller.advanced(160, 1)
+        controller.advanced(160, 1, 1, 1)
         self.assertEqual(controller.window(), 1)
         controller.segments, controller.threshold, controller.credit = 4, 2, 5 * 160
-        controller.advanced(160, 5)
+        controller.advanced(160, 5, 1, 1)
         self.assertEqual((controller.window(), controller.credit), (5, 800))
 
     def test_skipped(self) -> None:
@@ -164,3 +172,107 @@ class KCPWindowTests(SynchronousTestCase):
         self.assertEqual(
             (controller.threshold, controller.window(), controller.credit), (16, 1, 160)
         )
+
+
+class TolerantWindowTests(SynchronousTestCase):
+    """
+    L{TolerantWindow}: a round is driven by hand, its losses given.
+    """
+
+    def setUp(self) -> None:
+        self.controller = TolerantWindow()
+
+    def round(self, share: float = 0.0, peer: int = 4096) -> int:
+        """
+        Have a whole window acknowledged, after a share of it was sent again.
+
+        @return: the window then.
+        """
+        window = self.controller.window()
+        repeated = int(share * window)
+        if repeated:
+            self.controller.lost(1376, Losses(True, False, window, window, repeated))
+        for _ in range(window // 8):
+            self.controller.advanced(1376, peer, 8, window - 8)
+        return self.controller.window()
+
+    def grown(self) -> int:
+        """
+        The window after some rounds without loss.
+        """
+        for _ in range(4):
+            self.round()
+        return self.controller.window()
+
+    def test_doubles(self) -> None:
+        """
+        Without loss the window doubles each round, up to the peer's.
+        """
+        self.assertEqual([self.round() for _ in range(3)], [64, 128, 256])
+        for _ in range(4):
+            self.round(peer=1000)
+        self.assertEqual(self.controller.window(), 1000)
+
+    def test_noise(self) -> None:
+        """
+        Loss below the tolerance does not make it smaller, however long it lasts.
+        """
+        before = self.grown()
+        for _ in range(20):
+            self.round(0.1, before)
+        self.assertEqual(self.controller.window(), before)
+
+    def test_congestion(self) -> None:
+        """
+        More than that shrinks it to about what got through, once for what was in
+        flight together, and ends the doubling.
+        """
+        before = self.grown()
+        after = self.round(0.4)
+        self.assertLess(after, 2 * before * 0.8)
+        self.assertGreater(after, before * 0.6)
+        again = self.round(0.4)
+        self.assertGreaterEqual(again, after)
+        self.assertLess(again, 1.2 * after)
+
+    def test_silence(self) -> None:
+        """
+        When most of what is in flight expires it is halved, once.
+        """
+        before = self.grown()
+        for _ in range(5):
+            self.controller.lost(1376, Losses(False, True, before, before, before))
+        self.assertEqual(self.controller.window(), before // 2)
+
+    def test_floor(self) -> None:
+        """
+        It never falls below the smallest window.
+        """
+        for _ in range(50):
+            window = self.controller.window()
+            self.controller.lost(1376, Losses(False, True, window, window, window))
+            self.round(0.9)
+        self.assertGreaterEqual(self.controller.window(), TolerantWindow.SMALLEST)
+
+    def test_queue(self) -> None:
+        """
+        Round trips that have grown end the doubling; a single one does not.
+        """
+        self.controller.sampled(40)
+        self.controller.sampled(90)
+        self.controller.sampled(41)
+        before = self.controller.window()
+        self.assertEqual(self.round(), 2 * before)
+        for _ in range(TolerantWindow.QUEUED):
+            self.controller.sampled(60)
+        before = self.controller.window()
+        self.assertLess(self.round(), 1.3 * before)
+
+    def test_idle(self) -> None:
+        """
+        A window that is not used does not grow.
+        """
+        before = self.controller.window()
+        for _ in range(100):
+            self.controller.advanced(1376, 4096, 1, 0)
+        self.assertEqual(self.controller.window(), before)

@@ -21,6 +21,7 @@ from twisted_rudp.discovery.service import discoveryOf
 from twisted_rudp.endpoints import node
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 from twisted_rudp.endpoints.node import Dialler, NodeClientEndpoint, serverAddress
+from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 from twisted_rudp.errors import NodeNotFound
 
 ALICE = NodeId.from_text("alice")
@@ -175,6 +176,54 @@ class ConnectTests(NodeCase):
         endpoint = clientFromString(self.two.reactor, "node:alice:transports=kcp:profile=fast")
         factory: Any = Factory.forProtocol(Greeting)
         self.check(endpoint.connect(factory))
+
+
+class KeyTests(NodeCase):
+    """
+    A QOTP node, whose id is its public key.
+    """
+
+    def serveKey(self, host: Any, seed: str, number: int = 8888) -> NodeId:
+        factory: Any = Factory.forProtocol(Greeting)
+        endpoint = QOTPServerEndpoint(host.reactor, number, seed=seed)
+        port = self.successResultOf(endpoint.listen(factory))
+        self.addCleanup(port.stopListening)
+        return NodeId(endpoint.publicKey)
+
+    def test_proved(self) -> None:
+        """
+        The one who owns the key is connected to, by QOTP alone, although somebody else
+        announces the same id and is dialled too, and although KCP is announced.
+        """
+        id = self.serveKey(self.one, "the true one")
+        liar = self.lan.host("liar")
+        self.serveKey(liar, "another")
+        self.serve(liar)
+        self.announce(liar, id, "kcp://0.0.0.0:4000", "qotp://0.0.0.0:8888")
+        self.announce(self.one, id, "qotp://0.0.0.0:8888")
+        lease = discoveryOf(self.two.reactor).listen()
+        self.network.runFor(31)
+        connecting = self.connect(id.key.hex())
+        self.network.run(connecting)
+        greeting = self.successResultOf(connecting)
+        self.assertIn(greeting.transport.getPeer().host, self.one.addresses)
+        self.network.run(lambda: greeting.heard == b"hello")
+        greeting.transport.loseConnection()
+        lease.release()
+        self.network.runFor(10)
+
+    def test_impostor(self) -> None:
+        """
+        Where only somebody else answers, nobody is connected to.
+        """
+        id = NodeId(QOTPServerEndpoint(self.one.reactor, 1, seed="the true one").publicKey)
+        liar = self.lan.host("liar")
+        self.serveKey(liar, "another")
+        self.announce(liar, id, "qotp://0.0.0.0:8888", "udp://0.0.0.0:8888")
+        connecting = self.connect(id, timeout=20)
+        self.network.runFor(21)
+        failure = self.failureResultOf(connecting)
+        self.assertTrue(failure.check(error.ConnectError, error.TimeoutError), failure)
 
 
 class FailureTests(NodeCase):

@@ -48,13 +48,13 @@ class Machine:
         """
         return ("ip", "netns", "exec", self.name)
 
-    def start(self, *arguments: str, typed: bool = False) -> Program:
+    def start(self, *arguments: str, keyboard: bool = False) -> Program:
         """
         Start a Python program.
 
-        @param typed: with an input.
+        @param keyboard: its input is ours, and stays open.
         """
-        return Program(*arguments, prefix=self.prefix, typed=typed)
+        return Program(*arguments, prefix=self.prefix, keyboard=keyboard)
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """

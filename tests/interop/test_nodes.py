@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interop.namespaces import Cable
 from tests.interpreter import CHECKOUT
 from tests.service.programs import TWIST, Program
+from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 EXAMPLES = CHECKOUT / "examples"
@@ -25,15 +26,15 @@ class NodeTests(SynchronousTestCase):
         self.addCleanup(cable.remove)
         self.one, self.two = cable.machines
 
-    def echo(self, *arguments: str) -> Program:
+    def echo(self, *arguments: str, listen: str = "kcp:4000", id: str = "alice") -> Program:
         """
-        An echo on the first machine, announced as alice.
+        An echo on the first machine, announced.
         """
         program = self.one.start(
-            *TWIST, "rudp", "echo", "--listen", "kcp:4000", "--announce", "alice", *arguments
+            *TWIST, "rudp", "echo", "--listen", listen, "--announce", id, *arguments
         )
         self.addCleanup(program.kill)
-        program.expect("announcing alice")
+        program.expect("announcing ")
         return program
 
     def ask(self, description: str) -> None:
@@ -60,6 +61,20 @@ class NodeTests(SynchronousTestCase):
         echo.end()
         self.assertNotIn("Traceback", echo.output)
         browsing.expect("^- .*it said so")
+
+    def test_key(self) -> None:
+        """
+        A QOTP node is found and proved by its public key, and nobody else's is.
+        """
+        key = QOTPServerEndpoint(None, 8888, seed="the true one").publicKey.hex()
+        echo = self.echo(listen="qotp:8888:seed=the true one", id=key)
+        self.ask(f"node:{key}")
+        echo.interrupt()
+        echo.end()
+        self.echo(listen="qotp:8888:seed=another", id=key)
+        status, output = self.two.run(ECHO, "ask", f"node:{key}:timeout=12", "hello")
+        self.assertEqual(status, 1)
+        self.assertIn("Error", output)
 
     def test_v1(self) -> None:
         """
@@ -99,7 +114,7 @@ class NodeTests(SynchronousTestCase):
         """
         path = str(EXAMPLES / "chat.py")
         alice, bob = (
-            machine.start(path, "join", name, typed=True)
+            machine.start(path, "join", name, keyboard=True)
             for machine, name in ((self.one, "alice"), (self.two, "bob"))
         )
         for program, other in ((alice, "bob"), (bob, "alice")):

@@ -120,6 +120,7 @@ class End:
             self.engines = {k: e for k, e in self.engines.items() if e is not engine}
 
     def _emit(self, run: Buffer, size: int, address: Address) -> bool:
+        run, size = self.gate.seal(run, size)
         whole = bytes(run)
         for start in range(0, len(whole), size):
             self.pair.carry(self, whole[start : start + size], address)

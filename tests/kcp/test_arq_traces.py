@@ -1,20 +1,16 @@
 """
 The ARQ against recordings of the original programs
-(C{tests/vectors/kcp/arq_*}; kcp.md 12). The environment variable
-C{RUDP_VECTORS} names another folder with the same layout.
+(C{tests/vectors/kcp/arq_*}; kcp.md 12).
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import vectors
 from tests.kcp.segments import Segment, Wire, parse, split
 from twisted_rudp.core.congestion import KCPWindow
 from twisted_rudp.core.serial import MASK32, difference32, unwrap32
@@ -23,12 +19,12 @@ from twisted_rudp.kcp.flights import SETTLED
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, PUSH
 
-FOLDER = Path(os.environ.get("RUDP_VECTORS", Path(__file__).parents[1] / "vectors")) / "kcp"
 UNLIMITED = 1 << 40
 Event = dict[str, Any]
 
 KCP_GO_DEFAULTS = {
     "dead_link": 20,
+    "congestion": "kcp-go",
     "nodelay": 0,
     "interval": 100,
     "resend": 0,
@@ -44,10 +40,8 @@ def recordings() -> Iterator[dict[str, Any]]:
     """
     All files of the schema, packed or not.
     """
-    for path in sorted([*FOLDER.glob("arq_*.json"), *FOLDER.glob("arq_*.json.gz")]):
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt") as file:
-            recording = json.load(file)
+    for name in vectors.names("kcp", "arq_"):
+        recording = vectors.load("kcp", name)
         if recording["format"] == "kcp-arq-trace/1":
             yield recording
 

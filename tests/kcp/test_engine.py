@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
+    MILLISECOND,
     SECOND,
     Admit,
     Capability,
@@ -111,6 +112,43 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
         self.assertEqual(pair.server.received, b"early")
 
+    def test_nothing_before_connected(self) -> None:
+        """
+        What came with the opening is told of after CONNECTED, the end included
+        (CONN-1).
+        """
+        pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
+        pair.server.reading = False
+        pair.dial()
+        pair.run(25)
+        client = pair.client
+        client.engine.write(0, b"all there is")
+        client.engine.close_stream(0)
+        client.turn(client.engine)
+        pair.run(15)
+        self.assertEqual(pair.server.happened, [])
+        pair.run(100)
+        self.assertEqual(
+            pair.server.happened[:2], [(Event.CONNECTED, False), (Event.READABLE, 0)]
+        )
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.STREAM_ENDED])
+
+    def test_end_alone(self) -> None:
+        """
+        A FIN before anything else opens nothing; repeated, it is an end behind
+        CONNECTED.
+        """
+        pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
+        pair.dial()
+        pair.run(25)
+        client = pair.client
+        client.engine.close_stream(0)
+        client.turn(client.engine)
+        pair.run(600)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.STREAM_ENDED])
+
     def test_without_waiting(self) -> None:
         """
         A dialler told not to wait is connected at once and its data goes with
@@ -124,6 +162,16 @@ class OpeningTests(SynchronousTestCase):
         pair.run(200)
         self.assertEqual(pair.server.received, b"now")
         self.assertEqual(pair.server.admitted, 1)
+
+    def test_longWait(self) -> None:
+        """
+        A dialler that is not heard sleeps between its words, however long it
+        waits.
+        """
+        pair = Pair(there=lambda number, datagram: ())
+        engine = pair.dial()
+        pair.run(100_000)
+        self.assertGreater(engine.deadline(), pair.now - 10 * MILLISECOND)
 
     def test_refused(self) -> None:
         """

@@ -74,17 +74,32 @@ class PackerTests(SynchronousTestCase):
         packer.finish()
         self.assertEqual([(len(run), size) for run, size in wire.runs], [(600, 100)])
 
-    def test_release(self) -> None:
+    def test_passing(self) -> None:
         """
-        A run whose last datagram is full is emitted at once when asked.
+        A run that nothing can be added to is emitted at once, others wait for what
+        comes next; L{Packer.space} says how much that may be.
         """
-        wire = Wire(room=1)
-        packer = Packer(wire, 100, 0)
-        packer.add_run(bytes(250), 100)
-        packer.release()
-        self.assertEqual(wire.runs, [])
-        packer.add(bytes(50))
-        packer.release()
+        wire = Wire()
+        packer = Packer(wire, 1000, 0)
+        self.assertEqual(packer.space, 64)
+        packer.pass_run(bytes(64_000), 1000)
+        self.assertEqual([len(run) for run, _ in wire.runs], [64_000])
+        packer.pass_run(bytes(60_000), 1000)
+        self.assertEqual(packer.space, 4)
+        self.assertEqual(len(wire.runs), 1)
+        packer.pass_run(bytes(4_000), 1000)
+        self.assertEqual([len(run) for run, _ in wire.runs], [64_000, 64_000])
+        packer.pass_run(bytes(1_500), 1000)
+        packer.finish()
+        self.assertEqual(wire.runs[-1][1], 1000)
+        self.assertEqual(len(wire.runs[-1][0]), 1_500)
+
+    def test_blocked(self) -> None:
+        """
+        A run that left at once tells whether more may be made.
+        """
+        packer = Packer(Wire(room=1), 1000, 0)
+        packer.pass_run(bytes(64_000), 1000)
         self.assertTrue(packer.blocked)
 
     def test_headers(self) -> None:

@@ -5,6 +5,7 @@ The kernels: what they do, and that C and Python do the same.
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.kcp.segments import Segment, parse, split
 from twisted_rudp import kernels
 from twisted_rudp.kcp.wire import PUSH
-from twisted_rudp.kernels import pure
+from twisted_rudp.kernels import pure, pure_framing
 
 try:
     from twisted_rudp.kernels import _native
@@ -68,6 +69,28 @@ class BuildTests(SynchronousTestCase):
                 Segment(7, PUSH, 0, 9, 5, 1, 3, b"ij"),
             ],
         )
+
+    def test_parts(self) -> None:
+        """
+        Parts are cut each on its own, numbers and fragments going on.
+        """
+        run = kernels.build_run(7, 9, 5, 1, 3, 2, 4, (b"abcdef", bytearray(b"gh"), b""))
+        self.assertEqual(
+            list(parse(run)),
+            [
+                Segment(7, PUSH, 2, 9, 5, 1, 3, b"abcd"),
+                Segment(7, PUSH, 1, 9, 5, 2, 3, b"ef"),
+                Segment(7, PUSH, 0, 9, 5, 3, 3, b"gh"),
+            ],
+        )
+
+    def test_tooManyParts(self) -> None:
+        """
+        There is a limit to parts.
+        """
+        parts = (b"x",) * pure.MAXIMUM_PARTS
+        self.assertEqual(len(kernels.build_run(7, 9, 5, 0, 3, 0, 4, parts)), 25 * len(parts))
+        self.assertRaises(ValueError, kernels.build_run, 7, 9, 5, 0, 3, 0, 4, (*parts, b"x"))
 
     def test_nothing(self) -> None:
         """
@@ -166,7 +189,7 @@ class ColumnTests(SynchronousTestCase):
 
 class TwinTests(SynchronousTestCase):
     """
-    C{native.c} against its specification C{pure.py}.
+    The extension against its specification, C{pure.py} and C{pure_framing.py}.
     """
 
     def setUp(self) -> None:
@@ -174,7 +197,11 @@ class TwinTests(SynchronousTestCase):
             raise SkipTest("the extension was not built")
 
     @PROPERTY
-    @given(st.lists(anyInteger, min_size=6, max_size=6), smallSize, buffers)
+    @given(
+        st.lists(anyInteger, min_size=6, max_size=6),
+        smallSize,
+        st.one_of(buffers, st.lists(st.one_of(buffers, anything), max_size=70).map(tuple)),
+    )
     def test_build(self, fields: list[int], mss: int, data: Any) -> None:
         """
         build_run: equal results and exceptions.
@@ -223,7 +250,104 @@ class TwinTests(SynchronousTestCase):
         self.assertEqual(outcome(_native.same_column, *args), outcome(pure.same_column, *args))
 
     @PROPERTY
-    @given(st.sampled_from(["build_run", "take_run", "same_column"]), st.data())
+    @given(st.data(), st.integers(9, 30), st.integers(1, 5), st.integers(0, 3))
+    def test_fec(self, draw: st.DataObject, size: int, data: int, parity: int) -> None:
+        """
+        fec_take and fec_conversation on packets numbered on, of one conversation,
+        cut and with a few bytes changed: equal.
+        """
+        shards = data + parity
+        first = draw.draw(st.sampled_from([0, 1, 7, (1 << 32) - 4]))
+        run = bytearray()
+        for number in range(first, first + draw.draw(st.integers(0, 9))):
+            kind = pure_framing.FEC_DATA + (number % shards >= data)
+            header = struct.pack("<IHH", number & 0xFFFFFFFF, kind, size)
+            run += (header + b"conv" + bytes([number & 0xFF]) * size)[:size]
+        del run[draw.draw(st.integers(0, size * 9)) :]
+        for at in draw.draw(st.lists(st.integers(0, 300), max_size=2)):
+            if at < len(run):
+                run[at] = draw.draw(st.integers(0, 255))
+        size += draw.draw(st.sampled_from([0, 0, 0, 1, -10, 1 << 70]))
+        for name, args in (
+            ("fec_take", (run, size, data, shards)),
+            ("fec_take", (run, size, data, data - 1 - parity)),
+            ("fec_conversation", (run, size)),
+        ):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    @PROPERTY
+    @given(st.data(), st.integers(1, 300), st.integers(0, 6), st.sampled_from([1, 8, 16]))
+    def test_checked(self, draw: st.DataObject, size: int, count: int, block: int) -> None:
+        """
+        check_frame and what reads it again, whatever was changed: equal. Untouched,
+        it gives back the run.
+        """
+        length = max(0, size * count - draw.draw(st.integers(0, size)))
+        run = draw.draw(st.randoms()).randbytes(length)
+        nonces = bytes(range(16)) * -(-len(run) // size)
+        framed = bytearray(_native.check_frame(run, size, nonces, block))
+        self.assertEqual(framed, pure_framing.check_frame(run, size, nonces, block))
+        width = size + pure_framing.CHECKED_OVERHEAD
+        stride = width + -width % block
+        total = len(run) + len(nonces) // 16 * pure_framing.CHECKED_OVERHEAD
+        args: list[Any] = [framed, stride, 0, width, total]
+        self.assertEqual(_native.check_take(*args), (run, []))
+        for at in draw.draw(st.lists(st.integers(0, 2000), max_size=2)):
+            if framed:
+                framed[at % len(framed)] ^= 1
+        if draw.draw(st.booleans()):
+            args[draw.draw(st.integers(1, 4))] += draw.draw(st.integers(-9, 9))
+        for name in ("check_take", "gather_run"):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    @PROPERTY
+    @given(buffers, st.integers(-1, 90), st.binary(max_size=16), st.integers(-1, 20))
+    def test_spread(self, run: Any, size: int, lead: bytes, block: int) -> None:
+        """
+        spread_run, and check_frame with any number of nonces: equal.
+        """
+        for name, args in (
+            ("spread_run", (run, size, lead, block)),
+            ("check_frame", (run, size, lead, block)),
+        ):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    def test_bounds(self) -> None:
+        """
+        Pieces beyond the buffer are refused, to the byte and at any size.
+        """
+        for module in (_native, pure_framing):
+            self.assertEqual(module.gather_run(b"abcdef", 3, 1, 2, 4), b"bcef")
+            for args in (
+                (3, 1, 2, 5), (3, 2, 2, 4), (4, 1, 2, 4), (1, 1, 2, 4), (3, -1, 2, 4), (3, 1, 0, 4),
+                (3, 1, 2, -1), (1 << 70, 1, 2, 4), (3, 1 << 70, 2, 4), (3, 1, 2, 1 << 70),
+            ):
+                self.assertRaises(ValueError, module.gather_run, b"abcdef", *args)
+                self.assertRaises(ValueError, module.check_take, b"abcdef", *args)
+
+    @PROPERTY
+    @given(
+        st.sampled_from(
+            [
+                "build_run",
+                "check_frame",
+                "check_take",
+                "fec_conversation",
+                "fec_take",
+                "gather_run",
+                "same_column",
+                "spread_run",
+                "take_run",
+            ]
+        ),
+        st.data(),
+    )
     def test_wrongTypes(self, name: str, data: st.DataObject) -> None:
         """
         Arguments of a wrong type: equal exceptions.
@@ -232,12 +356,17 @@ class TwinTests(SynchronousTestCase):
             "build_run": [1, 2, 3, 4, 5, 0, 7, b"abc"],
             "take_run": [bytes(50), 25, 1, 2, 3],
             "same_column": [bytes(50), 25, 1, 2],
+            "check_frame": [bytes(20), 10, bytes(32), 1],
+            "check_take": [bytes(90), 40, 3, 30, 60],
+            "fec_conversation": [bytes(50), 25],
+            "fec_take": [bytes(50), 25, 1, 2],
+            "gather_run": [bytes(50), 25, 1, 2, 4],
+            "spread_run": [bytes(50), 25, b"", 1],
         }[name][:]
         position = data.draw(st.integers(0, len(args) - 1))
-        args[position] = data.draw(anything)
-        self.assertEqual(
-            outcome(getattr(_native, name), *args), outcome(getattr(pure, name), *args)
-        )
+        args[position] = data.draw(st.one_of(st.none(), st.text(max_size=2), st.floats()))
+        twin = getattr(pure, name, None) or getattr(pure_framing, name)
+        self.assertEqual(outcome(getattr(_native, name), *args), outcome(twin, *args))
 
 
 class ChoiceTests(SynchronousTestCase):
@@ -269,3 +398,71 @@ class ChoiceTests(SynchronousTestCase):
         """
         expected = "pure" if _native is None else "native"
         self.assertEqual(self.implementation(TWISTED_RUDP_PURE=""), expected)
+
+
+def product(matrix: bytes, shards: list[bytes], length: int) -> bytes:
+    """
+    What C{gf_matmul} is to give, by the definition: polynomials over GF(2)
+    modulo 0x11D.
+    """
+    out = bytearray()
+    for start in range(0, len(matrix), len(shards)):
+        row = matrix[start : start + len(shards)]
+        for at in range(length):
+            total = 0
+            for factor, shard in zip(row, shards, strict=True):
+                value = shard[at] if at < len(shard) else 0
+                for bit in range(8):
+                    if factor >> bit & 1:
+                        total ^= value << bit
+            for bit in range(14, 7, -1):
+                if total >> bit & 1:
+                    total ^= 0x11D << (bit - 8)
+            out.append(total)
+    return bytes(out)
+
+
+class MatrixTests(SynchronousTestCase):
+    """
+    C{gf_matmul}, which has no twin here: see L{twisted_rudp.kcp.reed_solomon}.
+    """
+
+    def setUp(self) -> None:
+        if _native is None:
+            raise SkipTest("the extension is not built")
+        names = ("gf_matmul", "gf_matmul_table", "gf_matmul_ssse3")
+        self.ways = [getattr(_native, name) for name in names if hasattr(_native, name)]
+
+    @PROPERTY
+    @given(
+        st.lists(st.binary(max_size=70), min_size=1, max_size=6),
+        st.integers(0, 4),
+        st.integers(0, 9),
+        st.randoms(),
+    )
+    def test_property(self, shards: list[bytes], rows: int, more: int, chance: Any) -> None:
+        """
+        Every way to multiply gives the product, shorter shards ending in zeros.
+        """
+        length = max(map(len, shards)) + more
+        matrix = chance.randbytes(rows * len(shards))
+        expected = product(matrix, shards, length)
+        for way in self.ways:
+            self.assertEqual(way(matrix, shards, length), expected)
+            self.assertEqual(way(matrix, tuple(map(memoryview, shards)), length), expected)
+
+    def test_refused(self) -> None:
+        """
+        What does not fit is an error.
+        """
+        for way in self.ways:
+            for matrix, shards, length in (
+                (b"abc", [b"a", b"b"], 1),
+                (b"ab", [], 1),
+                (b"ab", [b"abc", b"a"], 2),
+                (b"ab", [b"a", b"a"], -1),
+            ):
+                self.assertRaises(ValueError, way, matrix, shards, length)
+            self.assertRaises(TypeError, way, b"ab", [b"a", 5], 1)
+            self.assertRaises(TypeError, way, b"ab", 5, 1)
+            self.assertRaises(TypeError, way, b"ab", [b"a", b"b"])

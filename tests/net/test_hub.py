@@ -433,6 +433,14 @@ class StrangerTests(HubCase):
         self.assertEqual(len(self.port.sent), 2)
         self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
 
+    def test_longReply(self) -> None:
+        """A gate that limits such answers itself may ask for a larger factor."""
+        self.gate.verdict = Reply((b"123456789",), 4)
+        self.receive(b"ab")
+        self.receive(b"abc")
+        self.assertEqual([run for run, _, _ in self.port.sent], [b"123456789"])
+        self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
+
     def test_route(self) -> None:
         """A datagram the gate recognises goes to that session; one of nobody is counted."""
         engine = Scripted(PEER, "known")
@@ -451,6 +459,26 @@ class StrangerTests(HubCase):
         self.receive(b"aabbc", 2)
         self.assertEqual(engine.runs, [(b"aa", 2), (b"bbc", 2)])
         self.assertEqual(self.gate.asked, [b"aa"])
+
+    def test_replaces(self) -> None:
+        """A session may take the place of an old one, which ends without a word."""
+        old = Scripted(PEER, "old")
+        ended = self.enter(old)
+        engine = Scripted(PEER, "new")
+        self.gate.verdict = Admit(engine, replaces="old")
+        self.receive(b"aa", address=PEER)
+        self.assertEqual(ended.state, SessionState.GONE)
+        self.assertEqual(self.owner.told, [Reason.RESET])
+        self.assertEqual(self.port.sent, [])
+        self.assertEqual((old.runs, engine.runs), ([], [(b"aa", 2)]))
+        self.assertIsNone(self.hub.find("old"))
+
+    def test_replacesNobody(self) -> None:
+        """That the old session is gone already changes nothing."""
+        engine = Scripted(PEER, "new")
+        self.gate.verdict = Admit(engine, replaces="old")
+        self.receive(b"aa", address=PEER)
+        self.assertEqual(engine.runs, [(b"aa", 2)])
 
     def test_credit(self) -> None:
         """Before its proof an address gets at most three times what came from it."""

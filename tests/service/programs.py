@@ -31,17 +31,17 @@ class Program:
         *arguments: str,
         directory: str | None = None,
         prefix: Sequence[str] = (),
-        typed: bool = False,
+        keyboard: bool = False,
     ) -> None:
         """
         @param prefix: another command that runs it, such as C{ip netns exec NAME}.
-        @param typed: L{type} is its input; else it has this process's.
+        @param keyboard: its input is ours, and stays open.
         """
         self.process = subprocess.Popen(
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
-            stdin=subprocess.PIPE if typed else None,
+            stdin=subprocess.PIPE if keyboard else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -111,9 +111,9 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:

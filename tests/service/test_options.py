@@ -76,14 +76,14 @@ class OptionsTests(SynchronousTestCase):
             redacted(r"kcp:4000:key=ab\:cd:password=x:serverKey=1:keyFile=/k:mtu=1400"),
             "kcp:4000:key=...:password=...:serverKey=...:keyFile=/k:mtu=1400",
         )
-        self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:password=sesame"))
+        self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:key=sesame"))
 
     def test_refused(self) -> None:
         """
         What is wrong is said in one line about what was typed (SVC-7).
         """
         for arguments, expected in [
-            ((), "a command is needed: forward, echo, announce, discovery-server"),
+            ((), "a command is needed: announce, discovery-server, echo, forward or raknet-pong"),
             (("forward",), "every --listen needs its --to: there are 0 and 0"),
             (("forward", "--listen", "tcp:1"), "every --listen needs its --to: there are 1 and 0"),
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),

@@ -80,7 +80,7 @@ class TwistTests(SynchronousTestCase):
             (echo, "connections=1 refused=0 broken=0 echoed=512000"),
         ]:
             program.interrupt()
-            program.expect(rf"stopped: {counts} .*retrans_segs=\d+.* round_trip_ms=\d")
+            program.expect(rf"stopped: {counts} .*RetransSegs=\d+.* round_trip_ms=\d")
             program.end()
             self.assertNotIn("Traceback", program.output)
 

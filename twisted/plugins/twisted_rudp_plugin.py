@@ -10,9 +10,11 @@ from __future__ import annotations
 from twisted.application.service import ServiceMaker
 
 from twisted_rudp.nodestrings import NodeParser
-from twisted_rudp.strings import KCP, EndpointParser
+from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser
 
 kcp = EndpointParser(KCP)
+qotp = EndpointParser(QOTP)
+raknet = EndpointParser(RAKNET)
 
 node = NodeParser()
 

@@ -32,6 +32,24 @@ class ByteQueue:
             self._pieces.append(piece)
             self.size += len(piece)
 
+    def take_units(self, count: int, unit: int) -> Buffer:
+        """
+        Remove at least one unit and at most C{count}, or all there is if that is
+        less. Where a large piece would have to be joined with the next, fewer are
+        given instead: joining costs a copy that lives as long as the data does.
+
+        @param unit: bytes, at least 1.
+        """
+        pieces = self._pieces
+        size = count * unit
+        if len(pieces) > 1 and len(pieces[1]) >= size:
+            left = len(pieces[0]) - self._offset
+            if 2 * left > size and left >= unit:
+                size = min(size, left // unit * unit)
+            elif left < size:
+                size = -(-left // unit) * unit
+        return self.take(size)
+
     def take(self, size: int) -> Buffer:
         """
         Remove the next C{size} bytes, fewer if there are not so many. A view

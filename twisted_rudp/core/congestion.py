@@ -72,12 +72,14 @@ class Losses(NamedTuple):
     @ivar expired: because its timeout was over.
     @ivar in_flight: segments sent and not yet covered, after this flush.
     @ivar window: segments that were allowed in flight in this flush.
+    @ivar repeated: how many segments were sent again.
     """
 
     skipped: bool
     expired: bool
     in_flight: int
     window: int
+    repeated: int = 1
 
 
 class Controller(Protocol):
@@ -90,12 +92,19 @@ class Controller(Protocol):
         How many segments may be in flight now.
         """
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         """
         The peer's cumulative acknowledgement moved on.
 
         @param size: payload bytes of a full segment.
         @param peer_window: segments the peer takes now.
+        @param covered: segments it moved on by.
+        @param in_flight: segments sent and not covered now.
+        """
+
+    def sampled(self, elapsed: int) -> None:
+        """
+        A round trip was measured, in milliseconds.
         """
 
     def lost(self, size: int, losses: Losses) -> None:
@@ -119,10 +128,13 @@ class FixedWindow:
     def window(self) -> int:
         return UNLIMITED
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         pass
 
     def lost(self, size: int, losses: Losses) -> None:
+        pass
+
+    def sampled(self, elapsed: int) -> None:
         pass
 
     def started(self, size: int) -> None:
@@ -156,7 +168,7 @@ class KCPWindow:
     def window(self) -> int:
         return self.segments
 
-    def advanced(self, size: int, peer_window: int) -> None:
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         if self.segments >= peer_window:
             return
         if self.segments < self.threshold:
@@ -181,7 +193,109 @@ class KCPWindow:
             self.segments = 1
             self.credit = size
 
+    def sampled(self, elapsed: int) -> None:
+        pass
+
     def started(self, size: int) -> None:
         if self.segments < 1:
             self.segments = 1
             self.credit = size
+
+
+class TolerantWindow:
+    """
+    A congestion window that takes loss for what it is on bad links: noise, up to
+    an eighth of what is sent. Only more than that, or silence, makes it smaller,
+    and then to about what got through.
+
+    It doubles each round trip until a queue builds up (the round trip grows) or too
+    much is lost, then grows by an eighth each round trip. On a link that is full it
+    settles where the queue overflows by less than the tolerance; on a link that
+    loses at random it keeps its size, where a window that halves at each loss
+    shrinks to a few segments.
+
+    Loss is judged over a round trip, and over at least L{SAMPLE} segments: of
+    thirty, five are lost by chance often enough at one in twenty. What was in
+    flight when the window shrank was sent by the old one and is not judged.
+
+    @ivar segments: the window.
+    @ivar threshold: where doubling ends.
+    """
+
+    __slots__ = (
+        "_covered",
+        "_left",
+        "_queued",
+        "_recovering",
+        "_repeated",
+        "_shortest",
+        "segments",
+        "threshold",
+    )
+
+    FIRST = 32
+    SMALLEST = 16
+    SAMPLE = 128
+    QUEUE = 8
+    QUEUED = 3
+    TOLERANCE = 1 / 8
+    GROWTH = 1 / 8
+
+    def __init__(self) -> None:
+        self.segments: float = self.FIRST
+        self.threshold: float = UNLIMITED
+        self._left = self.FIRST
+        self._covered = 0
+        self._repeated = 0
+        self._recovering = False
+        self._shortest = UNLIMITED
+        self._queued = 0
+
+    def window(self) -> int:
+        return int(self.segments)
+
+    def sampled(self, elapsed: int) -> None:
+        """
+        End the doubling when L{QUEUED} round trips in a row were longer than the
+        shortest by a quarter and by L{QUEUE} milliseconds.
+        """
+        self._shortest = min(self._shortest, elapsed)
+        if elapsed <= self._shortest + max(self.QUEUE, self._shortest / 4):
+            self._queued = 0
+            return
+        self._queued += 1
+        if self._queued >= self.QUEUED and self.segments < self.threshold:
+            self.threshold = self.segments
+
+    def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
+        if 2 * (in_flight + covered) >= self.segments:
+            share = 1.0 if self.segments < self.threshold else self.GROWTH
+            self.segments = min(self.segments + covered * share, max(peer_window, self.SMALLEST))
+        self._covered += covered
+        self._left -= covered
+        if self._left > 0:
+            return
+        if self._recovering:
+            self._recovering = False
+        elif self._covered < self.SAMPLE:
+            return
+        elif self._repeated > self.TOLERANCE * self._covered:
+            self._keep(self._covered / (self._covered + self._repeated))
+        self._covered = self._repeated = 0
+        self._left = in_flight
+
+    def lost(self, size: int, losses: Losses) -> None:
+        self._repeated += losses.repeated
+        silence = losses.expired and 2 * losses.repeated > losses.in_flight
+        if silence and not self._recovering:
+            # Most of what was sent is missing, and nothing comes that would tell.
+            self._keep(1 / 2)
+            self._left = losses.in_flight
+
+    def started(self, size: int) -> None:
+        pass
+
+    def _keep(self, share: float) -> None:
+        self.segments = max(self.segments * max(share, 1 / 2), self.SMALLEST)
+        self.threshold = self.segments
+        self._recovering = True

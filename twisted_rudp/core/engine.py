@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Address: TypeAlias = tuple[Any, ...]
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -85,7 +85,9 @@ class Event(IntEnum):
     """
 
     CONNECTED = 0
-    """C{(CONNECTED, early)}. The peer is there and may be given to a factory.
+    """C{(CONNECTED, early)}. The peer is there and may be given to a factory. Nothing
+    but C{KEYS}, C{PATH} and C{ENDED} comes before; what arrived with the opening is
+    told of behind it.
     C{early}: what it says may be a replay (0-RTT)."""
 
     READABLE = 1
@@ -365,6 +367,20 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class Configurable(Protocol):
+    """
+    What an engine has, besides L{Engine}, if its settings can be changed while
+    it runs.
+    """
+
+    def configure(self, changes: Mapping[str, Any], now: int) -> None:
+        """
+        @raise ValueError: a name is not known, or a value not possible. Then
+            nothing is changed.
+        """
+
+
 class Drop(NamedTuple):
     """
     A stranger's datagram is ignored and counted under C{reason}.
@@ -376,11 +392,15 @@ class Drop(NamedTuple):
 class Reply(NamedTuple):
     """
     A stranger is answered without keeping state. The datagrams are on the wire
-    as they are here, and altogether not longer than L{AMPLIFICATION} times what
-    was received, or the hub drops and counts them.
+    as they are here, and altogether not longer than C{factor} times what was
+    received, or the hub drops and counts them.
+
+    @ivar factor: more than L{AMPLIFICATION} only from a gate that limits how often
+        it answers so, where the wire has such answers.
     """
 
     datagrams: tuple[bytes, ...]
+    factor: int = AMPLIFICATION
 
 
 class Route(NamedTuple):
@@ -395,9 +415,13 @@ class Admit(NamedTuple):
     """
     A new session. The hub enters it under C{engine.keys()} if its limits allow
     and feeds it the run.
+
+    @ivar replaces: key of a session that ends without a word in favour of this
+        one, or None.
     """
 
     engine: Engine
+    replaces: Key | None = None
 
 
 Verdict: TypeAlias = Drop | Reply | Route | Admit

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet import defer
@@ -21,17 +20,24 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
-from twisted_rudp.kcp.engine import KCPEngine, Role
-from twisted_rudp.kcp.gate import KCPGate
-from twisted_rudp.kcp.profiles import PROFILES, Settings
+from twisted_rudp.endpoints.kcparguments import secretFor, settingsFor
+from twisted_rudp.kcp import snmp
+from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
+from twisted_rudp.kcp.engine import Role
+from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
+from twisted_rudp.kcp.options import SessionOptions, SessionRule
+from twisted_rudp.kcp.scramblers import XOR_REACH
+from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
-from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import PortKind, SocketOptions
 
 IDLE_TIMEOUT = 60.0
@@ -41,44 +47,13 @@ at two thirds of them."""
 Entropy = Callable[[int], bytes]
 
 
-def settingsFor(
-    profile: str = "default",
-    *,
-    nodelay: int | None = None,
-    interval: int | None = None,
-    resend: int | None = None,
-    nc: bool | None = None,
-    sndwnd: int | None = None,
-    rcvwnd: int | None = None,
-    mtu: int = 1400,
-    mode: str = Mode.STREAM,
-) -> Settings:
-    """
-    A named profile with what was given by name in its place.
-
-    @raise ValueError: names the argument, its value and what would be right.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"profile={profile!r} is not one of {', '.join(PROFILES)}")
-    given: dict[str, Any] = {
-        "nodelay": nodelay,
-        "interval": interval,
-        "resend": resend,
-        "nc": None if nc is None else int(nc),
-        "sndwnd": sndwnd,
-        "rcvwnd": rcvwnd,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    return replace(
-        PROFILES[profile], mtu=mtu, stream=Mode(mode) is Mode.STREAM, **changes
-    )
-
-
 class _Endpoint:
     """
     What both sides have in common. Nothing is opened before C{listen} or
     C{connect} (EP-4).
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -89,10 +64,45 @@ class _Endpoint:
         idleTimeout: float,
         portKind: str,
         entropy: Entropy,
+        crypt: str | None,
+        key: str | None,
+        password: str | None,
+        keyFile: str | None,
+        dataShards: int,
+        parityShards: int,
+        alwaysParity: bool,
+        dup: int,
+        rateLimit: int,
+        writeDelay: bool,
+        ackNoDelay: bool,
+        readTimeout: float,
+        writeTimeout: float,
+        mtu: int,
         **settings: Any,
     ) -> None:
         self._reactor = reactor
-        self._settings = settingsFor(mode=mode, **settings)
+        self._secret = secretFor(crypt, key, password, keyFile)
+        self._options = SessionOptions(
+            data_shards=dataShards,
+            parity_shards=parityShards,
+            always_parity=alwaysParity,
+            dup=dup,
+            rate_limit=rateLimit,
+            write_delay=writeDelay,
+            ack_no_delay=ackNoDelay,
+            read_timeout=int(readTimeout * SECOND),
+            write_timeout=int(writeTimeout * SECOND),
+        )
+        self._overhead = overhead_of(self._secret.crypt)
+        headers = self._overhead + self._options.overhead
+        if mtu - headers <= HEADER_SIZE:
+            raise ValueError(
+                f"mtu={mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
+                f" KCP {HEADER_SIZE}"
+            )
+        if self._secret.crypt == "xor" and mtu > XOR_REACH:
+            raise ValueError(f"mtu={mtu!r}: crypt=xor covers {XOR_REACH} bytes")
+        self._settings = settingsFor(mode=mode, mtu=mtu - headers, **settings)
         self._mode = mode
         self._socketOptions = SocketOptions(dscp=dscp or None)
         if idleTimeout <= 0:
@@ -103,8 +113,49 @@ class _Endpoint:
         self._portKind = portKind
         self._entropy = entropy
 
-    def _epoch(self) -> int:
-        return int.from_bytes(self._entropy(4), "little")
+    def _gate(
+        self,
+        accept: Accept | None = None,
+        cookies: Cookies | None = None,
+        rules: Rules | None = None,
+    ) -> KCPGate:
+        """
+        A gate with cipher contexts of its own.
+        """
+        secret = self._secret
+        if secret.crypt in CIPHERS and CIPHERS[secret.crypt].slow:
+            self._log.warn(
+                "crypt={crypt} is computed in Python, some hundred times slower than aes",
+                crypt=secret.crypt,
+            )
+        return KCPGate(
+            accept,
+            cookies,
+            self._settings.rcvwnd,
+            crypt=make_crypt(secret.crypt, secret.reveal(), self._entropy),
+            rules=rules or Rules(),
+            ledger=Ledger(snmp.process),
+        )
+
+    def _engine(
+        self, gate: KCPGate, conv: int, address: Address, now: int, **named: Any
+    ) -> KCPSession:
+        """
+        A session for a socket with this gate.
+        """
+        return KCPSession(
+            conv,
+            address,
+            self._settings,
+            now=now,
+            epoch=int.from_bytes(self._entropy(4), "little"),
+            idle_timeout=self._idleTimeout,
+            options=self._options,
+            overhead=self._overhead,
+            ledger=gate.ledger,
+            diagnosis=gate.signs,
+            **named,
+        )
 
 
 @implementer(IStreamServerEndpoint)
@@ -121,6 +172,10 @@ class KCPServerEndpoint(_Endpoint):
         interface: str = "",
         backlog: int = 128,
         maxSessions: int = 4096,
+        perHost: int = 32,
+        sessions: str = "conversation",
+        blacklist: float = 0,
+        requireSn0: bool = False,
         drainTimeout: float = DRAIN_TIMEOUT,
         profile: str = "default",
         nodelay: int | None = None,
@@ -131,6 +186,19 @@ class KCPServerEndpoint(_Endpoint):
         rcvwnd: int | None = None,
         mtu: int = 1400,
         mode: str = "stream",
+        crypt: str | None = None,
+        key: str | None = None,
+        password: str | None = None,
+        keyFile: str | None = None,
+        dataShards: int = 0,
+        parityShards: int = 0,
+        alwaysParity: bool = False,
+        dup: int = 0,
+        rateLimit: int = 0,
+        writeDelay: bool = False,
+        ackNoDelay: bool = True,
+        readTimeout: float = 0,
+        writeTimeout: float = 0,
         dscp: int = 0,
         idleTimeout: float = IDLE_TIMEOUT,
         portKind: str = "auto",
@@ -142,6 +210,13 @@ class KCPServerEndpoint(_Endpoint):
             both families.
         @param backlog: sessions whose peer has not answered yet (EP-7).
         @param maxSessions: all sessions.
+        @param perHost: how much of C{backlog} one IPv4 address or IPv6 /64 may
+            take.
+        @param sessions: C{conversation}, C{address} or C{replace}; see
+            L{SessionRule<twisted_rudp.kcp.options.SessionRule>}.
+        @param blacklist: seconds after its end for which a conversation is not
+            let in again; 0: only the few that its tombstone lasts.
+        @param requireSn0: a session begins with segment 0 or a window probe.
         @param drainTimeout: seconds given to live sessions when the port stops.
         @param profile: C{default}, C{normal}, C{fast}, C{fast2} or C{fast3}; see
             L{PROFILES<twisted_rudp.kcp.profiles.PROFILES>}. The following, if
@@ -152,8 +227,27 @@ class KCPServerEndpoint(_Endpoint):
         @param nc: no congestion window.
         @param sndwnd: send window in segments.
         @param rcvwnd: receive window in segments.
-        @param mtu: longest UDP payload; kcp-go reads up to 1500.
+        @param mtu: longest UDP payload, what FEC and encryption add included;
+            kcp-go reads up to 1500.
         @param mode: C{stream} or C{messages}.
+        @param crypt: name of the cipher, one of
+            L{CIPHERS<twisted_rudp.kcp.ciphers.CIPHERS>} or C{null}. Left out: C{aes}
+            with a key, C{null} without.
+        @param key: in hexadecimal digits.
+        @param password: makes the key as kcptun's C{--key} does.
+        @param keyFile: a file with the key in hexadecimal digits.
+        @param dataShards: data packets of an FEC group; 0: send without FEC.
+        @param parityShards: parity packets of a group.
+        @param alwaysParity: send parity after pauses too.
+        @param dup: send each datagram so often again, to test networks.
+        @param rateLimit: bytes a second; 0: no limit.
+        @param writeDelay: let what is written wait for the next interval.
+        @param ackNoDelay: acknowledge at the end of each turn; False: wait up to
+            an interval for company.
+        @param readTimeout: seconds without data from the peer until the session
+            ends; 0: never.
+        @param writeTimeout: seconds for which nothing of what was written is
+            acknowledged until the session ends; 0: never.
         @param dscp: 0 to 63.
         @param idleTimeout: seconds of silence until a peer counts as gone.
         @param portKind: C{auto}, C{gso}, C{plain} or C{stock}.
@@ -171,6 +265,19 @@ class KCPServerEndpoint(_Endpoint):
             rcvwnd=rcvwnd,
             mtu=mtu,
             mode=mode,
+            crypt=crypt,
+            key=key,
+            password=password,
+            keyFile=keyFile,
+            dataShards=dataShards,
+            parityShards=parityShards,
+            alwaysParity=alwaysParity,
+            dup=dup,
+            rateLimit=rateLimit,
+            writeDelay=writeDelay,
+            ackNoDelay=ackNoDelay,
+            readTimeout=readTimeout,
+            writeTimeout=writeTimeout,
             dscp=dscp,
             idleTimeout=idleTimeout,
             portKind=portKind,
@@ -178,7 +285,8 @@ class KCPServerEndpoint(_Endpoint):
         )
         self._port = port
         self._interface = interface
-        self._limits = Limits(backlog=backlog, maxSessions=maxSessions)
+        self._limits = Limits(backlog=backlog, perHost=perHost, maxSessions=maxSessions)
+        self._rules = Rules(SessionRule(sessions), int(blacklist * SECOND), requireSn0)
         self._drainTimeout = drainTimeout
 
     def __repr__(self) -> str:
@@ -196,22 +304,14 @@ class KCPServerEndpoint(_Endpoint):
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
         cookies = Cookies(self._entropy(32))
 
-        def accept(conv: int, address: Address, now: int) -> KCPEngine:
-            return KCPEngine(
-                conv,
-                address,
-                self._settings,
-                now=now,
-                epoch=self._epoch(),
-                role=Role.LISTENER,
-                cookies=cookies,
-                idle_timeout=self._idleTimeout,
-            )
+        def accept(conv: int, address: Address, now: int) -> KCPSession:
+            return self._engine(gate, conv, address, now, role=Role.LISTENER, cookies=cookies)
 
+        gate = self._gate(accept, cookies, self._rules)
         return listen(
             self._reactor,
             factory,
-            KCPGate(accept, cookies, self._settings.rcvwnd),
+            gate,
             interface=self._interface,
             port=self._port,
             portKind=self._portKind,
@@ -246,6 +346,19 @@ class KCPClientEndpoint(_Endpoint):
         rcvwnd: int | None = None,
         mtu: int = 1400,
         mode: str = "stream",
+        crypt: str | None = None,
+        key: str | None = None,
+        password: str | None = None,
+        keyFile: str | None = None,
+        dataShards: int = 0,
+        parityShards: int = 0,
+        alwaysParity: bool = False,
+        dup: int = 0,
+        rateLimit: int = 0,
+        writeDelay: bool = False,
+        ackNoDelay: bool = True,
+        readTimeout: float = 0,
+        writeTimeout: float = 0,
         dscp: int = 0,
         idleTimeout: float = IDLE_TIMEOUT,
         portKind: str = "auto",
@@ -273,6 +386,19 @@ class KCPClientEndpoint(_Endpoint):
             rcvwnd=rcvwnd,
             mtu=mtu,
             mode=mode,
+            crypt=crypt,
+            key=key,
+            password=password,
+            keyFile=keyFile,
+            dataShards=dataShards,
+            parityShards=parityShards,
+            alwaysParity=alwaysParity,
+            dup=dup,
+            rateLimit=rateLimit,
+            writeDelay=writeDelay,
+            ackNoDelay=ackNoDelay,
+            readTimeout=readTimeout,
+            writeTimeout=writeTimeout,
             dscp=dscp,
             idleTimeout=idleTimeout,
             portKind=portKind,
@@ -307,21 +433,20 @@ class KCPClientEndpoint(_Endpoint):
             mode=self._mode,
         )
 
-    def _session(self, address: Address, now: int) -> tuple[KCPGate, KCPEngine]:
+    def _session(self, address: Address, now: int) -> tuple[KCPGate, KCPSession]:
         """
         A session with a conversation of its own: a number used again on the same
         port would be taken for the old one (kcp_close 7.3).
         """
+        gate = self._gate()
         conv = int.from_bytes(self._entropy(4), "little")
-        engine = KCPEngine(
+        engine = self._engine(
+            gate,
             conv,
             address,
-            self._settings,
-            now=now,
-            epoch=self._epoch(),
+            now,
             role=Role.DIALLER,
             own_socket=True,
             wait_for_peer=self._waitForPeer,
-            idle_timeout=self._idleTimeout,
         )
-        return KCPGate(), engine
+        return gate, engine

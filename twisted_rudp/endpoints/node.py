@@ -71,6 +71,8 @@ class Dialler:
 
 DIALLERS: dict[str, Dialler] = {
     "kcp": Dialler("twisted_rudp.endpoints.kcp", "KCPClientEndpoint"),
+    "qotp": Dialler("twisted_rudp.endpoints.qotp", "QOTPClientEndpoint", proof="serverKey"),
+    "raknet": Dialler("twisted_rudp.endpoints.raknet", "RakNetClientEndpoint"),
 }
 """
 The transports by the scheme of their announced addresses.

@@ -217,9 +217,11 @@ class ARQ(Conversation):
         control.probe(sender.peer_window, clock)
         packer = Packer(emit, sender.mss + HEADER_SIZE, self._overhead)
         space = min(budget - self._overhead, sender.mss + HEADER_SIZE) if strict else NEVER
-        controls, more = self._controls(stamp, space)
+        controls, more = b"", False
+        if receiver.acks or control.ask or control.tell:
+            controls, more = self._controls(stamp, space)
         marked = control.peer is Peer.MARKED
-        if strict:
+        if strict and controls:
             packer.add_headers(controls)
         if full:
             end_sent = sender.end is not None
@@ -228,7 +230,7 @@ class ARQ(Conversation):
                 self.our_fin_first_sent_after_theirs = receiver.end_in_order
         else:
             sender.number_only(marked)
-        if not strict:
+        if controls and not strict:
             packer.add_headers(controls)
         packer.finish()
         return more

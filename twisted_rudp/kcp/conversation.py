@@ -4,7 +4,13 @@ What a KCP conversation is made of and what can be seen of it.
 
 from __future__ import annotations
 
-from twisted_rudp.core.congestion import Controller, FixedWindow, KCPWindow, RoundTrip
+from twisted_rudp.core.congestion import (
+    Controller,
+    FixedWindow,
+    KCPWindow,
+    RoundTrip,
+    TolerantWindow,
+)
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.intake import Intake
@@ -13,6 +19,17 @@ from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import Sender
 from twisted_rudp.kcp.wire import Counters
+
+
+def controller_for(settings: Settings) -> Controller:
+    """
+    The congestion controller that the settings ask for.
+    """
+    if settings.nc:
+        return FixedWindow()
+    if settings.congestion == "kcp-go":
+        return KCPWindow(settings.resend)
+    return TolerantWindow()
 
 
 class Conversation:
@@ -49,7 +66,7 @@ class Conversation:
         self._overhead = overhead
         self._clock = 0
         self._control = Control(conv, marked, settings.probe_wait)
-        controller: Controller = FixedWindow() if settings.nc else KCPWindow(settings.resend)
+        controller = controller_for(settings)
         if marked:
             # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
             controller.started(settings.mss)
@@ -276,6 +293,13 @@ class Conversation:
         Next number we wait for.
         """
         return self._receiver.nxt & MASK32
+
+    @property
+    def waiting_acks(self) -> int:
+        """
+        Acknowledgements that the next flush sends.
+        """
+        return len(self._receiver.acks)
 
     @property
     def wnd(self) -> int:

@@ -85,6 +85,9 @@ _NEXT: dict[Life, frozenset[Life]] = {
     Life.FORGOTTEN: frozenset(),
 }
 
+_WATCHED = frozenset({Life.LIVE, Life.CLOSING})
+"""In these the peer's silence means something."""
+
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
 
 
@@ -138,6 +141,7 @@ class KCPEngine:
         self._una_moved = now
         self._leave_at = NEVER
         self._ending: tuple[Reason, str | None] | None = None
+        self._detail: str | None = None
         self._half_closing = False
         self._end_heard = self._end_told = False
         self._confirmed = role is Role.LISTENER
@@ -178,11 +182,25 @@ class KCPEngine:
         """
         return self._arq.in_flight
 
-    def keys(self) -> Sequence[Key]:
+    @property
+    def heard(self) -> bool:
+        """
+        Something valid has come from the peer.
+        """
+        return self._arq.heard
+
+    @property
+    def key(self) -> tuple[Address, int]:
         """
         Address and conversation: the rule of the second seed.
         """
-        return ((self._address, self._conv),)
+        return self._address, self._conv
+
+    def keys(self) -> Sequence[Key]:
+        """
+        The only one.
+        """
+        return (self.key,)
 
     def prove(self) -> None:
         """
@@ -193,24 +211,28 @@ class KCPEngine:
 
     # wire -> engine
 
-    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+    def receive(
+        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
+    ) -> None:
         """
         Digest a run.
+
+        @param regular: False for what FEC rebuilt.
         """
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
         arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32)
+        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
         if news & News.HEARD:
             self._liveness.heard = now
         if news & News.COVERED:
             self._una_moved = now
         if news & News.READABLE:
-            if self._closing is not None:
-                self._discard()
-            else:
+            if self._life is Life.LIVE:
                 self._events.append(self._readable)
+            elif self._closing is not None:
+                self._discard()
         if news & News.CONTROL:
             self._control(now)
         if self._slow or arq.notable:
@@ -238,7 +260,7 @@ class KCPEngine:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
             return
-        if self._life in (Life.LIVE, Life.CLOSING):
+        if self._life in _WATCHED:
             if self._liveness.gone(now):
                 self._end(Reason.IDLE, now)
                 return
@@ -255,7 +277,9 @@ class KCPEngine:
             return None
         if self._tombstone is not None:
             return self._tombstone.deadline()
-        due = min(self._flush_at, self._liveness.deadline, self._leave_at)
+        due = min(self._flush_at, self._leave_at)
+        if self._life in _WATCHED:
+            due = min(due, self._liveness.deadline)
         if self._hello.due is not None:
             due = min(due, self._hello.due)
         if self._closing is not None:
@@ -425,6 +449,8 @@ class KCPEngine:
     def _connected(self) -> None:
         self._enter(Life.LIVE)
         self._events.append((Event.CONNECTED, False))
+        if self._arq.readable:
+            self._events.append(self._readable)
 
     def _discard(self) -> None:
         if self._settings.stream:
@@ -435,7 +461,7 @@ class KCPEngine:
                 pass
 
     def _tell_end(self) -> None:
-        if not self._end_told and self._closing is None:
+        if not self._end_told and self._life is Life.LIVE:
             self._end_told = True
             self._events.append((Event.STREAM_ENDED, STREAM))
 
@@ -509,11 +535,11 @@ class KCPEngine:
         if arq.dead:
             self._end(Reason.DEAD_LINK, now)
             return
+        if self._life is Life.OPENING:
+            self._open(now)
         self._end_heard = arq.end_in_order
         if arq.end_received:
             self._tell_end()
-        if self._life is Life.OPENING:
-            self._open(now)
         if self._hello.due is not None and self._greeted():
             self._hello.enough()
         if self._half_closing:
@@ -608,10 +634,15 @@ class KCPEngine:
                 return
         self._bury(grave, Reason.DONE, now, span, farewell)
 
-    def _end(self, reason: Reason, now: int, tell: bool = False) -> None:
+    def _end(
+        self, reason: Reason, now: int, tell: bool = False, detail: str | None = None
+    ) -> None:
         """
         End, and tell a marked peer by a reset if asked to.
+
+        @param detail: a text for people instead of the reason's own.
         """
+        self._detail = detail
         arq = self._arq
         span = linger(arq.round_trip.timeout)
         if tell and arq.peer is Peer.MARKED:
@@ -629,7 +660,7 @@ class KCPEngine:
         )
         arq.release()
         self._hello.enough()
-        self._ending = (reason, None)
+        self._ending = (reason, self._detail)
         if self._own_socket and farewell is not None:
             self._enter(Life.FAREWELL)
         else:

@@ -102,7 +102,14 @@ class Intake:
         inbox, flights = self._receiver.inbox, self._sender.flights
         segments, una = counters.in_segs, flights.una
         waiting, controls = inbox.segments, control.heard_controls
-        self._digest(run, size, clock, regular)
+        total = len(run)
+        if total <= size or size <= 0:
+            # For one datagram a kernel gains nothing.
+            self._datagram(bytes(run), clock, regular)
+        else:
+            self._run(run, size, clock, regular)
+        if len(self._receiver.acks) > ACKS_TO_HOLD:
+            self._receiver.thin()
         news = 0
         if counters.in_segs != segments:
             news = News.HEARD
@@ -114,23 +121,17 @@ class Intake:
             news |= News.CONTROL
         return news
 
-    def _digest(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+    def _run(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
         total = len(run)
-        if total <= size or size <= 0:
-            # For one datagram a kernel gains nothing.
-            self._datagram(bytes(run), clock, regular)
-        else:
-            position = 0
-            while position < total:
-                count = 0
-                if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
-                    count = self._take_run(run, position, size, regular)
-                if not count:
-                    self._datagram(bytes(run[position : position + size]), clock, regular)
-                    count = 1
-                position += count * size
-        if len(self._receiver.acks) > ACKS_TO_HOLD:
-            self._receiver.thin()
+        position = 0
+        while position < total:
+            count = 0
+            if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
+                count = self._take_run(run, position, size, regular)
+            if not count:
+                self._datagram(bytes(run[position : position + size]), clock, regular)
+                count = 1
+            position += count * size
 
     def _take_run(self, run: Buffer, position: int, size: int, regular: bool) -> int:
         """
@@ -167,8 +168,9 @@ class Intake:
         self._counters.in_segs += count
         if regular:
             sender.peer_window = wnd
-        if una != sender.flights.una & MASK32 and sender.cover(una):
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        before = sender.flights.una
+        if una != before & MASK32 and sender.cover(una):
+            sender.grow(sender.flights.una - before)
         return count
 
     def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
@@ -215,7 +217,7 @@ class Intake:
         segments = 0
         position = 0
         end = len(data)
-        moved = False
+        before = flights.una
         good = end >= HEADER_SIZE
         while end - position >= HEADER_SIZE:
             conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
@@ -238,7 +240,7 @@ class Intake:
             if regular:
                 sender.peer_window = wnd
             if una != flights.una & MASK32:
-                moved = sender.cover(una) or moved
+                sender.cover(una)
             if cmd == ACK:
                 if (sn - flights.una) & MASK32 < flights.nxt - flights.una:
                     acks.append((sn, ts))
@@ -255,8 +257,8 @@ class Intake:
         self._counters.in_segs += segments
         if echo >= 0 and regular:
             sender.sample(echo, clock)
-        if moved:
-            sender.controller.advanced(sender.mss, sender.peer_window)
+        if flights.una != before:
+            sender.grow(flights.una - before)
 
     def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
         if frg != END or payload:

@@ -56,7 +56,7 @@ class StreamOutbox(ByteQueue):
         return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        return self.take(count * mss), mss, 0
+        return self.take_units(count, mss), mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         data = self.take(min(size, mss))

@@ -40,6 +40,7 @@ class Packer:
         "_emit",
         "_fill",
         "_limit",
+        "_most",
         "_mtu",
         "_overhead",
         "_parts",
@@ -55,6 +56,7 @@ class Packer:
         """
         self._emit = emit
         self._mtu = mtu
+        self._most = segments_per_run(mtu - HEADER_SIZE, overhead)
         self._overhead = overhead
         self.spent = 0
         self.blocked = False
@@ -135,13 +137,30 @@ class Packer:
         self._closed += before
         self._fill = total - before * size
 
-    def release(self) -> None:
+    @property
+    def space(self) -> int:
         """
-        Emit what is held if nothing can share its last datagram, so that
-        L{blocked} is known before more is made.
+        How many more full datagrams the open run takes; all of a run if it can take
+        none.
         """
-        if self._closed and self._fill == self._limit:
-            self.finish()
+        if not self._total:
+            return self._most
+        return self._most - self._closed - 1 or self._most
+
+    def pass_run(self, run: Buffer, size: int) -> None:
+        """
+        Append datagrams that were built as a run; what nothing more can be added to
+        leaves at once, so that L{blocked} is known before more is made.
+        """
+        total = len(run)
+        if self._total or total < self._most * size:
+            self.add_run(run, size)
+            if self._closed + 1 >= self._most and self._fill == self._limit:
+                self.finish()
+            return
+        self.spent += total + self._overhead * self._most
+        if not self._emit(run, size):
+            self.blocked = True
 
     def add_headers(self, segments: bytes) -> None:
         """

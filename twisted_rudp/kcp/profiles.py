@@ -34,6 +34,11 @@ _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     }
 )
 
+CONGESTION = ("tolerant", "kcp-go")
+"""
+The congestion windows there are.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -48,6 +53,10 @@ class Settings:
     @ivar resend: send a segment again once so many later ones were
         acknowledged; 0 never does that.
     @ivar nc: 1 switches congestion control off.
+    @ivar congestion: how, if C{nc} is 0: C{tolerant}, a window that takes loss up to
+        an eighth for noise
+        (L{TolerantWindow<twisted_rudp.core.congestion.TolerantWindow>}), or
+        C{kcp-go}, the original's, which shrinks at every loss.
     @ivar sndwnd: most segments in flight, 1 .. 65535.
     @ivar rcvwnd: most segments held for the application, 1 .. 65535.
     @ivar mtu: longest datagram of the ARQ, its 24-byte headers included and
@@ -62,6 +71,7 @@ class Settings:
     interval: int = 10
     resend: int = 2
     nc: int = 0
+    congestion: str = "tolerant"
     sndwnd: int = 1024
     rcvwnd: int = 1024
     mtu: int = 1400
@@ -75,6 +85,10 @@ class Settings:
         """
         for name, (least, most) in _RANGES.items():
             require_within(name, getattr(self, name), least, most)
+        if self.congestion not in CONGESTION:
+            raise ValueError(
+                f"congestion={self.congestion!r} is not one of {', '.join(CONGESTION)}"
+            )
 
     @property
     def mss(self) -> int:

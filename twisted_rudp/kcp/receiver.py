@@ -326,9 +326,13 @@ class Receiver:
         """
         As L{Inbox.take}; opens the window.
         """
-        full = self.inbox.segments >= self.wnd
-        data = self.inbox.take(limit)
-        self._reopen(full)
+        inbox = self.inbox
+        if not inbox.segments:
+            return b""
+        full = inbox.segments >= self.wnd
+        data = inbox.take(limit)
+        if full or self._held:
+            self._reopen(full)
         return data
 
     def take_message(self) -> bytes | None:

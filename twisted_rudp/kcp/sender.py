@@ -17,6 +17,7 @@ from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
+from twisted_rudp.kernels.pure import MAXIMUM_PARTS
 
 REMEMBERED_SENDINGS = 64
 """
@@ -128,6 +129,15 @@ class Sender:
         flights.forget(flights.una + step)
         return True
 
+    def grow(self, covered: int) -> None:
+        """
+        A datagram has moved C{una} on.
+        """
+        flights = self.flights
+        self.controller.advanced(
+            self.mss, self.peer_window, covered, flights.nxt - flights.una
+        )
+
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
         Take in acknowledgements of single segments, as numbers and echoed
@@ -151,6 +161,7 @@ class Sender:
         elapsed = difference32(now, ts)
         if elapsed >= 0:
             self.round_trip.sample(elapsed)
+            self.controller.sampled(elapsed)
 
     def prove(self, sn: int, ts: int) -> None:
         """
@@ -236,7 +247,9 @@ class Sender:
         if again:
             lost = counters.lost_segs - lost
             in_flight = flights.nxt - flights.una
-            self.controller.lost(self.mss, Losses(again > lost, lost > 0, in_flight, window))
+            self.controller.lost(
+                self.mss, Losses(again > lost, lost > 0, in_flight, window, again)
+            )
         self._start()
         return more
 
@@ -281,13 +294,35 @@ class Sender:
         while room > 0 and self.outbox.size:
             if packer.blocked or packer.cost >= allowance.budget:
                 return True
-            flight = self._number(room)
-            room -= flight.end - flight.first
-            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
-            packer.release()
+            run, count, mss = self._send_run(min(room, packer.space), stamp)
+            room -= count
+            packer.pass_run(run, mss + HEADER_SIZE)
         if room > 0 and self.may_end(peer_marked):
             packer.add(self._launch(self._number_end(), stamp))
         return False
+
+    def _send_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
+        """
+        Number and launch what makes one run: of a stream a flight for each piece
+        that the queue gives, of messages one flight.
+
+        @param most: how many segments it may have.
+        @return: the run, how many it has, and their payload length.
+        """
+        flight = self._number(most)
+        count = flight.end - flight.first
+        if count == most or not self.outbox.size or not self._settings.stream:
+            return self._launch(flight, stamp), count, flight.mss
+        conv, wnd, ts, una, _ = stamp
+        first = flight.first & MASK32
+        self._begin(flight, stamp)
+        parts = [flight.data]
+        while count < most and self.outbox.size and len(parts) < MAXIMUM_PARTS:
+            flight = self._number(most - count)
+            self._begin(flight, stamp)
+            parts.append(flight.data)
+            count += flight.end - flight.first
+        return build_run(conv, wnd, ts, first, una, 0, self.mss, tuple(parts)), count, self.mss
 
     def send_one(self, stamp: Stamp) -> bytes:
         """
@@ -342,26 +377,38 @@ class Sender:
 
         @return: its segments as a run.
         """
+        self._begin(flight, stamp)
+        return self._encode(flight, 0, flight.end - flight.first, stamp)
+
+    def _begin(self, flight: Flight, stamp: Stamp) -> None:
+        """
+        Note that a flight leaves for the first time.
+        """
         flight.launch(stamp[4], self.round_trip.timeout, self.flights.delivered)
         if flight.due < self.alarm:
             self.alarm = flight.due
         if self._settings.dead_link == 1:
             self.dead = True
-        return self._encode(flight, 0, flight.end - flight.first, stamp)
+        self._note(flight, 0, flight.end - flight.first, stamp[2])
+
+    def _note(self, flight: Flight, start: int, end: int, ts: int) -> None:
+        """
+        Count segments that leave now, and remember them until one is echoed.
+        """
+        self._counters.out_segs += end - start
+        if flight.first == self.end:
+            self.end_sendings += 1
+        if not self.proved:
+            self._sendings.append(((flight.first + start) & MASK32, end - start, ts))
 
     def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:
         """
-        Consecutive segments of one flight, to be sent now.
+        Consecutive segments of one flight, as they go on the wire.
         """
         conv, wnd, ts, una, _ = stamp
         first = (flight.first + start) & MASK32
         frg = flight.fragment(start) if flight.frg else 0
         data = flight.payload(start, end)
-        self._counters.out_segs += end - start
-        if flight.first == self.end:
-            self.end_sendings += 1
-        if not self.proved:
-            self._sendings.append((first, end - start, ts))
         if end - start == 1:
             return pack_header(conv, PUSH, frg, wnd, ts, first, una, len(data)) + data
         return build_run(conv, wnd, ts, first, una, frg, flight.mss, data)
@@ -420,7 +467,6 @@ class Sender:
         if not chosen:
             return
         counters = self._counters
-        size = flight.mss + HEADER_SIZE
         start = end = chosen[0][0]
         for index, cause in chosen:
             if cause is Cause.TIMEOUT:
@@ -430,10 +476,16 @@ class Sender:
             else:
                 counters.early_retrans_segs += 1
             if index != end:
-                packer.add_run(self._encode(flight, start, end, stamp), size)
+                self._send_again(flight, start, end, stamp, packer)
                 start = index
             end = index + 1
-        packer.add_run(self._encode(flight, start, end, stamp), size)
+        self._send_again(flight, start, end, stamp, packer)
         dead_link = self._settings.dead_link
         if dead_link and flight.most_sendings() >= dead_link:
             self.dead = True
+
+    def _send_again(
+        self, flight: Flight, start: int, end: int, stamp: Stamp, packer: Packer
+    ) -> None:
+        self._note(flight, start, end, stamp[2])
+        packer.add_run(self._encode(flight, start, end, stamp), flight.mss + HEADER_SIZE)

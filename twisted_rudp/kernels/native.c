@@ -6,120 +6,101 @@
  * aliasing is assumed. The functions keep no state and call no Python code
  * but __index__ of their arguments.
  */
-#define Py_LIMITED_API 0x030B0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
-#include <string.h>
+#include "native.h"
 
 #define HEADER 24
 #define PUSH 81
+#define MAXIMUM_PARTS 64
 
 enum { CONV = 0, CMD = 4, FRG = 5, WND = 6, TS = 8, SN = 12, UNA = 16, LEN = 20 };
 
-static void
-put16(unsigned char *at, uint32_t value)
+/* One buffer, or those of a tuple; all or none are held. */
+static Py_ssize_t
+hold_parts(PyObject *data, Py_buffer *parts)
 {
-    at[0] = (unsigned char)value;
-    at[1] = (unsigned char)(value >> 8);
+    int many = PyTuple_Check(data);
+    Py_ssize_t count = many ? PyTuple_Size(data) : 1;
+    if (count > MAXIMUM_PARTS) {
+        /* What cannot be a part is the first complaint of the pure kernel too. */
+        for (Py_ssize_t i = 0; i < count; i++) {
+            if (PyObject_GetBuffer(PyTuple_GetItem(data, i), parts, PyBUF_SIMPLE))
+                return -1;
+            PyBuffer_Release(parts);
+        }
+        return count;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyObject_GetBuffer(many ? PyTuple_GetItem(data, i) : data, &parts[i],
+                               PyBUF_SIMPLE)) {
+            while (i-- > 0)
+                PyBuffer_Release(&parts[i]);
+            return -1;
+        }
+    return count;
 }
 
 static void
-put32(unsigned char *at, uint32_t value)
+release_parts(Py_buffer *parts, Py_ssize_t count)
 {
-    put16(at, value);
-    put16(at + 2, value >> 16);
-}
-
-static uint32_t
-get16(const unsigned char *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8;
-}
-
-static uint32_t
-get32(const unsigned char *at)
-{
-    return get16(at) | get16(at + 2) << 16;
-}
-
-/* An integer modulo 2^32. */
-static int
-as_word(PyObject *object, uint32_t *value)
-{
-    unsigned long long wide = PyLong_AsUnsignedLongLongMask(object);
-    if (wide == (unsigned long long)-1 && PyErr_Occurred())
-        return -1;
-    *value = (uint32_t)wide;
-    return 0;
-}
-
-/* A length or an index; what does not fit becomes the nearest that does. */
-static int
-as_size(PyObject *object, Py_ssize_t *value)
-{
-    *value = PyNumber_AsSsize_t(object, NULL);
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-static int
-has_arguments(const char *name, Py_ssize_t given, Py_ssize_t wanted)
-{
-    if (given == wanted)
-        return 1;
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments but %zd were given",
-                 name, wanted, given);
-    return 0;
+    while (count-- > 0)
+        PyBuffer_Release(&parts[count]);
 }
 
 static PyObject *
 build_run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     uint32_t conv, wnd, ts, sn, una, frg;
-    Py_ssize_t mss;
-    Py_buffer data;
+    Py_ssize_t mss, held, size = 0;
+    Py_buffer parts[MAXIMUM_PARTS];
 
     if (!has_arguments("build_run", nargs, 8) || as_word(args[0], &conv)
         || as_word(args[1], &wnd) || as_word(args[2], &ts) || as_word(args[3], &sn)
         || as_word(args[4], &una) || as_word(args[5], &frg) || as_size(args[6], &mss)
-        || PyObject_GetBuffer(args[7], &data, PyBUF_SIMPLE))
+        || (held = hold_parts(args[7], parts)) < 0)
         return NULL;
-    if (mss <= 0) {
-        PyBuffer_Release(&data);
-        PyErr_SetString(PyExc_ValueError, "mss must be positive");
+    if (mss <= 0 || held > MAXIMUM_PARTS) {
+        PyErr_SetString(PyExc_ValueError,
+                        mss <= 0 ? "mss must be positive" : "too many parts");
+        release_parts(parts, held > MAXIMUM_PARTS ? 0 : held);
         return NULL;
     }
-    Py_ssize_t left = data.len;
-    Py_ssize_t count = left / mss + (left % mss != 0);
-    if (count > (PY_SSIZE_T_MAX - left) / HEADER) {
-        PyBuffer_Release(&data);
-        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < held; i++) {
+        Py_ssize_t length = parts[i].len, count = length / mss + (length % mss != 0);
+        if (length > PY_SSIZE_T_MAX - size
+            || count > (PY_SSIZE_T_MAX - size - length) / HEADER) {
+            release_parts(parts, held);
+            return PyErr_NoMemory();
+        }
+        size += length + count * HEADER;
     }
-    PyObject *run = PyBytes_FromStringAndSize(NULL, left + count * HEADER);
+    PyObject *run = PyBytes_FromStringAndSize(NULL, size);
     if (run != NULL) {
         unsigned char *out = (unsigned char *)PyBytes_AsString(run);
-        const unsigned char *from = data.buf;
         frg &= 0xFF;
-        while (left > 0) {
-            Py_ssize_t length = left < mss ? left : mss;
-            put32(out + CONV, conv);
-            out[CMD] = PUSH;
-            out[FRG] = (unsigned char)frg;
-            put16(out + WND, wnd);
-            put32(out + TS, ts);
-            put32(out + SN, sn);
-            put32(out + UNA, una);
-            put32(out + LEN, (uint32_t)length);
-            memcpy(out + HEADER, from, (size_t)length);
-            out += HEADER + length;
-            from += length;
-            left -= length;
-            sn++;
-            if (frg)
-                frg--;
+        for (Py_ssize_t i = 0; i < held; i++) {
+            const unsigned char *from = parts[i].buf;
+            Py_ssize_t left = parts[i].len;
+            while (left > 0) {
+                Py_ssize_t length = left < mss ? left : mss;
+                put32(out + CONV, conv);
+                out[CMD] = PUSH;
+                out[FRG] = (unsigned char)frg;
+                put16(out + WND, wnd);
+                put32(out + TS, ts);
+                put32(out + SN, sn);
+                put32(out + UNA, una);
+                put32(out + LEN, (uint32_t)length);
+                memcpy(out + HEADER, from, (size_t)length);
+                out += HEADER + length;
+                from += length;
+                left -= length;
+                sn++;
+                if (frg)
+                    frg--;
+            }
         }
     }
-    PyBuffer_Release(&data);
+    release_parts(parts, held);
     return run;
 }
 
@@ -192,10 +173,25 @@ same_column(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
     return PyLong_FromSsize_t(count);
 }
 
+#define ENTRY(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+
 static PyMethodDef methods[] = {
-    {"build_run", (PyCFunction)(void (*)(void))build_run, METH_FASTCALL, NULL},
-    {"take_run", (PyCFunction)(void (*)(void))take_run, METH_FASTCALL, NULL},
-    {"same_column", (PyCFunction)(void (*)(void))same_column, METH_FASTCALL, NULL},
+    ENTRY(build_run),
+    ENTRY(check_frame),
+    ENTRY(check_take),
+    ENTRY(fec_conversation),
+    ENTRY(fec_frame),
+    ENTRY(fec_take),
+    ENTRY(gather_run),
+    ENTRY(gf_matmul),
+    ENTRY(gf_matmul_table),
+#ifdef HAS_X86
+    ENTRY(gf_matmul_ssse3),
+#endif
+    ENTRY(same_column),
+    ENTRY(sn_masks),
+    ENTRY(spread_run),
+    ENTRY(take_run),
     {NULL, NULL, 0, NULL},
 };
 
@@ -210,5 +206,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__native(void)
 {
+    prepare_galois();
+    prepare_checksum();
     return PyModuleDef_Init(&definition);
 }

@@ -27,8 +27,18 @@ _sn = struct.Struct("<I").pack
 _after_sn = struct.Struct("<II").pack
 
 
+MAXIMUM_PARTS = 64
+
+
 def build_run(
-    conv: int, wnd: int, ts: int, sn: int, una: int, frg: int, mss: int, data: Buffer
+    conv: int,
+    wnd: int,
+    ts: int,
+    sn: int,
+    una: int,
+    frg: int,
+    mss: int,
+    data: Buffer | tuple[Buffer, ...],
 ) -> bytes:
     """
     Cut C{data} into KCP PUSH segments of C{mss} payload bytes (the last may be
@@ -37,27 +47,32 @@ def build_run(
     @param sn: number of the first segment; the following ones count on.
     @param frg: fragment field of the first segment; it counts down and stays
         at 0.
+    @param data: a buffer, or a tuple of at most L{MAXIMUM_PARTS}, each of which is
+        cut on its own.
     @return: the run; empty if C{data} is.
-    @raise ValueError: C{mss} is not positive.
+    @raise ValueError: C{mss} is not positive, or there are too many parts.
     """
     conv, wnd, ts = index(conv) & _WORD, index(wnd) & 0xFFFF, index(ts) & _WORD
     sn, una, frg, mss = index(sn), index(una) & _WORD, index(frg) & 0xFF, index(mss)
-    view = memoryview(data)
+    views = [memoryview(part) for part in (data if isinstance(data, tuple) else (data,))]
     if mss <= 0:
         raise ValueError("mss must be positive")
-    total = len(view)
+    if len(views) > MAXIMUM_PARTS:
+        raise ValueError("too many parts")
     head = _before_frg(conv, KCP_PUSH)
     middle = _frg_to_ts(frg, wnd, ts)
-    tail = _after_sn(una, min(mss, total) & _WORD)
     parts: list[Buffer] = []
-    for start in range(0, total, mss):
-        if total - start < mss:
-            tail = _after_sn(una, (total - start) & _WORD)
-        parts += (head, middle, _sn(sn & _WORD), tail, view[start : start + mss])
-        sn += 1
-        if frg:
-            frg -= 1
-            middle = _frg_to_ts(frg, wnd, ts)
+    for view in views:
+        total = len(view)
+        tail = _after_sn(una, min(mss, total) & _WORD)
+        for start in range(0, total, mss):
+            if total - start < mss:
+                tail = _after_sn(una, (total - start) & _WORD)
+            parts += (head, middle, _sn(sn & _WORD), tail, view[start : start + mss])
+            sn += 1
+            if frg:
+                frg -= 1
+                middle = _frg_to_ts(frg, wnd, ts)
     return b"".join(parts)
 
 

@@ -37,6 +37,7 @@ class Dialling:
         fresh for each attempt.
     @ivar timeout: seconds for one attempt, from its first datagram (CONN-7).
     @ivar bindAddress: our own literal and port.
+    @ivar shared: hub and port to dial from; None: each attempt has a socket of its own.
     """
 
     session: MakeSession
@@ -46,6 +47,7 @@ class Dialling:
     portKind: str = "auto"
     socketOptions: SocketOptions = field(default_factory=SocketOptions)
     mode: Mode = Mode.STREAM
+    shared: tuple[Hub, DatagramPort] | None = None
 
 
 class Attempt:
@@ -86,6 +88,25 @@ class Attempt:
         @raise Exception: what stood in the way; C{failed} is not called then.
         """
         dialling = self._dialling
+        if dialling.shared is None:
+            self._openSocket()
+        else:
+            self._useSocket(*dialling.shared)
+        self._timer = self._reactor.callLater(dialling.timeout, self._timedOut)
+
+    def _useSocket(self, hub: Hub, port: DatagramPort) -> None:
+        """
+        Dial from a socket that others use too.
+        """
+        host = port.getHost().host
+        if familyOf(host) != familyOf(self.address[0]):
+            raise _bindError(None, f"{host} cannot reach {self.address[0]}")
+        self.port = port
+        _, engine = self._dialling.session(self.address, hub.now())
+        self._session = hub.dial(engine, self.address, self)
+
+    def _openSocket(self) -> None:
+        dialling = self._dialling
         interface, number = dialling.bindAddress
         if not interface and len(self.address) > 2:
             interface = "::"
@@ -109,13 +130,12 @@ class Attempt:
             raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
         hub.attach(self.port)
         self._session = hub.dial(engine, self.address, self)
-        self._timer = self._reactor.callLater(dialling.timeout, self._timedOut)
 
     def abandon(self) -> Deferred[None]:
         """
-        Tell the peer, close the socket, tell nobody else.
+        Tell the peer, close the socket if it is our own, tell nobody else.
 
-        @return: when the socket is closed.
+        @return: when that is done.
         """
         self.stopTimer()
         session = self._session
@@ -123,7 +143,7 @@ class Attempt:
             return succeed(None)
         session.owner = None
         session.expel(Reason.ABORTED, None)
-        return session.hub.close()
+        return session.hub.close() if self._dialling.shared is None else succeed(None)
 
     def giveUp(self, failure: Failure) -> None:
         """

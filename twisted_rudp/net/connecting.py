@@ -17,8 +17,9 @@ from twisted_rudp.core.engine import Address
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.attempt import Attempt, Dialling, MakeSession
 from twisted_rudp.net.fence import callApplication, outcomeOf
+from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode, makeTransport
-from twisted_rudp.net.port import IPortReactor, SocketOptions
+from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions
 from twisted_rudp.net.resolving import hostText, resolve, shownAs
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.transport import SessionTransport
@@ -206,6 +207,7 @@ def connect(
     portKind: str = "auto",
     socketOptions: SocketOptions | None = None,
     mode: str = Mode.STREAM,
+    shared: tuple[Hub, DatagramPort] | None = None,
 ) -> Deferred[IProtocol]:
     """
     Dial a host and give the connection to a protocol. Never raises (EP-1).
@@ -219,6 +221,7 @@ def connect(
     @param attemptDelay: seconds until the next address is tried as well.
     @param portKind: see L{openPort}.
     @param mode: a L{Mode}.
+    @param shared: hub and port to dial from, instead of sockets of their own.
 
     @return: the protocol that C{factory} built; the failures are those of CONN-6.
         Cancelling it at any time is harmless.
@@ -233,6 +236,7 @@ def connect(
             portKind,
             socketOptions or SocketOptions(),
             Mode(mode),
+            shared,
         )
         return Connecting(reactor, factory, hostText(host), port, dialling)
 

@@ -1,6 +1,5 @@
 """
-The one place from which the application's factories, protocols and producers are
-called (FAC-5).
+How the application's factories, protocols and producers are called (FAC-5).
 """
 
 from __future__ import annotations
@@ -31,9 +30,15 @@ def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
     As L{outcomeOf}, and what was raised goes to the log. Whose connection that ends is
     the caller's business.
     """
-    try:
-        return function(*arguments)
-    except Exception:
-        failure = Failure()  # type: ignore[no-untyped-call]
-        _log.failure("the application failed in {function}", failure, function=function)
-        return failure
+    outcome = outcomeOf(function, *arguments)
+    if isinstance(outcome, Failure):
+        logged(outcome, function)
+    return outcome
+
+
+def logged(failure: Failure, function: Callable[..., Any]) -> Failure:
+    """
+    Put into the log what code that is not ours has raised.
+    """
+    _log.failure("the application failed in {function}", failure, function=function)
+    return failure

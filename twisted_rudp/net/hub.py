@@ -117,8 +117,7 @@ class Hub:
         """
         if self._closing is not None:
             return
-        self.turns.begin()
-        now = self._clock.now()
+        now = self.turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:
@@ -155,8 +154,7 @@ class Hub:
         """
         if self._closing is not None:
             return
-        self.turns.begin()
-        now = self._clock.now()
+        now = self.turns.begin()
         for session in self._roster.at(address):
             session.pathError(kind, size, address, now)
 

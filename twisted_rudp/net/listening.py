@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
+    IProtocol,
     IProtocolFactory,
 )
 from twisted.logger import Logger
@@ -21,6 +22,8 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Gate, Reason
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.admission import DEFAULTS, Limits
+from twisted_rudp.net.attempt import MakeSession
+from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.fence import callApplication
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.making import Mode, makeTransport
@@ -137,6 +140,36 @@ class ListeningPort:
         if self._port is None:
             raise RuntimeError("the port is not bound yet")
         return self._port.getHost()
+
+    def connect(
+        self,
+        factory: IProtocolFactory,
+        host: str | bytes,
+        port: int,
+        *,
+        session: MakeSession,
+        timeout: float = 30,
+    ) -> Deferred[IProtocol]:
+        """
+        Dial from this socket, which is how peers behind NATs reach each other. The
+        connection ends with the port.
+
+        @param session: as for L{twisted_rudp.net.connecting.connect}; its gate is
+            not used.
+        @raise RuntimeError: the port is not bound.
+        """
+        if self._port is None:
+            raise RuntimeError("the port is not bound yet")
+        return connect(
+            self._reactor,
+            factory,
+            host,
+            port,
+            session=session,
+            timeout=timeout,
+            mode=self._mode,
+            shared=(self._hub, self._port),
+        )
 
     # the owner of sessions nobody has accepted yet
 

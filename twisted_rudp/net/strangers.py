@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import (
-    AMPLIFICATION,
     SECOND,
     Address,
     Admit,
@@ -18,6 +17,7 @@ from twisted_rudp.core.engine import (
     Engine,
     Gate,
     Key,
+    Reason,
     Reply,
     Route,
     Verdict,
@@ -88,7 +88,7 @@ class Strangers:
         if isinstance(verdict, Drop):
             self._hub.count("dropped." + verdict.reason)
         elif isinstance(verdict, Reply):
-            self._reply(verdict.datagrams, len(datagram) + self._gate.overhead, address)
+            self._reply(verdict, len(datagram) + self._gate.overhead, address)
         elif isinstance(verdict, Route):
             session = self._hub.find(verdict.key)
             if session is None:
@@ -98,8 +98,9 @@ class Strangers:
         else:
             self._admit(verdict, datagram, address, now)
 
-    def _reply(self, datagrams: tuple[bytes, ...], received: int, address: Address) -> None:
-        if sum(map(len, datagrams)) > AMPLIFICATION * received:
+    def _reply(self, reply: Reply, received: int, address: Address) -> None:
+        datagrams = reply.datagrams
+        if sum(map(len, datagrams)) > reply.factor * received:
             self._hub.count("replyTooLong")
             return
         self._hub.count("replied")
@@ -112,6 +113,10 @@ class Strangers:
             self._hub.count("refused." + refusal)
             self._gate.ended(verdict.engine, now)
             return
+        replaced = None if verdict.replaces is None else self._hub.find(verdict.replaces)
+        if replaced is not None:
+            replaced.end(Reason.RESET, "replaced by a new session from its address")
+            self._hub.drop(replaced)
         session = self._hub.admit(verdict.engine, address, now)
         session.receive(datagram, len(datagram) or 1, address, now)
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.errors import Phase, failureFor
-from twisted_rudp.interfaces import IRUDPTransport
+from twisted_rudp.interfaces import IOutOfBandProtocol, IRUDPTransport
 from twisted_rudp.net.states import READING, WRITING, Cause, State
 from twisted_rudp.net.transport import SessionTransport
 
@@ -100,6 +100,15 @@ class StreamTransport(SessionTransport):
 
     # the session's owner
 
+    def sessionReadable(self, stream: int | None) -> None:
+        """
+        Bytes of the stream, or, with None, messages beside it.
+        """
+        if stream is None:
+            self._readAside()
+        else:
+            self._read()
+
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == Event.STREAM_ENDED:
@@ -131,8 +140,22 @@ class StreamTransport(SessionTransport):
             while take(stream, CHUNK):
                 self.session.touch()
 
+    def _readAside(self) -> None:
+        """
+        Deliver what came out of band. Who does not want it is not asked; who has
+        paused gets the newest when he goes on.
+        """
+        while not self._paused and self._state in READING:
+            message = self._engine.take_message()
+            if message is None:
+                return
+            if IOutOfBandProtocol.providedBy(self.protocol):
+                self._call(self.protocol.outOfBandReceived, message.data)
+
     def _resume(self) -> None:
         super()._resume()
+        if IOutOfBandProtocol.providedBy(self.protocol):
+            self._readAside()
         if self._endHeld and not self._paused:
             self._peerEnded()
 

@@ -12,10 +12,10 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ILoggingContext
 from twisted.python.failure import Failure
 
-from twisted_rudp.core.engine import Address, Engine, Reason
+from twisted_rudp.core.engine import Address, Configurable, Delivery, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.net.addresses import toTwisted
-from twisted_rudp.net.fence import callApplication
+from twisted_rudp.net.fence import logged
 from twisted_rudp.net.producing import Feed
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import (
@@ -146,6 +146,25 @@ class SessionTransport:
         See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
         """
         return self._engine.facts()
+
+    def configure(self, **changes: Any) -> None:
+        """
+        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
+        """
+        if not isinstance(self._engine, Configurable):
+            raise ValueError("this transport has no settings that can be changed")
+        self._engine.configure(changes, self.session.hub.now())
+        self.session.touch()
+
+    def sendOutOfBand(self, data: bytes) -> None:
+        """
+        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError(f"Data must be bytes, not {type(data).__name__}")
+        if self._state in WRITING:
+            self._engine.send(data, Delivery.OUT_OF_BAND)
+            self.session.touch()
 
     # closing
 
@@ -312,6 +331,8 @@ class SessionTransport:
         feed = self._feed
         if feed is None and self._state not in DRAINING:
             return False
+        if self._state not in WRITING:
+            return False
         unsent = self._engine.unsent(self.stream)
         if feed is None:
             return unsent == 0 and self._drained()
@@ -351,10 +372,12 @@ class SessionTransport:
         Call the application. What it raises ends this connection, with the exception
         itself as reason, and no other (FAC-5).
         """
-        outcome = callApplication(function, *arguments)
-        if not isinstance(outcome, Failure):
-            return True
-        if self._state is not State.LOST:
-            self._failure = self._failure or outcome
-            self._step(Cause.ABORT)
-        return False
+        try:
+            function(*arguments)
+        except Exception:
+            failure = logged(Failure(), function)  # type: ignore[no-untyped-call]
+            if self._state is not State.LOST:
+                self._failure = self._failure or failure
+                self._step(Cause.ABORT)
+            return False
+        return True

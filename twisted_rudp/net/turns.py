@@ -27,6 +27,7 @@ class Turns:
         self.number = 0
         self.full = False
         self._running = False
+        self._now = 0
         self._stopped = False
         self._dirty: list[Session] = []
         self._next: list[Session] = []
@@ -34,11 +35,16 @@ class Turns:
         self._later: list[tuple[Session, Callable[[], None]]] = []
         self._call: IDelayedCall | None = None
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """
-        A turn has begun; whoever did that ends it with C{flush}.
+        A turn has begun, or goes on; whoever did that ends it with C{flush}.
+
+        @return: when it began.
         """
-        self._running = True
+        if not self._running:
+            self._running = True
+            self._now = self._clock.now()
+        return self._now
 
     def touch(self, session: Session) -> None:
         """
@@ -84,7 +90,7 @@ class Turns:
         The port takes runs again: flush what it stopped.
         """
         self.full = False
-        self._running = True
+        self.begin()
         blocked, self._blocked = self._blocked, {}
         for session in blocked:
             self.touch(session)
@@ -96,6 +102,7 @@ class Turns:
         what its budget stopped, is for the next turn.
         """
         self._running = True
+        self._now = now
         self.number += 1
         queue, self._dirty = self._dirty, []
         for session in queue:
@@ -126,7 +133,7 @@ class Turns:
         A turn of our own: what was kept for later, then all that is dirty.
         """
         self._call = None
-        self._running = True
+        self.begin()
         later, self._later = self._later, []
         for session, function in later:
             session.call(function)

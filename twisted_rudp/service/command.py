@@ -17,7 +17,9 @@ from twisted.python.failure import Failure
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, runLookup
+from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
+from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
@@ -26,9 +28,11 @@ Exit status for a command line that is not right.
 """
 
 
-TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None]]] = {
+TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "demo": runDemo,
+    "keygen": runKeygen,
     "link": runLink,
+    "ping": runPing,
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
@@ -49,12 +53,15 @@ Examples:
 
   rudp demo
   rudp link --help
+  rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
+        ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
         ["browse", None, BrowseOptions, "The nodes that announce themselves here."],
         ["lookup", None, LookupOptions, "Where a node may be reached."],
+        ["ping", None, PingOptions, "What a server says of itself."],
     ]
 
     def opt_version(self) -> None:
@@ -64,7 +71,7 @@ Examples:
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
 
-    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None]], usage.Options]:
+    def tool(self) -> tuple[Callable[[Any, Any], Deferred[None] | None], usage.Options]:
         """
         What runs the command that was given, and its options.
         """
@@ -76,7 +83,8 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError(f"a command is needed: {', '.join(TOOLS)}")
+            *names, last = sorted(TOOLS)
+            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,13 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(
-    reactor: Any, tool: Callable[[Any, Any], Deferred[None]], options: usage.Options
+    reactor: Any, tool: Callable[[Any, Any], Deferred[None] | None], options: usage.Options
 ) -> Deferred[None]:
     """
     Run a tool; what it finds wrong with its options only then ends it like a
     command line that is not right.
     """
-    return maybeDeferred(tool, reactor, options).addErrback(_endWith)
+    running: Deferred[Any] = maybeDeferred(tool, reactor, options)
+    return running.addErrback(_endWith)
 
 
 def _endWith(failure: Failure) -> Failure:

@@ -33,11 +33,6 @@ from twisted_rudp.testing.impairments import Impairments
 
 LOSS = 0.05
 DELAY = 0.03
-PROFILE = "fast3"
-"""
-Without a congestion window: what is lost here is not lost to congestion.
-"""
-
 _LOCAL = "127.0.0.1"
 _SEED = 20
 
@@ -150,7 +145,7 @@ class Demo:
     async def _forward(self, near: str, far: str) -> int:
         near = f"{near}:interface={_LOCAL}"
         child = Child.start(
-            self._reactor, "forward", "--listen", _profiled(near), "--to", _profiled(far)
+            self._reactor, "forward", "--listen", near, "--to", far
         )
         self._children.append(child)
         return await child.listening
@@ -177,7 +172,7 @@ class Demo:
         wanted = hashlib.sha256(self._payload).hexdigest()
         if result.digest != wanted:
             raise DemoFailed(f"SHA-256 is {result.digest} and should be {wanted}")
-        resent = int(client.get("retrans_segs", 0) + server.get("retrans_segs", 0))
+        resent = int(client.get("RetransSegs", 0) + server.get("RetransSegs", 0))
         lost, offered = (
             link[f"forward_{fate}"] + link[f"backward_{fate}"] for fate in ("lost", "offered")
         )
@@ -195,17 +190,13 @@ class Demo:
         print(_BY_HAND)
 
 
-def _profiled(description: str) -> str:
-    return f"{description}:profile={PROFILE}" if description.startswith("kcp:") else description
-
-
 _IMPAIRED = f"--loss {LOSS * 100:.0f} --delay {DELAY * 1000:.0f}"
 _BY_HAND = f"""
 By hand, each in a terminal of its own:
 
   python3 -m http.server 8000
-  twist rudp forward --listen kcp:4000:profile={PROFILE} --to tcp:{_LOCAL}:8000
+  twist rudp forward --listen kcp:4000 --to tcp:{_LOCAL}:8000
   rudp link --listen {_LOCAL}:4100 --to {_LOCAL}:4000 {_IMPAIRED}
-  twist rudp forward --listen tcp:8080 --to kcp:{_LOCAL}:4100:profile={PROFILE}
+  twist rudp forward --listen tcp:8080 --to kcp:{_LOCAL}:4100
 
 and then open http://{_LOCAL}:8080/"""

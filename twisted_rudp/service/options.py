@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.discoveryoptions import (
     PROFILE_HELP,
@@ -28,6 +29,7 @@ from twisted_rudp.service.discoveryoptions import (
 )
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
+from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.teaching import TeachingOptions, count, seconds
 
 _SECRET = re.compile(r"\b(\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\])*", re.IGNORECASE)
@@ -205,6 +207,47 @@ In one local network the second needs no address, if the first has --announce al
             self.services.append(service)
 
 
+class PongOptions(TeachingOptions):
+    """
+    C{twist rudp raknet-pong}.
+    """
+
+    synopsis = "[options] --listen ENDPOINT --motd TEXT"
+    longdesc = "Answer RakNet pings, without any sessions."
+    examples = r"""
+While the real server is away:
+
+  twist rudp raknet-pong --listen raknet:19132 --motd 'MCPE;Back at noon;685;1.21;0;0'
+
+A text of that form is shown in Bedrock's list of servers.
+"""
+    optParameters = [
+        ["listen", None, "raknet:19132", "Endpoint to answer on."],
+        ["motd", None, "", "What to answer, at most 397 bytes."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.services: list[IService] = []
+
+    def postOptions(self) -> None:
+        """
+        Make the service.
+
+        @raise usage.UsageError: this is no endpoint that could answer pings.
+        """
+        from twisted.internet import reactor
+
+        description = self["listen"]
+        if self["motd"]:
+            description += ":motd=" + quoteStringArgument(self["motd"])  # type: ignore[no-untyped-call]
+        server = endpoint("listen", serverFromString, description)
+        if not IAnswersPings.providedBy(server):
+            raise usage.UsageError(f"--listen {description}: this kind answers no pings")
+        clock = cast(IReactorTime, reactor)
+        self.services.append(PongService(clock, f"pong {redacted(self['listen'])}", server))
+
+
 class Options(TeachingOptions):
     """
     C{twist rudp}.
@@ -227,6 +270,7 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
         ["echo", None, EchoOptions, "Send back what arrives."],
         ["announce", None, AnnounceOptions, "Make a program known to others."],
         ["discovery-server", None, DiscoveryServerOptions, "Remember and tell who is where."],
+        ["raknet-pong", None, PongOptions, "Answer RakNet pings, without any sessions."],
     ]
 
     def postOptions(self) -> None:
@@ -234,8 +278,8 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            names = [name for name, *_ in self.subCommands]
-            raise usage.UsageError(f"a command is needed: {', '.join(names)}")
+            *names, last = sorted(name for name, *_ in self.subCommands)
+            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
 
 
 class Services(MultiService):

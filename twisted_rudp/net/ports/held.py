@@ -18,17 +18,19 @@ run here; the limit is for one that cannot stop, such as answers to strangers.
 class HeldRuns:
     """
     A queue of copied runs, bounded in bytes. True while something is in it.
+
+    @ivar runs: what is in it: run, size and address of each.
     """
 
-    __slots__ = ("_bytes", "_limit", "_runs")
+    __slots__ = ("_bytes", "_limit", "runs")
 
     def __init__(self, limit: int = HELD_LIMIT) -> None:
-        self._runs: deque[tuple[Buffer, int, Address]] = deque()
+        self.runs: deque[tuple[Buffer, int, Address]] = deque()
         self._bytes = 0
         self._limit = limit
 
     def __bool__(self) -> bool:
-        return bool(self._runs)
+        return bool(self.runs)
 
     def append(self, run: Buffer, size: int, address: Address) -> bool:
         """
@@ -36,9 +38,9 @@ class HeldRuns:
 
         @return: False if there is no room for it. An empty queue always has room.
         """
-        if self._runs and self._bytes + len(run) > self._limit:
+        if self.runs and self._bytes + len(run) > self._limit:
             return False
-        self._runs.append((bytes(run), size, address))
+        self.runs.append((bytes(run), size, address))
         self._bytes += len(run)
         return True
 
@@ -46,16 +48,16 @@ class HeldRuns:
         """
         The run that waits longest.
         """
-        return self._runs[0]
+        return self.runs[0]
 
     def shorten(self, taken: int) -> None:
         """
         The first C{taken} bytes of the head have left, whole datagrams all.
         """
-        run, size, address = self._runs.popleft()
+        run, size, address = self.runs.popleft()
         self._bytes -= taken
         if taken < len(run):
-            self._runs.appendleft((memoryview(run)[taken:], size, address))
+            self.runs.appendleft((memoryview(run)[taken:], size, address))
 
     def clear(self) -> int:
         """
@@ -63,7 +65,7 @@ class HeldRuns:
 
         @return: how many datagrams that were.
         """
-        lost = sum(-(-len(run) // size) for run, size, _ in self._runs)
-        self._runs.clear()
+        lost = sum(-(-len(run) // size) for run, size, _ in self.runs)
+        self.runs.clear()
         self._bytes = 0
         return lost

@@ -90,10 +90,17 @@ class SegmentingPort(SendingPort):
         ):
             return self._inPieces(run, size, address)
         try:
-            self._call(run, size, address)
+            if length <= size:
+                self._socket.sendto(run, address)
+            else:
+                ancillary = self._ancillaries.get(size) or self._ancillaryFor(size)
+                self._socket.sendmsg((run,), ancillary, 0, address)
         except OSError as problem:
             return self._recover(run, size, address, problem.errno)
-        self._sent(length, size)
+        counters = self.counters
+        counters.runsOut += 1
+        counters.datagramsOut += -(-length // size)
+        counters.bytesOut += length
         return length
 
     def _inPieces(self, run: Buffer, size: int, address: Address) -> int:
@@ -114,18 +121,20 @@ class SegmentingPort(SendingPort):
 
     def _call(self, piece: Buffer, size: int, address: Address) -> None:
         """
-        The system call: one datagram, or as many as the kernel may cut.
+        The system call again: one datagram, or as many as the kernel may cut.
         """
         if len(piece) <= size:
             self._socket.sendto(piece, address)
             return
-        ancillary = self._ancillaries.get(size)
-        if ancillary is None:
-            if len(self._ancillaries) >= _ANCILLARIES:
-                self._ancillaries.clear()
-            ancillary = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
-            self._ancillaries[size] = ancillary
+        ancillary = self._ancillaries.get(size) or self._ancillaryFor(size)
         self._socket.sendmsg((piece,), ancillary, 0, address)
+
+    def _ancillaryFor(self, size: int) -> list[tuple[int, int, bytes]]:
+        if len(self._ancillaries) >= _ANCILLARIES:
+            self._ancillaries.clear()
+        ancillary = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
+        self._ancillaries[size] = ancillary
+        return ancillary
 
     def _recover(self, piece: Buffer, size: int, address: Address, code: int | None) -> int:
         """

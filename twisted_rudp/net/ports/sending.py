@@ -50,7 +50,7 @@ class SendingPort(ABC):
         if self.closed:
             self.counters.dropped += -(-len(run) // size)
             return True
-        if self._held:
+        if self._held.runs:
             if not self._held.append(run, size, address):
                 self.counters.dropped += -(-len(run) // size)
             return False

@@ -174,6 +174,21 @@ class Aborting(ConformanceCase):
         await self.lost(near)
         self.assertLost(near, error.ConnectionAborted)
 
+    async def test_producer(self) -> None:
+        """
+        CLOSE-7, FLOW-5: a paused producer is stopped by an abort and never asked
+        again, although the buffers are empty now.
+        """
+        near, far = await self.pair()
+        far.transport.pauseProducing()
+        producer = Pusher(near, self.stage, pattern(65536), 1_000)
+        producer.start()
+        await self.stage.until(lambda: producer.paused)
+        calls = len(producer.calls)
+        near.call("abortConnection")
+        await self.lost(near)
+        self.assertEqual(producer.calls[calls:], ["stop"])
+
     async def test_winsInTheSameTurn(self) -> None:
         """
         CLOSE-7: loseConnection after abortConnection changes nothing.

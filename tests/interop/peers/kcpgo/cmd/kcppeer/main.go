@@ -6,6 +6,7 @@
 //	{"do": "dial", "conv": 7}                          another session (client)
 //	{"do": "send", "session": 1, "bytes": 9, "seed": 2} send so much of a pattern
 //	{"do": "write", "session": 1, "hex": "6869"}        send these bytes
+//	{"do": "oob", "session": 1, "hex": "6869"}          send them out of band (FEC only)
 //	{"do": "report", "session": 1}                      tell what was received
 //	{"do": "resume", "session": 1}                      read on after -stopafter
 //	{"do": "close", "session": 1}                       close a session
@@ -182,6 +183,14 @@ func (p *peer) carryOut(o order) {
 			fail(err)
 		}
 		p.find(o.Session).write(data)
+	case "oob":
+		data, err := hex.DecodeString(o.Hex)
+		if err == nil {
+			err = p.find(o.Session).conn.SendOOB(data)
+		}
+		if err != nil {
+			fail(err)
+		}
 	case "report":
 		p.find(o.Session).reportReceived("report")
 	case "resume":

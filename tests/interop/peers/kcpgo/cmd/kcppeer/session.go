@@ -61,6 +61,9 @@ func newSession(number int, conn *kcp.UDPSession, messages bool, p *plan) *sessi
 }
 
 func (s *session) start() {
+	s.conn.SetOOBHandler(func(data []byte) {
+		report("oob", fields{"session": s.number, "hex": hex.EncodeToString(data)})
+	})
 	go s.read()
 	go func() {
 		if s.plan.banner != "" {

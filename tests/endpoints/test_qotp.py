@@ -1,0 +1,175 @@
+"""
+QOTP endpoints: their arguments, keys, and what a transport tells of its peer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint, exportKey
+from twisted_rudp.interfaces import IMultiplexed
+from twisted_rudp.qotp.keys import KeyPair, create_key_file
+from twisted_rudp.testing import MemoryNetwork
+
+KEY = "ab" * 32
+
+
+class ArgumentTests(SynchronousTestCase):
+    """
+    What endpoints take and refuse.
+    """
+
+    def test_identity(self) -> None:
+        """
+        A seed, its hex, or a file give the key; without any it is made, once.
+        """
+        path = self.mktemp()
+        made = create_key_file(path, b"k" * 32)
+        for given, wanted in [
+            ({"seed": "text"}, KeyPair.from_text("text").public),
+            ({"seedHex": "0x" + KEY}, KeyPair(bytes.fromhex(KEY)).public),
+            ({"keyFile": path}, made.public),
+        ]:
+            self.assertEqual(QOTPServerEndpoint(Clock(), 0, **given).publicKey, wanted)
+        fresh = QOTPServerEndpoint(Clock(), 0)
+        self.assertEqual(fresh.publicKey, fresh.publicKey)
+        self.assertNotEqual(fresh.publicKey, QOTPServerEndpoint(Clock(), 0).publicKey)
+
+    def test_refused(self) -> None:
+        """
+        What cannot be meant is refused, and no secret is repeated.
+        """
+        for given in [
+            {"seed": "a", "keyFile": "b"},
+            {"seedHex": "secret!"},
+            {"mtu": 100},
+            {"idleTimeout": 0},
+            {"portKind": "fast"},
+        ]:
+            error = self.assertRaises(ValueError, QOTPServerEndpoint, Clock(), 0, **given)
+            self.assertNotIn("secret!", str(error))
+        for key in ("ab", b"short"):
+            with self.assertRaises(ValueError):
+                QOTPClientEndpoint(Clock(), "host", 1, serverKey=key)
+
+    def test_missingFile(self) -> None:
+        """
+        A key file is read when it is needed; that it is not there fails C{listen}.
+        """
+        endpoint = QOTPServerEndpoint(Clock(), 0, keyFile=self.mktemp())
+        self.failureResultOf(endpoint.listen(Factory()), OSError)
+
+    def test_strings(self) -> None:
+        """
+        The strings of the design's section 8 are understood; errors name the argument
+        and repeat no secret.
+        """
+        server: Any = serverFromString(Clock(), "qotp:port=8888:seed=secret")
+        self.assertEqual(server.publicKey, KeyPair.from_text("secret").public)
+        clientFromString(Clock(), f"qotp:host=example.org:port=8888:serverKey={KEY}")
+        for text, expected in [
+            ("qotp:port=1:seedHex=hidden", "a key is 64 hex digits"),
+            ("qotp:port=1:seed=hidden:keyFile=x", "seed and keyFile cannot be given together"),
+            ("qotp:port=1:serverKey=" + KEY, "serverKey is an argument of the client"),
+            ("qotp:port=1:mtu=9", "mtu='9' is not right"),
+        ]:
+            error = self.assertRaises(ValueError, serverFromString, Clock(), text)
+            self.assertIn(expected, str(error))
+            self.assertNotIn("hidden", str(error))
+        for text, expected in [
+            ("qotp:host=h:port=1:serverKey=12", "serverKey='12' is not right"),
+        ]:
+            error = self.assertRaises(ValueError, clientFromString, Clock(), text)
+            self.assertIn(expected, str(error))
+
+
+class ConnectionTests(SynchronousTestCase):
+    """
+    A connection on a simulated network.
+    """
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork(seed=4, delay=0.01)
+        self.hosts = [self.network.host("client"), self.network.host("server")]
+        self.logged: list[str] = []
+        self.server = QOTPServerEndpoint(
+            self.hosts[1].reactor,
+            4000,
+            seed="server",
+            entropy=self.network.random.randbytes,
+            keyLog=self.logged.append,
+        )
+        self.accepted: list[Protocol] = []
+        factory = Factory()
+        factory.buildProtocol = self.build  # type: ignore[method-assign]
+        self.successResultOf(self.server.listen(factory))
+
+    def build(self, address: object) -> Protocol:
+        self.accepted.append(Protocol())
+        return self.accepted[-1]
+
+    def connect(self, **arguments: Any) -> Any:
+        endpoint = QOTPClientEndpoint(
+            self.hosts[0].reactor, "server", 4000, seed="client", **arguments
+        )
+        connecting = endpoint.connect(Factory.forProtocol(Protocol))
+        self.network.run(connecting)
+        self.network.runFor(0.5)
+        return self.successResultOf(connecting).transport
+
+    def test_known(self) -> None:
+        """
+        With the key the server is proved; the client's key is a claim.
+        """
+        transport = self.connect(serverKey=self.server.publicKey)
+        verifyObject(IMultiplexed, transport)
+        self.assertTrue(transport.facts()["peer_key_proved"])
+        theirs: Any = self.accepted[0].transport
+        self.assertEqual(theirs.facts()["peer_key"], KeyPair.from_text("client").public.hex())
+        self.assertFalse(theirs.facts()["peer_key_proved"])
+        self.assertEqual(exportKey(transport, b"a"), exportKey(theirs, b"a"))
+
+    def test_unknown(self) -> None:
+        """
+        Without it nothing is proved, and the claim is labelled.
+        """
+        facts = self.connect().facts()
+        self.assertFalse(facts["peer_key_proved"])
+        self.assertEqual(facts["peer_key"], self.server.publicKey.hex())
+
+    def test_noSecrets(self) -> None:
+        """
+        Facts hold no key that decrypts; the key log, for which one asks, does.
+        """
+        transport = self.connect(serverKey=self.server.publicKey.hex())
+        (lines,) = self.logged
+        for line in lines.splitlines():
+            self.assertNotIn(line.split()[2], str(transport.facts()))
+        self.assertEqual(len(lines.splitlines()), 2)
+
+    def test_rebinding(self) -> None:
+        """
+        W10: a NAT that gives the client another address changes nothing for the
+        protocols.
+        """
+        transport = self.connect(serverKey=self.server.publicKey)
+        heard: list[bytes] = []
+        self.accepted[0].dataReceived = heard.append  # type: ignore[method-assign]
+        inside = (self.hosts[0].address, transport.getHost().port)
+        self.hosts[0].rebind(inside, ("203.0.113.9", 999))
+        transport.write(b"from a new address")
+        self.network.runFor(2)
+        theirs: Any = self.accepted[0].transport
+        self.assertEqual(heard, [b"from a new address"])
+        self.assertEqual(theirs.getPeer().host, "203.0.113.9")
+        answers: list[bytes] = []
+        transport.protocol.dataReceived = answers.append
+        theirs.write(b"and back")
+        self.network.runFor(1)
+        self.assertEqual(answers, [b"and back"])

@@ -1,0 +1,428 @@
+"""
+Tests for L{twisted_rudp.kcp.gate} and what it is made of: cutting runs, rules
+for listeners, the blacklist, and naming what does not fit.
+"""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.kcp.pair import CLIENT, CONV, SERVER, End
+from tests.kcp.test_session import FEC, SessionPair
+from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
+from twisted_rudp.kcp.blacklist import MOST, Blacklist
+from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.cutting import ADDRESSES_HEARD, Cutter
+from twisted_rudp.kcp.diagnosis import MEANINGS, SNAPPY_START, Diagnosis, Sign
+from twisted_rudp.kcp.fec_wire import (
+    PARITY,
+    data_packet,
+    out_of_band_packet,
+    pack_parity_header,
+)
+from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.options import SessionOptions, SessionRule
+from twisted_rudp.kcp.wire import ACK, PUSH, WASK, pack_header
+
+ELSEWHERE = ("203.0.113.9", 9)
+PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
+
+
+def push(conv: int = CONV, sn: int = 0, payload: bytes = b"x", una: int = 0) -> bytes:
+    return pack_header(conv, PUSH, 0, 32, 0, sn, una, len(payload)) + payload
+
+
+def parity(length: int = 33) -> bytes:
+    return pack_parity_header(7, PARITY).ljust(length, b"p")
+
+
+class CuttingTests(SynchronousTestCase):
+    """
+    L{Cutter}.
+    """
+
+    def cut(self, *datagrams: bytes, cutter: Cutter | None = None) -> list[tuple[object, int]]:
+        """
+        Conversations and number of datagrams of the parts of a run.
+        """
+        run = b"".join(datagrams)
+        size = len(datagrams[0])
+        parts = (cutter or Cutter()).cut(run, size, CLIENT)
+        return [(conv, -(-len(part) // size)) for conv, part in parts]
+
+    def test_conversations(self) -> None:
+        """
+        Bare or with FEC, a run is cut where the conversation changes and only
+        there.
+        """
+        a, b = push(1), push(2)
+        self.assertEqual(self.cut(a, a, a), [(1, 3)])
+        self.assertEqual(self.cut(a, b, b, a[:24]), [(1, 1), (2, 2), (1, 1)])
+        framed = [data_packet(at, each) for at, each in enumerate((a, a, b))]
+        self.assertEqual(self.cut(*framed), [(1, 2), (2, 1)])
+
+    def test_parity(self) -> None:
+        """
+        Parity goes where its neighbours go: what precedes it, at the beginning
+        what follows.
+        """
+        a, b, p = data_packet(0, push(1)), data_packet(0, push(2)), parity()
+        self.assertEqual(self.cut(p, a, p, p, a, p), [(1, 6)])
+        self.assertEqual(self.cut(p, a, p, b, p), [(1, 3), (2, 2)])
+
+    def test_parityAlone(self) -> None:
+        """
+        Alone it goes to the conversation heard last from its address, if one
+        was (kcp.md 5.3, 11).
+        """
+        cutter = Cutter()
+        self.assertEqual(self.cut(parity(), cutter=cutter), [(None, 1)])
+        self.cut(data_packet(0, push(1)), data_packet(1, push(2)), cutter=cutter)
+        self.assertEqual(self.cut(parity(), parity(), cutter=cutter), [(2, 2)])
+        self.assertEqual(cutter.cut(parity(), 33, ELSEWHERE)[0][0], None)
+
+    def test_kinds(self) -> None:
+        """
+        Bare, FEC and out-of-band datagrams are never in one part.
+        """
+        bare = push(1, payload=b"x" * 9)
+        framed, aside = data_packet(0, push(1)), out_of_band_packet(1, b"y" * 21)
+        self.assertEqual(self.cut(framed, aside, aside, bare), [(1, 1), (1, 2), (1, 1)])
+
+    def test_bounded(self) -> None:
+        """
+        Only so many addresses are remembered.
+        """
+        cutter = Cutter()
+        for port in range(ADDRESSES_HEARD + 1):
+            cutter.cut(data_packet(0, push(1)), 33, ("192.0.2.1", port))
+        self.assertEqual(cutter.cut(parity(), 33, ("192.0.2.1", 0))[0][0], None)
+        self.assertEqual(cutter.cut(parity(), 33, ("192.0.2.1", 1))[0][0], 1)
+
+    @PROPERTY
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=40),
+                st.builds(lambda conv: data_packet(0, push(conv)), st.integers(1, 3)),
+                st.builds(push, st.integers(1, 3)),
+                st.just(parity()),
+            ),
+            max_size=6,
+        ).map(b"".join),
+        st.integers(1, 40),
+    )
+    def test_anything(self, run: bytes, size: int) -> None:
+        """
+        Whatever comes, parts are pieces of the run in their order, whole
+        datagrams, none of them empty.
+        """
+        cutter = Cutter()
+        total = 0
+        for _, part in cutter.cut(run, size, CLIENT) if run else ():
+            self.assertTrue(len(part))
+            total += len(part)
+        datagrams = -(-len(run) // size)
+        self.assertLessEqual(total, len(run))
+        self.assertLessEqual(cutter.short, datagrams)
+
+
+class GateTests(SynchronousTestCase):
+    """
+    L{KCPGate}.
+    """
+
+    def test_checksums(self) -> None:
+        """
+        What does not open is dropped and counted (kcp.md 2.2).
+        """
+        crypt = make_crypt("aes", bytes(32), random.Random(1).randbytes)
+        gate = KCPGate(crypt=crypt)
+        self.assertEqual(list(gate.open(push(), 25, CLIENT)), [])
+        self.assertEqual(gate.counters()["InCsumErrors"], 1)
+        sealed, size = gate.seal(push(), 25)
+        self.assertEqual((len(sealed), gate.overhead), (45, 20))
+        [(key, run, size)] = gate.open(sealed, size, CLIENT)
+        self.assertEqual((key, bytes(run)), ((CLIENT, CONV), push()))
+
+    def judge(
+        self, pair: SessionPair, datagram: bytes, address: Address = CLIENT
+    ) -> object:
+        return pair.server.gate.stranger(datagram, address, pair.now, pair.server)
+
+    def test_strangers(self) -> None:
+        """
+        Parity, out-of-band messages and leftovers open nothing.
+        """
+        pair = SessionPair()
+        for datagram in (
+            parity(),
+            out_of_band_packet(CONV, b""),
+            data_packet(0, pack_header(CONV, ACK, 0, 32, 0, 0, 0, 0)),
+            data_packet(0, push(una=5)),
+        ):
+            self.assertIsInstance(self.judge(pair, datagram), Drop)
+        self.assertIsInstance(self.judge(pair, data_packet(0, push())), Admit)
+        probe = pack_header(CONV, WASK, 0, 32, 0, 0, 0, 0)
+        for question in (probe, data_packet(0, probe)):
+            answer = self.judge(pair, question)
+            assert isinstance(answer, Reply)
+            self.assertEqual(len(answer.datagrams[0]), len(question))
+
+    def test_requireSn0(self) -> None:
+        """
+        With the option only number 0 opens a session (kcp.md 10.2).
+        """
+        for required, expected in ((False, Admit), (True, Drop)):
+            pair = SessionPair(rules=Rules(require_sn0=required))
+            self.assertIsInstance(self.judge(pair, push(sn=3)), expected)
+            self.assertIsInstance(self.judge(pair, push(sn=0)), Admit)
+
+    def test_rules(self) -> None:
+        """
+        Another conversation from the address of a session: beside it, refused,
+        or in its place if it begins with number 0 (kcp.md 5.3).
+        """
+        for rule, first, later in (
+            (SessionRule.CONVERSATION, Admit, Admit),
+            (SessionRule.ADDRESS, Drop, Drop),
+            (SessionRule.REPLACE, Admit, Drop),
+        ):
+            pair = SessionPair(rules=Rules(sessions=rule))
+            pair.connect()
+            self.assertIsInstance(self.judge(pair, push(9, sn=3)), later)
+            verdict = self.judge(pair, push(9))
+            self.assertIsInstance(verdict, first)
+            if isinstance(verdict, Admit):
+                replaces = (CLIENT, CONV) if rule is SessionRule.REPLACE else None
+                self.assertEqual(verdict.replaces, replaces)
+            self.assertIsInstance(self.judge(pair, push(9), ELSEWHERE), Admit)
+
+    def test_addressIsFreed(self) -> None:
+        """
+        When a session is over its address may open another.
+        """
+        pair = SessionPair(rules=Rules(sessions=SessionRule.ADDRESS))
+        pair.connect()
+        pair.server.gate.ended(pair.server.engine, pair.now)
+        self.assertIsInstance(self.judge(pair, push(9)), Admit)
+
+    def test_blacklist(self) -> None:
+        """
+        The conversation of a session that is over does not come again for so
+        long after its end, another one does (kcp.md 5.4).
+        """
+        pair = SessionPair(rules=Rules(blacklist=600 * SECOND))
+        pair.connect()
+        pair.run(700_000)
+        pair.server.gate.ended(pair.server.engine, pair.now)
+        self.assertIsInstance(self.judge(pair, push()), Drop)
+        self.assertIsInstance(self.judge(pair, push(9)), Admit)
+        pair.now += 600 * SECOND
+        self.assertIsInstance(self.judge(pair, push()), Admit)
+
+    def test_refusedIsNotListed(self) -> None:
+        """
+        Who was not let in may try again.
+        """
+        pair = SessionPair(rules=Rules(blacklist=600 * SECOND))
+        verdict = self.judge(pair, push())
+        assert isinstance(verdict, Admit)
+        pair.server.gate.ended(verdict.engine, pair.now)
+        self.assertIsInstance(self.judge(pair, push()), Admit)
+
+    def test_counters(self) -> None:
+        """
+        The gate has kcp-go's counters for its socket.
+        """
+        pair = SessionPair()
+        pair.connect()
+        counters = pair.server.gate.counters()
+        self.assertEqual((counters["PassiveOpens"], counters["CurrEstab"]), (1, 1))
+        self.assertGreater(counters["InPkts"], 0)
+
+
+class BlacklistTests(SynchronousTestCase):
+    """
+    L{Blacklist}.
+    """
+
+    def test_renewed(self) -> None:
+        """
+        A key that is listed again is listed from then on.
+        """
+        listed = Blacklist(10)
+        listed.add("a", 0)
+        listed.add("a", 7)
+        self.assertTrue(listed.has("a", 16))
+        self.assertFalse(listed.has("a", 17))
+
+    def test_bounded(self) -> None:
+        """
+        Lapsed keys go, and the oldest beyond the limit.
+        """
+        listed = Blacklist(10)
+        for now in range(100):
+            listed.add(now, now)
+        self.assertLessEqual(len(listed), 11)
+        listed = Blacklist(1 << 60)
+        for now in range(MOST + 5):
+            listed.add(now, now)
+        self.assertEqual(len(listed), MOST)
+
+    def test_off(self) -> None:
+        """
+        Without a duration nothing is listed.
+        """
+        listed = Blacklist(0)
+        listed.add("a", 5)
+        self.assertFalse(listed.has("a", 5))
+        self.assertEqual(len(listed), 0)
+
+
+class DiagnosisTests(SynchronousTestCase):
+    """
+    What does not fit is named. Each case with two ends that do not fit.
+    """
+
+    def verdict(self, end: End, sign: Sign) -> None:
+        """
+        The end says this and nothing else, and has counted it.
+        """
+        text = end.gate.diagnosis()
+        assert text is not None
+        self.assertIn(MEANINGS[sign].text, text)
+        self.assertEqual(end.gate.counters()[MEANINGS[sign].counter], 1)
+        self.assertIsNone(end.gate.diagnosis())
+
+    def talk(self, client: str, server: str, options: SessionOptions = FEC) -> SessionPair:
+        """
+        A client that tries for two seconds.
+        """
+        pair = SessionPair(options, options, crypt=(client, server))
+        pair.dial()
+        pair.run(2000)
+        return pair
+
+    def test_otherCipher(self) -> None:
+        """
+        Other ciphers, or keys, or encryption on one side only, bare and framed.
+        """
+        for client, server, sign in (
+            ("aes", "aes-128", Sign.OTHER_KEY),
+            ("aes-128-gcm", "aes", Sign.OTHER_KEY),
+            ("aes", "aes-128-gcm", Sign.OTHER_KEY),
+            ("aes", "null", Sign.PEER_ENCRYPTS),
+            ("aes-128-gcm", "null", Sign.PEER_ENCRYPTS),
+            ("none", "null", Sign.PEER_USES_NONE),
+            ("none", "aes", Sign.PEER_USES_NONE),
+            ("null", "none", Sign.PEER_DOES_NOT_ENCRYPT),
+            ("null", "aes", Sign.PEER_DOES_NOT_ENCRYPT),
+            ("null", "aes-128-gcm", Sign.PEER_DOES_NOT_ENCRYPT),
+        ):
+            for options in (FEC, SessionOptions()):
+                self.verdict(self.talk(client, server, options).server, sign)
+
+    def test_fecOnOneSide(self) -> None:
+        """
+        FEC on one side only is named on both.
+        """
+        for client, server, sign, other in (
+            (FEC, SessionOptions(), Sign.PEER_WITH_FEC, Sign.PEER_WITHOUT_FEC),
+            (SessionOptions(), FEC, Sign.PEER_WITHOUT_FEC, Sign.PEER_WITH_FEC),
+        ):
+            pair = SessionPair(client, server)
+            pair.connect()
+            pair.write("server", b"x")
+            pair.run(50)
+            self.verdict(pair.server, sign)
+            self.verdict(pair.client, other)
+
+    def test_otherShards(self) -> None:
+        """
+        Other shard numbers are named when they were adopted.
+        """
+        pair = SessionPair(SessionOptions(data_shards=3, parity_shards=1), FEC)
+        pair.connect()
+        pair.write("client", bytes(30_000))
+        pair.run(500)
+        self.verdict(pair.server, Sign.OTHER_SHARDS)
+
+    def test_otherConversation(self) -> None:
+        """
+        A dialler that hears from another conversation says so.
+        """
+        pair = SessionPair()
+        for _ in range(3):
+            pair.client.gate.stranger(push(99), SERVER, pair.now, pair.client)
+        self.verdict(pair.client, Sign.OTHER_CONVERSATION)
+
+    def test_cutShort(self) -> None:
+        """
+        Datagrams that end too early speak of the path's MTU.
+        """
+        pair = SessionPair(SessionOptions(), SessionOptions())
+        pair.connect()
+        for number in range(3):
+            pair.server.arrive(push(sn=number, payload=bytes(500))[:300], CLIENT)
+        self.verdict(pair.server, Sign.CUT_SHORT)
+
+    def test_kcptun(self) -> None:
+        """
+        What a kcptun with compression or multiplexing sends first is known.
+        """
+        for first, sign in (
+            (SNAPPY_START + b"\x01\x0c\0\0" + bytes(12), Sign.COMPRESSED),
+            (b"\x01\0\0\0\3\0\0\0", Sign.MULTIPLEXED),
+            (b"\x02\0\0\0\3\0\0\0" + b"\x02\2\5\0\3\0\0\0hello", Sign.MULTIPLEXED),
+            (b"\x02\3\0\0\0\0\0\0", Sign.MULTIPLEXED),
+        ):
+            pair = SessionPair()
+            pair.connect()
+            pair.write("client", first)
+            pair.run(50)
+            self.verdict(pair.server, sign)
+
+    def test_nothing(self) -> None:
+        """
+        Ends that fit give no reason for a line, whatever text they begin with.
+        """
+        for first in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\2\0\1\0\1", b"\x02\0", bytes(9)):
+            pair = SessionPair(crypt=("aes", "aes"))
+            pair.connect()
+            pair.write("client", first)
+            pair.run(200)
+            self.assertIsNone(pair.server.gate.diagnosis())
+            self.assertIsNone(pair.client.gate.diagnosis())
+
+    def test_strayNoise(self) -> None:
+        """
+        A stray datagram or two of the wide internet are no reason either.
+        """
+        gate = KCPGate()
+        for _ in range(2):
+            gate.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
+        self.assertIsNone(gate.diagnosis())
+        gate.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
+        self.assertIsNotNone(gate.diagnosis())
+
+    def test_everySign(self) -> None:
+        """
+        Each sign has its words.
+        """
+        self.assertEqual(set(MEANINGS), set(Sign))
+
+    @PROPERTY
+    @given(st.binary(max_size=80))
+    def test_anything(self, datagram: bytes) -> None:
+        """
+        Whatever failed can be looked at.
+        """
+        diagnosis = Diagnosis()
+        diagnosis.unopened(datagram, CLIENT)
+        diagnosis.unread(datagram, CLIENT)
+        diagnosis.first_bytes(datagram, CLIENT)

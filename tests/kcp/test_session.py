@@ -1,0 +1,519 @@
+"""
+Tests for L{twisted_rudp.kcp.session}: what a session has beside its ARQ.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests import vectors
+from tests.kcp.pair import CLIENT, CONV, SERVER, Pair, losing
+from twisted_rudp.core.engine import (
+    MILLISECOND,
+    SECOND,
+    Address,
+    Configurable,
+    Delivery,
+    Event,
+    Message,
+    Reason,
+)
+from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
+from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.engine import KCPEngine, Role
+from twisted_rudp.kcp.fec_wire import (
+    DATA,
+    KIND_OFFSET,
+    PARITY,
+    is_framed,
+    out_of_band_packet,
+)
+from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.snmp import Ledger
+
+FEC = SessionOptions(data_shards=5, parity_shards=2)
+KEY = bytes(range(32))
+UNLIMITED = Settings(nc=1)
+"""Without a congestion window, so that what is written leaves at once."""
+
+
+class SessionPair(Pair):
+    """
+    Two ends with options and ciphers.
+    """
+
+    def __init__(
+        self,
+        client: SessionOptions = FEC,
+        server: SessionOptions = FEC,
+        crypt: tuple[str, str] = ("null", "null"),
+        rules: Rules | None = None,
+        **named: Any,
+    ) -> None:
+        self.options = {"client": client, "server": server}
+        self.crypts = dict(zip(("client", "server"), crypt, strict=True))
+        self.rules = rules or Rules()
+        super().__init__(**named)
+        self.client.gate = self._gate("client")
+
+    def _gate(self, side: str, *arguments: Any) -> KCPGate:
+        seed = random.Random(side)
+        crypt = make_crypt(self.crypts[side], KEY, seed.randbytes)
+        return KCPGate(*arguments, crypt=crypt, rules=self.rules, ledger=Ledger())
+
+    def new_gate(self) -> KCPGate:
+        return self._gate("server", self._accept, self.cookies, self.settings.rcvwnd)
+
+    def _session(self, side: str, end: KCPGate, *arguments: Any, **named: Any) -> KCPSession:
+        return KCPSession(
+            *arguments,
+            options=self.options[side],
+            overhead=end.overhead,
+            ledger=end.ledger,
+            diagnosis=end.signs,
+            **named,
+        )
+
+    def _accept(self, conv: int, address: Address, now: int) -> KCPEngine:
+        return self._session(
+            "server",
+            self.server.gate,
+            conv,
+            address,
+            self.settings,
+            now=now,
+            epoch=77,
+            role=Role.LISTENER,
+            cookies=self.cookies,
+        )
+
+    def dial(self, **options: Any) -> KCPEngine:
+        engine = self._session(
+            "client",
+            self.client.gate,
+            CONV,
+            SERVER,
+            self.settings,
+            now=self.now,
+            epoch=0xFFFFFF00,
+            role=Role.DIALLER,
+            **options,
+        )
+        self.client.engines[(SERVER, CONV)] = engine
+        self.client.turn(engine)
+        return engine
+
+    def session(self, side: str) -> KCPSession:
+        engine = {"client": self.client, "server": self.server}[side].engine
+        assert isinstance(engine, KCPSession)
+        return engine
+
+    def write(self, side: str, data: bytes) -> None:
+        end = {"client": self.client, "server": self.server}[side]
+        end.engine.write(0, data)
+        end.turn(end.engine)
+
+
+def kinds(datagrams: list[bytes]) -> list[int]:
+    """
+    The FEC kinds, 0 for bare datagrams.
+    """
+    return [each[KIND_OFFSET] if is_framed(each) else 0 for each in datagrams]
+
+
+class FramingTests(SynchronousTestCase):
+    """
+    FEC around the ARQ.
+    """
+
+    def test_everySetting(self) -> None:
+        """
+        Two of ours open a session and carry data both ways whatever each of the
+        two sends with (kcp.md 2.2; kcp_close 8).
+        """
+        plain = SessionOptions()
+        other = SessionOptions(data_shards=3, parity_shards=1)
+        for client in (plain, FEC, other):
+            for server in (plain, FEC, other):
+                for crypt in ("null", "none", "aes", "aes-128-gcm"):
+                    pair = SessionPair(client, server, crypt=(crypt, crypt))
+                    pair.connect()
+                    pair.write("client", b"there" * 2000)
+                    pair.write("server", b"back" * 2000)
+                    pair.run(500)
+                    self.assertEqual(pair.server.received, b"there" * 2000)
+                    self.assertEqual(pair.client.received, b"back" * 2000)
+                    self.assertTrue(pair.server.engine.proved)
+
+    def test_statelessAnswer(self) -> None:
+        """
+        The gate's answer is in the form of the question, and its packet is not
+        numbered again by the session (kcp_close 8).
+        """
+        pair = SessionPair()
+        pair.connect()
+        pair.write("server", b"x" * 20_000)
+        pair.run(300)
+        self.assertEqual(kinds(pair.client.sent)[0], DATA)
+        self.assertEqual(kinds(pair.server.sent)[0], DATA)
+        numbers = [int.from_bytes(each[:4], "little") for each in pair.server.sent]
+        self.assertEqual(len(numbers), len(set(numbers)))
+        self.assertEqual((numbers[0], numbers[1]), (0, 7))
+
+    def test_bareQuestion(self) -> None:
+        """
+        A bare question has a bare answer.
+        """
+        pair = SessionPair(client=SessionOptions())
+        pair.connect()
+        self.assertEqual(kinds(pair.server.sent)[0], 0)
+
+    def test_recovers(self) -> None:
+        """
+        What is lost comes out of parity, without a retransmission.
+        """
+        pair = SessionPair(settings=UNLIMITED)
+        pair.connect()
+        sent = len(pair.client.sent)
+        pair.fates["client"] = losing(sent + 5, sent + 8)
+        pair.write("client", bytes(range(256)) * 53)
+        pair.run(15)
+        self.assertEqual(pair.server.received, bytes(range(256)) * 53)
+        counters = pair.session("server").counters()
+        # Two, and the first word: the gate has answered it without a session.
+        self.assertEqual(counters["FECRecovered"], 3)
+        self.assertEqual(counters["FECParityShards"], 4)
+        self.assertEqual(pair.session("client").counters()["RetransSegs"], 0)
+
+    def test_heavyLoss(self) -> None:
+        """
+        With a fifth of everything lost all arrives, much of it rebuilt.
+        """
+        chance = random.Random(5)
+
+        def fate(number: int, datagram: bytes) -> tuple[int, ...]:
+            return () if chance.random() < 0.2 else (chance.choice((10, 12)),)
+
+        pair = SessionPair(there=fate, back=fate, crypt=("aes", "aes"))
+        pair.dial()
+        pair.run(3000)
+        data = chance.randbytes(300_000)
+        pair.write("client", data)
+        pair.run(20_000)
+        self.assertEqual(pair.server.received, data)
+        self.assertGreater(pair.session("server").counters()["FECRecovered"], 10)
+
+    def test_unproved(self) -> None:
+        """
+        Nothing redundant goes to an address that is not proved.
+        """
+        pair = SessionPair(server=SessionOptions(data_shards=1, parity_shards=3, dup=4))
+        pair.dial()
+        pair.run(25)
+        self.assertNotIn(PARITY, kinds(pair.server.sent))
+
+    def test_copies(self) -> None:
+        """
+        C{dup} sends each datagram so often again, with and without FEC.
+        """
+        for options in (SessionOptions(dup=2), SessionOptions(5, 2, dup=2)):
+            pair = SessionPair(options, options, settings=UNLIMITED)
+            pair.connect()
+            before = len(pair.client.sent)
+            pair.write("client", b"x" * 3000)
+            news = [
+                each
+                for each, kind in zip(
+                    pair.client.sent[before:], kinds(pair.client.sent[before:]), strict=True
+                )
+                if kind != PARITY
+            ]
+            self.assertEqual(len(news), 9)
+            self.assertEqual([news[at] for at in (0, 3, 6)], [news[at] for at in (2, 5, 8)])
+            pair.run(100)
+            self.assertEqual(pair.server.received, b"x" * 3000)
+
+    def test_closes(self) -> None:
+        """
+        The farewell of a session goes through FEC and cipher too.
+        """
+        pair = SessionPair(crypt=("aes", "aes"))
+        pair.connect()
+        pair.write("client", b"last words")
+        pair.client.engine.close(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(50)
+        pair.server.engine.close(pair.now)
+        pair.server.turn(pair.server.engine)
+        pair.run(20_000)
+        self.assertEqual(pair.server.received, b"last words")
+        self.assertIn((Event.ENDED, Reason.DONE, None), pair.client.happened)
+        self.assertIn((Event.ENDED, Reason.DONE, None), pair.server.happened)
+
+
+class OutOfBandTests(SynchronousTestCase):
+    """
+    Messages beside the stream (kcp.md 5.5).
+    """
+
+    def test_both(self) -> None:
+        """
+        They arrive beside a stream and beside messages, also empty ones, and are
+        counted.
+        """
+        for stream in (True, False):
+            pair = SessionPair(settings=Settings(stream=stream))
+            pair.server.reading = pair.client.reading = False
+            pair.connect()
+            engine = pair.session("client")
+            for data in (b"", b"hello"):
+                engine.send(data, Delivery.OUT_OF_BAND)
+            pair.client.turn(engine)
+            self.assertEqual(pair.client.sent[-1][8:], CONV.to_bytes(4, "little") + b"hello")
+            pair.run(50)
+            server = pair.session("server")
+            self.assertIn((Event.READABLE, None), pair.server.happened)
+            taken = [server.take_message() for _ in range(3)]
+            self.assertEqual(
+                taken,
+                [Message(b"", Delivery.OUT_OF_BAND), Message(b"hello", Delivery.OUT_OF_BAND), None],
+            )
+            self.assertEqual(server.counters()["OOBPackets"], 2)
+            self.assertEqual(server.counters()["KCPInErrors"], 0)
+
+    def test_example(self) -> None:
+        """
+        The bytes of the specification's example.
+        """
+        self.assertEqual(
+            out_of_band_packet(0x17E3A979, b"hello").hex(), "fffffffff3000b0079a9e31768656c6c6f"
+        )
+
+    def test_bounded(self) -> None:
+        """
+        Nobody is made to hold more than a few; the oldest go first.
+        """
+        pair = SessionPair()
+        pair.connect()
+        for at in range(OUT_OF_BAND_HELD + 9):
+            pair.session("client").send(bytes([at]), Delivery.OUT_OF_BAND)
+            pair.client.turn(pair.client.engine)
+        pair.server.reading = False
+        pair.run(50)
+        server = pair.session("server")
+        first = server.take_message()
+        assert first is not None
+        self.assertEqual(first.data, bytes([9]))
+
+    def test_refused(self) -> None:
+        """
+        There are none without FEC, and none longer than a datagram.
+        """
+        pair = SessionPair(SessionOptions())
+        pair.connect()
+        engine = pair.session("client")
+        self.assertRaises(ValueError, engine.send, b"x", Delivery.OUT_OF_BAND)
+        pair = SessionPair(settings=Settings(mtu=500))
+        pair.connect()
+        engine = pair.session("client")
+        engine.send(bytes(496), Delivery.OUT_OF_BAND)
+        self.assertRaises(ValueError, engine.send, bytes(497), Delivery.OUT_OF_BAND)
+        self.assertRaises(ValueError, engine.send, b"x", Delivery.UNRELIABLE)
+
+
+class PacingTests(SynchronousTestCase):
+    """
+    Rate limit, write delay, delayed acknowledgements.
+    """
+
+    def test_rateLimit(self) -> None:
+        """
+        After a burst of 64 datagrams no more than the rate leaves (kcp.md 5.6).
+        """
+        pair = SessionPair(SessionOptions(rate_limit=100_000), SessionOptions())
+        pair.connect()
+        pair.write("client", bytes(400_000))
+        pair.run(1000)
+        sent = sum(map(len, pair.client.sent))
+        self.assertTrue(190_000 < sent < 205_000, sent)
+        pair.run(3000)
+        self.assertEqual(len(pair.server.received), 400_000)
+
+    def test_writeDelay(self) -> None:
+        """
+        What is written waits for the interval and leaves together (kcp.md 5.1).
+        """
+        pair = SessionPair(SessionOptions(write_delay=True), SessionOptions())
+        pair.connect()
+        before = len(pair.client.sent)
+        for _ in range(5):
+            pair.write("client", b"abc")
+        self.assertEqual(len(pair.client.sent), before)
+        pair.run(11)
+        self.assertEqual(len(pair.client.sent), before + 1)
+        pair.run(100)
+        self.assertEqual(pair.server.received, b"abc" * 5)
+
+    def test_acknowledgements(self) -> None:
+        """
+        They leave at once, or wait up to an interval when told to.
+        """
+        for no_delay, delay in ((True, 0), (False, 10)):
+            pair = SessionPair(SessionOptions(), SessionOptions(ack_no_delay=no_delay))
+            pair.connect()
+            before = len(pair.server.sent)
+            pair.write("client", b"abc")
+            pair.run(10 + delay)
+            self.assertEqual(len(pair.server.sent), before + 1)
+            if delay:
+                pair.write("client", b"abc")
+                pair.run(15)
+                self.assertEqual(len(pair.server.sent), before + 1)
+                pair.run(15)
+                self.assertEqual(len(pair.server.sent), before + 2)
+            self.assertEqual(pair.session("client").counters()["RetransSegs"], 0)
+
+
+class LimitTests(SynchronousTestCase):
+    """
+    Read and write time limits.
+    """
+
+    def test_read(self) -> None:
+        """
+        A session ends when no data has come for so long, though the peer lives.
+        """
+        limited = SessionOptions(read_timeout=2 * SECOND)
+        pair = SessionPair(SessionOptions(), limited)
+        pair.connect()
+        pair.run(1500)
+        pair.write("client", b"x")
+        pair.run(1900)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+        pair.run(200)
+        self.assertIn(
+            (Event.ENDED, Reason.IDLE, "nothing came for 2 seconds"), pair.server.happened
+        )
+
+    def test_write(self) -> None:
+        """
+        A session ends when nothing of what was written is acknowledged for so
+        long, and not while nothing is written.
+        """
+        limited = SessionOptions(write_timeout=2 * SECOND)
+        pair = SessionPair(limited, SessionOptions())
+        pair.connect()
+        pair.run(5000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.write("client", b"x")
+        pair.run(5000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.fates["client"] = lambda number, datagram: ()
+        pair.write("client", b"y")
+        pair.run(1900)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.run(200)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+
+
+class ConfigureTests(SynchronousTestCase):
+    """
+    Settings that change while a session runs.
+    """
+
+    def test_changes(self) -> None:
+        """
+        Window, mtu and options take effect at once; the mtu is the session's.
+        """
+        pair = SessionPair(settings=UNLIMITED)
+        pair.connect()
+        engine = pair.session("client")
+        self.assertIsInstance(engine, Configurable)
+        engine.configure({"mtu": 600, "sndwnd": 7, "dup": 1}, pair.now)
+        before = len(pair.client.sent)
+        pair.write("client", bytes(20_000))
+        data = [each for each in pair.client.sent[before:] if each[KIND_OFFSET] == DATA]
+        self.assertEqual({len(each) for each in data}, {600})
+        self.assertEqual(len(data), 14)
+
+    def test_refused(self) -> None:
+        """
+        What is not known or not possible changes nothing.
+        """
+        pair = SessionPair()
+        pair.connect()
+        engine = pair.session("client")
+        for changes in (
+            {"dup": 1, "colour": 3},
+            {"dup": 1, "dataShards": 3},
+            {"dup": 1, "sndwnd": 0},
+            {"sndwnd": 9, "rateLimit": -1},
+            {"dup": 99},
+        ):
+            self.assertRaises(ValueError, engine.configure, changes, pair.now)
+            self.assertEqual(engine._options, FEC)
+            self.assertEqual(engine._settings, pair.settings)
+
+
+class RecordingTests(SynchronousTestCase):
+    """
+    Sessions of kcp-go 5.6.72 with its own peer, replayed into ours.
+    """
+
+    def test_captures(self) -> None:
+        """
+        Fed with what a recorded client sent, a session of ours gives its
+        application what was written there, and its out-of-band messages; and
+        the same for what the server sent back.
+        """
+        for capture in vectors.load("kcp", "session_capture_5_6_72")["captures"]:
+            for direction in ("c2s", "s2c"):
+                self._replay(capture, direction)
+
+    def _replay(self, capture: dict[str, Any], direction: str) -> None:
+        key = bytes.fromhex(capture["key"])
+        crypt = make_crypt(capture["crypt"], key, random.Random(1).randbytes)
+        gate = KCPGate(crypt=crypt, ledger=Ledger())
+        stream = capture["stream"]
+        engine = KCPSession(
+            capture["conv"],
+            CLIENT,
+            Settings(stream=stream),
+            now=0,
+            epoch=0,
+            role=Role.DIALLER,
+            wait_for_peer=False,
+            ledger=gate.ledger,
+            overhead=gate.overhead,
+        )
+        heard: list[bytes] = []
+        aside: list[bytes] = []
+        for one in capture["datagrams"]:
+            if one["dir"] != direction:
+                continue
+            now = one["t"] * MILLISECOND
+            datagram = bytes.fromhex(one["data"])
+            for key, run, size in gate.open(datagram, len(datagram), CLIENT):
+                self.assertEqual(key, (CLIENT, capture["conv"]))
+                engine.receive(run, size, CLIENT, now)
+            engine.flush(now, lambda run, size, address: True, 1 << 20)
+            while (message := engine.take_message()) is not None:
+                (aside if message.delivery is Delivery.OUT_OF_BAND else heard).append(message.data)
+            while stream and (data := engine.take(0, 1 << 20)):
+                heard.append(data)
+        written = b"".join(map(bytes.fromhex, capture["client_writes"]))
+        self.assertEqual(b"".join(heard), written)
+        counters = engine.counters()
+        self.assertEqual((counters["KCPInErrors"], counters.get("FECErrs", 0)), (0, 0))
+        self.assertEqual(gate.ledger.snapshot()["InCsumErrors"], 0)
+        if direction == "c2s":
+            self.assertEqual(aside, [bytes.fromhex(each) for each in capture["client_oob"]])
+            self.assertEqual(counters["OOBPackets"], len(aside))
+            if capture["data_shards"]:
+                self.assertEqual(counters["FECErrs"], 0)

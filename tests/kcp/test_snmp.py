@@ -1,0 +1,243 @@
+"""
+Tests for L{twisted_rudp.kcp.snmp}, and of the small parts beside it.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.kcp.pair import steady
+from tests.kcp.test_session import FEC, SessionPair
+from twisted_rudp.core.engine import SECOND
+from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.snmp import GAUGES, HEADINGS, NAMES, Ledger, csv_header, csv_row
+from twisted_rudp.kcp.throttle import BURST, Throttle
+
+KCPTUN_HEADER = (
+    "Unix,BytesSent,BytesReceived,MaxConn,ActiveOpens,PassiveOpens,CurrEstab,InErrs,"
+    "InCsumErrors,KCPInErrors,InPkts,OutPkts,InSegs,OutSegs,InBytes,OutBytes,RetransSegs,"
+    "FastRetransSegs,EarlyRetransSegs,LostSegs,RepeatSegs,FECFullShards,FECParityShards,"
+    "FECErrs,FECRecovered,FECShardSet,FECShardMin,RingBufferSndQueue,RingBufferRcvQueue,"
+    "RingBufferSndBuffer,OOBPackets"
+)
+
+
+class CSVTests(SynchronousTestCase):
+    """
+    kcptun's file (kcp.md 6).
+    """
+
+    def test_header(self) -> None:
+        """
+        The names and their order.
+        """
+        self.assertEqual(",".join(csv_header()), KCPTUN_HEADER)
+
+    def test_row(self) -> None:
+        """
+        The time and a value for each name, 0 for what is not counted.
+        """
+        row = csv_row(17, {"BytesSent": 5, "OOBPackets": 9})
+        self.assertEqual((row[0], row[1], row[2], row[-1]), ("17", "5", "0", "9"))
+        self.assertEqual(len(row), len(HEADINGS) + 1)
+
+
+class LedgerTests(SynchronousTestCase):
+    """
+    L{Ledger}.
+    """
+
+    def pair(self) -> SessionPair:
+        """
+        Two ends that have exchanged something, encrypted and with FEC.
+        """
+        pair = SessionPair(crypt=("aes", "aes"), there=steady(5), back=steady(5))
+        pair.connect()
+        pair.write("client", bytes(5000))
+        pair.write("server", bytes(700))
+        pair.run(300)
+        return pair
+
+    def test_bothSides(self) -> None:
+        """
+        What one side sends the other receives; bytes in are counted without the
+        cipher's header and out with it (kcp.md 6).
+        """
+        pair = self.pair()
+        client = pair.session("client").counters()
+        server = pair.session("server").counters()
+        self.assertEqual((client["BytesSent"], server["BytesReceived"]), (5000, 5000))
+        self.assertEqual((server["BytesSent"], client["BytesReceived"]), (700, 700))
+        # The first word and its answer are the gate's.
+        self.assertEqual(client["OutPkts"], len(pair.client.sent))
+        self.assertEqual(client["OutBytes"], sum(map(len, pair.client.sent)))
+        self.assertEqual(server["InPkts"], client["OutPkts"] - 1)
+        self.assertEqual(
+            server["InBytes"], sum(len(each) - 20 for each in pair.client.sent[1:])
+        )
+        self.assertEqual(server["KCPInErrors"], 0)
+        self.assertEqual((client["ActiveOpens"], server["PassiveOpens"]), (1, 1))
+
+    def test_everyName(self) -> None:
+        """
+        A snapshot has every counter of kcp-go, a session all but those of the
+        socket.
+        """
+        pair = self.pair()
+        self.assertEqual(tuple(pair.client.gate.ledger.snapshot()), NAMES)
+        missing = set(NAMES) - set(pair.session("client").counters())
+        self.assertEqual(missing, {"MaxConn", "InErrs", "InCsumErrors"})
+
+    def test_outlives(self) -> None:
+        """
+        What a session has counted stays in the sums when it is gone; it counts
+        no longer as established.
+        """
+        pair = self.pair()
+        ledger = pair.client.gate.ledger
+        before = ledger.snapshot()
+        self.assertEqual(before["CurrEstab"], 1)
+        pair.client.engines.clear()
+        gc.collect()
+        after = ledger.snapshot()
+        for name in set(NAMES) - GAUGES:
+            self.assertEqual(after[name], before[name], name)
+        self.assertEqual((after["CurrEstab"], after["MaxConn"]), (0, 1))
+
+    def test_over(self) -> None:
+        """
+        A session that has ended is not established, though its tombstone is.
+        """
+        pair = self.pair()
+        pair.client.engine.abort(pair.now)
+        self.assertEqual(pair.client.gate.ledger.snapshot()["CurrEstab"], 0)
+
+    def test_most(self) -> None:
+        """
+        MaxConn is the most that were established at once: one that has ended makes
+        room, though its tombstone is there (kcp.md 6).
+        """
+        pair = self.pair()
+        ledger = pair.client.gate.ledger
+        pair.client.engine.abort(pair.now)
+        other = self.pair().session("client")
+        ledger.enter(other)
+        self.assertEqual(ledger.snapshot()["MaxConn"], 1)
+        ledger.enter(self.pair().session("client"))
+        self.assertEqual((ledger.established, ledger.snapshot()["MaxConn"]), (2, 2))
+
+    def test_newestGroup(self) -> None:
+        """
+        FECShardMin is the number of a group: sums show the newest of all.
+        """
+        ledger = Ledger()
+        newest = []
+        for messages in (30, 3):
+            pair = SessionPair(FEC, FEC)
+            pair.dial()
+            for _ in range(messages):
+                pair.write("client", b"abc")
+                pair.run(20)
+            server = pair.session("server")
+            ledger.enter(server)
+            newest.append(server.gauges()["FECShardMin"])
+        self.assertTrue(newest[0] > newest[1] > 0, newest)
+        self.assertEqual(ledger.snapshot()["FECShardMin"], newest[0])
+
+    def test_shortPackets(self) -> None:
+        """
+        InErrs counts FEC packets that are too short, and no others (kcp.md 6).
+        """
+        gate = self.pair().client.gate
+        before = gate.ledger.snapshot()["InErrs"]
+        framed = bytes(4) + b"\xf1\0" + bytes(5)
+        for datagram in (framed, bytes(11)):
+            sealed, size = gate.seal(datagram, len(datagram))
+            self.assertEqual(gate.open(sealed, size, ("192.0.2.1", 1)), [])
+        self.assertEqual(gate.ledger.snapshot()["InErrs"] - before, 1)
+
+    def test_reset(self) -> None:
+        """
+        A reset begins at 0, here only; gauges stay.
+        """
+        pair = self.pair()
+        parent = Ledger()
+        child = Ledger(parent)
+        child.enter(pair.session("client"))
+        child.count("InCsumErrors", 3)
+        self.assertEqual(parent.snapshot(), child.snapshot())
+        child.reset()
+        now = child.snapshot()
+        self.assertEqual({now[name] for name in set(NAMES) - GAUGES}, {0})
+        self.assertEqual(now["CurrEstab"], 1)
+        self.assertEqual(parent.snapshot()["InCsumErrors"], 3)
+        pair.write("client", b"abc")
+        self.assertEqual(child.snapshot()["BytesSent"], 3)
+
+    def test_gauges(self) -> None:
+        """
+        Queues are shown as they are.
+        """
+        pair = SessionPair(FEC, FEC)
+        pair.server.reading = False
+        pair.connect()
+        pair.write("client", bytes(1376 * 3))
+        pair.run(400)
+        self.assertEqual(pair.session("server").gauges()["RingBufferRcvQueue"], 3)
+        pair.fates["client"] = lambda number, datagram: ()
+        pair.write("client", bytes(1376 * 100))
+        gauges = pair.session("client").gauges()
+        self.assertEqual(gauges["RingBufferSndQueue"] + gauges["RingBufferSndBuffer"], 100)
+        self.assertGreater(gauges["RingBufferSndBuffer"], 0)
+
+
+class OptionTests(SynchronousTestCase):
+    """
+    L{SessionOptions}.
+    """
+
+    def test_shards(self) -> None:
+        """
+        Both numbers or none, 256 together at most (kcp.md 3.2).
+        """
+        for data, parity in ((10, 0), (0, 3), (200, 57), (-1, 3), (256, 1)):
+            self.assertRaises(
+                ValueError, SessionOptions, data_shards=data, parity_shards=parity
+            )
+        self.assertTrue(SessionOptions(200, 55).protects)
+        self.assertEqual((SessionOptions(1, 1).overhead, SessionOptions().overhead), (8, 0))
+
+
+class ThrottleTests(SynchronousTestCase):
+    """
+    L{Throttle}.
+    """
+
+    def test_rate(self) -> None:
+        """
+        Over any time the burst and the rate leave, no matter how often it is
+        asked.
+        """
+        throttle = Throttle(1_000_000, 0)
+        sent = now = 0
+        while now < 10 * SECOND:
+            allowance = throttle.allowance(now)
+            if allowance > 0:
+                throttle.spend(min(allowance, 1400))
+                sent += min(allowance, 1400)
+            now += 333_333
+        self.assertTrue(abs(sent - BURST - 10_000_000) < 5000, sent)
+
+    def test_ready(self) -> None:
+        """
+        It says when a datagram may leave.
+        """
+        throttle = Throttle(100_000, 0)
+        throttle.spend(BURST + 500)
+        self.assertLess(throttle.allowance(0), 0)
+        ready = throttle.ready(0)
+        self.assertEqual(ready, 20_000_001)
+        self.assertGreaterEqual(throttle.allowance(ready), 1500)
+        self.assertEqual(throttle.ready(ready), ready)

@@ -1,0 +1,580 @@
+"""
+Connections between our own peers, on a scripted link.
+"""
+
+from __future__ import annotations
+
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.qotp.pair import CLIENT, SERVER, End, Pair, chancy, losing, steady
+from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
+from twisted_rudp.qotp.budget import FIRST, LARGEST, SMALLEST, Budget, ReceiveWindow
+from twisted_rudp.qotp.streams import MAX_STREAMS
+
+
+def write(end: End, stream: int, data: bytes) -> None:
+    """
+    Write and flush, as a turn does.
+    """
+    end.engine.write(stream, data)
+    end.turn(end.engine)
+
+
+class HandshakeTests(SynchronousTestCase):
+    """
+    Becoming connected (3, 12.1).
+    """
+
+    def test_known(self) -> None:
+        """
+        12.1: with the listener's key the echo proves it; both know what the other is.
+        """
+        pair = Pair()
+        pair.connect()
+        for end in (pair.client, pair.server):
+            self.assertEqual(end.happened, [(Event.CONNECTED, False)])
+            self.assertEqual(end.engine.facts()["peer"], "OWN")
+            self.assertIn(Capability.HALF_CLOSE, end.engine.capabilities)
+        ours, theirs = pair.client.engine.facts(), pair.server.engine.facts()
+        self.assertEqual((ours["peer_key_proved"], theirs["peer_key_proved"]), (True, False))
+        self.assertEqual(ours["peer_key"], pair.identity.public.hex())
+        self.assertEqual(pair.client.engine.export(b"a"), pair.server.engine.export(b"a"))
+
+    def test_unknown(self) -> None:
+        """
+        W1: without it everything works and nothing is proved.
+        """
+        pair = Pair()
+        pair.connect(known=False)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.client.engine.facts()["peer_key_proved"], False)
+        self.assertEqual(len(pair.client.sent[0]), 1400)
+
+    def test_losses(self) -> None:
+        """
+        W7: whatever of the handshake is lost, it comes about; the key stays.
+        """
+        for known in (True, False):
+            for lost in range(3):
+                for there, back in ((lost, 99), (99, lost)):
+                    pair = Pair(losing(there), losing(back))
+                    pair.dial(known)
+                    pair.run(3000)
+                    self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+                    self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+                    self.assertEqual(pair.server.engine.facts()["peer"], "OWN")
+
+    def test_wrongKey(self) -> None:
+        """
+        Whoever expects another key is never connected.
+        """
+        pair = Pair()
+        pair.identity = type(pair.identity).from_text("another")
+        pair.dial()
+        pair.run(5000)
+        self.assertEqual(pair.client.happened, [])
+        self.assertEqual(pair.server.engines, {})
+        self.assertEqual(set(pair.server.drops), {"not authentic"})
+
+    def test_amplification(self) -> None:
+        """
+        W11: before Data came, no more than three times what came is sent.
+        """
+        pair = Pair(losing(*range(1, 50)))
+        pair.dial()
+        pair.run(10_000)
+        self.assertTrue(sum(map(len, pair.server.sent)) <= 3 * 1400)
+
+    def test_refused(self) -> None:
+        """
+        A closed port ends the attempt at once.
+        """
+        for kind, reason in [
+            (PathError.REFUSED, Reason.REFUSED),
+            (PathError.UNREACHABLE, Reason.UNREACHABLE),
+            (PathError.TOO_BIG, Reason.UNREACHABLE),
+        ]:
+            pair = Pair()
+            engine = pair.dial()
+            engine.path_error(kind, 1400, SERVER, pair.now)
+            self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
+
+    def test_patient(self) -> None:
+        """
+        9.3: who punches a hole goes on when nobody listens there yet.
+        """
+        pair = Pair()
+        engine = pair.dial(patient=True)
+        engine.path_error(PathError.REFUSED, 1400, SERVER, pair.now)
+        pair.run(200)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+
+
+class DataTests(SynchronousTestCase):
+    """
+    Bytes in both directions.
+    """
+
+    def test_losses(self) -> None:
+        """
+        Everything arrives in order over links that lose, repeat and reorder.
+        """
+        for loss in (0.0, 0.05, 0.3):
+            pair = Pair(chancy(loss, 1), chancy(loss, 2))
+            pair.dial()
+            pair.run(3000)
+            data = random.Random(3).randbytes(400_000)
+            write(pair.client, 0, data)
+            write(pair.server, 0, data[::-1])
+            for _ in range(400):
+                pair.run(50)
+                if len(pair.client.received[0]) + len(pair.server.received[0]) == 2 * len(data):
+                    break
+            self.assertTrue(pair.server.received[0] == data)
+            self.assertTrue(pair.client.received[0] == data[::-1])
+
+    def test_runs(self) -> None:
+        """
+        Datagrams of a bulk transfer are full.
+        """
+        pair = Pair()
+        pair.connect()
+        before = len(pair.client.sent)
+        answers = len(pair.server.sent)
+        write(pair.client, 0, bytes(20 * 1361))
+        pair.run(40)
+        sizes = [len(each) for each in pair.client.sent[before:]]
+        self.assertEqual(sizes, [1400] * 20)
+        self.assertTrue(len(pair.server.sent) - answers <= 20)
+
+    def test_echoIsOneDatagram(self) -> None:
+        """
+        A small answer carries the acknowledgement of what it answers.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.run(500)
+        (engine,) = pair.server.engines.values()
+        arrive, sent = pair.server.arrive, len(pair.server.sent)
+
+        def echo(datagram: bytes, source: object) -> None:
+            engine.write(0, b"pong")
+            arrive(datagram, CLIENT)
+
+        pair.server.arrive = echo  # type: ignore[method-assign,assignment]
+        write(pair.client, 0, b"ping")
+        pair.run(15)
+        self.assertEqual(len(pair.server.sent), sent + 1)
+        pair.run(15)
+        self.assertEqual(pair.client.received[0], b"pong")
+        self.assertEqual(pair.client.engine.in_flight, 0)
+
+    def test_wideOffsets(self) -> None:
+        """
+        4.2: beyond 2^24 offsets are wide, and nothing is lost at the border.
+        """
+        pair = Pair(steady(1), steady(1))
+        pair.connect()
+        for end in (pair.client, pair.server):
+            stream = end.engine._talk.streams.open[0]
+            stream.sent = stream.incoming.next = (1 << 24) - 5000
+        data = random.Random(1).randbytes(30_000)
+        write(pair.client, 0, data)
+        pair.run(200)
+        self.assertTrue(pair.server.received[0] == data)
+
+    def test_window(self) -> None:
+        """
+        6, R7: a reader that stops stops the writer; when it goes on the rest comes.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        data = random.Random(2).randbytes(FIRST * 2)
+        write(pair.client, 0, data)
+        pair.run(3000)
+        waiting = pair.server.engine.unread()
+        self.assertTrue(0 < waiting <= FIRST, waiting)
+        self.assertTrue(pair.client.engine.unsent() >= len(data) - FIRST)
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        pair.run(2000)
+        self.assertTrue(pair.server.received[0] == data)
+
+    def test_windowUpdateLost(self) -> None:
+        """
+        6: when the news of the open window is lost, a probe finds it out.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        data = bytes(FIRST + 50_000)
+        write(pair.client, 0, data)
+        pair.run(2000)
+        pair.fates["server"] = lambda number, datagram: ()
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        pair.run(300)
+        pair.fates["server"] = steady()
+        pair.run(9000)
+        self.assertEqual(len(pair.server.received[0]), len(data))
+
+    def test_outage(self) -> None:
+        """
+        Two seconds without a link are survived.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
+        write(pair.client, 0, bytes(100_000))
+        pair.run(2000)
+        pair.fates["client"] = pair.fates["server"] = steady()
+        pair.run(4000)
+        self.assertEqual(len(pair.server.received[0]), 100_000)
+
+    def test_smallerPath(self) -> None:
+        """
+        W13, R5: when the path takes less, segments are cut and none is joined.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.fates["client"] = lambda number, datagram: () if len(datagram) > 1280 else (10,)
+        data = random.Random(4).randbytes(40_000)
+        write(pair.client, 0, data)
+        pair.client.engine.path_error(PathError.TOO_BIG, 1400, SERVER, pair.now)
+        for _ in range(100):
+            pair.run(50)
+        self.assertTrue(pair.server.received[0] == data)
+
+
+class StreamTests(SynchronousTestCase):
+    """
+    More streams than one.
+    """
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+        self.pair.connect()
+
+    def test_numbers(self) -> None:
+        """
+        The dialler's are even, the listener's odd.
+        """
+        self.assertEqual([self.pair.client.engine.open_stream() for _ in range(2)], [2, 4])
+        self.assertEqual([self.pair.server.engine.open_stream() for _ in range(2)], [1, 3])
+
+    def test_halves(self) -> None:
+        """
+        5.5, W8: each direction of each stream ends by itself, and both sides forget
+        the stream when both have.
+        """
+        client, server = self.pair.client, self.pair.server
+        number = client.engine.open_stream()
+        write(client, number, b"question")
+        client.engine.close_stream(number)
+        client.turn(client.engine)
+        self.pair.run(100)
+        self.assertIn((Event.STREAM_OPENED, number), server.happened)
+        self.assertIn((Event.STREAM_ENDED, number), server.happened)
+        self.assertIn((Event.STREAM_FLUSHED, number), client.happened)
+        self.assertNotIn((Event.STREAM_ENDED, number), client.happened)
+        write(server, number, b"answer")
+        server.engine.close_stream(number)
+        server.turn(server.engine)
+        self.pair.run(100)
+        self.assertEqual(client.received[number], b"answer")
+        self.assertIn((Event.STREAM_ENDED, number), client.happened)
+        for end in (client, server):
+            self.assertEqual(end.engine.facts()["streams"], 1)
+        with self.assertRaises(ValueError):
+            client.engine.close_stream(0)
+            client.engine.write(0, b"after the end")
+
+    def test_reset(self) -> None:
+        """
+        A stream that is given up takes nothing with it.
+        """
+        client, server = self.pair.client, self.pair.server
+        number = client.engine.open_stream()
+        write(client, number, bytes(300_000))
+        client.engine.reset_stream(number, 7)
+        write(client, 0, b"still here")
+        self.pair.run(500)
+        self.assertIn((Event.STREAM_RESET, number, 7), server.happened)
+        self.assertEqual(server.received[0], b"still here")
+        self.assertEqual(client.engine.in_flight, 0)
+        for end in (client, server):
+            self.assertEqual(end.engine.facts()["streams"], 1)
+
+    def test_resetLost(self) -> None:
+        """
+        A reset that is lost is said again.
+        """
+        client, server = self.pair.client, self.pair.server
+        number = client.engine.open_stream()
+        write(client, number, b"x")
+        self.pair.run(50)
+        self.pair.fates["client"] = losing(len(client.sent))
+        client.engine.reset_stream(number)
+        client.turn(client.engine)
+        self.pair.run(1000)
+        self.assertIn((Event.STREAM_RESET, number, 0), server.happened)
+
+    def test_limit(self) -> None:
+        """
+        W6: there are so many streams and no more, on either side's account.
+        """
+        client, server = self.pair.client, self.pair.server
+        for _ in range(MAX_STREAMS - 1):
+            number = client.engine.open_stream()
+            client.engine.write(number, b"x")
+        with self.assertRaises(ValueError):
+            client.engine.open_stream()
+        client.turn(client.engine)
+        self.pair.run(500)
+        self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
+        extra = client.engine._talk.streams
+        extra.open.pop(2)
+        number = client.engine.open_stream()
+        write(client, number, b"one too many")
+        self.pair.run(500)
+        self.assertIn((Event.STREAM_RESET, number, 0), client.happened)
+        self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
+
+
+class EndTests(SynchronousTestCase):
+    """
+    How connections end.
+    """
+
+    def test_inOrder(self) -> None:
+        """
+        Both sides end with everything delivered, and forget each other.
+        """
+        for loss in (0.0, 0.3):
+            pair = Pair(chancy(loss, 5), chancy(loss, 6))
+            pair.dial()
+            pair.run(4000)
+            write(pair.client, 0, bytes(50_000))
+            pair.client.engine.close(pair.now)
+            pair.client.turn(pair.client.engine)
+            for _ in range(200):
+                pair.run(50)
+                if (Event.STREAM_ENDED, 0) in pair.server.happened:
+                    break
+            pair.server.engine.close(pair.now)
+            pair.server.turn(pair.server.engine)
+            pair.run(20_000)
+            for end in (pair.client, pair.server):
+                self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
+                self.assertEqual(end.engines, {})
+            self.assertEqual(len(pair.server.received[0]), 50_000)
+
+    def test_ownSocket(self) -> None:
+        """
+        A client with a socket of its own repeats its last word, then ends and forgets
+        in one.
+        """
+        pair = Pair(own_socket=True)
+        pair.connect()
+        pair.client.engine.close(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(50)
+        pair.server.engine.close(pair.now)
+        pair.server.turn(pair.server.engine)
+        pair.run(100)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
+        self.assertEqual(pair.client.engines, {})
+
+    def test_abort(self) -> None:
+        """
+        The other side hears of it, also when the first word of it is lost.
+        """
+        for lost in (False, True):
+            pair = Pair()
+            pair.connect()
+            if lost:
+                pair.fates["client"] = losing(len(pair.client.sent))
+            pair.client.engine.abort(pair.now)
+            pair.client.turn(pair.client.engine)
+            pair.run(500)
+            self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.ABORTED, None))
+            self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
+
+    def test_vanished(self) -> None:
+        """
+        An idle peer that is gone is noticed, one that is there is kept.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.run(200_000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.fates["server"] = lambda number, datagram: ()
+        pair.run(41_000)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.IDLE, None))
+
+    def test_closeInVain(self) -> None:
+        """
+        A close that nobody acknowledges ends in bounded time.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.fates["client"] = lambda number, datagram: ()
+        write(pair.client, 0, b"nobody hears this")
+        pair.client.engine.close(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(45_000)
+        self.assertEqual(pair.client.happened[-1][0], Event.ENDED)
+        self.assertIn(pair.client.happened[-1][1], (Reason.IDLE, Reason.CLOSE_TIMEOUT))
+
+    def test_numbersUsedUp(self) -> None:
+        """
+        W9: before a nonce could repeat the connection ends.
+        """
+        pair = Pair()
+        pair.connect()
+        engine = pair.client.engine
+        engine._sealer.next = (128 << 48) - 1000
+        engine.tick(pair.now)
+        self.assertEqual(engine.events()[-1][:2], (Event.ENDED, Reason.LIMIT))
+
+
+class AbuseTests(SynchronousTestCase):
+    """
+    What somebody on the path can do.
+    """
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+        self.pair.connect()
+
+    def test_replay(self) -> None:
+        """
+        W4: nothing that was received is digested twice, whatever its age.
+        """
+        client, server = self.pair.client, self.pair.server
+        for number in range(50):
+            write(client, 0, b"%d" % number)
+            self.pair.run(5)
+        self.pair.run(200)
+        received = bytes(server.received[0])
+        events = list(server.happened)
+        sent = len(server.sent)
+        count = server.engine.counters().get("replayed", 0)
+        for datagram in client.sent:
+            server.arrive(datagram, CLIENT)
+        self.pair.run(50)
+        self.assertEqual(bytes(server.received[0]), received)
+        self.assertEqual(server.happened, events)
+        self.assertEqual(len(server.sent), sent)
+        self.assertTrue(server.engine.counters()["replayed"] >= count + 50)
+
+    def test_reflected(self) -> None:
+        """
+        2.3: what a side sent itself is not authentic to it.
+        """
+        client = self.pair.client
+        for datagram in list(client.sent):
+            client.arrive(datagram, SERVER)
+        self.assertEqual(client.kinds(), [Event.CONNECTED])
+        self.assertTrue(client.engine.counters()["not_authentic"])
+
+    def test_roaming(self) -> None:
+        """
+        W10: a peer whose address changed is followed after it has answered there.
+        """
+        pair = self.pair
+        pair.client_seen = ("198.51.100.7", 9)
+        write(pair.client, 0, b"from elsewhere")
+        pair.run(1000)
+        self.assertIn((Event.PATH, pair.client_seen), pair.server.happened)
+        write(pair.server, 0, b"found you")
+        pair.run(100)
+        self.assertEqual(pair.client.received[0], b"found you")
+
+    def test_stolen(self) -> None:
+        """
+        W10: a datagram that somebody sends on from another address moves nothing: the
+        challenge is not answered from there.
+        """
+        pair = self.pair
+        thief = ("198.51.100.66", 6)
+        arrive = pair.server.arrive
+        pair.server.arrive = lambda datagram, source: arrive(datagram, thief)  # type: ignore
+        write(pair.client, 0, b"caught on the way")
+        pair.run(11)
+        del pair.server.arrive
+        pair.run(3000)
+        self.assertNotIn(Event.PATH, pair.server.kinds())
+        write(pair.server, 0, b"still there")
+        pair.run(100)
+        self.assertEqual(pair.client.received[0], b"still there")
+
+    def test_roamingOff(self) -> None:
+        """
+        It can be switched off.
+        """
+        pair = Pair(roaming=False)
+        pair.connect()
+        pair.client_seen = ("198.51.100.7", 9)
+        write(pair.client, 0, b"from elsewhere")
+        pair.run(1000)
+        self.assertNotIn(Event.PATH, pair.server.kinds())
+
+    def test_openingsOnALiveConnection(self) -> None:
+        """
+        W16: a repeated opening is ignored.
+        """
+        pair = self.pair
+        sent = len(pair.server.sent)
+        pair.server.arrive(pair.client.sent[0], CLIENT)
+        self.assertEqual(len(pair.server.sent), sent)
+        self.assertEqual(pair.server.engine.counters()["openings_ignored"], 1)
+
+
+class BudgetTests(SynchronousTestCase):
+    """
+    W6: what may be kept.
+    """
+
+    def test_growth(self) -> None:
+        """
+        A window doubles for a reader that keeps up, to a limit, and not for one that
+        does not.
+        """
+        window = ReceiveWindow(Budget())
+        for _ in range(200):
+            window.took(FIRST)
+        self.assertEqual(window.capacity, LARGEST)
+        lazy = ReceiveWindow(Budget())
+        lazy.held = FIRST
+        lazy.took(FIRST)
+        self.assertEqual(lazy.capacity, FIRST)
+
+    def test_shared(self) -> None:
+        """
+        Connections share what the socket has; each has a little; what one leaves
+        the others get.
+        """
+        budget = Budget(FIRST + 1000)
+        first, second = ReceiveWindow(budget), ReceiveWindow(budget)
+        self.assertEqual((first.capacity, second.capacity), (FIRST, SMALLEST))
+        self.assertEqual(budget.free, 0)
+        first.release()
+        second.release()
+        self.assertEqual(budget.free, FIRST + 1000)
+
+    def test_released(self) -> None:
+        """
+        A connection that has ended keeps nothing.
+        """
+        pair = Pair()
+        free = pair.settings.budget.free
+        pair.connect()
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(100)
+        self.assertEqual(pair.settings.budget.free, free)
+        self.assertTrue(pair.now < 100 * SECOND)

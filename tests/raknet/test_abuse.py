@@ -1,0 +1,308 @@
+"""
+What strangers and hostile peers send (raknet.md 13, C{malformed.json}).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests import vectors
+from tests.raknet.pair import CLIENT, CLIENT_GUID, MESSAGES, SERVER, Pair
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason
+from twisted_rudp.core.serial import MASK24
+from twisted_rudp.raknet.engine import RakNetEngine
+from twisted_rudp.raknet.offline import Request2, pack
+from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.system import Id, Incoming, Request, pack_incoming, pack_request
+from twisted_rudp.raknet.wire import Frame, Split, pack_frame, pack_header
+
+DELIVERS = {
+    "bit length not multiple of 8 (81 bits -> 11 bytes)",
+    "split count 1",
+    "reliability 5 on the wire",
+    "reliability 6 on the wire (with reliable index)",
+    "reliability 7 on the wire (with indices)",
+    "reliability 1 seq",
+    "reliability 4 seq",
+    "datagram number jump +3000",
+    "reliable index jump +5000",
+}
+"""The odd datagrams of the vectors whose message is good; the others have none."""
+
+
+class Victim:
+    """
+    A listener's session that has had two datagrams, as the vectors suppose.
+    """
+
+    def __init__(self, settings: Settings = MESSAGES) -> None:
+        self.now = 0
+        self.pair = Pair(settings, cookies=False)
+        self.sent: list[bytes] = []
+        self.happened: list[tuple[object, ...]] = []
+        self.engine = RakNetEngine(
+            CLIENT,
+            settings,
+            now=0,
+            guid=1,
+            epoch=0,
+            request=Request2(None, SERVER, 1492, CLIENT_GUID),
+            proved=True,
+        )
+        self.frames(Frame(2, pack_request(Request(CLIENT_GUID, 5)), 0))
+        self.frames(Frame(3, pack_incoming(SERVER, Incoming(0, 5), 20), 1, None, 0), number=1)
+
+    def arrive(self, datagram: bytes) -> None:
+        """
+        Receive, then flush.
+        """
+        self.engine.receive(datagram, len(datagram) or 1, CLIENT, self.now)
+        self.flush()
+
+    def frames(self, *frames: Frame, number: int = 0) -> None:
+        """
+        A datagram with frames arrives.
+        """
+        self.arrive(pack_header(number) + b"".join(map(pack_frame, frames)))
+
+    def flush(self) -> None:
+        """
+        Send what is to be sent.
+        """
+
+        def emit(run: object, size: int, address: object) -> bool:
+            self.sent.append(bytes(run))  # type: ignore[call-overload]
+            return True
+
+        self.engine.flush(self.now, emit, 1 << 20)
+        self.happened += self.engine.events()
+
+    def messages(self) -> list[bytes]:
+        """
+        What the application is given.
+        """
+        found = []
+        while (message := self.engine.take_message()) is not None:
+            found.append(message.data)
+        return found
+
+    @property
+    def alive(self) -> bool:
+        """
+        The session goes on.
+        """
+        return not self.engine.over
+
+
+class MalformedTests(SynchronousTestCase):
+    """
+    The odd datagrams that three servers were tried with.
+    """
+
+    def test_vectors(self) -> None:
+        """
+        None ends the session, each good message is delivered and nothing else.
+        """
+        for vector in vectors.load("raknet", "malformed")["vectors"]:
+            victim = Victim()
+            self.assertEqual(victim.happened, [(Event.CONNECTED, False)])
+            for datagram in vector["datagrams_hex"]:
+                victim.arrive(bytes.fromhex(datagram))
+            name = vector["name"]
+            self.assertTrue(victim.alive, name)
+            self.assertEqual(bool(victim.messages()), name in DELIVERS, name)
+
+    def test_jump(self) -> None:
+        """
+        A jump of numbers makes at most a thousand be asked for, one beyond belief
+        is dropped without acknowledgement (raknet.md 7).
+        """
+        victim = Victim()
+        victim.frames(Frame(0, b"\xfea"), number=3002)
+        victim.now += SECOND
+        victim.sent.clear()
+        victim.flush()
+        (nack,) = [sent for sent in victim.sent if sent[0] == 0xA0]
+        first, last = (int.from_bytes(nack[at : at + 3], "little") for at in (4, 7))
+        self.assertEqual((first, last), (2002, 3001))
+        victim.sent.clear()
+        victim.frames(Frame(0, b"\xfeb"), number=3003 + 50_001)
+        self.assertEqual(victim.messages(), [b"\xfea"])
+        self.assertEqual(victim.engine.counters()["datagrams_far"], 1)
+
+    def test_hugeRange(self) -> None:
+        """
+        Records that name everything, often, cost no more than what is in flight.
+        """
+        victim = Victim()
+        victim.engine.send(b"\xfe" + bytes(100_000))
+        victim.flush()
+        record = b"\x00" + bytes(3) + b"\xff" * 3
+        everything = b"\xc0" + (200).to_bytes(2, "big") + record * 200
+        victim.engine.receive(everything, len(everything), CLIENT, 0)
+        self.assertEqual(victim.engine.in_flight, 0)
+        victim.arrive(b"\xa0" + (200).to_bytes(2, "big") + record * 200)
+        self.assertTrue(victim.alive)
+
+    def test_manyBad(self) -> None:
+        """
+        So many unreadable datagrams within ten seconds are no RakNet; spread over a
+        longer time they are forgiven (raknet.md 13).
+        """
+        for gap, alive in ((10 * MILLISECOND, False), (2 * SECOND, True)):
+            victim = Victim(replace(MESSAGES, timeout=10**12))
+            for number in range(40):
+                victim.now += gap
+                victim.arrive(pack_header(2 + number) + b"\x60\x00")
+            self.assertEqual(victim.alive, alive)
+            if not alive:
+                self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.PROTOCOL))
+
+    @given(data=st.lists(st.binary(max_size=60), max_size=20), first=st.sampled_from(
+        [b"\x84", b"\xc0", b"\xa0", b"\x84\x02\x00\x00\x60", b"\x84\x03\x00\x00\x70", b""]
+    ))
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    def test_anything(self, data: list[bytes], first: bytes) -> None:
+        """
+        Whatever arrives for a session raises nothing, and what is held is bounded by
+        what was received.
+        """
+        victim = Victim()
+        for datagram in data:
+            victim.arrive(first + datagram)
+            victim.now += MILLISECOND
+        if victim.alive:
+            held = victim.engine.facts()["waiting"] + victim.engine.unread()
+            self.assertLessEqual(held, sum(map(len, data)))
+
+
+class LimitTests(SynchronousTestCase):
+    """
+    Every limit of raknet.md 13 bites, and is counted.
+    """
+
+    def test_splits(self) -> None:
+        """
+        Incomplete messages are bounded in number and forgotten in time; announced
+        fragments cost nothing.
+        """
+        victim = Victim()
+        for ident in range(90):
+            split = Split(2048, ident, 0)
+            victim.frames(Frame(2, b"\xfe", 2 + ident, split=split), number=2 + ident)
+        facts = victim.engine.facts()
+        self.assertEqual(facts["waiting"], 64)
+        self.assertEqual(victim.engine.counters()["frames_malformed"], 26)
+
+    def test_held(self) -> None:
+        """
+        Bytes that wait for others end the session beyond the limit.
+        """
+        victim = Victim(replace(MESSAGES, held=10_000))
+        for number in range(2, 20):
+            frame = Frame(3, b"\xfe" + bytes(1000), number, None, number)
+            victim.frames(frame, number=number)
+        self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
+
+    def test_waiting(self) -> None:
+        """
+        Messages of one channel that wait for an earlier one end the session beyond
+        the limit.
+        """
+        victim = Victim(replace(MESSAGES, order_limit=10))
+        for number in range(2, 14):
+            victim.frames(Frame(3, b"\xfe", number, None, number), number=number)
+        self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
+
+    def test_reliableWindow(self) -> None:
+        """
+        A reliable index beyond the window is not acknowledged, as it would be lost.
+        """
+        victim = Victim()
+        victim.frames(Frame(2, b"\xfe", 2 + 8192), number=2)
+        self.assertEqual(victim.messages(), [])
+        self.assertEqual(victim.engine.counters()["datagrams_withheld"], 1)
+
+    def test_early(self) -> None:
+        """
+        Messages that overtake the handshake are kept up to a bound.
+        """
+        engine = RakNetEngine(
+            CLIENT, MESSAGES, now=0, guid=1, epoch=0, request=Request2(None, SERVER, 1492, 5)
+        )
+        for number in range(80):
+            datagram = pack_header(number) + pack_frame(Frame(0, b"\xfe%d" % number))
+            engine.receive(datagram, len(datagram), CLIENT, 0)
+        self.assertEqual(engine.counters()["messages_early_dropped"], 16)
+
+    def test_pingFlood(self) -> None:
+        """
+        Pings in one turn are answered up to a bound.
+        """
+        victim = Victim()
+        frames = [Frame(0, bytes((Id.PING,)) + bytes(8))] * 100
+        victim.sent.clear()
+        victim.frames(*frames, number=2)
+        self.assertLessEqual(sum(map(len, victim.sent)), 64 * 20 + 100)
+        self.assertGreaterEqual(victim.engine.counters()["system_ignored"], 36)
+
+    def test_rate(self) -> None:
+        """
+        Where the rate of a session is limited, what is beyond is not read.
+        """
+        victim = Victim(replace(MESSAGES, online_rate=10))
+        for number in range(2, 40):
+            victim.frames(Frame(0, b"\xfe"), number=number)
+        self.assertEqual(len(victim.messages()), 8)
+        self.assertEqual(victim.engine.counters()["datagrams_excess"], 30)
+
+    def test_unconfirmed(self) -> None:
+        """
+        A peer that never confirms the handshake's longest answer gets it a few times
+        and is dropped (raknet.md 13).
+        """
+        engine = RakNetEngine(
+            CLIENT, MESSAGES, now=0, guid=1, epoch=0, proved=True,
+            request=Request2(None, SERVER, 1492, 5),
+        )
+        sent: list[bytes] = []
+        request = pack_header(0) + pack_frame(Frame(2, pack_request(Request(5, 5)), 0))
+        engine.receive(request, len(request), CLIENT, 0)
+        now = 0
+
+        def emit(run: object, size: int, address: object) -> bool:
+            sent.append(bytes(run))  # type: ignore[call-overload]
+            return True
+
+        while not engine.over and now < 60 * SECOND:
+            engine.flush(now, emit, 9999)
+            now = engine.deadline() or now + SECOND
+            engine.tick(now)
+        self.assertEqual(engine.events()[-1][:2], (Event.ENDED, Reason.HANDSHAKE_TIMEOUT))
+        self.assertLessEqual(len([each for each in sent if len(each) > 100]), 4)
+
+    def test_forgedRequests(self) -> None:
+        """
+        Requests with forged addresses leave nothing behind while cookies are on.
+        """
+        pair = Pair()
+        for number in range(5000):
+            request = pack(Request2(number, SERVER, 1492, number))
+            address = (f"198.51.{number >> 8}.{number & 255}", 9)
+            pair.server.arrive(request, len(request), address)
+        self.assertEqual((pair.server.engines, pair.server.sent), ({}, []))
+
+    def test_numbersNearTheWrap(self) -> None:
+        """
+        A session whose peer names numbers around 2^24 that were never sent goes on.
+        """
+        victim = Victim()
+        for number in (MASK24, MASK24 - 1, 0x800000):
+            victim.arrive(b"\xc0\x00\x01\x01" + number.to_bytes(3, "little"))
+            victim.arrive(b"\xa0\x00\x01\x01" + number.to_bytes(3, "little"))
+            victim.frames(Frame(0, b"\xfe"), number=number)
+        self.assertTrue(victim.alive)

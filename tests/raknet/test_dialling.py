@@ -1,0 +1,136 @@
+"""
+Tests for L{twisted_rudp.raknet.dialling}: MTU discovery and the two requests.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests import vectors
+from tests.raknet.pair import SERVER
+from twisted_rudp.core.engine import MILLISECOND, Reason
+from twisted_rudp.raknet.dialling import Dialling, Stage
+from twisted_rudp.raknet.offline import (
+    REFUSALS,
+    Id,
+    Incompatible,
+    Refusal,
+    Reply1,
+    Reply2,
+    Request1,
+    Request2,
+    parse,
+)
+from twisted_rudp.raknet.profiles import DEFAULT
+
+GUID = 0x99
+
+
+class DiallingTests(SynchronousTestCase):
+    """
+    The dialler's part outside of the session (raknet.md 2.2 and 3).
+    """
+
+    def setUp(self) -> None:
+        self.now = 0
+        self.dialling = Dialling(DEFAULT, GUID, SERVER, 0)
+
+    def sent(self) -> list[object]:
+        """
+        What is sent when the time has come.
+        """
+        self.now = max(self.now, self.dialling.due)
+        return [parse(each) for each in self.dialling.datagrams(self.now)]
+
+    def test_sizes(self) -> None:
+        """
+        Four probes of each size half a second apart, and from the top again.
+        """
+        probes = [self.sent() for _ in range(13)]
+        sizes = [1492] * 4 + [1200] * 4 + [576] * 4 + [1492]
+        self.assertEqual(probes, [[Request1(11, size)] for size in sizes])
+        self.assertEqual(self.now, 12 * 500 * MILLISECOND)
+
+    def test_likeThem(self) -> None:
+        """
+        The order of sizes that C++ has when the path is narrow (the recorded
+        fallback).
+        """
+        session = vectors.load("raknet", "session_mtu_fallback_cpp")
+        theirs = []
+        for entry in session["datagrams"]:
+            parts = entry.get("parts") or [entry["hex"]]
+            if entry["dir"] == "c2s" and isinstance(parts[0], str) and parts[0][:2] == "05":
+                zeros = sum(part["zeros"] for part in parts if isinstance(part, dict))
+                theirs.append(len(parts[0]) // 2 + zeros + 28)
+        ours = []
+        for _ in theirs:
+            (probe,) = self.sent()
+            assert isinstance(probe, Request1)
+            ours.append(probe.mtu)
+        self.assertEqual(ours, theirs)
+
+    def test_tooBig(self) -> None:
+        """
+        A probe that the path does not take is followed by the next size at once.
+        """
+        self.sent()
+        self.dialling.too_big(1464, 5)
+        self.assertEqual(self.dialling.due, 5)
+        self.assertEqual(self.sent(), [Request1(11, 1200)])
+        self.dialling.too_big(1464, 6)
+        self.assertNotEqual(self.dialling.due, 6)
+
+    def test_agreed(self) -> None:
+        """
+        Reply 1 is answered with its cookie and MTU, repeated until reply 2, whose
+        MTU counts but never exceeds what was probed.
+        """
+        self.sent()
+        self.dialling.receive(Reply1(7, 5, 1400), 1)
+        request = Request2(5, SERVER, 1400, GUID)
+        self.assertEqual(self.sent(), [request])
+        self.assertEqual(self.sent(), [request])
+        self.dialling.receive(Reply1(7, 6, 1300), 2)
+        self.assertEqual(self.sent(), [request])
+        self.dialling.receive(Reply2(7, ("192.0.2.1", 1), 9000), 3)
+        self.assertEqual(self.dialling.stage, Stage.AGREED)
+        self.assertEqual((self.dialling.mtu, self.dialling.guid), (1492, 7))
+
+    def test_tooEarly(self) -> None:
+        """
+        Reply 2 before reply 1 means nothing.
+        """
+        self.dialling.receive(Reply2(7, ("192.0.2.1", 1), 1492), 3)
+        self.assertEqual(self.dialling.stage, Stage.PROBING)
+
+    def test_filters(self) -> None:
+        """
+        Nonsense from a filter in front of the server gets a request 2 and does not
+        end the probing (raknet.md 2.4).
+        """
+        self.sent()
+        for nonsense in (Reply1(0, 1, 1492), Reply1(3, 1, 20), Reply1(3, 1, 60000)):
+            self.dialling.receive(nonsense, 1)
+            (trial,) = map(parse, self.dialling.datagrams(1))
+            assert isinstance(trial, Request2)
+            self.assertEqual((trial.cookie, self.dialling.stage), (1, Stage.PROBING))
+
+    def test_refused(self) -> None:
+        """
+        Each refusal has its reason; after the agreement none counts.
+        """
+        reasons = {}
+        for kind in REFUSALS:
+            dialling = Dialling(DEFAULT, GUID, SERVER, 0)
+            dialling.receive(Refusal(kind, 7), 1)
+            self.assertEqual(dialling.stage, Stage.REFUSED)
+            self.assertEqual(dialling.datagrams(10**12), [])
+            reasons[kind] = dialling.refusal[0]
+        self.assertEqual(reasons[Id.FULL], Reason.FULL)
+        self.assertEqual(reasons[Id.BANNED], Reason.BANNED)
+        self.assertEqual(reasons[Id.ALREADY_CONNECTED], Reason.REFUSED)
+        self.dialling.receive(Incompatible(9, 7), 1)
+        reason, detail = self.dialling.refusal
+        self.assertEqual(reason, Reason.VERSION)
+        self.assertEqual(detail, "the peer speaks RakNet protocol 9, not 11")

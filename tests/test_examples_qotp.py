@@ -1,0 +1,97 @@
+"""
+The programs in C{examples/} that need QOTP, run as a reader would run them (DOC-3).
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interpreter import CHECKOUT, environment, python
+from tests.service.programs import PATIENCE, Program
+from tests.test_examples import ExamplesMixin
+
+FILES = str(CHECKOUT / "examples" / "files_over_qotp.py")
+PEERS = str(CHECKOUT / "examples" / "peers_over_qotp.py")
+
+
+class QOTPExamplesTests(ExamplesMixin, SynchronousTestCase):
+    """
+    Those for any transport, over QOTP.
+    """
+
+    transport = "qotp"
+
+
+class FilesTests(SynchronousTestCase):
+    """
+    C{files_over_qotp.py}.
+    """
+
+    def test_files(self) -> None:
+        """
+        Files arrive whole, with progress, and with the key the sender knows that; a
+        name cannot lead out of the directory.
+        """
+        target = Path(self.mktemp())
+        target.mkdir()
+        source = Path(self.mktemp())
+        source.mkdir()
+        contents = {"one.bin": bytes(range(256)) * 4000, "two.bin": b"", "three.bin": b"x" * 9}
+        for name, content in contents.items():
+            (source / name).write_bytes(content)
+        server = Program(
+            FILES, "serve", "qotp:port=0:interface=127.0.0.1:seed=files", str(target)
+        )
+        self.addCleanup(server.kill)
+        key = server.expect(r"serverKey=(\w+)")[1]
+        description = f"qotp:host=127.0.0.1:port={server.port()}"
+        for more, warned in ((f":serverKey={key}", False), ("", True)):
+            result = subprocess.run(
+                python(FILES, "send", description + more, *map(str, source.iterdir())),
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertIn("one.bin: 100 %", result.stdout)
+            self.assertEqual(result.stdout.count("arrived"), 3, result.stdout)
+            self.assertEqual("nobody knows" in result.stdout, warned)
+        server.interrupt()
+        server.end()
+        self.assertNotIn("Traceback", server.output)
+        self.assertEqual({p.name: p.read_bytes() for p in target.iterdir()}, contents)
+
+
+class PeersTests(SynchronousTestCase):
+    """
+    C{peers_over_qotp.py}.
+    """
+
+    def test_talk(self) -> None:
+        """
+        Two peers that know each other's address and key hear each other.
+        """
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+        ):
+            one.bind(("127.0.0.1", 0))
+            two.bind(("127.0.0.1", 0))
+            ports = [str(each.getsockname()[1]) for each in (one, two)]
+        keys = [
+            subprocess.run(
+                python(PEERS, "key", seed), env=environment(), capture_output=True, text=True
+            ).stdout.strip()
+            for seed in ("one", "two")
+        ]
+        first = Program(PEERS, "talk", "one", ports[0], "127.0.0.1", ports[1], keys[1], "hello")
+        self.addCleanup(first.kill)
+        second = Program(PEERS, "talk", "two", ports[1], "127.0.0.1", ports[0], keys[0], "hi")
+        self.addCleanup(second.kill)
+        first.expect("the peer says: hi")
+        second.expect("the peer says: hello")

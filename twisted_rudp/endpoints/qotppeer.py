@@ -1,0 +1,269 @@
+"""
+Peer to peer over QOTP: one UDP socket that listens, dials, and goes through NATs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.error import TimeoutError as NotReachedInTime
+from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_rudp.core.engine import Address, Gate
+from twisted_rudp.endpoints.qotp import IDLE_TIMEOUT, Entropy, QOTPServerEndpoint, publicKeyOf
+from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort
+from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.gate import QOTPGate
+from twisted_rudp.qotp.wire import MTU
+
+
+class QOTPPeer(QOTPServerEndpoint):
+    """
+    Listens as L{QOTPServerEndpoint} does, and dials from the same socket.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        port: int = 0,
+        *,
+        interface: str = "",
+        backlog: int = 128,
+        maxSessions: int = 4096,
+        drainTimeout: float = DRAIN_TIMEOUT,
+        seed: str | None = None,
+        seedHex: str | None = None,
+        keyFile: str | None = None,
+        mtu: int = MTU,
+        roaming: bool = True,
+        idleTimeout: float = IDLE_TIMEOUT,
+        portKind: str = "auto",
+        entropy: Entropy = os.urandom,
+        keyLog: Callable[[str], object] | None = None,
+    ) -> None:
+        """
+        The arguments are those of L{QOTPServerEndpoint}.
+        """
+        super().__init__(
+            reactor,
+            port,
+            interface=interface,
+            backlog=backlog,
+            maxSessions=maxSessions,
+            drainTimeout=drainTimeout,
+            seed=seed,
+            seedHex=seedHex,
+            keyFile=keyFile,
+            mtu=mtu,
+            roaming=roaming,
+            idleTimeout=idleTimeout,
+            portKind=portKind,
+            entropy=entropy,
+            keyLog=keyLog,
+        )
+        self._listening: ListeningPort | None = None
+        self._switch: _Switch | None = None
+
+    def listen(self, factory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
+        """
+        Bind, once. Dialling is possible from then on.
+
+        @param factory: gets the connections that others open.
+        """
+        return defer.execute(self._bind, factory)
+
+    def _bind(self, factory: IProtocolFactory) -> ListeningPort:
+        if self._listening is not None:
+            raise RuntimeError("a peer listens once")
+        self._switch = _Switch(self._reactor, factory)
+        self._listening = self._listen(self._switch)
+        return self._listening
+
+    def connect(
+        self,
+        factory: IProtocolFactory,
+        host: str,
+        port: int,
+        serverKey: str | bytes | None = None,
+        timeout: float = 30,
+    ) -> defer.Deferred[IProtocol]:
+        """
+        Dial from the peer's socket. Any number of connections may lead to one
+        address, and this peer and that may dial each other at the same time.
+
+        @return: as of L{QOTPClientEndpoint.connect
+            <twisted_rudp.endpoints.qotp.QOTPClientEndpoint.connect>}.
+        @raise RuntimeError: before L{listen}.
+        """
+        return self._dial(factory, host, port, publicKeyOf(serverKey), timeout, patient=False)
+
+    def _dial(
+        self,
+        factory: IProtocolFactory,
+        host: str,
+        port: int,
+        key: bytes | None,
+        timeout: float,
+        *,
+        patient: bool,
+    ) -> defer.Deferred[IProtocol]:
+        if self._listening is None:
+            raise RuntimeError("a peer dials from the socket it listens on: listen first")
+
+        def session(address: Address, now: int) -> tuple[Gate, QOTPEngine]:
+            engine = self._dialling(key, address, now, ownSocket=False, patient=patient)
+            return QOTPGate(self._settings), engine
+
+        return self._listening.connect(factory, host, port, session=session, timeout=timeout)
+
+    def punch(
+        self,
+        factory: IProtocolFactory,
+        host: str,
+        port: int,
+        peerKey: str | bytes,
+        timeout: float = 30,
+    ) -> defer.Deferred[IProtocol]:
+        """
+        Reach a peer behind a NAT, itself behind one or not. Both sides call this at
+        about the same time with each other's address as the world sees it; how they
+        know it is not this protocol's business.
+
+        Both dial, and repeat; what one sends opens its own NAT for the other. Only
+        well-formed opening messages are sent (C{qotp.md} 9.3). Of the two connections
+        that come about, the one dialled by the side with the smaller key is kept, so
+        each side calls its factory once.
+
+        @param host: an IP literal.
+        @param peerKey: the peer's public key. The side that dialled has had it
+            proved. The other knows by its own dialling that the peer is at this
+            address, and by that alone whose the connection is.
+        @return: fires with the protocol of C{factory}; fails as C{connect} does.
+        @raise RuntimeError: before L{listen}.
+        """
+        switch = self._switch
+        if switch is None:
+            raise RuntimeError("a peer dials from the socket it listens on: listen first")
+        theirs = publicKeyOf(peerKey) or b""
+        if self.publicKey < theirs:
+            switch.ignore(host, port)
+            dialled = self._dial(factory, host, port, theirs, timeout, patient=True)
+            return dialled.addBoth(_after(lambda: switch.forget(host, port)))
+        wanted = switch.expect(host, port, factory)
+        opener = self._dial(_Opener(), host, port, theirs, timeout, patient=True)
+        opener.addErrback(lambda failure: None)
+        timer = self._reactor.callLater(timeout, switch.giveUp, host, port)
+
+        def arrived() -> None:
+            opener.cancel()
+            if timer.active():
+                timer.cancel()
+
+        return wanted.addBoth(_after(arrived))
+
+
+class _Opener(Factory):
+    """
+    For the connection whose only use is that it was dialled.
+    """
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        return _Leaving()
+
+
+class _Leaving(Protocol):
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+def _after(function: Callable[[], None]) -> Callable[[Any], Any]:
+    def passOn(result: Any) -> Any:
+        function()
+        return result
+
+    return passOn
+
+
+@implementer(IProtocolFactory)
+class _Switch:
+    """
+    Gives connections from addresses that are being punched to whom they are for, and
+    all others to the peer's own factory.
+    """
+
+    def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._factory = factory
+        self._expected: dict[tuple[str, int], tuple[IProtocolFactory, defer.Deferred[Any]]] = {}
+        self._ignored: set[tuple[str, int]] = set()
+
+    def expect(self, host: str, port: int, factory: IProtocolFactory) -> defer.Deferred[Any]:
+        """
+        @return: fires with the protocol of the next connection from there.
+        """
+        wanted: defer.Deferred[Any] = defer.Deferred(
+            lambda _: self._expected.pop((host, port), None) and None
+        )
+        self._expected[host, port] = (factory, wanted)
+        return wanted
+
+    def ignore(self, host: str, port: int) -> None:
+        """
+        Nobody wants what comes from there.
+        """
+        self._ignored.add((host, port))
+
+    def forget(self, host: str, port: int) -> None:
+        """
+        Connections from there are like any other again.
+        """
+        self._ignored.discard((host, port))
+
+    def giveUp(self, host: str, port: int) -> None:
+        """
+        It has taken too long.
+        """
+        _, wanted = self._expected.pop((host, port), (None, None))
+        if wanted is not None and not wanted.called:
+            wanted.errback(Failure(NotReachedInTime()))  # type: ignore[no-untyped-call]
+
+    # IProtocolFactory
+
+    def doStart(self) -> None:
+        """
+        The port listens.
+        """
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        """
+        The port has stopped.
+        """
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: Any) -> IProtocol | None:
+        """
+        Ask the factory that this connection is for.
+        """
+        place = (addr.host, addr.port)
+        if place in self._ignored:
+            return None
+        if place not in self._expected:
+            return self._factory.buildProtocol(addr)
+        factory, wanted = self._expected.pop(place)
+        protocol = factory.buildProtocol(addr)
+        # Whoever waits gets a protocol that is connected.
+        self._reactor.callLater(0, _fire, wanted, protocol)
+        return protocol
+
+
+def _fire(wanted: defer.Deferred[Any], result: Any) -> None:
+    if not wanted.called:
+        wanted.callback(result)

@@ -1,0 +1,394 @@
+"""
+A KCP session whole: the engine, and around it what kcp-go's session has beside
+its ARQ (kcp.md 2 and 5): FEC, out-of-band messages, pacing, time limits,
+counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted_rudp.core.engine import (
+    MILLISECOND,
+    SECOND,
+    Address,
+    Buffer,
+    Delivery,
+    Emit,
+    Event,
+    Message,
+    Reason,
+)
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.aside import Aside
+from twisted_rudp.kcp.changing import apply
+from twisted_rudp.kcp.cutting import CONV_SIZE
+from twisted_rudp.kcp.diagnosis import Diagnosis
+from twisted_rudp.kcp.engine import KCPEngine, Life, Role
+from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND
+from twisted_rudp.kcp.framing import Framing
+from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.runs import RunWriter
+from twisted_rudp.kcp.snmp import Ledger, Tally
+from twisted_rudp.kcp.throttle import Throttle
+from twisted_rudp.kcp.wire import HEADER_SIZE
+
+PLAIN = SessionOptions()
+
+
+class KCPSession(KCPEngine):
+    """
+    A session as kcp-go has it.
+
+    @ivar tally: what is counted beside the ARQ.
+    """
+
+    def __init__(
+        self,
+        conv: int,
+        address: Address,
+        settings: Settings,
+        *,
+        now: int,
+        role: Role,
+        options: SessionOptions = PLAIN,
+        overhead: int = 0,
+        ledger: Ledger | None = None,
+        diagnosis: Diagnosis | None = None,
+        **named: Any,
+    ) -> None:
+        """
+        @param settings: the ARQ's; C{mtu} without C{overhead} and FEC.
+        @param overhead: bytes that the gate adds to each datagram.
+        @param ledger: is to count this session.
+        @param diagnosis: is told what seems not to fit.
+        @param named: as L{KCPEngine} has it.
+        """
+        self._aside = Aside(conv)
+        super().__init__(
+            conv,
+            address,
+            settings,
+            now=now,
+            role=role,
+            overhead=overhead + options.overhead,
+            **named,
+        )
+        self._options = options
+        self._sealing = overhead
+        self._diagnosis = diagnosis or Diagnosis()
+        self._emit: Emit | None = None
+        self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
+        self._hold_until: int | None = None
+        self._read_since: int | None = None
+        self._write_since: int | None = None
+        listening = role is Role.LISTENER
+        self.tally = Tally(self._arq.counters, listening)
+        self._framing = Framing(options, listening, address, self._diagnosis, self.tally)
+        if ledger is not None:
+            ledger.enter(self)
+
+    # wire -> engine
+
+    def receive(
+        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
+    ) -> None:
+        """
+        Digest a run: all bare datagrams or all with FEC, whatever is sent here.
+        """
+        tally = self.tally
+        length = len(run)
+        tally.in_pkts += 1 if length <= size else -(-length // size)
+        tally.in_bytes += length
+        kind = run[KIND_OFFSET]
+        if kind < DATA:
+            self._framing.note_bare()
+            self._digest(run, size, address, now)
+        elif kind == OUT_OF_BAND:
+            self._hear_aside(memoryview(run), size)
+        else:
+            for piece, length, whole in self._framing.decode(run, size):
+                self._digest(piece, length, address, now, whole)
+
+    def _digest(
+        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
+    ) -> None:
+        counters = self._arq.counters
+        errors = counters.kcp_in_errors
+        KCPEngine.receive(self, run, size, address, now, regular)
+        if counters.kcp_in_errors != errors:
+            self._diagnosis.unread(run[:size], address)
+        if self._options.read_timeout and self._arq.readable:
+            self._read_since = now
+
+    def _hear_aside(self, view: memoryview, size: int) -> None:
+        if self._tombstone is not None or self._closing is not None:
+            return
+        self.tally.oob_packets += self._aside.hear(view, size)
+        if self._life is Life.LIVE:
+            self._events.append((Event.READABLE, None))
+
+    def _enter(self, life: Life) -> None:
+        super()._enter(life)
+        if life is Life.FAREWELL or life is Life.ENDED:
+            self.tally.end()
+
+    def _connected(self) -> None:
+        super()._connected()
+        if self._aside.heard:
+            self._events.append((Event.READABLE, None))
+
+    # time
+
+    def tick(self, now: int) -> None:
+        """
+        As the engine's, and the application's own time limits.
+        """
+        super().tick(now)
+        if self._life is Life.LIVE:
+            for since, limit, what in self._limits():
+                if now >= since + limit:
+                    text = f"nothing {what} for {limit / SECOND:g} seconds"
+                    self._end(Reason.IDLE, now, tell=True, detail=text)
+                    return
+
+    def deadline(self) -> int | None:
+        """
+        As the engine's, and the application's own time limits.
+        """
+        due = KCPEngine.deadline(self)
+        options = self._options
+        if (options.read_timeout or options.write_timeout) and self._life is Life.LIVE:
+            for since, limit, _ in self._limits():
+                due = since + limit if due is None else min(due, since + limit)
+        return due
+
+    def _limits(self) -> list[tuple[int, int, str]]:
+        options = self._options
+        found = []
+        if options.read_timeout and self._read_since is not None:
+            found.append((self._read_since, options.read_timeout, "came"))
+        if options.write_timeout and self._write_since is not None:
+            since = max(self._write_since, self._una_moved)
+            found.append((since, options.write_timeout, "of what was written was acknowledged"))
+        return found
+
+    # application -> wire
+
+    def write(self, stream: int, data: bytes) -> None:
+        """
+        Queue bytes.
+        """
+        super().write(stream, data)
+        self.tally.bytes_sent += len(data)
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> int | None:
+        """
+        Queue a message. With FEC also C{OUT_OF_BAND}: once, unordered, perhaps
+        lost (kcp.md 5.5).
+        """
+        if delivery is not Delivery.OUT_OF_BAND:
+            super().send(data, delivery, channel, priority, receipt)
+            self.tally.bytes_sent += len(data)
+            return None
+        if self._framing.encoder is None:
+            raise ValueError("OUT_OF_BAND: KCP has it with FEC only: give dataShards, parityShards")
+        if channel or priority or receipt:
+            raise ValueError("channel, priority, receipt: KCP has none of them")
+        self._aside.say(data, self._arq.settings.mtu - CONV_SIZE)
+        return None
+
+    # wire -> application
+
+    def take(self, stream: int, limit: int) -> bytes:
+        """
+        The next bytes in order.
+        """
+        data = KCPEngine.take(self, stream, limit)
+        if data:
+            tally = self.tally
+            if not tally.bytes_received and self._closing is None:
+                self._diagnosis.first_bytes(data, self._address)
+            tally.bytes_received += len(data)
+        return data
+
+    def take_message(self) -> Message | None:
+        """
+        The next message: those out of band first.
+        """
+        if self._aside.heard:
+            return Message(self._aside.heard.popleft(), Delivery.OUT_OF_BAND)
+        if self._settings.stream:
+            return None
+        message = super().take_message()
+        if message is not None:
+            self.tally.bytes_received += len(message.data)
+        return message
+
+    # out
+
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
+        """
+        Send what can be sent now and may be.
+        """
+        self._emit = emit
+        if self._life is Life.LIVE:
+            if self._read_since is None:
+                self._read_since = now
+            if self._holds(now):
+                if self._options.ack_no_delay and self._arq.waiting_acks:
+                    self._flush_framed(now, 0)
+                assert self._hold_until is not None
+                self._flush_at = min(self._flush_at, self._hold_until)
+                return False
+        if self._throttle is not None and self._tombstone is None:
+            return self._flush_throttled(self._throttle, now, budget)
+        return self._flush_framed(now, budget)
+
+    def _flush_throttled(self, throttle: Throttle, now: int, budget: int) -> bool:
+        allowance = throttle.allowance(now)
+        if allowance <= 0:
+            self._flush_at = throttle.ready(now)
+            return False
+        before = self.tally.out_bytes
+        more = self._flush_framed(now, min(budget, allowance))
+        throttle.spend(self.tally.out_bytes - before)
+        if more and allowance <= budget:
+            self._flush_at = min(self._flush_at, throttle.ready(now))
+            return False
+        return more
+
+    def _flush_framed(self, now: int, budget: int) -> bool:
+        """
+        Flush the engine, through FEC if that is on.
+        """
+        framing = self._framing
+        copies = 1 + self._options.dup if self.proved else 1
+        if framing.encoder is None and copies == 1:
+            more = KCPEngine.flush(self, now, self._out, budget)
+        else:
+            writer = RunWriter(self._out_own, self._sealing)
+
+            def frame(run: Buffer, size: int, address: Address) -> bool:
+                return framing.write(run, size, now, writer, self.proved, copies)
+
+            if self.proved:
+                self._aside.flush(writer)
+            more = super().flush(now, frame, budget)
+            writer.flush()
+        if self._options.write_timeout:
+            if not self._arq.wait_snd:
+                self._write_since = None
+            elif self._write_since is None:
+                self._write_since = now
+        return more
+
+    def _out_own(self, run: Buffer, size: int) -> bool:
+        return self._out(run, size, self._address)
+
+    def _out(self, run: Buffer, size: int, address: Address) -> bool:
+        tally = self.tally
+        length = len(run)
+        count = 1 if length <= size else -(-length // size)
+        tally.out_pkts += count
+        tally.out_bytes += length + count * self._sealing
+        assert self._emit is not None
+        return self._emit(run, size, address)
+
+    def _holds(self, now: int) -> bool:
+        """
+        Whether what there is to send is to wait for company: written data with
+        C{write_delay} while it does not fill the window, acknowledgements
+        without C{ack_no_delay} while they do not fill a datagram.
+        """
+        options, arq = self._options, self._arq
+        if options.ack_no_delay and not options.write_delay:
+            return False
+        if arq.unsent:
+            waits = options.write_delay and arq.wait_snd < self._settings.sndwnd
+        else:
+            acks = arq.waiting_acks
+            waits = not options.ack_no_delay and 0 < acks < self._settings.mtu // HEADER_SIZE
+        if not waits or self._hello.due is not None or now >= self._flush_at:
+            self._hold_until = None
+            return False
+        if self._hold_until is None:
+            self._hold_until = now + self._settings.interval * MILLISECOND
+        return True
+
+    # state
+
+    def gauges(self) -> Mapping[str, int]:
+        """
+        The present state under kcp-go's names.
+        """
+        arq, decoder = self._arq, self._framing.decoder
+        in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
+        return {
+            "CurrEstab": int(self._tombstone is None),
+            "FECShardSet": decoder.groups_held if decoder else 0,
+            "FECShardMin": decoder.newest_group if decoder else 0,
+            "RingBufferSndQueue": arq.wait_snd - in_flight,
+            "RingBufferRcvQueue": max(0, self._settings.rcvwnd - arq.wnd),
+            "RingBufferSndBuffer": in_flight,
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """
+        kcp-go's counters under its names, then those it does not have.
+        """
+        own = self._arq.counters
+        return {
+            **self.tally.snmp(),
+            **self.gauges(),
+            "bad_resets": own.bad_resets,
+            "data_after_end": own.data_after_end,
+            "second_ends": own.second_ends,
+            "unmarked_ends": own.unmarked_ends,
+            "una_beyond": own.una_beyond,
+            "path_errors_ignored": self._refused_by_path,
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        """
+        As the engine's, and the FEC in use.
+        """
+        facts = dict(super().facts())
+        options, decoder = self._options, self._framing.decoder
+        facts["fec_out"] = f"{options.data_shards}+{options.parity_shards}"
+        facts["fec_in"] = f"{decoder.data}+{decoder.parity}" if decoder else None
+        return facts
+
+    def configure(self, changes: Mapping[str, Any], now: int) -> None:
+        """
+        Change settings while the session runs: C{sndwnd}, C{rcvwnd}, C{mtu} and
+        all options but the shards, by the names they have for people.
+
+        @param changes: the time limits are seconds.
+        @param now: nanoseconds.
+        @raise ValueError: a name is not known or cannot be changed, or a value
+            is out of its range. Then nothing is changed.
+        """
+        headers = self._options.overhead + self._sealing
+        changed, options = apply(changes, self._settings, self._options, headers)
+        old, self._settings = self._settings, changed
+        paced, self._options = self._options, options
+        if changed != old:
+            self._arq.set_window(changed.sndwnd, changed.rcvwnd)
+            self._arq.set_mss(changed.mss)
+        if options.rate_limit != paced.rate_limit:
+            self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
+        if options.read_timeout != paced.read_timeout:
+            self._read_since = now
+        if self._framing.encoder is not None:
+            self._framing.encoder.always = options.always_parity
+        self._flush_at = min(self._flush_at, now)

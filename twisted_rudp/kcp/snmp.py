@@ -1,0 +1,237 @@
+"""
+kcp-go's counters under their own names (kcp.md 6): of a session, of a socket,
+of the process.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from twisted_rudp.kcp.fec_decoder import Decoder
+from twisted_rudp.kcp.wire import Counters
+
+NAMES = (
+    "BytesSent", "BytesReceived", "MaxConn", "ActiveOpens", "PassiveOpens", "CurrEstab",
+    "InErrs", "InCsumErrors", "KCPInErrors", "InPkts", "OutPkts", "InSegs", "OutSegs",
+    "InBytes", "OutBytes", "RetransSegs", "FastRetransSegs", "EarlyRetransSegs", "LostSegs",
+    "RepeatSegs", "FECFullShardSet", "FECParityShards", "FECErrs", "FECRecovered",
+    "FECShardSet", "FECShardMin", "RingBufferSndQueue", "RingBufferRcvQueue",
+    "RingBufferSndBuffer", "OOBPackets",
+)  # fmt: skip
+"""
+In the order in which kcptun writes them.
+"""
+
+HEADINGS = tuple("FECFullShards" if name == "FECFullShardSet" else name for name in NAMES)
+"""
+The same as the heading of kcptun's file has them.
+"""
+
+GAUGES = frozenset(
+    {
+        "MaxConn",
+        "CurrEstab",
+        "FECShardSet",
+        "FECShardMin",
+        "RingBufferSndQueue",
+        "RingBufferRcvQueue",
+        "RingBufferSndBuffer",
+    }
+)
+"""
+They tell a present state, so a reset leaves them alone.
+"""
+
+
+def csv_header() -> list[str]:
+    """
+    The first line of kcptun's C{snmplog}.
+    """
+    return ["Unix", *HEADINGS]
+
+
+def csv_row(unix: int, counters: Mapping[str, int]) -> list[str]:
+    """
+    A line of it.
+
+    @param unix: seconds since 1970.
+    """
+    return [str(unix), *(str(counters.get(name, 0)) for name in NAMES)]
+
+
+@dataclass(slots=True)
+class Tally:
+    """
+    What a session counts beside its ARQ. It outlives the session, so that the
+    sums do not shrink.
+
+    @ivar ledgers: those that count the session as established.
+    """
+
+    arq: Counters
+    passive: bool
+    decoder: Decoder | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    in_pkts: int = 0
+    in_bytes: int = 0
+    out_pkts: int = 0
+    out_bytes: int = 0
+    oob_packets: int = 0
+    ledgers: list[Ledger] = field(default_factory=list)
+
+    def end(self) -> None:
+        """
+        The session is established no more.
+        """
+        for ledger in self.ledgers:
+            ledger.established -= 1
+        self.ledgers.clear()
+
+    def snmp(self) -> dict[str, int]:
+        """
+        All that only grows, under kcp-go's names.
+        """
+        arq = self.arq
+        found = {
+            "BytesSent": self.bytes_sent,
+            "BytesReceived": self.bytes_received,
+            "ActiveOpens": int(not self.passive),
+            "PassiveOpens": int(self.passive),
+            "KCPInErrors": arq.kcp_in_errors,
+            "InPkts": self.in_pkts,
+            "OutPkts": self.out_pkts,
+            "InSegs": arq.in_segs,
+            "OutSegs": arq.out_segs,
+            "InBytes": self.in_bytes,
+            "OutBytes": self.out_bytes,
+            "RetransSegs": arq.retrans_segs,
+            "FastRetransSegs": arq.fast_retrans_segs,
+            "EarlyRetransSegs": arq.early_retrans_segs,
+            "LostSegs": arq.lost_segs,
+            "RepeatSegs": arq.repeat_segs,
+            "OOBPackets": self.oob_packets,
+        }
+        decoder = self.decoder
+        if decoder is not None:
+            found["FECFullShardSet"] = decoder.full_sets
+            found["FECParityShards"] = decoder.parity_shards
+            found["FECErrs"] = decoder.errors
+            found["FECRecovered"] = decoder.recovered
+        return found
+
+
+class Source(Protocol):
+    """
+    A session, as a ledger sees it.
+
+    @ivar tally: what it counts.
+    """
+
+    tally: Tally
+
+    def gauges(self) -> Mapping[str, int]:
+        """
+        Its present state under kcp-go's names; C{CurrEstab} is 0 once it is
+        over.
+        """
+
+
+@dataclass(slots=True)
+class _Entry:
+    source: weakref.ref[Source]
+    tally: Tally
+
+
+class Ledger:
+    """
+    The sums over sessions, living and gone.
+
+    @param parent: is told everything too.
+    @ivar established: sessions that have begun and not ended.
+    """
+
+    def __init__(self, parent: Ledger | None = None) -> None:
+        self._parent = parent
+        self._live: dict[int, _Entry] = {}
+        self._gone: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self._base: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self.established = 0
+        self._most = 0
+        self._number = 0
+
+    def enter(self, source: Source) -> None:
+        """
+        A session begins. It is counted as long as anybody has it.
+        """
+        numbers = []
+        ledger: Ledger | None = self
+        while ledger is not None:
+            ledger._number += 1
+            ledger._live[ledger._number] = _Entry(weakref.ref(source), source.tally)
+            ledger.established += 1
+            ledger._most = max(ledger._most, ledger.established)
+            source.tally.ledgers.append(ledger)
+            numbers.append((ledger, ledger._number))
+            ledger = ledger._parent
+        weakref.finalize(source, _leave, numbers).atexit = False
+
+    def count(self, name: str, count: int = 1) -> None:
+        """
+        Something happened that belongs to no session.
+        """
+        ledger: Ledger | None = self
+        while ledger is not None:
+            ledger._gone[name] += count
+            ledger = ledger._parent
+
+    def snapshot(self) -> dict[str, int]:
+        """
+        All counters, in kcp-go's order.
+        """
+        sums = dict(self._gone)
+        newest = 0
+        for entry in self._live.values():
+            _add(sums, entry.tally.snmp())
+            source = entry.source()
+            if source is not None:
+                gauges = source.gauges()
+                _add(sums, gauges)
+                newest = max(newest, gauges["FECShardMin"])
+        # The number of a group, not a count: a sum would mean nothing.
+        sums["FECShardMin"] = newest
+        sums["MaxConn"] = self._most
+        return {
+            name: sums[name] - (0 if name in GAUGES else self._base[name]) for name in NAMES
+        }
+
+    def reset(self) -> None:
+        """
+        Count from 0 again, here and nowhere else.
+        """
+        now = self.snapshot()
+        for name in NAMES:
+            if name not in GAUGES:
+                self._base[name] += now[name]
+        self._most = self.established
+
+
+def _leave(numbers: list[tuple[Ledger, int]]) -> None:
+    for ledger, number in numbers:
+        entry = ledger._live.pop(number)
+        entry.tally.end()
+        _add(ledger._gone, entry.tally.snmp())
+
+
+def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        sums[name] += count
+
+
+process = Ledger()
+"""
+Of all KCP sessions in this process, as kcp-go's C{DefaultSnmp}.
+"""

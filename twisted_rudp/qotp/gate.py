@@ -1,0 +1,270 @@
+"""
+What the QOTP connections of one socket share: cutting runs by connection id, and
+answering those who dial (C{qotp.md} 3, 9.5 and W2 to W5).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from twisted_rudp.core.engine import (
+    Address,
+    Admit,
+    Buffer,
+    Drop,
+    Engine,
+    Key,
+    Reply,
+    SessionTable,
+    Verdict,
+)
+from twisted_rudp.kernels import same_column
+from twisted_rudp.qotp.budget import FIRST
+from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.halfopen import ExchangeLimit, HalfOpen, HalfOpenTable
+from twisted_rudp.qotp.keys import KeyPair, LowOrder
+from twisted_rudp.qotp.life import Settings
+from twisted_rudp.qotp.mark import MARK, window_ack
+from twisted_rudp.qotp.opening import Secrets
+from twisted_rudp.qotp.outlet import Sealer
+from twisted_rudp.qotp.payload import Ack, Segment, decode, encode
+from twisted_rudp.qotp.wire import (
+    ID,
+    KEY,
+    PREFIX,
+    SHORTEST,
+    Kind,
+    parse_opening,
+    without_fill,
+)
+
+MAX_HEARD_EARLY = 65536
+"""Openings with early data that are remembered, so that they are not heard again."""
+
+
+class QOTPGate:
+    """
+    The gate of one socket.
+
+    @param identity: answers those who dial; None for a socket that only dials.
+    """
+
+    overhead = 0
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: KeyPair | None = None,
+        *,
+        limit: ExchangeLimit | None = None,
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._half_open = HalfOpenTable()
+        self._limit = limit or ExchangeLimit()
+        self._heard_early: dict[bytes, None] = {}
+        self._dropped: Counter[str] = Counter()
+
+    def open(
+        self, run: Buffer, size: int, address: Address
+    ) -> Sequence[tuple[Key | None, Buffer, int]]:
+        """
+        Cut a run where the connection id changes; drop what is too short or of
+        another version (2.1).
+        """
+        view = memoryview(run)
+        parts: list[tuple[Key | None, Buffer, int]] = []
+        if size < SHORTEST:
+            self._dropped["short"] += -(-len(view) // size) if size else 1
+            return parts
+        left_over = len(view) % size
+        if left_over and left_over < SHORTEST:
+            self._dropped["short"] += 1
+            view = view[: len(view) - left_over]
+        while view:
+            # Type and id in one column: the rest of what is unknown is dropped too.
+            count = same_column(view, size, 0, ID.stop) * size
+            if view[0] not in PREFIX:
+                self._dropped["version_or_type"] += -(-len(view[:count]) // size)
+            elif parts and parts[-1][0] == view[ID]:
+                before = parts.pop()[1]
+                parts.append((bytes(view[ID]), bytes(before) + bytes(view[:count]), size))
+            else:
+                parts.append((bytes(view[ID]), view[:count], size))
+            view = view[count:]
+        return parts
+
+    def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
+        """
+        Nothing is added: each connection seals its own.
+        """
+        return run, size
+
+    def stranger(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> Verdict:
+        """
+        Judge a datagram of an unknown connection.
+        """
+        if self._identity is None:
+            return Drop("not listening")
+        data = bytes(datagram)
+        if len(data) < SHORTEST:
+            return Drop("short")
+        kind = data[0]
+        if kind == Kind.DATA:
+            return self._first_data(data, address, now, table)
+        if kind not in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND):
+            return Drop("unknown connection")
+        if len(data) < self._settings.mtu:
+            return Drop("short opening")
+        if not table.room:
+            return Drop("no room")
+        record = self._half_open.get(data[ID])
+        if record is not None:
+            if record.secrets.initiator[0] != data[KEY] or record.address != address:
+                return Drop("connection id taken")
+            return self._answer(kind, data, record, now)
+        return self._opened(self._identity, kind, data, address, now)
+
+    def _opened(
+        self, identity: KeyPair, kind: int, data: bytes, address: Address, now: int
+    ) -> Verdict:
+        """
+        Somebody new.
+        """
+        if not self._limit.allow(address, now):
+            return Drop("too many key exchanges")
+        opening = parse_opening(data)
+        try:
+            early = None
+            if kind == Kind.INIT_CRYPTO_SND:
+                early = identity.exchange(opening.ephemeral)
+                prefix = PREFIX[Kind.INIT_CRYPTO_SND]
+                if Cipher(early).open(data, prefix, INITIATOR, 0) is None:
+                    return Drop("not authentic")
+            ephemeral = KeyPair(self._settings.entropy(32))
+            shared = ephemeral.exchange(opening.ephemeral)
+        except LowOrder:
+            return Drop("low order")
+        secrets = Secrets(
+            shared,
+            early,
+            (opening.ephemeral, opening.identity),
+            (ephemeral.public, identity.public),
+        )
+        record = HalfOpen(
+            address,
+            secrets,
+            Cipher(shared),
+            None if early is None else Cipher(early),
+            Sealer(RESPONDER, self._settings.mtu),
+        )
+        answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
+        record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
+        return self._answer(kind, data, record, now)
+
+    def _answer(self, kind: int, data: bytes, record: HalfOpen, now: int) -> Verdict:
+        """
+        One datagram, much shorter than theirs: the acknowledgement that the release
+        expects, with our mark behind it.
+        """
+        ack = Ack(0, 0, 0, FIRST)
+        if kind == Kind.INIT_CRYPTO_SND:
+            if record.opening is None:
+                return Drop("connection id taken")
+            opened = record.opening.open(data, PREFIX[Kind.INIT_CRYPTO_SND], INITIATOR, 0)
+            plain = None if opened is None else without_fill(opened[1])
+            payload = None if plain is None else decode(plain)
+            if payload is None:
+                return Drop("not authentic or malformed")
+            segment = payload.segment
+            said = segment is not None and (segment.data or segment.close)
+            if said and payload.ack is None and self._settings.early_data:
+                return self._early(data, record, record.opening, now)
+            ack = self._acknowledgement(payload.segment)
+        elif record.opening is not None:
+            return Drop("connection id taken")
+        self._half_open.put(data[ID], record, now)
+        ((datagram, _),) = record.sealer.seal([encode(ack, None, MARK)])
+        return Reply((datagram,))
+
+    def _early(self, data: bytes, record: HalfOpen, opening: Cipher, now: int) -> Verdict:
+        """
+        The release's dialler has something to say at once. The same opening is not
+        listened to twice while it is remembered (W4).
+        """
+        ephemeral = data[KEY]
+        if ephemeral in self._heard_early:
+            return Drop("early data again")
+        self._heard_early[ephemeral] = None
+        if len(self._heard_early) > MAX_HEARD_EARLY:
+            del self._heard_early[next(iter(self._heard_early))]
+        self._half_open.pop(data[ID])
+        engine = QOTPEngine.accept_early(
+            data[ID], record.address, self._settings, record.cipher, opening, record.secrets, now
+        )
+        return Admit(engine)
+
+    def _acknowledgement(self, segment: Segment | None) -> Ack:
+        """
+        A PING is echoed (12.1). Early data could be a replay: it is not taken, not
+        acknowledged, and comes again when the handshake is over (W4).
+        """
+        if segment is None or segment.data or segment.close:
+            return window_ack(FIRST)
+        return Ack(segment.stream, segment.offset, 0, FIRST)
+
+    def _first_data(
+        self, data: bytes, address: Address, now: int, table: SessionTable
+    ) -> Verdict:
+        """
+        Whoever sends authentic Data has received our answer at its address.
+        """
+        name = data[ID]
+        record = self._half_open.get(name)
+        if record is None:
+            return Drop("unknown connection")
+        if record.address != address:
+            return Drop("another address")
+        if record.cipher.open(data, PREFIX[Kind.DATA], INITIATOR, 0) is None:
+            return Drop("not authentic")
+        if not table.room:
+            return Drop("no room")
+        self._half_open.pop(name)
+        engine = QOTPEngine.accept(
+            name, address, self._settings, record.cipher, record.secrets, record.sealer.next, now
+        )
+        return Admit(engine)
+
+    def ended(self, engine: Engine, now: int) -> None:
+        """
+        Nothing is kept here.
+        """
+
+    def deadline(self) -> int | None:
+        """
+        When the oldest half-open record lapses.
+        """
+        return self._half_open.deadline()
+
+    def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
+        """
+        Nothing is repeated: the dialler repeats.
+        """
+        self._dropped["half_open_lapsed"] += self._half_open.lapse(now)
+        return ()
+
+    def counters(self) -> Mapping[str, int]:
+        """
+        What was dropped before it reached a connection.
+        """
+        return {**self._dropped, "half_open": len(self._half_open)}
+
+    def diagnosis(self) -> str | None:
+        """
+        Nothing can be told apart from an attack without answering to it.
+        """
+        return None

@@ -1,0 +1,138 @@
+"""
+Dialers that were answered and have not proved that they got the answer (W5): a small
+record each, in a bounded table, for a short time.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.qotp.crypto import Cipher
+from twisted_rudp.qotp.opening import Secrets
+from twisted_rudp.qotp.outlet import Sealer
+
+MAX_HALF_OPEN = 4096
+LIFETIME = 5 * SECOND
+
+EXCHANGES_PER_SECOND = 2000
+"""Key exchanges, some 50 us each, that strangers can make us do."""
+
+EXCHANGES_PER_NETWORK = 200
+"""Of these for one IPv4 address or IPv6 /64."""
+
+MAX_NETWORKS = 4096
+
+
+class HalfOpen(NamedTuple):
+    """
+    What is kept of a dialler that was answered.
+
+    @ivar sealer: which counts our answers.
+    @ivar opening: for K0; None in the in-band form.
+    """
+
+    address: Address
+    secrets: Secrets
+    cipher: Cipher
+    opening: Cipher | None
+    sealer: Sealer
+
+
+class HalfOpenTable:
+    """
+    The records of one socket by connection id. When it is full the oldest goes.
+    """
+
+    def __init__(self, limit: int = MAX_HALF_OPEN) -> None:
+        self._limit = limit
+        self._records: dict[bytes, tuple[int, HalfOpen]] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, name: bytes) -> HalfOpen | None:
+        """
+        The record of a connection id.
+        """
+        found = self._records.get(name)
+        return None if found is None else found[1]
+
+    def put(self, name: bytes, record: HalfOpen, now: int) -> None:
+        """
+        Enter or renew a record.
+        """
+        self._records.pop(name, None)
+        if len(self._records) >= self._limit:
+            del self._records[next(iter(self._records))]
+        self._records[name] = (now + LIFETIME, record)
+
+    def pop(self, name: bytes) -> None:
+        """
+        It has become a connection.
+        """
+        self._records.pop(name, None)
+
+    def deadline(self) -> int | None:
+        """
+        When the oldest lapses.
+        """
+        return next(iter(self._records.values()))[0] if self._records else None
+
+    def lapse(self, now: int) -> int:
+        """
+        Drop what is too old.
+
+        @return: how many that were.
+        """
+        before = len(self._records)
+        while self._records:
+            name, (until, _) = next(iter(self._records.items()))
+            if until > now:
+                break
+            del self._records[name]
+        return before - len(self._records)
+
+
+class ExchangeLimit:
+    """
+    How many key exchanges strangers may ask for, in all and from one network.
+    """
+
+    def __init__(
+        self, total: int = EXCHANGES_PER_SECOND, each: int = EXCHANGES_PER_NETWORK
+    ) -> None:
+        self._total = total
+        self._each = each
+        self._second = -1
+        self._used = 0
+        self._networks: dict[int, int] = {}
+
+    def allow(self, address: Address, now: int) -> bool:
+        """
+        Count one, if it is allowed.
+        """
+        if now // SECOND != self._second:
+            self._second = now // SECOND
+            self._used = 0
+            self._networks.clear()
+        network = network_of(address)
+        used = self._networks.get(network, 0)
+        full = network not in self._networks and len(self._networks) >= MAX_NETWORKS
+        if self._used >= self._total or used >= self._each or full:
+            return False
+        self._used += 1
+        self._networks[network] = used + 1
+        return True
+
+
+def network_of(address: Address) -> int:
+    """
+    What one host can choose freely counts as one: an IPv4 address, an IPv6 /64.
+    """
+    ip = ip_address(address[0])
+    if ip.version == 4:
+        return int(ip)
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return int(mapped) if mapped is not None else 1 << 64 | int(ip) >> 64

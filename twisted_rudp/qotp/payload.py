@@ -1,0 +1,187 @@
+"""
+The payload of a datagram: one header byte, an acknowledgement, a segment of a stream
+(C{qotp.md} section 4).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from twisted_rudp.core.engine import Buffer
+from twisted_rudp.qotp.wire import LEAST_PAYLOAD, OVERHEAD, Kind
+
+NARROW = 0xFFFFFF
+"""The last offset that takes three bytes on the wire."""
+
+LAST_OFFSET = (1 << 48) - 1
+LONGEST_SEGMENT = 65535
+
+WIDE = 0x80
+_VERSION = 0x1F
+_TYPE = 0x60
+_PLAIN_ACK, _PLAIN, _CLOSE_ACK, _CLOSE = 0x00, 0x20, 0x40, 0x60
+
+_WITH_SEGMENT = 18
+"""An acknowledgement with anything shorter has no stream header (section 4.3)."""
+
+_ack_narrow = Struct("<IHBHB")
+_ack_wide = Struct("<IIHHB")
+_segment_narrow = Struct("<IHB")
+_segment_wide = Struct("<IIH")
+_head_narrow = Struct("<BIHB").pack
+_head_wide = Struct("<BIIH").pack
+
+
+class Ack(NamedTuple):
+    """
+    Says that a segment was received.
+
+    @ivar window: bytes that the sender of this can take.
+    """
+
+    stream: int
+    offset: int
+    length: int
+    window: int
+
+
+class Segment(NamedTuple):
+    """
+    Bytes of a stream. Empty and without C{close}: a PING.
+
+    @ivar close: the stream ends with them.
+    """
+
+    stream: int
+    offset: int
+    data: Buffer
+    close: bool = False
+
+
+class Payload(NamedTuple):
+    """
+    What a datagram says.
+
+    @ivar rest: what stands behind an acknowledgement without a segment; the release
+        ignores it.
+    """
+
+    ack: Ack | None
+    segment: Segment | None
+    rest: bytes = b""
+
+
+def encode_window(free: int) -> int:
+    """
+    The code of a receive window, rounded down (section 4.5).
+    """
+    if free <= 0:
+        return 0
+    if free < 256:
+        return 1
+    power = free.bit_length() - 1
+    return min(255, 8 * (power - 8) + (free >> (power - 3) & 7) + 2)
+
+
+def _decode_window(code: int) -> int:
+    if code < 2:
+        return 128 * code
+    power, step = 8 + (code - 2) // 8, (code - 2) % 8
+    return (1 << power) + (step << (power - 3))
+
+
+WINDOWS = tuple(map(_decode_window, range(256)))
+"""What each code means, in bytes."""
+
+
+def header(stream: int, offset: int, close: bool = False) -> bytes:
+    """
+    What stands in front of a segment without an acknowledgement.
+    """
+    first = _CLOSE if close else _PLAIN
+    if offset > NARROW:
+        return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)
+    return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
+
+
+def encode(ack: Ack | None, segment: Segment | None, rest: bytes = b"") -> bytes:
+    """
+    A payload.
+
+    @param rest: behind an acknowledgement alone; as much as fits before the two
+        forms could be confused.
+    @raise ValueError: there is nothing to say, or C{rest} is too long.
+    """
+    if ack is None:
+        if segment is None:
+            raise ValueError("a payload has an acknowledgement or a segment")
+        return header(segment.stream, segment.offset, segment.close) + segment.data
+    own = 0 if segment is None else segment.offset
+    wide = max(own, ack.offset) > NARROW
+    closing = segment is not None and segment.close
+    first = (_CLOSE_ACK if closing else _PLAIN_ACK) | (WIDE if wide else 0)
+    block = _ack_block(ack, wide)
+    if segment is None:
+        if rest and 1 + len(block) + len(rest) >= _WITH_SEGMENT:
+            raise ValueError("so much behind an acknowledgement would be a segment")
+        return bytes((first,)) + block + rest
+    return b"".join((bytes((first,)), block, _place(segment, wide), segment.data))
+
+
+def _ack_block(ack: Ack, wide: bool) -> bytes:
+    code = encode_window(ack.window)
+    offset = ack.offset
+    if wide:
+        return _ack_wide.pack(
+            ack.stream, offset & 0xFFFFFFFF, offset >> 32, ack.length, code
+        )
+    return _ack_narrow.pack(ack.stream, offset & 0xFFFF, offset >> 16, ack.length, code)
+
+
+def _place(segment: Segment, wide: bool) -> bytes:
+    offset = segment.offset
+    if wide:
+        return _segment_wide.pack(segment.stream, offset & 0xFFFFFFFF, offset >> 32)
+    return _segment_narrow.pack(segment.stream, offset & 0xFFFF, offset >> 16)
+
+
+def decode(payload: bytes) -> Payload | None:
+    """
+    Read a payload; None if it is malformed. Type 2 without a stream header, which no
+    encoder makes, counts as malformed (section 4.3).
+    """
+    length = len(payload)
+    if length < LEAST_PAYLOAD or payload[0] & _VERSION:
+        return None
+    first = payload[0]
+    wide, kind = first & WIDE, first & _TYPE
+    at = 1
+    ack = None
+    if kind in (_PLAIN_ACK, _CLOSE_ACK):
+        block = _ack_wide if wide else _ack_narrow
+        at += block.size
+        if length < at:
+            return None
+        stream, low, high, size, code = block.unpack_from(payload, 1)
+        ack = Ack(stream, low | high << (32 if wide else 16), size, WINDOWS[code])
+        if length < _WITH_SEGMENT:
+            return Payload(ack, None, payload[at:]) if kind == _PLAIN_ACK else None
+    place = _segment_wide if wide else _segment_narrow
+    if length < at + place.size:
+        return None
+    stream, low, high = place.unpack_from(payload, at)
+    data = memoryview(payload)[at + place.size :]
+    close = kind in (_CLOSE_ACK, _CLOSE)
+    return Payload(ack, Segment(stream, low | high << (32 if wide else 16), data, close))
+
+
+def max_data(kind: Kind, mtu: int, offset: int, ack_offset: int | None = None) -> int:
+    """
+    Bytes of a stream that fit into a datagram (section 5.1).
+
+    @param ack_offset: of an acknowledgement in the same datagram, if there is one.
+    """
+    wide = max(offset, ack_offset or 0) > NARROW
+    space = mtu - OVERHEAD[kind] - 1 - (10 if wide else 7)
+    return space if ack_offset is None else space - (13 if wide else 10)

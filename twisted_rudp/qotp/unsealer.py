@@ -1,0 +1,137 @@
+"""
+The receiving side of a connection's key: from runs to payloads that are authentic
+and new (C{qotp.md} 2.6, W2, W4).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from twisted_rudp.core.engine import Buffer
+from twisted_rudp.core.received import Received
+from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.opening import Secrets
+from twisted_rudp.qotp.payload import Payload, decode
+from twisted_rudp.qotp.wire import KEY, OVERHEAD, PREFIX, Kind, without_fill
+
+
+class Opened(NamedTuple):
+    """
+    An authentic payload.
+
+    @ivar number: the packet number; -1 for early data, which has no place among the
+        others.
+    @ivar data: it came as Data, not as a repeated answer.
+    @ivar newest: no number as high had come before.
+    """
+
+    number: int
+    payload: Payload
+    data: bool
+    newest: bool
+
+
+class Unsealer:
+    """
+    Opens what the other side of one connection sends.
+
+    @ivar numbers: those that were received; whoever digests a payload enters its
+        number.
+    """
+
+    def __init__(
+        self,
+        cipher: Cipher,
+        secrets: Secrets,
+        direction: int,
+        numbers: Received,
+        counters: Counter[str],
+        early: Cipher | None = None,
+    ) -> None:
+        """
+        @param direction: of the other side.
+        @param early: for K0, to take early data until L{close_early}.
+        """
+        self.numbers = numbers
+        self._cipher = cipher
+        self._secrets = secrets
+        self._direction = direction
+        self._counters = counters
+        self._epoch = 0
+        self._early = early
+        self._early_numbers = Received()
+
+    def close_early(self) -> None:
+        """
+        The handshake is over.
+        """
+        self._early = None
+
+    def open(self, run: memoryview, size: int) -> Iterator[Opened]:
+        """
+        What is authentic and new in a run, one by one: each is looked at when those
+        before it have been digested.
+        """
+        if all(run[start] == Kind.DATA for start in range(0, len(run), size)):
+            for opened in self._cipher.open_run(run, size, self._direction, self._epoch):
+                found = self._check(opened, True)
+                if found is not None:
+                    yield found
+            return
+        for start in range(0, len(run), size):
+            found = self._open_any(bytes(run[start : start + size]))
+            if found is not None:
+                yield found
+
+    def _open_any(self, datagram: Buffer) -> Opened | None:
+        """
+        A datagram of any type. What opens a connection is nobody's business any more
+        (W16), and an answer has to be under the key we have (W2).
+        """
+        kind = datagram[0]
+        data = bytes(datagram)
+        if kind == Kind.DATA:
+            opened = self._cipher.open(data, PREFIX[kind], self._direction, self._epoch)
+            return self._check(opened, True)
+        if kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._direction == RESPONDER:
+            opened = None
+            if len(data) >= OVERHEAD[kind]:
+                opened = self._cipher.open(data, PREFIX[kind], self._direction, 0)
+            return self._check(opened, False)
+        if kind == Kind.INIT_CRYPTO_SND and self._early is not None:
+            return self._open_early(self._early, data)
+        self._counters["openings_ignored"] += 1
+        return None
+
+    def _check(self, opened: tuple[int, bytes] | None, data: bool) -> Opened | None:
+        if opened is None:
+            self._counters["not_authentic"] += 1
+            return None
+        number, plain = opened
+        if number in self.numbers:
+            self._counters["replayed"] += 1
+            return None
+        self._epoch = max(self._epoch, number >> 48)
+        payload = decode(plain)
+        if payload is None:
+            self._counters["malformed"] += 1
+            return None
+        return Opened(number, payload, data, number > self.numbers.highest)
+
+    def _open_early(self, early: Cipher, datagram: bytes) -> Opened | None:
+        """
+        What came under K0, or was repeated.
+        """
+        if datagram[KEY] != self._secrets.initiator[0]:
+            self._counters["openings_ignored"] += 1
+            return None
+        opened = early.open(datagram, PREFIX[Kind.INIT_CRYPTO_SND], INITIATOR, 0)
+        plain = None if opened is None else without_fill(opened[1])
+        payload = None if plain is None else decode(plain)
+        if opened is None or payload is None or opened[0] in self._early_numbers:
+            self._counters["not_authentic"] += 1
+            return None
+        self._early_numbers.add(opened[0], opened[0])
+        return Opened(-1, payload, False, False)

@@ -1,0 +1,133 @@
+"""
+Ordering and sequencing within a channel (raknet.md 7).
+
+A sequenced message carries the order index of the ordered message that comes after
+it, and a sequence index of its own.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TypeAlias
+
+from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.raknet.wire import IS_SEQUENCED, Frame
+
+_Waiting: TypeAlias = tuple[int, bool, int, int, Frame]
+"""Order index, whether ordered (which goes last), sequence index, a tie breaker,
+the frame."""
+
+
+class SendChannel:
+    """
+    Indices for what is sent on one channel, given when it is queued.
+
+    @ivar order: the next order index.
+    """
+
+    __slots__ = ("_sequence", "order")
+
+    def __init__(self, order: int = 0) -> None:
+        self.order = order
+        self._sequence = 0
+
+    def ordered(self, count: int = 1) -> int:
+        """
+        @return: the order index of the first of C{count} ordered messages.
+        """
+        first = self.order
+        self.order += count
+        self._sequence = 0
+        return first
+
+    def sequenced(self) -> tuple[int, int]:
+        """
+        @return: order and sequence index of a sequenced message.
+        """
+        sequence = self._sequence
+        self._sequence += 1
+        return self.order, sequence
+
+
+class ReceiveChannel:
+    """
+    Puts what arrives on one channel in order.
+
+    @ivar next: the order index that may be delivered now.
+    @ivar size: bytes that wait for an earlier message.
+    """
+
+    __slots__ = ("_arrival", "_high", "_indices", "_waiting", "next", "size")
+
+    def __init__(self, first: int = 0) -> None:
+        self.next = first
+        self.size = 0
+        self._high = 0
+        self._waiting: list[_Waiting] = []
+        self._indices: set[int] = set()
+        self._arrival = 0
+
+    def __len__(self) -> int:
+        """
+        Messages that wait.
+        """
+        return len(self._waiting)
+
+    def advance(self, count: int) -> None:
+        """
+        So many ordered messages were delivered without coming through here, while
+        nothing was waiting.
+        """
+        self.next += count
+        self._high = 0
+
+    def put(self, frame: Frame) -> list[Frame]:
+        """
+        Take in a message.
+
+        @return: what may be delivered now, in order.
+        """
+        assert frame.order is not None
+        order = unwrap24(frame.order, self.next)
+        if order < self.next:
+            return []
+        if order > self.next:
+            self._wait(order, frame)
+            return []
+        delivered: list[Frame] = []
+        self._pass(frame, delivered)
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= self.next:
+            order, ordered, *_, held = heappop(waiting)
+            self.size -= len(held.payload)
+            if ordered:
+                self._indices.discard(order)
+            if order == self.next:
+                self._pass(held, delivered)
+        return delivered
+
+    def _pass(self, frame: Frame, delivered: list[Frame]) -> None:
+        if not IS_SEQUENCED[frame.reliability]:
+            self.next += 1
+            self._high = 0
+            delivered.append(frame)
+            return
+        assert frame.sequence is not None
+        sequence = unwrap24(frame.sequence, self._high)
+        if sequence >= self._high:
+            self._high = sequence + 1
+            delivered.append(frame)
+
+    def _wait(self, order: int, frame: Frame) -> None:
+        ordered = not IS_SEQUENCED[frame.reliability]
+        if ordered:
+            if order in self._indices:
+                return
+            self._indices.add(order)
+        # Sequence indices start at 0 for each order index, so those that wait are
+        # compared from there.
+        sequence = unwrap24(frame.sequence or 0, 0)
+        self._arrival += 1
+        kept = frame._replace(payload=bytes(frame.payload))
+        heappush(self._waiting, (order, ordered, sequence, self._arrival, kept))
+        self.size += len(kept.payload)

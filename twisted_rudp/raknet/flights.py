@@ -1,0 +1,300 @@
+"""
+What was sent and is not acknowledged yet (raknet.md 9).
+
+A L{Flight} is one or many datagrams with consecutive numbers that were sent
+together. A reliable frame gets a record of its own, a L{Parcel}, when it shares a
+datagram with others or when loss makes it be sent again; the datagrams of a run of
+bulk data are known by their place in it.
+
+Numbers are unbounded integers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from twisted_rudp.core.engine import Buffer
+from twisted_rudp.raknet.outbox import Outgoing
+from twisted_rudp.raknet.runs import FRAME_OVERHEAD, build_frame
+
+FLYING, ARRIVED, LOST = 0, 1, 2
+"""What became of one datagram of a run."""
+
+
+class Parcel:
+    """
+    One reliable frame.
+
+    @ivar data: the whole frame as it goes into a datagram.
+    @ivar reliable: its reliable index.
+    @ivar message: whose part it is; None for a piece of the stream.
+    @ivar repeats: how often it has timed out.
+    @ivar flying: it counts as in flight; else it waits to be sent again.
+    @ivar done: some datagram with it was acknowledged.
+    """
+
+    __slots__ = ("data", "done", "flying", "message", "reliable", "repeats")
+
+    def __init__(self, data: bytes, reliable: int, message: Outgoing | None) -> None:
+        self.data = data
+        self.reliable = reliable
+        self.message = message
+        self.repeats = 0
+        self.flying = True
+        self.done = False
+
+
+class Ledger(Protocol):
+    """
+    Who keeps the sums.
+    """
+
+    def arrived(self, reliable: int, count: int, size: int) -> None:
+        """
+        Frames of bulk data that were in flight are acknowledged, C{size} bytes.
+        """
+
+    def parcel_arrived(self, parcel: Parcel) -> None:
+        """
+        A datagram with this frame was acknowledged, perhaps not the first one.
+        """
+
+    def receipt(self, message: Outgoing, arrived: bool) -> None:
+        """
+        The fate of an unreliable message.
+        """
+
+    def lost_parcel(self, parcel: Parcel) -> None:
+        """
+        A frame that was in flight is to be sent again.
+        """
+
+
+class Flight(Protocol):
+    """
+    @ivar first: its first number; C{end} the one after its last.
+    @ivar sent: when it was.
+    @ivar due: when it times out.
+    @ivar live: some datagram is neither acknowledged nor given up.
+    @ivar finished: every frame in it is acknowledged, here or elsewhere.
+    """
+
+    first: int
+    end: int
+    sent: int
+    due: int
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
+        """
+        Datagrams C{first} .. C{end} - 1, which are all here, have arrived.
+
+        @return: that was news.
+        """
+
+    def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
+        """
+        They have not.
+
+        @return: how many of them had counted as in flight.
+        """
+
+
+class Packet:
+    """
+    One datagram with any frames.
+    """
+
+    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent")
+
+    def __init__(
+        self, number: int, parcels: Sequence[Parcel], unreliable: Sequence[Outgoing], sent: int
+    ) -> None:
+        """
+        @param unreliable: messages in it that want a receipt.
+        """
+        self.first = number
+        self.end = number + 1
+        self.sent = sent
+        self.due = sent
+        self._parcels = parcels
+        self._unreliable = unreliable
+        self._state = FLYING
+
+    @property
+    def repeats(self) -> int:
+        """
+        How often the most unlucky frame has timed out.
+        """
+        return max((parcel.repeats for parcel in self._parcels), default=0)
+
+    @property
+    def live(self) -> bool:
+        return self._state == FLYING
+
+    @property
+    def finished(self) -> bool:
+        return self._state != FLYING and all(parcel.done for parcel in self._parcels)
+
+    def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
+        if self._state == ARRIVED:
+            return False
+        if self._state == FLYING:
+            for message in self._unreliable:
+                ledger.receipt(message, True)
+        self._state = ARRIVED
+        for parcel in self._parcels:
+            if not parcel.done:
+                ledger.parcel_arrived(parcel)
+        return True
+
+    def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
+        if self._state != FLYING:
+            return 0
+        self._state = LOST
+        if expired:
+            for message in self._unreliable:
+                ledger.receipt(message, False)
+        found = 0
+        for parcel in self._parcels:
+            if not parcel.done:
+                parcel.repeats += expired
+                ledger.lost_parcel(parcel)
+                found = 1
+        return found
+
+
+class Run:
+    """
+    Datagrams of bulk data in the regular shape (L{twisted_rudp.raknet.runs}).
+    """
+
+    __slots__ = (
+        "_data",
+        "_live",
+        "_mss",
+        "_open",
+        "_order",
+        "_parcels",
+        "_reliable",
+        "_states",
+        "_user_id",
+        "due",
+        "end",
+        "first",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        indices: tuple[int, int],
+        user_id: int,
+        mss: int,
+        data: Buffer,
+        sent: int,
+    ) -> None:
+        """
+        @param indices: reliable and order index of the first.
+        """
+        count = -(-len(data) // mss)
+        self.first = number
+        self.end = number + count
+        self.sent = sent
+        self.due = sent
+        self._reliable, self._order = indices
+        self._user_id = user_id
+        self._mss = mss
+        self._data = data
+        self._states: bytearray | None = None
+        self._parcels: dict[int, Parcel] = {}
+        self._live = self._open = count
+
+    @property
+    def live(self) -> bool:
+        return self._live > 0
+
+    @property
+    def finished(self) -> bool:
+        return not self._open or (
+            not self._live and all(parcel.done for parcel in self._parcels.values())
+        )
+
+    def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
+        states = self._states
+        if states is None and first == self.first and end == self.end:
+            self._live = self._open = 0
+            self._states = bytearray(b"\1" * (end - first))
+            ledger.arrived(self._reliable, end - first, self._bytes(0, end - first))
+            return True
+        if states is None:
+            states = self._states = bytearray(self.end - self.first)
+        news = False
+        for start, stop in self._stretches(states, first - self.first, end - self.first, FLYING):
+            states[start:stop] = b"\1" * (stop - start)
+            self._live -= stop - start
+            self._open -= stop - start
+            ledger.arrived(self._reliable + start, stop - start, self._bytes(start, stop))
+            news = True
+        if self._parcels:
+            for index in range(first - self.first, end - self.first):
+                if states[index] == LOST:
+                    states[index] = ARRIVED
+                    self._open -= 1
+                    news = True
+                    parcel = self._parcels[index]
+                    if not parcel.done:
+                        ledger.parcel_arrived(parcel)
+        return news
+
+    def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
+        states = self._states
+        if states is None:
+            states = self._states = bytearray(self.end - self.first)
+        found = 0
+        stretches = list(
+            self._stretches(states, first - self.first, end - self.first, FLYING)
+        )
+        for start, stop in stretches:
+            states[start:stop] = b"\2" * (stop - start)
+            found += stop - start
+            for index in range(start, stop):
+                parcel = self._parcel(index)
+                parcel.repeats += expired
+                self._parcels[index] = parcel
+                ledger.lost_parcel(parcel)
+        self._live -= found
+        return found
+
+    @staticmethod
+    def _stretches(
+        states: bytearray, start: int, end: int, state: int
+    ) -> Iterator[tuple[int, int]]:
+        """
+        Where neighbours are in one state.
+        """
+        at = states.find(state, start, end)
+        while at >= 0:
+            stop = at + 1
+            while stop < end and states[stop] == state:
+                stop += 1
+            yield at, stop
+            at = states.find(state, stop, end)
+
+    def _bytes(self, start: int, stop: int) -> int:
+        mss = self._mss
+        size = min(stop * mss, len(self._data)) - start * mss
+        return size + FRAME_OVERHEAD * (stop - start)
+
+    def _parcel(self, index: int) -> Parcel:
+        mss = self._mss
+        piece = memoryview(self._data)[index * mss : (index + 1) * mss]
+        reliable = self._reliable + index
+        frame = build_frame(reliable, self._order + index, self._user_id, piece)
+        return Parcel(frame, reliable, None)

@@ -1,0 +1,279 @@
+"""
+What the RakNet sessions of one socket share: telling sessions from everything
+else, and answering everything else without state (raknet.md 2 and 13).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted_rudp.core.buckets import TokenBuckets, is_loopback, network_of
+from twisted_rudp.core.cookies import Cookies
+from twisted_rudp.core.engine import (
+    MILLISECOND,
+    Address,
+    Admit,
+    Buffer,
+    Drop,
+    Engine,
+    Key,
+    Reply,
+    Route,
+    SessionTable,
+    Verdict,
+)
+from twisted_rudp.raknet.engine import IDLE_LONG_ENOUGH, RakNetEngine
+from twisted_rudp.raknet.offline import (
+    REPLIES,
+    Id,
+    Incompatible,
+    Offline,
+    Ping,
+    Pong,
+    Refusal,
+    Reply1,
+    Request1,
+    Request2,
+    pack,
+    parse,
+)
+from twisted_rudp.raknet.profiles import DEFAULT, Settings
+from twisted_rudp.raknet.wire import IP_UDP, VALID
+
+Accept = Callable[[Request2, Address, int, bool], RakNetEngine]
+"""C{(request, address, now, proved)} -> the engine of a new session, where the
+request's MTU is the agreed one."""
+
+PongData = Callable[[], bytes]
+"""What a pong says now, as it goes on the wire."""
+
+MAX_PONG_DATA = 399
+"""C++ clients ignore pongs with more (raknet.md 2.1)."""
+
+_PONG_FACTOR = 18
+"""
+A pong is longer than its ping by nature: 432 bytes at most for 25. What makes up
+for that is the limit on how many there are.
+"""
+
+OFFLINE_RATE = 20.0
+OFFLINE_BURST = 64.0
+"""Messages outside of sessions a second, and at once, from one IPv4 address or
+IPv6 /64."""
+
+TOTAL_RATE = 20_000.0
+"""The same from everybody together."""
+
+FREQUENCY_LIMIT = 100 * MILLISECOND
+"""Between two sessions from one host, where that is limited (raknet.md 2.2)."""
+
+
+class RakNetGate:
+    """
+    The gate of one socket. Without C{accept} it answers pings if it has
+    C{pong_data}, and serves a dialler otherwise.
+    """
+
+    overhead = 0
+
+    def __init__(
+        self,
+        settings: Settings = DEFAULT,
+        guid: int = 0,
+        accept: Accept | None = None,
+        *,
+        pong_data: PongData | None = None,
+        cookies: Cookies | None = None,
+        banned: Callable[[Address], bool] | None = None,
+        limit_frequency: bool = False,
+        answer_open: bool = False,
+        rate: float = OFFLINE_RATE,
+    ) -> None:
+        """
+        @param guid: our own, 64 bits.
+        @param accept: makes the engine for a new session; None for a socket without
+            any or that only dials.
+        @param pong_data: None: pings are not answered.
+        @param cookies: None: addresses are not proved before there is a session.
+        @param banned: who gets nothing but that answer.
+        @param limit_frequency: refuse a second session from a host within
+            L{FREQUENCY_LIMIT}, loopback excepted.
+        @param answer_open: pings for servers with room are answered although there
+            are no sessions here: somebody else's are announced.
+        @param rate: messages a second from one host, loopback excepted.
+        """
+        self._settings = settings
+        self._guid = guid
+        self._accept = accept
+        self._pong_data = pong_data
+        self._cookies = cookies
+        self._banned = banned
+        self._answer_open = answer_open
+        self._recent = TokenBuckets(1e9 / FREQUENCY_LIMIT, 1) if limit_frequency else None
+        self._hosts = TokenBuckets(rate, max(OFFLINE_BURST, rate))
+        self._total = TokenBuckets(TOTAL_RATE, TOTAL_RATE, 1)
+        self._versions: Counter[int] = Counter()
+        self._dropped: Counter[str] = Counter()
+
+    def open(
+        self, run: Buffer, size: int, address: Address
+    ) -> Sequence[tuple[Key | None, Buffer, int]]:
+        """
+        Datagrams of sessions, and the replies a dialler waits for, go to the
+        address's session; everything else is nobody's.
+        """
+        if not run:
+            self._dropped["empty"] += 1
+            return ()
+        if len(run) <= size:
+            return ((_key(run[0], address), run, size),)
+        firsts = bytes(run[::size])
+        if min(firsts) >= VALID:
+            return ((address, run, size),)
+        keys = [_key(first, address) for first in firsts]
+        view = memoryview(run)
+        parts: list[tuple[Key | None, Buffer, int]] = []
+        start = 0
+        for index in range(1, len(keys) + 1):
+            if index == len(keys) or keys[index] != keys[start]:
+                parts.append((keys[start], view[start * size : index * size], size))
+                start = index
+        return parts
+
+    def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
+        """
+        Nothing is added.
+        """
+        return run, size
+
+    def stranger(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> Verdict:
+        """
+        Answer messages outside of sessions; let a peer in at its second request.
+        """
+        if datagram and datagram[0] & VALID:
+            return Drop("no session")
+        message = parse(datagram, self._settings.magic)
+        if message is None:
+            return Drop("malformed")
+        if not self._allowed(address, now):
+            return Drop("too often")
+        if self._banned is not None and self._banned(address):
+            return self._reply(Refusal(Id.BANNED, self._guid))
+        if isinstance(message, Ping):
+            return self._pinged(message, table)
+        if self._accept is None:
+            return Drop("not listening")
+        if isinstance(message, Request1):
+            return self._requested1(message, address, now)
+        if isinstance(message, Request2):
+            return self._requested2(self._accept, message, address, now, table)
+        return Drop("unasked")
+
+    def _allowed(self, address: Address, now: int) -> bool:
+        if is_loopback(address):
+            return True
+        return self._hosts.take(network_of(address), now) and self._total.take(None, now)
+
+    def _reply(self, message: Offline) -> Reply:
+        return Reply((pack(message, self._settings.magic),))
+
+    def _pinged(self, ping: Ping, table: SessionTable) -> Verdict:
+        if self._pong_data is None:
+            return Drop("ping")
+        if ping.only_open and not (self._answer_open or table.room):
+            return Drop("ping while full")
+        data = self._pong_data()[:MAX_PONG_DATA]
+        pong = pack(Pong(ping.time, self._guid, data), self._settings.magic)
+        return Reply((pong,), _PONG_FACTOR)
+
+    def _requested1(self, request: Request1, address: Address, now: int) -> Verdict:
+        settings = self._settings
+        if request.protocol not in settings.accepted:
+            self._versions[request.protocol] += 1
+            return self._reply(Incompatible(max(settings.accepted), self._guid))
+        cookie = None if self._cookies is None else self._cookies.make(address, 0, now)
+        reply = self._reply(Reply1(self._guid, cookie, min(request.mtu, settings.mtu)))
+        if len(reply.datagrams[0]) > request.mtu - IP_UDP:
+            return Drop("short probe")
+        return reply
+
+    def _requested2(
+        self,
+        accept: Accept,
+        request: Request2,
+        address: Address,
+        now: int,
+        table: SessionTable,
+    ) -> Verdict:
+        """
+        The table of raknet.md 2.2, with one change: a session that has been silent
+        for long makes room for its peer's next attempt.
+        """
+        if self._cookies is not None and (
+            request.cookie is None or not self._cookies.check(request.cookie, address, 0, now)
+        ):
+            return Drop("cookie")
+        here = table.get(address)
+        same = table.get(("guid", request.guid))
+        if isinstance(here, RakNetEngine) and here is same and here.unverified:
+            return Reply((here.reply2,))
+        for old in (here, same):
+            if isinstance(old, RakNetEngine):
+                if old.idle_since + IDLE_LONG_ENOUGH > now and not old.over:
+                    return self._reply(Refusal(Id.ALREADY_CONNECTED, self._guid))
+                old.make_room()
+                return Route(old.keys()[0])
+        if not table.room:
+            return self._reply(Refusal(Id.FULL, self._guid))
+        if (
+            self._recent is not None
+            and not is_loopback(address)
+            and not self._recent.take(network_of(address), now)
+        ):
+            return self._reply(Refusal(Id.RECENTLY_CONNECTED, self._guid))
+        settings = self._settings
+        mtu = min(max(request.mtu, settings.mtu_min), settings.mtu)
+        proved = self._cookies is not None
+        return Admit(accept(request._replace(mtu=mtu), address, now, proved))
+
+    def ended(self, engine: Engine, now: int) -> None:
+        """
+        Nothing is kept here.
+        """
+
+    def deadline(self) -> int | None:
+        """
+        There is no table of the half-open.
+        """
+        return None
+
+    def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
+        """
+        Nothing to repeat.
+        """
+        return ()
+
+    def counters(self) -> Mapping[str, int]:
+        """
+        What was dropped before it reached a session, and refused versions.
+        """
+        versions = {f"protocol {number}": n for number, n in self._versions.items()}
+        return {**self._dropped, **versions}
+
+    def diagnosis(self) -> str | None:
+        """
+        Peers of another protocol version are what most often does not fit.
+        """
+        if not self._versions:
+            return None
+        (wanted, _), *_ = self._versions.most_common(1)
+        self._versions.clear()
+        mine = ", ".join(map(str, sorted(self._settings.accepted)))
+        return f"a peer wanted RakNet protocol {wanted}; accepted is {mine}"
+
+
+def _key(first: int, address: Address) -> Key | None:
+    return address if first & VALID or first in REPLIES else None

@@ -1,0 +1,225 @@
+"""
+The receiving half: from datagrams to messages in order (raknet.md 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from twisted_rudp.core.engine import Buffer
+from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.raknet.arrivals import Arrival, Arrivals
+from twisted_rudp.raknet.channels import ReceiveChannel
+from twisted_rudp.raknet.counters import Counters
+from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.runs import OVERHEAD, take_run
+from twisted_rudp.raknet.splits import Disagreement, Splits
+from twisted_rudp.raknet.wire import (
+    CHANNELS,
+    HAS_ORDER,
+    HEADER_SIZE,
+    WITHOUT_RECEIPT,
+    Frame,
+    parse_frames,
+)
+
+PIECE: Final = -1
+"""Reliability of what is not a message but a piece of the stream."""
+
+
+class Delivered(NamedTuple):
+    """
+    What is to be handed up next.
+
+    @ivar payload: valid during the call that gave it.
+    @ivar reliability: one of the first five, or L{PIECE}.
+    """
+
+    payload: Buffer
+    reliability: int
+    channel: int
+
+
+class LimitExceeded(Exception):
+    """
+    The peer makes this session hold more than it may.
+    """
+
+
+class Receiver:
+    """
+    @ivar arrivals: the numbers of datagrams.
+    @ivar reliable: the first reliable index that has not come.
+    @ivar bad: datagrams that could not be read, or not to their end.
+    """
+
+    def __init__(
+        self, settings: Settings, counters: Counters, first: tuple[int, int, int] = (0, 0, 0)
+    ) -> None:
+        """
+        @param first: the peer's first datagram number, reliable index and order
+            index.
+        """
+        datagram, self.reliable, self._order = first
+        self.arrivals = Arrivals(settings, datagram)
+        self.bad = 0
+        self._settings = settings
+        self._counters = counters
+        self._above = Ranges()
+        self._channels: dict[int, ReceiveChannel] = {}
+        self._splits = Splits(settings)
+        self._zero = self._channel(0)
+
+    @property
+    def held(self) -> int:
+        """
+        Bytes that wait for something else.
+        """
+        return self._splits.size + sum(one.size for one in self._channels.values())
+
+    def _channel(self, number: int) -> ReceiveChannel:
+        found = self._channels.get(number)
+        if found is None:
+            found = self._channels[number] = ReceiveChannel(self._order)
+        return found
+
+    def receive(
+        self, run: Buffer, size: int, now: int, guard: int, streaming: bool, full: bool
+    ) -> Iterator[Delivered]:
+        """
+        Digest datagrams with frames.
+
+        @param guard: how long a gap may close by itself.
+        @param streaming: the regular shape of bulk data may be taken as a piece.
+        @param full: nothing reliable is taken in.
+
+        @raise LimitExceeded: the session cannot go on.
+        """
+        view = memoryview(run)
+        at, total = 0, len(view)
+        while at < total:
+            if streaming and not full:
+                count, data = self._take(view[at:], size)
+                if count:
+                    self.arrivals.accept(
+                        self.arrivals.expected, count, count * size, now, guard
+                    )
+                    self._counters.datagrams_received += count
+                    at += count * size
+                    yield Delivered(data, PIECE, 0)
+                    continue
+            yield from self._datagram(view[at : at + size], now, guard, full)
+            at += size
+
+    def _take(self, view: memoryview, size: int) -> tuple[int, bytes]:
+        """
+        The fast path, open only while nothing waits for anything.
+        """
+        zero = self._zero
+        if zero or self._above or len(view) < size or size <= OVERHEAD:
+            return 0, b""
+        expected = self.arrivals.expected
+        count, data = take_run(
+            view, size, expected, self.reliable, zero.next, self._settings.user_id
+        )
+        if count:
+            self.reliable += count
+            zero.advance(count)
+        return count, data
+
+    def _datagram(
+        self, datagram: memoryview, now: int, guard: int, full: bool
+    ) -> Iterator[Delivered]:
+        counters = self._counters
+        if len(datagram) < HEADER_SIZE:
+            counters.datagrams_malformed += 1
+            self.bad += 1
+            return
+        arrivals = self.arrivals
+        number = arrivals.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
+        frames, broken = parse_frames(datagram)
+        if self._unwelcome(frames, full):
+            counters.datagrams_withheld += 1
+            arrivals.withhold(number)
+            return
+        arrival = arrivals.accept(number, 1, len(datagram), now, guard)
+        if arrival is Arrival.FAR:
+            counters.datagrams_far += 1
+            if self._settings.jump_ends:
+                raise LimitExceeded("datagram numbers jumped")
+            return
+        counters.datagrams_received += 1
+        if arrival is Arrival.REPEATED:
+            counters.datagrams_repeated += 1
+            return
+        for frame in frames:
+            yield from self._frame(frame, now)
+        if broken:
+            counters.datagrams_malformed += 1
+            self.bad += 1
+
+    def _unwelcome(self, frames: list[Frame], full: bool) -> bool:
+        """
+        Something here cannot be taken in now and would be lost if acknowledged.
+        """
+        edge = self.reliable + self._settings.reliable_window
+        for frame in frames:
+            if frame.reliable is not None and (
+                full or unwrap24(frame.reliable, self.reliable) >= edge
+            ):
+                return True
+        return False
+
+    def _frame(self, frame: Frame, now: int) -> Iterator[Delivered]:
+        counters = self._counters
+        if frame.channel >= CHANNELS:
+            counters.frames_malformed += 1
+            self.bad += 1
+            return
+        if frame.reliable is not None and not self._is_first(frame.reliable):
+            counters.frames_repeated += 1
+            return
+        whole: Frame | None = frame
+        if frame.split is not None:
+            try:
+                whole = self._splits.add(frame, now)
+            except Disagreement:
+                counters.frames_malformed += 1
+                self.bad += 1
+                return
+            if whole is None:
+                self._check_held()
+                return
+            counters.messages_joined += 1
+        assert whole is not None
+        if not HAS_ORDER[whole.reliability]:
+            yield self._deliver(whole)
+            return
+        channel = self._channel(whole.channel)
+        for each in channel.put(whole):
+            yield self._deliver(each)
+        if channel:
+            if len(channel) > self._settings.order_limit:
+                raise LimitExceeded("too many messages wait for an earlier one")
+            self._check_held()
+
+    def _deliver(self, frame: Frame) -> Delivered:
+        return Delivered(frame.payload, WITHOUT_RECEIPT[frame.reliability], frame.channel)
+
+    def _is_first(self, index: int) -> bool:
+        """
+        Note a reliable index.
+
+        @return: it had not come before.
+        """
+        number = unwrap24(index, self.reliable)
+        if number == self.reliable:
+            self.reliable = self._above.pop_through(number + 1)
+            return True
+        return number > self.reliable and self._above.add(number, number + 1) > 0
+
+    def _check_held(self) -> None:
+        if self.held > self._settings.held:
+            raise LimitExceeded("too many bytes wait for others")

@@ -1,0 +1,95 @@
+"""
+C{rudp ping}: what a server says of itself, and how long that takes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.python import usage
+
+from twisted_rudp.interfaces import IPingable, Pong
+from twisted_rudp.service.teaching import TeachingOptions
+
+
+class PingOptions(TeachingOptions):
+    """
+    C{rudp ping}.
+    """
+
+    synopsis = "ENDPOINT"
+    longdesc = (
+        "Ask a server what it is, without connecting. Of the endpoints of this package those of"
+        " raknet: can do that."
+    )
+    examples = """
+Examples:
+
+  rudp ping raknet:host=example.org:port=19132
+  rudp ping raknet:192.0.2.7:19132:timeout=2
+"""
+
+    def parseArgs(self, endpoint: str = "") -> None:
+        """
+        @param endpoint: the description of a client endpoint.
+        """
+        self["endpoint"] = endpoint
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: there is no endpoint.
+        """
+        if not self["endpoint"]:
+            raise usage.UsageError("an endpoint is needed, such as raknet:host=HOST:port=19132")
+
+
+def runPing(reactor: Any, options: PingOptions) -> Deferred[None]:
+    """
+    Ping once and print what comes.
+
+    @raise usage.UsageError: the description is none, or its endpoint cannot ping.
+    """
+    try:
+        parse: Callable[[Any, str], Any] = clientFromString
+        endpoint = parse(reactor, options["endpoint"])
+    except (ValueError, TypeError, LookupError) as problem:
+        raise usage.UsageError(f"{options['endpoint']}: {problem}") from problem
+    if not IPingable.providedBy(endpoint):
+        raise usage.UsageError(f"{options['endpoint']}: this kind of endpoint has no ping")
+    return Deferred.fromCoroutine(_ping(endpoint))
+
+
+async def _ping(endpoint: Any) -> None:
+    try:
+        pong = await endpoint.ping()
+    except (error.ConnectError, error.DNSLookupError) as problem:
+        print(f"rudp: {problem}", file=sys.stderr)
+        raise SystemExit(1) from problem
+    for line in lines(pong):
+        print(line)
+
+
+def lines(pong: Pong) -> list[str]:
+    """
+    A pong for people. What a server says cannot move the cursor of a terminal.
+    """
+    address: Any = pong.address
+    found = [
+        f"pong from {address.host} port {address.port} in {pong.seconds * 1000:.1f} ms,"
+        f" guid {pong.guid:016x}"
+    ]
+    if pong.fields is None:
+        return [*found, _printable(pong.text)] if pong.text else found
+    width = max(map(len, pong.fields), default=0)
+    return found + [
+        f"  {name:{width}}  {_printable(value)}" for name, value in pong.fields.items() if value
+    ]
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -1,0 +1,53 @@
+"""
+C{twist rudp raknet-pong}: answer pings where no server runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from zope.interface import implementer
+
+from twisted_rudp.service.factories import QuietFactory
+from twisted_rudp.service.listening import ListeningService
+from twisted_rudp.service.sessions import Sessions
+from twisted_rudp.service.tally import Tally
+
+
+@implementer(IStreamServerEndpoint)
+class _OnlyPings:
+    """
+    A server endpoint that accepts no connections.
+    """
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        The factory is never asked.
+        """
+        answering: Deferred[IListeningPort] = self._endpoint.answerPings()
+        return answering
+
+
+class PongService(ListeningService):
+    """
+    Answers pings on one endpoint.
+    """
+
+    def __init__(self, clock: IReactorTime, description: str, endpoint: Any) -> None:
+        """
+        @param endpoint: an L{IAnswersPings<twisted_rudp.interfaces.IAnswersPings>}.
+        """
+        sessions = Sessions(clock, 1)
+        super().__init__(
+            description, _OnlyPings(endpoint), QuietFactory(), sessions, Tally(), 0.0
+        )
