@@ -18,9 +18,10 @@ from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.service import discoveryOf
-from twisted_rudp.endpoints import node
+from twisted_rudp.endpoints import diallers
+from twisted_rudp.endpoints.diallers import Dialler
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
-from twisted_rudp.endpoints.node import Dialler, NodeClientEndpoint, serverAddress
+from twisted_rudp.endpoints.node import NodeClientEndpoint, serverAddress
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 from twisted_rudp.errors import NodeNotFound
 
@@ -92,7 +93,7 @@ class NodeCase(SynchronousTestCase):
             name: Dialler("tests.endpoints.test_node", "FakeEndpoint", proof)
             for name, proof in diallers.items()
         }
-        self.patch(node, "DIALLERS", table)
+        self.patch(diallers, "DIALLERS", table)
 
     def serve(self, host: Any, number: int = 4000) -> None:
         factory: Any = Factory.forProtocol(Greeting)
@@ -484,7 +485,7 @@ class DiallerTests(SynchronousTestCase):
         """
         Every transport of the table can be made.
         """
-        for name, dialler in node.DIALLERS.items():
+        for name, dialler in diallers.DIALLERS.items():
             [address] = addresses(f"{name}://127.0.0.1:1")
             endpoint = dialler.make(None, address, {"timeout": 1})
             self.assertTrue(IStreamClientEndpoint.providedBy(endpoint))

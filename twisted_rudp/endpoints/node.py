@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
-from importlib import import_module
 from typing import Any
 
 from twisted.internet import error
@@ -34,6 +32,8 @@ from twisted_rudp.discovery.profiles import PROFILES, Profile
 from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
+from twisted_rudp.endpoints import diallers
+from twisted_rudp.endpoints.diallers import transportsFor
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.net.fence import outcomeOf
 
@@ -42,41 +42,6 @@ ATTEMPT_DELAY = 0.3
 
 MOST_ATTEMPTS = 32
 """Addresses tried in one connect, whatever was announced."""
-
-
-@dataclass(frozen=True)
-class Dialler:
-    """
-    How one transport is dialled.
-
-    @ivar module: where its client endpoint is; imported when it is needed.
-    @ivar endpoint: the class, called with reactor, host and port.
-    @ivar proof: the argument that takes the key which the peer must prove, where the
-        transport can do that.
-    """
-
-    module: str
-    endpoint: str
-    proof: str | None = None
-
-    def make(self, reactor: Any, address: Address, options: Mapping[str, Any]) -> Any:
-        """
-        The endpoint for an address.
-
-        @raise ValueError: an option is not right.
-        """
-        constructor = getattr(import_module(self.module), self.endpoint)
-        return constructor(reactor, address.host, address.port, **options)
-
-
-DIALLERS: dict[str, Dialler] = {
-    "kcp": Dialler("twisted_rudp.endpoints.kcp", "KCPClientEndpoint"),
-    "qotp": Dialler("twisted_rudp.endpoints.qotp", "QOTPClientEndpoint", proof="serverKey"),
-    "raknet": Dialler("twisted_rudp.endpoints.raknet", "RakNetClientEndpoint"),
-}
-"""
-The transports by the scheme of their announced addresses.
-"""
 
 
 def lanProfiles(names: str) -> tuple[Profile, ...]:
@@ -154,7 +119,7 @@ class NodeClientEndpoint:
         self._profiles = lanProfiles(lan)
         if not self._profiles and self._server is None:
             raise ValueError("lan='none' needs a server, or there is nobody to ask")
-        self._transports = _transportsFor(self._id, transports)
+        self._transports = transportsFor(self._id, transports)
         self._options = dict(options or {})
         if not timeout > 0:
             raise ValueError(f"timeout={timeout!r} is not a positive number of seconds")
@@ -224,33 +189,11 @@ class NodeClientEndpoint:
 
         @raise ValueError: an option is not right.
         """
-        dialler = DIALLERS[address.scheme]
+        dialler = diallers.DIALLERS[address.scheme]
         options = {**self._options.get(address.scheme, {}), "timeout": timeout}
         if dialler.proof is not None and self._id.name is None:
             options[dialler.proof] = self._id.key
         return dialler.make(self._reactor, address, options)
-
-
-def _transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """
-    @raise ValueError: a transport that does not exist, or none that checks the key.
-    """
-    checking = [name for name, dialler in DIALLERS.items() if dialler.proof is not None]
-    if given is None:
-        wanted = list(DIALLERS) if id.name is not None else checking
-        if not wanted:
-            raise ValueError(
-                "no transport of this version proves a key: name the transports to dial"
-                " without proof"
-            )
-    else:
-        wanted = given.split(",") if isinstance(given, str) else list(given)
-    for name in wanted:
-        if name not in DIALLERS:
-            raise ValueError(f"transports: {name!r} is not one of {', '.join(DIALLERS)}")
-    if id.name is None:
-        wanted = [name for name in wanted if name in checking] or wanted
-    return tuple(dict.fromkeys(wanted))
 
 
 class _State(Enum):
