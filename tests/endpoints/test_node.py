@@ -85,13 +85,13 @@ class NodeCase(SynchronousTestCase):
         self.assertEqual([host.ports for host in self.network.hosts if host.ports], [])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
-    def fake(self, **diallers: str | None) -> None:
+    def fake(self, **proofs: str | None) -> None:
         """
         Have transports that are only pretended, each with the argument for its key.
         """
         table = {
             name: Dialler("tests.endpoints.test_node", "FakeEndpoint", proof)
-            for name, proof in diallers.items()
+            for name, proof in proofs.items()
         }
         self.patch(diallers, "DIALLERS", table)
 
