@@ -442,6 +442,8 @@ class ProofTests(FakeCase):
             options = {"qotp": {"serverKey": b"another"}}
             connecting = self.connect(key(7).key.hex(), transports=transports, options=options)
             self.found()
+            # Long enough for another to be dialled as well.
+            self.network.runFor(1)
             [endpoint] = FakeEndpoint.made
             self.assertEqual(endpoint.where, ("10.0.0.1", 2))
             self.assertEqual(endpoint.options["serverKey"], key(7).key)
