@@ -53,10 +53,10 @@ docs: $(DOCS)  ## the manual and the API reference, below docs/_build
 packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
 
-interop: $(BASE)  ## against kcp-go and the C original; builds them first
+interop: $(BASE)  ## against kcp-go, go-raknet and the C original; builds them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
-bench: $(BASE)  ## beside kcp-go and TCP, on this machine
+bench: $(BASE)  ## beside kcp-go, go-raknet and TCP, on this machine
 	$(RUN) -m tests.benchmarks
 
 news: $(DEV)  ## what the next NEWS.rst will say
