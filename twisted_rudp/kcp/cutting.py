@@ -75,14 +75,6 @@ class Cutter:
         """
         The parts of a run, in order. Datagrams that are too short are left out.
         """
-        length = len(run)
-        if not is_framed(run):
-            # The everyday case, and the whole run is usually one part.
-            if length < HEADER_SIZE or size < HEADER_SIZE:
-                self.short += -(-length // size) if size else 1
-                return ()
-            if length <= size or same_column(run, size, 0, CONV_SIZE) * size >= length:
-                return ((int.from_bytes(run[:CONV_SIZE], "little"), run),)
         return self._join(self._stretches(run, size, address), memoryview(run))
 
     def _stretches(self, run: Buffer, size: int, address: Address) -> list[_Stretch]:
