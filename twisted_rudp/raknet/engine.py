@@ -5,6 +5,7 @@ L{State<twisted_rudp.raknet.state.State>}::
 
     Opening   the first requests and the handshake
     Intake    what arrives
+    Outflow   what leaves, and in which order
     Pings     signs of life
     Closing   the end, and what is left behind
 """
@@ -33,11 +34,12 @@ from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import check_message
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.opening import Opening
+from twisted_rudp.raknet.outflow import Outflow
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.state import State
-from twisted_rudp.raknet.wire import HEADER_SIZE, VALID
+from twisted_rudp.raknet.wire import VALID
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
@@ -78,10 +80,11 @@ class RakNetEngine:
         self._sender = state.sender
         self._arrivals = state.arrivals
         self._inbox = state.inbox
-        self._pings = Pings(state)
+        pings = Pings(state)
         self._closing = Closing(state, own_socket)
-        self._opening = Opening(state, self._closing, self._pings, address, now)
-        self._intake = Intake(state, self._opening, self._pings, self._closing, address, now)
+        self._opening = Opening(state, self._closing, pings, address, now)
+        self._intake = Intake(state, self._opening, pings, self._closing, address, now)
+        self._outflow = Outflow(state, self._opening, pings)
 
     # what it is
 
@@ -315,34 +318,7 @@ class RakNetEngine:
         if closing.tombstone is not None:
             closing.flush(closing.tombstone, packer)
             return False
-        self._opening.flush_reply(packer)
-        self._flush_acknowledgements(now, packer, budget)
-        if now >= state.liveness.ping_due:
-            self._pings.ping(now)
-        more = self._sender.flush(now, packer, budget, not self.proved)
-        packer.finish()
-        if state.flying.receipts:
-            state.tell_receipts()
-        return more
-
-    def _flush_acknowledgements(self, now: int, packer: Packer, budget: int) -> None:
-        """
-        What is no frame: NACKs, ACKs.
-        """
-        limit = self._sender.datagram
-        if not self.proved:
-            limit = min(limit, budget - packer.cost)
-        if limit < HEADER_SIZE + HEADER_SIZE:
-            return
-        arrivals = self._arrivals
-        datagrams: list[bytes] = []
-        if now >= arrivals.nack_due:
-            datagrams = arrivals.complaints(now, limit)
-        if arrivals.is_ack_due(now, limit):
-            datagrams += arrivals.acknowledgements(limit)
-        for datagram in datagrams:
-            packer.add(datagram)
-            self._state.counters.acknowledgements_sent += 1
+        return self._outflow.flush(now, packer, budget)
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """
