@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TRIAL_FLAGS ?=
+BENCH_FLAGS ?=
 TESTS ?= tests
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -15,9 +16,10 @@ RUN := $(VENV)/bin/python
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
+BENCH := $(VENV)/.bench
 OLDEST := $(VENV)-minimum
 MINIMUM := $(OLDEST)/.base
-SOURCES := setup.cfg setup.py pyproject.toml twisted_rudp/kernels/native.c
+SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean
@@ -56,8 +58,9 @@ packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environm
 interop: $(BASE)  ## against kcp-go and the C original; builds them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
-bench: $(BASE)  ## beside kcp-go and TCP, on this machine
-	$(RUN) -m tests.benchmarks
+bench: $(BENCH)  ## beside kcp-go and TCP, on this machine; writes docs/benchmarks.rst
+	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
+	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 
 news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft
@@ -84,6 +87,10 @@ $(DEV): $(BASE)
 
 $(DOCS): $(BASE)
 	$(INSTALL) --editable '.[test,docs]'
+	@touch $@
+
+$(BENCH): $(BASE)
+	$(INSTALL) --editable '.[test,bench]'
 	@touch $@
 
 $(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python

@@ -10,6 +10,8 @@ import os
 
 from setuptools import Extension, setup
 
+SOURCES = ("native", "galois", "fec", "checksum", "masks")
+
 if os.environ.get("TWISTED_RUDP_NO_EXTENSION") == "1":
     setup()
 else:
@@ -17,7 +19,8 @@ else:
         ext_modules=[
             Extension(
                 "twisted_rudp.kernels._native",
-                ["twisted_rudp/kernels/native.c"],
+                [f"twisted_rudp/kernels/{name}.c" for name in SOURCES],
+                depends=["twisted_rudp/kernels/native.h"],
                 optional=True,
                 py_limited_api=True,
             )

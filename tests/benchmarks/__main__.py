@@ -1,5 +1,5 @@
 """
-Our transports beside kcp-go and TCP, on this machine, in one go: C{python -m
+Our transports beside kcp-go, go-raknet and TCP, on this machine, in one go: C{python -m
 tests.benchmarks}.
 
 Rounds alternate: every contender runs once before any runs again, so that a
@@ -75,8 +75,8 @@ def main() -> int:
     options = arguments()
     selected = chosen(options)
     rounds = options.rounds or (2 if options.quick else 5)
+    facts = environment(options.quick)
     runs = measure(selected, rounds)
-    facts = environment()
     measured = [(s, summarise(s, runs[s.name]), runs[s.name]) for s in selected]
     print(heading(facts))
     for scenario, rows, _ in measured:

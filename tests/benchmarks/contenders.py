@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tests.interop.harness import kcpgo
+from tests.interop.harness import goraknet, kcpgo
+
+RAKNET_MESSAGE = 1350
+"""What fits one datagram of both RakNets."""
 
 
 class Group(Enum):
@@ -18,6 +21,7 @@ class Group(Enum):
     """
 
     KCP_GO = "kcp-go"
+    GO_RAKNET = "go-raknet"
     OURS = "ours"
     TCP = "tcp"
     MIXED = "mixed"
@@ -85,6 +89,34 @@ def ours(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
         )
         for port_kind in port_kinds
         for pure in (False, True)
+    ]
+
+
+def go_raknet(windows: Sequence[int], processes: int = 1) -> list[Contender]:
+    """
+    go-raknet with so many messages of C{RAKNET_MESSAGE} bytes on their way.
+    """
+    program = goraknet("rakbench")
+    chunk = ("-chunk", str(RAKNET_MESSAGE))
+    return [
+        Contender(
+            f"go-raknet, window {window}",
+            Group.GO_RAKNET,
+            (Side((*program, *chunk, "-window", str(window))),) * processes,
+        )
+        for window in windows
+    ]
+
+
+def our_raknet(processes: int = 1) -> list[Contender]:
+    """
+    Our RakNet with the same messages, and with a stream.
+    """
+    worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "raknet")
+    messages = Side((*worker, "-mode", "messages", "-chunk", str(RAKNET_MESSAGE)))
+    return [
+        Contender("twisted_rudp, raknet, messages", Group.OURS, (messages,) * processes),
+        Contender("twisted_rudp, raknet, stream", Group.OURS, (Side(worker),) * processes),
     ]
 
 

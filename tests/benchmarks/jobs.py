@@ -17,14 +17,16 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-MESSAGE = b"m" * 64
-"""What echo jobs and the warm-up send."""
+from twisted_rudp.core.engine import Message
+from twisted_rudp.interfaces import IMessageProtocol
+
+MESSAGE = b"\xfe" * 64
+"""What echo jobs and the warm-up send. Its first byte is one that RakNet leaves to
+users."""
 
 WARM_UP = 20
 """Messages of a session that a server of the bulk job echoes before it only
 counts: so each side knows the other's window before the clock starts."""
-
-BULK_CHUNK = bytes(1 << 17)
 
 DIALS_AT_ONCE = 50
 """Fewer than any listener's backlog."""
@@ -54,7 +56,17 @@ class Meter:
         return self._last - self._first
 
 
-class Answering(Protocol):
+class _Receiving(Protocol):
+    """
+    Messages count as the bytes in them.
+    """
+
+    def messageReceived(self, message: Message) -> None:
+        self.dataReceived(message.data)
+
+
+@implementer(IMessageProtocol)
+class Answering(_Receiving):
     """
     A server: echoes, and in the bulk job only the warm-up.
     """
@@ -73,7 +85,8 @@ class Answering(Protocol):
             self._meter.count(len(data) - max(left, 0))
 
 
-class Exchanging(Protocol):
+@implementer(IMessageProtocol)
+class Exchanging(_Receiving):
     """
     A client that sends a message when the last one is back.
     """
@@ -120,8 +133,9 @@ class Flooding:
     A producer that writes while it may.
     """
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, chunk: bytes) -> None:
         self._transport = transport
+        self._chunk = chunk
         self._flowing = False
         self.written = 0
 
@@ -132,8 +146,8 @@ class Flooding:
     def resumeProducing(self) -> None:
         self._flowing = True
         while self._flowing:
-            self._transport.write(BULK_CHUNK)
-            self.written += len(BULK_CHUNK)
+            self._transport.write(self._chunk)
+            self.written += len(self._chunk)
 
     def pauseProducing(self) -> None:
         self._flowing = False
@@ -149,14 +163,14 @@ async def bulk(
     reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace, meter: Meter | None
 ) -> Result:
     """
-    As much as goes through in C{options.seconds}.
+    As much as goes through in C{options.seconds}, in writes of C{options.chunk}.
 
     @param meter: the server's, if that is in this process: then what it got is
         the result, else what was written.
     """
     client = await connectProtocol(endpoint, Exchanging())
     await client.exchange(WARM_UP)
-    flooding = Flooding(client.transport)
+    flooding = Flooding(client.transport, MESSAGE[:1] * options.chunk)
     cpu, start = time.process_time(), time.perf_counter()
     flooding.start()
     await deferLater(reactor, options.seconds)

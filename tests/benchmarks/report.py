@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import twisted
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.summary import Row, Runs, Spread
+from tests.interop.harness import PEERS
 
 _RATIOS = {"stock": "x stock", "best": "x best"}
 
@@ -20,17 +24,37 @@ _ALLOCATOR = "MALLOC_"
 """Settings of glibc's allocator change the figures, so they are told."""
 
 
-def environment() -> dict[str, Any]:
+def environment(quick: bool) -> dict[str, Any]:
     """
-    What the figures depend on.
+    What the figures depend on. To be asked before the run, for the load is the
+    others'.
     """
     return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "quick": quick,
+        "load": os.getloadavg()[0],
+        "cpu": _processor(),
+        "kcp_go": _version_of_kcp_go(),
         "python": platform.python_version(),
         "twisted": twisted.__version__,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
         "allocator": {k: v for k, v in os.environ.items() if k.startswith(_ALLOCATOR)},
     }
+
+
+def _processor() -> str:
+    """
+    What Linux calls it.
+    """
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.processor()
+
+
+def _version_of_kcp_go() -> str:
+    required = (PEERS / "kcpgo" / "go.mod").read_text()
+    found = re.search(r"^require \S+/kcp-go/v5 v(\S+)$", required, re.MULTILINE)
+    return found[1] if found else "?"
 
 
 def heading(facts: dict[str, Any]) -> str:
@@ -40,9 +64,10 @@ def heading(facts: dict[str, Any]) -> str:
     allocator = ", ".join(f"{k}={v}" for k, v in facts["allocator"].items()) or "as it comes"
     return (
         f"Python {facts['python']}, Twisted {facts['twisted']}, {facts['system']}, "
-        f"{facts['cores']} cores; allocator {allocator}.\n"
+        f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']:.1f}; "
+        f"allocator {allocator}.\n"
         "Medians [least - most] of alternating rounds on loopback. Ratios of the first column:\n"
-        "to kcp-go's first row (stock) and to its best row (best)."
+        "to the first row of the Go library (stock) and to its best row (best)."
     )
 
 

@@ -12,6 +12,8 @@ from tests.benchmarks.contenders import Contender, Group
 from tests.benchmarks.metrics import Metric, Result
 from tests.benchmarks.scenarios import Scenario
 
+REFERENCES = (Group.KCP_GO, Group.GO_RAKNET)
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -30,7 +32,7 @@ class Row:
     What one contender achieved.
 
     @ivar values: by name of metric; empty if no run came to a result.
-    @ivar ratios: the first metric against the first kcp-go row and against the
+    @ivar ratios: the first metric against the first row of Go and against the
         best one, by those names.
     @ivar rounds: how many runs came to a result.
     """
@@ -47,14 +49,14 @@ Runs = Mapping[str, Sequence[Result]]
 
 def summarise(scenario: Scenario, runs: Runs) -> list[Row]:
     """
-    Medians of every contender, and their ratios to those of kcp-go.
+    Medians of every contender, and their ratios to those of Go.
     """
     values = {c.name: _spreads(scenario.metrics, runs[c.name]) for c in scenario.contenders}
     first = scenario.metrics[0]
     references = [
         values[c.name][first.name].median
         for c in scenario.contenders
-        if c.group is Group.KCP_GO and values[c.name]
+        if c.group in REFERENCES and values[c.name]
     ]
     best = max if first.more_is_better else min
     against = {"stock": references[0], "best": best(references)} if references else {}

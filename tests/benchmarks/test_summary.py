@@ -7,10 +7,13 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.benchmarks.contenders import Contender, Group
+from tests.benchmarks.loss import lose
 from tests.benchmarks.metrics import COST, GOODPUT, MEDIAN_TRIP, Metric, Result
-from tests.benchmarks.report import table
+from tests.benchmarks.publish import page
+from tests.benchmarks.report import document, environment, table
 from tests.benchmarks.scenarios import Scenario
-from tests.benchmarks.summary import summarise
+from tests.benchmarks.summary import Runs, summarise
+from twisted_rudp.endpoints import kcp
 
 ROWS = (
     Contender("go small", Group.KCP_GO, ()),
@@ -63,3 +66,42 @@ class SummaryTests(SynchronousTestCase):
         rows = summarise(chosen, {"go small": [], "go large": [moved(200)], "mine": [moved(400)]})
         self.assertEqual(rows[2].ratios, {"stock": 2.0, "best": 2.0})
         self.assertIn("failed", table(chosen, rows))
+
+
+class PageTests(SynchronousTestCase):
+    def test_page(self) -> None:
+        """
+        The page names the machine, every contender with its figures, and what failed.
+        """
+        chosen = scenario(GOODPUT)
+        runs: Runs = {"go small": [], "go large": [moved(200)], "mine": [moved(400)]}
+        facts = environment(quick=True)
+        written = page(document(facts, [(chosen, summarise(chosen, runs), runs)]), ["plot.svg"])
+        for expected in (
+            f"{facts['cores']} cores",
+            "quick run",
+            ".. image:: plot.svg",
+            "   * - go small\n     - failed\n",
+            "   * - mine\n     - 400 [400 - 400]\n     - 2.00\n     - 2.00\n",
+        ):
+            self.assertIn(expected, written)
+
+
+class LossTests(SynchronousTestCase):
+    def test_share(self) -> None:
+        """
+        The gate loses about the share asked for, single datagrams, and keeps the others in
+        order.
+        """
+        self.patch(kcp, "KCPGate", kcp.KCPGate)
+        lose(0.1, 1)
+        gate = kcp.KCPGate()
+        numbers: list[int] = []
+        for start in range(0, 5000, 50):
+            sent = [at.to_bytes(24, "big") for at in range(start, start + 50)]
+            for _, run, size in gate.open(b"".join(sent), 24, ("192.0.2.1", 1)):
+                got = bytes(run)
+                starts = range(0, len(got), size)
+                numbers += [int.from_bytes(got[at : at + size], "big") for at in starts]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertTrue(4300 < len(numbers) < 4700, len(numbers))

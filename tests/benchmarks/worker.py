@@ -1,5 +1,5 @@
 """
-The jobs of C{kcpbench} done by Twisted endpoints: C{python -m
+The jobs of C{kcpbench} and C{rakbench} done by Twisted endpoints: C{python -m
 tests.benchmarks.worker}. Ours with their default profile, or TCP.
 
 Both ends in one process share one reactor thread. A server prints
@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.benchmarks.jobs import JOBS, Answering, Meter
+from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
 
 HOST = "127.0.0.1"
@@ -43,32 +44,66 @@ class _InputEnds(Protocol):
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("-transport", choices=["kcp", "tcp"], default="kcp")
+    parser.add_argument("-transport", choices=["kcp", "raknet", "tcp"], default="kcp")
     parser.add_argument("-portkind", choices=["auto", "gso", "plain", "stock"], default="auto")
     parser.add_argument("-kernels", choices=["native", "pure"], help="fail with any other")
+    parser.add_argument("-mode", choices=["stream", "messages"], default="stream")
+    parser.add_argument("-chunk", type=int, default=1 << 17, help="bytes of a write of bulk")
     parser.add_argument("-job", choices=sorted(JOBS), default="bulk")
     parser.add_argument("-role", choices=["both", "server", "client"], default="both")
     parser.add_argument("-addr", default=f"{HOST}:0")
     parser.add_argument("-seconds", type=float, default=3.0)
     parser.add_argument("-count", type=int, default=5000)
     parser.add_argument("-sessions", type=int, default=1000)
+    parser.add_argument("-nc", type=int, help="1: no congestion window (default: the profile's)")
+    parser.add_argument("-crypt")
+    parser.add_argument("-key")
+    parser.add_argument("-datashard", type=int, default=0)
+    parser.add_argument("-parityshard", type=int, default=0)
+    parser.add_argument("-loss", type=float, default=0.0, help="share lost in each direction")
+    parser.add_argument("-lossseed", type=int, default=1)
     return parser.parse_args()
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """
+    What both endpoints are given.
+    """
+    common = {"portKind": options.portkind, "mode": options.mode}
+    if options.transport != "kcp":
+        return common
+    return {
+        **common,
+        "nc": None if options.nc is None else bool(options.nc),
+        "crypt": options.crypt,
+        "key": options.key,
+        "dataShards": options.datashard,
+        "parityShards": options.parityshard,
+    }
 
 
 def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEndpoint:
     if options.transport == "tcp":
         return TCP4ServerEndpoint(reactor, 0, interface=HOST)
+    if options.transport == "raknet":
+        from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
+
+        return RakNetServerEndpoint(reactor, 0, interface=HOST, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
-    return KCPServerEndpoint(reactor, 0, interface=HOST, portKind=options.portkind)
+    return KCPServerEndpoint(reactor, 0, interface=HOST, **settings(options))
 
 
 def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStreamClientEndpoint:
     if options.transport == "tcp":
         return TCP4ClientEndpoint(reactor, HOST, port)
+    if options.transport == "raknet":
+        from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
+
+        return RakNetClientEndpoint(reactor, HOST, port, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
-    return KCPClientEndpoint(reactor, HOST, port, portKind=options.portkind)
+    return KCPClientEndpoint(reactor, HOST, port, **settings(options))
 
 
 def say(**line: Any) -> None:
@@ -116,4 +151,6 @@ if __name__ == "__main__":
     options = arguments()
     if options.kernels not in (None, kernels.IMPLEMENTATION):
         sys.exit(f"the kernels here are the {kernels.IMPLEMENTATION} ones")
+    if options.loss:
+        lose(options.loss, options.lossseed)
     task.react(lambda reactor: Deferred.fromCoroutine(main(reactor, options)))

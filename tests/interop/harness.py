@@ -72,11 +72,23 @@ def command(argv: Sequence[str], directory: Path) -> None:
 @cache
 def kcpgo(program: str = "kcppeer") -> tuple[str, ...]:
     """
-    Build a program of the Go module and say how to start it.
+    Build a program around kcp-go and say how to start it.
     """
+    return _go("kcpgo", program)
+
+
+@cache
+def goraknet(program: str = "rakpeer") -> tuple[str, ...]:
+    """
+    Build a program around go-raknet and say how to start it.
+    """
+    return _go("raknetgo", program)
+
+
+def _go(module: str, program: str) -> tuple[str, ...]:
     BINARIES.mkdir(exist_ok=True)
     binary = str(BINARIES / program)
-    command(["go", "build", "-o", binary, f"./cmd/{program}"], PEERS / "kcpgo")
+    command(["go", "build", "-o", binary, f"./cmd/{program}"], PEERS / module)
     return (binary,)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import connectProtocol
@@ -179,9 +179,13 @@ class OursTestCase(PeerTestCase):
     given up at the end.
 
     @ivar program: how to start the peer, set by C{setUp}.
+    @cvar serverEndpoint: what listens here.
+    @cvar clientEndpoint: what dials here.
     """
 
     program: tuple[str, ...]
+    serverEndpoint: ClassVar[Any] = KCPServerEndpoint
+    clientEndpoint: ClassVar[Any] = KCPClientEndpoint
 
     def serve(self, factory: Accepting, **settings: Any) -> Deferred[IListeningPort]:
         """
@@ -194,8 +198,9 @@ class OursTestCase(PeerTestCase):
             self.addCleanup(lambda: [t.transport.abortConnection() for t in factory.talkers])
             return port
 
-        endpoint = KCPServerEndpoint(reactor, 0, interface=HOST, **settings)
-        return endpoint.listen(factory).addCallback(remember)
+        endpoint = self.serverEndpoint(reactor, 0, interface=HOST, **settings)
+        listening: Deferred[IListeningPort] = endpoint.listen(factory)
+        return listening.addCallback(remember)
 
     def dial(self, port: int, talker: type[Talker] = Talker, **settings: Any) -> Deferred[Talker]:
         """
@@ -207,7 +212,7 @@ class OursTestCase(PeerTestCase):
             self.addCleanup(connected.transport.abortConnection)
             return connected
 
-        endpoint = KCPClientEndpoint(reactor, HOST, port, **settings)
+        endpoint = self.clientEndpoint(reactor, HOST, port, **settings)
         return connectProtocol(endpoint, talker()).addCallback(remember)
 
     def pause(self, seconds: float) -> Deferred[None]:

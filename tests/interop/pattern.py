@@ -1,6 +1,7 @@
 """
 The test data of C{peers/kcpgo/internal/pattern}, made here: block I{i} of the
-stream of a seed is SHAKE128 of the text C{seed:i}, 65536 bytes long.
+stream of a seed is SHAKE128 of the text C{seed:i}, 65536 bytes long. And that of
+C{peers/raknetgo/internal/pattern}: see L{series}.
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ def messages(seed: int, length: int, longest: int) -> Iterator[bytes]:
         yield data[start:end]
         start = end
         number += 1
+
+
+def series(seed: int, count: int, size: int = 0, longest: int = 1350) -> Iterator[bytes]:
+    """
+    Messages for RakNet: number I{i} is the byte FE, then SHAKE128 of the text
+    C{seed:i}; C{size} bytes in all, or if that is 0, 1 + 977 I{i} mod C{longest}.
+    """
+    for index in range(count):
+        length = size or 1 + 977 * index % longest
+        yield b"\xfe" + hashlib.shake_128(b"%d:%d" % (seed, index)).digest(length - 1)
 
 
 def framedDigest(pieces: Iterator[bytes]) -> str:

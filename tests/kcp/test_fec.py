@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests import vectors
 from tests.kcp.segments import Wire
@@ -19,8 +19,9 @@ from twisted_rudp import kernels
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.fec_decoder import FAR_AHEAD, Decoder
 from twisted_rudp.kcp.fec_encoder import SKIP_AFTER, Encoder
+from twisted_rudp.kcp.fec_groups import protect_by_kernel, protect_by_steps
 from twisted_rudp.kcp.fec_tuning import Tuner
-from twisted_rudp.kcp.fec_wire import DATA, PARITY, end_of_ids
+from twisted_rudp.kcp.fec_wire import DATA, PARITY, data_packet, end_of_ids
 from twisted_rudp.kcp.reed_solomon import (
     coefficients,
     evaluate_by_kernel,
@@ -40,7 +41,7 @@ def encode(
     datagrams: Sequence[bytes],
     now: int = 0,
     gap: int = 0,
-    protect: bool = True,
+    protected: bool = True,
 ) -> list[bytes]:
     """
     All packets for datagrams that come one by one, C{gap} apart.
@@ -48,7 +49,7 @@ def encode(
     wire = Wire()
     writer = RunWriter(wire, 0)
     for datagram in datagrams:
-        encoder.encode(datagram, len(datagram), now, writer, protect)
+        encoder.encode(datagram, len(datagram), now, writer, protected)
         now += gap
     writer.flush()
     return wire.datagrams()
@@ -109,6 +110,54 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(again, b"".join(shard.ljust(length, b"\0") for shard in shards))
 
 
+class GroupTests(SynchronousTestCase):
+    """
+    L{twisted_rudp.kcp.fec_groups}.
+    """
+
+    def setUp(self) -> None:
+        if kernels.fec_frame is None:
+            raise SkipTest("the extension is not in use")
+
+    @PROPERTY
+    @given(
+        st.integers(1, 12), st.integers(1, 5), st.integers(1, 60), st.integers(0, 40), st.randoms()
+    )
+    def test_kernel(
+        self, data: int, parity: int, size: int, count: int, chance: random.Random
+    ) -> None:
+        """
+        The kernel makes the packets that the single steps make, whatever the group
+        has already (kcp.md 3.2).
+        """
+        earlier = [
+            data_packet(at, chance.randbytes(chance.randint(0, size)))
+            for at in range(chance.randint(0, data - 1))
+        ]
+        run = chance.randbytes(count * size)
+        args = (earlier, run, size, chance.randint(0, 1 << 31), data, parity)
+        self.assertEqual(protect_by_kernel(*args), protect_by_steps(*args))
+
+    def test_refused(self) -> None:
+        """
+        What does not fit is an error.
+        """
+        frame = kernels.fec_frame
+        assert frame is not None
+        for args in (
+            ([], b"abc", 2, 0, 1, b"m"),
+            ([], b"abc", 0, 0, 1, b"m"),
+            ([], b"abc", 3, 0, 0, b"m"),
+            ([], b"abc", 3, 0, 2, b"m"),
+            ([b"packets"], b"abc", 3, 0, 1, b"m"),
+            ([b"short"], b"abc", 3, 0, 2, b"mm"),
+            ([bytes(12)], b"abc", 3, 0, 2, b"mm"),
+        ):
+            self.assertRaises(ValueError, frame, *args)
+        self.assertRaises(TypeError, frame, [5], b"abc", 3, 0, 2, b"mm")
+        self.assertRaises(TypeError, frame, [], b"abc", 3, 0, 2)
+
+
 class EncoderTests(SynchronousTestCase):
     """
     L{Encoder}.
@@ -164,7 +213,7 @@ class EncoderTests(SynchronousTestCase):
         """
         Parity that may not be sent is passed over.
         """
-        sent = encode(Encoder(2, 2), [b"x" * 30] * 4, protect=False)
+        sent = encode(Encoder(2, 2), [b"x" * 30] * 4, protected=False)
         self.assertEqual([number(each) for each in sent], [0, 1, 4, 5])
 
     def test_copies(self) -> None:

@@ -21,6 +21,7 @@ from twisted_rudp.core.engine import (
     Message,
     Reason,
 )
+from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
 from twisted_rudp.kcp.ciphers import make_crypt
 from twisted_rudp.kcp.engine import KCPEngine, Role
 from twisted_rudp.kcp.fec_wire import (
@@ -33,7 +34,7 @@ from twisted_rudp.kcp.fec_wire import (
 from twisted_rudp.kcp.gate import KCPGate, Rules
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
-from twisted_rudp.kcp.session import OUT_OF_BAND_HELD, KCPSession
+from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
 
 FEC = SessionOptions(data_shards=5, parity_shards=2)

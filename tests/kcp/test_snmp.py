@@ -114,6 +114,50 @@ class LedgerTests(SynchronousTestCase):
         pair.client.engine.abort(pair.now)
         self.assertEqual(pair.client.gate.ledger.snapshot()["CurrEstab"], 0)
 
+    def test_most(self) -> None:
+        """
+        MaxConn is the most that were established at once: one that has ended makes
+        room, though its tombstone is there (kcp.md 6).
+        """
+        pair = self.pair()
+        ledger = pair.client.gate.ledger
+        pair.client.engine.abort(pair.now)
+        other = self.pair().session("client")
+        ledger.enter(other)
+        self.assertEqual(ledger.snapshot()["MaxConn"], 1)
+        ledger.enter(self.pair().session("client"))
+        self.assertEqual((ledger.established, ledger.snapshot()["MaxConn"]), (2, 2))
+
+    def test_newestGroup(self) -> None:
+        """
+        FECShardMin is the number of a group: sums show the newest of all.
+        """
+        ledger = Ledger()
+        newest = []
+        for messages in (30, 3):
+            pair = SessionPair(FEC, FEC)
+            pair.dial()
+            for _ in range(messages):
+                pair.write("client", b"abc")
+                pair.run(20)
+            server = pair.session("server")
+            ledger.enter(server)
+            newest.append(server.gauges()["FECShardMin"])
+        self.assertTrue(newest[0] > newest[1] > 0, newest)
+        self.assertEqual(ledger.snapshot()["FECShardMin"], newest[0])
+
+    def test_shortPackets(self) -> None:
+        """
+        InErrs counts FEC packets that are too short, and no others (kcp.md 6).
+        """
+        gate = self.pair().client.gate
+        before = gate.ledger.snapshot()["InErrs"]
+        framed = bytes(4) + b"\xf1\0" + bytes(5)
+        for datagram in (framed, bytes(11)):
+            sealed, size = gate.seal(datagram, len(datagram))
+            self.assertEqual(gate.open(sealed, size, ("192.0.2.1", 1)), [])
+        self.assertEqual(gate.ledger.snapshot()["InErrs"] - before, 1)
+
     def test_reset(self) -> None:
         """
         A reset begins at 0, here only; gauges stay.

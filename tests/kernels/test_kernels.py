@@ -5,6 +5,7 @@ The kernels: what they do, and that C and Python do the same.
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.kcp.segments import Segment, parse, split
 from twisted_rudp import kernels
 from twisted_rudp.kcp.wire import PUSH
-from twisted_rudp.kernels import pure
+from twisted_rudp.kernels import pure, pure_framing
 
 try:
     from twisted_rudp.kernels import _native
@@ -188,7 +189,7 @@ class ColumnTests(SynchronousTestCase):
 
 class TwinTests(SynchronousTestCase):
     """
-    C{native.c} against its specification C{pure.py}.
+    The extension against its specification, C{pure.py} and C{pure_framing.py}.
     """
 
     def setUp(self) -> None:
@@ -249,7 +250,104 @@ class TwinTests(SynchronousTestCase):
         self.assertEqual(outcome(_native.same_column, *args), outcome(pure.same_column, *args))
 
     @PROPERTY
-    @given(st.sampled_from(["build_run", "take_run", "same_column"]), st.data())
+    @given(st.data(), st.integers(9, 30), st.integers(1, 5), st.integers(0, 3))
+    def test_fec(self, draw: st.DataObject, size: int, data: int, parity: int) -> None:
+        """
+        fec_take and fec_conversation on packets numbered on, of one conversation,
+        cut and with a few bytes changed: equal.
+        """
+        shards = data + parity
+        first = draw.draw(st.sampled_from([0, 1, 7, (1 << 32) - 4]))
+        run = bytearray()
+        for number in range(first, first + draw.draw(st.integers(0, 9))):
+            kind = pure_framing.FEC_DATA + (number % shards >= data)
+            header = struct.pack("<IHH", number & 0xFFFFFFFF, kind, size)
+            run += (header + b"conv" + bytes([number & 0xFF]) * size)[:size]
+        del run[draw.draw(st.integers(0, size * 9)) :]
+        for at in draw.draw(st.lists(st.integers(0, 300), max_size=2)):
+            if at < len(run):
+                run[at] = draw.draw(st.integers(0, 255))
+        size += draw.draw(st.sampled_from([0, 0, 0, 1, -10, 1 << 70]))
+        for name, args in (
+            ("fec_take", (run, size, data, shards)),
+            ("fec_take", (run, size, data, data - 1 - parity)),
+            ("fec_conversation", (run, size)),
+        ):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    @PROPERTY
+    @given(st.data(), st.integers(1, 300), st.integers(0, 6), st.sampled_from([1, 8, 16]))
+    def test_checked(self, draw: st.DataObject, size: int, count: int, block: int) -> None:
+        """
+        check_frame and what reads it again, whatever was changed: equal. Untouched,
+        it gives back the run.
+        """
+        length = max(0, size * count - draw.draw(st.integers(0, size)))
+        run = draw.draw(st.randoms()).randbytes(length)
+        nonces = bytes(range(16)) * -(-len(run) // size)
+        framed = bytearray(_native.check_frame(run, size, nonces, block))
+        self.assertEqual(framed, pure_framing.check_frame(run, size, nonces, block))
+        width = size + pure_framing.CHECKED_OVERHEAD
+        stride = width + -width % block
+        total = len(run) + len(nonces) // 16 * pure_framing.CHECKED_OVERHEAD
+        args: list[Any] = [framed, stride, 0, width, total]
+        self.assertEqual(_native.check_take(*args), (run, []))
+        for at in draw.draw(st.lists(st.integers(0, 2000), max_size=2)):
+            if framed:
+                framed[at % len(framed)] ^= 1
+        if draw.draw(st.booleans()):
+            args[draw.draw(st.integers(1, 4))] += draw.draw(st.integers(-9, 9))
+        for name in ("check_take", "gather_run"):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    @PROPERTY
+    @given(buffers, st.integers(-1, 90), st.binary(max_size=16), st.integers(-1, 20))
+    def test_spread(self, run: Any, size: int, lead: bytes, block: int) -> None:
+        """
+        spread_run, and check_frame with any number of nonces: equal.
+        """
+        for name, args in (
+            ("spread_run", (run, size, lead, block)),
+            ("check_frame", (run, size, lead, block)),
+        ):
+            self.assertEqual(
+                outcome(getattr(_native, name), *args), outcome(getattr(pure_framing, name), *args)
+            )
+
+    def test_bounds(self) -> None:
+        """
+        Pieces beyond the buffer are refused, to the byte and at any size.
+        """
+        for module in (_native, pure_framing):
+            self.assertEqual(module.gather_run(b"abcdef", 3, 1, 2, 4), b"bcef")
+            for args in (
+                (3, 1, 2, 5), (3, 2, 2, 4), (4, 1, 2, 4), (1, 1, 2, 4), (3, -1, 2, 4), (3, 1, 0, 4),
+                (3, 1, 2, -1), (1 << 70, 1, 2, 4), (3, 1 << 70, 2, 4), (3, 1, 2, 1 << 70),
+            ):
+                self.assertRaises(ValueError, module.gather_run, b"abcdef", *args)
+                self.assertRaises(ValueError, module.check_take, b"abcdef", *args)
+
+    @PROPERTY
+    @given(
+        st.sampled_from(
+            [
+                "build_run",
+                "check_frame",
+                "check_take",
+                "fec_conversation",
+                "fec_take",
+                "gather_run",
+                "same_column",
+                "spread_run",
+                "take_run",
+            ]
+        ),
+        st.data(),
+    )
     def test_wrongTypes(self, name: str, data: st.DataObject) -> None:
         """
         Arguments of a wrong type: equal exceptions.
@@ -258,12 +356,17 @@ class TwinTests(SynchronousTestCase):
             "build_run": [1, 2, 3, 4, 5, 0, 7, b"abc"],
             "take_run": [bytes(50), 25, 1, 2, 3],
             "same_column": [bytes(50), 25, 1, 2],
+            "check_frame": [bytes(20), 10, bytes(32), 1],
+            "check_take": [bytes(90), 40, 3, 30, 60],
+            "fec_conversation": [bytes(50), 25],
+            "fec_take": [bytes(50), 25, 1, 2],
+            "gather_run": [bytes(50), 25, 1, 2, 4],
+            "spread_run": [bytes(50), 25, b"", 1],
         }[name][:]
         position = data.draw(st.integers(0, len(args) - 1))
-        args[position] = data.draw(anything)
-        self.assertEqual(
-            outcome(getattr(_native, name), *args), outcome(getattr(pure, name), *args)
-        )
+        args[position] = data.draw(st.one_of(st.none(), st.text(max_size=2), st.floats()))
+        twin = getattr(pure, name, None) or getattr(pure_framing, name)
+        self.assertEqual(outcome(getattr(_native, name), *args), outcome(twin, *args))
 
 
 class ChoiceTests(SynchronousTestCase):

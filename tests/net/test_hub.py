@@ -460,6 +460,26 @@ class StrangerTests(HubCase):
         self.assertEqual(engine.runs, [(b"aa", 2), (b"bbc", 2)])
         self.assertEqual(self.gate.asked, [b"aa"])
 
+    def test_replaces(self) -> None:
+        """A session may take the place of an old one, which ends without a word."""
+        old = Scripted(PEER, "old")
+        ended = self.enter(old)
+        engine = Scripted(PEER, "new")
+        self.gate.verdict = Admit(engine, replaces="old")
+        self.receive(b"aa", address=PEER)
+        self.assertEqual(ended.state, SessionState.GONE)
+        self.assertEqual(self.owner.told, [Reason.RESET])
+        self.assertEqual(self.port.sent, [])
+        self.assertEqual((old.runs, engine.runs), ([], [(b"aa", 2)]))
+        self.assertIsNone(self.hub.find("old"))
+
+    def test_replacesNobody(self) -> None:
+        """That the old session is gone already changes nothing."""
+        engine = Scripted(PEER, "new")
+        self.gate.verdict = Admit(engine, replaces="old")
+        self.receive(b"aa", address=PEER)
+        self.assertEqual(engine.runs, [(b"aa", 2)])
+
     def test_credit(self) -> None:
         """Before its proof an address gets at most three times what came from it."""
         engine = Scripted()

@@ -198,6 +198,7 @@ class ContentsTests(SynchronousTestCase):
             "twisted/plugins/twisted_rudp_plugin.py",
             "twisted_rudp/py.typed",
             "twisted_rudp/kernels/native.c",
+            "twisted_rudp/kernels/native.h",
             "setup.py",
             "README.rst",
             "LICENSE",

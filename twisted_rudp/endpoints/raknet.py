@@ -40,6 +40,10 @@ from twisted_rudp.raknet.profiles import PROFILES, PROTOCOL, Settings
 
 Entropy = Callable[[int], bytes]
 
+_NEGATIVE = 1 << 63
+"""The highest bit of a GUID, which those of Bedrock clients have: newest go-raknet
+refuses any other client, and then its host for ten seconds."""
+
 
 def settingsFor(
     profile: str = "default",
@@ -325,7 +329,8 @@ class RakNetClientEndpoint(_Endpoint):
         @param port: 1 to 65535.
         @param timeout: seconds to wait for the peer, per address.
         @param bindAddress: a local address, or with a port as a pair (EP-5).
-        @param guid: 64 bits that name this client; None: random for each session.
+        @param guid: 64 bits that name this client; None: random for each session,
+            with the highest bit set.
         @param protocol: the version that is spoken.
         @raise ValueError: an argument is not right; names it.
         """
@@ -348,6 +353,12 @@ class RakNetClientEndpoint(_Endpoint):
         self._port = port
         self._timeout = timeout
         self._bindAddress = bindAddress
+
+    def _newGuid(self) -> int:
+        """
+        The one that was given, or a random negative one.
+        """
+        return super()._newGuid() | (_NEGATIVE if self._guid is None else 0)
 
     def __repr__(self) -> str:
         return f"<RakNetClientEndpoint {self._host}:{self._port}>"

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES, SM4
 
 from twisted_rudp.kcp.crypto import (
-    CHECKED_OVERHEAD,
     AuthenticatedCrypt,
     CheckedCrypt,
     Crypt,
@@ -30,6 +29,7 @@ from twisted_rudp.kcp.slow_ciphers import (
     twofish,
     xtea,
 )
+from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD
 
 DEFAULT = "aes"
 """

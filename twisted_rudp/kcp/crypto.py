@@ -15,17 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twisted_rudp.kcp.nonces import Nonces
+from twisted_rudp.kernels import check_frame, check_take, gather_run, spread_run
 from twisted_rudp.kernels.pure import Buffer
-
-NONCE_SIZE = 16
-CHECK_SIZE = 4
-CHECKED_OVERHEAD = NONCE_SIZE + CHECK_SIZE
+from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
 AEAD_NONCE_SIZE = 12
 AEAD_TAG_SIZE = 16
@@ -105,58 +102,28 @@ class CheckedCrypt:
         See L{Crypt}.
         """
         scrambler = self._scrambler
-        view = memoryview(run)
-        total = len(view)
+        total = len(run)
         count = -(-total // size)
-        random = self._nonces.take(NONCE_SIZE * count)
         width = size + CHECKED_OVERHEAD
-        pad = bytes(-width % scrambler.block)
-        parts: list[Buffer] = []
-        nonce = 0
-        for start in range(0, total, size):
-            body = view[start : start + size]
-            check = crc32(body).to_bytes(CHECK_SIZE, "little")
-            parts += (random[nonce : nonce + NONCE_SIZE], check, body, pad)
-            nonce += NONCE_SIZE
-        tail = total - (count - 1) * size + CHECKED_OVERHEAD
-        if tail < width:
-            parts[-1] = bytes(-tail % scrambler.block)
-        stride = width + len(pad)
-        sealed = scrambler.encrypt(b"".join(parts), stride)
-        if not pad:
-            return sealed[: (count - 1) * width + tail], width
-        last = (count - 1) * stride
-        cut = [sealed[start : start + width] for start in range(0, last, stride)]
-        cut.append(sealed[last : last + tail])
-        return b"".join(cut), width
+        stride = width + -width % scrambler.block
+        framed = check_frame(run, size, self._nonces.take(NONCE_SIZE * count), scrambler.block)
+        sealed = scrambler.encrypt(framed, stride)
+        total += count * CHECKED_OVERHEAD
+        if len(sealed) == total:
+            return sealed, width
+        return gather_run(sealed, stride, 0, width, total), width
 
     def open(self, run: Buffer, size: int) -> Opened:
         """
         See L{Crypt}.
         """
         scrambler = self._scrambler
-        view = memoryview(run)
         lead = scrambler.lead
-        pad = bytes(-size % scrambler.block)
-        parts: list[Buffer] = []
-        for start in range(0, len(view), size):
-            parts += (lead, view[start : start + size], pad)
-        tail = (len(view) - 1) % size + 1
-        parts[-1] = bytes(-tail % scrambler.block)
-        stride = len(lead) + size + len(pad)
-        plain = memoryview(scrambler.decrypt(b"".join(parts), stride))
-        good: list[Buffer] = []
-        failed: list[Buffer] = []
-        at = len(lead) + NONCE_SIZE
-        for start in range(0, len(view), size):
-            length = min(size, len(view) - start) - CHECKED_OVERHEAD
-            body = plain[at + CHECK_SIZE : at + CHECK_SIZE + max(length, 0)]
-            if length > 0 and crc32(body) == int.from_bytes(plain[at : at + CHECK_SIZE], "little"):
-                good.append(body)
-            else:
-                failed.append(view[start : start + size])
-            at += stride
-        return Opened(b"".join(good), size - CHECKED_OVERHEAD, failed)
+        stride = len(lead) + size + -size % scrambler.block
+        plain = scrambler.decrypt(spread_run(run, size, lead, scrambler.block), stride)
+        good, wrong = check_take(plain, stride, len(lead), size, len(run))
+        failed = [run[size * at : size * (at + 1)] for at in wrong]
+        return Opened(good, size - CHECKED_OVERHEAD, failed)
 
 
 class AuthenticatedCrypt:

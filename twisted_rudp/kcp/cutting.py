@@ -20,7 +20,7 @@ from twisted_rudp.kcp.fec_wire import (
     is_framed,
 )
 from twisted_rudp.kcp.wire import HEADER_SIZE
-from twisted_rudp.kernels import same_column
+from twisted_rudp.kernels import fec_conversation, same_column
 from twisted_rudp.kernels.pure import Buffer
 
 CONV_SIZE = 4
@@ -63,26 +63,26 @@ class Cutter:
     it goes to the conversation that was heard last from its address.
 
     @ivar short: datagrams that were too short for what they seemed to be.
+    @ivar short_framed: those of them that seemed to be of FEC.
     """
 
-    __slots__ = ("_heard", "short")
+    __slots__ = ("_heard", "short", "short_framed")
 
     def __init__(self) -> None:
         self._heard: dict[Address, int] = {}
         self.short = 0
+        self.short_framed = 0
 
     def cut(self, run: Buffer, size: int, address: Address) -> Sequence[Part]:
         """
         The parts of a run, in order. Datagrams that are too short are left out.
         """
-        length = len(run)
-        if not is_framed(run):
-            # The everyday case, and the whole run is usually one part.
-            if length < HEADER_SIZE or size < HEADER_SIZE:
-                self.short += -(-length // size) if size else 1
-                return ()
-            if length <= size or same_column(run, size, 0, CONV_SIZE) * size >= length:
-                return ((int.from_bytes(run[:CONV_SIZE], "little"), run),)
+        if is_framed(run):
+            conv = fec_conversation(run, size)
+            if conv >= 0:
+                if self._heard.get(address) != conv:
+                    self._remember(address, conv)
+                return ((conv, run),)
         return self._join(self._stretches(run, size, address), memoryview(run))
 
     def _stretches(self, run: Buffer, size: int, address: Address) -> list[_Stretch]:
@@ -100,6 +100,7 @@ class Cutter:
             conv = previous
             if min(size, len(rest)) < _SHORTEST.get(kind, HEADER_SIZE):
                 self.short += 1
+                self.short_framed += kind != 0
                 start += size
                 continue
             if kind == PARITY:

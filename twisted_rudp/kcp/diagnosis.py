@@ -15,10 +15,10 @@ from typing import NamedTuple
 from zlib import crc32
 
 from twisted_rudp.core.engine import Address
-from twisted_rudp.kcp.crypto import CHECK_SIZE, CHECKED_OVERHEAD, NONCE_SIZE
 from twisted_rudp.kcp.fec_wire import DATA, FEC_OVERHEAD, KIND_OFFSET, is_framed
 from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, WINS, Segment, segments, unpack_header
 from twisted_rudp.kernels.pure import Buffer
+from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
 ENOUGH_LOOKED_AT = 64
 """
@@ -250,7 +250,7 @@ def _form(datagram: Buffer) -> _Form:
         whole = sum(HEADER_SIZE + one.length for one in segments(data)) == len(data)
         return _Form.KCP if whole else _Form.CUT
     body = data[CHECKED_OVERHEAD:]
-    check = data[NONCE_SIZE : NONCE_SIZE + CHECK_SIZE]
+    check = data[NONCE_SIZE:CHECKED_OVERHEAD]
     if body and crc32(body) == int.from_bytes(check, "little"):
         return _Form.NONE_HEADER
     return _Form.NOISE

@@ -18,6 +18,7 @@ from twisted_rudp.kcp.fec_wire import (
     end_of_ids,
 )
 from twisted_rudp.kcp.reed_solomon import evaluate
+from twisted_rudp.kernels import fec_take
 from twisted_rudp.kernels.pure import Buffer
 
 Piece: TypeAlias = tuple[Buffer, int, bool]
@@ -37,22 +38,21 @@ A packet so many groups ahead is believed when a second one lies there too, so
 that a single forged one does not make all others old.
 """
 
-_COUNTING = bytes(range(256)) * 2
-_LONGEST_STRETCH = 256
-
 
 class _Group:
     """
     What has come of one group.
 
+    @ivar came: a bit for each position.
     @ivar shards: coded blocks by position.
     @ivar done: nothing is missing any more.
     """
 
-    __slots__ = ("done", "shards")
+    __slots__ = ("came", "done", "shards")
 
     def __init__(self) -> None:
-        self.shards: dict[int, bytes] = {}
+        self.came = 0
+        self.shards: dict[int, Buffer] = {}
         self.done = False
 
     def finish(self) -> None:
@@ -75,9 +75,9 @@ class Decoder:
     """
 
     __slots__ = (
+        "_all_data",
         "_groups",
         "_newest",
-        "_pattern",
         "_suspect",
         "_tuner",
         "_tuning",
@@ -102,9 +102,7 @@ class Decoder:
     def _adopt(self, data: int, parity: int) -> None:
         self.data = data
         self.parity = parity
-        shards = data + parity
-        kinds = bytes([DATA]) * data + bytes([PARITY]) * parity
-        self._pattern = kinds * (2 + _LONGEST_STRETCH // shards)
+        self._all_data = (1 << data) - 1
         self._groups: dict[int, _Group] = {}
         self._newest: int | None = None
         self._suspect: int | None = None
@@ -132,78 +130,59 @@ class Decoder:
         @return: their datagrams and the rebuilt ones.
         """
         view = memoryview(run)
-        kinds = bytes(view[KIND_OFFSET::size])
-        starts = range(0, len(view), size)
-        first = int.from_bytes(view[:4], "little")
+        whole: list[Buffer] = []
         rebuilt: list[bytes] = []
-        if self._is_in_order(view, size, first, kinds):
-            self._take_stretch(view, size, first, kinds, rebuilt)
-        else:
-            for start, kind in zip(starts, kinds, strict=True):
-                sequence = int.from_bytes(view[start : start + 4], "little")
-                coded = view[start + CODED_OFFSET : start + size]
-                self._take_packet(sequence, kind, coded, rebuilt)
-        # The last one may be parity, or cut: then its slice is empty.
-        datagrams = [
-            view[start + FEC_OVERHEAD : start + size]
-            for start, kind in zip(starts, kinds, strict=True)
-            if kind == DATA
-        ]
+        start = 0
+        while start < len(view):
+            shards = self.data + self.parity
+            rest = view[start:]
+            first = int.from_bytes(rest[:4], "little")
+            count, datagrams = 0, b""
+            if not self._tuning:
+                count, datagrams = fec_take(rest, size, self.data, shards)
+            if count and first + count <= end_of_ids(shards):
+                self._take_stretch(rest, size, first, count, rebuilt)
+                whole.append(datagrams)
+                start += count * size
+            else:
+                packet = rest[:size]
+                self._take_packet(first, packet, rebuilt)
+                if packet[KIND_OFFSET] == DATA:
+                    whole.append(packet[FEC_OVERHEAD:])
+                start += size
         pieces: list[Piece] = []
-        if datagrams and size > FEC_OVERHEAD:
-            pieces.append((b"".join(datagrams), size - FEC_OVERHEAD, True))
+        joined = whole[0] if len(whole) == 1 else b"".join(whole)
+        if joined:
+            pieces.append((joined, size - FEC_OVERHEAD, True))
         pieces += [(datagram, len(datagram), False) for datagram in rebuilt]
         return pieces
 
-    def _is_in_order(self, view: memoryview, size: int, first: int, kinds: bytes) -> bool:
-        """
-        The whole run is numbered on, within the ids, each packet of the kind its
-        place wants: there is nothing to look at one by one.
-        """
-        count = len(kinds)
-        shards = self.data + self.parity
-        position = first % shards
-        if (
-            self._tuning
-            or not 1 < count <= _LONGEST_STRETCH
-            or first + count > end_of_ids(shards)
-            or kinds != self._pattern[position : position + count]
-        ):
-            return False
-        last = view[(count - 1) * size :]
-        low = first & 0xFF
-        return (
-            int.from_bytes(last[:4], "little") == first + count - 1
-            and bytes(view[::size]) == _COUNTING[low : low + count]
-        )
-
     def _take_stretch(
-        self, view: memoryview, size: int, first: int, kinds: bytes, rebuilt: list[bytes]
+        self, view: memoryview, size: int, first: int, count: int, rebuilt: list[bytes]
     ) -> None:
+        """
+        Packets numbered on, each of the kind its place wants: there is nothing to
+        look at one by one.
+        """
+        kinds = bytes(view[KIND_OFFSET : count * size : size])
         self._tuner.add(first, kinds)
+        self.parity_shards += kinds.count(PARITY)
         shards = self.data + self.parity
-        index = 0
-        while index < len(kinds):
-            number, position = divmod(first + index, shards)
-            count = min(shards - position, len(kinds) - index)
+        start = 0
+        end = first + count
+        while first < end:
+            number, position = divmod(first, shards)
+            count = min(shards - position, end - first)
             group = self._group(number)
             if group is not None and not group.done:
-                here = range(position, position + count)
-                whole = not position and count >= self.data
-                if whole or all(at in here or at in group.shards for at in range(self.data)):
-                    self.full_sets += 1
-                    group.finish()
-                    self.parity_shards += max(0, position + count - max(self.data, position))
-                else:
-                    for at in here:
-                        start = (index + at - position) * size
-                        coded = view[start + CODED_OFFSET : start + size]
-                        self._collect(group, at, coded, rebuilt)
-            index += count
+                packets = view[start : start + count * size]
+                self._collect(group, position, packets, size, count, rebuilt)
+            start += count * size
+            first += count
 
-    def _take_packet(
-        self, sequence: int, kind: int, coded: memoryview, rebuilt: list[bytes]
-    ) -> None:
+    def _take_packet(self, sequence: int, packet: memoryview, rebuilt: list[bytes]) -> None:
+        kind = packet[KIND_OFFSET]
+        self.parity_shards += kind == PARITY
         shards = self.data + self.parity
         if sequence >= end_of_ids(shards):
             return
@@ -218,8 +197,8 @@ class Decoder:
                 self.tunings += 1
             return
         group = self._group(number)
-        if group is not None:
-            self._collect(group, position, coded, rebuilt)
+        if group is not None and not group.done:
+            self._collect(group, position, packet, len(packet), 1, rebuilt)
 
     def _group(self, number: int) -> _Group | None:
         """
@@ -253,25 +232,35 @@ class Decoder:
         return (number - other + groups // 2) % groups - groups // 2
 
     def _collect(
-        self, group: _Group, position: int, coded: memoryview, rebuilt: list[bytes]
+        self,
+        group: _Group,
+        position: int,
+        packets: memoryview,
+        size: int,
+        count: int,
+        rebuilt: list[bytes],
     ) -> None:
-        if position >= self.data:
-            self.parity_shards += 1
-        if group.done or position in group.shards:
+        """
+        Neighbours of one group have come.
+        """
+        group.came |= ((1 << count) - 1) << position
+        if group.came & self._all_data == self._all_data:
+            self.full_sets += 1
+            group.finish()
             return
-        group.shards[position] = bytes(coded)
+        # A copy, as views would keep all of the run.
+        kept = memoryview(bytes(packets))
+        for at in range(count):
+            coded = kept[at * size + CODED_OFFSET : (at + 1) * size]
+            group.shards.setdefault(position + at, coded)
         if len(group.shards) >= self.data:
-            self._rebuild(group, rebuilt)
+            self._rebuild(group.shards, rebuilt)
             group.finish()
 
-    def _rebuild(self, group: _Group, rebuilt: list[bytes]) -> None:
-        shards = group.shards
+    def _rebuild(self, shards: dict[int, Buffer], rebuilt: list[bytes]) -> None:
         missing = tuple(at for at in range(self.data) if at not in shards)
-        if not missing:
-            self.full_sets += 1
-            return
-        points = tuple(sorted(shards))
-        length = max(map(len, shards.values()))
+        points = tuple(sorted(shards)[: self.data])
+        length = max(len(shards[at]) for at in points)
         blocks = evaluate(points, [shards[at] for at in points], missing, length)
         for start in range(0, len(blocks), length or 1):
             block = blocks[start : start + length]

@@ -8,9 +8,10 @@ import struct
 from typing import Final
 
 from twisted_rudp.kernels.pure import Buffer
+from twisted_rudp.kernels.pure_framing import FEC_DATA, FEC_PARITY
 
-DATA: Final = 0xF1
-PARITY: Final = 0xF2
+DATA: Final = FEC_DATA
+PARITY: Final = FEC_PARITY
 OUT_OF_BAND: Final = 0xF3
 
 KIND_OFFSET: Final = 4

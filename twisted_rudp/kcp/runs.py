@@ -24,7 +24,16 @@ class RunWriter:
     @ivar writable: the last answer of C{send}.
     """
 
-    __slots__ = ("_ended", "_most", "_overhead", "_parts", "_send", "_size", "writable")
+    __slots__ = (
+        "_count",
+        "_ended",
+        "_most",
+        "_overhead",
+        "_parts",
+        "_send",
+        "_size",
+        "writable",
+    )
 
     def __init__(self, send: Send, overhead: int) -> None:
         """
@@ -32,41 +41,46 @@ class RunWriter:
         """
         self._send = send
         self._overhead = overhead
-        self._parts: list[bytes] = []
+        self._parts: list[Buffer] = []
+        self._count = 0
         self._size = 0
         self._most = 0
         self._ended = False
         self.writable = True
 
-    def add(self, datagram: bytes) -> None:
+    def add(self, datagram: Buffer) -> None:
         """
         Append a datagram.
         """
-        parts = self._parts
         length = len(datagram)
-        if parts and (self._ended or length > self._size or len(parts) >= self._most):
+        if self._parts and (
+            self._ended or length > self._size or self._count >= self._most
+        ):
             self.flush()
-            parts = self._parts
-        if not parts:
+        if not self._parts:
             self._size = length
             self._most = min(RUN_DATAGRAMS, RUN_BYTES // (length + self._overhead))
             self._ended = False
         elif length < self._size:
             self._ended = True
-        parts.append(datagram)
+        self._parts.append(datagram)
+        self._count += 1
 
-    def extend(self, datagrams: list[bytes]) -> None:
+    def add_run(self, run: Buffer, size: int) -> None:
         """
-        Append datagrams that are all equally long, but for those at the end.
+        Append datagrams that lie back to back, all C{size} bytes long.
         """
+        view = memoryview(run)
         start = 0
-        while start < len(datagrams):
-            self.add(datagrams[start])
-            start += 1
-            if not self._ended and len(datagrams[-1]) == self._size:
-                more = datagrams[start : start + self._most - len(self._parts)]
-                self._parts += more
-                start += len(more)
+        while start < len(view):
+            self.add(view[start : start + size])
+            start += size
+            if not self._ended:
+                more = view[start : start + (self._most - self._count) * size]
+                if more:
+                    self._parts[-1] = view[start - size : start + len(more)]
+                    self._count += len(more) // size
+                    start += len(more)
 
     def flush(self) -> None:
         """
@@ -74,4 +88,6 @@ class RunWriter:
         """
         if self._parts:
             parts, self._parts = self._parts, []
-            self.writable = self._send(b"".join(parts), self._size)
+            self._count = 0
+            run = parts[0] if len(parts) == 1 else b"".join(parts)
+            self.writable = self._send(run, self._size)

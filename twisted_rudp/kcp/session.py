@@ -6,8 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -22,30 +21,19 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.aside import Aside
 from twisted_rudp.kcp.changing import apply
-from twisted_rudp.kcp.diagnosis import Diagnosis, Sign
+from twisted_rudp.kcp.cutting import CONV_SIZE
+from twisted_rudp.kcp.diagnosis import Diagnosis
 from twisted_rudp.kcp.engine import KCPEngine, Life, Role
-from twisted_rudp.kcp.fec_decoder import Decoder, Piece
-from twisted_rudp.kcp.fec_encoder import Encoder
-from twisted_rudp.kcp.fec_wire import (
-    DATA,
-    KIND_OFFSET,
-    OUT_OF_BAND,
-    OUT_OF_BAND_OVERHEAD,
-    out_of_band_packet,
-)
+from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND
+from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.runs import RunWriter
 from twisted_rudp.kcp.snmp import Ledger, Tally
 from twisted_rudp.kcp.throttle import Throttle
 from twisted_rudp.kcp.wire import HEADER_SIZE
-
-OUT_OF_BAND_HELD = 64
-"""
-Out-of-band messages kept each way; the oldest goes first: they are not worth
-waiting for.
-"""
 
 PLAIN = SessionOptions()
 
@@ -78,8 +66,7 @@ class KCPSession(KCPEngine):
         @param diagnosis: is told what seems not to fit.
         @param named: as L{KCPEngine} has it.
         """
-        self._heard_aside: deque[bytes] = deque(maxlen=OUT_OF_BAND_HELD)
-        self._said_aside: deque[bytes] = deque(maxlen=OUT_OF_BAND_HELD)
+        self._aside = Aside(conv)
         super().__init__(
             conv,
             address,
@@ -93,22 +80,13 @@ class KCPSession(KCPEngine):
         self._sealing = overhead
         self._diagnosis = diagnosis or Diagnosis()
         self._emit: Emit | None = None
-        self._encoder: Encoder | None = None
-        self._decoder: Decoder | None = None
-        self._form_noted = self._shards_noted = False
         self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
         self._hold_until: int | None = None
         self._read_since: int | None = None
         self._write_since: int | None = None
-        if options.protects:
-            # A listener's first group went to the answer that its gate gave
-            # before there was a session.
-            shards = options.data_shards + options.parity_shards
-            first = shards if role is Role.LISTENER else 0
-            self._encoder = Encoder(
-                options.data_shards, options.parity_shards, options.always_parity, first
-            )
-        self.tally = Tally(self._arq.counters, role is Role.LISTENER)
+        listening = role is Role.LISTENER
+        self.tally = Tally(self._arq.counters, listening)
+        self._framing = Framing(options, listening, address, self._diagnosis, self.tally)
         if ledger is not None:
             ledger.enter(self)
 
@@ -126,15 +104,12 @@ class KCPSession(KCPEngine):
         tally.in_bytes += length
         kind = run[KIND_OFFSET]
         if kind < DATA:
-            if self._encoder is not None and not self._form_noted:
-                self._note_form(Sign.PEER_WITHOUT_FEC)
+            self._framing.note_bare()
             self._digest(run, size, address, now)
         elif kind == OUT_OF_BAND:
             self._hear_aside(memoryview(run), size)
         else:
-            if self._encoder is None and not self._form_noted:
-                self._note_form(Sign.PEER_WITH_FEC)
-            for piece, length, whole in self._decode(run, size):
+            for piece, length, whole in self._framing.decode(run, size):
                 self._digest(piece, length, address, now, whole)
 
     def _digest(
@@ -148,34 +123,21 @@ class KCPSession(KCPEngine):
         if self._options.read_timeout and self._arq.readable:
             self._read_since = now
 
-    def _decode(self, run: Buffer, size: int) -> Sequence[Piece]:
-        decoder = self._decoder
-        if decoder is None:
-            options = self._options
-            decoder = Decoder(options.data_shards or 1, options.parity_shards or 1)
-            self._decoder = self.tally.decoder = decoder
-        pieces = decoder.decode(run, size)
-        if decoder.tunings and self._encoder is not None and not self._shards_noted:
-            self._shards_noted = True
-            self._diagnosis.note(Sign.OTHER_SHARDS, self._address)
-        return pieces
-
-    def _note_form(self, sign: Sign) -> None:
-        self._form_noted = True
-        self._diagnosis.note(sign, self._address)
-
     def _hear_aside(self, view: memoryview, size: int) -> None:
         if self._tombstone is not None or self._closing is not None:
             return
-        for start in range(0, len(view), size):
-            self._heard_aside.append(bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
-            self.tally.oob_packets += 1
+        self.tally.oob_packets += self._aside.hear(view, size)
         if self._life is Life.LIVE:
             self._events.append((Event.READABLE, None))
 
+    def _enter(self, life: Life) -> None:
+        super()._enter(life)
+        if life is Life.FAREWELL or life is Life.ENDED:
+            self.tally.end()
+
     def _connected(self) -> None:
         super()._connected()
-        if self._heard_aside:
+        if self._aside.heard:
             self._events.append((Event.READABLE, None))
 
     # time
@@ -238,14 +200,11 @@ class KCPSession(KCPEngine):
             super().send(data, delivery, channel, priority, receipt)
             self.tally.bytes_sent += len(data)
             return None
-        if self._encoder is None:
+        if self._framing.encoder is None:
             raise ValueError("OUT_OF_BAND: KCP has it with FEC only: give dataShards, parityShards")
         if channel or priority or receipt:
             raise ValueError("channel, priority, receipt: KCP has none of them")
-        longest = self._arq.settings.mtu - 4
-        if len(data) > longest:
-            raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
-        self._said_aside.append(bytes(data))
+        self._aside.say(data, self._arq.settings.mtu - CONV_SIZE)
         return None
 
     # wire -> application
@@ -266,8 +225,8 @@ class KCPSession(KCPEngine):
         """
         The next message: those out of band first.
         """
-        if self._heard_aside:
-            return Message(self._heard_aside.popleft(), Delivery.OUT_OF_BAND)
+        if self._aside.heard:
+            return Message(self._aside.heard.popleft(), Delivery.OUT_OF_BAND)
         if self._settings.stream:
             return None
         message = super().take_message()
@@ -312,22 +271,18 @@ class KCPSession(KCPEngine):
         """
         Flush the engine, through FEC if that is on.
         """
-        encoder = self._encoder
+        framing = self._framing
         copies = 1 + self._options.dup if self.proved else 1
-        if encoder is None and copies == 1:
+        if framing.encoder is None and copies == 1:
             more = KCPEngine.flush(self, now, self._out, budget)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 
             def frame(run: Buffer, size: int, address: Address) -> bool:
-                if encoder is not None:
-                    encoder.encode(run, size, now, writer, self.proved, copies)
-                else:
-                    _repeat(run, size, copies, writer)
-                return writer.writable
+                return framing.write(run, size, now, writer, self.proved, copies)
 
-            while self._said_aside and self.proved:
-                writer.add(out_of_band_packet(self._conv, self._said_aside.popleft()))
+            if self.proved:
+                self._aside.flush(writer)
             more = super().flush(now, frame, budget)
             writer.flush()
         if self._options.write_timeout:
@@ -376,7 +331,7 @@ class KCPSession(KCPEngine):
         """
         The present state under kcp-go's names.
         """
-        arq, decoder = self._arq, self._decoder
+        arq, decoder = self._arq, self._framing.decoder
         in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
         return {
             "CurrEstab": int(self._tombstone is None),
@@ -408,7 +363,7 @@ class KCPSession(KCPEngine):
         As the engine's, and the FEC in use.
         """
         facts = dict(super().facts())
-        options, decoder = self._options, self._decoder
+        options, decoder = self._options, self._framing.decoder
         facts["fec_out"] = f"{options.data_shards}+{options.parity_shards}"
         facts["fec_in"] = f"{decoder.data}+{decoder.parity}" if decoder else None
         return facts
@@ -434,16 +389,6 @@ class KCPSession(KCPEngine):
             self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
         if options.read_timeout != paced.read_timeout:
             self._read_since = now
-        if self._encoder is not None:
-            self._encoder.always = options.always_parity
+        if self._framing.encoder is not None:
+            self._framing.encoder.always = options.always_parity
         self._flush_at = min(self._flush_at, now)
-
-
-def _repeat(run: Buffer, size: int, copies: int, writer: RunWriter) -> None:
-    """
-    Each datagram several times, one after the other.
-    """
-    view = memoryview(run)
-    for start in range(0, len(view), size):
-        for _ in range(copies):
-            writer.add(bytes(view[start : start + size]))

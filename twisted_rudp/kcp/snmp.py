@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from twisted_rudp.kcp.fec_decoder import Decoder
@@ -67,6 +67,8 @@ class Tally:
     """
     What a session counts beside its ARQ. It outlives the session, so that the
     sums do not shrink.
+
+    @ivar ledgers: those that count the session as established.
     """
 
     arq: Counters
@@ -79,6 +81,15 @@ class Tally:
     out_pkts: int = 0
     out_bytes: int = 0
     oob_packets: int = 0
+    ledgers: list[Ledger] = field(default_factory=list)
+
+    def end(self) -> None:
+        """
+        The session is established no more.
+        """
+        for ledger in self.ledgers:
+            ledger.established -= 1
+        self.ledgers.clear()
 
     def snmp(self) -> dict[str, int]:
         """
@@ -140,6 +151,7 @@ class Ledger:
     The sums over sessions, living and gone.
 
     @param parent: is told everything too.
+    @ivar established: sessions that have begun and not ended.
     """
 
     def __init__(self, parent: Ledger | None = None) -> None:
@@ -147,6 +159,7 @@ class Ledger:
         self._live: dict[int, _Entry] = {}
         self._gone: dict[str, int] = dict.fromkeys(NAMES, 0)
         self._base: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self.established = 0
         self._most = 0
         self._number = 0
 
@@ -159,7 +172,9 @@ class Ledger:
         while ledger is not None:
             ledger._number += 1
             ledger._live[ledger._number] = _Entry(weakref.ref(source), source.tally)
-            ledger._most = max(ledger._most, len(ledger._live))
+            ledger.established += 1
+            ledger._most = max(ledger._most, ledger.established)
+            source.tally.ledgers.append(ledger)
             numbers.append((ledger, ledger._number))
             ledger = ledger._parent
         weakref.finalize(source, _leave, numbers).atexit = False
@@ -178,11 +193,16 @@ class Ledger:
         All counters, in kcp-go's order.
         """
         sums = dict(self._gone)
+        newest = 0
         for entry in self._live.values():
             _add(sums, entry.tally.snmp())
             source = entry.source()
             if source is not None:
-                _add(sums, source.gauges())
+                gauges = source.gauges()
+                _add(sums, gauges)
+                newest = max(newest, gauges["FECShardMin"])
+        # The number of a group, not a count: a sum would mean nothing.
+        sums["FECShardMin"] = newest
         sums["MaxConn"] = self._most
         return {
             name: sums[name] - (0 if name in GAUGES else self._base[name]) for name in NAMES
@@ -196,12 +216,13 @@ class Ledger:
         for name in NAMES:
             if name not in GAUGES:
                 self._base[name] += now[name]
-        self._most = len(self._live)
+        self._most = self.established
 
 
 def _leave(numbers: list[tuple[Ledger, int]]) -> None:
     for ledger, number in numbers:
         entry = ledger._live.pop(number)
+        entry.tally.end()
         _add(ledger._gone, entry.tally.snmp())
 
 

@@ -1,10 +1,11 @@
 """
 Stateless functions over whole runs: bytes in, bytes out, no protocol decision.
 
-L{twisted_rudp.kernels.pure} is their specification. If the optional extension
-was built, C{native.c} takes its place; the environment variable
-C{TWISTED_RUDP_PURE=1} forces the Python ones. L{IMPLEMENTATION} says which of
-the two is in use. Nothing but the speed depends on it.
+L{twisted_rudp.kernels.pure} and L{twisted_rudp.kernels.pure_framing} are their
+specification. If the optional extension was built, it takes their place; the
+environment variable
+C{TWISTED_RUDP_PURE=1} forces the Python ones. L{IMPLEMENTATION} says which of the
+two is in use. Nothing but the speed depends on it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,34 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted_rudp.kernels import pure
+from twisted_rudp.kernels import pure, pure_framing
 
 IMPLEMENTATION = "pure"
 build_run = pure.build_run
 take_run = pure.take_run
 same_column = pure.same_column
+check_frame = pure_framing.check_frame
+check_take = pure_framing.check_take
+fec_conversation = pure_framing.fec_conversation
+fec_take = pure_framing.fec_take
+gather_run = pure_framing.gather_run
+spread_run = pure_framing.spread_run
 gf_matmul: Callable[[pure.Buffer, Sequence[pure.Buffer], int], bytes] | None = None
 """
 C{(matrix, shards, length)}: multiply a matrix of bytes, row by row, with shards
 over GF(2^8) modulo 0x11D. A shard that is shorter than C{length} ends in zeros.
 Answers C{length} bytes for each row, back to back. None without the extension:
 L{twisted_rudp.kcp.reed_solomon} has the same by another way, and says how.
+"""
+fec_frame: (
+    Callable[[Sequence[pure.Buffer], pure.Buffer, int, int, int, pure.Buffer], bytes] | None
+) = None
+"""
+C{(earlier, run, size, first, data, matrix)}: make FEC packets of a run whose
+datagrams all have C{size} bytes, numbered from C{first}, and put parity packets, a
+row of C{matrix} each, behind those that complete a group of C{data}. C{earlier} are
+the data packets that the first group has already, none of them longer. None without
+the extension: L{twisted_rudp.kcp.fec_groups} has the same, step by step.
 """
 
 if os.environ.get("TWISTED_RUDP_PURE") != "1":
@@ -37,5 +54,25 @@ if os.environ.get("TWISTED_RUDP_PURE") != "1":
         take_run = _native.take_run
         same_column = _native.same_column
         gf_matmul = _native.gf_matmul
+        fec_frame = _native.fec_frame
+        check_frame = _native.check_frame
+        check_take = _native.check_take
+        fec_conversation = _native.fec_conversation
+        fec_take = _native.fec_take
+        gather_run = _native.gather_run
+        spread_run = _native.spread_run
 
-__all__ = ["IMPLEMENTATION", "build_run", "gf_matmul", "same_column", "take_run"]
+__all__ = [
+    "IMPLEMENTATION",
+    "build_run",
+    "check_frame",
+    "check_take",
+    "fec_conversation",
+    "fec_frame",
+    "fec_take",
+    "gather_run",
+    "gf_matmul",
+    "same_column",
+    "spread_run",
+    "take_run",
+]

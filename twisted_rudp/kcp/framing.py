@@ -1,0 +1,110 @@
+"""
+What lies between the ARQ and the wire of one session: FEC both ways, and copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted_rudp.core.engine import Address, Buffer
+from twisted_rudp.kcp.diagnosis import Diagnosis, Sign
+from twisted_rudp.kcp.fec_decoder import Decoder, Piece
+from twisted_rudp.kcp.fec_encoder import Encoder
+from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.runs import RunWriter
+from twisted_rudp.kcp.snmp import Tally
+
+
+class Framing:
+    """
+    The FEC of one session. What comes is understood with it and without,
+    whatever is sent here.
+
+    @ivar encoder: None: datagrams leave bare.
+    @ivar decoder: None until a packet with FEC has come.
+    """
+
+    __slots__ = (
+        "_address",
+        "_data",
+        "_diagnosis",
+        "_form_noted",
+        "_parity",
+        "_shards_noted",
+        "_tally",
+        "decoder",
+        "encoder",
+    )
+
+    def __init__(
+        self,
+        options: SessionOptions,
+        listening: bool,
+        address: Address,
+        diagnosis: Diagnosis,
+        tally: Tally,
+    ) -> None:
+        """
+        @param diagnosis: is told if the peer does otherwise.
+        @param tally: is given the decoder's counters.
+        """
+        self._data = options.data_shards
+        self._parity = options.parity_shards
+        self._address = address
+        self._diagnosis = diagnosis
+        self._tally = tally
+        self._form_noted = self._shards_noted = False
+        self.encoder: Encoder | None = None
+        self.decoder: Decoder | None = None
+        if options.protects:
+            # A listener's first group went to the answer that its gate gave
+            # before there was a session.
+            first = self._data + self._parity if listening else 0
+            self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
+
+    def note_bare(self) -> None:
+        """
+        Bare datagrams have come.
+        """
+        if self.encoder is not None:
+            self._note_form(Sign.PEER_WITHOUT_FEC)
+
+    def decode(self, run: Buffer, size: int) -> Sequence[Piece]:
+        """
+        The datagrams in a run of FEC packets, and those that were rebuilt.
+        """
+        if self.encoder is None:
+            self._note_form(Sign.PEER_WITH_FEC)
+        decoder = self.decoder
+        if decoder is None:
+            decoder = Decoder(self._data or 1, self._parity or 1)
+            self.decoder = self._tally.decoder = decoder
+        pieces = decoder.decode(run, size)
+        if decoder.tunings and self.encoder is not None and not self._shards_noted:
+            self._shards_noted = True
+            self._diagnosis.note(Sign.OTHER_SHARDS, self._address)
+        return pieces
+
+    def _note_form(self, sign: Sign) -> None:
+        if not self._form_noted:
+            self._form_noted = True
+            self._diagnosis.note(sign, self._address)
+
+    def write(
+        self, run: Buffer, size: int, now: int, writer: RunWriter, proved: bool, copies: int
+    ) -> bool:
+        """
+        Frame a run.
+
+        @param proved: what is redundant may be sent too.
+        @param copies: so often.
+        @return: whether there is room for more.
+        """
+        if self.encoder is not None:
+            self.encoder.encode(run, size, now, writer, proved, copies)
+        else:
+            view = memoryview(run)
+            for start in range(0, len(view), size):
+                for _ in range(copies):
+                    writer.add(view[start : start + size])
+        return writer.writable
