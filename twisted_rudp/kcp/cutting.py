@@ -77,15 +77,7 @@ class Cutter:
         """
         The parts of a run, in order. Datagrams that are too short are left out.
         """
-        length = len(run)
-        if not is_framed(run):
-            # The everyday case, and the whole run is usually one part.
-            if length < HEADER_SIZE or size < HEADER_SIZE:
-                self.short += -(-length // size) if size else 1
-                return ()
-            if length <= size or same_column(run, size, 0, CONV_SIZE) * size >= length:
-                return ((int.from_bytes(run[:CONV_SIZE], "little"), run),)
-        else:
+        if is_framed(run):
             conv = fec_conversation(run, size)
             if conv >= 0:
                 if self._heard.get(address) != conv:

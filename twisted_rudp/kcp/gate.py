@@ -22,7 +22,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.blacklist import Blacklist
 from twisted_rudp.kcp.crypto import Crypt
-from twisted_rudp.kcp.cutting import Cutter
+from twisted_rudp.kcp.cutting import CONV_SIZE, Cutter
 from twisted_rudp.kcp.diagnosis import Diagnosis, Sign
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec_wire import DATA, FEC_OVERHEAD, KIND_OFFSET, data_packet, is_framed
@@ -31,6 +31,7 @@ from twisted_rudp.kcp.snmp import Ledger
 from twisted_rudp.kcp.tombstone import reset
 from twisted_rudp.kcp.wire import (
     END,
+    HEADER_SIZE,
     MARK,
     PUSH,
     WASK,
@@ -39,6 +40,7 @@ from twisted_rudp.kcp.wire import (
     pack_header,
     segments,
 )
+from twisted_rudp.kernels import same_column
 
 Accept = Callable[[int, Address, int], KCPEngine]
 """C{(conv, address, now)} -> the engine of a new session."""
@@ -120,6 +122,14 @@ class KCPGate:
                 self.ledger.count("InCsumErrors", len(failed))
                 for datagram in failed:
                     self.signs.unopened(datagram, address)
+        length = len(run)
+        if (
+            length >= HEADER_SIZE <= size
+            and PUSH <= run[KIND_OFFSET] <= WINS
+            and (length <= size or same_column(run, size, 0, CONV_SIZE) * size >= length)
+        ):
+            # The everyday case, without a detour: bare, and one conversation.
+            return (((address, int.from_bytes(run[:CONV_SIZE], "little")), run, size),)
         cutter = self._cutter
         short = cutter.short_framed
         parts = cutter.cut(run, size, address) if run else ()
