@@ -55,10 +55,10 @@ docs: $(DOCS)  ## the manual and the API reference, below docs/_build
 packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
 
-interop: $(BASE)  ## against kcp-go and the C original; builds them first
+interop: $(BASE)  ## against kcp-go, go-raknet and the C original; builds them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
-bench: $(BENCH)  ## beside kcp-go and TCP, on this machine; writes docs/benchmarks.rst
+bench: $(BENCH)  ## beside kcp-go, go-raknet and TCP, on this machine; writes docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 

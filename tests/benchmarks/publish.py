@@ -109,7 +109,7 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
     except ImportError:
         return []
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "benchmarks"
+    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
     streams = {
         name: scenario["rows"]
         for name, scenario in document["scenarios"].items()
