@@ -7,6 +7,7 @@ L{State<twisted_rudp.raknet.state.State>}::
     Intake    what arrives
     Outflow   what leaves, and in which order
     Pings     signs of life
+    Timers    what time brings
     Closing   the end, and what is left behind
 """
 
@@ -27,7 +28,6 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.raknet import system
-from twisted_rudp.raknet.arrivals import NEVER
 from twisted_rudp.raknet.closing import STREAM, Closing
 from twisted_rudp.raknet.intake import Intake
 from twisted_rudp.raknet.life import Life, Role
@@ -39,6 +39,7 @@ from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.state import State
+from twisted_rudp.raknet.timers import Timers
 from twisted_rudp.raknet.wire import VALID
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
@@ -85,6 +86,7 @@ class RakNetEngine:
         self._opening = Opening(state, self._closing, pings, address, now)
         self._intake = Intake(state, self._opening, pings, self._closing, address, now)
         self._outflow = Outflow(state, self._opening, pings)
+        self._timers = Timers(state, self._opening, self._closing)
 
     # what it is
 
@@ -195,38 +197,13 @@ class RakNetEngine:
         See what time has brought.
         """
         self._now = now
-        state, closing = self._state, self._closing
-        if closing.tombstone is not None:
-            if state.life is Life.ENDED and now >= closing.tombstone.until:
-                state.enter(Life.FORGOTTEN)
-            return
-        if state.life is Life.OFFLINE or state.left:
-            return
-        if now >= state.silent_until:
-            closing.end(Reason.IDLE, now, words=system.ABORTED)
-        elif now >= closing.until:
-            closing.give_up(now)
-        elif self._opening.unconfirmed and now >= state.flying.alarm:
-            closing.end(Reason.HANDSHAKE_TIMEOUT, now)
+        self._timers.tick(now)
 
     def deadline(self) -> int | None:
         """
         The earliest of acknowledgements, repeats, pings, close and idle.
         """
-        state, closing, arrivals = self._state, self._closing, self._arrivals
-        if closing.tombstone is not None:
-            return None if state.life is Life.FORGOTTEN else closing.tombstone.until
-        if state.life is Life.OFFLINE:
-            return self._opening.due
-        due = min(
-            arrivals.ack_due,
-            arrivals.nack_due,
-            state.flying.alarm,
-            state.liveness.ping_due,
-            closing.until,
-            NEVER if state.left else state.silent_until,
-        )
-        return None if due >= NEVER else due
+        return self._timers.deadline()
 
     # application -> wire
 
