@@ -22,7 +22,8 @@ MINIMUM := $(OLDEST)/.base
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-minimum lint types docs packaging interop bench news clean
+.PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
+	bench news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,12 +56,18 @@ docs: $(DOCS)  ## the manual and the API reference, below docs/_build
 packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
 
-interop: $(BASE)  ## against kcp-go, go-raknet and the C original; builds them first
+interop-packages:  ## Debian packages for the interop tests, as root; without them those are skipped
+	@if ! { command -v syncthing && command -v ip; } >/dev/null && [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null; then \
+	  apt-get update -q && apt-get install -y --no-install-recommends syncthing iproute2; fi
+
+interop: $(BASE) interop-packages  ## against kcp-go, go-raknet, the C original and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
 bench: $(BENCH)  ## beside kcp-go, go-raknet and TCP, on this machine; writes docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
+	$(RUN) -m tests.benchmarks.discovery
 
 news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft

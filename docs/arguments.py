@@ -13,17 +13,18 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+from twisted_rudp import nodestrings
 from twisted_rudp.arguments import Argument
 from twisted_rudp.strings import KCP, QOTP, RAKNET, Role, Transport
 
 TRANSPORTS = [KCP, QOTP, RAKNET]
 
 
-def rows(transport: Transport, role: Role) -> Iterator[tuple[str, str, str, str]]:
+def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
     """
     One row for each argument: name, what may be given, default, meaning.
     """
-    constructor = getattr(import_module(transport.module), role.endpoint)
+    constructor = getattr(import_module(module), role.endpoint)
     parameters = inspect.signature(constructor).parameters
     for argument in role.arguments:
         default = parameters[argument.name].default
@@ -55,12 +56,12 @@ def marked(text: str) -> str:
     return re.sub(r"C\{([^}]*)\}", r"``\1``", text)
 
 
-def table(transport: Transport, role: Role) -> str:
+def table(module: str, role: Role) -> str:
     """
     A list table.
     """
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 16 26 14 44", ""]
-    for row in [("argument", "value", "default", "meaning"), *rows(transport, role)]:
+    for row in [("argument", "value", "default", "meaning"), *rows(module, role)]:
         for number, cell in enumerate(row):
             lines.append(f"   {'* -' if number == 0 else '  -'} {cell}")
     return "\n".join(lines)
@@ -77,15 +78,36 @@ def page(transport: Transport) -> str:
         f"Server: ``{prefix}:PORT``",
         "~" * (len(prefix) + 18),
         "",
-        table(transport, transport.server),
+        table(transport.module, transport.server),
         "",
         f"Client: ``{prefix}:HOST:PORT``",
         "~" * (len(prefix) + 23),
         "",
-        table(transport, transport.client),
+        table(transport.module, transport.client),
         "",
     ]
     return "\n".join(parts)
+
+
+def nodes() -> str:
+    """
+    The generated part of the reference for nodes.
+    """
+    prefix = nodestrings.NodeParser.prefix
+    return "\n".join(
+        [
+            ".. Made by docs/arguments.py; edit twisted_rudp/nodestrings.py instead.",
+            "",
+            f"Client: ``{prefix}:ID``",
+            "~" * (len(prefix) + 16),
+            "",
+            table(nodestrings.MODULE, nodestrings.NODE),
+            "",
+            "Any argument of a transport's client may follow, but for ``host`` and ``port``; it",
+            "goes to each of ``transports`` that knows it.",
+            "",
+        ]
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -93,9 +115,10 @@ def main(arguments: list[str]) -> int:
     Write or check every table.
     """
     stale = []
-    for transport in TRANSPORTS:
-        path = Path(__file__).parent / f"arguments-{transport.prefix}.rst"
-        wanted = page(transport)
+    pages = {transport.prefix: page(transport) for transport in TRANSPORTS}
+    pages[nodestrings.NodeParser.prefix] = nodes()
+    for name, wanted in pages.items():
+        path = Path(__file__).parent / f"arguments-{name}.rst"
         if "--check" not in arguments:
             path.write_text(wanted, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != wanted:

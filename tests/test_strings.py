@@ -360,3 +360,51 @@ class LazyTests(SynchronousTestCase):
         self.assertEqual(
             out.strip(), "['twisted_rudp', 'twisted_rudp.arguments', 'twisted_rudp.strings']"
         )
+
+
+class NodeStringTests(SynchronousTestCase):
+    """
+    C{node:ID}.
+    """
+
+    def parse(self, description: str) -> Any:
+        return clientFromString(Clock(), description)
+
+    def refused(self, description: str) -> str:
+        return str(self.assertRaises(ValueError, self.parse, description))
+
+    def test_everything(self) -> None:
+        """
+        Arguments of finding and of the transports in one description; those of a
+        transport go where they are known.
+        """
+        endpoint = self.parse(
+            r"node:alice:server=h\:7:transports=kcp:timeout=9:lan=v1,v4:mtu=1200:profile=fast"
+        )
+        endpoint = getattr(endpoint, "_wrapped", endpoint)
+        self.assertEqual(endpoint.id.text, "alice")
+        self.assertEqual([profile.name for profile in endpoint.profiles], ["v1", "v4"])
+        self.assertEqual((endpoint.timeout, endpoint.transports), (9, ("kcp",)))
+        self.assertEqual(endpoint._options, {"kcp": {"mtu": 1200, "profile": "fast"}})
+
+    def test_refused(self) -> None:
+        """
+        Every error names C{node}, the argument and what would be right (STR-4), never
+        a value that may be secret.
+        """
+        for description, expected in [
+            ("node:", "node: id is missing"),
+            ("node:a:b", "node: only the id may stand without a name"),
+            ("node:a:id=b", "node: id is given twice"),
+            ("node:a:lan=v9", "node: 'v9' is not one of"),
+            ("node:a:lan=none", "node: lan='none' needs a server"),
+            ("node:a:transports=tcp", "node: transports: 'tcp' is not one of"),
+            ("node:a:timeout=x", "node: timeout is not right: a number from"),
+            ("node:a:mtu=secret", "node: kcp's mtu is not right: an integer from"),
+            ("node:a:host=b", "node: unknown argument 'host'"),
+            ("node:a:server=h\\:x", "node: 'h:x' is not HOST"),
+            ("node:a:Profile=fast", "did you mean profile?"),
+        ]:
+            message = self.refused(description)
+            self.assertIn(expected, message)
+            self.assertNotIn("secret", message)

@@ -110,6 +110,14 @@ class AuthenticationFailed(error.ConnectError):
     """
 
 
+class NodeNotFound(error.DNSLookupError):
+    """
+    Discovery knows no address of a node, as a resolver knows none of a name.
+    """
+
+    MESSAGE = "Node not found"
+
+
 class HandshakeFailed(error.ConnectError):
     """
     The handshake could not be carried through.

@@ -128,6 +128,33 @@ class IMultiplexed(Interface):
         """
 
 
+class INodeBrowser(Interface):
+    """
+    Hears which nodes discovery finds and loses. Each call comes in a reactor turn of its
+    own; what is raised is logged. Changes in between are one change.
+    """
+
+    def nodeAdded(node: Any) -> None:
+        """
+        A node can be reached now, on the word of whoever announced it.
+
+        @param node: a L{Node<twisted_rudp.discovery.nodes.Node>}.
+        """
+
+    def nodeUpdated(node: Any) -> None:
+        """
+        A node has other addresses.
+        """
+
+    def nodeRemoved(id: Any, reason: Any) -> None:
+        """
+        A node has no address any more.
+
+        @param id: its L{NodeId<twisted_rudp.discovery.ids.NodeId>}.
+        @param reason: a L{Removal<twisted_rudp.discovery.nodes.Removal>}.
+        """
+
+
 class Pong(NamedTuple):
     """
     What a server has said of itself.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from threading import Timer
 
 from tests.interpreter import environment, python
@@ -26,13 +27,18 @@ class Program:
     """
 
     def __init__(
-        self, *arguments: str, directory: str | None = None, keyboard: bool = False
+        self,
+        *arguments: str,
+        directory: str | None = None,
+        prefix: Sequence[str] = (),
+        keyboard: bool = False,
     ) -> None:
         """
+        @param prefix: another command that runs it, such as C{ip netns exec NAME}.
         @param keyboard: its input is ours, and stays open.
         """
         self.process = subprocess.Popen(
-            python(*arguments),
+            [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
             stdin=subprocess.PIPE if keyboard else None,
@@ -64,6 +70,22 @@ class Program:
         """
         return int(self.expect(r"listening on 127\.0\.0\.1 port (\d+)")[1])
 
+    def type(self, text: str) -> None:
+        """
+        Give it something to read.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def leave(self) -> None:
+        """
+        End its input.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def interrupt(self) -> None:
         """
         What a person does with the keyboard.
@@ -94,14 +116,16 @@ class Program:
                 stream.close()
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:
     """
     Run a program to its end.
+
+    @param prefix: another command that runs it.
 
     @return: its status and everything that it printed.
     """
     result = subprocess.run(
-        python(*arguments),
+        [*prefix, *python(*arguments)],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

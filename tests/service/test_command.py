@@ -47,7 +47,7 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: a command is needed: demo, keygen, link or ping"),
+            ((), "rudp: a command is needed: browse, demo, keygen, link, lookup or ping"),
             (("lnk",), "rudp: Unknown command: lnk"),
             (("link",), "rudp: there is no --to"),
             (("ping",), "rudp: an endpoint is needed"),

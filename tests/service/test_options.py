@@ -83,7 +83,7 @@ class OptionsTests(SynchronousTestCase):
         What is wrong is said in one line about what was typed (SVC-7).
         """
         for arguments, expected in [
-            ((), "a command is needed: forward, echo or raknet-pong"),
+            ((), "a command is needed: announce, discovery-server, echo, forward or raknet-pong"),
             (("forward",), "every --listen needs its --to: there are 0 and 0"),
             (("forward", "--listen", "tcp:1"), "every --listen needs its --to: there are 1 and 0"),
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
+from twisted_rudp.nodestrings import NodeParser
 from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser
 
 kcp = EndpointParser(KCP)
 qotp = EndpointParser(QOTP)
 raknet = EndpointParser(RAKNET)
+
+node = NodeParser()
 
 rudp = ServiceMaker(
     "twisted_rudp services",

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.linkoptions import LinkOptions, runLink
 from twisted_rudp.service.ping import PingOptions, runPing
@@ -32,6 +33,8 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "keygen": runKeygen,
     "link": runLink,
     "ping": runPing,
+    "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
+    "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
 """
 What runs each command; called with the reactor and the command's options.
@@ -56,6 +59,8 @@ Examples:
         ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
         ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
         ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
+        ["browse", None, BrowseOptions, "The nodes that announce themselves here."],
+        ["lookup", None, LookupOptions, "Where a node may be reached."],
         ["ping", None, PingOptions, "What a server says of itself."],
     ]
 
@@ -78,7 +83,8 @@ Examples:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: demo, keygen, link or ping")
+            *names, last = sorted(TOOLS)
+            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.factories import QuietFactory
 from twisted_rudp.service.listening import ListeningService
 from twisted_rudp.service.relay import abort
@@ -119,11 +120,13 @@ class EchoService(ListeningService):
         *,
         limit: int,
         drain: float,
+        announcer: Announcer | None = None,
     ) -> None:
         """
         @param limit: connections at one time.
         @param drain: seconds they are given to end in order when stopping.
+        @param announcer: tells others while this listens.
         """
         sessions = Sessions(clock, limit)
         factory = EchoFactory(sessions)
-        super().__init__(description, endpoint, factory, sessions, factory.tally, drain)
+        super().__init__(description, endpoint, factory, sessions, factory.tally, drain, announcer)

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.complaints import Complaints
 from twisted_rudp.service.factories import QuietFactory
 from twisted_rudp.service.listening import ListeningService
@@ -98,11 +99,13 @@ class ForwardService(ListeningService):
         *,
         limit: int,
         drain: float,
+        announcer: Announcer | None = None,
     ) -> None:
         """
         @param limit: connections at one time.
         @param drain: seconds they are given to end in order when stopping.
+        @param announcer: tells others while this listens.
         """
         sessions = Sessions(clock, limit)
         factory = ForwardFactory(clock, description, far, sessions)
-        super().__init__(description, near, factory, sessions, factory.tally, drain)
+        super().__init__(description, near, factory, sessions, factory.tally, drain, announcer)

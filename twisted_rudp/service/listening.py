@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.sessions import Sessions
 from twisted_rudp.service.tally import Tally
 
@@ -33,12 +34,14 @@ class ListeningService(Service):
         sessions: Sessions,
         tally: Tally,
         drain: float,
+        announcer: Announcer | None = None,
     ) -> None:
         """
         @param description: what this service does, for the log.
         @param sessions: where the factory enters its sessions.
         @param tally: what the factory has counted, logged when stopped.
         @param drain: seconds that sessions are given to end in order.
+        @param announcer: tells others while this listens.
         """
         self.description = description
         self._endpoint = endpoint
@@ -46,6 +49,7 @@ class ListeningService(Service):
         self._sessions = sessions
         self.tally = tally
         self._drain = drain
+        self._announcer = announcer
         self._listening: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
@@ -77,6 +81,8 @@ class ListeningService(Service):
         if listening is not None:
             listening.cancel()
             port = await listening
+            if self._announcer is not None:
+                await self._announcer.end()
             if port is not None:
                 closing = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
         await self._sessions.drain(self._drain)
@@ -114,6 +120,8 @@ class ListeningService(Service):
             description=self.description,
             host=host,
         )
+        if self._announcer is not None:
+            self._announcer.begin(host)
         return port
 
     def _unbound(self, failure: Failure) -> None:

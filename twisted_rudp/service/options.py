@@ -18,6 +18,15 @@ from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.interfaces import IAnswersPings
+from twisted_rudp.service.announcing import Announcer
+from twisted_rudp.service.discoveryoptions import (
+    PROFILE_HELP,
+    AnnounceOptions,
+    DiscoveryServerOptions,
+    audience,
+    nodeId,
+    profiles,
+)
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.pong import PongService
@@ -57,6 +66,9 @@ class CommandOptions(TeachingOptions):
     optParameters = [
         ["drain", None, 5.0, "Seconds that connections are given to end when stopping.", seconds],
         ["max-connections", None, 4096, "Connections at one time, for each --listen.", count],
+        ["announce", None, None, "Be found as this node: a name, a device id or a public key."],
+        ["announce-server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
+        ["announce-profile", None, None, f"On the local network: {PROFILE_HELP}", profiles],
     ]
 
     def __init__(self) -> None:
@@ -70,11 +82,27 @@ class CommandOptions(TeachingOptions):
         """
         self.listen.append(description)
 
-    def limits(self) -> dict[str, Any]:
+    def running(self, listen: str) -> dict[str, Any]:
         """
-        The bounds of a service, as its constructor takes them.
+        The bounds of a service and its announcer, as its constructor takes them.
+
+        @param listen: the description of what it listens on.
+        @raise usage.UsageError: what was said about announcing is not right.
         """
-        return {"limit": self["max-connections"], "drain": self["drain"]}
+        return {
+            "limit": self["max-connections"],
+            "drain": self["drain"],
+            "announcer": self._announcer(listen),
+        }
+
+    def _announcer(self, listen: str) -> Announcer | None:
+        if self["announce"] is None:
+            if self["announce-server"] is not None:
+                raise usage.UsageError("--announce-server says where, and --announce as whom")
+            return None
+        scheme = listen.partition(":")[0]
+        id = nodeId("announce", self["announce"])
+        return Announcer(self.clock(), id, audience(self, "announce-"), scheme)
 
     def clock(self) -> IReactorTime:
         """
@@ -135,7 +163,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 f"forward {redacted(near)} -> {redacted(far)}",
                 endpoint("listen", serverFromString, near),
                 endpoint("to", clientFromString, far),
-                **self.limits(),
+                **self.running(near),
             )
             self.services.append(service)
 
@@ -155,6 +183,10 @@ On one machine:
 On another, and then any program that speaks TCP to port 7000:
 
   twist rudp forward --listen tcp:7000 --to kcp:host=example.org:port=4000
+
+In one local network the second needs no address, if the first has --announce alice:
+
+  twist rudp forward --listen tcp:7000 --to node:alice
 """
 
     def postOptions(self) -> None:
@@ -170,7 +202,7 @@ On another, and then any program that speaks TCP to port 7000:
                 self.clock(),
                 f"echo {redacted(description)}",
                 endpoint("listen", serverFromString, description),
-                **self.limits(),
+                **self.running(description),
             )
             self.services.append(service)
 
@@ -233,9 +265,11 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
 "Endpoint reference". 'rudp link --help' shows how to put a bad link in between.
 """
 
-    subCommands = [
+    subCommands: list[list[Any]] = [
         ["forward", None, ForwardOptions, "Carry connections from one endpoint to another."],
         ["echo", None, EchoOptions, "Send back what arrives."],
+        ["announce", None, AnnounceOptions, "Make a program known to others."],
+        ["discovery-server", None, DiscoveryServerOptions, "Remember and tell who is where."],
         ["raknet-pong", None, PongOptions, "Answer RakNet pings, without any sessions."],
     ]
 
@@ -244,7 +278,8 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
         @raise usage.UsageError: no command was given.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed: forward, echo or raknet-pong")
+            *names, last = sorted(name for name, *_ in self.subCommands)
+            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
 
 
 class Services(MultiService):

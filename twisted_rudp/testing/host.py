@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.error import CannotListenError
 
-from .port import BROADCAST, Address, MemoryUDPPort, parseIP
+from .port import Address, MemoryUDPPort, isForMany, parseIP
 from .reactor import MemoryUDPReactor
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class MemoryHost:
         are dropped. None: without bound.
     @ivar writeErrors: for a destination's IP literal, the C{errno} with which writes
         to there fail (C{"*"}: to anywhere).
+    @ivar bindV6Only: C{"::"} takes no IPv4, like Linux's setting of that name.
     """
 
     def __init__(self, network: MemoryNetwork, name: str, addresses: tuple[str, ...]) -> None:
@@ -45,6 +46,7 @@ class MemoryHost:
         self.mtu: int | None = None
         self.receiveBuffer: int | None = None
         self.writeErrors: dict[str, int] = {}
+        self.bindV6Only = False
         self.reactor = MemoryUDPReactor(self, network.resolver)
         self._ips = [parseIP(address) for address in addresses]
         self._ephemeral = EPHEMERAL.start
@@ -126,11 +128,11 @@ class MemoryHost:
 
     def takers(self, destination: Address) -> list[MemoryUDPPort]:
         """
-        The ports that take what is sent to C{destination}: all of that number for a
-        broadcast, else the most exactly bound one or none.
+        The ports that take what is sent to C{destination}: all that want it for a
+        broadcast or a group, else the most exactly bound one or none.
         """
-        if destination[0] == BROADCAST:
-            return [p for p in self.ports if p.port == destination[1]]
+        if isForMany(destination[0]):
+            return [p for p in self.ports if p.takes(destination)]
         ip = parseIP(destination[0])
         inner = destination if ip.is_loopback else self.inside(destination)
         if inner is None:

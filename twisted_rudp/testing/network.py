@@ -25,7 +25,7 @@ from twisted.internet.task import Clock
 
 from .host import MemoryHost
 from .impairments import Fate, Impairments
-from .port import BROADCAST, Address, MemoryUDPPort, parseIP
+from .port import Address, MemoryUDPPort, isForMany, parseIP
 from .resolver import MemoryResolver
 from .stepping import Condition, runFor, runUntil, step
 
@@ -195,7 +195,7 @@ class MemoryNetwork:
                 self.clock.callLater(delay, self._arrive, sender, receiver, traced)
 
     def _receivers(self, sender: MemoryHost, destination: Address) -> list[MemoryHost]:
-        if destination[0] == BROADCAST:
+        if isForMany(destination[0]):
             return [host for host in self.hosts if host is not sender]
         if parseIP(destination[0]).is_loopback:
             return [sender]

@@ -18,10 +18,17 @@ from twisted.internet import error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IUDPTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IMulticastTransport,
+    IUDPTransport,
+)
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
+
+from .groups import MemoryGroups
 
 if TYPE_CHECKING:
     from .host import MemoryHost
@@ -34,6 +41,16 @@ LONGEST = 65507
 
 BROADCAST = "255.255.255.255"
 
+LAN_BROADCAST = "10.0.255.255"
+"""The broadcast address of the network that hosts get their addresses from."""
+
+
+def isForMany(host: str) -> bool:
+    """
+    Whether an IP literal is a broadcast address or a multicast group.
+    """
+    return host in (BROADCAST, LAN_BROADCAST) or parseIP(host).is_multicast
+
 
 def parseIP(host: str) -> IP:
     """
@@ -45,8 +62,8 @@ def parseIP(host: str) -> IP:
     return ip
 
 
-@implementer(IListeningPort, IUDPTransport)
-class MemoryUDPPort:
+@implementer(IListeningPort, IUDPTransport, IMulticastTransport)
+class MemoryUDPPort(MemoryGroups):
     """
     A bound UDP socket of a L{MemoryHost<twisted_rudp.testing.host.MemoryHost>}.
 
@@ -80,6 +97,7 @@ class MemoryUDPPort:
             self.addressFamily = socket.AF_INET
         else:
             raise _invalid(interface, "not an IPv4 or IPv6 address.")
+        super().__init__()
         self.memoryHost = host
         self._clock = host.network.clock
         self.protocol = protocol
@@ -154,10 +172,10 @@ class MemoryUDPPort:
         self._mustBeOpen()
         if len(packet) > min(LONGEST, self.memoryHost.mtu or LONGEST):
             raise error.MessageLengthError("message too long")
-        if addr[0] in ("<broadcast>", BROADCAST):
+        if addr[0] in ("<broadcast>", BROADCAST, LAN_BROADCAST):
             if not self._broadcast:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            addr = (BROADCAST, addr[1])
+            addr = (BROADCAST if addr[0] == "<broadcast>" else addr[0], addr[1])
         self.memoryHost.send(self, bytes(packet), addr)
 
     def writeSequence(self, seq: Iterable[bytes], addr: Address | None = None) -> None:
@@ -191,9 +209,21 @@ class MemoryUDPPort:
         """
         Whether datagrams to this IP address come here.
         """
-        if self._ip.is_unspecified:
-            return self.addressFamily == socket.AF_INET6 or ip.version == 4
-        return self._ip == ip
+        if not self._ip.is_unspecified:
+            return self._ip == ip
+        if self.addressFamily == socket.AF_INET:
+            return ip.version == 4
+        return ip.version == 6 or not self.memoryHost.bindV6Only
+
+    def takes(self, destination: Address) -> bool:
+        """
+        Whether a datagram for many comes here: to every port of its number with IPv4
+        for a broadcast, to those that have joined it for a group.
+        """
+        ip = parseIP(destination[0])
+        if ip.is_multicast and destination[0] not in self.groups:
+            return False
+        return self.port == destination[1] and self.covers(ip)
 
     def clashes(self, other: MemoryUDPPort) -> bool:
         """

@@ -66,6 +66,8 @@ class SocketOptions:
     @ivar dontFragment: True refuses datagrams longer than the path takes (they become
         C{TOO_BIG}), False lets them be cut, None leaves it to the system.
     @ivar broadcast: allow sending to broadcast addresses.
+    @ivar multicastHops: 1 to 255 for multicast; None: as it is, which is 1.
+    @ivar onlyIPv6: C{"::"} takes no IPv4, so that another socket may have that.
     @ivar reuseAddress: C{SO_REUSEADDR}. On UDP it lets another socket take the
         datagrams, so it is for multicast.
     @ivar reusePort: C{SO_REUSEPORT}, to share the load among processes.
@@ -77,6 +79,8 @@ class SocketOptions:
     hopLimit: int | None = None
     dontFragment: bool | None = None
     broadcast: bool = False
+    multicastHops: int | None = None
+    onlyIPv6: bool = False
     reuseAddress: bool = False
     reusePort: bool = False
 
@@ -89,6 +93,7 @@ class SocketOptions:
             ("sendBuffer", self.sendBuffer, 1, 1 << 30),
             ("dscp", self.dscp, 0, 63),
             ("hopLimit", self.hopLimit, 1, 255),
+            ("multicastHops", self.multicastHops, 1, 255),
         )
         for name, value, lowest, highest in ranges:
             if value is not None and not lowest <= value <= highest:
@@ -247,6 +252,22 @@ class DatagramPort(Protocol):
             nothing more until C{portWritable}. What is sent nevertheless is held up to
             a limit and then dropped and counted. On a closed port everything is
             dropped and the answer is True, for nothing is to be waited for.
+        """
+
+    def joinGroup(self, group: str, interface: int) -> None:
+        """
+        Receive what is sent to a multicast group on one interface.
+
+        @param group: an IP literal of the socket's family.
+        @param interface: its index.
+        @raise OSError: the interface cannot, or is gone; or this port cannot.
+        """
+
+    def leaveGroup(self, group: str, interface: int) -> None:
+        """
+        Undo L{joinGroup}.
+
+        @raise OSError: as L{joinGroup}, or it was not joined.
         """
 
     def getHost(self) -> IPv4Address | IPv6Address:

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.ports import multicast
 from twisted_rudp.net.ports.contract import (
     LONGEST_DATAGRAM,
     IDescriptorReactor,
@@ -108,6 +109,18 @@ class DescriptorPort(SegmentingPort):
         See L{DatagramPort.getHost}.
         """
         return self._host
+
+    def joinGroup(self, group: str, interface: int) -> None:
+        """
+        See L{DatagramPort.joinGroup}.
+        """
+        multicast.join(self._socket, group, interface)
+
+    def leaveGroup(self, group: str, interface: int) -> None:
+        """
+        See L{DatagramPort.leaveGroup}.
+        """
+        multicast.leave(self._socket, group, interface)
 
     def facts(self) -> PortFacts:
         """

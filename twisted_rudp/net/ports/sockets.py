@@ -68,7 +68,7 @@ def createSocket(address: Address, options: SocketOptions) -> socket.socket:
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6 and address[0] == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(options.onlyIPv6))
         if options.reuseAddress:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if options.reusePort:
@@ -111,6 +111,11 @@ def configure(sock: socket.socket, options: SocketOptions) -> None:
         _set(sock, socket.IPPROTO_IP, socket.IP_TTL, options.hopLimit, mapped=both)
         if both:
             _set(sock, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, options.hopLimit)
+    if options.multicastHops is not None:
+        if both:
+            _set(sock, socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, options.multicastHops)
+        else:
+            _set(sock, socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, options.multicastHops)
     if options.dontFragment is not None and LINUX:
         mode = _PMTUDISC_DO if options.dontFragment else _PMTUDISC_DONT
         _set(sock, SOL_IP, _IP_MTU_DISCOVER, mode, mapped=both)

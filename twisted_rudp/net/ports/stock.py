@@ -5,13 +5,19 @@ descriptors and for simulated ones (UDP-10).
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, cast
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, ISystemHandle, IUDPTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IMulticastTransport,
+    ISystemHandle,
+    IUDPTransport,
+)
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
@@ -80,6 +86,8 @@ class StockPort(SendingPort):
         self._facts = self._setUp(options)
 
     def _setUp(self, options: SocketOptions) -> PortFacts:
+        if options.broadcast:
+            self._port.setBroadcastAllowed(True)
         handle = self._port.getHandle() if ISystemHandle.providedBy(self._port) else None
         if isinstance(handle, socket.socket):
             configure(handle, options)
@@ -100,6 +108,27 @@ class StockPort(SendingPort):
         See L{DatagramPort.getHost}.
         """
         return self._host
+
+    def joinGroup(self, group: str, interface: int) -> None:
+        """
+        See L{DatagramPort.joinGroup}. The interface is the system's choice.
+        """
+        self._multicast().joinGroup(group)
+
+    def leaveGroup(self, group: str, interface: int) -> None:
+        """
+        See L{DatagramPort.leaveGroup}.
+        """
+        self._multicast().leaveGroup(group)
+
+    def _multicast(self) -> Any:
+        """
+        @raise OSError: Twisted's C{listenUDP} gives ports without groups; a simulated
+            one may have them.
+        """
+        if not IMulticastTransport.providedBy(self._port):
+            raise OSError(errno.EOPNOTSUPP, "this port joins no groups")
+        return self._port
 
     def facts(self) -> PortFacts:
         """

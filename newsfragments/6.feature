@@ -1,0 +1,1 @@
+Programs find each other: ``--announce`` and ``twist rudp announce`` make a node known on the local network (Syncthing's format, or the protocol of 2013) and to ``twist rudp discovery-server``; ``node:ID`` connects to it, ``rudp browse`` and ``rudp lookup`` show it.

@@ -1,0 +1,120 @@
+"""
+Tests for L{twisted_rudp.discovery.legacy}, against what the releases of 2014 to 2016
+wrote and accepted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.vectors import load
+from twisted_rudp.discovery import legacy
+from twisted_rudp.discovery.formats import OLD, Format, format_of
+from twisted_rudp.discovery.xdr import FormatError
+
+CASES = load("discovery", "xdr_codec")["cases"]
+
+
+def nodeOf(described: dict[str, Any]) -> legacy.Node:
+    """
+    A node as the recordings describe it.
+    """
+    addresses = described["addresses"]
+    return legacy.Node(
+        bytes.fromhex(described["id_hex"]),
+        tuple(
+            legacy.Endpoint(bytes.fromhex(a["ip_hex"]), a["port"])
+            for a in addresses
+            if "ip_hex" in a
+        ),
+        tuple(a["url"] for a in addresses if "url" in a),
+        tuple(legacy.Relay(r["url"], r["latency"]) for r in described.get("relays", ())),
+    )
+
+
+def packetOf(described: dict[str, Any]) -> legacy.Announcement | legacy.Query:
+    """
+    A packet as the recordings describe it, whatever its version.
+    """
+    magic = described["magic"]
+    if "this" in described:
+        extra = tuple(nodeOf(node) for node in described["extra"])
+        return legacy.Announcement(magic, nodeOf(described["this"]), extra)
+    if "addresses" in described:
+        return legacy.Announcement(magic, nodeOf(described))
+    return legacy.Query(magic, bytes.fromhex(described["id_hex"]))
+
+
+class VectorTests(SynchronousTestCase):
+    """
+    The recordings.
+    """
+
+    def test_decode(self) -> None:
+        """
+        What must be accepted is read as it was meant, what must be refused is refused,
+        and the rest is one of both (discovery.md 2).
+        """
+        verdicts = {"accept": 0, "reject": 0, "either": 0}
+        for case in CASES:
+            verdicts[case["must"]] += 1
+            wire = bytes.fromhex(case["wire_hex"])
+            try:
+                packet = legacy.decode(wire)
+            except FormatError:
+                self.assertNotEqual(case["must"], "accept", case["name"])
+            else:
+                self.assertNotEqual(case["must"], "reject", case["name"])
+                self.assertEqual(packet, packetOf(case["packet"]), case["name"])
+        self.assertGreater(min(verdicts.values()), 10)
+
+    def test_formats(self) -> None:
+        """
+        Every version is known by its magic (discovery.md 0).
+        """
+        names = {"v2-flat": "v2", "v2-node": "v2"}
+        accepted = [c for c in CASES if c["must"] == "accept"]
+        for case in accepted:
+            found = format_of(bytes.fromhex(case["wire_hex"]))
+            self.assertIn(found, OLD)
+            version = names.get(case["format"], case["format"])
+            self.assertEqual(found.value.removesuffix(" query"), version, case["name"])
+
+
+class DecodeTests(SynchronousTestCase):
+    """
+    Beyond the recordings.
+    """
+
+    def test_strange(self) -> None:
+        """
+        Too short for a magic, and of another magic, is refused and of no known format.
+        """
+        for wire in (b"", b"\x02\x9e", b"\xff" * 40):
+            self.assertRaises(FormatError, legacy.decode, wire)
+            self.assertIs(format_of(wire), Format.UNKNOWN)
+
+    def test_addressLength(self) -> None:
+        """
+        An address of five bytes, which old programs stored, is refused
+        (discovery.md 2).
+        """
+        wire = "029e4c77 00000000 00000001 00000005 0102030405000000 00160000"
+        self.assertRaises(FormatError, legacy.decode, bytes.fromhex(wire))
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(st.sampled_from(CASES), st.data())
+    def test_damaged(self, case: dict[str, Any], data: st.DataObject) -> None:
+        """
+        A damaged datagram is read or refused.
+        """
+        wire = bytearray.fromhex(case["wire_hex"])
+        for _ in range(data.draw(st.integers(1, 4))):
+            wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(FormatError):
+            legacy.decode(bytes(wire))

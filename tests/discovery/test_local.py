@@ -1,0 +1,438 @@
+"""
+Tests for L{twisted_rudp.discovery.local} and its channels, on a simulated network.
+"""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import ip_interface
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.discovery.support import Lan, interfacesOf, key
+from tests.discovery.test_v4 import RECEIVED
+from twisted_rudp.discovery import v1, v4
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.networks import Interface
+from twisted_rudp.discovery.profiles import SYNCTHING, V1, V4, Profile
+from twisted_rudp.discovery.service import Discovery, discoveryOf
+from twisted_rudp.testing import MemoryHost
+from twisted_rudp.testing.port import LAN_BROADCAST
+
+URLS = ("kcp://0.0.0.0:4000",)
+GROUP = V4.group or ""
+
+
+class LanCase(SynchronousTestCase):
+    """
+    Two machines on one network.
+    """
+
+    def setUp(self) -> None:
+        self.lan = Lan()
+        self.network = self.lan.network
+        self.one = self.lan.host("one")
+        self.two = self.lan.host("two")
+
+    def listen(self, host: MemoryHost, *profiles: Profile) -> Discovery:
+        """
+        Discovery on a host, stopped at the end; then nothing may be left.
+        """
+        discovery = discoveryOf(host.reactor)
+        discovery.listen(profiles or (V4,))
+        self.addCleanup(self.stopped, discovery)
+        return discovery
+
+    def stopped(self, discovery: Discovery) -> None:
+        discovery.stop()
+        self.network.runFor(1)
+        if not any(host.ports for host in self.network.hosts):
+            self.assertEqual(self.network.clock.getDelayedCalls(), [])
+
+    def counters(self, discovery: Discovery, profile: Profile = V4) -> Any:
+        return discovery._used[profile].local.snapshot().counters
+
+    def shown(self, discovery: Discovery) -> list[tuple[str, ...]]:
+        return [(n.id.text, *map(str, n.addresses)) for n in discovery.registry.snapshot()]
+
+    def throw(self, host: MemoryHost, data: bytes, to: tuple[str, int]) -> None:
+        """
+        Send a datagram from somewhere on a host.
+        """
+        interface = "::" if ":" in to[0] else ""
+        port = host.reactor.listenUDP(0, DatagramProtocol(), interface)
+        port.setBroadcastAllowed(True)
+        port.write(data, to)
+        self.network.runFor(0.01)
+        port.stopListening()
+
+
+class AnnouncingTests(LanCase):
+    """
+    What is sent when.
+    """
+
+    def test_times(self) -> None:
+        """
+        Announced at 0 and 1 s and then every 30 s on each network's broadcast address
+        and to the group (discovery.md 3.2, 3.3, 6).
+        """
+        discovery = self.listen(self.one)
+        discovery.announce(key(1), URLS)
+        self.network.runFor(100)
+        for destination in (LAN_BROADCAST, GROUP):
+            sent = self.lan.sent(destination)
+            self.assertEqual([round(time, 3) for time, _ in sent], [0, 1, 30, 60, 90])
+            message = v4.decode(sent[0][1])
+            self.assertEqual((message.key, message.addresses), (key(1).key, URLS))
+            self.assertTrue(0 < message.instance < 1 << 63)
+        self.assertEqual({t.destination[1] for t in self.network.trace}, {21031})
+
+    def test_v1(self) -> None:
+        """
+        v1 goes to the broadcast address of port 21025, without an IP address (1.4).
+        """
+        discovery = self.listen(self.one, V1)
+        discovery.announce(NodeId.from_text("alice"), URLS, (V1,))
+        self.network.runFor(31)
+        sent = self.lan.sent(LAN_BROADCAST)
+        self.assertEqual([round(time, 3) for time, _ in sent], [0, 1, 30])
+        self.assertEqual(v1.decode(sent[0][1]), v1.Announcement(4000, b"alice"))
+        self.assertEqual({t.destination for t in self.network.trace}, {(LAN_BROADCAST, 21025)})
+
+    def test_silent(self) -> None:
+        """
+        Who has nothing to announce sends nothing (3.3, 5: listen without announcing).
+        """
+        self.listen(self.one, V4, V1, SYNCTHING)
+        self.network.runFor(100)
+        self.assertEqual(list(self.network.trace), [])
+
+    def test_goodbye(self) -> None:
+        """
+        Whoever stops announcing says so, and is not listed any more (6); v1 cannot say.
+        """
+        discovery = self.listen(self.one)
+        other = self.listen(self.two)
+        lease = discovery.announce(key(1), URLS)
+        self.network.runFor(0.1)
+        self.assertEqual(len(self.shown(other)), 1)
+        lease.release()
+        lease.release()
+        self.network.runFor(0.1)
+        self.assertEqual(self.shown(other), [])
+        before = len(self.network.trace)
+        self.network.runFor(100)
+        self.assertEqual(len(self.network.trace), before)
+
+    def test_refused(self) -> None:
+        """
+        What nobody could use is not announced.
+        """
+        discovery = self.listen(self.one)
+        for urls in ((), ("kcp://h",), ("kcp://h:1",) * 33, ("kcp://h:1/" + "x" * 1200,)):
+            self.assertRaises(ValueError, discovery.announce, key(1), urls)
+        self.assertEqual(list(self.network.trace), [])
+
+
+class HearingTests(LanCase):
+    """
+    What is heard.
+    """
+
+    def test_both(self) -> None:
+        """
+        Two nodes know each other at once: the newcomer because the other reacts to its
+        first announcement (3.3). Both families are heard.
+        """
+        one, two = self.listen(self.one), self.listen(self.two)
+        one.announce(key(1), URLS)
+        self.network.runFor(10)
+        two.announce(key(2), ("kcp://0.0.0.0:5000",))
+        self.network.runFor(0.6)
+        for discovery, number, port in ((one, 2, 5000), (two, 1, 4000)):
+            expected = {f"kcp://10.0.0.{number}:{port}", f"kcp://[fd00::{number}]:{port}"}
+            [(name, *urls)] = self.shown(discovery)
+            self.assertEqual((name, set(urls)), (key(number).text, expected))
+
+    def test_expires(self) -> None:
+        """
+        Who falls silent is forgotten after three intervals (3.3).
+        """
+        one, two = self.listen(self.one), self.listen(self.two)
+        one.announce(key(1), URLS)
+        self.network.runFor(40)
+        self.network.cut(self.one, self.two)
+        self.network.runFor(79)
+        self.assertEqual(len(self.shown(two)), 1)
+        self.network.runFor(2)
+        self.assertEqual(self.shown(two), [])
+
+    def test_profilesMeet(self) -> None:
+        """
+        A name announced by v1 and v4 is one node, with the transport from v4.
+        """
+        one, two = self.listen(self.one, V1, V4), self.listen(self.two, V1, V4)
+        one.announce(NodeId.from_text("alice"), URLS, (V1, V4))
+        self.network.runFor(0.1)
+        [(name, *urls)] = self.shown(two)
+        self.assertEqual(name, "alice")
+        self.assertEqual(
+            sorted(urls), ["kcp://10.0.0.1:4000", "kcp://[fd00::1]:4000", "udp://10.0.0.1:4000"]
+        )
+
+    def test_vectors(self) -> None:
+        """
+        The datagrams that Syncthing was sent have the recommended result, and are
+        reacted to where it did (3.3).
+        """
+        listening = self.listen(self.two, SYNCTHING)
+        listening.announce(key(9), URLS, (SYNCTHING,))
+        self.network.runFor(10)
+        reacted = 0
+        for case in RECEIVED:
+            if case["name"] == "own-id" or case["via"] == "multicast":
+                continue
+            # Beyond the pauses between reactions, and within the life of what was heard.
+            self.network.runFor(31)
+            before = self.counters(listening, SYNCTHING)["discovery.reactions"]
+            to = LAN_BROADCAST if case["via"] == "broadcast" else self.two.address
+            self.throw(self.one, bytes.fromhex(case["wire_hex"]), (to, 21027))
+            self.network.runFor(0.3)
+            reactions = self.counters(listening, SYNCTHING)["discovery.reactions"] - before
+            known = {node.id.text: node for node in listening.registry.snapshot()}
+            if not case["recommended"]["accept"]:
+                self.assertEqual(reactions, 0, case["name"])
+                continue
+            self.assertEqual(reactions, bool(case["observed"]["reannounced_on"]), case["name"])
+            reacted += reactions
+            recommended = case["recommended"]["addresses"]
+            urls = [url.replace("10.77.0.2", "10.0.0.1") for url in recommended]
+            node = known.get(case["device_id"])
+            self.assertEqual([] if node is None else [str(a) for a in node.addresses], urls)
+        self.assertGreater(reacted, 8)
+
+    def test_solicit(self) -> None:
+        """
+        A lookup has others announce themselves, so that it need not wait for their next
+        turn; nobody lists the one who asked (3.3, by an announcement of nobody).
+        """
+        one, two = self.listen(self.one), self.listen(self.two)
+        self.network.cut(self.one, self.two)
+        one.announce(key(1), URLS)
+        self.network.runFor(10)
+        self.network.mend(self.one, self.two)
+        looking = two.lookup(key(1), 5)
+        self.network.run(looking, limit=0.5)
+        self.assertTrue(self.successResultOf(looking))
+        self.assertEqual(self.shown(one), [])
+        self.assertEqual(self.counters(two)["discovery.solicitations"], 1)
+
+    def test_solicitsNoSyncthing(self) -> None:
+        """
+        Programs that never forget are not told of nobody.
+        """
+        two = self.listen(self.two, SYNCTHING)
+        looking = two.lookup(key(1), 5, (SYNCTHING,))
+        looking.addErrback(lambda failure: None)
+        self.network.runFor(6)
+        self.assertEqual(list(self.network.trace), [])
+
+
+class ThreatTests(LanCase):
+    """
+    The table of discovery.md 5, as far as it is this machine's.
+    """
+
+    def test_amplification(self) -> None:
+        """
+        Three thousand forged newcomers in three seconds cause one extra announcement in
+        five on a channel.
+        """
+        listening = self.listen(self.two)
+        listening.announce(key(9), URLS)
+        self.network.runFor(20)
+        before = len(self.lan.sent(LAN_BROADCAST))
+        forging = self.one.reactor.listenUDP(0, DatagramProtocol())
+        forging.setBroadcastAllowed(True)
+        for number in range(3000):
+            forged = v4.encode(key(10_000 + number).key, ("kcp://:1",), number + 1)
+            forging.write(forged, (self.two.address, 21031))
+            self.network.runFor(0.001)
+        forging.stopListening()
+        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 1)
+        self.network.runFor(6)
+        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 2)
+        self.assertLessEqual(len(listening.registry), 70)
+        self.assertGreater(listening.registry.counters["refused_rate"], 2900)
+
+    def test_junk(self) -> None:
+        """
+        Whatever comes is counted; nothing stops or slows the listener, and the log has
+        one line of each kind.
+        """
+        listening = self.listen(self.two, V4, V1)
+        junk = [b"?", b"junk" * 100, v4.encode(key(1).key, URLS, 1)[:20], b"\x20\x12\x10\x25"]
+        for _ in range(40):
+            for datagram in junk:
+                for port in (21031, 21025):
+                    self.throw(self.one, datagram, (LAN_BROADCAST, port))
+        for profile in (V4, V1):
+            counters = self.counters(listening, profile)
+            heard = counters["discovery.bad"] + counters["discovery.other_format"]
+            self.assertEqual(heard, 160)
+        self.throw(self.one, v4.encode(key(1).key, URLS, 1), (LAN_BROADCAST, 21031))
+        self.assertEqual(len(self.shown(listening)), 1)
+
+    def test_oldVersions(self) -> None:
+        """
+        Older formats are recognised and counted (7).
+        """
+        listening = self.listen(self.two)
+        for magic in ("029e4c77", "23d63a9a", "9d79bc39", "2ca856f5", "9d79bc40", "7d79bc40"):
+            self.throw(self.one, bytes.fromhex(magic), (LAN_BROADCAST, 21031))
+        self.assertEqual(self.counters(listening)["discovery.old_version"], 6)
+
+    def test_emptyAndPortZero(self) -> None:
+        """
+        v1 without a port or an id, and queries, are not listed (1.6 rule 4).
+        """
+        listening = self.listen(self.two, V1)
+        for wire in (
+            v1.encode_announcement(v1.Announcement(0, b"alice")),
+            v1.encode_announcement(v1.Announcement(1, b"")),
+            v1.encode_query(v1.Query(b"alice")),
+        ):
+            self.throw(self.one, wire, (LAN_BROADCAST, 21025))
+        self.assertEqual(self.shown(listening), [])
+        counters = self.counters(listening, V1)
+        self.assertEqual(counters["discovery.bad"] + counters["discovery.other_format"], 3)
+
+    def test_offLink(self) -> None:
+        """
+        What was routed here from elsewhere is not believed, unless asked for.
+        """
+        far = self.network.host("far", "192.0.2.7")
+        listening = self.listen(self.two)
+        believing = self.lan.discovery(self.one, offLink=True)
+        self.addCleanup(self.stopped, believing)
+        believing.listen()
+        for host in (self.one, self.two):
+            self.throw(far, v4.encode(key(1).key, URLS, 1), (host.address, 21031))
+        self.assertEqual(self.shown(listening), [])
+        self.assertEqual(self.counters(listening)["discovery.off_link"], 1)
+        self.assertEqual(self.shown(believing), [(key(1).text, "kcp://192.0.2.7:4000")])
+
+    def test_ownId(self) -> None:
+        """
+        The own id is not listed; from another machine it is noticed.
+        """
+        listening = self.listen(self.two)
+        listening.announce(key(1), URLS)
+        self.throw(self.one, v4.encode(key(1).key, URLS, 5), (LAN_BROADCAST, 21031))
+        self.assertEqual(self.shown(listening), [])
+        self.assertEqual(self.counters(listening)["discovery.duplicate_id"], 1)
+
+    def test_noNames(self) -> None:
+        """
+        Hearing an address with a name in it looks up nothing.
+        """
+        listening = self.listen(self.two)
+        wire = v4.encode(key(1).key, ("kcp://slow.example:1",), 5)
+        self.throw(self.one, wire, (LAN_BROADCAST, 21031))
+        self.assertEqual(self.shown(listening), [(key(1).text, "kcp://slow.example:1")])
+        self.assertEqual(self.network.resolver.resolutions, [])
+
+    def test_sleep(self) -> None:
+        """
+        A tick that comes late means that the machine has slept: it announces at once,
+        and what it knew holds for one more interval only.
+        """
+        one, two = self.listen(self.one), self.listen(self.two)
+        one.announce(key(1), URLS)
+        two.announce(key(2), URLS)
+        self.network.runFor(31)
+        self.assertEqual(len(self.shown(two)), 1)
+        self.network.cut(self.one, self.two)
+        self.network.clock.rightNow += 61
+        self.network.runFor(0.1)
+        self.assertEqual(self.counters(two)["discovery.wakes"], 1)
+        [*_, (last, _)] = self.lan.sent(LAN_BROADCAST)
+        self.assertEqual(round(last), round(self.network.clock.seconds()))
+        self.network.runFor(46)
+        self.assertEqual(self.shown(two), [])
+
+
+class NetworkTests(LanCase):
+    """
+    Interfaces that come, go and fail.
+    """
+
+    def interfaces(self, host: MemoryHost, interfaces: list[Interface]) -> Discovery:
+        discovery = self.lan.discovery(host)
+        discovery._enumerate = lambda: list(interfaces)
+        self.addCleanup(self.stopped, discovery)
+        return discovery
+
+    def test_appear(self) -> None:
+        """
+        An interface that appears is joined and announced on at the next tick, one that
+        is gone is left (3.2, 5).
+        """
+        there: list[Interface] = []
+        discovery = self.interfaces(self.one, there)
+        discovery.announce(key(1), URLS)
+        self.network.runFor(10)
+        self.assertEqual(self.lan.sent(GROUP), [])
+        there.extend(interfacesOf(self.one))
+        self.network.runFor(21)
+        self.assertEqual(len(self.lan.sent(GROUP)), 1)
+        groups = [port.groups for port in self.one.ports]
+        self.assertEqual(sum(GROUP in joined for joined in groups), 1)
+        there.clear()
+        self.network.runFor(30)
+        self.assertEqual(sum(GROUP in port.groups for port in self.one.ports), 0)
+
+    def test_oneFails(self) -> None:
+        """
+        A network that cannot be sent to hinders no other; it is counted.
+        """
+        [eth] = interfacesOf(self.one)
+        there = [Interface("vpn", 1, (ip_interface("172.16.0.1/24"),)), eth]
+        self.one.writeErrors["172.16.0.255"] = errno.ENETUNREACH
+        discovery = self.interfaces(self.one, there)
+        discovery.announce(key(1), URLS)
+        self.network.runFor(100)
+        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)), 5)
+        self.assertEqual(self.counters(discovery)["discovery.send_errors"], 5)
+
+    def test_portTaken(self) -> None:
+        """
+        Where another program has the port, we go on sending, say so, and listen as soon
+        as it is free (3.2, 5).
+        """
+        taken = self.two.reactor.listenUDP(21025, DatagramProtocol())
+        two = self.listen(self.two, V1)
+        one = self.listen(self.one, V1)
+        two.announce(NodeId.from_text("two"), URLS, (V1,))
+        one.announce(NodeId.from_text("one"), URLS, (V1,))
+        self.network.runFor(5)
+        self.assertEqual(two.status(), {"v1 broadcast": "sending only"})
+        self.assertEqual(len(self.shown(one)), 1)
+        taken.stopListening()
+        self.network.runFor(60)
+        self.assertEqual(two.status(), {"v1 broadcast": "listening"})
+        self.assertEqual(len(self.shown(two)), 1)
+
+    def test_shutdown(self) -> None:
+        """
+        A reactor that takes the sockets away breaks nothing.
+        """
+        one = self.listen(self.one)
+        one.announce(key(1), URLS)
+        self.network.runFor(1)
+        self.one.reactor.disconnectAll()
+        self.network.runFor(60)
+        self.assertEqual(set(one.status().values()), {"listening"})

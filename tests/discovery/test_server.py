@@ -1,0 +1,413 @@
+"""
+Tests for L{twisted_rudp.discovery.server} and its table and file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+
+from tests.vectors import load
+from twisted_rudp.discovery import v1
+from twisted_rudp.discovery.server import DiscoveryServer
+from twisted_rudp.discovery.serverfile import CorruptFile, save
+from twisted_rudp.discovery.serverfile import load as loadFile
+from twisted_rudp.discovery.servertable import Place, ServerTable
+from twisted_rudp.testing import MemoryHost, MemoryNetwork
+
+
+class Asker(DatagramProtocol):
+    """
+    Collects answers.
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[bytes] = []
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.answers.append(datagram)
+
+
+class ServerCase(SynchronousTestCase):
+    """
+    A server on a simulated network.
+    """
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork(seed=1)
+        self.machine = self.network.host("server")
+        self.client = self.network.host("client")
+
+    def serve(self, **options: Any) -> DiscoveryServer:
+        server = DiscoveryServer(self.machine.reactor, **options)
+        server.start()
+        self.addCleanup(self.ended, server)
+        return server
+
+    def ended(self, server: DiscoveryServer) -> None:
+        server.stop()
+        self.network.runFor(1)
+        self.assertEqual(self.network.clock.getDelayedCalls(), [])
+
+    def send(self, datagram: bytes, host: MemoryHost | None = None, family: int = 4) -> list[bytes]:
+        """
+        Send from a fresh socket and give the answers.
+        """
+        host = host or self.client
+        asker = Asker()
+        port = host.reactor.listenUDP(0, asker, "" if family == 4 else "::")
+        port.write(datagram, (self.machine.addresses[family == 6], 22025))
+        self.network.runFor(0.01)
+        port.stopListening()
+        self.network.runFor(0.001)
+        return asker.answers
+
+    def announce(self, node: bytes, port: int = 4000, **where: Any) -> None:
+        answers = self.send(v1.encode_announcement(v1.Announcement(port, node)), **where)
+        self.assertEqual(answers, [])
+
+    def ask(self, node: bytes, **where: Any) -> list[v1.Announcement | v1.Query]:
+        return [v1.decode(answer) for answer in self.send(v1.encode_query(v1.Query(node)), **where)]
+
+
+class AnswerTests(ServerCase):
+    """
+    What is answered.
+    """
+
+    def test_known(self) -> None:
+        """
+        A known node is answered with where it announced itself from (1.5).
+        """
+        self.serve()
+        self.announce(b"alice", 4000)
+        ip = bytes([10, 0, 0, 2])
+        self.assertEqual(self.ask(b"alice"), [v1.Announcement(4000, b"alice", ip)])
+        self.assertEqual(self.ask(b"bob"), [])
+
+    def test_families(self) -> None:
+        """
+        Both addresses of a node are kept, and the asker's family is preferred (1.6
+        rule 6).
+        """
+        self.serve()
+        self.announce(b"alice", 4000)
+        self.announce(b"alice", 6000, family=6)
+        for family, port, length in ((4, 4000, 4), (6, 6000, 16)):
+            [answer] = self.ask(b"alice", family=family)
+            assert isinstance(answer, v1.Announcement)
+            self.assertEqual((answer.port, len(answer.ip)), (port, length))
+
+    def test_silence(self) -> None:
+        """
+        Junk, old versions, empty ids and port 0 have no answer and change nothing (1.6
+        rule 4).
+        """
+        server = self.serve()
+        self.announce(b"alice", 0)
+        self.announce(b"", 4000)
+        self.send(b"junk")
+        self.send(bytes.fromhex("23d63a9a"))
+        self.assertEqual(self.ask(b""), [])
+        self.assertEqual(len(server.table), 0)
+        self.assertEqual(server.counters["bad"], 4)
+        self.assertEqual(server.counters["old_version"], 1)
+        counters = server.snapshot().counters
+        self.assertEqual(counters["discovery.server.datagrams"], 5)
+
+    def test_expiry(self) -> None:
+        """
+        After an hour nothing is known, asked for or not (1.5, 1.6 rule 3).
+        """
+        server = self.serve()
+        self.announce(b"alice")
+        self.network.runFor(3590)
+        self.assertEqual(len(self.ask(b"alice")), 1)
+        self.network.runFor(10)
+        self.assertEqual(self.ask(b"alice"), [])
+        self.network.runFor(600)
+        self.assertEqual((len(server.table), server.table.counters["expired"]), (0, 1))
+
+    def test_fullQueries(self) -> None:
+        """
+        On request a query shorter than its answer has none, so that nothing is gained
+        by forging its source (1.6 rule 6).
+        """
+        server = self.serve(fullQueries=True)
+        self.announce(b"alice")
+        self.assertEqual(self.ask(b"alice"), [])
+        self.assertEqual(server.counters["short_query"], 1)
+
+    def test_taken(self) -> None:
+        """
+        An address that cannot be had is an error at the start.
+        """
+        self.machine.reactor.listenUDP(22025, DatagramProtocol(), "::")
+        server = DiscoveryServer(self.machine.reactor, interface=self.machine.addresses[1])
+        self.assertRaises(CannotListenError, server.start)
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.lists(st.binary(max_size=80), max_size=12))
+    def test_anything(self, wires: list[bytes]) -> None:
+        """
+        Whatever comes, an answer is at most 16 bytes longer than its query and nothing
+        is raised.
+        """
+        server = DiscoveryServer(self.machine.reactor, sourceRate=1000, nodeRate=1000)
+        server.start()
+        for wire in wires:
+            for magic in (b"", bytes.fromhex("20121025"), bytes.fromhex("19760309")):
+                for answer in self.send(magic + wire):
+                    self.assertLessEqual(len(answer), len(magic + wire) + 24)
+        self.ended(server)
+
+
+class LimitTests(ServerCase):
+    """
+    What strangers may do, discovery.md 5.
+    """
+
+    def test_recorded(self) -> None:
+        """
+        One source is dealt with as often as by the server of April 2014 (1.5).
+        """
+        self.serve()
+        recording = load("discovery", "server_rate_limit")
+        answered = []
+        for step in recording["steps"]:
+            if step["name"] == "announce":
+                self.announce(b"node")
+                answered.append(0)
+            elif step["name"] == "query-from-ipv6-own-bucket":
+                # The recording had no bucket for the node.
+                self.network.runFor(1)
+                answered.append(len(self.ask(b"node", family=6)))
+            else:
+                if step["name"] == "after-11s-1":
+                    self.network.runFor(11)
+                answered.append(len(self.ask(b"node")))
+        self.assertEqual(answered, [step["answered"] for step in recording["steps"]])
+
+    def test_byNetwork(self) -> None:
+        """
+        On request a whole network is one source.
+        """
+        server = self.serve(byNetwork=True)
+        hosts = [self.network.host(f"h{n}") for n in range(3)]
+        for _ in range(5):
+            for host in hosts:
+                self.announce(b"node", host=host)
+        self.assertEqual(server.counters["limited_source"], 4)
+
+    def test_byNode(self) -> None:
+        """
+        One node is told of ten times at once and then once a second, whoever asks.
+        """
+        server = self.serve()
+        self.announce(b"node")
+        hosts = [self.network.host(f"h{n}") for n in range(4)]
+        answers = [len(self.ask(b"node", host=host)) for _ in range(4) for host in hosts]
+        self.assertEqual(sum(answers), 10)
+        self.assertEqual(server.counters["limited_node"], 6)
+        self.network.runFor(1)
+        self.assertEqual(len(self.ask(b"node", host=hosts[0])), 1)
+
+    def test_table(self) -> None:
+        """
+        The table is capped, oldest out first, and so is the share of one address.
+        """
+        table = ServerTable(nodes=3, per_source=2)
+        self.assertTrue(table.announce(b"a", bytes(4), 1, 0))
+        self.assertTrue(table.announce(b"b", bytes(4), 1, 1))
+        self.assertFalse(table.announce(b"c", bytes(4), 1, 2))
+        self.assertTrue(table.announce(b"a", bytes(4), 2, 3))
+        self.assertTrue(table.announce(b"c", b"....", 1, 4))
+        self.assertTrue(table.announce(b"d", b"....", 1, 5))
+        self.assertEqual([node for node, _ in table.dump()], [b"a", b"c", b"d"])
+        self.assertEqual((table.counters["evicted"], table.counters["refused_source"]), (1, 1))
+        self.assertTrue(table.announce(b"b", bytes(4), 1, 6))
+
+
+class FileTests(ServerCase):
+    """
+    The file between runs.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = Path(self.mktemp())
+
+    def test_restart(self) -> None:
+        """
+        A restart forgets nobody, and keeps the time.
+        """
+        server = self.serve(file=str(self.path))
+        self.announce(b"a b\n\xff")
+        self.network.runFor(1000)
+        server.stop()
+        self.network.runFor(1)
+        server = self.serve(file=str(self.path))
+        self.assertEqual(len(self.ask(b"a b\n\xff")), 1)
+        self.network.runFor(2600)
+        self.assertEqual(self.ask(b"a b\n\xff"), [])
+
+    def test_written(self) -> None:
+        """
+        It is written every ten minutes, not only at an orderly end.
+        """
+        self.serve(file=str(self.path))
+        self.announce(b"alice")
+        self.network.runFor(601)
+        self.assertEqual([node for node, _ in loadFile(self.path)], [b"alice"])
+
+    def test_corrupt(self) -> None:
+        """
+        A damaged file is reported and set aside; the server starts without it.
+        """
+        place = Place(bytes(4), 1, 0.0)
+        save(self.path, [(b"alice", place), (b"bob", place)])
+        good = self.path.read_text()
+        for bad in (
+            "",
+            "nonsense",
+            "[]",
+            "{}",
+            good[:-3],
+            good.replace('"version": 1', '"version": 2'),
+            good.replace("00000000", "0000"),
+            good.replace(" 1 ", " 0 "),
+            good.replace("616c696365", "xx"),
+            good.replace(" 0.000", " nan"),
+            "\n".join(good.splitlines()[1:]),
+            good.replace("0.000\n", "\xff\n"),
+        ):
+            self.path.write_text(bad, encoding="latin-1")
+            self.assertRaises(CorruptFile, loadFile, self.path)
+        server = self.serve(file=str(self.path))
+        self.assertEqual(len(server.table), 0)
+        self.assertFalse(self.path.exists())
+        self.assertTrue(self.path.with_name(self.path.name + ".corrupt").exists())
+        self.announce(b"alice")
+        self.assertEqual(len(self.ask(b"alice")), 1)
+
+    def test_unwritable(self) -> None:
+        """
+        A file that cannot be written ends nothing.
+        """
+        server = self.serve(file=str(self.path / "missing" / "file"))
+        self.announce(b"alice")
+        self.network.runFor(601)
+        self.assertEqual(len(self.ask(b"alice")), 1)
+        self.assertEqual(len(server.table), 1)
+
+
+class RecordedTests(TestCase):
+    """
+    The session recorded with the server of December 2013, over real UDP.
+    """
+
+    STRICTER = frozenset(
+        {"query-y-port-0", "query-y-nonzero-padding", "query-empty-id"}
+    )
+    """Steps whose answers depend on what our rule 1.6.4 refuses."""
+
+    timeout = 60
+
+    async def replay(self, sameFamily: bool) -> dict[str, tuple[list[str], list[str]]]:
+        """
+        @return: for each step whose answers differ, the expected and the given.
+        """
+        from twisted.internet import reactor
+
+        server = DiscoveryServer(
+            reactor,
+            port=0,
+            table=ServerTable(same_family=sameFamily),
+            sourceRate=1e6,
+            nodeRate=1e6,
+        )
+        server.start()
+        self.addCleanup(server.stop)
+        if ":" not in server.getHost().host:
+            raise SkipTest("this machine has no IPv6")
+        number = server.getHost().port
+        askers: dict[tuple[str, int], tuple[Asker, Any]] = {}
+        differing = {}
+        [session] = [
+            s for s in load("discovery", "server_udp")["sessions"] if s["server"] == "v1-2013-12"
+        ]
+        for step in session["steps"]:
+            family = step["from_family"]
+            where = (step["socket"], family)
+            loop = "127.0.0.1" if family == 4 else "::1"
+            if where not in askers:
+                asker = Asker()
+                port: Any = reactor.listenUDP(0, asker, interface=loop)  # type: ignore[attr-defined]
+                self.addCleanup(port.stopListening)
+                askers[where] = (asker, port)
+            asker, port = askers[where]
+            before = server.counters["datagrams"]
+            port.write(bytes.fromhex(step["send_hex"]), (loop, number))
+            expected = self.moved(step["replies_hex"])
+            await self.settled(reactor, server, before, asker, len(expected), step)
+            given = sorted(answer.hex() for answer in asker.answers)
+            asker.answers.clear()
+            if given != expected:
+                differing[step["name"]] = (expected, given)
+        return differing
+
+    def moved(self, replies: list[str]) -> list[str]:
+        """
+        The answers with this machine's addresses for those of the recording.
+        """
+        moved = [
+            reply.replace("0a4d0002", "7f000001").replace(
+                "fd770000000000000000000000000002", "00" * 15 + "01"
+            )
+            for reply in replies
+        ]
+        return sorted(moved)
+
+    async def settled(
+        self, reactor: Any, server: Any, before: int, asker: Asker, answers: int, step: Any
+    ) -> None:
+        """
+        Wait until the server has had the datagram and the answers have come. An empty
+        datagram it never sees.
+        """
+        heard = before + bool(step["send_hex"])
+        for _ in range(500):
+            if server.counters["datagrams"] >= heard and len(asker.answers) >= answers:
+                return
+            if step["name"] in self.STRICTER and server.counters["datagrams"] >= heard:
+                return
+            waiting: Deferred[None] = deferLater(reactor, 0.01, lambda: None)
+            await waiting
+
+    async def test_original(self) -> None:
+        """
+        With the newest address for an answer, every one is that of the original, byte
+        for byte, but for ids and ports that we refuse (1.6 rule 4).
+        """
+        differing = await self.replay(sameFamily=False)
+        self.assertEqual(set(differing), self.STRICTER)
+        for name in ("query-y-port-0", "query-y-nonzero-padding"):
+            [given] = differing[name][1]
+            self.assertEqual(given[:16], "201210257f860000")
+        self.assertEqual(differing["query-empty-id"][1], [])
+
+    async def test_sameFamily(self) -> None:
+        """
+        With an address of the asker's family preferred, exactly one answer is another
+        (1.6 rule 6).
+        """
+        differing = await self.replay(sameFamily=True)
+        self.assertEqual(set(differing) - self.STRICTER, {"query-x-now-16-byte-ip"})

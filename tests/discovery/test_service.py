@@ -1,0 +1,285 @@
+"""
+Tests for L{twisted_rudp.discovery.service}, L{asking<twisted_rudp.discovery.asking>} and
+L{reporting<twisted_rudp.discovery.reporting>}: many who look for the same, and a server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.discovery.support import Lan, key
+from twisted_rudp.discovery import v1
+from twisted_rudp.discovery.asking import Server
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.profiles import V1, V4
+from twisted_rudp.discovery.server import DiscoveryServer
+from twisted_rudp.discovery.service import Discovery, discoveryOf
+from twisted_rudp.errors import NodeNotFound
+from twisted_rudp.testing import Impairments
+from twisted_rudp.testing.port import LAN_BROADCAST
+
+ALICE = NodeId.from_text("alice")
+URLS = ("kcp://0.0.0.0:4000",)
+
+
+class ServiceCase(SynchronousTestCase):
+    """
+    Two machines and a third for a server, on one network.
+    """
+
+    def setUp(self) -> None:
+        self.lan = Lan()
+        self.network = self.lan.network
+        self.one, self.two = self.lan.host("one"), self.lan.host("two")
+        self.machine = self.network.host("server")
+        self.addCleanup(self.clean)
+
+    def clean(self) -> None:
+        """
+        Nobody uses anything any more, so nothing is open or scheduled.
+        """
+        self.network.runFor(1)
+        self.assertEqual([host.ports for host in self.network.hosts], [[], [], []])
+        self.assertEqual(self.network.clock.getDelayedCalls(), [])
+
+    def serve(self) -> DiscoveryServer:
+        server = DiscoveryServer(self.machine.reactor)
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def discovery(self, host: Any) -> tuple[Discovery, Server]:
+        discovery = discoveryOf(host.reactor)
+        return discovery, discovery.server("server", v1.SERVER_PORT)
+
+
+class LeaseTests(ServiceCase):
+    """
+    Discovery runs while it is used.
+    """
+
+    def test_shared(self) -> None:
+        """
+        There is one for a reactor; each profile is open once, until the last user of
+        it has gone.
+        """
+        discovery = discoveryOf(self.one.reactor)
+        self.assertIs(discovery, discoveryOf(self.one.reactor))
+        leases = [discovery.listen(), discovery.listen(), discovery.listen((V1,))]
+        self.assertEqual(len(self.one.ports), 3)
+        leases[0].release()
+        leases[0].release()
+        leases[2].release()
+        self.network.runFor(0.1)
+        self.assertEqual(len(self.one.ports), 2)
+        leases[1].release()
+
+    def test_stop(self) -> None:
+        """
+        Stopping ends what anybody has begun; releasing afterwards is harmless.
+        """
+        discovery, server = self.discovery(self.one)
+        lease = discovery.announce(ALICE, URLS, (V4, V1), server)
+        looking = discovery.lookup(key(1), 30, (V4,), server)
+        self.network.runFor(0.1)
+        discovery.stop()
+        self.failureResultOf(looking, NodeNotFound)
+        lease.release()
+
+    def test_lookupLeavesNothing(self) -> None:
+        """
+        A lookup opens what it needs and closes it, whatever comes of it.
+        """
+        discovery = discoveryOf(self.one.reactor)
+        missing = discovery.lookup(key(1), 3)
+        self.network.runFor(4)
+        self.failureResultOf(missing, NodeNotFound)
+        cancelled = discovery.lookup(key(1), 3)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+
+
+class ServerTests(ServiceCase):
+    """
+    Through a discovery server.
+    """
+
+    def test_found(self) -> None:
+        """
+        A node reports itself to the server, and is found there by its name and by its
+        key (1.4); the answer is remembered for a minute (1.6 rule 5).
+        """
+        counters = self.serve().counters
+        one, server = self.discovery(self.one)
+        two, asked = self.discovery(self.two)
+        keeping = two.listen((V1,))
+        for node in (ALICE, key(1)):
+            lease = one.announce(node, URLS, (), server)
+            self.network.runFor(0.1)
+            for _ in range(3):
+                looking = two.lookup(node, 30, (), asked)
+                self.network.run(looking)
+                urls = {str(c.address) for c in self.successResultOf(looking)}
+                self.assertTrue(urls <= {"udp://10.0.0.1:4000", "udp://[fd00::1]:4000"}, urls)
+            lease.release()
+        self.assertLessEqual(counters["queries"], 4)
+        keeping.release()
+
+    def test_interval(self) -> None:
+        """
+        Reported at once and every half hour, to an address that is looked up each time
+        (1.4, 1.6 rule 5).
+        """
+        counters = self.serve().counters
+        one, server = self.discovery(self.one)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(3700)
+        self.assertEqual(counters["announcements"], 6)
+        self.assertEqual(len(self.network.resolver.resolutions), 3)
+        lease.release()
+        self.network.runFor(3700)
+        self.assertEqual(counters["announcements"], 6)
+
+    def test_serverAppears(self) -> None:
+        """
+        A name that cannot be resolved is tried again after a minute, not given up.
+        """
+        counters = self.serve().counters
+        self.network.resolver.register("server")
+        one, server = self.discovery(self.one)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(30)
+        self.network.resolver.register("server", self.machine.address)
+        self.network.runFor(31)
+        self.assertEqual(counters["announcements"], 1)
+        lease.release()
+
+    def test_miss(self) -> None:
+        """
+        A server that knows nothing is asked three times in five seconds; the next who
+        asks within ten is told at once (1.6 rule 5).
+        """
+        counters = self.serve().counters
+        two, server = self.discovery(self.two)
+        keeping = two.listen((V1,))
+        began = self.network.clock.seconds()
+        for _ in range(2):
+            looking = two.lookup(ALICE, 30, (), server)
+            both = two.lookup(ALICE, 30, (), server)
+            self.network.runFor(5)
+            self.failureResultOf(looking, NodeNotFound)
+            self.failureResultOf(both, NodeNotFound)
+        # Three times in either family.
+        self.assertEqual(counters["queries"], 6)
+        self.assertEqual(self.network.clock.seconds() - began, 10)
+        self.network.runFor(10)
+        looking = two.lookup(ALICE, 30, (), server)
+        self.network.runFor(5)
+        self.failureResultOf(looking, NodeNotFound)
+        self.assertEqual(counters["queries"], 12)
+        keeping.release()
+
+    def test_lossy(self) -> None:
+        """
+        A lost query or answer is made good by the next (1.6 rule 5).
+        """
+        self.serve()
+        one, server = self.discovery(self.one)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(0.1)
+        two, asked = self.discovery(self.two)
+        self.network.impair(Impairments(delay=0.01, loss=1.0), self.two, self.machine)
+        looking = two.lookup(ALICE, 30, (), asked)
+        self.network.runFor(1.5)
+        self.assertNoResult(looking)
+        self.network.impair(Impairments(delay=0.01), self.two, self.machine)
+        self.network.runFor(1.5)
+        self.successResultOf(looking)
+        lease.release()
+
+    def test_forged(self) -> None:
+        """
+        Answers from elsewhere, for other nodes, without port or address, and junk, are
+        ignored; the right one is still taken (1.6 rule 5).
+        """
+
+        class Liar(DatagramProtocol):
+            def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+                for packet in (
+                    v1.Announcement(1, b"bob", bytes([10, 0, 0, 9])),
+                    v1.Announcement(0, b"alice", bytes([10, 0, 0, 9])),
+                    v1.Announcement(1, b"alice"),
+                    v1.Announcement(1, b"alice", bytes(4)),
+                    v1.Announcement(7, b"alice", bytes([10, 0, 0, 9])),
+                ):
+                    assert self.transport is not None
+                    self.transport.write(b"junk", addr)
+                    self.transport.write(v1.encode_announcement(packet), addr)
+                elsewhere.write(v1.encode_announcement(forged), addr)
+
+        forged = v1.Announcement(1, b"alice", bytes([10, 0, 0, 66]))
+        elsewhere = self.one.reactor.listenUDP(0, DatagramProtocol())
+        lying = self.machine.reactor.listenUDP(v1.SERVER_PORT, Liar())
+        two = discoveryOf(self.two.reactor)
+        server = two.server("10.0.0.3", v1.SERVER_PORT)
+        looking = two.lookup(ALICE, 30, (), server)
+        self.network.run(looking)
+        [found] = self.successResultOf(looking)
+        self.assertEqual(str(found.address), "udp://10.0.0.9:7")
+        self.assertGreaterEqual(server.counters["ignored"], 9)
+        elsewhere.stopListening()
+        lying.stopListening()
+
+    def test_cancel(self) -> None:
+        """
+        A question nobody waits for any more is not asked again.
+        """
+        counters = self.serve().counters
+        two, server = self.discovery(self.two)
+        keeping = two.listen((V1,))
+        looking = two.lookup(ALICE, 30, (), server)
+        self.network.runFor(0.5)
+        looking.cancel()
+        self.failureResultOf(looking, CancelledError)
+        self.network.runFor(5)
+        self.assertEqual(counters["queries"], 2)
+        keeping.release()
+
+    def test_whoeverIsFirst(self) -> None:
+        """
+        With a server that does not know, the node's own announcement is waited for.
+        """
+        self.serve()
+        one, _ = self.discovery(self.one)
+        two, server = self.discovery(self.two)
+        looking = two.lookup(ALICE, 30, (V4,), server)
+        self.network.runFor(10)
+        self.assertNoResult(looking)
+        lease = one.announce(ALICE, URLS)
+        self.network.runFor(0.1)
+        self.successResultOf(looking)
+        lease.release()
+
+    def test_noName(self) -> None:
+        """
+        A server whose name does not exist is no answer, at once.
+        """
+        two = discoveryOf(self.two.reactor)
+        looking = two.lookup(ALICE, 30, (), two.server("nowhere.example", 1))
+        self.network.runFor(0.1)
+        self.failureResultOf(looking, NodeNotFound)
+
+    def test_quietLan(self) -> None:
+        """
+        Looking a node up at a server says nothing on the local network.
+        """
+        self.serve()
+        two, server = self.discovery(self.two)
+        looking = two.lookup(ALICE, 30, (), server)
+        self.network.runFor(6)
+        self.failureResultOf(looking, NodeNotFound)
+        self.assertEqual(self.lan.sent(LAN_BROADCAST), [])

@@ -1,0 +1,250 @@
+"""
+Asking a discovery server where a node is (discovery.md 1.4, and better: 1.6 rule 5).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from twisted_rudp.core.engine import Address as RawAddress
+from twisted_rudp.discovery import v1
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.sockets import Ears, openSocket
+from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
+from twisted_rudp.discovery.xdr import FormatError
+from twisted_rudp.errors import NodeNotFound
+from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.port import DatagramPort
+from twisted_rudp.net.resolving import resolve
+
+MOMENTS = (0.0, 1.0, 2.5)
+"""Seconds after which a query is sent, again and again."""
+
+PATIENCE = 5.0
+"""Seconds after which there is no answer."""
+
+GRACE = 0.2
+"""Seconds that the answer over the other family of addresses is waited for."""
+
+FOUND_LIFE = 60.0
+"""Seconds for which an answer is believed."""
+
+MISSED_LIFE = 10.0
+"""Seconds for which a silence is."""
+
+MISSES = 256
+"""Silences remembered."""
+
+
+Addresses = tuple[Address, ...]
+
+
+class Server:
+    """
+    A discovery server as its clients see it.
+
+    @ivar counters: what happened, by name.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int = v1.SERVER_PORT) -> None:
+        """
+        @param host: a name or an IP literal; looked up for each question anew.
+        """
+        self.reactor = reactor
+        self.host = host
+        self.port = port
+        self._questions: dict[NodeId, Question] = {}
+        self._misses: dict[NodeId, float] = {}
+        self.counters = dict.fromkeys(("queries", "answers", "ignored", "misses"), 0)
+
+    def __repr__(self) -> str:
+        return f"<Server {self.host}:{self.port}>"
+
+    def ask(self, node: NodeId) -> Deferred[Addresses]:
+        """
+        Where is this node? Several who ask at once share one question.
+
+        @return: fires with its addresses, at most one of each family, or fails with
+            L{NodeNotFound<twisted_rudp.errors.NodeNotFound>} after at most five
+            seconds. May be cancelled.
+        """
+        now = self.reactor.seconds()
+        asking: Deferred[Addresses] = Deferred(lambda asking: self._leave(node, asking))
+        if now < self._misses.get(node, now):
+            asking.errback(self._missed(node))
+            return asking
+        question = self._questions.get(node)
+        if question is None:
+            question = self._questions[node] = Question(self, node, self._answered)
+            question.askers.append(asking)
+            question.start()
+        else:
+            question.askers.append(asking)
+        return asking
+
+    def stop(self) -> None:
+        """
+        Ask nothing any more.
+        """
+        for question in list(self._questions.values()):
+            question.end()
+
+    def _answered(self, question: Question, addresses: Addresses) -> None:
+        node = question.node
+        self._questions.pop(node, None)
+        if addresses:
+            self.counters["answers"] += 1
+            self._misses.pop(node, None)
+            for asking in question.askers:
+                asking.callback(addresses)
+            return
+        self.counters["misses"] += 1
+        self._misses.pop(node, None)
+        self._misses[node] = self.reactor.seconds() + MISSED_LIFE
+        if len(self._misses) > MISSES:
+            del self._misses[next(iter(self._misses))]
+        for asking in question.askers:
+            asking.errback(self._missed(node))
+
+    def _leave(self, node: NodeId, asking: Deferred[Addresses]) -> None:
+        question = self._questions.get(node)
+        if question is not None and asking in question.askers:
+            question.askers.remove(asking)
+            if not question.askers:
+                del self._questions[node]
+                question.close()
+
+    def _missed(self, node: NodeId) -> NodeNotFound:
+        return NodeNotFound(f"{self.host} does not know the node {node.text}")
+
+
+class Question(Ears):
+    """
+    One question, asked until it is answered or time is up.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        server: Server,
+        node: NodeId,
+        ended: Callable[[Question, Addresses], None],
+    ) -> None:
+        self.node = node
+        self.askers: list[Deferred[Addresses]] = []
+        self._server = server
+        self._ended = ended
+        self._calls: list[IDelayedCall] = []
+        self._ports: dict[int, DatagramPort] = {}
+        self._servers: list[RawAddress] = []
+        self._found: dict[RawAddress, Address] = {}
+        self._open = True
+
+    def start(self) -> None:
+        """
+        Begin with the server's name.
+        """
+        reactor = self._server.reactor
+        self._calls.append(reactor.callLater(PATIENCE, self.end))
+        try:
+            resolve(reactor, self._server.host, self._server.port, self._resolved)
+        except ValueError as problem:
+            self._log.warn("{server}: {reason}", server=self._server, reason=problem)
+            self.end()
+
+    def _resolved(self, addresses: list[RawAddress]) -> None:
+        if not self._open:
+            return
+        if not addresses:
+            self._log.info("no address for the discovery server {host}", host=self._server.host)
+            self.end()
+            return
+        # One of each family: a server with many addresses is asked no oftener.
+        families = {len(address): address for address in reversed(addresses)}
+        self._servers = list(families.values())
+        for moment in MOMENTS:
+            self._calls.append(self._server.reactor.callLater(moment, self._send))
+
+    def _send(self) -> None:
+        datagram = v1.encode_query(v1.Query(self.node.v1))
+        for address in self._servers:
+            port = self._port(address)
+            if port is not None:
+                self._server.counters["queries"] += 1
+                port.send(datagram, len(datagram), address)
+
+    def _port(self, address: RawAddress) -> DatagramPort | None:
+        family = len(address)
+        if family not in self._ports:
+            interface = "" if family == 2 else "::"
+            try:
+                self._ports[family] = openSocket(self._server.reactor, self, interface)
+            except CannotListenError as problem:
+                self._log.info("no socket to ask from: {reason}", reason=problem)
+                return None
+        return self._ports[family]
+
+    def runReceived(self, run: bytes, size: int, address: RawAddress) -> None:
+        """
+        Believe the server only, and only about what it was asked.
+        """
+        for start in range(0, len(run), size):
+            if not self._open:
+                return
+            found = self._read(run[start : start + size], address)
+            if found is None:
+                self._server.counters["ignored"] += 1
+            else:
+                self._answered(found, address)
+
+    def _answered(self, found: Address, address: RawAddress) -> None:
+        """
+        The server knows the address from which it was asked best, so where it is asked
+        over both families, both answers are of use.
+        """
+        if not self._found:
+            self._calls.append(self._server.reactor.callLater(GRACE, self.end))
+        self._found[address] = found
+        if len(self._found) >= len(self._servers):
+            self.end()
+
+    def _read(self, datagram: bytes, address: RawAddress) -> Address | None:
+        if toTwisted(address) not in [toTwisted(server) for server in self._servers]:
+            return None
+        try:
+            packet = v1.decode(datagram)
+        except FormatError:
+            return None
+        if not isinstance(packet, v1.Announcement) or packet.node_id != self.node.v1:
+            return None
+        if not packet.port or not packet.ip or not any(packet.ip):
+            return None
+        family = socket.AF_INET if len(packet.ip) == 4 else socket.AF_INET6
+        return Address(ANY_TRANSPORT, socket.inet_ntop(family, packet.ip), packet.port)
+
+    def end(self) -> None:
+        """
+        There are answers, or there will be none.
+        """
+        if self._open:
+            self.close()
+            self._ended(self, tuple(dict.fromkeys(self._found.values())))
+
+    def close(self) -> None:
+        """
+        Let go of sockets and timers.
+        """
+        self._open = False
+        for call in self._calls:
+            if call.active():
+                call.cancel()
+        for port in self._ports.values():
+            port.stopListening()

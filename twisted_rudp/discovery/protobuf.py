@@ -1,0 +1,101 @@
+"""
+The two kinds of protobuf fields that announcements consist of. The format is a
+handful of lines; a library and generated code for it would be the larger part of this
+package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted_rudp.discovery.xdr import FormatError
+
+VARINT = 0
+FIXED64 = 1
+BYTES = 2
+FIXED32 = 5
+
+_LONGEST_VARINT = 10
+_FIXED = {FIXED64: 8, FIXED32: 4}
+_HIGHEST_FIELD = (1 << 29) - 1
+
+
+def fields(message: bytes, offset: int = 0) -> Iterator[tuple[int, int, int | bytes]]:
+    """
+    The fields of a message in the order they come: number, wire type, value.
+
+    Groups, which proto3 does not have, are refused like any unknown wire type.
+
+    @param offset: where the message begins.
+    @raise FormatError: not well formed; fields before that have been given already.
+    """
+    while offset < len(message):
+        tag, offset = _varint(message, offset)
+        number, wire_type = tag >> 3, tag & 7
+        if not 0 < number <= _HIGHEST_FIELD:
+            raise FormatError(f"field number {number}")
+        value: int | bytes
+        if wire_type == VARINT:
+            value, offset = _varint(message, offset)
+        else:
+            if wire_type == BYTES:
+                length, offset = _varint(message, offset)
+            elif wire_type in _FIXED:
+                length = _FIXED[wire_type]
+            else:
+                raise FormatError(f"wire type {wire_type}")
+            if length > len(message) - offset:
+                raise FormatError("cut short")
+            value = bytes(message[offset : offset + length])
+            offset += length
+        yield number, wire_type, value
+
+
+def _varint(message: bytes, offset: int) -> tuple[int, int]:
+    """
+    @return: the number, modulo 2**64 as the original library does, and where it ends.
+    """
+    value = 0
+    for index in range(_LONGEST_VARINT):
+        if offset + index >= len(message):
+            raise FormatError("cut short")
+        byte = message[offset + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            if index == _LONGEST_VARINT - 1 and byte > 1:
+                raise FormatError("a number of more than 64 bits")
+            return value, offset + index + 1
+    raise FormatError("a number of more than 64 bits")
+
+
+def varint(value: int) -> bytes:
+    """
+    A number of at most 64 bits, unsigned.
+    """
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def bytes_field(number: int, value: bytes) -> bytes:
+    """
+    A field of bytes or text.
+    """
+    return varint(number << 3 | BYTES) + varint(len(value)) + value
+
+
+def int64_field(number: int, value: int) -> bytes:
+    """
+    A signed number; zero is left out, as proto3 does.
+    """
+    return varint(number << 3 | VARINT) + varint(value & (1 << 64) - 1) if value else b""
+
+
+def signed64(value: int) -> int:
+    """
+    What an C{int64} was before it became a varint.
+    """
+    return value - (value >> 63 << 64)

@@ -1,0 +1,303 @@
+"""
+Discovery for a whole program: one registry for everything that is heard by whatever
+profile or server, shared by all who need it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from random import Random, SystemRandom
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.python.failure import Failure
+
+from twisted_rudp.discovery.asking import FOUND_LIFE, Addresses, Server
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.local import Entropy, LocalDiscovery
+from twisted_rudp.discovery.networks import Enumerate, interfaces
+from twisted_rudp.discovery.nodes import Candidate, Source
+from twisted_rudp.discovery.profiles import V4, Profile
+from twisted_rudp.discovery.published import Publication
+from twisted_rudp.discovery.registry import Registry
+from twisted_rudp.discovery.reporting import Reporter
+from twisted_rudp.errors import NodeNotFound
+
+Candidates = tuple[Candidate, ...]
+
+
+class Lease:
+    """
+    A use of discovery. While there is one, it runs.
+    """
+
+    def __init__(self, release: Callable[[], Deferred[None]]) -> None:
+        self._release: Callable[[], Deferred[None]] | None = release
+
+    def release(self) -> Deferred[None]:
+        """
+        Use it no more. Harmless when repeated.
+
+        @return: fires when what was used by nobody else is closed.
+        """
+        release, self._release = self._release, None
+        return succeed(None) if release is None else release()
+
+
+class _Used:
+    """
+    A profile that is in use, and by how many.
+    """
+
+    def __init__(self, local: LocalDiscovery) -> None:
+        self.local = local
+        self.users = 0
+
+
+class Discovery:
+    """
+    Listens, announces and looks up.
+
+    Sockets are open while somebody uses a profile; when nobody uses any, everything
+    heard is forgotten and nothing stays scheduled. A program that looks up often
+    therefore keeps a L{Lease} of its own.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        registry: Registry | None = None,
+        entropy: Entropy = os.urandom,
+        random: Random | None = None,
+        enumerate: Enumerate = interfaces,
+        offLink: bool = False,
+        loopback: bool = False,
+    ) -> None:
+        """
+        @param registry: with other limits than the usual ones.
+        @param entropy: source of random bytes.
+        @param random: for jitter.
+        @param enumerate: finds this machine's interfaces.
+        @param offLink: also take what comes from other networks than this machine's.
+        @param loopback: also take announced loopback addresses.
+        """
+        self.registry = Registry(reactor) if registry is None else registry
+        self._reactor = reactor
+        self._random = SystemRandom() if random is None else random
+        self._entropy = entropy
+        self._enumerate = enumerate
+        self._offLink = offLink
+        self._loopback = loopback
+        self._used: dict[Profile, _Used] = {}
+        self._servers: dict[tuple[str, int], Server] = {}
+        self._reporters: dict[Server, Reporter] = {}
+
+    # using
+
+    def listen(self, profiles: Sequence[Profile] = (V4,)) -> Lease:
+        """
+        Hear what is announced on the local network.
+
+        @return: to be released.
+        """
+        for profile in profiles:
+            used = self._used.get(profile)
+            if used is None:
+                used = self._used[profile] = _Used(self._local(profile))
+                used.local.start()
+            used.users += 1
+        return Lease(lambda: self._released(profiles))
+
+    def announce(
+        self,
+        node: NodeId,
+        urls: Sequence[str],
+        profiles: Sequence[Profile] = (V4,),
+        server: Server | None = None,
+    ) -> Lease:
+        """
+        Announce a node until the lease is released.
+
+        @param urls: where it can be reached, as C{kcp://0.0.0.0:4000}; an unspecified
+            host means wherever the announcement comes from. v1 and the server are told
+            the port of the first only.
+        @param server: to be told as well; of L{server}.
+        @raise ValueError: no addresses, or not addresses.
+        """
+        publication = Publication(node, tuple(urls))
+        lease = self.listen(profiles)
+        for profile in profiles:
+            self._used[profile].local.publish(publication)
+        if server is not None:
+            self._reporter(server).publish(publication)
+
+        def release() -> Deferred[None]:
+            for profile in profiles:
+                if profile in self._used:
+                    self._used[profile].local.withdraw(publication)
+            if server is not None:
+                self._unreport(server, publication)
+            return lease.release()
+
+        return Lease(release)
+
+    def server(self, host: str, port: int) -> Server:
+        """
+        A discovery server, shared by all who ask it.
+        """
+        return self._servers.setdefault((host, port), Server(self._reactor, host, port))
+
+    # asking
+
+    def lookup(
+        self,
+        node: NodeId,
+        timeout: float,
+        profiles: Sequence[Profile] = (V4,),
+        server: Server | None = None,
+    ) -> Deferred[Candidates]:
+        """
+        Find out where a node may be: from the registry, else from whoever answers
+        first, the node itself or the server.
+
+        @param timeout: seconds to wait at most; with nobody but a server to ask, no
+            longer than that takes.
+        @return: fires with at least one candidate, fails with
+            L{NodeNotFound<twisted_rudp.errors.NodeNotFound>}. May be cancelled.
+        """
+        lease = self.listen(profiles)
+        looking = self.registry.lookup(node, timeout)
+        missed: list[Failure] = []
+        asking: Deferred[Addresses] | None = None
+
+        def giveUp(failure: Failure) -> None:
+            failure.trap(NodeNotFound, CancelledError)  # type: ignore[no-untyped-call]
+            if not profiles and not looking.called:
+                missed.append(failure)
+                looking.cancel()
+
+        if not looking.called:
+            self.solicit(profiles)
+            if server is not None:
+                asking = self.ask(node, server)
+                asking.addErrback(giveUp)
+
+        def done(result: Candidates | Failure) -> Candidates | Failure:
+            if asking is not None:
+                asking.cancel()
+            lease.release()
+            return missed[0] if missed else result
+
+        return looking.addBoth(done)
+
+    def solicit(self, profiles: Sequence[Profile] = (V4,)) -> None:
+        """
+        Have others announce themselves now, where a profile that is in use has a way.
+        """
+        for profile in profiles:
+            if profile in self._used:
+                self._used[profile].local.solicit()
+
+    def ask(self, node: NodeId, server: Server) -> Deferred[Addresses]:
+        """
+        Ask the server, whatever the registry has, and enter the answer there.
+
+        @return: as L{Server.ask}.
+        """
+
+        def enter(addresses: Addresses) -> Addresses:
+            source = Source("server", server.host)
+            self.registry.announce(node, source, addresses, life=FOUND_LIFE, asked=True)
+            return addresses
+
+        return server.ask(node).addCallback(enter)
+
+    # life
+
+    def stop(self) -> Deferred[None]:
+        """
+        Stop whatever is in use; who waits for something is told.
+        """
+        closing = [used.local.stop() for used in self._used.values()]
+        self._used.clear()
+        for reporter in self._reporters.values():
+            reporter.stop()
+        self._reporters.clear()
+        self._forget()
+        return gatherResults(closing).addCallback(lambda _: None)
+
+    def status(self) -> dict[str, str]:
+        """
+        For people: what listens, and what only sends.
+        """
+        shown: dict[str, str] = {}
+        for used in self._used.values():
+            shown.update(used.local.status())
+        return shown
+
+    def _local(self, profile: Profile) -> LocalDiscovery:
+        return LocalDiscovery(
+            self._reactor,
+            profile,
+            self.registry,
+            entropy=self._entropy,
+            random=self._random,
+            enumerate=self._enumerate,
+            offLink=self._offLink,
+            loopback=self._loopback,
+        )
+
+    def _released(self, profiles: Sequence[Profile]) -> Deferred[None]:
+        closing = []
+        for profile in profiles:
+            used = self._used.get(profile)
+            if used is None:
+                continue
+            used.users -= 1
+            if not used.users:
+                del self._used[profile]
+                closing.append(used.local.stop())
+        if not self._used and not self._reporters:
+            self._forget()
+        return gatherResults(closing).addCallback(lambda _: None)
+
+    def _forget(self) -> None:
+        for server in self._servers.values():
+            server.stop()
+        self._servers.clear()
+        self.registry.stop()
+
+    def _reporter(self, server: Server) -> Reporter:
+        if server not in self._reporters:
+            self._reporters[server] = Reporter(self._reactor, server)
+        return self._reporters[server]
+
+    def _unreport(self, server: Server, publication: Publication) -> None:
+        reporter = self._reporters.get(server)
+        if reporter is not None and reporter.withdraw(publication):
+            del self._reporters[server]
+            reporter.stop()
+
+
+_shared: WeakKeyDictionary[Any, Discovery] = WeakKeyDictionary()
+
+
+def discoveryOf(reactor: Any) -> Discovery:
+    """
+    The discovery that everything on this reactor shares.
+    """
+    shared = _shared.get(reactor)
+    if shared is None:
+        shared = _shared[reactor] = Discovery(reactor)
+    return shared
+
+
+def share(reactor: Any, discovery: Discovery) -> None:
+    """
+    Let everything on this reactor use this one from now on: one with other limits,
+    say, or for tests.
+    """
+    _shared[reactor] = discovery

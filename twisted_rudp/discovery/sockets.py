@@ -1,0 +1,66 @@
+"""
+The sockets of discovery: datagram ports without offloading, for single datagrams.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.python.failure import Failure
+
+from twisted_rudp.core.engine import Address, PathError
+from twisted_rudp.net.port import DatagramPort, PortKind, SocketOptions, openPort
+
+_BUFFER = 256 << 10
+
+
+class Ears:
+    """
+    What a port of discovery hears; to be overridden where it matters.
+    """
+
+    def runReceived(self, run: bytes, size: int, address: Address) -> None:
+        """
+        Ignored.
+        """
+
+    def turnEnded(self) -> None:
+        """
+        Datagrams are dealt with one by one.
+        """
+
+    def portWritable(self) -> None:
+        """
+        What a full socket could not take was held or dropped; the next announcement
+        says the same.
+        """
+
+    def pathError(self, kind: PathError, size: int, address: Address) -> None:
+        """
+        Ignored; the port counts it.
+        """
+
+    def portLost(self, failure: Failure) -> None:
+        """
+        The reactor shuts down, or the socket broke.
+        """
+
+
+def openSocket(
+    reactor: Any, ears: Ears, interface: str = "", port: int = 0, **options: Any
+) -> DatagramPort:
+    """
+    @param interface: as for L{openPort}.
+    @param options: of L{SocketOptions}, besides the sizes of the buffers.
+    @raise CannotListenError: the address cannot be had.
+    """
+    return openPort(
+        reactor,
+        ears,
+        interface,
+        port,
+        # The stock port loses the zones of IPv6 addresses.
+        kind=PortKind.PLAIN if IReactorFDSet.providedBy(reactor) else "auto",
+        options=SocketOptions(receiveBuffer=_BUFFER, sendBuffer=_BUFFER, **options),
+    )

@@ -1,0 +1,442 @@
+"""
+Connecting to a node instead of an address: discovery finds out where it may be, and the
+addresses are raced as C{HostnameEndpoint} does.
+
+An announcement gives addresses and transports only. Ciphers, keys and profiles come from
+whoever dials, so that nobody can be talked into a weaker one; and where the id is a
+key, only the transport that checks it is dialled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from importlib import import_module
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.address import HostnameAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_rudp.discovery.asking import Addresses, Server
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.profiles import PROFILES, Profile
+from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
+from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
+from twisted_rudp.discovery.v1 import SERVER_PORT
+from twisted_rudp.errors import NodeNotFound
+from twisted_rudp.net.fence import outcomeOf
+
+ATTEMPT_DELAY = 0.3
+"""Seconds until the next address is tried as well."""
+
+MOST_ATTEMPTS = 32
+"""Addresses tried in one connect, whatever was announced."""
+
+
+@dataclass(frozen=True)
+class Dialler:
+    """
+    How one transport is dialled.
+
+    @ivar module: where its client endpoint is; imported when it is needed.
+    @ivar endpoint: the class, called with reactor, host and port.
+    @ivar proof: the argument that takes the key which the peer must prove, where the
+        transport can do that.
+    """
+
+    module: str
+    endpoint: str
+    proof: str | None = None
+
+    def make(self, reactor: Any, address: Address, options: Mapping[str, Any]) -> Any:
+        """
+        The endpoint for an address.
+
+        @raise ValueError: an option is not right.
+        """
+        constructor = getattr(import_module(self.module), self.endpoint)
+        return constructor(reactor, address.host, address.port, **options)
+
+
+DIALLERS: dict[str, Dialler] = {
+    "kcp": Dialler("twisted_rudp.endpoints.kcp", "KCPClientEndpoint"),
+    "qotp": Dialler("twisted_rudp.endpoints.qotp", "QOTPClientEndpoint", proof="serverKey"),
+    "raknet": Dialler("twisted_rudp.endpoints.raknet", "RakNetClientEndpoint"),
+}
+"""
+The transports by the scheme of their announced addresses.
+"""
+
+
+def lanProfiles(names: str) -> tuple[Profile, ...]:
+    """
+    The profiles with these names, divided by commas; C{none} for none.
+
+    @raise ValueError: there is no such profile.
+    """
+    if names == "none":
+        return ()
+    chosen = []
+    for name in names.split(","):
+        if name not in PROFILES:
+            raise ValueError(f"{name!r} is not one of {', '.join(PROFILES)} or none")
+        chosen.append(PROFILES[name])
+    return tuple(dict.fromkeys(chosen))
+
+
+def serverAddress(text: str) -> tuple[str, int]:
+    """
+    C{host}, C{host:port}, C{[address]:port} of a discovery server.
+
+    @raise ValueError: it is none of these.
+    """
+    host, port = text, str(SERVER_PORT)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not HOST, HOST:PORT or [ADDRESS]:PORT")
+        port = rest[1:] or port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
+    if not host or not 1 <= number <= 65535:
+        raise ValueError(f"{text!r} is not HOST, HOST:PORT or [ADDRESS]:PORT")
+    return host, number
+
+
+@implementer(IStreamClientEndpoint)
+class NodeClientEndpoint:
+    """
+    Looks a node up and dials it.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        id: str | NodeId,
+        *,
+        server: str | None = None,
+        transports: str | Sequence[str] | None = None,
+        timeout: float = 30,
+        lan: str = "v4",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        discovery: Discovery | None = None,
+    ) -> None:
+        """
+        @param id: a device id, 64 hexadecimal digits of a key, or a name.
+        @param server: a discovery server to ask besides the local network.
+        @param transports: those that may be dialled, in the order of preference;
+            text is divided at commas. Left out: for a name all there are, for a key
+            only those that check it. Where one of them checks it, the others are not
+            dialled.
+        @param timeout: seconds for finding and connecting together.
+        @param lan: discovery profiles, C{v4}, C{v1}, C{syncthing}, divided by commas, or
+            C{none}.
+        @param options: for each transport, arguments of its client endpoint. What an
+            announcement says about them has no effect.
+        @param discovery: the reactor's own when left out.
+        @raise ValueError: an argument is not right; names it.
+        """
+        self._reactor = reactor
+        self._id = id if isinstance(id, NodeId) else NodeId.from_text(id)
+        self._server = None if server is None else serverAddress(server)
+        self._profiles = lanProfiles(lan)
+        if not self._profiles and self._server is None:
+            raise ValueError("lan='none' needs a server, or there is nobody to ask")
+        self._transports = _transportsFor(self._id, transports)
+        self._options = dict(options or {})
+        if not timeout > 0:
+            raise ValueError(f"timeout={timeout!r} is not a positive number of seconds")
+        self._timeout = timeout
+        self._discovery = discovery
+
+    def __repr__(self) -> str:
+        return f"<NodeClientEndpoint {self._id.text}>"
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Find the node and dial it.
+
+        @return: fires with the protocol; fails with
+            L{NodeNotFound<twisted_rudp.errors.NodeNotFound>}, or as the last address
+            that was dialled did. May be cancelled.
+        """
+        discovery = self._discovery or discoveryOf(self._reactor)
+        server = None if self._server is None else discovery.server(*self._server)
+        connecting = _Connecting(self._reactor, discovery, self, factory, server)
+        connecting.start()
+        return connecting.deferred
+
+    @property
+    def id(self) -> NodeId:
+        """
+        The node.
+        """
+        return self._id
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """
+        Where it is looked for on the local network.
+        """
+        return self._profiles
+
+    @property
+    def timeout(self) -> float:
+        """
+        Seconds for everything.
+        """
+        return self._timeout
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """
+        Those that may be dialled.
+        """
+        return self._transports
+
+    def dialled(self, addresses: Sequence[Address]) -> list[Address]:
+        """
+        What to dial for announced addresses: only our transports, and each of them
+        where the transport was not told.
+        """
+        chosen: dict[Address, None] = {}
+        for address in addresses:
+            for transport in self._transports:
+                if address.scheme in (transport, ANY_TRANSPORT):
+                    chosen[Address(transport, address.host, address.port)] = None
+        return list(chosen)
+
+    def endpointFor(self, address: Address, timeout: float) -> Any:
+        """
+        The endpoint for one address, set up by our own options.
+
+        @raise ValueError: an option is not right.
+        """
+        dialler = DIALLERS[address.scheme]
+        options = {**self._options.get(address.scheme, {}), "timeout": timeout}
+        if dialler.proof is not None and self._id.name is None:
+            options[dialler.proof] = self._id.key
+        return dialler.make(self._reactor, address, options)
+
+
+def _transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """
+    @raise ValueError: a transport that does not exist, or none that checks the key.
+    """
+    checking = [name for name, dialler in DIALLERS.items() if dialler.proof is not None]
+    if given is None:
+        wanted = list(DIALLERS) if id.name is not None else checking
+        if not wanted:
+            raise ValueError(
+                "no transport of this version proves a key: name the transports to dial"
+                " without proof"
+            )
+    else:
+        wanted = given.split(",") if isinstance(given, str) else list(given)
+    for name in wanted:
+        if name not in DIALLERS:
+            raise ValueError(f"transports: {name!r} is not one of {', '.join(DIALLERS)}")
+    if id.name is None:
+        wanted = [name for name in wanted if name in checking] or wanted
+    return tuple(dict.fromkeys(wanted))
+
+
+class _State(Enum):
+    LOOKING = auto()
+    """No address is known."""
+
+    DIALLING = auto()
+    """Addresses are being dialled."""
+
+    ASKING = auto()
+    """All have failed; the server may know another."""
+
+    DONE = auto()
+    """The Deferred has fired or is firing."""
+
+
+class _Connecting:
+    """
+    One call of C{connect}.
+
+    @ivar deferred: what the caller waits for.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        discovery: Discovery,
+        endpoint: NodeClientEndpoint,
+        factory: IProtocolFactory,
+        server: Server | None,
+    ) -> None:
+        self.deferred: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._reactor = reactor
+        self._discovery = discovery
+        self._endpoint = endpoint
+        self._factory = factory
+        self._server = server
+        self._state = _State.LOOKING
+        self._tried: set[Address] = set()
+        self._waiting: deque[Address] = deque()
+        self._attempts: list[Deferred[IProtocol]] = []
+        self._looking: Deferred[Any] | None = None
+        self._delay: IDelayedCall | None = None
+        self._lease = discovery.listen(endpoint.profiles)
+        self._end = reactor.seconds() + endpoint.timeout
+        self._call: IDelayedCall = reactor.callLater(endpoint.timeout, self._timedOut)
+
+    def start(self) -> None:
+        """
+        Begin with the registry.
+        """
+        # Longer than ours, so that the end is decided in one place.
+        patience = self._endpoint.timeout + 1
+        looking = self._discovery.lookup(
+            self._endpoint.id, patience, self._endpoint.profiles, self._server
+        )
+        self._looking = looking
+        looking.addCallbacks(self._found, self._fail)
+
+    def _found(self, candidates: Candidates) -> None:
+        self._looking = None
+        self._race([candidate.address for candidate in candidates])
+
+    def _race(self, addresses: Sequence[Address]) -> None:
+        dialled = [a for a in self._endpoint.dialled(addresses) if a not in self._tried]
+        dialled = dialled[: MOST_ATTEMPTS - len(self._tried)]
+        if not dialled:
+            shown = ", ".join(sorted({address.scheme for address in addresses}))
+            ours = ", ".join(self._endpoint.transports)
+            self._exhausted(
+                _failure(NodeNotFound(f"the node is announced for {shown}, not for {ours}"))
+            )
+            return
+        self._state = _State.DIALLING
+        self._tried.update(dialled)
+        self._waiting.extend(dialled)
+        self._dialNext()
+
+    def _dialNext(self) -> None:
+        """
+        Dial one more address; the next after a while or when this one has failed.
+        """
+        self._stopDelay()
+        address = self._waiting.popleft()
+        if self._waiting:
+            self._delay = self._reactor.callLater(ATTEMPT_DELAY, self._dialNext)
+        left = max(0.001, self._end - self._reactor.seconds())
+        endpoint = outcomeOf(self._endpoint.endpointFor, address, left)
+        if isinstance(endpoint, Failure):
+            self._fail(endpoint)
+            return
+        attempt: Deferred[IProtocol] = endpoint.connect(self._factory)
+        self._attempts.append(attempt)
+        attempt.addCallbacks(
+            self._connected,
+            self._failed,
+            callbackArgs=(attempt, address),
+            errbackArgs=(attempt,),
+        )
+
+    def _connected(
+        self, protocol: IProtocol, winner: Deferred[IProtocol], address: Address
+    ) -> None:
+        self._discovery.registry.succeeded(self._endpoint.id, address)
+        self._attempts.remove(winner)
+        self._finish()
+        self.deferred.callback(protocol)
+
+    def _failed(self, failure: Failure, attempt: Deferred[IProtocol]) -> None:
+        if attempt in self._attempts:
+            self._attempts.remove(attempt)
+        if self._state is not _State.DIALLING:
+            return
+        if self._waiting:
+            self._dialNext()
+        elif not self._attempts:
+            self._exhausted(failure)
+
+    def _exhausted(self, failure: Failure) -> None:
+        """
+        Nothing of what is known leads there. The server is asked, once, unless it was
+        the one who said so.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            self._fail(failure)
+            return
+        self._state = _State.ASKING
+        asking = self._discovery.ask(self._endpoint.id, server)
+        self._looking = asking
+
+        def answered(addresses: Addresses) -> None:
+            self._looking = None
+            if all(new in self._tried for new in self._endpoint.dialled(addresses)):
+                self._fail(failure)
+            else:
+                self._race(addresses)
+
+        asking.addCallbacks(answered, lambda missed: self._fail(failure))
+
+    # the end
+
+    def _timedOut(self) -> None:
+        id = self._endpoint.id.text
+        problem: Exception
+        if self._tried:
+            problem = error.TimeoutError(  # type: ignore[no-untyped-call]
+                string=f"no answer from the node {id}"
+            )
+        else:
+            problem = NodeNotFound(f"nobody has announced the node {id}")
+        self._fail(_failure(problem))
+
+    def _fail(self, failure: Failure) -> None:
+        if self._state is _State.DONE:
+            return
+        self._finish()
+        self.deferred.errback(failure)
+
+    def _cancelled(self, deferred: Deferred[IProtocol]) -> None:
+        self._finish()
+        address = HostnameAddress(self._endpoint.id.text.encode("utf-8"), 0)
+        deferred.errback(error.ConnectingCancelledError(address))  # type: ignore[no-untyped-call]
+
+    def _finish(self) -> None:
+        """
+        Let go of everything but what has been connected.
+        """
+        self._state = _State.DONE
+        self._stopDelay()
+        if self._call.active():
+            self._call.cancel()
+        self._waiting.clear()
+        attempts, self._attempts = self._attempts, []
+        looking, self._looking = self._looking, None
+        for attempt in attempts:
+            attempt.cancel()
+        if looking is not None:
+            looking.cancel()
+        self._lease.release()
+
+    def _stopDelay(self) -> None:
+        delay, self._delay = self._delay, None
+        if delay is not None and delay.active():
+            delay.cancel()
+
+
+def _failure(problem: Exception) -> Failure:
+    return Failure(problem)  # type: ignore[no-untyped-call]

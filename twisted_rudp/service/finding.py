@@ -1,0 +1,183 @@
+"""
+C{rudp browse} and C{rudp lookup}: what discovery hears, for a person.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.python import usage
+from zope.interface import implementer
+
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.nodes import Node, Removal
+from twisted_rudp.discovery.service import Discovery, discoveryOf
+from twisted_rudp.errors import NodeNotFound
+from twisted_rudp.interfaces import INodeBrowser
+from twisted_rudp.service.discoveryoptions import (
+    PROFILE_HELP,
+    audience,
+    nodeId,
+    profiles,
+    profilesOf,
+)
+from twisted_rudp.service.teaching import TeachingOptions, seconds
+
+NOT_FOUND = 1
+"""Exit status when nobody knows the node."""
+
+
+class BrowseOptions(TeachingOptions):
+    """
+    C{rudp browse}.
+    """
+
+    longdesc = (
+        "Show the nodes that announce themselves on the local network: a table on a terminal,"
+        " else a line for each that comes (+), changes (~) or goes (-). Announces nothing, but"
+        " asks others to say where they are."
+    )
+    optParameters = [
+        ["profile", None, None, f"How they announce: {PROFILE_HELP}", profiles],
+        ["seconds", None, None, "Stop after so many.", seconds],
+    ]
+    examples = """
+Our own nodes, and those of Syncthing:
+
+  rudp browse
+  rudp browse --profile syncthing --seconds 60
+"""
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: nothing to listen to.
+        """
+        self.profiles = profilesOf(self)
+        if not self.profiles:
+            raise usage.UsageError("--profile none hears nobody")
+
+
+class LookupOptions(TeachingOptions):
+    """
+    C{rudp lookup}.
+    """
+
+    synopsis = "Usage: rudp lookup [options] ID"
+    longdesc = (
+        "Find out where a node may be reached, best first, each with who says so. That is"
+        " what was announced; anybody can announce anything."
+    )
+    optParameters = [
+        ["profile", None, None, f"How it announces itself: {PROFILE_HELP}", profiles],
+        ["server", None, None, "Discovery server to ask, HOST or HOST:PORT."],
+        ["timeout", None, 10.0, "Seconds to wait at most.", seconds],
+    ]
+    examples = """
+In the local network, and at a server:
+
+  rudp lookup alice
+  rudp lookup --profile none --server rendezvous.example.org alice
+"""
+    id: NodeId
+
+    def parseArgs(self, *ids: str) -> None:
+        """
+        @raise usage.UsageError: not one id.
+        """
+        if len(ids) != 1:
+            raise usage.UsageError("one ID is needed: a name, a device id or a public key")
+        self.id = nodeId("ID", ids[0])
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: nobody to ask.
+        """
+        self.audience = audience(self)
+
+
+@implementer(INodeBrowser)
+class Lines:
+    """
+    A line for everything that happens.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def nodeAdded(self, node: Node) -> None:
+        self._write("+", node)
+
+    def nodeUpdated(self, node: Node) -> None:
+        self._write("~", node)
+
+    def nodeRemoved(self, id: NodeId, reason: Removal) -> None:
+        print("-", id.text, reason.value, file=self._out, flush=True)
+
+    def _write(self, mark: str, node: Node) -> None:
+        print(mark, node.id.text, *node.addresses, file=self._out, flush=True)
+
+
+def table(nodes: list[Node], status: dict[str, str]) -> str:
+    """
+    All nodes for a terminal, with the age of what was heard.
+    """
+    shown = [f"{len(nodes)} nodes ({', '.join(f'{k}: {v}' for k, v in status.items())})", ""]
+    for node in nodes:
+        shown.append(node.id.text)
+        shown.extend(
+            f"    {each.address!s:40} {each.age:4.0f} s  {each.source.via}"
+            for each in node.candidates
+        )
+    return "\n".join(shown)
+
+
+async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = None) -> None:
+    """
+    Show nodes until time is up, or for ever.
+    """
+    out = sys.stdout if out is None else out
+    discovery = discoveryOf(reactor)
+    lease = discovery.listen(options.profiles)
+    discovery.solicit(options.profiles)
+    if out.isatty():
+        drawing = LoopingCall(_draw, discovery, out)
+        drawing.clock = reactor
+        drawing.start(1)
+    else:
+        discovery.registry.browse(Lines(out))
+    waiting: Deferred[None] = Deferred()
+    if options["seconds"] is not None:
+        waiting = deferLater(reactor, options["seconds"], lambda: None)
+    await waiting
+    if out.isatty():
+        drawing.stop()
+    await lease.release()
+
+
+def _draw(discovery: Discovery, out: TextIO) -> None:
+    nodes = discovery.registry.snapshot()
+    # Home, the table, and away with what is left of the last one.
+    drawn = table(nodes, discovery.status()).replace("\n", "\x1b[K\n")
+    out.write(f"\x1b[H{drawn}\x1b[K\n\x1b[J")
+    out.flush()
+
+
+async def runLookup(reactor: Any, options: LookupOptions) -> None:
+    """
+    Print what is known of a node.
+
+    @raise SystemExit: nobody knows it.
+    """
+    discovery = discoveryOf(reactor)
+    asked = options.audience
+    server = None if asked.server is None else discovery.server(*asked.server)
+    try:
+        found = await discovery.lookup(options.id, options["timeout"], asked.profiles, server)
+    except NodeNotFound as problem:
+        print(f"rudp: {problem}", file=sys.stderr)
+        raise SystemExit(NOT_FOUND) from None
+    for candidate in found:
+        print(f"{candidate.address!s:40} {candidate.source.via} {candidate.source.host}")
