@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 
 from twisted_rudp.core.engine import Address, Buffer, Key
-from twisted_rudp.endpoints import kcp
+from twisted_rudp.endpoints import kcpbase
 from twisted_rudp.kcp.gate import KCPGate
 
 
@@ -47,4 +47,4 @@ def lose(share: float, seed: int) -> None:
             rest = b"".join(kept)
             return super().open(rest, size, address) if rest else ()
 
-    kcp.KCPGate = LossyGate  # type: ignore[misc]
+    kcpbase.KCPGate = LossyGate  # type: ignore[misc]

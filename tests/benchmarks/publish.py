@@ -91,11 +91,13 @@ def _line(cells: Sequence[str]) -> Iterator[str]:
 def _spread(spread: Mapping[str, float] | None) -> str:
     if spread is None:
         return "failed"
+    return (
+        f"{_number(spread['median'])} [{_number(spread['least'])} - {_number(spread['most'])}]"
+    )
 
-    def number(value: float) -> str:
-        return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
-    return f"{number(spread['median'])} [{number(spread['least'])} - {number(spread['most'])}]"
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
@@ -109,7 +111,7 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
     except ImportError:
         return []
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "benchmarks"
+    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
     streams = {
         name: scenario["rows"]
         for name, scenario in document["scenarios"].items()
@@ -136,12 +138,10 @@ def _bars(streams: Mapping[str, Rows], metric: str, title: str, directory: Path)
     )
     for ax, (name, rows) in zip(axes[:, 0], streams.items(), strict=True):
         shown = [row for row in reversed(rows) if row["values"]]
-        bars = ax.barh(
-            [row["name"] for row in shown],
-            [row["values"][metric]["median"] for row in shown],
-            color=[COLOURS[row["group"]] for row in shown],
-        )
-        ax.bar_label(bars, fmt="%.3g", padding=3, fontsize=7)
+        values = [row["values"][metric]["median"] for row in shown]
+        colours = [COLOURS[row["group"]] for row in shown]
+        bars = ax.barh([row["name"] for row in shown], values, color=colours)
+        ax.bar_label(bars, labels=[*map(_number, values)], padding=3, fontsize=7)
         ax.set_title(f"{name}, {title}", fontsize=9, loc="left")
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)

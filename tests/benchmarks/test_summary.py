@@ -13,7 +13,7 @@ from tests.benchmarks.publish import page
 from tests.benchmarks.report import document, environment, table
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.summary import Runs, summarise
-from twisted_rudp.endpoints import kcp
+from twisted_rudp.endpoints import kcpbase
 
 ROWS = (
     Contender("go small", Group.KCP_GO, ()),
@@ -93,9 +93,9 @@ class LossTests(SynchronousTestCase):
         The gate loses about the share asked for, single datagrams, and keeps the others in
         order.
         """
-        self.patch(kcp, "KCPGate", kcp.KCPGate)
+        self.patch(kcpbase, "KCPGate", kcpbase.KCPGate)
         lose(0.1, 1)
-        gate = kcp.KCPGate()
+        gate = kcpbase.KCPGate()
         numbers: list[int] = []
         for start in range(0, 5000, 50):
             sent = [at.to_bytes(24, "big") for at in range(start, start + 50)]

@@ -122,6 +122,17 @@ class ServerTests(GoRakNetTestCase):
             await talker.until(total(back))
             self.assertEqual(talker.messages, back)
 
+    async def test_tooManyFragments(self) -> None:
+        """
+        A message beyond the listener's 512 fragments makes it end the session
+        (section 13), of which we are told.
+        """
+        peer, port = await self.peerServer()
+        talker = await self.connected(port)
+        talker.transport.write(next(series(1, 1, MEGABYTE)))
+        await peer.expect("ended", session=1)
+        self.assertIsInstance(await talker.lost, ConnectionDone)
+
     async def test_weDisconnect(self) -> None:
         """
         What was sent before our close arrives, and the listener is told (11.3).

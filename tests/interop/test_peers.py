@@ -5,8 +5,8 @@ with one of them on one side only is about us.
 
 from __future__ import annotations
 
-from tests.interop.harness import Peer, PeerTestCase, ikcp, kcpgo
-from tests.interop.pattern import digest, framedDigest, messages
+from tests.interop.harness import Peer, PeerTestCase, goraknet, ikcp, kcpgo
+from tests.interop.pattern import digest, framedDigest, messages, series
 
 MEGABYTE = 1_000_000
 
@@ -174,3 +174,46 @@ class IKCPTests(CommonTests, PairTestCase):
 
     def setUp(self) -> None:
         self.program = ikcp()
+
+
+class GoRakNetTests(PairTestCase):
+    """
+    C{rakpeer} against itself.
+    """
+
+    def setUp(self) -> None:
+        self.program = goraknet()
+
+    async def test_series(self) -> None:
+        """
+        Both languages make the same messages of a seed, and an echo brings them
+        back.
+        """
+        flags = ["-send", "500", "-seed", "5", "-expect", "500"]
+        _, client = await self.pair(["-echo"], flags)
+        received = await client.expect("received")
+        self.assertEqual(received["framed"], framedDigest(series(5, 500)))
+
+    async def test_loss(self) -> None:
+        """
+        Loss on the peer's own socket is repaired and counted.
+        """
+        server, client = await self.pair(
+            ["-expect", "500", "-loss", "0.05"], ["-send", "500", "-size", "1000"]
+        )
+        received = await server.expect("received")
+        self.assertEqual(received["framed"], framedDigest(series(1, 500, 1000)))
+        self.assertGreater((await server.counters())["lost"], 0)
+        self.assertEqual((await client.counters())["lost"], 0)
+
+    async def test_pingAndClose(self) -> None:
+        """
+        It pings its like, and a close at one side ends the session at both.
+        """
+        server, client = await self.pair(["-motd", "hello"], [])
+        port = await server.port()
+        pong = await client.ask("ping", "pong", address=f"127.0.0.1:{port}")
+        self.assertEqual(pong["data"], "hello")
+        await client.ask("close", "closed", session=1)
+        await client.expect("ended", session=1)
+        await server.expect("ended", session=1)

@@ -9,7 +9,6 @@ kcp-go. Each argument has the same name in the endpoint strings C{kcp:...}.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
@@ -20,146 +19,22 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
-from twisted_rudp.endpoints.kcparguments import secretFor, settingsFor
-from twisted_rudp.kcp import snmp
-from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
+from twisted_rudp.endpoints.kcpbase import IDLE_TIMEOUT, Entropy, KCPEndpoint
 from twisted_rudp.kcp.engine import Role
-from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
-from twisted_rudp.kcp.options import SessionOptions, SessionRule
-from twisted_rudp.kcp.scramblers import XOR_REACH
+from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
-from twisted_rudp.kcp.snmp import Ledger
-from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
-from twisted_rudp.net.port import PortKind, SocketOptions
-
-IDLE_TIMEOUT = 60.0
-"""Seconds of silence after which a peer counts as gone; it is probed at a third and
-at two thirds of them."""
-
-Entropy = Callable[[int], bytes]
-
-
-class _Endpoint:
-    """
-    What both sides have in common. Nothing is opened before C{listen} or
-    C{connect} (EP-4).
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        *,
-        mode: str,
-        dscp: int,
-        idleTimeout: float,
-        portKind: str,
-        entropy: Entropy,
-        crypt: str | None,
-        key: str | None,
-        password: str | None,
-        keyFile: str | None,
-        dataShards: int,
-        parityShards: int,
-        alwaysParity: bool,
-        dup: int,
-        rateLimit: int,
-        writeDelay: bool,
-        ackNoDelay: bool,
-        readTimeout: float,
-        writeTimeout: float,
-        mtu: int,
-        **settings: Any,
-    ) -> None:
-        self._reactor = reactor
-        self._secret = secretFor(crypt, key, password, keyFile)
-        self._options = SessionOptions(
-            data_shards=dataShards,
-            parity_shards=parityShards,
-            always_parity=alwaysParity,
-            dup=dup,
-            rate_limit=rateLimit,
-            write_delay=writeDelay,
-            ack_no_delay=ackNoDelay,
-            read_timeout=int(readTimeout * SECOND),
-            write_timeout=int(writeTimeout * SECOND),
-        )
-        self._overhead = overhead_of(self._secret.crypt)
-        headers = self._overhead + self._options.overhead
-        if mtu - headers <= HEADER_SIZE:
-            raise ValueError(
-                f"mtu={mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
-                f" KCP {HEADER_SIZE}"
-            )
-        if self._secret.crypt == "xor" and mtu > XOR_REACH:
-            raise ValueError(f"mtu={mtu!r}: crypt=xor covers {XOR_REACH} bytes")
-        self._settings = settingsFor(mode=mode, mtu=mtu - headers, **settings)
-        self._mode = mode
-        self._socketOptions = SocketOptions(dscp=dscp or None)
-        if idleTimeout <= 0:
-            raise ValueError(f"idleTimeout={idleTimeout!r} is not a positive number of seconds")
-        self._idleTimeout = int(idleTimeout * SECOND)
-        if portKind != "auto":
-            PortKind(portKind)
-        self._portKind = portKind
-        self._entropy = entropy
-
-    def _gate(
-        self,
-        accept: Accept | None = None,
-        cookies: Cookies | None = None,
-        rules: Rules | None = None,
-    ) -> KCPGate:
-        """
-        A gate with cipher contexts of its own.
-        """
-        secret = self._secret
-        if secret.crypt in CIPHERS and CIPHERS[secret.crypt].slow:
-            self._log.warn(
-                "crypt={crypt} is computed in Python, some hundred times slower than aes",
-                crypt=secret.crypt,
-            )
-        return KCPGate(
-            accept,
-            cookies,
-            self._settings.rcvwnd,
-            crypt=make_crypt(secret.crypt, secret.reveal(), self._entropy),
-            rules=rules or Rules(),
-            ledger=Ledger(snmp.process),
-        )
-
-    def _engine(
-        self, gate: KCPGate, conv: int, address: Address, now: int, **named: Any
-    ) -> KCPSession:
-        """
-        A session for a socket with this gate.
-        """
-        return KCPSession(
-            conv,
-            address,
-            self._settings,
-            now=now,
-            epoch=int.from_bytes(self._entropy(4), "little"),
-            idle_timeout=self._idleTimeout,
-            options=self._options,
-            overhead=self._overhead,
-            ledger=gate.ledger,
-            diagnosis=gate.signs,
-            **named,
-        )
 
 
 @implementer(IStreamServerEndpoint)
-class KCPServerEndpoint(_Endpoint):
+class KCPServerEndpoint(KCPEndpoint):
     """
     Listens for KCP sessions.
     """
@@ -323,7 +198,7 @@ class KCPServerEndpoint(_Endpoint):
 
 
 @implementer(IStreamClientEndpoint)
-class KCPClientEndpoint(_Endpoint):
+class KCPClientEndpoint(KCPEndpoint):
     """
     Dials a KCP listener.
     """

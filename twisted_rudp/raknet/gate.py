@@ -12,6 +12,7 @@ from twisted_rudp.core.buckets import TokenBuckets, is_loopback, network_of
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     MILLISECOND,
+    SECOND,
     Address,
     Admit,
     Buffer,
@@ -23,7 +24,7 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
-from twisted_rudp.raknet.engine import IDLE_LONG_ENOUGH, RakNetEngine
+from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import (
     REPLIES,
     Id,
@@ -67,6 +68,9 @@ TOTAL_RATE = 20_000.0
 
 FREQUENCY_LIMIT = 100 * MILLISECOND
 """Between two sessions from one host, where that is limited (raknet.md 2.2)."""
+
+IDLE_LONG_ENOUGH = 3 * SECOND
+"""A session silent for so long gives way to its peer's next attempt (raknet.md 2.2)."""
 
 
 class RakNetGate:

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from twisted_rudp.core.engine import Message
+from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.raknet.counters import Counters
+from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.receiver import Delivered
 
 
 class StreamInbox:
@@ -97,3 +100,64 @@ class MessageInbox:
         """
         self._messages.clear()
         self.size = 0
+
+
+class Inbox:
+    """
+    What has arrived for the application: bytes of the stream or messages.
+
+    @ivar stream: the one of a session that carries bytes.
+    @ivar messages: those of a session that carries messages.
+    """
+
+    __slots__ = ("_counters", "_early", "_settings", "messages", "stream")
+
+    def __init__(self, settings: Settings, counters: Counters) -> None:
+        self.stream = StreamInbox()
+        self.messages = MessageInbox()
+        self._early: deque[Delivered] = deque()
+        self._settings = settings
+        self._counters = counters
+
+    @property
+    def size(self) -> int:
+        """
+        Bytes that can be taken.
+        """
+        return self.stream.size + self.messages.size
+
+    def put(self, delivered: Delivered) -> None:
+        """
+        Append a message of the application's.
+        """
+        payload, reliability, channel = delivered
+        if not self._settings.stream:
+            self.messages.put(Message(bytes(payload), Delivery(reliability), channel))
+        elif payload[0] == self._settings.user_id:
+            self.stream.put(bytes(payload[1:]))
+        else:
+            self._counters.messages_foreign += 1
+
+    def keep(self, delivered: Delivered) -> None:
+        """
+        A message has come before the handshake is done: put it aside.
+        """
+        if len(self._early) < self._settings.early:
+            self._early.append(delivered._replace(payload=bytes(delivered.payload)))
+        else:
+            self._counters.messages_early_dropped += 1
+
+    def put_kept(self) -> None:
+        """
+        The handshake is done: append what was put aside.
+        """
+        while self._early:
+            self.put(self._early.popleft())
+
+    def clear(self) -> None:
+        """
+        Throw everything away.
+        """
+        self.stream.clear()
+        self.messages.clear()
+        self._early.clear()
