@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.kcp.segments import Segment, Wire, parse
 from twisted_rudp.kcp.arq import ARQ, Peer
 from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.tombstone import reset
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
 
 CONV = 0x11223344
@@ -927,14 +928,14 @@ class ResetTests(ARQTestCase):
         Ours names C{snd_nxt} and C{rcv_nxt}, and is valid for the other side.
         """
         arq = self.make_used()
-        (reset,) = parse(arq.reset_segment())
+        (ours,) = parse(reset(CONV, arq.snd_nxt, arq.rcv_nxt))
         self.assertEqual(
-            reset, Segment(CONV, WINS, RESET, 0, reset.ts, arq.snd_nxt, arq.rcv_nxt)
+            ours, Segment(CONV, WINS, RESET, 0, ours.ts, arq.snd_nxt, arq.rcv_nxt)
         )
         other = self.make(first=(0, 1))
         other.write(b"x")
         self.flush(other)
-        self.hear(other, reset)
+        self.hear(other, ours)
         self.assertTrue(other.reset_heard)
 
 

@@ -16,7 +16,7 @@ from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
 from twisted_rudp.kcp.profiles import MAXIMUM_MTU, MAXIMUM_WINDOW, require_within
 from twisted_rudp.kcp.sender import Allowance, Stamp
-from twisted_rudp.kcp.wire import HEADER_SIZE, RESET, WINS, pack_header
+from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.kernels.pure import Buffer
 
 __all__ = ["ARQ", "Peer"]
@@ -155,15 +155,6 @@ class ARQ(Conversation):
         Send a WINS with the next flush.
         """
         self._control.tell = True
-
-    def reset_segment(self) -> bytes:
-        """
-        The datagram that tells a marked peer that this conversation is over
-        (kcp_close.md 1).
-        """
-        return pack_header(
-            self.conv, WINS, RESET, 0, self._clock & MASK32, self.snd_nxt, self.rcv_nxt, 0
-        )
 
     # wire -> ARQ
 
