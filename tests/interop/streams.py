@@ -115,10 +115,10 @@ class ClientTests(StreamTestCase):
         peer, port = await self.peerServer("-banner", "hello")
         talker = await self.dial(port)
         await talker.until(5)
-        self.assertEqual((talker.received, peer.count("accepted")), (5, 1))
         talker.transport.write(b"thanks")
         await self.pause(SETTLED_SECONDS)
         self.assertEqual((await peer.ask("report", "report", session=1))["bytes"], 6)
+        self.assertEqual((talker.received, peer.count("accepted")), (5, 1))
         self.assertEqual((await peer.counters())["KCPInErrors"], 0)
 
     async def test_nobodyThere(self) -> None:
