@@ -230,8 +230,13 @@ class KCPEngine:
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
-        arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
+        clock = (self._epoch + now // MILLISECOND) & MASK32
+        self._heed_news(self._arq.input(run, size, clock, regular), now)
+
+    def _heed_news(self, news: int, now: int) -> None:
+        """
+        Draw the conclusions from what a run has brought.
+        """
         if news & _HEARD:
             self._liveness.heard = now
         if news & _COVERED:
@@ -243,7 +248,7 @@ class KCPEngine:
                 self._discard()
         if news & _CONTROL:
             self._control(now)
-        if self._slow or (not news & _PLAIN and arq.notable):
+        if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
