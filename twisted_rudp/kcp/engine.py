@@ -360,11 +360,16 @@ class KCPEngine:
 
     # out
 
-    def flush(
-        self, now: int, emit: Emit, budget: int, emit_own: EmitOwn | None = None
-    ) -> bool:
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """
         Send what can be sent now.
+        """
+        address = self._address
+        return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
+
+    def _flush(self, now: int, emit: Emit, emit_own: EmitOwn, budget: int) -> bool:
+        """
+        As L{flush}.
 
         @param emit_own: does the same as C{emit} with fewer calls.
         """
@@ -374,12 +379,6 @@ class KCPEngine:
         hello = self._hello
         if hello.due is not None and now >= hello.due:
             budget -= self._greet(now, emit, budget)
-        if emit_own is None:
-            address = self._address
-
-            def emit_own(run: Buffer, size: int) -> bool:
-                return emit(run, size, address)
-
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(clock, emit_own, budget, strict=not self.proved)

@@ -17,7 +17,7 @@ from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
-from twisted_rudp.kernels.pure import MAXIMUM_PARTS
+from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 
 REMEMBERED_SENDINGS = 64
 """
