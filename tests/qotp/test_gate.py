@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import CLIENT, Pair
+from tests.pair import CLIENT
+from tests.qotp.pair import Pair
 from tests.vectors import load
 from twisted_rudp.core.engine import SECOND, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import halfopen, wire
