@@ -31,7 +31,11 @@ MOST_ATTEMPTS = 32
 """Addresses tried in one connect, whatever was announced."""
 
 
-class _State(Enum):
+class State(Enum):
+    """
+    How far an attempt is.
+    """
+
     LOOKING = auto()
     """No address is known."""
 
@@ -66,7 +70,7 @@ class Connecting:
         self._endpoint = endpoint
         self._factory = factory
         self._server = server
-        self._state = _State.LOOKING
+        self._state = State.LOOKING
         self._tried: set[Address] = set()
         self._waiting: deque[Address] = deque()
         self._attempts: list[Deferred[IProtocol]] = []
@@ -102,7 +106,7 @@ class Connecting:
                 _failure(NodeNotFound(f"the node is announced for {shown}, not for {ours}"))
             )
             return
-        self._state = _State.DIALLING
+        self._state = State.DIALLING
         self._tried.update(dialled)
         self._waiting.extend(dialled)
         self._dialNext()
@@ -140,7 +144,7 @@ class Connecting:
     def _failed(self, failure: Failure, attempt: Deferred[IProtocol]) -> None:
         if attempt in self._attempts:
             self._attempts.remove(attempt)
-        if self._state is not _State.DIALLING:
+        if self._state is not State.DIALLING:
             return
         if self._waiting:
             self._dialNext()
@@ -156,7 +160,7 @@ class Connecting:
         if server is None:
             self._fail(failure)
             return
-        self._state = _State.ASKING
+        self._state = State.ASKING
         asking = self._discovery.ask(self._endpoint.id, server)
         self._looking = asking
 
@@ -183,7 +187,7 @@ class Connecting:
         self._fail(_failure(problem))
 
     def _fail(self, failure: Failure) -> None:
-        if self._state is _State.DONE:
+        if self._state is State.DONE:
             return
         self._finish()
         self.deferred.errback(failure)
@@ -197,7 +201,7 @@ class Connecting:
         """
         Let go of everything but what has been connected.
         """
-        self._state = _State.DONE
+        self._state = State.DONE
         self._stopDelay()
         if self._call.active():
             self._call.cancel()

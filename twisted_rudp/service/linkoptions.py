@@ -155,7 +155,7 @@ class LinkOptions(usage.Options):
 
 def runLink(reactor: Any, options: LinkOptions) -> Deferred[None]:
     """
-    Relay until the reactor stops, then print what was seen. For L{task.react}.
+    Relay until the reactor stops, then print what was seen. For C{task.react}.
 
     @return: never fires.
 

@@ -12,7 +12,7 @@ from twisted.python import usage
 
 class TeachingOptions(usage.Options):
     """
-    Options whose help ends with examples. L{usage.Options} would fill a
+    Options whose help ends with examples. C{usage.Options} would fill a
     C{longdesc} with them into one paragraph.
     """
 
