@@ -37,7 +37,7 @@ from twisted_rudp.core.engine import (
     Verdict,
 )
 from twisted_rudp.net import roster
-from twisted_rudp.net.admission import Limits, networkOf
+from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
 
@@ -583,17 +583,6 @@ class StrangerTests(HubCase):
         engines = [self.admit(("10.0.1.1", 1000 + number)) for number in range(3)]
         self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
         self.assertEqual(len(self.admit(("10.0.1.2", 1)).runs), 1)
-
-    def test_networks(self) -> None:
-        """An IPv6 /64 counts as one host, a mapped IPv4 address as that address."""
-        self.assertEqual(
-            networkOf(("2001:db8::1", 1, 0, 0)), networkOf(("2001:db8::ffff:1", 2, 0, 0))
-        )
-        self.assertNotEqual(
-            networkOf(("2001:db8::1", 1, 0, 0)), networkOf(("2001:db8:0:1::1", 1, 0, 0))
-        )
-        self.assertEqual(networkOf(("::ffff:10.0.0.1", 1, 0, 0)), networkOf(("10.0.0.1", 9)))
-        self.assertEqual(networkOf(("fe80::1%eth0", 1, 0, 2)), networkOf(("fe80::2", 1, 0, 3)))
 
     def test_lapse(self) -> None:
         """A half-open session lapses after its time, and all trace of it."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.raknet.pair import CLIENT, CLIENT_GUID, MESSAGES, SERVER, Pair
+from tests.pair import CLIENT, SERVER
+from tests.raknet.pair import CLIENT_GUID, MESSAGES, Pair
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.raknet.engine import RakNetEngine
@@ -293,7 +294,7 @@ class LimitTests(SynchronousTestCase):
         for number in range(5000):
             request = pack(Request2(number, SERVER, 1492, number))
             address = (f"198.51.{number >> 8}.{number & 255}", 9)
-            pair.server.arrive(request, len(request), address)
+            pair.server.arrive(request, address)
         self.assertEqual((pair.server.engines, pair.server.sent), ({}, []))
 
     def test_numbersNearTheWrap(self) -> None:

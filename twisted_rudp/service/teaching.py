@@ -5,12 +5,14 @@ refused with what would be right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.python import usage
 
 
 class TeachingOptions(usage.Options):
     """
-    Options whose help ends with examples. L{usage.Options} would fill a
+    Options whose help ends with examples. C{usage.Options} would fill a
     C{longdesc} with them into one paragraph.
     """
 
@@ -21,6 +23,39 @@ class TeachingOptions(usage.Options):
         The help text.
         """
         return f"{super().getUsage(width)}\n{self.examples.strip()}\n"
+
+
+def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
+    """
+    A coercion for an option that takes a number.
+
+    @param unit: what the number counts, for the message.
+    """
+
+    def coerce(given: str) -> float:
+        try:
+            value = float(given)
+        except ValueError:
+            value = float("nan")
+        if not lowest <= value <= highest:
+            raise ValueError(f"{given!r} is not {unit} from {lowest:g} to {highest:g}")
+        return value
+
+    return coerce
+
+
+def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
+    """
+    The same for whole numbers.
+    """
+
+    def coerce(given: str) -> int:
+        value = int(given) if given.isascii() and given.isdigit() and len(given) < 20 else -1
+        if not lowest <= value <= highest:
+            raise ValueError(f"{given!r} is not {unit} from {lowest} to {highest}")
+        return value
+
+    return coerce
 
 
 def count(given: str) -> int:
@@ -34,16 +69,5 @@ def count(given: str) -> int:
     return int(given)
 
 
-def seconds(given: str) -> float:
-    """
-    A time to wait, at most an hour.
-
-    @raise ValueError: it is none.
-    """
-    try:
-        value = float(given)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 3600:
-        raise ValueError(f"{given!r} is not a number of seconds from 0 to 3600")
-    return value
+seconds = number(0, 3600, "a number of seconds")
+"""A time to wait, at most an hour."""

@@ -159,7 +159,7 @@ class MemoryNetwork:
         """
         Run event by event until a condition holds.
 
-        @param until: a function without arguments or a L{Deferred}.
+        @param until: a function without arguments or a C{Deferred}.
         @param limit: seconds of simulated time to wait at most.
         @raise twisted_rudp.testing.stepping.NotReached: it did not come about.
         """

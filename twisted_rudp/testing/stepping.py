@@ -1,5 +1,5 @@
 """
-Driving a L{twisted.internet.task.Clock} one event at a time.
+Driving a C{twisted.internet.task.Clock} one event at a time.
 
 C{Clock.advance(10)} runs a timer due after one second with a clock that already
 shows ten, and never returns when a zero-delay call schedules another one for ever.
@@ -52,7 +52,7 @@ def runUntil(clock: Clock, until: Condition | Deferred[_T], limit: float = 60.0)
     Step until a condition holds.
 
     @param until: a function without arguments, asked after each event; or a
-        L{Deferred}, waited for until it fires. Its result stays its result.
+        C{Deferred}, waited for until it fires. Its result stays its result.
     @param limit: seconds of simulated time to wait at most.
     @raise NotReached: time is up, nothing is scheduled any more, or the events do not
         come to an end.
