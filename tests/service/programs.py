@@ -38,6 +38,9 @@ class Program:
         @param prefix: another command that runs it, such as C{ip netns exec NAME}.
         @param keyboard: its input is ours, and stays open.
         """
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # We are a shell's background job; our children would ignore it as well.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
