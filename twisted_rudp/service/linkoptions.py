@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python import usage
 
 from twisted_rudp.service.link import IDLE, MAX_CLIENTS, Link
+from twisted_rudp.service.teaching import TeachingOptions
 from twisted_rudp.testing.impairments import BurstLoss, Impairments
 
 
@@ -69,7 +70,7 @@ percent = number(0, 100, "a percentage")
 milliseconds = number(0, 60_000, "milliseconds")
 
 
-class LinkOptions(usage.Options):
+class LinkOptions(TeachingOptions):
     """
     C{rudp link}.
     """
