@@ -259,6 +259,33 @@ class TurnTests(HubCase):
         self.reactor.advance(0)
         self.assertEqual(engine.budgets, [TURN_BUDGET] + [TURN_BUDGET - 2 * RUN] * 2)
 
+    def test_share(self) -> None:
+        """
+        An owner that is about to add to a rest has it left behind, is asked, and the
+        rest leaves with what was added, in the same turn.
+        """
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.budgets.clear()
+        engine.runsToSend = 3
+        self.owner.share = 2 * RUN
+        self.owner.again = 1
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual(engine.budgets, [2 * RUN] * 2)
+        self.assertEqual((len(self.port.sent), self.reactor.getDelayedCalls()), (3, []))
+
+    def test_shareTooSmall(self) -> None:
+        """A share in which nothing leaves ends the turn; it does not spin."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.budgets.clear()
+        engine.runsToSend = 1
+        self.owner.share = RUN - 1
+        session.touch()
+        self.reactor.advance(0)
+        self.assertEqual((engine.budgets, self.port.sent), ([RUN - 1], []))
+
     def test_full(self) -> None:
         """A full port stops all flushing until it is writable; nothing is lost."""
         engine, other = Scripted(), Scripted(("10.0.0.3", 1))

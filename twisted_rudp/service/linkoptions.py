@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python import usage
 
 from twisted_rudp.service.link import IDLE, MAX_CLIENTS, Link
-from twisted_rudp.service.teaching import number, whole
+from twisted_rudp.service.teaching import TeachingOptions, number, whole
 from twisted_rudp.testing.impairments import BurstLoss, Impairments
 
 
@@ -36,7 +36,7 @@ percent = number(0, 100, "a percentage")
 milliseconds = number(0, 60_000, "milliseconds")
 
 
-class LinkOptions(usage.Options):
+class LinkOptions(TeachingOptions):
     """
     C{rudp link}.
     """

@@ -5,7 +5,8 @@ refused with what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.python import usage
 
@@ -13,10 +14,25 @@ from twisted.python import usage
 class TeachingOptions(usage.Options):
     """
     Options whose help ends with examples. C{usage.Options} would fill a
-    C{longdesc} with them into one paragraph.
+    C{longdesc} with them into one paragraph. Its complaints name the option.
     """
 
     examples = ""
+    optParameters: Sequence[Sequence[Any]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.optParameters = [
+            [*row[:4], _naming(row[0], row[4])] if len(row) > 4 else row
+            for row in vars(cls).get("optParameters", ())
+        ]
+
+    def parseArgs(self, *rest: str) -> None:
+        """
+        @raise usage.UsageError: there is something beside the options.
+        """
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} belongs to no option")
 
     def getUsage(self, width: int | None = None) -> str:
         """
@@ -56,6 +72,20 @@ def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
         return value
 
     return coerce
+
+
+def _naming(option: str, coerce: Callable[[str], Any]) -> Callable[[str], Any]:
+    """
+    A coercion that says which option it refuses.
+    """
+
+    def named(given: str) -> Any:
+        try:
+            return coerce(given)
+        except ValueError as error:
+            raise usage.UsageError(f"--{option}: {error}") from None
+
+    return named
 
 
 def count(given: str) -> int:
