@@ -67,12 +67,14 @@ class LocalDiscovery:
         enumerate: Enumerate = interfaces,
         offLink: bool = False,
         loopback: bool = False,
+        checkHops: bool = False,
     ) -> None:
         """
         @param entropy: source of random bytes, for the instance number.
         @param random: for the jitter.
         @param offLink: also take what comes from other networks than this machine's.
         @param loopback: also take announced loopback addresses.
+        @param checkHops: as for L{Channel<twisted_rudp.discovery.channel.Channel>}.
         """
         self.profile = profile
         self._reactor = reactor
@@ -87,7 +89,9 @@ class LocalDiscovery:
             reactor, profile, registry, self._instance, self._own, offLink, loopback
         )
         kinds: list[type[Channel]] = [Broadcast, Multicast] if profile.group else [Broadcast]
-        self._channels = [kind(reactor, profile, self._heard, enumerate) for kind in kinds]
+        self._channels = [
+            kind(reactor, profile, self._heard, enumerate, checkHops) for kind in kinds
+        ]
         self._extras = {channel: _Extra() for channel in self._channels}
         self._tick: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
@@ -171,7 +175,7 @@ class LocalDiscovery:
         """
         All counters, for L{stats<twisted_rudp.stats>}.
         """
-        channels = total(channel.counters for channel in self._channels)
+        channels = total(channel.snapshot() for channel in self._channels)
         counters = {**self.counters, **self._intake.counters, **channels}
         named = {f"discovery.{name}": count for name, count in counters.items()}
         return PortStats(host=None, counters=named, sessions=())

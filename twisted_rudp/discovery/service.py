@@ -75,6 +75,7 @@ class Discovery:
         enumerate: Enumerate = interfaces,
         offLink: bool = False,
         loopback: bool = False,
+        checkHops: bool = False,
     ) -> None:
         """
         @param registry: with other limits than the usual ones.
@@ -83,6 +84,9 @@ class Discovery:
         @param enumerate: finds this machine's interfaces.
         @param offLink: also take what comes from other networks than this machine's.
         @param loopback: also take announced loopback addresses.
+        @param checkHops: do not take what a router has passed on, where the profile
+            lets that be seen (L{Profile.hops
+            <twisted_rudp.discovery.profiles.Profile>}) and the system tells it.
         """
         self.registry = Registry(reactor) if registry is None else registry
         self._reactor = reactor
@@ -91,6 +95,7 @@ class Discovery:
         self._enumerate = enumerate
         self._offLink = offLink
         self._loopback = loopback
+        self._checkHops = checkHops
         self._used: dict[Profile, _Used] = {}
         self._servers: dict[tuple[str, int], Server] = {}
         self._reporters: dict[Server, Reporter] = {}
@@ -248,6 +253,7 @@ class Discovery:
             enumerate=self._enumerate,
             offLink=self._offLink,
             loopback=self._loopback,
+            checkHops=self._checkHops,
         )
 
     def _released(self, profiles: Sequence[Profile]) -> Deferred[None]:
