@@ -345,25 +345,6 @@ class ThreatTests(LanCase):
         self.assertEqual(self.shown(listening), [(key(1).text, "kcp://slow.example:1")])
         self.assertEqual(self.network.resolver.resolutions, [])
 
-    def test_sleep(self) -> None:
-        """
-        A tick that comes late means that the machine has slept: it announces at once,
-        and what it knew holds for one more interval only.
-        """
-        one, two = self.listen(self.one), self.listen(self.two)
-        one.announce(key(1), URLS)
-        two.announce(key(2), URLS)
-        self.network.runFor(31)
-        self.assertEqual(len(self.shown(two)), 1)
-        self.network.cut(self.one, self.two)
-        self.network.clock.rightNow += 61
-        self.network.runFor(0.1)
-        self.assertEqual(self.counters(two)["discovery.wakes"], 1)
-        [*_, (last, _)] = self.lan.sent(LAN_BROADCAST)
-        self.assertEqual(round(last), round(self.network.clock.seconds()))
-        self.network.runFor(46)
-        self.assertEqual(self.shown(two), [])
-
 
 class NetworkTests(LanCase):
     """

@@ -179,13 +179,15 @@ class Registry:
     def markStale(self, grace: float) -> None:
         """
         The machine has slept: what was heard before holds only for a while longer, and
-        ranks behind what is heard now.
+        ranks behind what is heard now. Its times may lie in the future, if the clock was
+        set back.
 
         @param grace: seconds.
         """
         latest = self._clock.seconds() + grace
         for record in self._table.records():
             record.stale = True
+            record.restarted = None
             self._table.expire_at(record, min(record.expires, latest))
         self._schedule()
 

@@ -23,9 +23,13 @@ from twisted_rudp.discovery.profiles import V4, Profile
 from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.reporting import Reporter
+from twisted_rudp.discovery.waking import Clocks, SleepWatch, clocks
 from twisted_rudp.errors import NodeNotFound
 
 Candidates = tuple[Candidate, ...]
+
+GRACE = 45.0
+"""Seconds for which what was heard before a sleep still holds."""
 
 
 class Lease:
@@ -76,6 +80,7 @@ class Discovery:
         offLink: bool = False,
         loopback: bool = False,
         checkHops: bool = False,
+        clocks: Clocks = clocks,
     ) -> None:
         """
         @param registry: with other limits than the usual ones.
@@ -87,6 +92,7 @@ class Discovery:
         @param checkHops: do not take what a router has passed on, where the profile
             lets that be seen (L{Profile.hops
             <twisted_rudp.discovery.profiles.Profile>}) and the system tells it.
+        @param clocks: seconds of the wall clock and of one that never steps.
         """
         self.registry = Registry(reactor) if registry is None else registry
         self._reactor = reactor
@@ -96,6 +102,7 @@ class Discovery:
         self._offLink = offLink
         self._loopback = loopback
         self._checkHops = checkHops
+        self._watch = SleepWatch(reactor, self._woken, clocks)
         self._used: dict[Profile, _Used] = {}
         self._servers: dict[tuple[str, int], Server] = {}
         self._reporters: dict[Server, Reporter] = {}
@@ -112,6 +119,7 @@ class Discovery:
             used = self._used.get(profile)
             if used is None:
                 used = self._used[profile] = _Used(self._local(profile))
+                self._watch.start()
                 used.local.start()
             used.users += 1
         return Lease(lambda: self._released(profiles))
@@ -250,6 +258,7 @@ class Discovery:
             self.registry,
             entropy=self._entropy,
             random=self._random,
+            look=self._watch.look,
             enumerate=self._enumerate,
             offLink=self._offLink,
             loopback=self._loopback,
@@ -270,7 +279,18 @@ class Discovery:
             self._forget()
         return gatherResults(closing).addCallback(lambda _: None)
 
+    def _woken(self) -> None:
+        """
+        What was heard may be wrong by now, and nobody may know of us.
+        """
+        self.registry.markStale(GRACE)
+        for used in self._used.values():
+            used.local.woken()
+        for reporter in self._reporters.values():
+            reporter.woken()
+
     def _forget(self) -> None:
+        self._watch.stop()
         for server in self._servers.values():
             server.stop()
         self._servers.clear()
@@ -279,6 +299,7 @@ class Discovery:
     def _reporter(self, server: Server) -> Reporter:
         if server not in self._reporters:
             self._reporters[server] = Reporter(self._reactor, server)
+            self._watch.start()
         return self._reporters[server]
 
     def _unreport(self, server: Server, publication: Publication) -> None:
