@@ -127,6 +127,18 @@ class AnnouncingTests(LanCase):
         self.network.runFor(100)
         self.assertEqual(len(self.network.trace), before)
 
+    def test_secrets(self) -> None:
+        """
+        Passwords, keys and tokens are not announced to everybody (5, privacy).
+        """
+        discovery = self.listen(self.one)
+        for query in ("password=x", "crypt=aes&key=00", "seedHex=00", "a=1&Token=x", "seed"):
+            urls = (f"kcp://0.0.0.0:4000?{query}",)
+            error = self.assertRaises(ValueError, discovery.announce, key(1), urls)
+            self.assertIn("secret", str(error))
+            self.assertNotIn("x", str(error).partition("secret")[2])
+        self.assertEqual(list(self.network.trace), [])
+
     def test_refused(self) -> None:
         """
         What nobody could use is not announced.
@@ -285,6 +297,20 @@ class ThreatTests(LanCase):
             self.assertEqual(heard, 160)
         self.throw(self.one, v4.encode(key(1).key, URLS, 1), (LAN_BROADCAST, 21031))
         self.assertEqual(len(self.shown(listening)), 1)
+
+    def test_offenders(self) -> None:
+        """
+        Who sends junk is counted for himself, as far as there is room (5).
+        """
+        listening = self.listen(self.two)
+        local = listening._used[V4].local
+        for number in range(3):
+            self.throw(self.one, b"junk", (LAN_BROADCAST, 21031))
+        self.assertEqual(dict(local.junk), {"10.0.0.1": 3})
+        for number in range(400):
+            local._heard(local._channels[0], b"junk", f"10.0.{1 + number // 200}.{number % 200}")
+        self.assertEqual(len(local.junk), 256)
+        self.assertNotIn("10.0.0.1", local.junk)
 
     def test_oldVersions(self) -> None:
         """

@@ -236,6 +236,24 @@ class LimitTests(ServerCase):
         self.assertTrue(table.announce(b"b", bytes(4), 1, 6))
 
 
+    def test_longIds(self) -> None:
+        """
+        Ids may be as long as a datagram, but not all of them: their bytes are bounded
+        together, so that what is written can be read again.
+        """
+        table = ServerTable(nodes=1000, per_source=1000)
+        for number in range(1000):
+            table.announce(b"%1000d" % number, bytes(4), 1, 0)
+        self.assertEqual(len(table), 80)
+        path = Path(self.mktemp())
+        save(path, table.dump())
+        self.assertLess(path.stat().st_size, table.longest_file)
+        for number in range(1000):
+            table.announce(b"%60d" % number, b"....", 1, 1)
+        self.assertEqual(len(table), 1000)
+        self.assertEqual(table.counters["evicted"], 920 + 80)
+
+
 class FileTests(ServerCase):
     """
     The file between runs.
@@ -266,7 +284,7 @@ class FileTests(ServerCase):
         self.serve(file=str(self.path))
         self.announce(b"alice")
         self.network.runFor(601)
-        self.assertEqual([node for node, _ in loadFile(self.path)], [b"alice"])
+        self.assertEqual([node for node, _ in loadFile(self.path, 1 << 20)], [b"alice"])
 
     def test_corrupt(self) -> None:
         """
@@ -290,7 +308,10 @@ class FileTests(ServerCase):
             good.replace("0.000\n", "\xff\n"),
         ):
             self.path.write_text(bad, encoding="latin-1")
-            self.assertRaises(CorruptFile, loadFile, self.path)
+            self.assertRaises(CorruptFile, loadFile, self.path, 1 << 20)
+        self.path.write_text(good)
+        self.assertRaises(CorruptFile, loadFile, self.path, len(good) - 1)
+        self.path.write_text("nonsense")
         server = self.serve(file=str(self.path))
         self.assertEqual(len(server.table), 0)
         self.assertFalse(self.path.exists())

@@ -97,6 +97,16 @@ class CodecTests(SynchronousTestCase):
         self.assertRaises(FormatError, v1.decode, bytes(wire))
         self.assertEqual(v1.decode(bytes(wire), lenient=True), v1.Announcement(7, b"node"))
 
+    def test_port(self) -> None:
+        """
+        A port that does not fit is an error that names it.
+        """
+        for port in (-1, 65536):
+            error = self.assertRaises(
+                ValueError, v1.encode_announcement, v1.Announcement(port, b"node")
+            )
+            self.assertIn(str(port), str(error))
+
     def test_longest(self) -> None:
         """
         More than the 1024 bytes that the original reads is refused (1.3).

@@ -72,6 +72,7 @@ class DecodeTests(SynchronousTestCase):
                 bytes_field(2, b"one"),
                 bytes_field(1, bytes(32)),
                 bytes_field(9, b"unknown"),
+                bytes.fromhex("7b 0a 01 78 7c"),
                 bytes_field(2, b"two"),
                 bytes_field(1, KEY),
                 int64_field(3, -6),
@@ -83,7 +84,8 @@ class DecodeTests(SynchronousTestCase):
         """
         A known field of another kind is refused (3.1).
         """
-        for field in (int64_field(1, 5), int64_field(2, 5), bytes_field(3, b"x")):
+        group = bytes.fromhex("13 14")
+        for field in (int64_field(1, 5), int64_field(2, 5), bytes_field(3, b"x"), group):
             wire = MAGIC + bytes_field(1, KEY) + field
             self.assertRaises(FormatError, v4.decode, wire)
 

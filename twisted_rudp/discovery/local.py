@@ -187,6 +187,13 @@ class LocalDiscovery:
         """
         return {channel.via: channel.status for channel in self._channels}
 
+    @property
+    def junk(self) -> Mapping[str, int]:
+        """
+        Datagrams that were of no use, by sender, as far as they are remembered.
+        """
+        return self._intake.junk
+
     def snapshot(self) -> PortStats:
         """
         All counters, for L{stats<twisted_rudp.stats>}.

@@ -12,6 +12,10 @@ from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.urls import Address
 
 
+SERVER = "server"
+"""The way of what a discovery server answered."""
+
+
 class Source(NamedTuple):
     """
     Where an announcement came from. One node may be heard from several, and each says

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_rudp.discovery.browsing import Browsers, Browsing
 from twisted_rudp.discovery.buckets import TokenBuckets
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.nodes import Candidate, Change, Node, Removal, Source
+from twisted_rudp.discovery.nodes import SERVER, Candidate, Change, Node, Removal, Source
 from twisted_rudp.discovery.table import Record, Table
 from twisted_rudp.discovery.urls import Address
 from twisted_rudp.discovery.waiting import Waiting
@@ -112,14 +112,11 @@ class Registry:
         if record is not None and record.expires <= now:
             self._drop(record, Removal.EXPIRED)
             record = None
-        if record is None:
-            change = self._enter(
-                Record(node, source, tuple(addresses), instance, now, now + life), asked
-            )
-        else:
-            change = self._renew(record, tuple(addresses), instance, now + life)
-        self._schedule()
-        return change
+        if record is not None:
+            return self._renew(record, tuple(addresses), instance, now + life)
+        return self._enter(
+            Record(node, source, tuple(addresses), instance, now, now + life), asked
+        )
 
     def _enter(self, record: Record, asked: bool) -> Change:
         known = self._table.of(record.id)
@@ -135,6 +132,8 @@ class Registry:
             return Change.REFUSED
         self.counters["added"] += 1
         self._table.add(record)
+        # First: who is told may be the last to need this, and stop it.
+        self._schedule()
         self._changed(record.id, None)
         self._makeRoom()
         return Change.NEW if record.held else Change.REFUSED
@@ -149,6 +148,7 @@ class Registry:
         now = self._clock.seconds()
         before, previous = record.addresses, record.instance
         self._table.renew(record, addresses, now, expires)
+        self._schedule()
         record.instance = instance
         change = Change.RENEWED
         if addresses != before:
@@ -250,14 +250,17 @@ class Registry:
 
     def stop(self) -> None:
         """
-        Forget everything: nothing stays scheduled, and who waits is told.
+        Nobody listens any more: nothing stays scheduled, and who waits is told. What was
+        heard is forgotten, but for the answers of servers, which are good for as long as
+        before.
         """
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
         self._browsers.stop()
         for record in self._table.records():
-            self._table.remove(record)
+            if record.source.via != SERVER:
+                self._table.remove(record)
         self._waiting.stop()
 
     def _node(self, node: NodeId) -> Node:

@@ -18,7 +18,7 @@ from twisted_rudp.discovery.asking import FOUND_LIFE, Addresses, Server
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.local import Entropy, LocalDiscovery
 from twisted_rudp.discovery.networks import Enumerate, interfaces
-from twisted_rudp.discovery.nodes import Candidate, Source
+from twisted_rudp.discovery.nodes import SERVER, Candidate, Source
 from twisted_rudp.discovery.profiles import V4, Profile
 from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.registry import Registry
@@ -65,8 +65,8 @@ class Discovery:
     Listens, announces and looks up.
 
     Sockets are open while somebody uses a profile; when nobody uses any, everything
-    heard is forgotten and nothing stays scheduled. A program that looks up often
-    therefore keeps a L{Lease} of its own.
+    heard on the local network is forgotten and nothing stays scheduled. A program that
+    looks up often therefore keeps a L{Lease} of its own.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Discovery:
         """
 
         def enter(addresses: Addresses) -> Addresses:
-            source = Source("server", server.host)
+            source = Source(SERVER, server.host)
             self.registry.announce(node, source, addresses, life=FOUND_LIFE, asked=True)
             return addresses
 
@@ -293,7 +293,6 @@ class Discovery:
         self._watch.stop()
         for server in self._servers.values():
             server.stop()
-        self._servers.clear()
         self.registry.stop()
 
     def _reporter(self, server: Server) -> Reporter:
