@@ -195,6 +195,18 @@ class HearingTests(LanCase):
             sorted(urls), ["kcp://10.0.0.1:4000", "kcp://[fd00::1]:4000", "udp://10.0.0.1:4000"]
         )
 
+    def test_name(self) -> None:
+        """
+        A node with a name is listed by it, if its key is made from that name; a name that
+        is only claimed is not shown.
+        """
+        one, two = self.listen(self.one), self.listen(self.two)
+        one.announce(NodeId.from_text("alice"), URLS)
+        for name in (b"alice", b"x" * 65):
+            wire = v4.encode(key(1).key, URLS, 1, name)
+            self.throw(self.one, wire, (LAN_BROADCAST, 21031))
+        self.assertEqual({name for name, *_ in self.shown(two)}, {"alice", key(1).text})
+
     def test_vectors(self) -> None:
         """
         The datagrams that Syncthing was sent have the recommended result, and are

@@ -96,6 +96,14 @@ class DecodeTests(SynchronousTestCase):
         for key in (b"", bytes(32), KEY[:31], KEY + b"!"):
             self.assertRaises(FormatError, v4.decode, MAGIC + bytes_field(1, key))
 
+    def test_name(self) -> None:
+        """
+        The name is a field that others do not know; without one nothing is added.
+        """
+        wire = v4.encode(KEY, ("one",), 5, b"alice")
+        self.assertEqual(v4.decode(wire), v4.Announcement(KEY, ("one",), 5, b"alice"))
+        self.assertEqual(wire, v4.encode(KEY, ("one",), 5) + bytes_field(1000, b"alice"))
+
     def test_bounds(self) -> None:
         """
         Sixty-four addresses of 2083 bytes are looked at and no more; those that are not

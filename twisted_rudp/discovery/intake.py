@@ -122,7 +122,8 @@ class Intake:
         if self._profile.wire is Wire.V4:
             message = v4.decode(datagram)
             addresses = normalised(message.addresses, host, self._loopback)
-            return Heard(NodeId(message.key), addresses, message.instance)
+            node = NodeId.from_key(message.key, message.name)
+            return Heard(node, addresses, message.instance)
         packet = v1.decode(datagram)
         if not isinstance(packet, v1.Announcement) or not packet.port:
             raise FormatError("no port")

@@ -42,7 +42,7 @@ class Publication:
             raise ValueError(f"a node has 1 to {KEPT} addresses, not {len(self.urls)}")
         for url in self.urls:
             _checkSecrets(parse(url).rest)
-        if len(v4.encode(self.id.key, self.urls, (1 << 63) - 1)) > LONGEST:
+        if len(_encode_v4(self, (1 << 63) - 1)) > LONGEST:
             raise ValueError(f"an announcement of more than {LONGEST} bytes")
 
     @property
@@ -105,7 +105,8 @@ def _encode_v1(publication: Publication, instance: int) -> bytes:
 
 
 def _encode_v4(publication: Publication, instance: int) -> bytes:
-    return v4.encode(publication.id.key, publication.urls, instance)
+    id = publication.id
+    return v4.encode(id.key, publication.urls, instance, id.name or b"")
 
 
 _ENCODERS: dict[Wire, Callable[[Publication, int], bytes]] = {
