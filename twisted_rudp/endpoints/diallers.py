@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from twisted_rudp.discovery.ids import NodeId
@@ -28,6 +29,14 @@ class Dialler:
     module: str
     endpoint: str
     proof: str | None = None
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        """
+        What can be set, by the names that its endpoint uses.
+        """
+        constructor = getattr(import_module(self.module), self.endpoint)
+        return frozenset(signature(constructor).parameters) - {"reactor", "host", "port"}
 
     def make(self, reactor: Any, address: Address, options: Mapping[str, Any]) -> Any:
         """
