@@ -48,7 +48,7 @@ class VectorTests(SynchronousTestCase):
         that refused it (discovery.md 1.3).
         """
         cases = [c for c in CASES if c["op"] == "encode" and c["packet"]["kind"] != "other"]
-        self.assertGreater(len(cases), 20)
+        self.assertTrue(cases)
         for case in cases:
             packet = packetOf(case["packet"])
             if case["ok"]:
@@ -62,7 +62,7 @@ class VectorTests(SynchronousTestCase):
         error (discovery.md 1.3).
         """
         cases = [c for c in CASES if c["op"] == "decode"]
-        self.assertGreater(len(cases), 50)
+        self.assertTrue(cases)
         for case in cases:
             wire = bytes.fromhex(case["wire_hex"])
             if case["ok"]:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.urls import Address
 
-
 SERVER = "server"
 """The way of what a discovery server answered."""
 
