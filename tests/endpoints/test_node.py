@@ -412,6 +412,19 @@ class RaceTests(FakeCase):
         FakeEndpoint.made[1].result.callback(Greeting())
         self.successResultOf(connecting)
 
+    def test_families(self) -> None:
+        """
+        A scheme for one family is its transport, over that (3.4); what only looks so is
+        none of ours.
+        """
+        self.fake(kcp=None)
+        endpoint = NodeClientEndpoint(self.two.reactor, ALICE)
+        found = addresses("kcp4://10.0.0.1:1", "kcp6://[fd00::1]:2", "kcp5://h:3")
+        self.assertEqual(
+            [str(address) for address in endpoint.dialled(found)],
+            ["kcp://10.0.0.1:1", "kcp://[fd00::1]:2"],
+        )
+
     def test_bounded(self) -> None:
         """
         However many addresses are announced, 32 are dialled.

@@ -58,6 +58,14 @@ The transports by the scheme of their announced addresses.
 """
 
 
+def transportOf(scheme: str) -> str:
+    """
+    The transport of an announced address: C{kcp4} and C{kcp6} are C{kcp}, over one family
+    (discovery.md 3.4).
+    """
+    return scheme[:-1] if scheme[-1] in "46" else scheme
+
+
 def transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, ...]:
     """
     What may be dialled for an id.

@@ -33,7 +33,7 @@ from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.endpoints import diallers
-from twisted_rudp.endpoints.diallers import transportsFor
+from twisted_rudp.endpoints.diallers import transportOf, transportsFor
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.net.fence import outcomeOf
 
@@ -179,7 +179,7 @@ class NodeClientEndpoint:
         chosen: dict[Address, None] = {}
         for address in addresses:
             for transport in self._transports:
-                if address.scheme in (transport, ANY_TRANSPORT):
+                if transportOf(address.scheme) in (transport, ANY_TRANSPORT):
                     chosen[Address(transport, address.host, address.port)] = None
         return list(chosen)
 
