@@ -9,6 +9,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, interfacesOf, key
@@ -434,6 +435,27 @@ class NetworkTests(LanCase):
         self.network.runFor(100)
         self.assertEqual(len(self.lan.sent(LAN_BROADCAST)), 5)
         self.assertEqual(self.counters(discovery)["discovery.send_errors"], 5)
+
+    def test_noRoute(self) -> None:
+        """
+        Without a network and a route nothing can be sent; the log says so once, and what
+        is to be done, and it goes on (5).
+        """
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        self.one.writeErrors["255.255.255.255"] = errno.ENETUNREACH
+        there: list[Interface] = []
+        discovery = self.interfaces(self.one, there)
+        discovery.announce(key(1), URLS)
+        self.network.runFor(50)
+        [event] = [e for e in said if "cannot send" in e.get("kind", "")]
+        self.assertIn("default route", event["kind"])
+        self.assertIn("container", event["kind"])
+        self.assertEqual(self.counters(discovery)["discovery.send_errors"], 3)
+        there.extend(interfacesOf(self.one))
+        self.network.runFor(20)
+        self.assertTrue(self.lan.sent(LAN_BROADCAST))
 
     def test_portTaken(self) -> None:
         """
