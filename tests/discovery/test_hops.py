@@ -40,8 +40,6 @@ class HopTests(TestCase):
     On this machine's loopback interface.
     """
 
-    timeout = 20
-
     def discovery(self, profile: Profile, checkHops: bool) -> Discovery:
         from twisted.internet import reactor
 

@@ -71,8 +71,6 @@ class RealTests(TestCase):
     On real sockets.
     """
 
-    timeout = 20
-
     async def _check(self, host: str, level: int, option: int) -> None:
         from twisted.internet import reactor
 
