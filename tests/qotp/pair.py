@@ -139,6 +139,15 @@ class End:
         if engine.forgotten:
             self.engines = {k: e for k, e in self.engines.items() if e is not engine}
 
+    def gate_turn(self) -> None:
+        """
+        The gate's own time.
+        """
+        deadline = self.gate.deadline()
+        if deadline is not None and deadline <= self.pair.now:
+            for datagram, address in self.gate.tick(self.pair.now):
+                self.pair.carry(self, datagram, address)
+
     def _emit(self, run: Buffer, size: int, address: Address) -> bool:
         whole = bytes(run)
         for start in range(0, len(whole), size):
@@ -223,6 +232,8 @@ class Pair:
         while True:
             engines = [(s, e) for s in (self.client, self.server) for e in s.engines.values()]
             wakes = [e.deadline() for _, e in engines]
+            gates = [side for side in (self.client, self.server) if isinstance(side, End)]
+            wakes += [side.gate.deadline() for side in gates]
             times = [w for w in wakes if w is not None] + [q[0] for q in self._queue[:1]]
             following = min(times, default=end + 1)
             if max(following, self.now) > end:
@@ -233,6 +244,8 @@ class Pair:
                 target.arrive(datagram, source)
                 continue
             self.now = max(self.now + MILLISECOND, following)
+            for side in gates:
+                side.gate_turn()
             for side, engine in engines:
                 deadline = engine.deadline()
                 if deadline is not None and deadline <= self.now:

@@ -19,25 +19,30 @@ from twisted_rudp.qotp.mark import (
     window_ack,
 )
 from twisted_rudp.qotp.outlet import Outlet
-from twisted_rudp.qotp.payload import Ack, Segment, encode
+from twisted_rudp.qotp.payload import NARROW, Ack, Segment, encode
 
 MAX_QUEUED = 4096
 """Segments waiting to be acknowledged; the oldest go first, for they will be sent
 again (W6)."""
 
 
+NO_PLACE = NARROW
+"""Offset of a stream header that says nothing. The release echoes it as it would our
+end at that place (rule R8), so it must not be one where a stream is likely to end."""
+
+
 class Heard(NamedTuple):
     """
     A segment of the release that is to be acknowledged.
 
-    @ivar closing: with a stream header, so that the release takes note of the end
-        (rule R6).
+    @ivar completing: with a stream header, so that the release sees that all of the
+        stream has arrived (rule R6).
     """
 
     stream: int
     offset: int
     length: int
-    closing: bool
+    completing: bool
 
 
 class Acks:
@@ -75,11 +80,14 @@ class Acks:
         """
         self._wanted = True
 
-    def heard(self, stream: int, offset: int, length: int, closing: bool) -> None:
+    def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
         """
         A segment of the release has come.
+
+        @param complete: all of its stream has, so this may be the acknowledgement
+            that the release still lacks.
         """
-        self._heard.append(Heard(stream, offset, length, closing and stream != 0))
+        self._heard.append(Heard(stream, offset, length, complete and stream != 0))
 
     def take_block(self) -> Ack | None:
         """
@@ -89,7 +97,7 @@ class Acks:
         if self.marking:
             return mark_ack(self.window)
         if self.peer is not Peer.OWN:
-            return None if self._heard and self._heard[0].closing else self._exact()
+            return None if self._heard and self._heard[0].completing else self._exact()
         if len(self._numbers) > 1:
             return None
         self._wanted = self.announce = False
@@ -134,8 +142,8 @@ class Acks:
         room = outlet.room(24)
         while (self._heard or self.announce) and len(payloads) < room:
             header = None
-            if self._heard and self._heard[0].closing:
-                header = Segment(self._heard[0].stream, self._heard[0].offset, b"")
+            if self._heard and self._heard[0].completing:
+                header = Segment(self._heard[0].stream, NO_PLACE, b"")
             payloads.append(encode(self._exact(), header))
         if payloads:
             outlet.send(payloads)

@@ -72,7 +72,7 @@ class Conversation:
         self.streams = StreamTable(2 if role is Role.INITIATOR else 1)
         self.numbers = Received()
         self.acks = Acks(self.numbers)
-        self.sender = Sender(self.streams, settings.mtu, OWN_TIMEOUT)
+        self.sender = Sender(self.streams, settings.mtu, OWN_TIMEOUT, self.ping)
         self.window = ReceiveWindow(settings.budget)
         self.incoming = Incoming(self.streams, self.window, events, counters)
         self.path = Path(settings.entropy, CONTROL)
@@ -187,7 +187,8 @@ class Conversation:
             return self.incoming.segment(segment) or self._refuse_streams()
         taken = self.incoming.segment(segment)
         if taken:
-            self.acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+            complete = self.streams.completed(segment.stream)
+            self.acks.heard(segment.stream, segment.offset, len(segment.data), complete)
         return taken
 
     def _refuse_streams(self) -> bool:

@@ -39,7 +39,7 @@ from twisted_rudp.qotp.mark import (
     Peer,
     say_abort,
 )
-from twisted_rudp.qotp.opening import Answer, Opening, Secrets
+from twisted_rudp.qotp.opening import Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
 from twisted_rudp.qotp.payload import Ack, Payload, header
 from twisted_rudp.qotp.sender import NEVER
@@ -459,15 +459,12 @@ class QOTPEngine:
         self._agree(answer.cipher, answer.secrets)
         self._echoed = answer.echoed
         self._talk.numbers.add(answer.number, answer.number)
-        self._meet(Peer.OWN if answer.payload.rest == MARK else Peer.RELEASE, now)
-        self._hear_payload(answer, now)
-
-    def _hear_payload(self, answer: Answer, now: int) -> None:
-        payload = answer.payload
-        if payload.ack is not None:
-            self._talk.sender.note_window(answer.number, payload.ack.window)
-        if payload.segment is not None:
-            self._talk.hear_segment(payload.segment)
+        own = answer.payload.segment == MARK
+        self._meet(Peer.OWN if own else Peer.RELEASE, now)
+        if answer.payload.ack is not None:
+            self._talk.sender.note_window(answer.number, answer.payload.ack.window)
+        if answer.payload.segment is not None and not own:
+            self._talk.hear_segment(answer.payload.segment)
 
     def _agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
         """
@@ -587,7 +584,7 @@ class QOTPEngine:
             return
         tombstone.heard(now)
         if self._talk.peer is Peer.RELEASE:
-            self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+            self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), True)
 
     def _flush_tombstone(self, tombstone: Tombstone, now: int, outlet: Outlet) -> None:
         if tombstone.due(now):

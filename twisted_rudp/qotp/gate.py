@@ -161,6 +161,7 @@ class QOTPGate:
             Cipher(shared),
             None if early is None else Cipher(early),
             Sealer(RESPONDER, self._settings.mtu),
+            b"",
         )
         answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
         record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
@@ -169,7 +170,7 @@ class QOTPGate:
     def _answer(self, kind: int, data: bytes, record: HalfOpen, now: int) -> Verdict:
         """
         One datagram, much shorter than theirs: the acknowledgement that the release
-        expects, with our mark behind it.
+        expects, and our mark.
         """
         ack = Ack(0, 0, 0, FIRST)
         if kind == Kind.INIT_CRYPTO_SND:
@@ -187,9 +188,9 @@ class QOTPGate:
             ack = self._acknowledgement(payload.segment)
         elif record.opening is not None:
             return Drop("connection id taken")
+        record = record._replace(answer=encode(ack, MARK))
         self._half_open.put(data[ID], record, now)
-        ((datagram, _),) = record.sealer.seal([encode(ack, None, MARK)])
-        return Reply((datagram,))
+        return Reply((record.datagram(),))
 
     def _early(self, data: bytes, record: HalfOpen, opening: Cipher, now: int) -> Verdict:
         """
@@ -252,10 +253,10 @@ class QOTPGate:
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
         """
-        Nothing is repeated: the dialler repeats.
+        Repeat answers; forget who never proved that it had one.
         """
         self._dropped["half_open_lapsed"] += self._half_open.lapse(now)
-        return ()
+        return [(each.datagram(), each.address) for each in self._half_open.again(now)]
 
     def counters(self) -> Mapping[str, int]:
         """

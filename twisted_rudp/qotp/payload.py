@@ -62,14 +62,10 @@ class Segment(NamedTuple):
 class Payload(NamedTuple):
     """
     What a datagram says.
-
-    @ivar rest: what stands behind an acknowledgement without a segment; the release
-        ignores it.
     """
 
     ack: Ack | None
     segment: Segment | None
-    rest: bytes = b""
 
 
 def encode_window(free: int) -> int:
@@ -105,13 +101,11 @@ def header(stream: int, offset: int, close: bool = False) -> bytes:
     return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
 
 
-def encode(ack: Ack | None, segment: Segment | None, rest: bytes = b"") -> bytes:
+def encode(ack: Ack | None, segment: Segment | None) -> bytes:
     """
     A payload.
 
-    @param rest: behind an acknowledgement alone; as much as fits before the two
-        forms could be confused.
-    @raise ValueError: there is nothing to say, or C{rest} is too long.
+    @raise ValueError: there is nothing to say.
     """
     if ack is None:
         if segment is None:
@@ -123,9 +117,7 @@ def encode(ack: Ack | None, segment: Segment | None, rest: bytes = b"") -> bytes
     first = (_CLOSE_ACK if closing else _PLAIN_ACK) | (WIDE if wide else 0)
     block = _ack_block(ack, wide)
     if segment is None:
-        if rest and 1 + len(block) + len(rest) >= _WITH_SEGMENT:
-            raise ValueError("so much behind an acknowledgement would be a segment")
-        return bytes((first,)) + block + rest
+        return bytes((first,)) + block
     return b"".join((bytes((first,)), block, _place(segment, wide), segment.data))
 
 
@@ -166,7 +158,7 @@ def decode(payload: bytes) -> Payload | None:
         stream, low, high, size, code = block.unpack_from(payload, 1)
         ack = Ack(stream, low | high << (32 if wide else 16), size, WINDOWS[code])
         if length < _WITH_SEGMENT:
-            return Payload(ack, None, payload[at:]) if kind == _PLAIN_ACK else None
+            return Payload(ack, None) if kind == _PLAIN_ACK else None
     place = _segment_wide if wide else _segment_narrow
     if length < at + place.size:
         return None

@@ -6,7 +6,7 @@ What to send next, and when: windows, pacing, retransmission (C{qotp.md} 5.1 to 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.pacing import (
@@ -17,7 +17,7 @@ from twisted_rudp.core.pacing import (
 )
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.flights import Flight, Flights, Word
-from twisted_rudp.qotp.mark import CONTROL, Peer
+from twisted_rudp.qotp.mark import Peer
 from twisted_rudp.qotp.outlet import RUN_BYTES, Outlet
 from twisted_rudp.qotp.payload import NARROW, encode, header
 from twisted_rudp.qotp.payload import Segment as PayloadSegment
@@ -51,8 +51,18 @@ class Sender:
     @ivar wake: when pacing lets go of more.
     """
 
-    def __init__(self, streams: StreamTable, mtu: int, minimum_timeout: int) -> None:
+    def __init__(
+        self,
+        streams: StreamTable,
+        mtu: int,
+        minimum_timeout: int,
+        ping: Callable[[], Word],
+    ) -> None:
+        """
+        @param ping: makes what asks the peer for its window (rule R7).
+        """
         self.mtu = mtu
+        self._ping = ping
         self.words: deque[Word] = deque()
         self.ready: dict[Stream, None] = {}
         self.flights = Flights()
@@ -149,7 +159,7 @@ class Sender:
             self._last_sent = now
         else:
             self._starved_at = now
-            self.words.append(Word(CONTROL, 0))
+            self.words.append(self._ping())
 
     def _timeout_at(self) -> int:
         wait = min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)

@@ -1,0 +1,457 @@
+"""
+Our ends against a model of the release (C{qotp.md} section 11), over links with and
+without loss.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.qotp.pair import CLIENT, SERVER, End, Fate, Pair, chancy, losing, steady
+from tests.qotp.releasepeer import Application, ReleaseConnection, ReleasePeer
+from tests.qotp.releasestream import CAPACITY, ReceiveBuffer
+from tests.qotp.test_engine import write
+from twisted_rudp.core.engine import SECOND, Event, Reason
+from twisted_rudp.qotp.gate import QOTPGate
+from twisted_rudp.qotp.keys import KeyPair
+from twisted_rudp.qotp.mark import CONTROL
+
+
+def idle(connection: ReleaseConnection, number: int) -> None:
+    """
+    An application that does nothing.
+    """
+
+
+def sink(connection: ReleaseConnection, number: int) -> None:
+    """
+    Reads everything.
+    """
+    while connection.read(number):
+        pass
+
+
+def echo(connection: ReleaseConnection, number: int) -> None:
+    """
+    Writes what it reads.
+    """
+    while data := connection.read(number):
+        connection.write(number, data)
+
+
+class ReleasePair(Pair):
+    """
+    One of ours and one of the release.
+
+    @ivar release: the latter.
+    @ivar ours: the former.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        dialling: bool = False,
+        there: Fate | None = None,
+        back: Fate | None = None,
+        **settings: object,
+    ) -> None:
+        super().__init__(there, back, **settings)
+        identity = KeyPair.from_text("the release")
+        if dialling:
+            self.release = ReleasePeer(self, "client", CLIENT, identity, application)
+            self.client = self.release  # type: ignore[assignment]
+            self.ours = self.server
+        else:
+            self.release = ReleasePeer(self, "server", SERVER, identity, application)
+            self.server = self.release  # type: ignore[assignment]
+            self.identity = identity
+            self.ours = End(self, "client", CLIENT, QOTPGate(self.settings))
+            self.client = self.ours
+
+    def call(self, known: bool = True) -> ReleaseConnection:
+        """
+        The release dials us.
+        """
+        return self.release.dial(SERVER, self.identity.public if known else None)
+
+    def connected(self, known: bool = True) -> ReleaseConnection:
+        """
+        We dial, and it comes about.
+        """
+        self.dial(known)
+        self.until(lambda: Event.CONNECTED in self.ours.kinds())
+        return self.release.connection
+
+    def happens(self, *event: object, within: int = 60_000) -> None:
+        """
+        Wait for an event that begins so.
+        """
+        size = len(event)
+        self.until(lambda: any(each[:size] == event for each in self.ours.happened), within)
+
+    def receives(self, size: int, stream: int = 0) -> bytes:
+        """
+        Wait until our side has so much.
+        """
+        self.until(lambda: len(self.ours.received[stream]) >= size)
+        return bytes(self.ours.received[stream])
+
+    def delivers(self, connection: ReleaseConnection, size: int, stream: int = 0) -> bytes:
+        """
+        Wait until the release's side has so much.
+        """
+        self.until(lambda: len(connection.delivered.get(stream, b"")) >= size)
+        return bytes(connection.delivered[stream])
+
+    def close(self) -> None:
+        """
+        Our side closes.
+        """
+        self.ours.engine.close(self.now)
+        self.ours.turn(self.ours.engine)
+
+    def until(self, condition: Callable[[], bool], milliseconds: int = 60_000) -> None:
+        """
+        Let time pass until something is so.
+        """
+        for _ in range(milliseconds // 10):
+            if condition():
+                return
+            self.run(10)
+        raise AssertionError(f"not within {milliseconds} ms")
+
+
+def links() -> list[tuple[Fate, Fate]]:
+    """
+    Without loss, and with more and more.
+    """
+    found = [(steady(), steady())]
+    for seed in range(1, 7):
+        loss = 0.02 if seed < 4 else 0.08
+        found.append((chancy(loss, seed), chancy(loss, seed + 10)))
+    return found
+
+
+class DiallingTests(SynchronousTestCase):
+    """
+    We dial the release.
+    """
+
+    def test_echo(self) -> None:
+        """
+        Both handshakes, with and without loss: bytes go there and come back.
+        """
+        data = random.Random(1).randbytes(60_000)
+        for known in (True, False):
+            for there, back in links():
+                pair = ReleasePair(echo, there=there, back=back)
+                pair.connected(known)
+                self.assertEqual(pair.ours.engine.facts()["peer"], "RELEASE")
+                self.assertEqual(pair.ours.engine.facts()["peer_key_proved"], known)
+                write(pair.ours, 0, data)
+                self.assertTrue(pair.receives(len(data)) == data)
+
+    def test_large(self) -> None:
+        """
+        More than any window, over offsets that become wide, with losses: nothing is
+        lost, and every border is kept (R5).
+        """
+        pair = ReleasePair(sink, there=chancy(0.01, 4), back=chancy(0.01, 5))
+        connection = pair.connected()
+        start = (1 << 24) - 100_000
+        connection.receives[0] = ReceiveBuffer(next=start)
+        stream = pair.ours.engine._talk.streams.open[0]
+        stream.sent = start
+        data = random.Random(2).randbytes(700_000)
+        write(pair.ours, 0, data)
+        self.assertTrue(pair.delivers(connection, len(data)) == data)
+
+    def test_nothingTwice(self) -> None:
+        """
+        R10: without loss nothing is sent twice, however slowly the release
+        acknowledges; each repetition would cost it bandwidth.
+        """
+        pair = ReleasePair(sink)
+        connection = pair.connected()
+        pair.run(1000)
+        write(pair.ours, 0, bytes(500_000))
+        pair.delivers(connection, 500_000)
+        pair.run(3000)
+        self.assertEqual(pair.ours.engine.counters()["resent"], 0)
+        self.assertEqual(connection.duplicates, 0)
+
+    def test_streams(self) -> None:
+        """
+        Many streams at once, each with its own bytes, over a link with losses; the
+        release sees none but these and that of the echo challenge (12.1).
+        """
+        pair = ReleasePair(echo, there=chancy(0.05, 1), back=chancy(0.05, 2))
+        connection = pair.connected()
+        numbers = [pair.ours.engine.open_stream() for _ in range(7)]
+        data = {number: random.Random(number).randbytes(9000) for number in numbers}
+        for number in numbers:
+            write(pair.ours, number, data[number])
+        found = {number: pair.receives(9000, number) for number in numbers}
+        self.assertEqual(found, data)
+        challenge = set(connection.named) - {0, *numbers}
+        self.assertEqual(len(challenge), 1)
+        self.assertNotIn(CONTROL, challenge)
+
+    def test_lateReply(self) -> None:
+        """
+        R3: what the release says long after the handshake arrives.
+        """
+        for known in (True, False):
+            pair = ReleasePair(sink)
+            connection = pair.connected(known)
+            pair.run(2000)
+            connection.write(0, b"at last" * 500)
+            self.assertEqual(pair.receives(3500), b"at last" * 500)
+
+    def test_weClose(self) -> None:
+        """
+        R4, R14: our close delivers everything, and ends also when the release never
+        sends its own.
+        """
+        for there, back in links():
+            pair = ReleasePair(sink, there=there, back=back)
+            connection = pair.connected()
+            write(pair.ours, 0, bytes(30_000))
+            pair.close()
+            pair.happens(Event.ENDED, Reason.DONE)
+            self.assertEqual(len(connection.delivered[0]), 30_000)
+
+    def test_theyClose(self) -> None:
+        """
+        What the release wrote before its close arrives, then the end; we may still
+        write (R4), and after our end the release forgets the stream.
+        """
+        for there, back in links():
+            pair = ReleasePair(sink, there=there, back=back)
+            connection = pair.connected()
+            connection.write(0, bytes(20_000))
+            connection.close(0)
+            pair.happens(Event.STREAM_ENDED, 0)
+            self.assertEqual(len(pair.ours.received[0]), 20_000)
+            write(pair.ours, 0, b"still said")
+            pair.close()
+            pair.happens(Event.ENDED, Reason.DONE)
+            self.assertEqual(bytes(connection.delivered[0]), b"still said")
+            self.assertIn(0, connection.forgotten)
+
+    def test_streamsClose(self) -> None:
+        """
+        R6: with losses too the release comes to forget a stream other than 0 that both
+        sides have ended.
+        """
+        for there, back in links():
+            pair = ReleasePair(echo, there=there, back=back)
+            connection = pair.connected()
+            number = pair.ours.engine.open_stream()
+            write(pair.ours, number, bytes(20_000))
+            pair.receives(20_000, number)
+            connection.close(number)
+            pair.happens(Event.STREAM_ENDED, number)
+            pair.ours.engine.close_stream(number)
+            pair.ours.turn(pair.ours.engine)
+            pair.run(8000)
+            self.assertIn(number, connection.forgotten)
+            self.assertEqual(pair.ours.engine.facts()["streams"], 1)
+
+    def test_completedOutOfOrder(self) -> None:
+        """
+        R6: the acknowledgement that completes a stream of the release is that of the
+        segment that was lost, not that of the end.
+        """
+        pair = ReleasePair(sink)
+        connection = pair.connected()
+        pair.run(1000)
+        number = pair.ours.engine.open_stream()
+        write(pair.ours, number, b"hello")
+        pair.run(500)
+        pair.fates["server"] = losing(len(pair.release.sent))
+        connection.write(number, bytes(4000))
+        connection.close(number)
+        pair.happens(Event.STREAM_ENDED, number)
+        pair.run(2000)
+        self.assertTrue(connection.streams[number].sending_over)
+
+    def test_endNotConfused(self) -> None:
+        """
+        R8: what the release echoes of our acknowledgement of its end is not taken for
+        the acknowledgement of ours, which was lost.
+        """
+        pair = ReleasePair(sink)
+        connection = pair.connected()
+        pair.run(1000)
+        pair.fates["client"] = losing(len(pair.ours.sent) + 1)
+        connection.close(9)
+        pair.happens(Event.STREAM_OPENED, 9)
+        pair.ours.engine.close_stream(9)
+        pair.ours.turn(pair.ours.engine)
+        pair.run(3000)
+        self.assertEqual(connection.receives[9].close_at, 0)
+
+    def test_closedWindow(self) -> None:
+        """
+        6, R7: the release's application does not read and then does; it has no word
+        for that, so we ask. Nothing appears on the control stream.
+        """
+        pair = ReleasePair(idle)
+        connection = pair.connected()
+        pair.run(1000)
+        held = CAPACITY - 4000
+        connection.buffered = held
+        data = bytes(range(256)) * 80
+        write(pair.ours, 0, data[:1000])
+        pair.run(1000)
+        write(pair.ours, 0, data[1000:])
+        pair.run(8000)
+        self.assertTrue(pair.ours.engine.unsent())
+        connection.buffered -= held
+        pair.release.application = sink
+        self.assertTrue(pair.delivers(connection, len(data)) == data)
+        self.assertNotIn(CONTROL, connection.named)
+
+    def test_ourWindow(self) -> None:
+        """
+        R7: our application does not read and then does; the release goes on.
+        """
+        pair = ReleasePair(sink)
+        connection = pair.connected()
+        pair.run(1000)
+        pair.ours.reading = False
+        data = random.Random(1).randbytes(600_000)
+        connection.write(0, data)
+        pair.run(20_000)
+        self.assertTrue(connection.sends[0].queue)
+        pair.ours.reading = True
+        pair.ours.turn(pair.ours.engine)
+        self.assertTrue(pair.receives(len(data)) == data)
+
+    def test_reset(self) -> None:
+        """
+        A stream that we give up is an end to the release, and what it still sends is
+        acknowledged; the others go on.
+        """
+        pair = ReleasePair(echo, there=chancy(0.05, 8), back=chancy(0.05, 9))
+        connection = pair.connected()
+        number = pair.ours.engine.open_stream()
+        write(pair.ours, number, bytes(30_000))
+        pair.run(100)
+        pair.ours.engine.reset_stream(number)
+        write(pair.ours, 0, b"and on")
+        self.assertEqual(pair.receives(6), b"and on")
+        pair.run(10_000)
+        self.assertIsNotNone(connection.receives[number].close_at)
+        self.assertFalse(connection.sends[number].flying)
+        self.assertIsNone(connection.dead)
+
+    def test_kept(self) -> None:
+        """
+        R13: an idle connection lives as long as both want it.
+        """
+        pair = ReleasePair(sink)
+        connection = pair.connected()
+        pair.run(200_000)
+        self.assertIsNone(connection.dead)
+        self.assertEqual(pair.ours.kinds(), [Event.CONNECTED])
+
+
+class ListeningTests(SynchronousTestCase):
+    """
+    The release dials us.
+    """
+
+    def test_echo(self) -> None:
+        """
+        Both handshakes, with early data taken and refused: what the release says
+        arrives, and so does our answer.
+        """
+        for known in (True, False):
+            for early in (True, False):
+                for there, back in links():
+                    self.exchange(known, early, there, back)
+
+    def exchange(self, known: bool, early: bool, there: Fate, back: Fate) -> None:
+        pair = ReleasePair(sink, dialling=True, there=there, back=back, early_data=early)
+        data = random.Random(1).randbytes(40_000)
+        connection = pair.call(known)
+        connection.write(0, data)
+        self.assertTrue(pair.receives(len(data)) == data)
+        self.assertEqual(pair.ours.engine.facts()["peer"], "RELEASE")
+        write(pair.ours, 0, data[::-1])
+        self.assertTrue(pair.delivers(connection, len(data)) == data[::-1])
+
+    def test_streams(self) -> None:
+        """
+        The release opens many streams, with losses; each gets its own bytes back.
+        """
+        pair = ReleasePair(sink, dialling=True, there=chancy(0.05, 1), back=chancy(0.05, 2))
+        connection = pair.call()
+        data = {number: random.Random(number).randbytes(9000) for number in range(1, 8)}
+        for number, each in data.items():
+            connection.write(number, each)
+        for number, each in data.items():
+            self.assertTrue(pair.receives(9000, number) == each)
+            write(pair.ours, number, each[::-1])
+        for number, each in data.items():
+            self.assertTrue(pair.delivers(connection, 9000, number) == each[::-1])
+
+    def test_anotherStreamFirst(self) -> None:
+        """
+        3.2: the release begins with stream 7 and never mentions stream 0.
+        """
+        for known in (True, False):
+            pair = ReleasePair(sink, dialling=True)
+            pair.call(known).write(7, b"seven" * 1000)
+            self.assertEqual(pair.receives(5000, 7), b"seven" * 1000)
+            self.assertIn((Event.STREAM_OPENED, 7), pair.ours.happened)
+
+    def test_weSpeakFirst(self) -> None:
+        """
+        W7: the release opens a stream and waits; its one opening message is enough for
+        our greeting, also when our answer is lost.
+        """
+        for known in (True, False):
+            for back in (steady(), losing(0)):
+                pair = ReleasePair(sink, dialling=True, back=back)
+                connection = pair.call(known)
+                connection.stream(0)
+                pair.happens(Event.CONNECTED, within=4000)
+                write(pair.ours, 0, b"welcome" * 1000)
+                self.assertEqual(pair.delivers(connection, 7000), b"welcome" * 1000)
+
+    def test_close(self) -> None:
+        """
+        Close from each side, with everything delivered.
+        """
+        for we in (True, False):
+            for there, back in links():
+                pair = ReleasePair(sink, dialling=True, there=there, back=back)
+                connection = pair.call()
+                connection.write(0, bytes(20_000))
+                pair.receives(20_000)
+                if not we:
+                    connection.close(0)
+                    pair.happens(Event.STREAM_ENDED, 0)
+                write(pair.ours, 0, b"good bye")
+                pair.close()
+                pair.happens(Event.ENDED, Reason.DONE)
+                self.assertEqual(bytes(connection.delivered[0]), b"good bye")
+
+    def test_vanished(self) -> None:
+        """
+        A dialler that is gone is noticed within the idle time.
+        """
+        pair = ReleasePair(sink, dialling=True)
+        pair.call().write(0, b"here I am")
+        pair.run(1000)
+        pair.fates["client"] = lambda number, datagram: ()
+        began = pair.now
+        pair.happens(Event.ENDED, Reason.IDLE)
+        self.assertTrue(pair.now - began < 32 * SECOND)
