@@ -361,7 +361,19 @@ QOTP = Transport(
         endpoint="QOTPServerEndpoint",
         positional=("port", "interface"),
         required=1,
-        arguments=(_port, _interface, _backlog, _maxSessions, _drainTimeout, *_QOTP_SESSION),
+        arguments=(
+            _port,
+            _interface,
+            _backlog,
+            _maxSessions,
+            _drainTimeout,
+            boolean(
+                "earlyData",
+                "take what a dialler of the release says in its first datagram; it may be a "
+                "replay",
+            ),
+            *_QOTP_SESSION,
+        ),
     ),
     client=Role(
         endpoint="QOTPClientEndpoint",

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.qotp.pair import CLIENT, SERVER, End, Pair, chancy, losing, steady
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
 from twisted_rudp.qotp.budget import FIRST, LARGEST, SMALLEST, Budget, ReceiveWindow
+from twisted_rudp.qotp.payload import Segment
 from twisted_rudp.qotp.streams import MAX_STREAMS
 
 
@@ -221,6 +222,26 @@ class DataTests(SynchronousTestCase):
         pair.run(9000)
         self.assertEqual(len(pair.server.received[0]), len(data))
 
+    def test_releasePacing(self) -> None:
+        """
+        7: the release's controller can be chosen; it is slower, and everything
+        arrives.
+        """
+        times = []
+        data = random.Random(5).randbytes(60_000)
+        for congestion in ("delivery", "release"):
+            pair = Pair(congestion=congestion)
+            pair.connect()
+            start = pair.now
+            write(pair.client, 0, data)
+            while len(pair.server.received[0]) < len(data):
+                pair.run(10)
+            self.assertTrue(pair.server.received[0] == data)
+            times.append(pair.now - start)
+        self.assertTrue(times[1] > times[0], times)
+        with self.assertRaises(ValueError):
+            Pair(congestion="fast")
+
     def test_outage(self) -> None:
         """
         Two seconds without a link are survived.
@@ -428,6 +449,27 @@ class EndTests(SynchronousTestCase):
         pair.run(45_000)
         self.assertEqual(pair.client.happened[-1][0], Event.ENDED)
         self.assertIn(pair.client.happened[-1][1], (Reason.IDLE, Reason.CLOSE_TIMEOUT))
+
+    def test_contradictingEnds(self) -> None:
+        """
+        W17: a stream that ends in two places, or goes on behind its end, ends the
+        connection.
+        """
+        for second in (
+            Segment(2, 0, b"longer", True),
+            Segment(2, 3, b"more", False),
+            Segment(2, 0, b"12", True),
+        ):
+            pair = Pair()
+            pair.connect()
+            for segment in (Segment(2, 0, b"123", True), Segment(2, 0, b"123"), second):
+                self.assertEqual(pair.server.engine.facts()["state"], "LIVE")
+                pair.server.engine._talk.hear_segment(segment)
+                pair.server.engine.tick(pair.now)
+                pair.server.turn(pair.server.engine)
+            self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.PROTOCOL))
+            pair.run(100)
+            self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.RESET))
 
     def test_numbersUsedUp(self) -> None:
         """

@@ -105,6 +105,7 @@ class _Endpoint:
         portKind: str,
         entropy: Entropy,
         keyLog: Callable[[str], object] | None,
+        earlyData: bool = False,
     ) -> None:
         self._reactor = reactor
         self._identity = Identity(seed, seedHex, keyFile, entropy)
@@ -121,6 +122,7 @@ class _Endpoint:
             mtu=mtu,
             idle_timeout=int(idleTimeout * SECOND),
             roaming=roaming,
+            early_data=earlyData,
             key_log=None if keyLog is None else KeyLog(keyLog).write,
         )
 
@@ -171,6 +173,7 @@ class QOTPServerEndpoint(_Endpoint):
         backlog: int = 128,
         maxSessions: int = 4096,
         drainTimeout: float = DRAIN_TIMEOUT,
+        earlyData: bool = False,
         seed: str | None = None,
         seedHex: str | None = None,
         keyFile: str | None = None,
@@ -188,6 +191,10 @@ class QOTPServerEndpoint(_Endpoint):
         @param backlog: connections that have not got as far as the factory (EP-7).
         @param maxSessions: all connections.
         @param drainTimeout: seconds given to live connections when the port stops.
+        @param earlyData: take what a dialler of the release says in its first
+            datagram. Anybody can send that datagram again, so it must do no harm
+            twice; C{transport.facts()["early"]} is true until it is certain that
+            nobody did. When refused it comes again after the handshake.
         @param seed: text of which the identity key is made, as the release does; no
             stronger than the text.
         @param seedHex: the private identity key in 64 hex digits.
@@ -212,6 +219,7 @@ class QOTPServerEndpoint(_Endpoint):
             portKind=portKind,
             entropy=entropy,
             keyLog=keyLog,
+            earlyData=earlyData,
         )
         self._port = port
         self._interface = interface

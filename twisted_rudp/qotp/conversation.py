@@ -72,7 +72,9 @@ class Conversation:
         self.streams = StreamTable(2 if role is Role.INITIATOR else 1)
         self.numbers = Received()
         self.acks = Acks(self.numbers)
-        self.sender = Sender(self.streams, settings.mtu, OWN_TIMEOUT, self.ping)
+        self.sender = Sender(
+            self.streams, settings.mtu, OWN_TIMEOUT, self.ping, settings.congestion
+        )
         self.window = ReceiveWindow(settings.budget)
         self.incoming = Incoming(self.streams, self.window, events, counters)
         self.path = Path(settings.entropy, CONTROL)

@@ -546,6 +546,9 @@ class QOTPEngine:
         if self._talk.reset_heard:
             self._end(Reason.RESET, now)
             return
+        if self._talk.incoming.contradicted:
+            self._end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
+            return
         address = self._talk.path.take_proved()
         if address is not None:
             self._address = address

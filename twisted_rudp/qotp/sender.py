@@ -14,6 +14,7 @@ from twisted_rudp.core.pacing import (
     DeliveryRate,
     PreciseRoundTrip,
     RateController,
+    ReleasePacing,
 )
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.flights import Flight, Flights, Word
@@ -57,8 +58,10 @@ class Sender:
         mtu: int,
         minimum_timeout: int,
         ping: Callable[[], Word],
+        congestion: str,
     ) -> None:
         """
+        @param congestion: one of L{CONGESTION<twisted_rudp.qotp.life.CONGESTION>}.
         @param ping: makes what asks the peer for its window (rule R7).
         """
         self.mtu = mtu
@@ -68,6 +71,8 @@ class Sender:
         self.flights = Flights()
         self.round_trip = PreciseRoundTrip(minimum_timeout)
         self.control: RateController = DeliveryRate(self.round_trip, mtu)
+        if congestion == "release":
+            self.control = ReleasePacing(self.round_trip)
         self.peer_window = FIRST_WINDOW
         self.resent = 0
         self.wake = NEVER
