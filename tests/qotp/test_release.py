@@ -31,7 +31,7 @@ class ReleaseCase(SynchronousTestCase):
         What one end has said.
         """
         engine = pair.client.engine
-        secrets = engine._secrets
+        secrets = engine._channel._secrets
         assert secrets is not None
         reader = KeyLogReader(lines_of(engine._name, secrets).splitlines())
         found = [reader.read(datagram) for datagram in end.sent]

@@ -257,8 +257,10 @@ class DeliveryRate:
         # What may leave in a round trip whatever was measured: an estimate that was
         # taken over an outage must not make it last.
         segments = self.INITIAL_SEGMENTS if self._phase == "startup" else 4
-        least = segments * self._mss * 1e9 / max(self._round_trip.smoothed, 1_000_000)
-        return int(size * 1e9 / max(self._best * self._gain(), least))
+        smoothed = self._round_trip.smoothed
+        least = segments * self._mss * 1e9 / (smoothed if smoothed > 1_000_000 else 1_000_000)
+        rate = self._best * self._gain()
+        return int(size * 1e9 / (rate if rate > least else least))
 
     def delivered(self, news: Delivered) -> None:
         if news.before >= self._round_end:
@@ -284,11 +286,9 @@ class DeliveryRate:
         pass
 
     def _gain(self) -> float:
-        if self._phase == "startup":
-            return self.STARTUP
-        if self._phase == "drain":
-            return 1 / self.STARTUP
-        return self.CYCLE[self._cycle]
+        if self._phase == "probe":
+            return self.CYCLE[self._cycle]
+        return self.STARTUP if self._phase == "startup" else 1 / self.STARTUP
 
     def _carried(self) -> float:
         """

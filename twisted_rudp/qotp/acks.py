@@ -101,7 +101,7 @@ class Acks:
         if len(self._numbers) > 1:
             return None
         self._wanted = self.announce = False
-        low, high = next(self._numbers.newest(1))
+        low, high = self._numbers.last
         return range_ack(low, high, self.window)
 
     def _exact(self) -> Ack | None:

@@ -251,11 +251,11 @@ class Conversation:
 
         @param emit: for the challenge of another address.
         """
-        acks, sender = self.acks, self.sender
-        acks.window = self.window.free
-        acks.announce = acks.announce or self.window.reopened
+        acks, sender, window = self.acks, self.sender, self.window
+        acks.window = window.free
+        acks.announce = acks.announce or window.reopened
         if acks.pending:
-            self.window.told = acks.window
+            window.told = acks.window
             if sender.waiting:
                 acks.flush(outlet)
         sender.flush(now, outlet, acks)

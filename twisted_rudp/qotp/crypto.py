@@ -69,9 +69,11 @@ class Cipher:
         """
         if len(payload) < LEAST_PAYLOAD:
             raise ValueError(f"a payload has {LEAST_PAYLOAD} bytes at least")
-        sealed: bytes = self._encrypt(nonce_of(number, direction), payload, prefix)
+        low = number & _LOW
+        nonce = (low << 48 | number >> 48 & _EPOCH | direction).to_bytes(12, "little")
+        sealed: bytes = self._encrypt(nonce, payload, prefix)
         mask = int.from_bytes(sn_masks(self._key, sealed[:NONCE_SIZE], NONCE_SIZE, 0), "little")
-        return prefix + (number & _LOW ^ mask).to_bytes(NUMBER_SIZE, "little") + sealed
+        return prefix + (low ^ mask).to_bytes(NUMBER_SIZE, "little") + sealed
 
     def seal_run(
         self, prefix: bytes, number: int, direction: int, payloads: Sequence[bytes]

@@ -12,22 +12,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
     Buffer,
     Capability,
-    Delivery,
     Emit,
     Event,
     Key,
-    Message,
     PathError,
     Reason,
 )
+from twisted_rudp.qotp.application import ApplicationSide
+from twisted_rudp.qotp.channel import Channel
 from twisted_rudp.qotp.closing import Closing, Outcome
 from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
@@ -43,9 +40,10 @@ from twisted_rudp.qotp.opening import Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
 from twisted_rudp.qotp.payload import Ack, Payload, header
 from twisted_rudp.qotp.sender import NEVER
+from twisted_rudp.qotp.stretch import stretch_of
 from twisted_rudp.qotp.tombstone import Grave, Tombstone
-from twisted_rudp.qotp.unsealer import Opened, Unsealer
-from twisted_rudp.qotp.wire import DATA_OVERHEAD, OVERHEAD, Kind
+from twisted_rudp.qotp.unsealer import Opened
+from twisted_rudp.qotp.wire import DATA_OVERHEAD
 
 PING_COST = 64
 SMALLER_MTUS = (1280, 1232, 1024, 576)
@@ -53,11 +51,9 @@ SMALLER_MTUS = (1280, 1232, 1024, 576)
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
 
-class QOTPEngine:
+class QOTPEngine(ApplicationSide):
     """
     A connection.
-
-    @ivar proved: the peer has shown that it receives at its address.
     """
 
     def __init__(
@@ -86,16 +82,13 @@ class QOTPEngine:
         self._life = Lifetime(self._events, own_socket)
         self._counters: Counter[str] = Counter()
         self._talk = Conversation(settings, role, sealer, self._events, self._counters)
+        self._channel = Channel(
+            name, role, settings, sealer, self._talk.numbers, self._counters
+        )
         self._opening: Opening | None = None
-        self._cipher: Cipher | None = None
-        self._unsealer: Unsealer | None = None
-        self._secrets: Secrets | None = None
-        self._echoed = False
         self._patient = False
-        self._early = False
         self._closing: Closing | None = None
         self._heard = self._asked = now
-        self.proved = role is Role.INITIATOR
 
     @classmethod
     def dial(
@@ -162,8 +155,6 @@ class QOTPEngine:
         sealer = Sealer(RESPONDER, settings.mtu)
         engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
         engine._agree(cipher, secrets, opening)
-        engine._early = True
-        engine._use(Kind.INIT_CRYPTO_RCV)
         engine._meet(Peer.RELEASE, now)
         return engine
 
@@ -187,18 +178,18 @@ class QOTPEngine:
         """
         return self._life.state is Life.FORGOTTEN
 
-    @property
-    def in_flight(self) -> int:
-        """
-        Bytes sent and not acknowledged.
-        """
-        return self._talk.sender.flights.in_flight
-
     def keys(self) -> Sequence[Key]:
         """
         The connection id, wherever the peer is.
         """
         return (self._name,)
+
+    @property
+    def proved(self) -> bool:
+        """
+        The peer has shown that it receives at its address.
+        """
+        return self._channel.proved
 
     def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
         """
@@ -208,12 +199,7 @@ class QOTPEngine:
         @param label: what it is for.
         @raise RuntimeError: no key has been agreed yet.
         """
-        if self._secrets is None:
-            raise RuntimeError("there is no key before the handshake")
-        secrets = self._secrets
-        salt = b"".join((*secrets.initiator, *secrets.responder))
-        info = len(label).to_bytes(2, "little") + label + context
-        return HKDF(SHA256(), length, salt, info).derive(secrets.session)
+        return self._channel.export(label, context, length)
 
     # wire -> engine
 
@@ -222,14 +208,18 @@ class QOTPEngine:
         Digest a run.
         """
         view = memoryview(run)
-        at = 0
-        while self._opening is not None and at < len(view):
-            self._hear_answer(self._opening, bytes(view[at : at + size]), now)
-            at += size
-        if self._unsealer is None or at >= len(view):
-            return
-        for opened in self._unsealer.open(view[at:], size):
-            self._digest(opened, address, size, now)
+        while self._opening is not None and view:
+            self._hear_answer(self._opening, bytes(view[:size]), now)
+            view = view[size:]
+        if view:
+            opened = self._channel.open_run(view, size)
+            if opened is None:
+                for start in range(0, len(view), size):
+                    found = self._channel.open_any(bytes(view[start : start + size]))
+                    if found is not None:
+                        self._digest(found, address, size, now)
+            else:
+                self._digest_run(opened, address, size, now)
         self._talk.incoming.tell_readable()
         self._advance(now)
 
@@ -277,67 +267,18 @@ class QOTPEngine:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life.state is Life.FORGOTTEN:
-            return None
         if self._life.tombstone is not None:
-            return self._life.tombstone.deadline()
+            return None if self._life.state is Life.FORGOTTEN else self._life.tombstone.deadline()
         if self._opening is not None:
             return self._opening.due
-        idle = self._settings.idle_timeout
-        due = min(max(self._heard, self._asked) + idle // 3, self._heard + idle)
-        due = min(due, self._talk.sender.deadline(), self._talk.path.deadline or NEVER)
+        heard, idle = self._heard, self._settings.idle_timeout
+        asked = self._asked if self._asked > heard else heard
+        due = min(asked + idle // 3, heard + idle, self._talk.sender.deadline())
+        if self._talk.path.candidate is not None:
+            due = min(due, self._talk.path.deadline or NEVER)
         if self._closing is not None:
             due = min(due, self._closing.until)
         return due
-
-    # application -> wire
-
-    def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-
-        @raise ValueError: our half of the stream has been ended.
-        """
-        self._talk.write(stream, data)
-
-    def send(
-        self,
-        data: bytes,
-        delivery: Delivery = Delivery.RELIABLE_ORDERED,
-        channel: int = 0,
-        priority: int = 0,
-        receipt: bool = False,
-    ) -> int | None:
-        """
-        @raise ValueError: always; QOTP carries bytes.
-        """
-        raise ValueError("QOTP carries streams of bytes, no messages")
-
-    def unsent(self, stream: int = 0) -> int:
-        """
-        Bytes not yet numbered.
-        """
-        return self._talk.unsent(stream)
-
-    # wire -> application
-
-    def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that can be taken.
-        """
-        return self._talk.unread(stream)
-
-    def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
-        return self._talk.take(stream, limit)
-
-    def take_message(self) -> Message | None:
-        """
-        There are none.
-        """
-        return None
 
     # out
 
@@ -345,7 +286,7 @@ class QOTPEngine:
         """
         Send what can be sent now.
         """
-        outlet = Outlet(self._sealer, emit, self._address, budget, not self.proved)
+        outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.proved)
         if self._life.tombstone is not None:
             self._flush_tombstone(self._life.tombstone, now, outlet)
             return False
@@ -367,26 +308,6 @@ class QOTPEngine:
         return events
 
     # life
-
-    def open_stream(self) -> int:
-        """
-        One more stream.
-
-        @raise ValueError: there are too many.
-        """
-        return self._talk.open_stream()
-
-    def close_stream(self, stream: int) -> None:
-        """
-        CLOSE behind the data.
-        """
-        self._talk.close_stream(stream)
-
-    def reset_stream(self, stream: int, code: int = 0) -> None:
-        """
-        Our own peer is told; the release sees an end.
-        """
-        self._talk.reset_stream(stream, code)
 
     def close(self, now: int) -> None:
         """
@@ -425,21 +346,12 @@ class QOTPEngine:
         """
         Connection id, peer, its key and whether that is proved, round trip, windows.
         """
-        secrets = self._secrets
-        key = None
-        if secrets is not None:
-            theirs = secrets.responder if self._role is Role.INITIATOR else secrets.initiator
-            key = theirs[1].hex() or None
         trip = self._talk.sender.round_trip
         return {
             "transport": "qotp",
-            "connection_id": self._name.hex(),
-            "role": self._role.name.lower(),
+            **self._channel.facts(),
             "state": self._life.state.name,
             "peer": self._talk.peer.name,
-            "peer_key": key,
-            "peer_key_proved": self._echoed,
-            "early": self._early,
             "round_trip": trip.smoothed / SECOND,
             "peer_window": self._talk.sender.peer_window,
             "receive_window": self._talk.window.capacity,
@@ -457,7 +369,7 @@ class QOTPEngine:
             return
         self._opening = None
         self._agree(answer.cipher, answer.secrets)
-        self._echoed = answer.echoed
+        self._channel.echoed = answer.echoed
         self._talk.numbers.add(answer.number, answer.number)
         own = answer.payload.segment == MARK
         self._meet(Peer.OWN if own else Peer.RELEASE, now)
@@ -467,37 +379,8 @@ class QOTPEngine:
             self._talk.hear_segment(answer.payload.segment)
 
     def _agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
-        """
-        There is a key, and it stays (W2).
-        """
-        self._cipher = cipher
-        self._secrets = secrets
-        self._unsealer = Unsealer(
-            cipher, secrets, self._role.peer, self._talk.numbers, self._counters, early
-        )
-        self._use(Kind.DATA)
-        if self._settings.key_log is not None:
-            self._settings.key_log(self._name, secrets)
-
-    def _use(self, kind: Kind) -> None:
-        """
-        Send messages of this type from now on.
-        """
-        assert self._cipher is not None and self._secrets is not None
-        mine = self._role is Role.INITIATOR
-        keys = self._secrets.initiator if mine else self._secrets.responder
-        self._sealer.use(kind, self._cipher, self._name, *keys)
-        self._talk.sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
-
-    def _prove(self) -> None:
-        """
-        Authentic Data: the dialler has received our answer, and this is no replay.
-        """
-        self.proved = True
-        if self._early and self._unsealer is not None:
-            self._early = False
-            self._unsealer.close_early()
-            self._use(Kind.DATA)
+        self._channel.agree(cipher, secrets, early)
+        self._talk.sender.mtu = self._channel.mtu
 
     def _meet(self, peer: Peer, now: int) -> None:
         """
@@ -506,9 +389,40 @@ class QOTPEngine:
         self._heard = now
         self._talk.meet(peer)
         self._life.enter(Life.LIVE)
-        self._events.append((Event.CONNECTED, self._early))
+        self._events.append((Event.CONNECTED, self._channel.early))
 
     # digesting
+
+    def _digest_run(
+        self,
+        opened: Sequence[tuple[int, bytes] | None],
+        address: Address,
+        size: int,
+        now: int,
+    ) -> None:
+        """
+        A run of Data, decrypted: what is plain bulk at once, the rest one by one.
+        """
+        at = self._digest_stretch(opened, now) if address == self._address else 0
+        for one in opened[at:] if at else opened:
+            found = self._channel.check(one)
+            if found is not None:
+                self._digest(found, address, size, now)
+
+    def _digest_stretch(self, opened: Sequence[tuple[int, bytes] | None], now: int) -> int:
+        """
+        @return: how many of the first payloads are dealt with.
+        """
+        if len(opened) < 2 or self._life.over or self._talk.peer is not Peer.OWN:
+            return 0
+        first = self._talk.numbers.highest + 1
+        stretch = stretch_of(opened, first)
+        if stretch is None or not self._talk.hear_segment(stretch[1]):
+            return 0
+        count = stretch[0]
+        self._heard = now
+        self._talk.numbers.add(first, first + count - 1)
+        return count
 
     def _digest(self, opened: Opened, address: Address, size: int, now: int) -> None:
         """
@@ -523,8 +437,9 @@ class QOTPEngine:
         if self._life.tombstone is not None:
             self._digest_after_end(self._life.tombstone, number, payload, now)
             return
-        if not self.proved:
-            self._prove()
+        if not self._channel.proved:
+            self._channel.prove()
+            self._talk.sender.mtu = self._channel.mtu
         if self._life.state is Life.OPENING:
             self._meet(_kind_of(payload.ack), now)
         if payload.ack is not None:

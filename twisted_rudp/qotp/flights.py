@@ -144,6 +144,13 @@ class Flights:
             for flight in self._flights:
                 self._enter(flight)
 
+    @property
+    def overtaken(self) -> bool:
+        """
+        Something that was sent later than the oldest datagram has been acknowledged.
+        """
+        return bool(self._flights) and self._flights[0].first < self.largest
+
     def sent(self, flight: Flight) -> None:
         """
         Enter what has just been sent.
@@ -166,7 +173,12 @@ class Flights:
             time.
         """
         flights = self._flights
-        self.largest = max(self.largest, high)
+        if high > self.largest:
+            self.largest = high
+        if len(flights) == 1 and low <= flights[0].first and flights[0].last <= high:
+            flight = flights.pop()
+            self._whole(flight)
+            return flight
         begin = end = bisect_left(flights, low, key=_last)
         newest = None
         while end < len(flights) and flights[end].first <= high:

@@ -20,7 +20,8 @@ LONGEST_SEGMENT = 65535
 WIDE = 0x80
 _VERSION = 0x1F
 _TYPE = 0x60
-_PLAIN_ACK, _PLAIN, _CLOSE_ACK, _CLOSE = 0x00, 0x20, 0x40, 0x60
+PLAIN = 0x20
+_PLAIN_ACK, _CLOSE_ACK, _CLOSE = 0x00, 0x40, 0x60
 
 _WITH_SEGMENT = 18
 """An acknowledgement with anything shorter has no stream header (section 4.3)."""
@@ -95,7 +96,7 @@ def header(stream: int, offset: int, close: bool = False) -> bytes:
     """
     What stands in front of a segment without an acknowledgement.
     """
-    first = _CLOSE if close else _PLAIN
+    first = _CLOSE if close else PLAIN
     if offset > NARROW:
         return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)
     return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)

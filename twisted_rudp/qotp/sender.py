@@ -173,10 +173,14 @@ class Sender:
         return self._starved_at + wait
 
     def _find_lost(self, now: int) -> None:
+        self._again = NEVER
+        if not self.flights.overtaken:
+            return
         trip = self.round_trip
         patience = max(trip.smoothed * 9 // 8, 2 * MILLISECOND)
         words, size, again = self.flights.find_lost(now, patience)
-        self._again = NEVER if again is None else again
+        if again is not None:
+            self._again = again
         self.words.extend(words)
         if size:
             self.control.lost(size)
@@ -190,7 +194,9 @@ class Sender:
         """
         if self.flights.losing or self.words or len(self.ready) > 1:
             return True
-        return any(stream.queue.size > self.mtu // 2 for stream in self.ready)
+        for stream in self.ready:
+            return stream.queue.size > self.mtu // 2
+        return False
 
     def flush(self, now: int, outlet: Outlet, acks: Acks) -> None:
         """
@@ -202,8 +208,10 @@ class Sender:
         self.wake = self._starved_at = NEVER
         while self.words and outlet.room(_HEAD_WIDE + len(self.words[0].body)):
             self._send_word(self.words.popleft(), now, outlet, acks)
-        if self._resend(now, outlet, acks):
-            self._send_new(now, outlet, acks)
+        if self.flights.losing and not self._resend(now, outlet, acks):
+            self._probes = 0
+            return
+        self._send_new(now, outlet, acks)
         self._probes = 0
 
     def _send_word(self, word: Word, now: int, outlet: Outlet, acks: Acks) -> None:
@@ -293,35 +301,40 @@ class Sender:
 
         @return: whether something was sent.
         """
-        space = self._space(stream.sent)
-        block = None
-        small = stream.queue.size <= space - _BLOCK
-        if acks.marking or (acks.pending and (acks.peer is Peer.RELEASE or small)):
+        queue = stream.queue
+        offset = stream.sent
+        space = self._space(offset)
+        riding = acks.marking or (
+            acks.pending and (acks.peer is Peer.RELEASE or queue.size <= space - _BLOCK)
+        )
+        if riding:
             space -= _BLOCK
-            block = acks
         size = self._allowed(stream, space, now, outlet)
         if size is None:
             return False
-        if block is not None:
-            size = min(size, space)
-        offset = stream.sent
-        data = stream.queue.take(size)
+        data = queue.take(min(size, space) if riding else size)
         size = len(data)
-        fin = stream.finishing and not stream.queue.size
+        fin = stream.finishing and not queue.size
         stream.sent += size
         stream.unsettled += size
         stream.fin_sent = stream.fin_sent or fin
-        if block is not None:
+        if riding:
             segment = PayloadSegment(stream.number, offset, data, fin)
-            payloads: Sequence[bytes] = [encode(block.take_block(), segment)]
+            payloads: Sequence[bytes] = (encode(acks.take_block(), segment),)
         else:
             payloads = _cut(stream.number, offset, data, space, fin)
-        first = outlet.send(payloads)
         flight = Flight(
-            first, len(payloads), now, stream=stream, offset=offset, size=space, data=data, fin=fin
+            outlet.send(payloads),
+            len(payloads),
+            now,
+            stream=stream,
+            offset=offset,
+            size=space,
+            data=data,
+            fin=fin,
         )
         in_flight = self.flights.in_flight + size
-        flight.limited = not stream.queue.size and in_flight < self.control.window() // 2
+        flight.limited = not queue.size and in_flight < self.control.window() // 2
         self._track(flight)
         self._pace(now, size)
         return True
@@ -347,6 +360,8 @@ class Sender:
             if not in_flight and self.peer_window < wanted:
                 self._starved_at = self._last_sent if self._last_sent else now
             return None
+        if queued <= space:
+            return queued
         pause = self.control.pause(self.mtu)
         paced = (now + SLACK - max(self._ready_at, now)) // pause + 1 if pause else RUN_BYTES
         segments = min(room, max(paced, 2), RUN_BYTES // self.mtu)
@@ -364,7 +379,8 @@ class Sender:
         self.flights.sent(flight)
 
     def _pace(self, now: int, size: int) -> None:
-        self._ready_at = max(self._ready_at, now) + self.control.pause(size)
+        start = self._ready_at if self._ready_at > now else now
+        self._ready_at = start + self.control.pause(size)
 
 
 def _cut(

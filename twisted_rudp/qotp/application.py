@@ -1,0 +1,89 @@
+"""
+What an application asks of a connection: bytes in, bytes out, streams.
+"""
+
+from __future__ import annotations
+
+from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.qotp.conversation import Conversation
+
+
+class ApplicationSide:
+    """
+    That part of L{Engine<twisted_rudp.core.engine.Engine>} which is only about what is
+    said.
+    """
+
+    _talk: Conversation
+
+    @property
+    def in_flight(self) -> int:
+        """
+        Bytes sent and not acknowledged.
+        """
+        return self._talk.sender.flights.in_flight
+
+    def write(self, stream: int, data: bytes) -> None:
+        """
+        Queue bytes.
+
+        @raise ValueError: our half of the stream has been ended.
+        """
+        self._talk.write(stream, data)
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> int | None:
+        """
+        @raise ValueError: always; QOTP carries bytes.
+        """
+        raise ValueError("QOTP carries streams of bytes, no messages")
+
+    def unsent(self, stream: int = 0) -> int:
+        """
+        Bytes not yet numbered.
+        """
+        return self._talk.unsent(stream)
+
+    def unread(self, stream: int = 0) -> int:
+        """
+        Bytes that can be taken.
+        """
+        return self._talk.unread(stream)
+
+    def take(self, stream: int, limit: int) -> bytes:
+        """
+        The next bytes in order.
+        """
+        return self._talk.take(stream, limit)
+
+    def take_message(self) -> Message | None:
+        """
+        There are none.
+        """
+        return None
+
+    def open_stream(self) -> int:
+        """
+        One more stream.
+
+        @raise ValueError: there are too many.
+        """
+        return self._talk.open_stream()
+
+    def close_stream(self, stream: int) -> None:
+        """
+        CLOSE behind the data.
+        """
+        self._talk.close_stream(stream)
+
+    def reset_stream(self, stream: int, code: int = 0) -> None:
+        """
+        Our own peer is told; the release sees an end.
+        """
+        self._talk.reset_stream(stream, code)
