@@ -259,7 +259,8 @@ class DeliveryRate:
         segments = self.INITIAL_SEGMENTS if self._phase == "startup" else 4
         smoothed = self._round_trip.smoothed
         least = segments * self._mss * 1e9 / (smoothed if smoothed > 1_000_000 else 1_000_000)
-        rate = self._best * self._gain()
+        rate = self._best
+        rate *= self.CYCLE[self._cycle] if self._phase == "probe" else self._gain()
         return int(size * 1e9 / (rate if rate > least else least))
 
     def delivered(self, news: Delivered) -> None:
@@ -276,8 +277,7 @@ class DeliveryRate:
             if not news.limited or rate > self._best:
                 self._rates[self._round] = max(rate, self._rates.get(self._round, 0.0))
                 self._best = max(self._best, rate)
-        self._step(news)
-        self._resize(news)
+        self._adapt(news)
 
     def duplicate(self) -> None:
         pass
@@ -286,22 +286,7 @@ class DeliveryRate:
         pass
 
     def _gain(self) -> float:
-        if self._phase == "probe":
-            return self.CYCLE[self._cycle]
         return self.STARTUP if self._phase == "startup" else 1 / self.STARTUP
-
-    def _carried(self) -> float:
-        """
-        What the network holds at this rate: bandwidth times least round trip.
-        """
-        return self._best * (self._round_trip.least or 0) / 1e9
-
-    def _aggregate(self) -> int:
-        """
-        What moves at a time, beside what the network holds.
-        """
-        turn = int(self._best * self.TURN / 1e9)
-        return min(max(turn, self.INITIAL_SEGMENTS * self._mss), self.LARGEST_TURN)
 
     def _judge_growth(self) -> None:
         """
@@ -314,21 +299,31 @@ class DeliveryRate:
         if self._stalled >= 3:
             self._phase = "drain"
 
-    def _step(self, news: Delivered) -> None:
-        if self._phase == "drain" and news.in_flight <= self._carried() + self._aggregate():
-            self._phase, self._cycle, self._cycle_at = "probe", 2, news.now
-        elif self._phase == "probe":
-            least = self._round_trip.least or 0
-            if news.now - self._cycle_at > max(least, 1_000_000):
+    def _adapt(self, news: Delivered) -> None:
+        """
+        Go on to the next phase if it is time, and set the window: what the network
+        holds at this rate, with a gain, and beside it what moves at a time.
+        """
+        best, least = self._best, self._round_trip.least or 0
+        carried = best * least / 1e9
+        aggregate = int(best * self.TURN / 1e9)
+        if aggregate > self.LARGEST_TURN:
+            aggregate = self.LARGEST_TURN
+        elif aggregate < self.INITIAL_SEGMENTS * self._mss:
+            aggregate = self.INITIAL_SEGMENTS * self._mss
+        if self._phase == "probe":
+            if news.now - self._cycle_at > (least if least > 1_000_000 else 1_000_000):
                 self._cycle = (self._cycle + 1) % len(self.CYCLE)
                 self._cycle_at = news.now
-
-    def _resize(self, news: Delivered) -> None:
-        gain = self.STARTUP if self._phase == "startup" else 2.0
-        target = int(gain * self._carried()) + self._aggregate()
+        elif self._phase == "drain" and news.in_flight <= carried + aggregate:
+            self._phase, self._cycle, self._cycle_at = "probe", 2, news.now
+        grown = self._window + news.size
         if self._phase == "startup":
             # An estimate that is still growing must not hold back its own growth.
-            self._window = max(self._window, min(self._window + news.size, 2 * target))
+            target = int(self.STARTUP * carried) + aggregate
+            window = max(self._window, min(grown, 2 * target))
         else:
-            self._window = min(self._window + news.size, target)
-        self._window = max(self._window, 4 * self._mss)
+            target = int(2.0 * carried) + aggregate
+            window = grown if grown < target else target
+        floor = 4 * self._mss
+        self._window = window if window > floor else floor

@@ -114,6 +114,8 @@ class MultiplexTransport(StreamTransport):
             self._waiting.remove(event[1])
 
     def sessionFlushed(self) -> bool:
+        if not self._streams:
+            return super().sessionFlushed()
         again = [stream.sessionFlushed() for stream in list(self._streams.values())]
         return super().sessionFlushed() or any(again)
 

@@ -51,6 +51,7 @@ class Acks:
 
     @ivar peer: who is to understand it.
     @ivar window: what we have room for now.
+    @ivar wanted: what has come from our own peer is to be acknowledged.
     @ivar announce: say so even if there is nothing to acknowledge.
     @ivar marking: everything is to carry our mark, for it was not answered yet.
     """
@@ -64,7 +65,7 @@ class Acks:
         self.announce = False
         self.marking = False
         self._numbers = numbers
-        self._wanted = False
+        self.wanted = False
         self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
 
     @property
@@ -72,13 +73,7 @@ class Acks:
         """
         There is something to say.
         """
-        return self._wanted or self.announce or bool(self._heard)
-
-    def want(self) -> None:
-        """
-        What has come from our own peer is to be acknowledged.
-        """
-        self._wanted = True
+        return self.wanted or self.announce or bool(self._heard)
 
     def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
         """
@@ -100,7 +95,7 @@ class Acks:
             return None if self._heard and self._heard[0].completing else self._exact()
         if len(self._numbers) > 1:
             return None
-        self._wanted = self.announce = False
+        self.wanted = self.announce = False
         low, high = self._numbers.last
         return range_ack(low, high, self.window)
 
@@ -135,7 +130,7 @@ class Acks:
         payload = encode(block, segment)
         if outlet.room(len(payload)):
             outlet.send([payload])
-            self._wanted = self.announce = False
+            self.wanted = self.announce = False
 
     def _flush_segments(self, outlet: Outlet) -> None:
         payloads: list[bytes] = []

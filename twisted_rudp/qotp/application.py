@@ -29,7 +29,13 @@ class ApplicationSide:
 
         @raise ValueError: our half of the stream has been ended.
         """
-        self._talk.write(stream, data)
+        found = self._talk.streams.open.get(stream)
+        if found is None:
+            return
+        if found.finishing:
+            raise ValueError(f"stream {stream} has been ended")
+        found.queue.append(data)
+        self._talk.sender.ready[found] = None
 
     def send(
         self,
@@ -48,19 +54,24 @@ class ApplicationSide:
         """
         Bytes not yet numbered.
         """
-        return self._talk.unsent(stream)
+        found = self._talk.streams.open.get(stream)
+        return 0 if found is None else found.queue.size
 
     def unread(self, stream: int = 0) -> int:
         """
         Bytes that can be taken.
         """
-        return self._talk.unread(stream)
+        found = self._talk.streams.open.get(stream)
+        return 0 if found is None else found.incoming.unread
 
     def take(self, stream: int, limit: int) -> bytes:
         """
         The next bytes in order.
         """
-        return self._talk.take(stream, limit)
+        found = self._talk.streams.open.get(stream)
+        if found is None or not found.incoming.unread:
+            return b""
+        return self._talk.incoming.take(found, limit)
 
     def take_message(self) -> Message | None:
         """
@@ -74,7 +85,7 @@ class ApplicationSide:
 
         @raise ValueError: there are too many.
         """
-        return self._talk.open_stream()
+        return self._talk.streams.make().number
 
     def close_stream(self, stream: int) -> None:
         """

@@ -6,7 +6,7 @@ replaced (W2).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,7 +17,7 @@ from twisted_rudp.qotp.crypto import Cipher
 from twisted_rudp.qotp.life import Role, Settings
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.outlet import Sealer
-from twisted_rudp.qotp.unsealer import Opened, Unsealer
+from twisted_rudp.qotp.unsealer import Unsealer
 from twisted_rudp.qotp.wire import DATA_OVERHEAD, OVERHEAD, Kind
 
 
@@ -27,6 +27,7 @@ class Channel:
 
     @ivar name: the connection id.
     @ivar sealer: what is sent goes through it.
+    @ivar unsealer: what is received goes through it; None before there is a key.
     @ivar mtu: longest payload that goes out now, counted as if it were in Data.
     @ivar proved: the peer has shown that it receives at its address.
     @ivar early: what has come could be a replay.
@@ -58,7 +59,7 @@ class Channel:
         self._counters = counters
         self._cipher: Cipher | None = None
         self._secrets: Secrets | None = None
-        self._unsealer: Unsealer | None = None
+        self.unsealer: Unsealer | None = None
 
     def agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
         """
@@ -68,7 +69,7 @@ class Channel:
         """
         self._cipher = cipher
         self._secrets = secrets
-        self._unsealer = Unsealer(
+        self.unsealer = Unsealer(
             cipher, secrets, self._role.peer, self._numbers, self._counters, early
         )
         self.early = early is not None
@@ -81,32 +82,10 @@ class Channel:
         Authentic Data: the dialler has received our answer, and this is no replay.
         """
         self.proved = True
-        if self.early and self._unsealer is not None:
+        if self.early and self.unsealer is not None:
             self.early = False
-            self._unsealer.close_early()
+            self.unsealer.close_early()
             self._use(Kind.DATA)
-
-    def open_run(self, run: memoryview, size: int) -> Sequence[tuple[int, bytes] | None] | None:
-        """
-        Decrypt a run of Data: number and payload of each, None for what is not
-        authentic.
-
-        @return: None if there is no key yet, or something else in the run.
-        """
-        return None if self._unsealer is None else self._unsealer.open_run(run, size)
-
-    def check(self, opened: tuple[int, bytes] | None) -> Opened | None:
-        """
-        What L{open_run} gave, if it is new and well-formed. To be asked when what
-        came before has been digested.
-        """
-        return None if self._unsealer is None else self._unsealer.check(opened, data=True)
-
-    def open_any(self, datagram: bytes) -> Opened | None:
-        """
-        A datagram of any type, if it is authentic, new and well-formed.
-        """
-        return None if self._unsealer is None else self._unsealer.open_any(datagram)
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         """

@@ -6,6 +6,7 @@ in the dialect that the other side understands (C{qotp.md} sections 5 and 11).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from twisted_rudp.core.buffers import ByteQueue
@@ -105,49 +106,6 @@ class Conversation:
 
     # application
 
-    def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-
-        @raise ValueError: our half of the stream has been ended.
-        """
-        found = self.streams.open.get(stream)
-        if found is None:
-            return
-        if found.finishing:
-            raise ValueError(f"stream {stream} has been ended")
-        found.queue.append(data)
-        self.sender.ready[found] = None
-
-    def unsent(self, stream: int = 0) -> int:
-        """
-        Bytes not yet numbered.
-        """
-        found = self.streams.open.get(stream)
-        return 0 if found is None else found.queue.size
-
-    def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that can be taken.
-        """
-        found = self.streams.open.get(stream)
-        return 0 if found is None else found.incoming.unread
-
-    def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
-        found = self.streams.open.get(stream)
-        return b"" if found is None else self.incoming.take(found, limit)
-
-    def open_stream(self) -> int:
-        """
-        One more stream.
-
-        @raise ValueError: there are too many.
-        """
-        return self.streams.make().number
-
     def close_stream(self, stream: int) -> None:
         """
         CLOSE behind the data.
@@ -185,7 +143,7 @@ class Conversation:
             if segment.stream == CONTROL:
                 self._hear_words(bytes(segment.data))
                 return True
-            self.acks.want()
+            self.acks.wanted = True
             return self.incoming.segment(segment) or self._refuse_streams()
         taken = self.incoming.segment(segment)
         if taken:
@@ -206,11 +164,11 @@ class Conversation:
 
     def _hear_words(self, body: bytes) -> None:
         if not body:
-            self.acks.want()
+            self.acks.wanted = True
             return
         word = read_word(body)
         if isinstance(word, Reset):
-            self.acks.want()
+            self.acks.wanted = True
             stream = self.streams.open.get(word.stream)
             if stream is not None:
                 self._abandon(stream)
@@ -232,12 +190,12 @@ class Conversation:
             if newest is None:
                 return
             self.acks.marking = False
-            ranges = [newest]
+            more: Sequence[tuple[int, int]] = ()
             if segment is not None and segment.stream == CONTROL:
-                ranges += read_ranges(bytes(segment.data), newest[0])
-            sender.acknowledged(ranges, now)
+                more = read_ranges(bytes(segment.data), newest[0])
+            sender.acknowledged(newest, more, now)
             if self.path.candidate is not None:
-                for low, high in ranges:
+                for low, high in (newest, *more):
                     self.path.range_answered(low, high)
         else:
             sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
@@ -252,10 +210,11 @@ class Conversation:
         @param emit: for the challenge of another address.
         """
         acks, sender, window = self.acks, self.sender, self.window
-        acks.window = window.free
-        acks.announce = acks.announce or window.reopened
+        free = acks.window = window.free
+        if not acks.announce and free > window.told:
+            acks.announce = window.reopened(free)
         if acks.pending:
-            window.told = acks.window
+            window.told = free
             if sender.waiting:
                 acks.flush(outlet)
         sender.flush(now, outlet, acks)
@@ -271,7 +230,8 @@ class Conversation:
         settled = self.sender.flights.settled
         if settled:
             for stream in settled:
-                self._tell_flushed(stream)
+                if stream.fin_acknowledged:
+                    self._tell_flushed(stream)
             settled.clear()
 
     def ping(self, repeat: bool = False) -> Word:
@@ -284,7 +244,7 @@ class Conversation:
         return Word(0, offset, repeat=repeat)
 
     def _tell_flushed(self, stream: Stream) -> None:
-        if stream.fin_acknowledged and stream.drained and not stream.flush_told:
+        if stream.drained and not stream.flush_told:
             stream.flush_told = True
             if stream.number in self.streams.open:
                 self._events.append((Event.STREAM_FLUSHED, stream.number))

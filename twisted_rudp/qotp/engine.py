@@ -42,7 +42,7 @@ from twisted_rudp.qotp.payload import Ack, Payload, header
 from twisted_rudp.qotp.sender import NEVER
 from twisted_rudp.qotp.stretch import stretch_of
 from twisted_rudp.qotp.tombstone import Grave, Tombstone
-from twisted_rudp.qotp.unsealer import Opened
+from twisted_rudp.qotp.unsealer import Opened, Unsealer
 from twisted_rudp.qotp.wire import DATA_OVERHEAD
 
 PING_COST = 64
@@ -211,15 +211,16 @@ class QOTPEngine(ApplicationSide):
         while self._opening is not None and view:
             self._hear_answer(self._opening, bytes(view[:size]), now)
             view = view[size:]
-        if view:
-            opened = self._channel.open_run(view, size)
-            if opened is None:
+        unsealer = self._channel.unsealer
+        if unsealer is not None and view:
+            opened = unsealer.open_run(view, size)
+            if opened is not None:
+                self._digest_run(unsealer, opened, address, size, now)
+            else:
                 for start in range(0, len(view), size):
-                    found = self._channel.open_any(bytes(view[start : start + size]))
+                    found = unsealer.open_any(bytes(view[start : start + size]))
                     if found is not None:
                         self._digest(found, address, size, now)
-            else:
-                self._digest_run(opened, address, size, now)
         self._talk.incoming.tell_readable()
         self._advance(now)
 
@@ -395,6 +396,7 @@ class QOTPEngine(ApplicationSide):
 
     def _digest_run(
         self,
+        unsealer: Unsealer,
         opened: Sequence[tuple[int, bytes] | None],
         address: Address,
         size: int,
@@ -403,9 +405,11 @@ class QOTPEngine(ApplicationSide):
         """
         A run of Data, decrypted: what is plain bulk at once, the rest one by one.
         """
-        at = self._digest_stretch(opened, now) if address == self._address else 0
+        at = 0
+        if len(opened) > 1 and address == self._address:
+            at = self._digest_stretch(opened, now)
         for one in opened[at:] if at else opened:
-            found = self._channel.check(one)
+            found = unsealer.check(one)
             if found is not None:
                 self._digest(found, address, size, now)
 
@@ -413,7 +417,7 @@ class QOTPEngine(ApplicationSide):
         """
         @return: how many of the first payloads are dealt with.
         """
-        if len(opened) < 2 or self._life.over or self._talk.peer is not Peer.OWN:
+        if self._life.over or self._talk.peer is not Peer.OWN:
             return 0
         first = self._talk.numbers.highest + 1
         stretch = stretch_of(opened, first)
@@ -457,17 +461,19 @@ class QOTPEngine(ApplicationSide):
         """
         if self._life.over:
             return
-        self._talk.tell_settled()
-        if self._talk.reset_heard:
+        talk = self._talk
+        talk.tell_settled()
+        if talk.reset_heard:
             self._end(Reason.RESET, now)
             return
-        if self._talk.incoming.contradicted:
+        if talk.incoming.contradicted:
             self._end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
             return
-        address = self._talk.path.take_proved()
-        if address is not None:
-            self._address = address
-            self._events.append((Event.PATH, address))
+        if talk.path.candidate is not None:
+            address = talk.path.take_proved()
+            if address is not None:
+                self._address = address
+                self._events.append((Event.PATH, address))
         if self._closing is not None:
             moved = self._talk.sender.flights.total
             outcome = self._closing.judge(self._talk.streams, self._talk.peer, moved, now)

@@ -132,8 +132,12 @@ class Flights:
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
 
-    def __len__(self) -> int:
-        return len(self._flights)
+    @property
+    def pending(self) -> bool:
+        """
+        Something is in flight.
+        """
+        return bool(self._flights)
 
     def expect_segments(self) -> None:
         """

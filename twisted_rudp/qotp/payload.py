@@ -28,8 +28,10 @@ _WITH_SEGMENT = 18
 
 _ack_narrow = Struct("<IHBHB")
 _ack_wide = Struct("<IIHHB")
+_both_narrow = Struct("<BIHBHBIHB")
 _segment_narrow = Struct("<IHB")
 _segment_wide = Struct("<IIH")
+_both = _both_narrow.unpack_from
 _head_narrow = Struct("<BIHB").pack
 _head_wide = Struct("<BIIH").pack
 
@@ -112,14 +114,20 @@ def encode(ack: Ack | None, segment: Segment | None) -> bytes:
         if segment is None:
             raise ValueError("a payload has an acknowledgement or a segment")
         return header(segment.stream, segment.offset, segment.close) + segment.data
-    own = 0 if segment is None else segment.offset
-    wide = max(own, ack.offset) > NARROW
-    closing = segment is not None and segment.close
-    first = (_CLOSE_ACK if closing else _PLAIN_ACK) | (WIDE if wide else 0)
-    block = _ack_block(ack, wide)
     if segment is None:
-        return bytes((first,)) + block
-    return b"".join((bytes((first,)), block, _place(segment, wide), segment.data))
+        wide = ack.offset > NARROW
+        return bytes((_PLAIN_ACK | (WIDE if wide else 0),)) + _ack_block(ack, wide)
+    first = _CLOSE_ACK if segment.close else _PLAIN_ACK
+    if segment.offset > NARROW or ack.offset > NARROW:
+        head = bytes((first | WIDE,)) + _ack_block(ack, True) + _place_wide(segment)
+    else:
+        stream, offset, length, window = ack
+        own = segment.offset
+        head = _both_narrow.pack(
+            first, stream, offset & 0xFFFF, offset >> 16, length, encode_window(window),
+            segment.stream, own & 0xFFFF, own >> 16,
+        )  # fmt: skip
+    return b"".join((head, segment.data))
 
 
 def _ack_block(ack: Ack, wide: bool) -> bytes:
@@ -132,11 +140,8 @@ def _ack_block(ack: Ack, wide: bool) -> bytes:
     return _ack_narrow.pack(ack.stream, offset & 0xFFFF, offset >> 16, ack.length, code)
 
 
-def _place(segment: Segment, wide: bool) -> bytes:
-    offset = segment.offset
-    if wide:
-        return _segment_wide.pack(segment.stream, offset & 0xFFFFFFFF, offset >> 32)
-    return _segment_narrow.pack(segment.stream, offset & 0xFFFF, offset >> 16)
+def _place_wide(segment: Segment) -> bytes:
+    return _segment_wide.pack(segment.stream, segment.offset & 0xFFFFFFFF, segment.offset >> 32)
 
 
 def decode(payload: bytes) -> Payload | None:
@@ -148,6 +153,11 @@ def decode(payload: bytes) -> Payload | None:
     if length < LEAST_PAYLOAD or payload[0] & _VERSION:
         return None
     first = payload[0]
+    if first == _PLAIN_ACK and length >= _WITH_SEGMENT:
+        _, of, low, high, size, code, stream, from_low, from_high = _both(payload)
+        found = Ack(of, low | high << 16, size, WINDOWS[code])
+        data = memoryview(payload)[_WITH_SEGMENT:]
+        return Payload(found, Segment(stream, from_low | from_high << 16, data))
     wide, kind = first & WIDE, first & _TYPE
     at = 1
     ack = None

@@ -96,21 +96,24 @@ class Sender:
             self._window_number = number
             self.peer_window = window
 
-    def acknowledged(self, ranges: Iterable[tuple[int, int]], now: int) -> bool:
+    def acknowledged(
+        self, range: tuple[int, int], more: Iterable[tuple[int, int]], now: int
+    ) -> None:
         """
-        Our own peer has received these packet numbers, newest first.
+        Our own peer has received these packet numbers.
 
-        @return: whether that was news.
+        @param more: ranges below the first.
         """
         flights = self.flights
         before = flights.total
-        newest = None
-        for low, high in ranges:
+        newest = flights.acknowledge(*range)
+        for low, high in more:
             flight = flights.acknowledge(low, high)
             newest = newest or flight
-        return self._digest(newest, before, now, exact=True)
+        if newest is not None:
+            self._digest(newest, before, now, exact=True)
 
-    def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> bool:
+    def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> None:
         """
         The release has received this segment.
         """
@@ -118,11 +121,10 @@ class Sender:
         flight = self.flights.acknowledge_segment(stream, offset, length)
         if flight is None:
             self.control.duplicate()
-        return self._digest(flight, before, now, exact=False)
+        else:
+            self._digest(flight, before, now, exact=False)
 
-    def _digest(self, flight: Flight | None, before: int, now: int, exact: bool) -> bool:
-        if flight is None:
-            return False
+    def _digest(self, flight: Flight, before: int, now: int, exact: bool) -> None:
         flights = self.flights
         self._backoff = 0
         elapsed = 0
@@ -137,7 +139,6 @@ class Sender:
                 )
             )  # fmt: skip
             flights.since = now
-        return True
 
     # time
 
@@ -145,7 +146,10 @@ class Sender:
         """
         When L{tick} and a flush have something to do.
         """
-        return min(self._timeout_at(), self._again, self.wake)
+        due = self._timeout_at()
+        if self._again < due:
+            due = self._again
+        return self.wake if self.wake < due else due
 
     def tick(self, now: int) -> None:
         """
@@ -155,7 +159,7 @@ class Sender:
         if now < self._timeout_at():
             return
         self._backoff += 1
-        if self.flights:
+        if self.flights.pending:
             words, size = self.flights.give_up_oldest(PROBES)
             self.words.extend(words)
             self._probes = PROBES
@@ -167,10 +171,13 @@ class Sender:
             self.words.append(self._ping())
 
     def _timeout_at(self) -> int:
-        wait = min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)
-        if self.flights:
-            return self._last_sent + wait
-        return self._starved_at + wait
+        if self.flights.pending:
+            since = self._last_sent
+        elif self._starved_at == NEVER:
+            return NEVER
+        else:
+            since = self._starved_at
+        return since + min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)
 
     def _find_lost(self, now: int) -> None:
         self._again = NEVER
@@ -286,14 +293,11 @@ class Sender:
         ready = self.ready
         while ready:
             stream = next(iter(ready))
-            if stream.has_new:
-                if not self._send_from(stream, now, outlet, acks):
-                    return
-                del ready[stream]
-                if stream.has_new:
-                    ready[stream] = None
-            else:
-                del ready[stream]
+            if stream.has_new and not self._send_from(stream, now, outlet, acks):
+                return
+            del ready[stream]
+            if stream.queue.size:
+                ready[stream] = None
 
     def _send_from(self, stream: Stream, now: int, outlet: Outlet, acks: Acks) -> bool:
         """
@@ -333,9 +337,10 @@ class Sender:
             data=data,
             fin=fin,
         )
-        in_flight = self.flights.in_flight + size
-        flight.limited = not queue.size and in_flight < self.control.window() // 2
-        self._track(flight)
+        self._last_sent = now
+        flights = self.flights
+        flights.sent(flight)
+        flight.limited = not queue.size and flights.in_flight < self.control.window() // 2
         self._pace(now, size)
         return True
 

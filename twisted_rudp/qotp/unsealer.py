@@ -60,15 +60,9 @@ class Unsealer:
         self._secrets = secrets
         self._direction = direction
         self._counters = counters
+        self._epoch = 0
         self._early = early
         self._early_numbers = Received()
-
-    @property
-    def _epoch(self) -> int:
-        """
-        Of the highest number so far.
-        """
-        return max(self.numbers.highest, 0) >> 48
 
     def close_early(self) -> None:
         """
@@ -85,10 +79,15 @@ class Unsealer:
             if run[0] != Kind.DATA:
                 return None
             one = self._cipher.open(bytes(run), DATA_PREFIX, self._direction, self._epoch)
-            return (one,)
-        if bytes(run[::size]) != _DATA * count:
+            opened: Sequence[tuple[int, bytes] | None] = (one,)
+        elif bytes(run[::size]) == _DATA * count:
+            opened = self._cipher.open_run(run, size, self._direction, self._epoch)
+        else:
             return None
-        return self._cipher.open_run(run, size, self._direction, self._epoch)
+        last = opened[-1]
+        if last is not None and last[0] >> 48 > self._epoch:
+            self._epoch = last[0] >> 48
+        return opened
 
     def open_any(self, datagram: bytes) -> Opened | None:
         """
@@ -97,8 +96,8 @@ class Unsealer:
         """
         kind = datagram[0]
         if kind == Kind.DATA:
-            opened = self._cipher.open(datagram, PREFIX[kind], self._direction, self._epoch)
-            return self.check(opened, data=True)
+            opened = self._cipher.open(datagram, DATA_PREFIX, self._direction, self._epoch)
+            return self.check(opened)
         if kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._direction == RESPONDER:
             opened = None
             if len(datagram) >= OVERHEAD[kind]:
@@ -109,7 +108,7 @@ class Unsealer:
         self._counters["openings_ignored"] += 1
         return None
 
-    def check(self, opened: tuple[int, bytes] | None, data: bool) -> Opened | None:
+    def check(self, opened: tuple[int, bytes] | None, data: bool = True) -> Opened | None:
         """
         What was decrypted, if it is new and well-formed.
         """
@@ -117,10 +116,13 @@ class Unsealer:
             self._counters["not_authentic"] += 1
             return None
         number, plain = opened
-        newest = number > self.numbers.highest
-        if not newest and number in self.numbers:
+        numbers = self.numbers
+        newest = number > numbers.highest
+        if not newest and number in numbers:
             self._counters["replayed"] += 1
             return None
+        if number >> 48 > self._epoch:
+            self._epoch = number >> 48
         payload = decode(plain)
         if payload is None:
             self._counters["malformed"] += 1
