@@ -264,6 +264,9 @@ class DeliveryRate:
         return int(size * 1e9 / (rate if rate > least else least))
 
     def delivered(self, news: Delivered) -> None:
+        if news.limited and self._best and news.size < self._mss:
+            # So little says nothing of the network.
+            return
         if news.before >= self._round_end:
             self._round += 1
             self._round_end = news.total
