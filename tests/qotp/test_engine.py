@@ -204,6 +204,25 @@ class DataTests(SynchronousTestCase):
         pair.run(2000)
         self.assertTrue(pair.server.received[0] == data)
 
+    def test_windowOfPieces(self) -> None:
+        """
+        W6: when the first segment of a full window is lost the others are kept, though
+        each costs more than its bytes.
+        """
+        pair = Pair()
+        pair.connect()
+        sender = pair.client.engine._talk.sender
+        sender.control._window = 1 << 24  # type: ignore[attr-defined]
+        sender.control._best = 1e12  # type: ignore[attr-defined]
+        pair.fates["client"] = losing(len(pair.client.sent))
+        data = random.Random(2).randbytes(FIRST - 1400)
+        write(pair.client, 0, data)
+        pair.run(15)
+        self.assertEqual(pair.client.engine.unsent(), 0)
+        pair.run(500)
+        self.assertTrue(pair.server.received[0] == data)
+        self.assertNotIn("no_room", pair.server.engine.counters())
+
     def test_windowUpdateLost(self) -> None:
         """
         6: when the news of the open window is lost, a probe finds it out.

@@ -60,6 +60,14 @@ class ReceiveWindow:
         return free if free > 0 else 0
 
     @property
+    def room(self) -> int:
+        """
+        What those bytes may cost: if the first of a window is lost, all others are
+        pieces out of order.
+        """
+        return self._capacity + self._capacity // 4 - self.held
+
+    @property
     def capacity(self) -> int:
         """
         Bytes that may be kept.

@@ -66,7 +66,7 @@ class Incoming:
         held = incoming.held
         unread = incoming.unread
         if segment.data:
-            if not incoming.insert(segment.offset, segment.data, self.window.free):
+            if not incoming.insert(segment.offset, segment.data, self.window.room):
                 self._counters["no_room"] += 1
                 return False
             if self.discarding or stream.discarding:
