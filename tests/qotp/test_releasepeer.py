@@ -184,6 +184,22 @@ class DiallingTests(SynchronousTestCase):
         self.assertEqual(pair.ours.engine.counters()["resent"], 0)
         self.assertEqual(connection.duplicates, 0)
 
+    def test_littleTwice(self) -> None:
+        """
+        5.2: what acknowledges a repeated segment may be meant for the first sending,
+        and is no sign that anything sent in between is lost. So loss, or a path longer
+        than the first timeout, costs few repetitions.
+        """
+        for loss, delay in ((0.0, 150), (0.02, 20), (0.02, 60)):
+            pair = ReleasePair(
+                echo, there=chancy(loss, 1, delay), back=chancy(loss, 51, delay)
+            )
+            pair.connected(known=False)
+            data = random.Random(1).randbytes(80_000)
+            write(pair.ours, 0, data)
+            self.assertTrue(pair.receives(len(data)) == data)
+            self.assertTrue(pair.ours.engine.counters()["resent"] <= 8, (loss, delay))
+
     def test_streams(self) -> None:
         """
         Many streams at once, each with its own bytes, over a link with losses; the

@@ -216,7 +216,9 @@ class Flights:
         flight, index = found
         if not flight.in_flight(index):
             return None
-        self.largest = max(self.largest, flight.first + index)
+        if flight.sendings == 1 and flight.word is None:
+            # Else it may be the answer to what was sent first, which overtook nobody.
+            self.largest = max(self.largest, flight.first + index)
         self._one(flight, index)
         if not flight.left:
             at = bisect_left(self._flights, flight.first, key=_first)
