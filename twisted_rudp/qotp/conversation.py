@@ -228,11 +228,10 @@ class Conversation:
         Tell the application which streams have been acknowledged altogether.
         """
         settled = self.sender.flights.settled
-        if settled:
-            for stream in settled:
-                if stream.fin_acknowledged:
-                    self._tell_flushed(stream)
-            settled.clear()
+        for stream in settled:
+            if stream.fin_acknowledged:
+                self._tell_flushed(stream)
+        settled.clear()
 
     def ping(self, repeat: bool = False) -> Word:
         """

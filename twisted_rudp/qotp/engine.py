@@ -459,10 +459,11 @@ class QOTPEngine(ApplicationSide):
         """
         Tell what was acknowledged; go on with a change of address and with a close.
         """
-        if self._life.over:
+        if self._life.tombstone is not None:
             return
         talk = self._talk
-        talk.tell_settled()
+        if talk.sender.flights.settled:
+            talk.tell_settled()
         if talk.reset_heard:
             self._end(Reason.RESET, now)
             return

@@ -59,12 +59,12 @@ class Flight:
         first: int,
         count: int,
         sent_at: int,
-        *,
         stream: Stream | None = None,
         offset: int = 0,
         size: int = 0,
         data: Buffer = b"",
         fin: bool = False,
+        *,
         sendings: int = 1,
         word: Word | None = None,
     ) -> None:

@@ -31,9 +31,10 @@ class Sealer:
 
     @ivar next: the number of the next datagram.
     @ivar kind: the type that is sent now.
+    @ivar overhead: bytes of a datagram of that type that are not payload.
     """
 
-    __slots__ = ("_cipher", "_direction", "_mtu", "_prefix", "kind", "next")
+    __slots__ = ("_cipher", "_direction", "_mtu", "_prefix", "kind", "next", "overhead")
 
     def __init__(self, direction: int, mtu: int, first: int = 0) -> None:
         self._direction = direction
@@ -41,14 +42,8 @@ class Sealer:
         self._cipher: Cipher | None = None
         self._prefix = b""
         self.kind = Kind.INIT_SND
+        self.overhead = OVERHEAD[self.kind]
         self.next = first
-
-    @property
-    def overhead(self) -> int:
-        """
-        Bytes of a datagram of the present type that are not payload.
-        """
-        return OVERHEAD[self.kind]
 
     @property
     def exhausted(self) -> bool:
@@ -64,6 +59,7 @@ class Sealer:
         Send messages of this type from now on.
         """
         self.kind = kind
+        self.overhead = OVERHEAD[kind]
         self._cipher = cipher
         self._prefix = prefix_of(kind, name, ephemeral, identity)
 

@@ -155,7 +155,10 @@ class Sender:
         """
         Give up on what was not acknowledged in time.
         """
-        self._find_lost(now)
+        if self.flights.overtaken:
+            self._find_lost(now)
+        else:
+            self._again = NEVER
         if now < self._timeout_at():
             return
         self._backoff += 1
@@ -180,14 +183,10 @@ class Sender:
         return since + min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)
 
     def _find_lost(self, now: int) -> None:
-        self._again = NEVER
-        if not self.flights.overtaken:
-            return
         trip = self.round_trip
         patience = max(trip.smoothed * 9 // 8, 2 * MILLISECOND)
         words, size, again = self.flights.find_lost(now, patience)
-        if again is not None:
-            self._again = again
+        self._again = NEVER if again is None else again
         self.words.extend(words)
         if size:
             self.control.lost(size)
@@ -211,7 +210,10 @@ class Sender:
 
         @param acks: of which some may ride along.
         """
-        self._find_lost(now)
+        if self.flights.overtaken:
+            self._find_lost(now)
+        else:
+            self._again = NEVER
         self.wake = self._starved_at = NEVER
         while self.words and outlet.room(_HEAD_WIDE + len(self.words[0].body)):
             self._send_word(self.words.popleft(), now, outlet, acks)
@@ -327,16 +329,8 @@ class Sender:
             payloads: Sequence[bytes] = (encode(acks.take_block(), segment),)
         else:
             payloads = _cut(stream.number, offset, data, space, fin)
-        flight = Flight(
-            outlet.send(payloads),
-            len(payloads),
-            now,
-            stream=stream,
-            offset=offset,
-            size=space,
-            data=data,
-            fin=fin,
-        )
+        first = outlet.send(payloads)
+        flight = Flight(first, len(payloads), now, stream, offset, space, data, fin)
         self._last_sent = now
         flights = self.flights
         flights.sent(flight)
