@@ -102,6 +102,18 @@ class HandshakeTests(SynchronousTestCase):
             engine.path_error(kind, 1400, SERVER, pair.now)
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
 
+    def test_answeredTooLate(self) -> None:
+        """
+        An answer that comes when the attempt was given up changes nothing.
+        """
+        pair = Pair()
+        engine = pair.dial()
+        engine.abort(pair.now)
+        pair.client.turn(engine)
+        pair.run(1000)
+        self.assertTrue(pair.server.sent)
+        self.assertEqual(pair.client.happened, [(Event.ENDED, Reason.ABORTED, None)])
+
     def test_patient(self) -> None:
         """
         9.3: who punches a hole goes on when nobody listens there yet.

@@ -45,7 +45,7 @@ class Listener:
             session, None, (public["a_ep"], public["a_id"]), (public["b_ep"], public["b_id"])
         )
         self.engine = QOTPEngine.accept(
-            self.name, CLIENT, self.settings, Cipher(session), secrets, 1, NOW
+            self.name, CLIENT, self.settings, Cipher(session), secrets, NOW, numbers_used=1
         )
         self.room = True
 

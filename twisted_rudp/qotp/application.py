@@ -4,8 +4,9 @@ What an application asks of a connection: bytes in, bytes out, streams.
 
 from __future__ import annotations
 
-from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.core.engine import Capability, Delivery, Message
 from twisted_rudp.qotp.conversation import Conversation
+from twisted_rudp.qotp.mark import Peer
 
 
 class ApplicationSide:
@@ -15,6 +16,17 @@ class ApplicationSide:
     """
 
     _talk: Conversation
+
+    @property
+    def capabilities(self) -> Capability:
+        """
+        Streams with a window; half close not with the release (rule R4).
+        """
+        kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
+        kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
+        if self._talk.peer is not Peer.RELEASE:
+            kind |= Capability.HALF_CLOSE
+        return kind
 
     @property
     def in_flight(self) -> int:

@@ -16,7 +16,6 @@ from twisted_rudp.core.engine import (
     SECOND,
     Address,
     Buffer,
-    Capability,
     Emit,
     Event,
     Key,
@@ -25,28 +24,20 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.qotp.application import ApplicationSide
 from twisted_rudp.qotp.channel import Channel
-from twisted_rudp.qotp.closing import Closing, Outcome
 from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.ending import Ending
 from twisted_rudp.qotp.life import Life, Lifetime, Role, Settings
 from twisted_rudp.qotp.mark import (
-    CONTROL,
     MARK,
-    MARK_OFFSET,
     Peer,
-    say_abort,
+    peer_of,
 )
 from twisted_rudp.qotp.opening import Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
-from twisted_rudp.qotp.payload import Ack, Payload, header
 from twisted_rudp.qotp.sender import NEVER
 from twisted_rudp.qotp.stretch import stretch_of
-from twisted_rudp.qotp.tombstone import Grave, Tombstone
 from twisted_rudp.qotp.unsealer import Opened, Unsealer
-from twisted_rudp.qotp.wire import DATA_OVERHEAD
-
-PING_COST = 64
-SMALLER_MTUS = (1280, 1232, 1024, 576)
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
@@ -87,7 +78,7 @@ class QOTPEngine(ApplicationSide):
         )
         self._opening: Opening | None = None
         self._patient = False
-        self._closing: Closing | None = None
+        self._ending = Ending(self._life, self._talk)
         self._heard = self._asked = now
 
     @classmethod
@@ -124,52 +115,26 @@ class QOTPEngine(ApplicationSide):
         settings: Settings,
         cipher: Cipher,
         secrets: Secrets,
-        numbers_used: int,
         now: int,
+        *,
+        numbers_used: int = 0,
+        early: Cipher | None = None,
     ) -> QOTPEngine:
         """
-        The responder's side, when the gate has seen the first authentic Data.
+        The responder's side, when the gate has seen the first authentic Data; or at
+        once, for a dialler of the release that has data in its InitCryptoSnd.
+
+        @param early: for K0; everything until the dialler's first Data may be a
+            replay then.
         """
         sealer = Sealer(RESPONDER, settings.mtu, numbers_used)
         engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets)
-        return engine
-
-    @classmethod
-    def accept_early(
-        cls,
-        name: bytes,
-        address: Address,
-        settings: Settings,
-        cipher: Cipher,
-        opening: Cipher,
-        secrets: Secrets,
-        now: int,
-    ) -> QOTPEngine:
-        """
-        The responder's side at once, for a dialler of the release that has data in
-        its InitCryptoSnd. Everything until its first Data may be a replay.
-
-        @param opening: for K0.
-        """
-        sealer = Sealer(RESPONDER, settings.mtu)
-        engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets, opening)
-        engine._meet(Peer.RELEASE, now)
+        engine._agree(cipher, secrets, early)
+        if early is not None:
+            engine._meet(Peer.RELEASE, now)
         return engine
 
     # what it is
-
-    @property
-    def capabilities(self) -> Capability:
-        """
-        Streams with a window; half close not with the release (rule R4).
-        """
-        kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
-        kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
-        if self._talk.peer is not Peer.RELEASE:
-            kind |= Capability.HALF_CLOSE
-        return kind
 
     @property
     def forgotten(self) -> bool:
@@ -208,7 +173,7 @@ class QOTPEngine(ApplicationSide):
         Digest a run.
         """
         view = memoryview(run)
-        while self._opening is not None and view:
+        while self._opening is not None and view and not self._life.over:
             self._hear_answer(self._opening, bytes(view[:size]), now)
             view = view[size:]
         unsealer = self._channel.unsealer
@@ -232,15 +197,12 @@ class QOTPEngine(ApplicationSide):
         if self._life.state is Life.OPENING and self._role is Role.INITIATOR:
             if kind is PathError.TOO_BIG:
                 text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
-                self._end(Reason.UNREACHABLE, now, text)
+                self._ending.end(Reason.UNREACHABLE, now, text)
             elif not self._patient:
                 refused = kind is PathError.REFUSED
-                self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
+                self._ending.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         elif kind is PathError.TOO_BIG:
-            below = size or self._talk.sender.mtu
-            smaller = [mtu for mtu in SMALLER_MTUS if mtu < min(below, self._talk.sender.mtu)]
-            if smaller:
-                self._talk.sender.mtu = smaller[0]
+            self._talk.sender.shrink(size)
         else:
             self._counters["path_errors_ignored"] += 1
 
@@ -254,14 +216,14 @@ class QOTPEngine(ApplicationSide):
         if self._life.state is not Life.OPENING:
             idle = self._settings.idle_timeout
             if now >= self._heard + idle:
-                self._end(Reason.IDLE, now)
+                self._ending.end(Reason.IDLE, now)
                 return
             if now >= max(self._heard, self._asked) + idle // 3:
                 self._asked = now
                 self._talk.sender.words.append(self._talk.ping())
             self._talk.sender.tick(now)
         if self._sealer.exhausted:
-            self._end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
+            self._ending.end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
         self._advance(now)
 
     def deadline(self) -> int | None:
@@ -277,9 +239,8 @@ class QOTPEngine(ApplicationSide):
         due = min(asked + idle // 3, heard + idle, self._talk.sender.deadline())
         if self._talk.path.candidate is not None:
             due = min(due, self._talk.path.deadline or NEVER)
-        if self._closing is not None:
-            due = min(due, self._closing.until)
-        return due
+        until = self._ending.until
+        return due if until is None or due < until else until
 
     # out
 
@@ -289,7 +250,7 @@ class QOTPEngine(ApplicationSide):
         """
         outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.proved)
         if self._life.tombstone is not None:
-            self._flush_tombstone(self._life.tombstone, now, outlet)
+            self._ending.flush(now, outlet)
             return False
         if self._opening is not None:
             window = self._talk.window.free
@@ -317,11 +278,7 @@ class QOTPEngine(ApplicationSide):
         if self._life.state is Life.OPENING:
             self.abort(now)
         elif self._life.state is Life.LIVE:
-            self._life.enter(Life.CLOSING)
-            self._closing = Closing(self._talk.streams, now)
-            for stream in list(self._talk.streams.open):
-                self.close_stream(stream)
-            self._talk.incoming.discard()
+            self._ending.close(now)
             self._advance(now)
 
     def abort(self, now: int) -> None:
@@ -329,7 +286,7 @@ class QOTPEngine(ApplicationSide):
         Drop everything; our own peer is told.
         """
         if not self._life.over:
-            self._end(Reason.ABORTED, now, tell=True)
+            self._ending.end(Reason.ABORTED, now, tell=True)
 
     # state
 
@@ -439,13 +396,13 @@ class QOTPEngine(ApplicationSide):
                 self._talk.hear_segment(payload.segment)
             return
         if self._life.tombstone is not None:
-            self._digest_after_end(self._life.tombstone, number, payload, now)
+            self._ending.digest(number, payload, now)
             return
         if not self._channel.proved:
             self._channel.prove()
             self._talk.sender.mtu = self._channel.mtu
         if self._life.state is Life.OPENING:
-            self._meet(_kind_of(payload.ack), now)
+            self._meet(peer_of(payload.ack), now)
         if payload.ack is not None:
             self._talk.hear_ack(payload.ack, payload.segment, number, now)
         if payload.segment is None or self._talk.hear_segment(payload.segment):
@@ -464,67 +421,9 @@ class QOTPEngine(ApplicationSide):
         talk = self._talk
         if talk.sender.flights.settled:
             talk.tell_settled()
-        if talk.reset_heard:
-            self._end(Reason.RESET, now)
-            return
-        if talk.incoming.contradicted:
-            self._end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
-            return
         if talk.path.candidate is not None:
             address = talk.path.take_proved()
             if address is not None:
                 self._address = address
                 self._events.append((Event.PATH, address))
-        if self._closing is not None:
-            moved = self._talk.sender.flights.total
-            outcome = self._closing.judge(self._talk.streams, self._talk.peer, moved, now)
-            if outcome is Outcome.QUIET:
-                self._bury(Grave.QUIET, Reason.DONE, now)
-            elif outcome is Outcome.LINGER:
-                self._bury(Grave.ACKNOWLEDGING, Reason.DONE, now)
-            elif outcome is Outcome.TIMEOUT:
-                self._end(Reason.CLOSE_TIMEOUT, now, tell=True)
-
-    # the end
-
-    def _end(
-        self, reason: Reason, now: int, detail: str | None = None, tell: bool = False
-    ) -> None:
-        grave = Grave.RESETTING if tell and self._talk.peer is Peer.OWN else Grave.QUIET
-        self._bury(grave, reason, now, detail)
-
-    def _bury(self, grave: Grave, reason: Reason, now: int, detail: str | None = None) -> None:
-        if self._life.over:
-            return
-        self._life.bury(grave, reason, detail, now, self._talk.sender.round_trip.timeout)
-        self._opening = None
-        self._talk.release()
-
-    def _digest_after_end(
-        self, tombstone: Tombstone, number: int, payload: Payload, now: int
-    ) -> None:
-        self._talk.numbers.add(number, number)
-        segment = payload.segment
-        if segment is None or (segment.stream == CONTROL and segment.data):
-            return
-        tombstone.heard(now)
-        if self._talk.peer is Peer.RELEASE:
-            self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), True)
-
-    def _flush_tombstone(self, tombstone: Tombstone, now: int, outlet: Outlet) -> None:
-        if tombstone.due(now):
-            if tombstone.grave is Grave.RESETTING:
-                if outlet.room(PING_COST - DATA_OVERHEAD):
-                    outlet.send([header(CONTROL, 0) + say_abort()])
-            else:
-                self._talk.acks.flush(outlet)
-        self._life.said_farewell()
-
-
-def _kind_of(ack: Ack | None) -> Peer:
-    """
-    What a dialler is, by its first Data.
-    """
-    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
-        return Peer.OWN
-    return Peer.RELEASE
+        self._ending.judge(now)

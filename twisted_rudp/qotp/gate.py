@@ -204,8 +204,14 @@ class QOTPGate:
         if len(self._heard_early) > MAX_HEARD_EARLY:
             del self._heard_early[next(iter(self._heard_early))]
         self._half_open.pop(data[ID])
-        engine = QOTPEngine.accept_early(
-            data[ID], record.address, self._settings, record.cipher, opening, record.secrets, now
+        engine = QOTPEngine.accept(
+            data[ID],
+            record.address,
+            self._settings,
+            record.cipher,
+            record.secrets,
+            now,
+            early=opening,
         )
         return Admit(engine)
 
@@ -236,7 +242,13 @@ class QOTPGate:
             return Drop("no room")
         self._half_open.pop(name)
         engine = QOTPEngine.accept(
-            name, address, self._settings, record.cipher, record.secrets, record.sealer.next, now
+            name,
+            address,
+            self._settings,
+            record.cipher,
+            record.secrets,
+            now,
+            numbers_used=record.sealer.next,
         )
         return Admit(engine)
 

@@ -84,6 +84,15 @@ def mark_ack(window: int) -> Ack:
     return Ack(CONTROL, MARK_OFFSET, 0, window)
 
 
+def peer_of(ack: Ack | None) -> Peer:
+    """
+    What a dialler is, by its first Data.
+    """
+    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
+        return Peer.OWN
+    return Peer.RELEASE
+
+
 def window_ack(window: int) -> Ack:
     """
     Announces a window and acknowledges nothing (rule R7).

@@ -104,6 +104,25 @@ def header(stream: int, offset: int, close: bool = False) -> bytes:
     return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
 
 
+def cut(
+    stream: int, offset: int, data: Buffer, space: int, close: bool
+) -> list[bytes]:
+    """
+    The payloads of segments of C{space} bytes without acknowledgements; the last may be
+    shorter.
+    """
+    size = len(data)
+    if size <= space:
+        return [header(stream, offset, close) + data]
+    view = memoryview(data)
+    starts = range(0, size, space)
+    payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
+    if close:
+        at = starts[-1]
+        payloads[-1] = header(stream, offset + at, close) + view[at:]
+    return payloads
+
+
 def encode(ack: Ack | None, segment: Segment | None) -> bytes:
     """
     A payload.

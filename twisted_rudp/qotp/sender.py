@@ -20,7 +20,7 @@ from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.flights import Flight, Flights, Word
 from twisted_rudp.qotp.mark import Peer
 from twisted_rudp.qotp.outlet import RUN_BYTES, Outlet
-from twisted_rudp.qotp.payload import NARROW, encode, header
+from twisted_rudp.qotp.payload import NARROW, cut, encode
 from twisted_rudp.qotp.payload import Segment as PayloadSegment
 from twisted_rudp.qotp.streams import Segment, Stream, StreamTable
 from twisted_rudp.qotp.wire import DATA_OVERHEAD
@@ -34,6 +34,8 @@ SLACK = 2 * MILLISECOND
 """Pacing lets go of so much at a time, so that it still sends runs."""
 
 LONGEST_WAIT = 5 * SECOND
+SMALLER_MTUS = (1280, 1232, 1024, 576)
+
 PROBES = 2
 """Datagrams sent again when nothing was acknowledged for too long."""
 
@@ -139,6 +141,13 @@ class Sender:
                 )
             )  # fmt: skip
             flights.since = now
+
+    def shrink(self, size: int) -> None:
+        """
+        The path takes no datagrams of C{size} bytes (0: of the present MTU).
+        """
+        size = min(size or self.mtu, self.mtu)
+        self.mtu = next((mtu for mtu in SMALLER_MTUS if mtu < size), self.mtu)
 
     # time
 
@@ -328,7 +337,7 @@ class Sender:
             segment = PayloadSegment(stream.number, offset, data, fin)
             payloads: Sequence[bytes] = (encode(acks.take_block(), segment),)
         else:
-            payloads = _cut(stream.number, offset, data, space, fin)
+            payloads = cut(stream.number, offset, data, space, fin)
         first = outlet.send(payloads)
         flight = Flight(first, len(payloads), now, stream, offset, space, data, fin)
         self._last_sent = now
@@ -380,21 +389,3 @@ class Sender:
     def _pace(self, now: int, size: int) -> None:
         start = self._ready_at if self._ready_at > now else now
         self._ready_at = start + self.control.pause(size)
-
-
-def _cut(
-    number: int, offset: int, data: bytes | bytearray | memoryview, space: int, fin: bool
-) -> list[bytes]:
-    """
-    The payloads of new segments.
-    """
-    size = len(data)
-    if size <= space:
-        return [header(number, offset, fin) + data]
-    view = memoryview(data)
-    starts = range(0, size, space)
-    payloads = [header(number, offset + at) + view[at : at + space] for at in starts]
-    if fin:
-        at = starts[-1]
-        payloads[-1] = header(number, offset + at, fin) + view[at:]
-    return payloads
