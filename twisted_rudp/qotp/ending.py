@@ -19,8 +19,6 @@ _ABORT = header(CONTROL, 0) + say_abort()
 class Ending:
     """
     Ends one connection: in order, or at once.
-
-    @ivar until: when to look at a close again; None if none was asked.
     """
 
     def __init__(self, life: Lifetime, talk: Conversation) -> None:
@@ -30,6 +28,9 @@ class Ending:
 
     @property
     def until(self) -> int | None:
+        """
+        When to look at a close again; None if none was asked.
+        """
         return None if self._closing is None else self._closing.until
 
     def close(self, now: int) -> None:
