@@ -472,7 +472,8 @@ class Gate(Protocol):
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
         """
         What goes on the wire for a run of an engine. Applied to everything
-        emitted, if there is an L{overhead}; L{Reply} and L{tick} make their datagrams whole themselves.
+        emitted, if there is an L{overhead}; L{Reply} and L{tick} make their datagrams
+        whole themselves.
         """
 
     def stranger(

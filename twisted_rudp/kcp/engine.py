@@ -230,8 +230,13 @@ class KCPEngine:
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
-        arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
+        clock = (self._epoch + now // MILLISECOND) & MASK32
+        self._heed_news(self._arq.input(run, size, clock, regular), now)
+
+    def _heed_news(self, news: int, now: int) -> None:
+        """
+        Draw the conclusions from what a run has brought.
+        """
         if news & _HEARD:
             self._liveness.heard = now
         if news & _COVERED:
@@ -243,7 +248,7 @@ class KCPEngine:
                 self._discard()
         if news & _CONTROL:
             self._control(now)
-        if self._slow or (not news & _PLAIN and arq.notable):
+        if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -355,11 +360,16 @@ class KCPEngine:
 
     # out
 
-    def flush(
-        self, now: int, emit: Emit, budget: int, emit_own: EmitOwn | None = None
-    ) -> bool:
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """
         Send what can be sent now.
+        """
+        address = self._address
+        return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
+
+    def _flush(self, now: int, emit: Emit, emit_own: EmitOwn, budget: int) -> bool:
+        """
+        As L{flush}.
 
         @param emit_own: does the same as C{emit} with fewer calls.
         """
@@ -369,12 +379,6 @@ class KCPEngine:
         hello = self._hello
         if hello.due is not None and now >= hello.due:
             budget -= self._greet(now, emit, budget)
-        if emit_own is None:
-            address = self._address
-
-            def emit_own(run: Buffer, size: int) -> bool:
-                return emit(run, size, address)
-
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(clock, emit_own, budget, strict=not self.proved)

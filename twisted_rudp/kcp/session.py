@@ -281,7 +281,7 @@ class KCPSession(KCPEngine):
         options = self._options
         copies = 1 + options.dup if self.proved else 1
         if framing.encoder is None and copies == 1:
-            more = KCPEngine.flush(self, now, self._out, budget, self._out_own)
+            more = self._flush(now, self._out, self._out_own, budget)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 

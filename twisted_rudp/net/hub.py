@@ -118,7 +118,8 @@ class Hub:
         """
         if self._closing is not None:
             return
-        now = self.turns.begin()
+        turns = self.turns
+        now = turns.now if turns.running else turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:
