@@ -128,7 +128,7 @@ class End:
         """
         while True:
             if self.reading:
-                for stream in range(16):
+                for stream in list(engine._talk.streams.open):
                     while data := engine.take(stream, 65536):
                         self.received[stream] += data
             more = engine.flush(self.pair.now, self._emit, 1 << 20)
