@@ -75,10 +75,11 @@ class PreciseRoundTrip:
 
     @ivar smoothed: mean; 0 before the first sample.
     @ivar variation: mean deviation.
+    @ivar timeout: how long to wait for an acknowledgement.
     @ivar least: the smallest sample, or once it is ten seconds old the latest.
     """
 
-    __slots__ = ("_least_at", "_minimum", "least", "smoothed", "variation")
+    __slots__ = ("_least_at", "_minimum", "least", "smoothed", "timeout", "variation")
 
     INITIAL = 200_000_000
     MAXIMUM = 2_000_000_000
@@ -90,20 +91,11 @@ class PreciseRoundTrip:
         @param minimum: least C{timeout}.
         """
         self._minimum = minimum
+        self.timeout = self.INITIAL
         self.smoothed = 0
         self.variation = 0
         self.least: int | None = None
         self._least_at = 0
-
-    @property
-    def timeout(self) -> int:
-        """
-        How long to wait for an acknowledgement.
-        """
-        wanted = self.smoothed + 4 * self.variation
-        if not wanted:
-            return self.INITIAL
-        return min(max(wanted, self._minimum), self.MAXIMUM)
 
     def sample(self, elapsed: int, now: int) -> bool:
         """
@@ -120,6 +112,10 @@ class PreciseRoundTrip:
             self.smoothed = self.smoothed * 7 // 8 + elapsed // 8
         else:
             self.smoothed, self.variation = elapsed, elapsed // 2
+        wanted = self.smoothed + 4 * self.variation
+        if wanted < self._minimum:
+            wanted = self._minimum
+        self.timeout = wanted if wanted < self.MAXIMUM else self.MAXIMUM
         if self.least is None or elapsed < self.least or now - self._least_at >= self.LEAST_AGE:
             self.least, self._least_at = elapsed, now
         return True

@@ -236,7 +236,9 @@ class QOTPEngine(ApplicationSide):
             return self._opening.due
         heard, idle = self._heard, self._settings.idle_timeout
         asked = self._asked if self._asked > heard else heard
-        due = min(asked + idle // 3, heard + idle, self._talk.sender.deadline())
+        due = self._talk.sender.deadline()
+        if asked + idle // 3 < due:
+            due = min(asked + idle // 3, heard + idle)
         if self._talk.path.candidate is not None:
             due = min(due, self._talk.path.deadline or NEVER)
         until = self._ending.until

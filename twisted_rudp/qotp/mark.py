@@ -104,7 +104,10 @@ def range_ack(low: int, high: int, window: int) -> Ack:
     """
     Acknowledges packet numbers, as many below C{high} as fit.
     """
-    return Ack(CONTROL, high & NARROW, min(high - low + 1, LONGEST_SEGMENT), window)
+    length = high - low + 1
+    if length > LONGEST_SEGMENT:
+        length = LONGEST_SEGMENT
+    return Ack(CONTROL, high & NARROW, length, window)
 
 
 def read_range(ack: Ack, near: int) -> tuple[int, int] | None:
@@ -117,7 +120,8 @@ def read_range(ack: Ack, near: int) -> tuple[int, int] | None:
     high = unwrap24(ack.offset, near)
     if ack.stream != CONTROL or not ack.length or not 0 <= high < near:
         return None
-    return max(high - ack.length + 1, 0), high
+    low = high - ack.length + 1
+    return low if low > 0 else 0, high
 
 
 def say_ranges(newest: int, ranges: Iterable[tuple[int, int]]) -> bytes:

@@ -175,7 +175,7 @@ def decode(payload: bytes) -> Payload | None:
     if first == _PLAIN_ACK and length >= _WITH_SEGMENT:
         _, of, low, high, size, code, stream, from_low, from_high = _both(payload)
         found = Ack(of, low | high << 16, size, WINDOWS[code])
-        data = memoryview(payload)[_WITH_SEGMENT:]
+        data = payload[_WITH_SEGMENT:]
         return Payload(found, Segment(stream, from_low | from_high << 16, data))
     wide, kind = first & WIDE, first & _TYPE
     at = 1
@@ -193,7 +193,7 @@ def decode(payload: bytes) -> Payload | None:
     if length < at + place.size:
         return None
     stream, low, high = place.unpack_from(payload, at)
-    data = memoryview(payload)[at + place.size :]
+    data = payload[at + place.size :]
     close = kind in (_CLOSE_ACK, _CLOSE)
     return Payload(ack, Segment(stream, low | high << (32 if wide else 16), data, close))
 

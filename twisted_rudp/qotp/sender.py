@@ -189,7 +189,8 @@ class Sender:
             return NEVER
         else:
             since = self._starved_at
-        return since + min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)
+        wait = self.round_trip.timeout << self._backoff
+        return since + (wait if wait < LONGEST_WAIT else LONGEST_WAIT)
 
     def _find_lost(self, now: int) -> None:
         trip = self.round_trip
