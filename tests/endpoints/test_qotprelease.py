@@ -16,6 +16,7 @@ from tests.qotp.releasepeer import Application, ReleaseConnection, ReleasePeer
 from tests.qotp.test_releasepeer import echo, sink
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.qotppeer import QOTPPeer
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.testing import MemoryHost, MemoryNetwork
 
@@ -191,3 +192,37 @@ class ListeningTests(ReleaseCase):
         In-band, the same.
         """
         self.echo(known=False)
+
+
+class PunchingTests(ReleaseCase):
+    """
+    A peer of ours and the release dial each other at the same time.
+    """
+
+    def punch(self, smaller: bool) -> None:
+        release = ReleaseHost(self.theirs, echo)
+        theirs = release.peer.identity.public
+        seeds = [f"seed {number}" for number in range(20)]
+        seed = next(s for s in seeds if (KeyPair.from_text(s).public < theirs) == smaller)
+        peer = QOTPPeer(self.ours.reactor, PORT, seed=seed)
+        self.successResultOf(peer.listen(Factory.forProtocol(Hearing)))
+        punched = peer.punch(Factory.forProtocol(Hearing), self.theirs.address, PORT, theirs)
+        release.peer.dial((self.ours.address, PORT), peer.publicKey).stream(0)
+        self.network.run(punched)
+        protocol = self.successResultOf(punched)
+        protocol.transport.write(b"through" * 1000)
+        self.until(lambda: len(protocol.heard) == 7000)
+        self.network.runFor(40)
+        self.assertIsNone(protocol.reason)
+
+    def test_ourConnection(self) -> None:
+        """
+        9.3, R9: the release survives it, and has our connection.
+        """
+        self.punch(smaller=True)
+
+    def test_theirConnection(self) -> None:
+        """
+        Or we have its.
+        """
+        self.punch(smaller=False)
