@@ -544,6 +544,22 @@ class AbuseTests(SynchronousTestCase):
         self.assertEqual(len(server.sent), sent)
         self.assertTrue(server.engine.counters()["replayed"] >= count + 50)
 
+    def test_refusals(self) -> None:
+        """
+        W6: a peer that opens ever new streams beyond the limit and acknowledges no
+        refusal takes no memory with that.
+        """
+        server = self.pair.server
+        talk = server.engine._talk
+        self.pair.fates["server"] = lambda number, datagram: ()
+        for number in range(2, 8000, 2):
+            talk.hear_segment(Segment(number, 0, b"x"))
+            server.turn(server.engine)
+        self.assertEqual(len(talk.streams.open), MAX_STREAMS)
+        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
+        self.pair.run(2000)
+        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
+
     def test_reflected(self) -> None:
         """
         2.3: what a side sent itself is not authentic to it.

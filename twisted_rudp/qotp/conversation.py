@@ -33,6 +33,9 @@ from twisted_rudp.qotp.payload import Ack, Segment, header
 from twisted_rudp.qotp.sender import Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
 
+MAX_REFUSALS = 64
+"""Resets of streams beyond the limit that wait for their acknowledgement."""
+
 OWN_TIMEOUT = 50 * MILLISECOND
 """Least wait for an acknowledgement; the release's is 100 ms."""
 
@@ -153,12 +156,16 @@ class Conversation:
 
     def _refuse_streams(self) -> bool:
         """
-        Our own peer is told which of its streams are too many.
+        Our own peer is told which of its streams are too many, unless it has been told
+        of many and said nothing to that; then the segment is not acknowledged either.
         """
         refused = self.incoming.refused
-        for stream in refused:
-            self._say(say_reset(stream, 0))
         told = bool(refused)
+        for stream in refused:
+            if len(self.sender.words) + self.sender.flights.words < MAX_REFUSALS:
+                self._say(say_reset(stream, 0))
+            else:
+                told = False
         refused.clear()
         return told
 

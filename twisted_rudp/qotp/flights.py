@@ -114,6 +114,7 @@ class Flights:
     All flights of a connection, in the order of their numbers.
 
     @ivar in_flight: bytes of streams.
+    @ivar words: L{Word}s in flight.
     @ivar largest: the highest number acknowledged.
     @ivar total: bytes acknowledged so far.
     @ivar since: when that last grew.
@@ -126,6 +127,7 @@ class Flights:
         self._flights: list[Flight] = []
         self._exact: dict[tuple[int, int, int], tuple[Flight, int]] | None = None
         self.in_flight = 0
+        self.words = 0
         self.largest = -1
         self.total = 0
         self.since = 0
@@ -164,6 +166,7 @@ class Flights:
         flight.before, flight.since = self.total, self.since
         self._flights.append(flight)
         self.in_flight += len(flight.data)
+        self.words += flight.word is not None
         if self._exact is not None:
             self._enter(flight)
 
@@ -233,6 +236,7 @@ class Flights:
             return
         flight.left = 0
         size = len(flight.data)
+        self.words -= flight.word is not None
         self.in_flight -= size
         self.total += size
         if flight.stream is not None:
@@ -241,6 +245,7 @@ class Flights:
 
     def _one(self, flight: Flight, index: int) -> None:
         flight.settle(index)
+        self.words -= flight.word is not None
         if flight.stream is not None:
             _, data, fin = flight.segment(index)
             self.in_flight -= len(data)
@@ -319,6 +324,7 @@ class Flights:
     def _give_up(self, flight: Flight, index: int, words: list[Word]) -> int:
         flight.settle(index)
         if flight.word is not None:
+            self.words -= 1
             if flight.word.repeat:
                 words.append(flight.word)
             return 0
