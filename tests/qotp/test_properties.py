@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.qotp.pair import Pair, chancy, steady
+from tests.qotp.test_engine import write
+from tests.qotp.test_releasepeer import ReleasePair, sink
 from twisted_rudp.core.engine import Event, Reason
 
 Act: TypeAlias = tuple[
@@ -132,3 +134,68 @@ class EverythingTests(SynchronousTestCase):
             self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
             self.assertEqual(end.engines, {})
         self.assertEqual(pair.settings.budget.free, free)
+
+
+says = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.sampled_from([0, 2, 5, 77]),
+        st.sampled_from([1, 100, 1361, 1362, 9000]),
+        st.sampled_from([0, 0, 5, 100]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+"""Whether we say it, on which stream, how many bytes, how many milliseconds later."""
+
+
+class ReleaseTests(SynchronousTestCase):
+    """
+    One of our own and the model of the release, which is strict.
+    """
+
+    @settings(max_examples=25, deadline=None, derandomize=True)
+    @given(says, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.05]))
+    def test_anything(
+        self, script: list[tuple[bool, int, int, int]], dialling: bool, known: bool, early: bool,
+        loss: float,
+    ) -> None:  # fmt: skip
+        """
+        What both say arrives, on whatever streams and however the connection came about;
+        the release's loop never ends; and our close comes to an end in order.
+        """
+        pair = ReleasePair(
+            sink, dialling=dialling, there=chancy(loss, 3), back=chancy(loss, 4), early_data=early
+        )
+        if dialling:
+            connection = pair.call(known)
+            connection.write(script[0][1], b"first")
+            pair.happens(Event.CONNECTED)
+        else:
+            connection = pair.connected(known)
+        written: tuple[defaultdict[int, bytearray], ...] = (
+            defaultdict(bytearray),
+            defaultdict(bytearray),
+        )
+        if dialling:
+            written[0][script[0][1]] += b"first"
+        chance = random.Random(1)
+        for we, stream, size, later in script:
+            data = chance.randbytes(size)
+            if we and stream in pair.ours.engine._talk.streams.open:
+                write(pair.ours, stream, data)
+            elif we:
+                stream = pair.ours.engine.open_stream()
+                write(pair.ours, stream, data)
+            else:
+                connection.write(stream, data)
+            written[we][stream] += data
+            pair.run(later)
+        for stream, wanted in written[0].items():
+            self.assertTrue(pair.receives(len(wanted), stream) == wanted)
+        for stream, wanted in written[1].items():
+            self.assertTrue(pair.delivers(connection, len(wanted), stream) == wanted)
+        pair.close()
+        pair.happens(Event.ENDED, Reason.DONE)
+        pair.run(20_000)
+        self.assertIsNone(connection.dead)
