@@ -298,6 +298,17 @@ class ReleaseConnection:
             stream.receiving_over = True
 
 
+class NoGate:
+    """
+    The release keeps no half-open connections.
+    """
+
+    def deadline(self) -> None:
+        """
+        Never.
+        """
+
+
 class ReleasePeer:
     """
     A socket of the release, in the place of an L{End<tests.qotp.pair.End>}.
@@ -312,6 +323,7 @@ class ReleasePeer:
         self.identity = identity
         self.application = application
         self.entropy = pair.random.randbytes
+        self.gate = NoGate()
         self.engines: dict[bytes, ReleaseConnection] = {}
         self.sent: list[bytes] = []
         self.early: list[bytes] = []
@@ -349,10 +361,11 @@ class ReleasePeer:
         if connection.dead is not None:
             self.engines.pop(connection.name, None)
 
-    def arrive(self, datagram: bytes, source: Address) -> None:
+    def arrive(self, datagram: bytes, source: Address, size: int | None = None) -> None:
         """
         A datagram off the link.
 
+        @param size: its length, if it is given.
         @raise LoopEnded: the release would not survive it.
         """
         if len(datagram) > MTU or len(datagram) < wire.SHORTEST:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import Pair, chancy, steady
+from tests.pair import chancy, steady
+from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
 from tests.qotp.test_releasepeer import ReleasePair, sink
 from twisted_rudp.core.engine import Event, Reason
@@ -85,12 +86,12 @@ class History:
         for who, end in enumerate(self.ends):
             written, ended = self.written[1 - who], self.ended[1 - who]
             for stream, data in written.items():
-                found = bytes(end.received[stream])
+                found = bytes(end.streams[stream])
                 if stream in self.broken:
                     case.assertTrue(data.startswith(found))
                 else:
                     case.assertTrue(found == data, (stream, len(found), len(data)))
-            case.assertEqual({n for n, d in end.received.items() if d} - set(written), set())
+            case.assertEqual({n for n, d in end.streams.items() if d} - set(written), set())
             for stream in ended - self.broken:
                 case.assertEqual(end.happened.count((Event.STREAM_ENDED, stream)), 1)
             openings = [each[1] for each in end.happened if each[0] is Event.STREAM_OPENED]
@@ -182,11 +183,11 @@ class ReleaseTests(SynchronousTestCase):
         chance = random.Random(1)
         for we, stream, size, later in script:
             data = chance.randbytes(size)
-            if we and stream in pair.ours.engine._talk.streams.open:
-                write(pair.ours, stream, data)
+            if we and stream in pair.mine.engine._talk.streams.open:
+                write(pair.mine, stream, data)
             elif we:
-                stream = pair.ours.engine.open_stream()
-                write(pair.ours, stream, data)
+                stream = pair.mine.engine.open_stream()
+                write(pair.mine, stream, data)
             else:
                 connection.write(stream, data)
             written[we][stream] += data

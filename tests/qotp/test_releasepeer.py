@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import CLIENT, SERVER, End, Fate, Pair, chancy, losing, steady
+from tests.pair import CLIENT, SERVER, Fate, chancy, losing, steady
+from tests.qotp.pair import End, Pair
 from tests.qotp.releasepeer import Application, ReleaseConnection, ReleasePeer
 from tests.qotp.releasestream import CAPACITY, ReceiveBuffer
 from tests.qotp.test_engine import write
@@ -47,7 +48,7 @@ class ReleasePair(Pair):
     One of ours and one of the release.
 
     @ivar release: the latter.
-    @ivar ours: the former.
+    @ivar mine: the former.
     """
 
     def __init__(
@@ -64,13 +65,13 @@ class ReleasePair(Pair):
         if dialling:
             self.release = ReleasePeer(self, "client", CLIENT, identity, application)
             self.client = self.release  # type: ignore[assignment]
-            self.ours = self.server
+            self.mine = self.server
         else:
             self.release = ReleasePeer(self, "server", SERVER, identity, application)
             self.server = self.release  # type: ignore[assignment]
             self.identity = identity
-            self.ours = End(self, "client", CLIENT, QOTPGate(self.settings))
-            self.client = self.ours
+            self.mine = End(self, "client", CLIENT, QOTPGate(self.settings))
+            self.client = self.mine
 
     def call(self, known: bool = True) -> ReleaseConnection:
         """
@@ -83,7 +84,7 @@ class ReleasePair(Pair):
         We dial, and it comes about.
         """
         self.dial(known)
-        self.until(lambda: Event.CONNECTED in self.ours.kinds())
+        self.until(lambda: Event.CONNECTED in self.mine.kinds())
         return self.release.connection
 
     def happens(self, *event: object, within: int = 60_000) -> None:
@@ -91,14 +92,14 @@ class ReleasePair(Pair):
         Wait for an event that begins so.
         """
         size = len(event)
-        self.until(lambda: any(each[:size] == event for each in self.ours.happened), within)
+        self.until(lambda: any(each[:size] == event for each in self.mine.happened), within)
 
     def receives(self, size: int, stream: int = 0) -> bytes:
         """
         Wait until our side has so much.
         """
-        self.until(lambda: len(self.ours.received[stream]) >= size)
-        return bytes(self.ours.received[stream])
+        self.until(lambda: len(self.mine.streams[stream]) >= size)
+        return bytes(self.mine.streams[stream])
 
     def delivers(self, connection: ReleaseConnection, size: int, stream: int = 0) -> bytes:
         """
@@ -111,8 +112,8 @@ class ReleasePair(Pair):
         """
         Our side closes.
         """
-        self.ours.engine.close(self.now)
-        self.ours.turn(self.ours.engine)
+        self.mine.engine.close(self.now)
+        self.mine.turn(self.mine.engine)
 
     def until(self, condition: Callable[[], bool], milliseconds: int = 60_000) -> None:
         """
@@ -150,9 +151,9 @@ class DiallingTests(SynchronousTestCase):
             for there, back in links():
                 pair = ReleasePair(echo, there=there, back=back)
                 pair.connected(known)
-                self.assertEqual(pair.ours.engine.facts()["peer"], "RELEASE")
-                self.assertEqual(pair.ours.engine.facts()["peer_key_proved"], known)
-                write(pair.ours, 0, data)
+                self.assertEqual(pair.mine.engine.facts()["peer"], "RELEASE")
+                self.assertEqual(pair.mine.engine.facts()["peer_key_proved"], known)
+                write(pair.mine, 0, data)
                 self.assertTrue(pair.receives(len(data)) == data)
 
     def test_large(self) -> None:
@@ -164,10 +165,10 @@ class DiallingTests(SynchronousTestCase):
         connection = pair.connected()
         start = (1 << 24) - 100_000
         connection.receives[0] = ReceiveBuffer(next=start)
-        stream = pair.ours.engine._talk.streams.open[0]
+        stream = pair.mine.engine._talk.streams.open[0]
         stream.sent = start
         data = random.Random(2).randbytes(700_000)
-        write(pair.ours, 0, data)
+        write(pair.mine, 0, data)
         self.assertTrue(pair.delivers(connection, len(data)) == data)
 
     def test_nothingTwice(self) -> None:
@@ -178,10 +179,10 @@ class DiallingTests(SynchronousTestCase):
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(1000)
-        write(pair.ours, 0, bytes(500_000))
+        write(pair.mine, 0, bytes(500_000))
         pair.delivers(connection, 500_000)
         pair.run(3000)
-        self.assertEqual(pair.ours.engine.counters()["resent"], 0)
+        self.assertEqual(pair.mine.engine.counters()["resent"], 0)
         self.assertEqual(connection.duplicates, 0)
 
     def test_littleTwice(self) -> None:
@@ -196,9 +197,9 @@ class DiallingTests(SynchronousTestCase):
             )
             pair.connected(known=False)
             data = random.Random(1).randbytes(80_000)
-            write(pair.ours, 0, data)
+            write(pair.mine, 0, data)
             self.assertTrue(pair.receives(len(data)) == data)
-            self.assertTrue(pair.ours.engine.counters()["resent"] <= 8, (loss, delay))
+            self.assertTrue(pair.mine.engine.counters()["resent"] <= 8, (loss, delay))
 
     def test_streams(self) -> None:
         """
@@ -207,10 +208,10 @@ class DiallingTests(SynchronousTestCase):
         """
         pair = ReleasePair(echo, there=chancy(0.05, 1), back=chancy(0.05, 2))
         connection = pair.connected()
-        numbers = [pair.ours.engine.open_stream() for _ in range(7)]
+        numbers = [pair.mine.engine.open_stream() for _ in range(7)]
         data = {number: random.Random(number).randbytes(9000) for number in numbers}
         for number in numbers:
-            write(pair.ours, number, data[number])
+            write(pair.mine, number, data[number])
         found = {number: pair.receives(9000, number) for number in numbers}
         self.assertEqual(found, data)
         challenge = set(connection.named) - {0, *numbers}
@@ -236,7 +237,7 @@ class DiallingTests(SynchronousTestCase):
         for there, back in links():
             pair = ReleasePair(sink, there=there, back=back)
             connection = pair.connected()
-            write(pair.ours, 0, bytes(30_000))
+            write(pair.mine, 0, bytes(30_000))
             pair.close()
             pair.happens(Event.ENDED, Reason.DONE)
             self.assertEqual(len(connection.delivered[0]), 30_000)
@@ -252,8 +253,8 @@ class DiallingTests(SynchronousTestCase):
             connection.write(0, bytes(20_000))
             connection.close(0)
             pair.happens(Event.STREAM_ENDED, 0)
-            self.assertEqual(len(pair.ours.received[0]), 20_000)
-            write(pair.ours, 0, b"still said")
+            self.assertEqual(len(pair.mine.streams[0]), 20_000)
+            write(pair.mine, 0, b"still said")
             pair.close()
             pair.happens(Event.ENDED, Reason.DONE)
             self.assertEqual(bytes(connection.delivered[0]), b"still said")
@@ -267,16 +268,16 @@ class DiallingTests(SynchronousTestCase):
         for there, back in links():
             pair = ReleasePair(echo, there=there, back=back)
             connection = pair.connected()
-            number = pair.ours.engine.open_stream()
-            write(pair.ours, number, bytes(20_000))
+            number = pair.mine.engine.open_stream()
+            write(pair.mine, number, bytes(20_000))
             pair.receives(20_000, number)
             connection.close(number)
             pair.happens(Event.STREAM_ENDED, number)
-            pair.ours.engine.close_stream(number)
-            pair.ours.turn(pair.ours.engine)
+            pair.mine.engine.close_stream(number)
+            pair.mine.turn(pair.mine.engine)
             pair.run(8000)
             self.assertIn(number, connection.forgotten)
-            self.assertEqual(pair.ours.engine.facts()["streams"], 1)
+            self.assertEqual(pair.mine.engine.facts()["streams"], 1)
 
     def test_completedOutOfOrder(self) -> None:
         """
@@ -286,8 +287,8 @@ class DiallingTests(SynchronousTestCase):
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(1000)
-        number = pair.ours.engine.open_stream()
-        write(pair.ours, number, b"hello")
+        number = pair.mine.engine.open_stream()
+        write(pair.mine, number, b"hello")
         pair.run(500)
         pair.fates["server"] = losing(len(pair.release.sent))
         connection.write(number, bytes(4000))
@@ -304,11 +305,11 @@ class DiallingTests(SynchronousTestCase):
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(1000)
-        pair.fates["client"] = losing(len(pair.ours.sent) + 1)
+        pair.fates["client"] = losing(len(pair.mine.sent) + 1)
         connection.close(9)
         pair.happens(Event.STREAM_OPENED, 9)
-        pair.ours.engine.close_stream(9)
-        pair.ours.turn(pair.ours.engine)
+        pair.mine.engine.close_stream(9)
+        pair.mine.turn(pair.mine.engine)
         pair.run(3000)
         self.assertEqual(connection.receives[9].close_at, 0)
 
@@ -323,11 +324,11 @@ class DiallingTests(SynchronousTestCase):
         held = CAPACITY - 4000
         connection.buffered = held
         data = bytes(range(256)) * 80
-        write(pair.ours, 0, data[:1000])
+        write(pair.mine, 0, data[:1000])
         pair.run(1000)
-        write(pair.ours, 0, data[1000:])
+        write(pair.mine, 0, data[1000:])
         pair.run(8000)
-        self.assertTrue(pair.ours.engine.unsent())
+        self.assertTrue(pair.mine.engine.unsent())
         connection.buffered -= held
         pair.release.application = sink
         self.assertTrue(pair.delivers(connection, len(data)) == data)
@@ -340,13 +341,13 @@ class DiallingTests(SynchronousTestCase):
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(1000)
-        pair.ours.reading = False
+        pair.mine.reading = False
         data = random.Random(1).randbytes(600_000)
         connection.write(0, data)
         pair.run(20_000)
         self.assertTrue(connection.sends[0].queue)
-        pair.ours.reading = True
-        pair.ours.turn(pair.ours.engine)
+        pair.mine.reading = True
+        pair.mine.turn(pair.mine.engine)
         self.assertTrue(pair.receives(len(data)) == data)
 
     def test_reset(self) -> None:
@@ -356,11 +357,11 @@ class DiallingTests(SynchronousTestCase):
         """
         pair = ReleasePair(echo, there=chancy(0.05, 8), back=chancy(0.05, 9))
         connection = pair.connected()
-        number = pair.ours.engine.open_stream()
-        write(pair.ours, number, bytes(30_000))
+        number = pair.mine.engine.open_stream()
+        write(pair.mine, number, bytes(30_000))
         pair.run(100)
-        pair.ours.engine.reset_stream(number)
-        write(pair.ours, 0, b"and on")
+        pair.mine.engine.reset_stream(number)
+        write(pair.mine, 0, b"and on")
         self.assertEqual(pair.receives(6), b"and on")
         pair.run(10_000)
         self.assertIsNotNone(connection.receives[number].close_at)
@@ -375,7 +376,7 @@ class DiallingTests(SynchronousTestCase):
         connection = pair.connected()
         pair.run(200_000)
         self.assertIsNone(connection.dead)
-        self.assertEqual(pair.ours.kinds(), [Event.CONNECTED])
+        self.assertEqual(pair.mine.kinds(), [Event.CONNECTED])
 
 
 class ListeningTests(SynchronousTestCase):
@@ -399,8 +400,8 @@ class ListeningTests(SynchronousTestCase):
         connection = pair.call(known)
         connection.write(0, data)
         self.assertTrue(pair.receives(len(data)) == data)
-        self.assertEqual(pair.ours.engine.facts()["peer"], "RELEASE")
-        write(pair.ours, 0, data[::-1])
+        self.assertEqual(pair.mine.engine.facts()["peer"], "RELEASE")
+        write(pair.mine, 0, data[::-1])
         self.assertTrue(pair.delivers(connection, len(data)) == data[::-1])
 
     def test_streams(self) -> None:
@@ -414,7 +415,7 @@ class ListeningTests(SynchronousTestCase):
             connection.write(number, each)
         for number, each in data.items():
             self.assertTrue(pair.receives(9000, number) == each)
-            write(pair.ours, number, each[::-1])
+            write(pair.mine, number, each[::-1])
         for number, each in data.items():
             self.assertTrue(pair.delivers(connection, 9000, number) == each[::-1])
 
@@ -426,7 +427,7 @@ class ListeningTests(SynchronousTestCase):
             pair = ReleasePair(sink, dialling=True)
             pair.call(known).write(7, b"seven" * 1000)
             self.assertEqual(pair.receives(5000, 7), b"seven" * 1000)
-            self.assertIn((Event.STREAM_OPENED, 7), pair.ours.happened)
+            self.assertIn((Event.STREAM_OPENED, 7), pair.mine.happened)
 
     def test_weSpeakFirst(self) -> None:
         """
@@ -439,7 +440,7 @@ class ListeningTests(SynchronousTestCase):
                 connection = pair.call(known)
                 connection.stream(0)
                 pair.happens(Event.CONNECTED, within=4000)
-                write(pair.ours, 0, b"welcome" * 1000)
+                write(pair.mine, 0, b"welcome" * 1000)
                 self.assertEqual(pair.delivers(connection, 7000), b"welcome" * 1000)
 
     def test_close(self) -> None:
@@ -455,7 +456,7 @@ class ListeningTests(SynchronousTestCase):
                 if not we:
                     connection.close(0)
                     pair.happens(Event.STREAM_ENDED, 0)
-                write(pair.ours, 0, b"good bye")
+                write(pair.mine, 0, b"good bye")
                 pair.close()
                 pair.happens(Event.ENDED, Reason.DONE)
                 self.assertEqual(bytes(connection.delivered[0]), b"good bye")

@@ -170,7 +170,7 @@ class PathError(IntEnum):
 
 class Delivery(IntEnum):
     """
-    How a message is to be carried. An engine refuses with L{ValueError} what
+    How a message is to be carried. An engine refuses with C{ValueError} what
     its wire does not have.
     """
 

@@ -85,16 +85,13 @@ _NEXT: dict[Life, frozenset[Life]] = {
     Life.FORGOTTEN: frozenset(),
 }
 
-_WATCHED = frozenset({Life.LIVE, Life.CLOSING})
-"""In these the peer's silence means something."""
-
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
 
 EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 """As C{Emit}, to the session's own address."""
 
 # Names of this module: each is needed several times for each run.
-_LIVE = Life.LIVE
+_LIVE, _CLOSING = Life.LIVE, Life.CLOSING
 _HEARD, _READABLE, _COVERED = News.HEARD, News.READABLE, News.COVERED
 _CONTROL, _PLAIN = News.CONTROL, News.PLAIN
 
@@ -273,7 +270,7 @@ class KCPEngine:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
             return
-        if self._life in _WATCHED:
+        if self._watches:
             if self._liveness.gone(now):
                 self._end(Reason.IDLE, now)
                 return
@@ -286,17 +283,22 @@ class KCPEngine:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life is Life.FORGOTTEN:
-            return None
-        if self._tombstone is not None:
-            return self._tombstone.deadline()
-        due = min(self._flush_at, self._leave_at)
-        if self._life in _WATCHED:
-            due = min(due, self._liveness.deadline)
-        if self._hello.due is not None:
-            due = min(due, self._hello.due)
-        if self._closing is not None:
-            due = min(due, self._closing.until)
+        due = self._flush_at
+        if self._life is not _LIVE:
+            if self._life is Life.FORGOTTEN:
+                return None
+            if self._tombstone is not None:
+                return self._tombstone.deadline()
+            due = min(due, self._leave_at)
+            if self._closing is not None:
+                due = min(due, self._closing.until)
+        if self._watches:
+            silence = self._liveness.deadline
+            if silence < due:
+                due = silence
+        hello = self._hello.due
+        if hello is not None and hello < due:
+            due = hello
         return None if due >= NEVER else due
 
     # application -> wire
@@ -382,7 +384,7 @@ class KCPEngine:
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(clock, emit_own, budget, strict=not self.proved)
-        wait = arq.next_flush(clock)
+        wait = arq.wait
         self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
         if self._slow or arq.notable:
             self._advance(now)
@@ -465,6 +467,13 @@ class KCPEngine:
         if life not in _NEXT[self._life]:
             raise AssertionError(f"no way from {self._life.name} to {life.name}")
         self._life = life
+
+    @property
+    def _watches(self) -> bool:
+        """
+        The peer's silence means something.
+        """
+        return self._life is _LIVE or self._life is _CLOSING
 
     def _connected(self) -> None:
         self._enter(Life.LIVE)

@@ -372,7 +372,7 @@ class Hub:
         """
         Close the socket and drop every session without a word.
 
-        @return: a L{Deferred} of its own for each caller, fired when the socket is
+        @return: a C{Deferred} of its own for each caller, fired when the socket is
             closed.
         """
         if self._closing is None:
