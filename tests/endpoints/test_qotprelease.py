@@ -12,8 +12,9 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, conne
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.releasepeer import Application, ReleaseConnection, ReleasePeer
-from tests.qotp.test_releasepeer import echo, sink
+from tests.qotp.releaseconnection import Application, ReleaseConnection
+from tests.qotp.releasepair import echo, sink
+from tests.qotp.releasepeer import ReleasePeer
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.qotppeer import QOTPPeer

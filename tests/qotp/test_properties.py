@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import chancy, steady
 from tests.qotp.pair import Pair
+from tests.qotp.releasepair import ReleasePair, sink
 from tests.qotp.test_engine import write
-from tests.qotp.test_releasepeer import ReleasePair, sink
 from twisted_rudp.core.engine import Event, Reason
 
 Act: TypeAlias = tuple[
