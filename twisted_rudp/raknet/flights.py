@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from twisted_rudp.core.engine import Buffer
 from twisted_rudp.raknet.outbox import Outgoing
-from twisted_rudp.raknet.runs import FRAME_OVERHEAD, build_frame
+from twisted_rudp.raknet.wire import HEADER_SIZE
 
 FLYING, ARRIVED, LOST = 0, 1, 2
 """What became of one datagram of a run."""
@@ -172,19 +171,20 @@ class Packet:
 
 class Run:
     """
-    Datagrams of bulk data in the regular shape (L{twisted_rudp.raknet.runs}).
+    Datagrams of bulk data (L{twisted_rudp.raknet.bulk}), equally long but for the
+    last, with equally many frames of one length in each but the last.
     """
 
     __slots__ = (
-        "_data",
+        "_frames",
         "_live",
-        "_mss",
         "_open",
-        "_order",
         "_parcels",
+        "_per",
         "_reliable",
+        "_run",
+        "_size",
         "_states",
-        "_user_id",
         "due",
         "end",
         "first",
@@ -192,28 +192,25 @@ class Run:
     )
 
     def __init__(
-        self,
-        number: int,
-        indices: tuple[int, int],
-        user_id: int,
-        mss: int,
-        data: Buffer,
-        sent: int,
+        self, number: int, reliable: int, frames: int, per: int, run: bytes, size: int, sent: int
     ) -> None:
         """
-        @param indices: reliable and order index of the first.
+        @param reliable: index of the first frame.
+        @param frames: how many there are, C{per} to a datagram.
+        @param run: the datagrams as they were sent, C{size} bytes each.
         """
-        count = -(-len(data) // mss)
+        count = -(-len(run) // size)
         self.first = number
         self.end = number + count
         self.sent = sent
         self.due = sent
-        self._reliable, self._order = indices
-        self._user_id = user_id
-        self._mss = mss
-        self._data = data
+        self._reliable = reliable
+        self._frames = frames
+        self._per = per
+        self._run = run
+        self._size = size
         self._states: bytearray | None = None
-        self._parcels: dict[int, Parcel] = {}
+        self._parcels: dict[int, list[Parcel]] = {}
         self._live = self._open = count
 
     @property
@@ -223,24 +220,29 @@ class Run:
     @property
     def finished(self) -> bool:
         return not self._open or (
-            not self._live and all(parcel.done for parcel in self._parcels.values())
+            not self._live
+            and all(parcel.done for parcels in self._parcels.values() for parcel in parcels)
         )
 
     def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
         states = self._states
-        if states is None and first == self.first and end == self.end:
-            self._live = self._open = 0
-            self._states = bytearray(b"\1" * (end - first))
-            ledger.arrived(self._reliable, end - first, self._bytes(0, end - first))
-            return True
         if states is None:
+            if first == self.first and end == self.end:
+                self._live = self._open = 0
+                self._states = bytearray(b"\1" * (end - first))
+                body = len(self._run) - HEADER_SIZE * (end - first)
+                ledger.arrived(self._reliable, self._frames, body)
+                self._run = b""
+                return True
             states = self._states = bytearray(self.end - self.first)
         news = False
         for start, stop in self._stretches(states, first - self.first, end - self.first, FLYING):
             states[start:stop] = b"\1" * (stop - start)
             self._live -= stop - start
             self._open -= stop - start
-            ledger.arrived(self._reliable + start, stop - start, self._bytes(start, stop))
+            at = start * self._per
+            frames = min(stop * self._per, self._frames) - at
+            ledger.arrived(self._reliable + at, frames, self._bytes(start, stop))
             news = True
         if self._parcels:
             for index in range(first - self.first, end - self.first):
@@ -248,9 +250,9 @@ class Run:
                     states[index] = ARRIVED
                     self._open -= 1
                     news = True
-                    parcel = self._parcels[index]
-                    if not parcel.done:
-                        ledger.parcel_arrived(parcel)
+                    for parcel in self._parcels[index]:
+                        if not parcel.done:
+                            ledger.parcel_arrived(parcel)
         return news
 
     def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
@@ -265,10 +267,10 @@ class Run:
             states[start:stop] = b"\2" * (stop - start)
             found += stop - start
             for index in range(start, stop):
-                parcel = self._parcel(index)
-                parcel.repeats += expired
-                self._parcels[index] = parcel
-                ledger.lost_parcel(parcel)
+                parcels = self._parcels[index] = self._cut(index)
+                for parcel in parcels:
+                    parcel.repeats += expired
+                    ledger.lost_parcel(parcel)
         self._live -= found
         return found
 
@@ -288,13 +290,18 @@ class Run:
             at = states.find(state, stop, end)
 
     def _bytes(self, start: int, stop: int) -> int:
-        mss = self._mss
-        size = min(stop * mss, len(self._data)) - start * mss
-        return size + FRAME_OVERHEAD * (stop - start)
+        size = self._size
+        return min(stop * size, len(self._run)) - start * size - HEADER_SIZE * (stop - start)
 
-    def _parcel(self, index: int) -> Parcel:
-        mss = self._mss
-        piece = memoryview(self._data)[index * mss : (index + 1) * mss]
-        reliable = self._reliable + index
-        frame = build_frame(reliable, self._order + index, self._user_id, piece)
-        return Parcel(frame, reliable, None)
+    def _cut(self, index: int) -> list[Parcel]:
+        """
+        The frames of one datagram, each by itself.
+        """
+        size = self._size
+        body = self._run[index * size + HEADER_SIZE : (index + 1) * size]
+        length = (size - HEADER_SIZE) // self._per
+        reliable = self._reliable + index * self._per
+        return [
+            Parcel(body[at : at + length], reliable + number, None)
+            for number, at in enumerate(range(0, len(body), length))
+        ]
