@@ -43,6 +43,7 @@ class Arrivals:
     @ivar expected: the number after the highest that has come.
     @ivar ack_due: when the waiting acknowledgements are to be sent at the latest.
     @ivar nack_due: when the oldest gap is to be reported.
+    @ivar withholding: something was dropped for lack of room.
     """
 
     def __init__(self, settings: Settings, first: int = 0) -> None:
@@ -61,6 +62,7 @@ class Arrivals:
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
         self._withheld = Ranges()
+        self.withholding = False
 
     def near(self, number: int) -> int:
         """
@@ -90,7 +92,9 @@ class Arrivals:
         self._bytes += size
         if self.ack_due == NEVER:
             self.ack_due = now + self._settings.ack_delay
-        self._withheld.remove(number, end)
+        if self.withholding:
+            self._withheld.remove(number, end)
+            self.withholding = bool(self._withheld)
         if number < self.expected - REMEMBERED:
             return Arrival.REPEATED
         if not self._seen.add(number, end):
@@ -106,6 +110,7 @@ class Arrivals:
         """
         if abs(number - self.expected) < REMEMBERED:
             self._withheld.add(number, number + 1)
+            self.withholding = True
 
     def release(self, now: int) -> None:
         """
@@ -116,13 +121,7 @@ class Arrivals:
             self.nack_due = min(self.nack_due, now)
             self.expected = max(self.expected, end)
         self._withheld.clear()
-
-    @property
-    def withholding(self) -> bool:
-        """
-        Something was dropped for lack of room.
-        """
-        return bool(self._withheld)
+        self.withholding = False
 
     def _missed(self, first: int, end: int, due: int) -> None:
         self._gaps.append((due, first, end))

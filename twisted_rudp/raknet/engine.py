@@ -34,6 +34,7 @@ from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import check_message
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.opening import Opening
+from twisted_rudp.raknet.outbox import PRIORITIES
 from twisted_rudp.raknet.outflow import Outflow
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
@@ -41,6 +42,8 @@ from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.timers import Timers
 from twisted_rudp.raknet.wire import VALID
+
+_PLAIN = Delivery.RELIABLE_ORDERED
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
@@ -231,10 +234,20 @@ class RakNetEngine:
             (raknet.md 16).
         @param priority: 0 to 3.
         """
+        state = self._state
+        if (
+            delivery is _PLAIN
+            and not (channel or receipt)
+            and state.life is Life.LIVE
+            and not state.left
+            and priority in PRIORITIES
+            and self._sender.send_plain(data, priority)
+        ):
+            return None
         self._check_open()
         check_message(data, delivery, channel, priority)
         number = self._sender.send(data, int(delivery), channel, priority, receipt)
-        if self._state.left or self._state.life is not Life.LIVE:
+        if state.left or state.life is not Life.LIVE:
             self._sender.release()
         return number
 
@@ -272,10 +285,10 @@ class RakNetEngine:
         """
         There may be room again, or nothing left before the peer's end.
         """
-        unread = self._inbox.size
-        if self._arrivals.withholding and unread <= self._settings.receive_buffer // 2:
-            self._arrivals.release(self._now)
-        if self._state.left and not unread:
+        arrivals = self._arrivals
+        if arrivals.withholding and self._inbox.size <= self._settings.receive_buffer // 2:
+            arrivals.release(self._now)
+        if self._state.left and not self._inbox.size:
             self._closing.tell_end()
 
     # out
@@ -286,7 +299,7 @@ class RakNetEngine:
         """
         self._now = now
         state, closing = self._state, self._closing
-        packer = Packer(lambda run, size: emit(run, size, self._address))
+        packer = Packer(emit, self._address)
         if state.life is Life.OFFLINE:
             self._opening.flush(now, packer)
             return False

@@ -17,7 +17,6 @@ from twisted_rudp.raknet.records import parse_records
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.wire import ACK_BIT, HEADER_SIZE, NACK_BIT, Malformed
 
-
 _RECORDS = ACK_BIT | NACK_BIT
 """Neither is in the first byte of a datagram with frames."""
 
@@ -79,7 +78,7 @@ class Intake:
         view = run
         while True:
             if view[0] & _RECORDS:
-                self._records(view[:size], now)
+                self._records(memoryview(view)[:size], now)
                 length = size
             else:
                 length = 0 if full else self._bulk(view, size, now)

@@ -26,6 +26,7 @@ from twisted_rudp.raknet.wire import (
     parse_frames,
 )
 
+
 class Delivered(NamedTuple):
     """
     What is to be handed up next.

@@ -15,6 +15,7 @@ from twisted_rudp.raknet.inflight import InFlight
 from twisted_rudp.raknet.outbox import Batch, Outbox, Outgoing
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
@@ -29,8 +30,6 @@ from twisted_rudp.raknet.wire import (
 
 BURST = 16
 """Datagrams that may always leave in one turn (raknet.md 10)."""
-
-_PLAIN = int(Reliability.RELIABLE_ORDERED)
 
 BURST_SHARE = 4
 """A window this many times larger than a turn's burst is spread over as many
@@ -146,6 +145,18 @@ class Sender:
         self._urgent.append(message)
         return message
 
+    def send_plain(self, payload: bytes, priority: int) -> bool:
+        """
+        Queue a message that is reliable and ordered on channel 0 and wants no receipt,
+        if it goes whole and is certainly the application's.
+
+        @return: it is queued.
+        """
+        if not 0 < len(payload) <= self._whole or payload[0] < FIRST_USER_ID:
+            return False
+        self._outbox.put_plain(payload, self._zero, priority)
+        return True
+
     def send(
         self,
         payload: bytes,
@@ -161,9 +172,6 @@ class Sender:
         @raise ValueError: it would have too many fragments.
         """
         is_whole = len(payload) <= self._whole
-        if is_whole and reliability == _PLAIN and not channel and not wants_receipt:
-            self._outbox.put_plain(payload, self._zero, priority)
-            return None
         fragments = 1 if is_whole else -(-len(payload) // self._fragment)
         if fragments > self._settings.split_count:
             most = self._settings.split_count * self._fragment
@@ -215,6 +223,9 @@ class Sender:
         flying = self.flying
         flying.expire(now)
         self._outbox.stamp(now)
+        if not (flying.lost or self._urgent or self._outbox or self._stream.size):
+            flying.limited = False
+            return False
         burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
         end = min(budget, packer.cost + burst)
         first = DATA
