@@ -4,7 +4,8 @@ Stateless functions over whole runs: bytes in, bytes out, no protocol decision.
 L{twisted_rudp.kernels.pure}, L{twisted_rudp.kernels.pure_framing} and
 L{twisted_rudp.kernels.pure_frames} are their specification. If the optional extension
 was built, it takes their place; the environment variable C{TWISTED_RUDP_PURE=1}
-forces the Python ones. L{IMPLEMENTATION} says which of the two is in use. Nothing but the speed depends on it.
+forces the Python ones. L{IMPLEMENTATION} says which of the two is in use. Nothing but
+the speed depends on it.
 """
 
 from __future__ import annotations

@@ -38,11 +38,15 @@ class Arrival(Enum):
     """Too far ahead to be believed."""
 
 
+_NEW = Arrival.NEW
+
+
 class Arrivals:
     """
     @ivar expected: the number after the highest that has come.
     @ivar ack_due: when the waiting acknowledgements are to be sent at the latest.
     @ivar nack_due: when the oldest gap is to be reported.
+    @ivar waiting: datagrams to be acknowledged.
     @ivar withholding: something was dropped for lack of room.
     """
 
@@ -58,7 +62,7 @@ class Arrivals:
         self._seen = Ranges()
         self._acks = Ranges()
         self._told: deque[Ranges] = deque(maxlen=settings.ack_repeats)
-        self._waiting = 0
+        self.waiting = 0
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
         self._withheld = Ranges()
@@ -88,7 +92,7 @@ class Arrivals:
         if end > self.expected:
             self.expected = end
         self._acks.add(number, end)
-        self._waiting += count
+        self.waiting += count
         self._bytes += size
         if self.ack_due == NEVER:
             self.ack_due = now + self._settings.ack_delay
@@ -101,7 +105,7 @@ class Arrivals:
             return Arrival.REPEATED
         if len(self._seen) > 1:
             self._seen.remove(-(1 << 62), self.expected - REMEMBERED)
-        return Arrival.NEW
+        return _NEW
 
     def withhold(self, number: int) -> None:
         """
@@ -132,7 +136,7 @@ class Arrivals:
         """
         Acknowledge with the next flush.
         """
-        if self._waiting:
+        if self.waiting:
             self.ack_due = now
 
     def is_ack_due(self, now: int, datagram: int) -> bool:
@@ -142,10 +146,10 @@ class Arrivals:
 
         @param datagram: bytes of a full one.
         """
-        if not self._waiting:
+        if not self.waiting:
             return False
         settings = self._settings
-        if now >= self.ack_due or self._waiting >= settings.ack_count:
+        if now >= self.ack_due or self.waiting >= settings.ack_count:
             return True
         return settings.prompt and (
             self._bytes >= 2 * datagram or self.expected - self._first <= FIRST_DATAGRAMS
@@ -157,7 +161,7 @@ class Arrivals:
 
         @param limit: longest datagram.
         """
-        if not self._waiting:
+        if not self.waiting:
             return []
         fresh, self._acks = self._acks, Ranges()
         told = Ranges()
@@ -166,7 +170,7 @@ class Arrivals:
                 told.add(first, end)
         self._told.append(fresh)
         datagrams = pack_records(ACK, told, limit)
-        self._waiting = self._bytes = 0
+        self.waiting = self._bytes = 0
         self.ack_due = NEVER
         return datagrams
 

@@ -10,7 +10,7 @@ from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.kernels import frame_messages, frame_stream
 from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Run
+from twisted_rudp.raknet.flights import Build, Run
 from twisted_rudp.raknet.inflight import InFlight
 from twisted_rudp.raknet.outbox import Batch, Outbox
 from twisted_rudp.raknet.packing import RUN_BYTES, RUN_DATAGRAMS, Packer
@@ -72,10 +72,11 @@ class Bulk:
         """
         Send a run of what is next if that comes in runs.
 
-        @param left: bytes of the budget; with C{strict} nothing may cross it.
+        @param left: bytes of the budget; with C{strict} nothing may cross it, else a
+            run that it still has begun is not cut short.
         @return: one was sent.
         """
-        if not self._outbox:
+        if not self._outbox.size:
             return self._stream.size > 0 and self._send_stream(now, packer, left, strict)
         following = self._outbox.next_batch()
         if following is None:
@@ -97,13 +98,10 @@ class Bulk:
         """
         flying = self._flying
         room = flying.room // (size - HEADER_SIZE)
-        fits = left // size
         if room < 1 and not flying.bytes:
             room = 1
-        if fits < 1 and not strict:
-            fits = 1
-        frames = flying.frames_room // per
-        return min(room, frames, RUN_DATAGRAMS, RUN_BYTES // size, fits)
+        room = min(room, flying.frames_room // per, RUN_DATAGRAMS, RUN_BYTES // size)
+        return min(room, left // size) if strict else room
 
     def _send_stream(self, now: int, packer: Packer, left: int, strict: bool) -> bool:
         flying, mss = self._flying, self.mss
@@ -114,9 +112,17 @@ class Bulk:
         data = self._stream.take(count * mss)
         count = -(-len(data) // mss)
         order = self._zero.ordered(count)
+        number, reliable = flying.number, flying.reliable
         user_id = self._settings.user_id
-        run = frame_stream(flying.number, flying.reliable, order, user_id, mss, data)
-        self._launch(run, size, count, 1, now, packer)
+        run = frame_stream(number, reliable, order, user_id, mss, data)
+
+        def build(index: int) -> bytes:
+            piece = memoryview(data)[index * mss : (index + 1) * mss]
+            return frame_stream(
+                number + index, reliable + index, order + index, user_id, mss, piece
+            )
+
+        self._launch(run, size, count, 1, build, now, packer)
         return True
 
     def _send_messages(
@@ -139,16 +145,33 @@ class Bulk:
         if count <= 0:
             return False
         flying, order = self._flying, batch.order
+        number, reliable = flying.number, flying.reliable
         messages = self._outbox.cut(batch, count)
-        run = frame_messages(flying.number, flying.reliable, order, per, messages)
-        self._launch(run, size, count, per, now, packer)
+        run = frame_messages(number, reliable, order, per, messages)
+
+        def build(index: int) -> bytes:
+            at = index * per
+            return frame_messages(
+                number + index, reliable + at, order + at, per, messages[at : at + per]
+            )
+
+        self._launch(run, size, count, per, build, now, packer)
         return True
 
     def _launch(
-        self, run: bytes, size: int, frames: int, per: int, now: int, packer: Packer
+        self,
+        run: bytes,
+        size: int,
+        frames: int,
+        per: int,
+        build: Build,
+        now: int,
+        packer: Packer,
     ) -> None:
         flying = self._flying
-        flight = Run(flying.number, flying.reliable, frames, per, run, size, now)
+        places = (flying.reliable, frames, per)
+        flight = Run(flying.number, places, len(run), size, build)
+        flight.sent = now
         count = flight.end - flight.first
         flying.sent(frames, len(run) - HEADER_SIZE * count)
         flying.launch(flight, now)

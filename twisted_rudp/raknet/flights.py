@@ -11,8 +11,8 @@ Numbers are unbounded integers here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias
 
 from twisted_rudp.raknet.outbox import Outgoing
 from twisted_rudp.raknet.wire import HEADER_SIZE
@@ -169,6 +169,14 @@ class Packet:
         return found
 
 
+Build: TypeAlias = Callable[[int], bytes]
+"""C{(index)} -> the datagram at this place of a run."""
+
+
+def _nothing(index: int) -> bytes:
+    return b""
+
+
 class Run:
     """
     Datagrams of bulk data (L{twisted_rudp.raknet.bulk}), equally long but for the
@@ -176,13 +184,14 @@ class Run:
     """
 
     __slots__ = (
+        "_build",
         "_frames",
+        "_length",
         "_live",
         "_open",
         "_parcels",
         "_per",
         "_reliable",
-        "_run",
         "_size",
         "_states",
         "due",
@@ -192,23 +201,23 @@ class Run:
     )
 
     def __init__(
-        self, number: int, reliable: int, frames: int, per: int, run: bytes, size: int, sent: int
+        self, number: int, frames: tuple[int, int, int], length: int, size: int, build: Build
     ) -> None:
         """
-        @param reliable: index of the first frame.
-        @param frames: how many there are, C{per} to a datagram.
-        @param run: the datagrams as they were sent, C{size} bytes each.
+        @param frames: reliable index of the first, how many there are, and how many
+            to a datagram.
+        @param length: bytes of all datagrams, C{size} in each but the last.
+        @param build: makes datagrams of it once more. The data it is made of has other
+            owners too; a built run would fill the memory a second time.
         """
-        count = -(-len(run) // size)
+        count = -(-length // size)
         self.first = number
         self.end = number + count
-        self.sent = sent
-        self.due = sent
-        self._reliable = reliable
-        self._frames = frames
-        self._per = per
-        self._run = run
+        self.sent = self.due = 0
+        self._reliable, self._frames, self._per = frames
+        self._length = length
         self._size = size
+        self._build = build
         self._states: bytearray | None = None
         self._parcels: dict[int, list[Parcel]] = {}
         self._live = self._open = count
@@ -230,9 +239,8 @@ class Run:
             if first == self.first and end == self.end:
                 self._live = self._open = 0
                 self._states = bytearray(b"\1" * (end - first))
-                body = len(self._run) - HEADER_SIZE * (end - first)
-                ledger.arrived(self._reliable, self._frames, body)
-                self._run = b""
+                ledger.arrived(self._reliable, self._frames, self._bytes(0, end - first))
+                self._build = _nothing
                 return True
             states = self._states = bytearray(self.end - self.first)
         news = False
@@ -291,14 +299,14 @@ class Run:
 
     def _bytes(self, start: int, stop: int) -> int:
         size = self._size
-        return min(stop * size, len(self._run)) - start * size - HEADER_SIZE * (stop - start)
+        return min(stop * size, self._length) - start * size - HEADER_SIZE * (stop - start)
 
     def _cut(self, index: int) -> list[Parcel]:
         """
         The frames of one datagram, each by itself.
         """
         size = self._size
-        body = self._run[index * size + HEADER_SIZE : (index + 1) * size]
+        body = self._build(index)[HEADER_SIZE:]
         length = (size - HEADER_SIZE) // self._per
         reliable = self._reliable + index * self._per
         return [

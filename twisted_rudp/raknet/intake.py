@@ -8,7 +8,7 @@ from twisted_rudp.core.buckets import TokenBuckets, is_loopback
 from twisted_rudp.core.engine import Address, Buffer, Event, Reason
 from twisted_rudp.raknet import system
 from twisted_rudp.raknet.closing import STREAM, Closing
-from twisted_rudp.raknet.life import CARRYING, Life, Role
+from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import is_users
 from twisted_rudp.raknet.opening import Opening
 from twisted_rudp.raknet.pings import Pings
@@ -16,6 +16,8 @@ from twisted_rudp.raknet.receiver import Delivered, LimitExceeded
 from twisted_rudp.raknet.records import parse_records
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.wire import ACK_BIT, HEADER_SIZE, NACK_BIT, Malformed
+
+_LIVE = Life.LIVE
 
 _RECORDS = ACK_BIT | NACK_BIT
 """Neither is in the first byte of a datagram with frames."""
@@ -89,7 +91,7 @@ class Intake:
             if at >= total or closing.tombstone is not None:
                 break
             view = memoryview(view)[length:]
-        if state.life is Life.LIVE and state.inbox.size > before:
+        if state.life is _LIVE and state.inbox.size > before:
             state.events.append(self._readable)
 
     def _bulk(self, run: Buffer, size: int, now: int) -> int:
@@ -99,12 +101,12 @@ class Intake:
         @return: how many bytes.
         """
         state = self._state
-        if state.life not in CARRYING or state.left:
+        if not state.carrying or state.left:
             return 0
         length, taken = state.receiver.take(run, size, now)
         if length:
             state.liveness.heard = now
-            if state.life is Life.LIVE:
+            if state.life is _LIVE:
                 state.inbox.put_bulk(taken)
         return length
 
@@ -162,7 +164,7 @@ class Intake:
         if is_users(payload[0]):
             if state.life is Life.OPENING:
                 self._opening.spoke(delivered, now)
-            elif state.life is Life.LIVE and not state.left:
+            elif state.life is _LIVE and not state.left:
                 state.inbox.put(delivered)
         else:
             try:

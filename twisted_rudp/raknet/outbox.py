@@ -155,7 +155,7 @@ class Outbox:
     """
     Messages by priority, first come first served within each.
 
-    @ivar size: payload bytes that have not left.
+    @ivar size: payload bytes that have not left; 0 exactly if it is empty.
     """
 
     __slots__ = ("_queues", "_unstamped", "size")
@@ -164,9 +164,6 @@ class Outbox:
         self._unstamped: list[Outgoing] = []
         self._queues: tuple[deque[Outgoing | Batch], ...] = tuple(deque() for _ in PRIORITIES)
         self.size = 0
-
-    def __bool__(self) -> bool:
-        return any(self._queues)
 
     def put(self, message: Outgoing, priority: int) -> None:
         """

@@ -128,7 +128,7 @@ class Sender:
         Everything reliable was sent and acknowledged.
         """
         return not (
-            self.flying.outstanding or self._urgent or self._stream.size or self._outbox
+            self.flying.outstanding or self._urgent or self._stream.size or self._outbox.size
         )
 
     def write(self, data: bytes) -> None:
@@ -223,13 +223,13 @@ class Sender:
         flying = self.flying
         flying.expire(now)
         self._outbox.stamp(now)
-        if not (flying.lost or self._urgent or self._outbox or self._stream.size):
+        if not (flying.lost or self._urgent or self._outbox.size or self._stream.size):
             flying.limited = False
             return False
         burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
         end = min(budget, packer.cost + burst)
         first = DATA
-        while flying.lost or self._urgent or self._outbox or self._stream.size:
+        while flying.lost or self._urgent or self._outbox.size or self._stream.size:
             if packer.blocked:
                 return False
             left = end - packer.cost
@@ -244,7 +244,7 @@ class Sender:
                     break
                 packer.add(self._packet(draft, now, first))
             first = CONTINUED
-        flying.limited = bool(flying.lost or self._outbox or self._stream.size)
+        flying.limited = bool(flying.lost or self._outbox.size or self._stream.size)
         return False
 
     def _fill(self, draft: Draft, now: int) -> None:
