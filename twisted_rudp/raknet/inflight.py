@@ -14,6 +14,7 @@ from twisted_rudp.core.bytewindow import (
     ByteController,
     LossWindow,
     SmoothedRoundTrip,
+    TolerantBytes,
     Unlimited,
 )
 from twisted_rudp.core.engine import MILLISECOND, SECOND
@@ -32,6 +33,9 @@ DEVIATION_FLOOR = 30 * MILLISECOND
 ACK_ALLOWANCE = 20 * MILLISECOND
 """Retransmission timeouts of raknet.md 9. The first is the one for the handshake,
 with which every session begins."""
+
+ACKS_KEPT_BACK = 120
+"""Milliseconds; go-raknet acknowledges every 100 (raknet.md 8.1)."""
 
 GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
@@ -89,15 +93,24 @@ class InFlight:
         """
         The size of a full datagram is agreed.
         """
-        if self._settings.congestion:
+        congestion, window = self._settings.congestion, self._settings.window
+        if congestion == "tolerant":
+            self.controller = TolerantBytes(datagram, window, ACKS_KEPT_BACK)
+        elif congestion == "loss":
             self.controller = LossWindow(datagram)
 
     @property
     def frames_room(self) -> int:
         """
-        How many reliable frames may still get an index.
+        How many reliable frames may still get an index, and how many datagrams a
+        number: others close the session when these run too far ahead of one that they
+        miss (raknet.md 13).
         """
-        return self._settings.window - (self.reliable - self.base)
+        window = self._settings.window
+        frames = window - (self.reliable - self.base)
+        if not self._flights:
+            return frames
+        return min(frames, window - (self.number - self._flights[0].first))
 
     @property
     def room(self) -> int:
@@ -171,8 +184,10 @@ class InFlight:
                 newest = flight
         if newest is None:
             return False
-        self.round_trip.sample(max(now - newest.sent, 0))
-        self.controller.acknowledged(self.delivered - delivered, self.limited)
+        elapsed = max(now - newest.sent, 0)
+        self.round_trip.sample(elapsed)
+        size = self.delivered - delivered
+        self.controller.acknowledged(size, self.limited, self.bytes, elapsed)
         self._prune(now)
         return True
 
@@ -181,10 +196,11 @@ class InFlight:
         Take in the records of a NACK.
         """
         for flight, first, end in self._named(records):
+            before = self.bytes
             found = flight.lose(first, end, self, False)
             if found:
                 self._counters.losses_reported += found
-                self.controller.lost(flight.sent, now)
+                self.controller.lost(flight.sent, now, before - self.bytes)
 
     def expire(self, now: int) -> None:
         """
@@ -193,6 +209,8 @@ class InFlight:
         if now < self.alarm:
             return
         alarm = NEVER
+        before = self.bytes
+        newest = NEVER
         for flight in self._flights:
             if not flight.live:
                 continue
@@ -202,7 +220,9 @@ class InFlight:
             found = flight.lose(flight.first, flight.end, self, True)
             if found:
                 self._counters.losses_expired += found
-                self.controller.expired(flight.sent, now)
+                newest = flight.sent
+        if newest != NEVER:
+            self.controller.expired(newest, now, before - self.bytes, self.bytes)
         self.alarm = alarm
         self._prune(now)
 
