@@ -77,12 +77,14 @@ class Flight(Protocol):
     @ivar due: when it times out.
     @ivar live: some datagram is neither acknowledged nor given up.
     @ivar finished: every frame in it is acknowledged, here or elsewhere.
+    @ivar unnamed: some datagram has timed out and the peer has not named it since.
     """
 
     first: int
     end: int
     sent: int
     due: int
+    unnamed: bool
 
     @property
     def live(self) -> bool: ...
@@ -110,7 +112,7 @@ class Packet:
     One datagram with any frames.
     """
 
-    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent")
+    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent", "unnamed")
 
     def __init__(
         self, number: int, parcels: Sequence[Parcel], unreliable: Sequence[Outgoing], sent: int
@@ -122,6 +124,7 @@ class Packet:
         self.end = number + 1
         self.sent = sent
         self.due = sent
+        self.unnamed = False
         self._parcels = parcels
         self._unreliable = unreliable
         self._state = FLYING
@@ -157,6 +160,7 @@ class Packet:
         if self._state != FLYING:
             return 0
         self._state = LOST
+        self.unnamed = expired
         if expired:
             for message in self._unreliable:
                 ledger.receipt(message, False)
@@ -198,6 +202,7 @@ class Run:
         "end",
         "first",
         "sent",
+        "unnamed",
     )
 
     def __init__(
@@ -214,6 +219,7 @@ class Run:
         self.first = number
         self.end = number + count
         self.sent = self.due = 0
+        self.unnamed = False
         self._reliable, self._frames, self._per = frames
         self._length = length
         self._size = size
@@ -280,6 +286,8 @@ class Run:
                     parcel.repeats += expired
                     ledger.lost_parcel(parcel)
         self._live -= found
+        if found and expired:
+            self.unnamed = True
         return found
 
     @staticmethod

@@ -40,6 +40,10 @@ ACKS_KEPT_BACK = 120
 GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
 
+FIRST_PATIENCE = SECOND
+"""How long the peer may take to name a datagram that it misses, before it has named
+any."""
+
 REMEMBERED = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
 
@@ -87,6 +91,9 @@ class InFlight:
         self._counters = counters
         self._flights: list[Flight] = []
         self._settled = Ranges()
+        self._heard = self.number
+        self._patience = FIRST_PATIENCE
+        self._complained = False
         self._compact_at = 128
 
     def begin(self, datagram: int) -> None:
@@ -177,7 +184,10 @@ class InFlight:
         """
         delivered = self.delivered
         newest: Flight | None = None
-        for flight, first, end in self._named(records):
+        named = self._named(records)
+        if named:
+            self._heard = max(self._heard, named[-1][2])
+        for flight, first, end in named:
             if flight.acknowledge(first, end, self) and (
                 newest is None or flight.sent > newest.sent
             ):
@@ -196,6 +206,8 @@ class InFlight:
         Take in the records of a NACK.
         """
         for flight, first, end in self._named(records):
+            flight.unnamed = False
+            self._learn(now - flight.sent)
             before = self.bytes
             found = flight.lose(first, end, self, False)
             if found:
@@ -204,27 +216,39 @@ class InFlight:
 
     def expire(self, now: int) -> None:
         """
-        Give up what was not acknowledged in time.
+        Give up what was not acknowledged in time. Where something sent later was
+        acknowledged and nobody has complained, it is the acknowledgement that was lost:
+        some peers send each once, for hundreds of datagrams. That says nothing of the
+        path of the data.
         """
         if now < self.alarm:
             return
         alarm = NEVER
-        before = self.bytes
-        newest = NEVER
+        silent = newest = 0
         for flight in self._flights:
             if not flight.live:
                 continue
             if flight.due > now:
                 alarm = min(alarm, flight.due)
                 continue
-            found = flight.lose(flight.first, flight.end, self, True)
-            if found:
-                self._counters.losses_expired += found
+            before = self.bytes
+            self._counters.losses_expired += flight.lose(flight.first, flight.end, self, True)
+            if flight.end > self._heard:
+                silent += before - self.bytes
                 newest = flight.sent
-        if newest != NEVER:
-            self.controller.expired(newest, now, before - self.bytes, self.bytes)
+        if silent:
+            self.controller.expired(newest, now, silent, self.bytes)
         self.alarm = alarm
         self._prune(now)
+
+    def _learn(self, delay: int) -> None:
+        """
+        The peer has taken so long to name a datagram that it misses.
+        """
+        wanted = 2 * delay + MIN_TIMEOUT
+        if wanted > self._patience or not self._complained:
+            self._patience = min(wanted, MAX_TIMEOUT)
+            self._complained = True
 
     def _named(
         self, records: Sequence[tuple[int, int]]
@@ -270,9 +294,18 @@ class InFlight:
             self._compact_at = max(128, 2 * len(flights))
         if not flights:
             self.alarm = NEVER
+        elif flights[0].unnamed and flights[0].finished:
+            self.alarm = min(self.alarm, flights[0].sent + self._patience)
 
     def _is_over(self, flight: Flight, now: int) -> bool:
-        return flight.finished or (not flight.live and flight.sent + REMEMBERED <= now)
+        """
+        Nothing more is to come of it. What timed out may be a gap at the peer long
+        after it was sent again: until the peer has named it, or had the time to, it
+        holds the numbers back (see L{frames_room}).
+        """
+        if flight.finished:
+            return not flight.unnamed or flight.sent + self._patience <= now
+        return not flight.live and flight.sent + REMEMBERED <= now
 
     # the ledger of the flights
 

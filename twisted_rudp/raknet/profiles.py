@@ -59,7 +59,8 @@ class Settings:
         noise; C{loss}: by raknet.md 10, halving at each; C{none}: send what C{window}
         allows.
     @ivar window: reliable frames, and datagrams, in flight.
-    @ivar send_splits: split messages in flight (raknet.md 9: peers stall beyond).
+    @ivar send_splits: split messages in flight: beyond, go-raknet closes the session
+        (raknet.md 14), others stall (raknet.md 9).
     @ivar unreliable_age: unreliable messages that waited longer are thrown away.
 
     @ivar receive_buffer: unread bytes beyond which acknowledgements are withheld.
@@ -107,7 +108,7 @@ class Settings:
     stall: int = 30 * SECOND
     congestion: str = "tolerant"
     window: int = 2048
-    send_splits: int = 64
+    send_splits: int = 16
     unreliable_age: int = SECOND
 
     receive_buffer: int = 1 << 19

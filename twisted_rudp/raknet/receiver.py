@@ -134,7 +134,7 @@ class Receiver:
         arrivals = self.arrivals
         number = arrivals.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
         frames, broken = parse_frames(datagram)
-        if self._unwelcome(frames, full):
+        if self._unwelcome(frames, full, now):
             counters.datagrams_withheld += 1
             arrivals.withhold(number)
             return
@@ -154,14 +154,22 @@ class Receiver:
             counters.datagrams_malformed += 1
             self.bad += 1
 
-    def _unwelcome(self, frames: list[Frame], full: bool) -> bool:
+    def _unwelcome(self, frames: list[Frame], full: bool, now: int) -> bool:
         """
         Something here cannot be taken in now and would be lost if acknowledged.
         """
         edge = self.reliable + self._settings.reliable_window
         for frame in frames:
-            if frame.reliable is not None and (
-                full or unwrap24(frame.reliable, self.reliable) >= edge
+            if frame.reliable is None:
+                continue
+            number = unwrap24(frame.reliable, self.reliable)
+            if full or number >= edge:
+                return True
+            if (
+                frame.split is not None
+                and not self._splits.has_room(frame.split, now)
+                and number >= self.reliable
+                and number not in self._above
             ):
                 return True
         return False
