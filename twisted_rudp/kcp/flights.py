@@ -12,7 +12,6 @@ Numbers and times are unbounded integers here; the wire's are cut from them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -131,17 +130,31 @@ class Flight:
         "timeout",
     )
 
-    def __init__(self, first: int, count: int, data: Buffer, mss: int, frg: int) -> None:
+    def __init__(
+        self,
+        first: int,
+        count: int,
+        data: Buffer,
+        mss: int,
+        frg: int,
+        sent: int = 0,
+        timeout: int = NEVER,
+        delivered: int = 0,
+        sendings: int = 0,
+    ) -> None:
         """
-        It has numbers and is not sent yet.
+        It has numbers; without the last four it is not sent yet.
         """
         self.first = first
         self.end = first + count
         self.data = data
         self.mss = mss
         self.frg = frg
-        self.sent = self.timeout = self.sendings = self.delivered = 0
-        self.due = NEVER
+        self.sent = sent
+        self.timeout = timeout
+        self.due = sent + timeout
+        self.sendings = sendings
+        self.delivered = delivered
         self.arrived: bytearray | None = None
         self.stragglers: dict[int, Straggler] | None = None
 
@@ -299,7 +312,7 @@ class Flights:
 
     def __init__(self, first: int) -> None:
         self.una = self.nxt = first
-        self.queue: deque[Flight] = deque()
+        self.queue: list[Flight] = []
         self.outstanding = 0
         self.numbered = 0
         self.delivered = 0
@@ -335,13 +348,14 @@ class Flights:
         """
         Everything before C{una}, which is not after L{nxt}, has arrived.
         """
-        queue = self.queue
-        while queue and queue[0].first < una:
-            flight = queue[0]
+        past = 0
+        for flight in self.queue:
+            if flight.first >= una:
+                break
             if flight.arrived is None and self.una <= flight.first and flight.end <= una:
                 self.outstanding -= flight.end - flight.first
                 self.delivered += len(flight.data)
-                queue.popleft()
+                past += 1
                 continue
             start = max(self.una - flight.first, 0)
             end = min(una, flight.end) - flight.first
@@ -352,7 +366,8 @@ class Flights:
             self.delivered += flight.size_between(start, end)
             if flight.end > una:
                 break
-            queue.popleft()
+            past += 1
+        del self.queue[:past]
         self.una = una
 
     def acknowledge(self, acks: Sequence[tuple[int, int]]) -> None:

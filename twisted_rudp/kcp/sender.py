@@ -6,7 +6,6 @@ Segment numbers and times are unbounded integers here.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TypeAlias
 
 from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
@@ -17,7 +16,7 @@ from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
-from twisted_rudp.kernels.pure import MAXIMUM_PARTS
+from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 
 REMEMBERED_SENDINGS = 64
 """
@@ -79,7 +78,7 @@ class Sender:
         self._settings = settings
         self._counters = counters
         self._unlaunched: list[Flight] = []
-        self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
+        self._sendings: list[tuple[int, int, int]] = []
         self.set_mss(settings.mss)
 
     def set_mss(self, mss: int) -> None:
@@ -338,14 +337,14 @@ class Sender:
         data, mss, frg = self.outbox.cut(most, self.mss)
         count = -(-len(data) // mss) or 1
         flights = self.flights
-        flight = Flight(flights.nxt, count, data, mss, frg)
+        timeout = self.round_trip.timeout
+        flight = Flight(flights.nxt, count, data, mss, frg, stamp[4], timeout, flights.delivered, 1)
         flights.add(flight)
-        flight.launch(stamp[4], self.round_trip.timeout, flights.delivered)
         if flight.due < self.alarm:
             self.alarm = flight.due
         self._counters.out_segs += count
         if not self.proved:
-            self._sendings.append((flight.first & MASK32, count, stamp[2]))
+            self._remember(flight.first, count, stamp[2])
         if self._settings.dead_link == 1:
             self.dead = True
         return flight
@@ -425,7 +424,12 @@ class Sender:
         if flight.first == self.end:
             self.end_sendings += 1
         if not self.proved:
-            self._sendings.append(((flight.first + start) & MASK32, end - start, ts))
+            self._remember(flight.first + start, end - start, ts)
+
+    def _remember(self, first: int, count: int, ts: int) -> None:
+        self._sendings.append((first & MASK32, count, ts))
+        if len(self._sendings) > REMEMBERED_SENDINGS:
+            del self._sendings[0]
 
     def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:
         """
