@@ -11,13 +11,18 @@ bits), the channel C{00}, and the payload.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from operator import index
 
 from twisted_rudp.kernels.pure import Buffer
 
 DATAGRAM_HEADER = 4
 FRAME_HEADER = 10
+
+STREAM_LEAD = DATAGRAM_HEADER + FRAME_HEADER + 1
+"""What a datagram of the stream has in front of its part of that."""
+
 LONGEST = 0xFFFF >> 3
 """Bytes of one payload, whose length is written in bits."""
 
@@ -25,6 +30,9 @@ _MASK = 0xFFFFFF
 _DATA = 0x84
 _CONTINUED = 0x8C
 _FLAGS = 0x60
+
+_head = struct.Struct("<IBBIIB").pack
+"""Number, frame and user id of one datagram of the stream."""
 
 _datagram = struct.Struct("<I").pack
 _frame = struct.Struct("<BBII").pack
@@ -45,21 +53,31 @@ def frame_stream(
     @raise ValueError: C{mss} is not in 1 to 8190.
     """
     number, reliable, order = index(number), index(reliable), index(order)
-    lead, mss = bytes((index(user_id) & 0xFF,)), index(mss)
+    user_id, mss = index(user_id) & 0xFF, index(mss)
     if not 0 < mss < LONGEST:
         raise ValueError("mss must be 1 to 8190")
     view = memoryview(data)
     total = len(view)
     parts: list[Buffer] = []
     first = _DATA
-    for at, start in enumerate(range(0, total, mss)):
-        piece = view[start : start + mss]
+    bits = mss + 1 << 3
+    for start in range(0, total, mss):
+        if total - start < mss:
+            bits = total - start + 1 << 3
         parts += (
-            _datagram(first | (number + at & _MASK) << 8),
-            _frame_header(len(piece) + 1, reliable + at, order + at),
-            lead,
-            piece,
+            _head(
+                first | (number & _MASK) << 8,
+                _FLAGS,
+                bits >> 8,
+                bits & 0xFF | (reliable & _MASK) << 8,
+                order & _MASK,
+                user_id,
+            ),
+            view[start : start + mss],
         )
+        number += 1
+        reliable += 1
+        order += 1
         first = _CONTINUED
     return b"".join(parts)
 
@@ -111,22 +129,54 @@ def take_stream(
     size, number, reliable = index(size), index(number), index(reliable)
     order, user_id = index(order), index(user_id) & 0xFF
     view = memoryview(run)
-    payloads: list[Buffer] = []
-    if size <= 0:
-        return 0, b""
-    lead = DATAGRAM_HEADER + FRAME_HEADER
-    for at, start in enumerate(range(0, len(view), size)):
-        datagram = view[start : start + size]
+    payloads: list[bytes] = []
+    total = len(view)
+    whole = total // size if size > STREAM_LEAD else 0
+    pieces = [(view[: whole * size], size)]
+    if size > STREAM_LEAD and total - whole * size > STREAM_LEAD:
+        pieces.append((view[whole * size :], total - whole * size))
+    for piece, length in pieces:
+        count = len(payloads)
+        payloads += _stream_payloads(
+            piece, length, number + count, reliable + count, order + count, user_id
+        )
+        if len(payloads) < whole:
+            break
+    return len(payloads), b"".join(payloads)
+
+
+@lru_cache(64)
+def _rows_of(size: int) -> Callable[[Buffer], Iterator[tuple[int | bytes, ...]]]:
+    return struct.Struct(f"<IBBIIB{size - STREAM_LEAD}s").iter_unpack
+
+
+def _stream_payloads(
+    view: memoryview, size: int, number: int, reliable: int, order: int, user_id: int
+) -> list[bytes]:
+    """
+    The payloads of the leading datagrams, all C{size} bytes long, that are as expected.
+    Their headers are read as words that overlap the fields.
+    """
+    payloads: list[bytes] = []
+    if not view:
+        return payloads
+    length = size - STREAM_LEAD + 1
+    for start, flags, high, word, has_order, has_id, payload in _rows_of(size)(view):
         if (
-            len(datagram) <= lead + 1
-            or not _is_numbered(datagram, number + at)
-            or _length_at(datagram, DATAGRAM_HEADER, reliable + at, order + at)
-            != len(datagram) - lead
-            or datagram[lead] != user_id
+            start >> 8 != number & _MASK  # type: ignore[operator]
+            or word >> 8 != reliable & _MASK  # type: ignore[operator]
+            or has_order != order & _MASK
+            or (high << 8 | word & 0xFF) + 7 >> 3 != length  # type: ignore[operator]
+            or flags & 0xF0 != _FLAGS  # type: ignore[operator]
+            or has_id != user_id
+            or start & 0xE0 != 0x80  # type: ignore[operator]
         ):
             break
-        payloads.append(datagram[lead + 1 :])
-    return len(payloads), b"".join(payloads)
+        payloads.append(payload)  # type: ignore[arg-type]
+        number += 1
+        reliable += 1
+        order += 1
+    return payloads
 
 
 def take_messages(
