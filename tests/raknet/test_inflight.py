@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.flights import Packet, Parcel
-from twisted_rudp.raknet.inflight import FIRST_PATIENCE, InFlight
+from twisted_rudp.raknet.inflight import LONG_PATIENCE, InFlight
 from twisted_rudp.raknet.profiles import DEFAULT
 
 BYTES = 1000
@@ -83,8 +83,24 @@ class InFlightTests(SynchronousTestCase):
         self.assertEqual(table.outstanding, 0)
         self.assertEqual(table.frames_room, 100 - 61)
         table.expire(table.alarm)
-        self.assertEqual(table.alarm, FIRST_PATIENCE)
-        table.expire(FIRST_PATIENCE)
+        self.assertEqual(table.alarm, LONG_PATIENCE)
+        table.expire(LONG_PATIENCE)
+        self.assertEqual(table.frames_room, 100)
+
+    def test_promptPeer(self) -> None:
+        """
+        A peer that has always named its gaps at once is not waited for so long.
+        """
+        table = self.table
+        self.send(10, 0)
+        table.acknowledge([(1, 9)], MILLISECOND)
+        table.complain([(0, 0)], 10 * MILLISECOND)
+        self.repeat(10 * MILLISECOND)
+        self.send(60, 10 * MILLISECOND)
+        table.acknowledge([(10, 10), (12, 70)], 11 * MILLISECOND)
+        table.expire(SECOND // 2)
+        self.repeat(SECOND // 2)
+        table.acknowledge([(71, 71)], SECOND // 2 + MILLISECOND)
         self.assertEqual(table.frames_room, 100)
 
     def test_named(self) -> None:

@@ -40,9 +40,13 @@ ACKS_KEPT_BACK = 120
 GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
 
-FIRST_PATIENCE = SECOND
-"""How long the peer may take to name a datagram that it misses, before it has named
-any."""
+LONG_PATIENCE = SECOND
+"""How long a peer may take to name a datagram that it misses, unless it was seen to
+name them at once."""
+
+AT_ONCE = 50 * MILLISECOND
+"""More than a round trip and this is not: go-raknet waits 75 at least, others 10
+(raknet.md 8.1)."""
 
 REMEMBERED = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
@@ -92,8 +96,9 @@ class InFlight:
         self._flights: list[Flight] = []
         self._settled = Ranges()
         self._heard = self.number
-        self._patience = FIRST_PATIENCE
-        self._complained = False
+        self._patience = LONG_PATIENCE
+        self._slowest = 0
+        self._shortest = NEVER
         self._compact_at = 128
 
     def begin(self, datagram: int) -> None:
@@ -196,6 +201,7 @@ class InFlight:
             return False
         elapsed = max(now - newest.sent, 0)
         self.round_trip.sample(elapsed)
+        self._shortest = min(self._shortest, elapsed)
         size = self.delivered - delivered
         self.controller.acknowledged(size, self.limited, self.bytes, elapsed)
         self._prune(now)
@@ -245,10 +251,11 @@ class InFlight:
         """
         The peer has taken so long to name a datagram that it misses.
         """
-        wanted = 2 * delay + MIN_TIMEOUT
-        if wanted > self._patience or not self._complained:
-            self._patience = min(wanted, MAX_TIMEOUT)
-            self._complained = True
+        self._slowest = max(self._slowest, delay)
+        patience = min(2 * self._slowest + MIN_TIMEOUT, MAX_TIMEOUT)
+        if self._slowest > self._shortest * 5 // 4 + AT_ONCE:
+            patience = max(patience, LONG_PATIENCE)
+        self._patience = patience
 
     def _named(
         self, records: Sequence[tuple[int, int]]
