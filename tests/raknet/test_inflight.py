@@ -103,6 +103,23 @@ class InFlightTests(SynchronousTestCase):
         table.acknowledge([(71, 71)], SECOND // 2 + MILLISECOND)
         self.assertEqual(table.frames_room, 100)
 
+    def test_unreliable(self) -> None:
+        """
+        A datagram that nobody waits for holds numbers back too when it is missing, and
+        needs no timer.
+        """
+        table = self.table
+        table.launch(Packet(table.number, [], [], 0), 0)
+        self.assertGreater(table.alarm, SECOND)
+        self.send(60, 0)
+        table.acknowledge([(1, 60)], MILLISECOND)
+        self.assertEqual(table.frames_room, 100 - 61)
+        table.expire(LONG_PATIENCE)
+        self.assertEqual(table.frames_room, 100)
+        table.launch(Packet(table.number, [], [], LONG_PATIENCE), LONG_PATIENCE)
+        table.acknowledge([(61, 61)], LONG_PATIENCE + MILLISECOND)
+        self.assertEqual(table.frames_room, 100)
+
     def test_named(self) -> None:
         """
         A number that the peer has asked for, late, holds nothing back any more.

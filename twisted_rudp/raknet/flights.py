@@ -124,10 +124,11 @@ class Packet:
         self.end = number + 1
         self.sent = sent
         self.due = sent
-        self.unnamed = False
+        self.unnamed = not (parcels or unreliable)
         self._parcels = parcels
         self._unreliable = unreliable
-        self._state = FLYING
+        # Nobody waits for a datagram without either; that it may be missing counts.
+        self._state = LOST if self.unnamed else FLYING
 
     @property
     def repeats(self) -> int:
@@ -151,6 +152,7 @@ class Packet:
             for message in self._unreliable:
                 ledger.receipt(message, True)
         self._state = ARRIVED
+        self.unnamed = False
         for parcel in self._parcels:
             if not parcel.done:
                 ledger.parcel_arrived(parcel)
@@ -267,6 +269,7 @@ class Run:
                     for parcel in self._parcels[index]:
                         if not parcel.done:
                             ledger.parcel_arrived(parcel)
+        self.unnamed = self.unnamed and self._open > 0
         return news
 
     def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:

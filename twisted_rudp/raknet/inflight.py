@@ -150,6 +150,8 @@ class InFlight:
         """
         self.number = flight.end
         self._flights.append(flight)
+        if not flight.live:
+            return
         flight.due = now + self._timeout(repeats)
         if flight.due < self.alarm:
             self.alarm = flight.due

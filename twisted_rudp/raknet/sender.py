@@ -362,8 +362,7 @@ class Sender:
         flying = self.flying
         number = flying.number
         flying.number += 1
-        if draft.parcels or draft.receipts:
-            flight = Packet(number, draft.parcels, draft.receipts, now)
-            flying.launch(flight, now, draft.repeats)
+        flight = Packet(number, draft.parcels, draft.receipts, now)
+        flying.launch(flight, now, draft.repeats)
         self._counters.datagrams_sent += 1
         return pack_header(number, first) + b"".join(draft.frames)
