@@ -225,6 +225,7 @@ class TolerantWindow:
     __slots__ = (
         "_covered",
         "_left",
+        "_queue",
         "_queued",
         "_recovering",
         "_repeated",
@@ -241,7 +242,12 @@ class TolerantWindow:
     TOLERANCE = 1 / 8
     GROWTH = 1 / 8
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int = QUEUE) -> None:
+        """
+        @param queue: milliseconds that round trips differ by without a queue, be it
+            because the peer keeps acknowledgements back.
+        """
+        self._queue = queue
         self.segments: float = self.FIRST
         self.threshold: float = UNLIMITED
         self._left = self.FIRST
@@ -257,10 +263,10 @@ class TolerantWindow:
     def sampled(self, elapsed: int) -> None:
         """
         End the doubling when L{QUEUED} round trips in a row were longer than the
-        shortest by a quarter and by L{QUEUE} milliseconds.
+        shortest by a quarter and by C{queue} milliseconds.
         """
         self._shortest = min(self._shortest, elapsed)
-        if elapsed <= self._shortest + max(self.QUEUE, self._shortest / 4):
+        if elapsed <= self._shortest + max(self._queue, self._shortest / 4):
             self._queued = 0
             return
         self._queued += 1
