@@ -231,6 +231,14 @@ _PROFILED = tuple(
         boolean("nc", "no congestion window: send what both windows allow"),
         integer("sndwnd", 1, 65535, "send window in segments"),
         integer("rcvwnd", 1, 65535, "receive window in segments"),
+        oneOf(
+            "congestion",
+            ("tolerant", "kcp-go"),
+            "how the congestion window is judged where C{nc} is not set",
+        ),
+        integer(
+            "deadLink", 0, 1_000_000, "end when one segment was sent so often; 0: never, the best"
+        ),
     )
 )
 
@@ -274,7 +282,9 @@ _KCP_SESSION = (
         "named set of the numbers that follow; all but C{default} are kcptun's",
     ),
     *_PROFILED,
-    integer("mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads up to 1500"),
+    integer(
+        "mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads 1500, since 5.7 it reads 1472"
+    ),
     oneOf("mode", ("stream", "messages"), "bytes without borders, or messages that keep theirs"),
     *_KCP_PROTECTION,
     integer("dup", 0, 16, "send every datagram so often again, to test networks"),
@@ -289,6 +299,8 @@ _KCP_SESSION = (
         "writeTimeout", 0, 604800, "seconds without an acknowledgement until it ends; 0: never"
     ),
     integer("dscp", 0, 63, "differentiated services code point of what is sent"),
+    integer("readBuffer", 1, 1 << 30, "bytes asked of the system for what was not read yet"),
+    integer("writeBuffer", 1, 1 << 30, "bytes asked of the system for what could not leave yet"),
     _idleTimeout,
     _portKind,
 )
@@ -330,6 +342,12 @@ KCP = Transport(
             _timeout,
             _bindAddress,
             boolean("waitForPeer", "connected only when the peer has answered"),
+            integer(
+                "conv",
+                0,
+                4294967295,
+                "conversation, for peers that go by a number agreed on; a random one when left out",
+            ),
             *_KCP_SESSION,
         ),
     ),

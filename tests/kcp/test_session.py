@@ -442,6 +442,24 @@ class ConfigureTests(SynchronousTestCase):
         self.assertEqual({len(each) for each in data}, {600})
         self.assertEqual(len(data), 14)
 
+    def test_pace(self) -> None:
+        """
+        C{SetNoDelay} of kcp-go, and what else there is to choose, on a live session.
+        """
+        pair = SessionPair(settings=UNLIMITED)
+        pair.connect()
+        engine = pair.session("client")
+        changes = {"nodelay": 0, "interval": 40, "resend": 3, "nc": False, "deadLink": 7}
+        engine.configure({**changes, "congestion": "kcp-go"}, pair.now)
+        expected = Settings(
+            nodelay=0, interval=40, resend=3, nc=0, dead_link=7, congestion="kcp-go"
+        )
+        for name in ("nodelay", "interval", "resend", "nc", "dead_link", "congestion"):
+            self.assertEqual(getattr(engine._arq.settings, name), getattr(expected, name))
+        pair.write("client", bytes(20_000))
+        pair.run(2000)
+        self.assertEqual(pair.server.received, bytes(20_000))
+
     def test_refused(self) -> None:
         """
         What is not known or not possible changes nothing.
@@ -455,6 +473,13 @@ class ConfigureTests(SynchronousTestCase):
             {"dup": 1, "sndwnd": 0},
             {"sndwnd": 9, "rateLimit": -1},
             {"dup": 99},
+            {"dup": 1, "mode": "messages"},
+            {"dup": 1, "mtu": "600"},
+            {"dup": 1, "mtu": 30},
+            {"dup": 1, "writeDelay": "no"},
+            {"dup": 1, "readTimeout": float("nan")},
+            {"dup": 1, "nodelay": 1.5},
+            {"dup": 1, "congestion": "cubic"},
         ):
             self.assertRaises(ValueError, engine.configure, changes, pair.now)
             self.assertEqual(engine._options, FEC)

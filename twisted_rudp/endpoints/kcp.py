@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet import defer
+from twisted.internet import defer, error
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
@@ -23,14 +23,26 @@ from zope.interface import implementer
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
-from twisted_rudp.endpoints.kcpbase import IDLE_TIMEOUT, Entropy, KCPEndpoint
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.endpoints.kcpbase import BUFFER, IDLE_TIMEOUT, Entropy, KCPEndpoint
+from twisted_rudp.kcp.blacklist import Blacklist
+from twisted_rudp.kcp.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.kcp.engine import Role
 from twisted_rudp.kcp.gate import KCPGate, Rules
 from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.net.admission import Limits
-from twisted_rudp.net.connecting import connect
+from twisted_rudp.net.connecting import binding, connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
+
+REUSE_PAUSE = 40
+"""
+Seconds for which a conversation that was asked for cannot be had again from the same
+port: four times the longest linger (kcp_close 7.3).
+"""
+
+FIRST_CONV = 1
+"""Instead of 0, which some listeners take for "give me one"."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -59,6 +71,8 @@ class KCPServerEndpoint(KCPEndpoint):
         nc: bool | None = None,
         sndwnd: int | None = None,
         rcvwnd: int | None = None,
+        congestion: str | None = None,
+        deadLink: int | None = None,
         mtu: int = 1400,
         mode: str = "stream",
         crypt: str | None = None,
@@ -75,6 +89,8 @@ class KCPServerEndpoint(KCPEndpoint):
         readTimeout: float = 0,
         writeTimeout: float = 0,
         dscp: int = 0,
+        readBuffer: int = BUFFER,
+        writeBuffer: int = BUFFER,
         idleTimeout: float = IDLE_TIMEOUT,
         portKind: str = "auto",
         entropy: Entropy = os.urandom,
@@ -102,8 +118,12 @@ class KCPServerEndpoint(KCPEndpoint):
         @param nc: no congestion window.
         @param sndwnd: send window in segments.
         @param rcvwnd: receive window in segments.
+        @param congestion: C{tolerant} or C{kcp-go}, where C{nc} is not set; see
+            L{Settings<twisted_rudp.kcp.profiles.Settings>}.
+        @param deadLink: end the session when one segment was sent so often; 0:
+            never, which is best.
         @param mtu: longest UDP payload, what FEC and encryption add included;
-            kcp-go reads up to 1500.
+            kcp-go reads up to 1500, since 5.7 up to 1472.
         @param mode: C{stream} or C{messages}.
         @param crypt: name of the cipher, one of
             L{CIPHERS<twisted_rudp.kcp.ciphers.CIPHERS>} or C{null}. Left out: C{aes}
@@ -124,6 +144,9 @@ class KCPServerEndpoint(KCPEndpoint):
         @param writeTimeout: seconds for which nothing of what was written is
             acknowledged until the session ends; 0: never.
         @param dscp: 0 to 63.
+        @param readBuffer: bytes asked of the system for what was not read yet;
+            what it granted is among the port's facts.
+        @param writeBuffer: the same for what could not leave yet.
         @param idleTimeout: seconds of silence until a peer counts as gone.
         @param portKind: C{auto}, C{gso}, C{plain} or C{stock}.
         @param entropy: source of random bytes.
@@ -138,6 +161,8 @@ class KCPServerEndpoint(KCPEndpoint):
             nc=nc,
             sndwnd=sndwnd,
             rcvwnd=rcvwnd,
+            congestion=congestion,
+            deadLink=deadLink,
             mtu=mtu,
             mode=mode,
             crypt=crypt,
@@ -154,14 +179,26 @@ class KCPServerEndpoint(KCPEndpoint):
             readTimeout=readTimeout,
             writeTimeout=writeTimeout,
             dscp=dscp,
+            readBuffer=readBuffer,
+            writeBuffer=writeBuffer,
             idleTimeout=idleTimeout,
             portKind=portKind,
             entropy=entropy,
         )
+        require_within("port", port, 0, 65_535)
+        for name, count in (
+            ("backlog", backlog),
+            ("maxSessions", maxSessions),
+            ("perHost", perHost),
+        ):
+            require_within(name, count, 1, 1_000_000)
+        require_flag("requireSn0", requireSn0)
+        rule = require_choice("sessions", sessions, SessionRule)
+        nanoseconds("drainTimeout", drainTimeout)
         self._port = port
         self._interface = interface
         self._limits = Limits(backlog=backlog, perHost=perHost, maxSessions=maxSessions)
-        self._rules = Rules(SessionRule(sessions), int(blacklist * SECOND), requireSn0)
+        self._rules = Rules(rule, nanoseconds("blacklist", blacklist), requireSn0)
         self._drainTimeout = drainTimeout
 
     def __repr__(self) -> str:
@@ -212,6 +249,7 @@ class KCPClientEndpoint(KCPEndpoint):
         timeout: float = 30,
         bindAddress: Any = None,
         waitForPeer: bool = True,
+        conv: int | None = None,
         profile: str = "default",
         nodelay: int | None = None,
         interval: int | None = None,
@@ -219,6 +257,8 @@ class KCPClientEndpoint(KCPEndpoint):
         nc: bool | None = None,
         sndwnd: int | None = None,
         rcvwnd: int | None = None,
+        congestion: str | None = None,
+        deadLink: int | None = None,
         mtu: int = 1400,
         mode: str = "stream",
         crypt: str | None = None,
@@ -235,6 +275,8 @@ class KCPClientEndpoint(KCPEndpoint):
         readTimeout: float = 0,
         writeTimeout: float = 0,
         dscp: int = 0,
+        readBuffer: int = BUFFER,
+        writeBuffer: int = BUFFER,
         idleTimeout: float = IDLE_TIMEOUT,
         portKind: str = "auto",
         entropy: Entropy = os.urandom,
@@ -248,6 +290,10 @@ class KCPClientEndpoint(KCPEndpoint):
         @param bindAddress: a local address, or with a port as a pair (EP-5).
         @param waitForPeer: connected when the peer has answered; False: at once,
             which tells nothing about the peer.
+        @param conv: the conversation, 32 bits, for peers that go by a number agreed
+            on, as many programs on the C library do. Left out: a random one for each
+            connection, which is best. Between two connections from one port of ours
+            with the same number there must be L{REUSE_PAUSE} seconds.
         @raise ValueError: an argument is not right; names it.
         """
         super().__init__(
@@ -259,6 +305,8 @@ class KCPClientEndpoint(KCPEndpoint):
             nc=nc,
             sndwnd=sndwnd,
             rcvwnd=rcvwnd,
+            congestion=congestion,
+            deadLink=deadLink,
             mtu=mtu,
             mode=mode,
             crypt=crypt,
@@ -275,12 +323,22 @@ class KCPClientEndpoint(KCPEndpoint):
             readTimeout=readTimeout,
             writeTimeout=writeTimeout,
             dscp=dscp,
+            readBuffer=readBuffer,
+            writeBuffer=writeBuffer,
             idleTimeout=idleTimeout,
             portKind=portKind,
             entropy=entropy,
         )
+        require_within("port", port, 1, 65_535)
+        require_flag("waitForPeer", waitForPeer)
+        nanoseconds("timeout", timeout, least=0.001)
+        if conv is not None:
+            require_within("conv", conv, 0, MASK32)
         self._host = host
         self._port = port
+        self._conv = conv
+        self._recent = Blacklist(REUSE_PAUSE * SECOND)
+        self._pinned = conv is not None and binding(bindAddress)[1] != 0
         self._timeout = timeout
         self._bindAddress = bindAddress
         self._waitForPeer = waitForPeer
@@ -310,11 +368,19 @@ class KCPClientEndpoint(KCPEndpoint):
 
     def _session(self, address: Address, now: int) -> tuple[KCPGate, KCPSession]:
         """
-        A session with a conversation of its own: a number used again on the same
-        port would be taken for the old one (kcp_close 7.3).
+        A session with a conversation of its own, and a gate for it.
+
+        @raise error.ConnectBindError: the conversation that was asked for was in use
+            from this port just now: the peer would take the new session for the old
+            one, and acknowledge what it never delivers (kcp_close 7.3).
         """
+        conv = self._conv
+        if conv is None:
+            conv = int.from_bytes(self._entropy(4), "little") or FIRST_CONV
+        elif self._pinned and self._recent.has((address, conv), self._now()):
+            text = f"conv={conv} was in use from this port less than {REUSE_PAUSE} s ago"
+            raise error.ConnectBindError(None, text)  # type: ignore[no-untyped-call]
         gate = self._gate()
-        conv = int.from_bytes(self._entropy(4), "little")
         engine = self._engine(
             gate,
             conv,
@@ -323,5 +389,15 @@ class KCPClientEndpoint(KCPEndpoint):
             role=Role.DIALLER,
             own_socket=True,
             wait_for_peer=self._waitForPeer,
+            over=self._remember if self._pinned else None,
         )
         return gate, engine
+
+    def _remember(self, key: tuple[Address, int]) -> None:
+        """
+        A session is over.
+        """
+        self._recent.add(key, self._now())
+
+    def _now(self) -> int:
+        return int(self._reactor.seconds() * SECOND)

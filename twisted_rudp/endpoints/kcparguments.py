@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twisted_rudp.kcp.checking import require_choice, require_flag
 from twisted_rudp.kcp.keys import Secret, from_hex, from_password
 from twisted_rudp.kcp.profiles import PROFILES, Settings
 from twisted_rudp.net.making import Mode
@@ -22,6 +23,8 @@ def settingsFor(
     nc: bool | None = None,
     sndwnd: int | None = None,
     rcvwnd: int | None = None,
+    congestion: str | None = None,
+    deadLink: int | None = None,
     mtu: int = 1400,
     mode: str = Mode.STREAM,
 ) -> Settings:
@@ -32,6 +35,9 @@ def settingsFor(
     """
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r} is not one of {', '.join(PROFILES)}")
+    if nc is not None:
+        require_flag("nc", nc)
+    carrying = require_choice("mode", mode, Mode)
     given: dict[str, Any] = {
         "nodelay": nodelay,
         "interval": interval,
@@ -39,11 +45,11 @@ def settingsFor(
         "nc": None if nc is None else int(nc),
         "sndwnd": sndwnd,
         "rcvwnd": rcvwnd,
+        "congestion": congestion,
+        "dead_link": deadLink,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    return replace(
-        PROFILES[profile], mtu=mtu, stream=Mode(mode) is Mode.STREAM, **changes
-    )
+    return replace(PROFILES[profile], mtu=mtu, stream=carrying is Mode.STREAM, **changes)
 
 
 def secretFor(

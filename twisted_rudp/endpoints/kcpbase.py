@@ -11,21 +11,27 @@ from typing import Any
 from twisted.logger import Logger
 
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.engine import Address
 from twisted_rudp.endpoints.kcparguments import secretFor, settingsFor
 from twisted_rudp.kcp import snmp
+from twisted_rudp.kcp.checking import nanoseconds, require_choice, require_within
 from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
 from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
 from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.profiles import payload_mtu
 from twisted_rudp.kcp.scramblers import XOR_REACH
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
-from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.net.port import PortKind, SocketOptions
 
 IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and
 at two thirds of them."""
+
+BUFFER = 4 << 20
+"""Bytes asked of the system for each direction of a socket."""
+
+LARGEST_BUFFER = 1 << 30
 
 Entropy = Callable[[int], bytes]
 
@@ -44,6 +50,8 @@ class KCPEndpoint:
         *,
         mode: str,
         dscp: int,
+        readBuffer: int,
+        writeBuffer: int,
         idleTimeout: float,
         portKind: str,
         entropy: Entropy,
@@ -73,26 +81,24 @@ class KCPEndpoint:
             rate_limit=rateLimit,
             write_delay=writeDelay,
             ack_no_delay=ackNoDelay,
-            read_timeout=int(readTimeout * SECOND),
-            write_timeout=int(writeTimeout * SECOND),
+            read_timeout=nanoseconds("readTimeout", readTimeout),
+            write_timeout=nanoseconds("writeTimeout", writeTimeout),
         )
         self._overhead = overhead_of(self._secret.crypt)
         headers = self._overhead + self._options.overhead
-        if mtu - headers <= HEADER_SIZE:
-            raise ValueError(
-                f"mtu={mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
-                f" KCP {HEADER_SIZE}"
-            )
         if self._secret.crypt == "xor" and mtu > XOR_REACH:
             raise ValueError(f"mtu={mtu!r}: crypt=xor covers {XOR_REACH} bytes")
-        self._settings = settingsFor(mode=mode, mtu=mtu - headers, **settings)
+        self._settings = settingsFor(mode=mode, mtu=payload_mtu(mtu, headers), **settings)
         self._mode = mode
-        self._socketOptions = SocketOptions(dscp=dscp or None)
-        if idleTimeout <= 0:
-            raise ValueError(f"idleTimeout={idleTimeout!r} is not a positive number of seconds")
-        self._idleTimeout = int(idleTimeout * SECOND)
+        require_within("dscp", dscp, 0, 63)
+        require_within("readBuffer", readBuffer, 1, LARGEST_BUFFER)
+        require_within("writeBuffer", writeBuffer, 1, LARGEST_BUFFER)
+        self._socketOptions = SocketOptions(
+            dscp=dscp or None, receiveBuffer=readBuffer, sendBuffer=writeBuffer
+        )
+        self._idleTimeout = nanoseconds("idleTimeout", idleTimeout, least=0.1)
         if portKind != "auto":
-            PortKind(portKind)
+            require_choice("portKind", portKind, PortKind)
         self._portKind = portKind
         self._entropy = entropy
 

@@ -6,7 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -57,6 +57,7 @@ class KCPSession(KCPEngine):
         overhead: int = 0,
         ledger: Ledger | None = None,
         diagnosis: Diagnosis | None = None,
+        over: Callable[[tuple[Address, int]], None] | None = None,
         **named: Any,
     ) -> None:
         """
@@ -64,9 +65,11 @@ class KCPSession(KCPEngine):
         @param overhead: bytes that the gate adds to each datagram.
         @param ledger: is to count this session.
         @param diagnosis: is told what seems not to fit.
+        @param over: is told the key of the session when it has ended.
         @param named: as L{KCPEngine} has it.
         """
         self._aside = Aside(conv)
+        self._over = over
         super().__init__(
             conv,
             address,
@@ -134,6 +137,8 @@ class KCPSession(KCPEngine):
         super()._enter(life)
         if life is Life.FAREWELL or life is Life.ENDED:
             self.tally.end()
+            if self._over is not None:
+                self._over(self.key)
 
     def _connected(self) -> None:
         super()._connected()
@@ -370,8 +375,8 @@ class KCPSession(KCPEngine):
 
     def configure(self, changes: Mapping[str, Any], now: int) -> None:
         """
-        Change settings while the session runs: C{sndwnd}, C{rcvwnd}, C{mtu} and
-        all options but the shards, by the names they have for people.
+        Change settings while the session runs, all but C{mode} and the shards, by
+        the names they have for people.
 
         @param changes: the time limits are seconds.
         @param now: nanoseconds.
@@ -379,12 +384,9 @@ class KCPSession(KCPEngine):
             is out of its range. Then nothing is changed.
         """
         headers = self._options.overhead + self._sealing
-        changed, options = apply(changes, self._settings, self._options, headers)
-        old, self._settings = self._settings, changed
+        self._settings, options = apply(changes, self._settings, self._options, headers)
         paced, self._options = self._options, options
-        if changed != old:
-            self._arq.set_window(changed.sndwnd, changed.rcvwnd)
-            self._arq.set_mss(changed.mss)
+        self._arq.adopt(self._settings)
         if options.rate_limit != paced.rate_limit:
             self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
         if options.read_timeout != paced.read_timeout:
