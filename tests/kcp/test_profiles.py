@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.kcp.checking import written
+from twisted_rudp.core.checking import written
 from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 

@@ -8,15 +8,15 @@ are segment numbers on its surface; inside both are unbounded.
 
 from __future__ import annotations
 
+from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
-from twisted_rudp.kcp.checking import require_within
 from twisted_rudp.kcp.control import Peer
 from twisted_rudp.kcp.conversation import Conversation, controller_under
 from twisted_rudp.kcp.flights import NEVER
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
 from twisted_rudp.kcp.profiles import MAXIMUM_MTU, Settings
-from twisted_rudp.kcp.sender import Allowance, Stamp
+from twisted_rudp.kcp.sender import Stamp
 from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.kernels.pure import Buffer
 
@@ -45,9 +45,9 @@ class ARQ(Conversation):
         """
         if self._sender.ending:
             raise RuntimeError("write after finish")
-        if not isinstance(self._outbox, StreamOutbox):
+        if not isinstance(self.outbox, StreamOutbox):
             raise TypeError("this conversation carries messages")
-        self._outbox.append(data)
+        self.outbox.append(data)
 
     def send(self, data: bytes) -> None:
         """
@@ -61,9 +61,9 @@ class ARQ(Conversation):
         """
         if self._sender.ending:
             raise RuntimeError("send after finish")
-        if not isinstance(self._outbox, MessageOutbox):
+        if not isinstance(self.outbox, MessageOutbox):
             raise TypeError("this conversation carries a stream")
-        self._outbox.append(data, self._sender.mss)
+        self.outbox.append(data, self._sender.mss)
 
     def finish(self) -> None:
         """
@@ -84,7 +84,7 @@ class ARQ(Conversation):
         """
         if not self.settings.stream:
             raise TypeError("this conversation carries messages")
-        return self._receiver.take(limit)
+        return self.receiver.take(limit)
 
     def take_message(self) -> bytes | None:
         """
@@ -94,7 +94,7 @@ class ARQ(Conversation):
         """
         if self.settings.stream:
             raise TypeError("this conversation carries a stream")
-        return self._receiver.take_message()
+        return self.receiver.take_message()
 
     # when it ends
 
@@ -102,15 +102,15 @@ class ARQ(Conversation):
         """
         Advertise window 0 from now on. What comes is acknowledged all the same.
         """
-        self._receiver.shut = True
+        self.receiver.shut = True
 
     def release(self) -> None:
         """
         It is over: drop all data, keep numbers and counters.
         """
         self._sender.release()
-        self._outbox = StreamOutbox()
-        self._receiver.release()
+        self.outbox = StreamOutbox()
+        self.receiver.release()
 
     # settings that change while it runs
 
@@ -148,7 +148,7 @@ class ARQ(Conversation):
         controller = controller_under(settings, old, self._sender.controller)
         self.settings = settings
         self._sender.adopt(settings, controller)
-        self._receiver.wnd = settings.rcvwnd
+        self.receiver.wnd = settings.rcvwnd
         if settings.mtu != old.mtu:
             self.set_mss(settings.mss)
 
@@ -201,7 +201,7 @@ class ARQ(Conversation):
         clock = self._clock
         self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
         sender = self._sender
-        receiver = self._receiver
+        receiver = self.receiver
         control = self._control
         stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock)
         if (
@@ -224,7 +224,7 @@ class ARQ(Conversation):
             packer.add_headers(controls)
         if full:
             end_sent = sender.end is not None
-            more = sender.flush(stamp, packer, Allowance(budget, strict), marked) or more
+            more = sender.flush(stamp, packer, budget, strict, marked) or more
             if sender.end is not None and not end_sent:
                 self.our_fin_first_sent_after_theirs = receiver.end_in_order
         else:
@@ -242,14 +242,14 @@ class ARQ(Conversation):
         sender = self._sender
         datagram = b""
         more = False
-        if self._receiver.acks:
-            acks = self._receiver.acknowledgements()
+        if self.receiver.acks:
+            acks = self.receiver.acknowledgements()
             datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
             self.counters.out_segs += 1
-        if self._outbox.size and sender.room > 0:
+        if self.outbox.size and sender.room > 0:
             if budget <= 0:
                 more = True
-            elif len(datagram) + self._outbox.size <= sender.mss:
+            elif len(datagram) + self.outbox.size <= sender.mss:
                 datagram += sender.send_one(stamp)
             else:
                 segment = sender.send_one(stamp)
@@ -266,17 +266,17 @@ class ARQ(Conversation):
         @return: them, and whether something was left.
         """
         control = self._control
-        acks = self._receiver.acknowledgements()
+        acks = self.receiver.acknowledgements()
         fit = max(0, space // HEADER_SIZE)
         if len(acks) > fit:
-            self._receiver.requeue(acks[fit:])
+            self.receiver.requeue(acks[fit:])
             del acks[fit:]
         _, wnd, _, una, _ = stamp
         segments = control.acknowledgements(acks, wnd, una)
         if control.ask or control.tell:
             segments += control.windows(wnd, self.snd_nxt, una, space - len(segments))
         self.counters.out_segs += len(segments) // HEADER_SIZE
-        left = bool(self._receiver.acks) or control.ask or control.tell
+        left = bool(self.receiver.acks) or control.ask or control.tell
         return segments, left
 
     def next_flush(self, now: int) -> int | None:
@@ -284,7 +284,19 @@ class ARQ(Conversation):
         Milliseconds until L{flush} wants to be called for a retransmission or a
         window probe, None if neither is to come.
         """
+        due = self._due()
+        return None if due >= NEVER else max(0, due - unwrap32(now, self._clock))
+
+    @property
+    def wait(self) -> int | None:
+        """
+        As L{next_flush}, right after a flush.
+        """
+        due = self._due()
+        return None if due >= NEVER else max(0, due - self._clock)
+
+    def _due(self) -> int:
         due = self._sender.next_due
-        if self._control.probe_wait and (self._outbox.size or self._sender.ending):
+        if self._control.probe_wait and (self.outbox.size or self._sender.ending):
             due = min(due, self._control.probe_due)
-        return None if due == NEVER else max(0, due - unwrap32(now, self._clock))
+        return due

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted_rudp.kcp.checking import nanoseconds
+from twisted_rudp.core.checking import nanoseconds
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings, payload_mtu
 

@@ -18,9 +18,9 @@ echoes the number and the time of a segment of ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
@@ -85,10 +85,15 @@ _NEXT: dict[Life, frozenset[Life]] = {
     Life.FORGOTTEN: frozenset(),
 }
 
-_WATCHED = frozenset({Life.LIVE, Life.CLOSING})
-"""In these the peer's silence means something."""
-
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
+
+EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
+"""As C{Emit}, to the session's own address."""
+
+# Names of this module: each is needed several times for each run.
+_LIVE, _CLOSING = Life.LIVE, Life.CLOSING
+_HEARD, _READABLE, _COVERED = News.HEARD, News.READABLE, News.COVERED
+_CONTROL, _PLAIN = News.CONTROL, News.PLAIN
 
 
 class KCPEngine:
@@ -222,20 +227,25 @@ class KCPEngine:
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
-        arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
-        if news & News.HEARD:
+        clock = (self._epoch + now // MILLISECOND) & MASK32
+        self._heed_news(self._arq.input(run, size, clock, regular), now)
+
+    def _heed_news(self, news: int, now: int) -> None:
+        """
+        Draw the conclusions from what a run has brought.
+        """
+        if news & _HEARD:
             self._liveness.heard = now
-        if news & News.COVERED:
+        if news & _COVERED:
             self._una_moved = now
-        if news & News.READABLE:
-            if self._life is Life.LIVE:
+        if news & _READABLE:
+            if self._life is _LIVE:
                 self._events.append(self._readable)
             elif self._closing is not None:
                 self._discard()
-        if news & News.CONTROL:
+        if news & _CONTROL:
             self._control(now)
-        if self._slow or arq.notable:
+        if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -260,7 +270,7 @@ class KCPEngine:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
             return
-        if self._life in _WATCHED:
+        if self._watches:
             if self._liveness.gone(now):
                 self._end(Reason.IDLE, now)
                 return
@@ -273,17 +283,22 @@ class KCPEngine:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life is Life.FORGOTTEN:
-            return None
-        if self._tombstone is not None:
-            return self._tombstone.deadline()
-        due = min(self._flush_at, self._leave_at)
-        if self._life in _WATCHED:
-            due = min(due, self._liveness.deadline)
-        if self._hello.due is not None:
-            due = min(due, self._hello.due)
-        if self._closing is not None:
-            due = min(due, self._closing.until)
+        due = self._flush_at
+        if self._life is not _LIVE:
+            if self._life is Life.FORGOTTEN:
+                return None
+            if self._tombstone is not None:
+                return self._tombstone.deadline()
+            due = min(due, self._leave_at)
+            if self._closing is not None:
+                due = min(due, self._closing.until)
+        if self._watches:
+            silence = self._liveness.deadline
+            if silence < due:
+                due = silence
+        hello = self._hello.due
+        if hello is not None and hello < due:
+            due = hello
         return None if due >= NEVER else due
 
     # application -> wire
@@ -317,7 +332,7 @@ class KCPEngine:
         """
         Bytes not yet numbered.
         """
-        return self._arq.unsent
+        return self._arq.outbox.size
 
     # wire -> application
 
@@ -352,17 +367,24 @@ class KCPEngine:
         Send what can be sent now.
         """
         address = self._address
+        return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
+
+    def _flush(self, now: int, emit: Emit, emit_own: EmitOwn, budget: int) -> bool:
+        """
+        As L{flush}.
+
+        @param emit_own: does the same as C{emit} with fewer calls.
+        """
         if self._tombstone is not None:
             self._flush_tombstone(self._tombstone, now, emit)
             return False
-        if self._hello.due is not None and now >= self._hello.due:
+        hello = self._hello
+        if hello.due is not None and now >= hello.due:
             budget -= self._greet(now, emit, budget)
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
-        more = arq.flush(
-            clock, lambda run, size: emit(run, size, address), budget, strict=not self.proved
-        )
-        wait = arq.next_flush(clock)
+        more = arq.flush(clock, emit_own, budget, strict=not self.proved)
+        wait = arq.wait
         self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
         if self._slow or arq.notable:
             self._advance(now)
@@ -445,6 +467,13 @@ class KCPEngine:
         if life not in _NEXT[self._life]:
             raise AssertionError(f"no way from {self._life.name} to {life.name}")
         self._life = life
+
+    @property
+    def _watches(self) -> bool:
+        """
+        The peer's silence means something.
+        """
+        return self._life is _LIVE or self._life is _CLOSING
 
     def _connected(self) -> None:
         self._enter(Life.LIVE)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from twisted_rudp.core.checking import LONGEST_SECONDS, require_flag, require_within
 from twisted_rudp.core.engine import SECOND
-from twisted_rudp.kcp.checking import LONGEST_SECONDS, require_flag, require_within
 from twisted_rudp.kcp.fec_wire import FEC_OVERHEAD
 from twisted_rudp.kcp.reed_solomon import MAXIMUM_SHARDS
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from twisted_rudp.kcp.checking import require_flag, require_within
+from twisted_rudp.core.checking import require_flag, require_within
 from twisted_rudp.kcp.wire import HEADER_SIZE
 
 MAXIMUM_WINDOW = 65_535

@@ -84,6 +84,7 @@ class Hub:
         """
         self._reactor = reactor
         self._gate = gate
+        self._sealing = gate.overhead > 0
         self._acceptor = acceptor
         self._lost = lost
         self._port: DatagramPort | None = None
@@ -117,7 +118,8 @@ class Hub:
         """
         if self._closing is not None:
             return
-        now = self.turns.begin()
+        turns = self.turns
+        now = turns.now if turns.running else turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:
@@ -321,7 +323,8 @@ class Hub:
         Seal a run of an engine and give it to the port.
         """
         self.emitted += len(run)
-        run, size = self._gate.seal(run, size)
+        if self._sealing:
+            run, size = self._gate.seal(run, size)
         if self._port is None or self._port.send(run, size, address):
             return True
         self.turns.full = True
@@ -369,7 +372,7 @@ class Hub:
         """
         Close the socket and drop every session without a word.
 
-        @return: a L{Deferred} of its own for each caller, fired when the socket is
+        @return: a C{Deferred} of its own for each caller, fired when the socket is
             closed.
         """
         if self._closing is None:

@@ -70,7 +70,7 @@ class MultiplexTransport(StreamTransport):
 
     def _connect(self, number: int, factory: IProtocolFactory) -> Any:
         """
-        @return: the protocol; or None or the L{Failure} that the factory gave, and
+        @return: the protocol; or None or the C{Failure} that the factory gave, and
             then the stream is reset.
         """
         self.session.touch()
@@ -112,6 +112,12 @@ class MultiplexTransport(StreamTransport):
         """
         if event[0] == Event.STREAM_RESET:
             self._waiting.remove(event[1])
+
+    def sessionShare(self, budget: int) -> int:
+        """
+        All of it: what one stream leaves behind another may send.
+        """
+        return budget
 
     def sessionFlushed(self) -> bool:
         again = [stream.sessionFlushed() for stream in list(self._streams.values())]
