@@ -27,6 +27,7 @@ from twisted_rudp.kcp.engine import KCPEngine, Role
 from twisted_rudp.kcp.fec_wire import (
     DATA,
     KIND_OFFSET,
+    OUT_OF_BAND,
     PARITY,
     is_framed,
     out_of_band_packet,
@@ -393,6 +394,31 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
         pair.run(200)
         self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+
+
+class NonsenseTests(SynchronousTestCase):
+    """
+    Datagrams of a live session that are neither bare nor of FEC.
+    """
+
+    def test_almostFramed(self) -> None:
+        """
+        The kind of a packet is two bytes (kcp.md 3.1). With one of them right a
+        datagram is a bare one that makes no sense, whatever comes behind it in its
+        run; it is counted.
+        """
+        for kind in (DATA, PARITY, OUT_OF_BAND):
+            for tail in (b"", b"\0" * 4, b"\0" * 23):
+                pair = SessionPair()
+                pair.connect()
+                engine = pair.session("server")
+                before = engine.counters()["KCPInErrors"]
+                run = bytes(4) + bytes([kind, 0xD7]) + bytes(45) + tail
+                engine.receive(run, 51, CLIENT, pair.now)
+                self.assertGreater(engine.counters()["KCPInErrors"], before)
+                pair.write("client", b"still here")
+                pair.run(1000)
+                self.assertEqual(pair.server.received, b"still here")
 
 
 class ConfigureTests(SynchronousTestCase):

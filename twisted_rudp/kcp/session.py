@@ -26,7 +26,7 @@ from twisted_rudp.kcp.changing import apply
 from twisted_rudp.kcp.cutting import CONV_SIZE
 from twisted_rudp.kcp.diagnosis import Diagnosis
 from twisted_rudp.kcp.engine import KCPEngine, Life, Role
-from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND
+from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND, is_framed
 from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
@@ -114,7 +114,7 @@ class KCPSession(KCPEngine):
         tally.in_pkts += 1 if length <= size else -(-length // size)
         tally.in_bytes += length
         kind = run[KIND_OFFSET]
-        if kind < DATA:
+        if kind < DATA or not is_framed(run):
             if self._framing.encoder is not None:
                 self._framing.note_bare()
             self._digest(run, size, address, now)
