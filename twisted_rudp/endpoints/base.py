@@ -60,10 +60,18 @@ class Endpoint:
         """
         @raise ValueError: an argument is not right; names it.
         """
-        if self.portKind != "auto":
-            require_choice("portKind", self.portKind, PortKind)
+        self._check()
         self._socketOptions = SocketOptions()
         self._mode = Mode.STREAM
+
+    def _check(self) -> None:
+        """
+        See whether the arguments that all transports have are right.
+
+        @raise ValueError: one is not; names it.
+        """
+        if self.portKind != "auto":
+            require_choice("portKind", self.portKind, PortKind)
 
 
 @implementer(IStreamServerEndpoint)
@@ -86,8 +94,8 @@ class ServerEndpoint(Endpoint, ABC):
     maxSessions: int = 4096
     drainTimeout: float = DRAIN_TIMEOUT
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         require_within("port", self.port, 0, 65_535)
         require_within("backlog", self.backlog, 1, 65_535)
         require_within("maxSessions", self.maxSessions, 1, 1_000_000)
@@ -146,8 +154,8 @@ class ClientEndpoint(Endpoint, ABC):
     timeout: float = 30
     bindAddress: Any = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         require_within("port", self.port, 1, 65_535)
         nanoseconds("timeout", self.timeout, least=0.001)
 
