@@ -56,6 +56,7 @@ class KCPSession(KCPEngine):
         "_framing",
         "_hold_until",
         "_options",
+        "_over",
         "_patient",
         "_read_since",
         "_receiver",
