@@ -5,6 +5,7 @@ and whatever a stranger may send.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import Segment, Wire, parse
+from twisted_rudp.core.congestion import FixedWindow, KCPWindow
 from twisted_rudp.kcp.arq import ARQ, Peer
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.tombstone import reset
@@ -272,14 +274,33 @@ class WindowTests(ARQTestCase):
         arq.write(bytes(3_200))
         self.flush(arq)
         self.assertEqual(arq.snd_nxt, 32)
-        arq.set_window(4, 4)
+        arq.adopt(replace(arq.settings, sndwnd=4, rcvwnd=4))
         arq.write(bytes(1_000))
         self.hear(arq, self.control(ACK, sn=29, una=30))
         self.assertEqual(len(self.flush(arq)), 2)
         self.assertEqual(arq.wnd, 4)
-        for arguments in ((0, 1), (1, 0), (65536, 1), (1, 65536)):
-            self.assertRaises(ValueError, arq.set_window, *arguments)
         self.assertRaises(ValueError, arq.set_mss, 0)
+
+    def test_adopts(self) -> None:
+        """
+        Pace and congestion control change while data is in flight; a size that the
+        path has taught stays unless another one is asked for.
+        """
+        arq = self.make(nc=1, nodelay=1, interval=10, mtu=1400)
+        arq.shrink(1400)
+        mss = arq.facts()["mss"]
+        arq.adopt(replace(arq.settings, nodelay=0, interval=70, resend=5))
+        self.assertEqual(arq.facts()["mss"], mss)
+        self.assertEqual((arq.round_trip.minimum, arq.round_trip.granularity), (100, 70))
+        self.assertIsInstance(arq.controller, FixedWindow)
+        arq.adopt(replace(arq.settings, nc=0, congestion="kcp-go"))
+        window = arq.controller
+        assert isinstance(window, KCPWindow)
+        self.assertEqual((window.segments, window.resend), (1, 5))
+        arq.adopt(replace(arq.settings, resend=2, mtu=600))
+        self.assertIs(arq.controller, window)
+        self.assertEqual((window.resend, arq.facts()["mss"]), (2, 576))
+        self.assertRaises(ValueError, arq.adopt, replace(arq.settings, stream=False))
 
     def test_unaBeyond(self) -> None:
         """

@@ -88,6 +88,16 @@ class Sender:
         self.mss = mss
         self._run_limit = segments_per_run(mss, self.overhead)
 
+    def adopt(self, settings: Settings, controller: Controller) -> None:
+        """
+        Go by other settings from now on; timeouts that run are not moved.
+        """
+        self._settings = settings
+        self.controller = controller
+        self.round_trip.minimum = settings.minimum_timeout
+        self.round_trip.granularity = settings.interval
+        self.snd_wnd = settings.sndwnd
+
     def release(self) -> None:
         """
         Drop all data, keep the numbers.
