@@ -971,6 +971,19 @@ class StrangerTests(ARQTestCase):
         self.assertLessEqual(receiver.inbox.segments, 32)
         self.assertLessEqual(len(receiver.acks), 4_096 + 64)
 
+    def test_timestampOfAnother(self) -> None:
+        """
+        An acknowledgement that echoes a time of long ago does not make the round trip
+        meaningless; one of ours is a sample.
+        """
+        arq = self.make()
+        arq.write(b"x")
+        self.flush(arq, now=1_000)
+        self.hear(arq, self.control(ACK, ts=(1_000 - 140_000_000) & WORD), now=1_020)
+        self.assertEqual((arq.round_trip.timeout, arq.round_trip.smoothed), (200, 0))
+        self.hear(arq, self.control(ACK, ts=1_000), now=1_020)
+        self.assertEqual(arq.round_trip.smoothed, 20)
+
     def test_sizes(self) -> None:
         """
         Any length and any size of a run, also impossible ones.

@@ -153,10 +153,11 @@ class Sender:
 
     def sample(self, ts: int, now: int) -> None:
         """
-        Learn the round trip from an echoed timestamp.
+        Learn the round trip from an echoed timestamp, unless it is older than any
+        timeout: who forges one must not make ours meaningless.
         """
         elapsed = difference32(now, ts)
-        if elapsed >= 0:
+        if 0 <= elapsed <= RoundTrip.MAXIMUM:
             self.round_trip.sample(elapsed)
             self.controller.sampled(elapsed)
 
