@@ -27,6 +27,9 @@ SMALLEST_PATH = 548
 UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2).
 """
 
+# A name of this module: it is needed in each flush.
+_MARKED = Peer.MARKED
+
 
 class ARQ(Conversation):
     """
@@ -219,7 +222,7 @@ class ARQ(Conversation):
         controls, more = b"", False
         if receiver.acks or control.ask or control.tell:
             controls, more = self._controls(stamp, space)
-        marked = control.peer is Peer.MARKED
+        marked = control.peer is _MARKED
         if strict and controls:
             packer.add_headers(controls)
         if full:
