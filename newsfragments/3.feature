@@ -1,1 +1,1 @@
-KCP has all of kcp-go: FEC, its ciphers, out-of-band messages, rate limit, listener rules and counters; a mismatch between two ends is named in the log.
+KCP has all of kcp-go: FEC, its ciphers, out-of-band messages, rate limit, listener rules and counters; a mismatch between two ends is named in the log. ``nodelay``, ``interval``, ``resend``, ``nc``, ``congestion`` and ``deadLink`` can be changed on a live connection, ``conv`` dials a conversation that was agreed on, ``readBuffer`` and ``writeBuffer`` size the socket's buffers.

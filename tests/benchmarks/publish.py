@@ -28,6 +28,7 @@ HEADINGS = {
 COLOURS = {
     "kcp-go": "#8c8c8c",
     "go-raknet": "#8c8c8c",
+    "aioquic": "#8c8c8c",
     "ours": "#1f6fb4",
     "tcp": "#c9a227",
     "mixed": "#5aa469",
@@ -64,7 +65,7 @@ def _introduction(facts: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     yield (
         "Medians of alternating rounds, least and most in brackets. Ratios are of the first column:"
-        " *stock* to kcp-go with the first of its windows, *best* to the best of them. Both ends in"
+        " *stock* to the other library as it comes, *best* to the best of its rows. Both ends in"
         " one process share one thread here, and all cores in kcp-go."
     )
     yield ""

@@ -28,6 +28,7 @@ from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
 
 HOST = "127.0.0.1"
+IDENTITY = "benchmark"
 
 
 class _InputEnds(Protocol):
@@ -44,7 +45,7 @@ class _InputEnds(Protocol):
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("-transport", choices=["kcp", "raknet", "tcp"], default="kcp")
+    parser.add_argument("-transport", choices=["kcp", "raknet", "qotp", "tcp"], default="kcp")
     parser.add_argument("-portkind", choices=["auto", "gso", "plain", "stock"], default="auto")
     parser.add_argument("-kernels", choices=["native", "pure"], help="fail with any other")
     parser.add_argument("-mode", choices=["stream", "messages"], default="stream")
@@ -69,7 +70,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """
     What both endpoints are given.
     """
-    common = {"portKind": options.portkind, "mode": options.mode}
+    common = {"portKind": options.portkind}
+    if options.transport == "qotp":
+        return common
+    common["mode"] = options.mode
     if options.transport != "kcp":
         return common
     return {
@@ -89,6 +93,12 @@ def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEn
         from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
 
         return RakNetServerEndpoint(reactor, 0, interface=HOST, **settings(options))
+    if options.transport == "qotp":
+        from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
+
+        return QOTPServerEndpoint(
+            reactor, 0, interface=HOST, seed=IDENTITY, **settings(options)
+        )
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
     return KCPServerEndpoint(reactor, 0, interface=HOST, **settings(options))
@@ -101,6 +111,12 @@ def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStr
         from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
 
         return RakNetClientEndpoint(reactor, HOST, port, **settings(options))
+    if options.transport == "qotp":
+        from twisted_rudp.endpoints.qotp import QOTPClientEndpoint
+        from twisted_rudp.qotp.keys import KeyPair
+
+        key = KeyPair.from_text(IDENTITY).public
+        return QOTPClientEndpoint(reactor, HOST, port, serverKey=key, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
     return KCPClientEndpoint(reactor, HOST, port, **settings(options))

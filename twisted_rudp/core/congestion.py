@@ -149,18 +149,16 @@ class KCPWindow:
     @ivar segments: the window (C{cwnd}).
     @ivar threshold: where slow start ends (C{ssthresh}).
     @ivar credit: the window in bytes (C{incr}).
+    @ivar resend: the setting of that name; what the window keeps above the
+        threshold after a fast retransmission. May be set.
     """
 
-    __slots__ = ("_after_skip", "credit", "segments", "threshold")
+    __slots__ = ("credit", "resend", "segments", "threshold")
 
     SMALLEST = 2
 
     def __init__(self, resend: int) -> None:
-        """
-        @param resend: the setting of that name; what the window keeps above the
-            threshold after a fast retransmission.
-        """
-        self._after_skip = resend if resend > 0 else MASK32
+        self.resend = resend
         self.segments = 0
         self.threshold = self.SMALLEST
         self.credit = 0
@@ -186,7 +184,8 @@ class KCPWindow:
     def lost(self, size: int, losses: Losses) -> None:
         if losses.skipped:
             self.threshold = max(losses.in_flight // 2, self.SMALLEST)
-            self.segments = (self.threshold + self._after_skip) & MASK32
+            kept = self.resend if self.resend > 0 else MASK32
+            self.segments = (self.threshold + kept) & MASK32
             self.credit = (self.segments * size) & MASK32
         if losses.expired:
             self.threshold = max(losses.window // 2, self.SMALLEST)
@@ -225,6 +224,7 @@ class TolerantWindow:
     __slots__ = (
         "_covered",
         "_left",
+        "_queue",
         "_queued",
         "_recovering",
         "_repeated",
@@ -241,7 +241,12 @@ class TolerantWindow:
     TOLERANCE = 1 / 8
     GROWTH = 1 / 8
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int = QUEUE) -> None:
+        """
+        @param queue: milliseconds that round trips differ by without a queue, be it
+            because the peer keeps acknowledgements back.
+        """
+        self._queue = queue
         self.segments: float = self.FIRST
         self.threshold: float = UNLIMITED
         self._left = self.FIRST
@@ -257,10 +262,10 @@ class TolerantWindow:
     def sampled(self, elapsed: int) -> None:
         """
         End the doubling when L{QUEUED} round trips in a row were longer than the
-        shortest by a quarter and by L{QUEUE} milliseconds.
+        shortest by a quarter and by C{queue} milliseconds.
         """
         self._shortest = min(self._shortest, elapsed)
-        if elapsed <= self._shortest + max(self.QUEUE, self._shortest / 4):
+        if elapsed <= self._shortest + max(self._queue, self._shortest / 4):
             self._queued = 0
             return
         self._queued += 1

@@ -32,13 +32,27 @@ def controller_for(settings: Settings) -> Controller:
     return TolerantWindow()
 
 
+def controller_under(settings: Settings, old: Settings, present: Controller) -> Controller:
+    """
+    The controller after the settings have changed: the present one, unless another
+    kind is asked for.
+    """
+    if (settings.nc, settings.congestion) != (old.nc, old.congestion):
+        fresh = controller_for(settings)
+        fresh.started(settings.mss)
+        return fresh
+    if isinstance(present, KCPWindow):
+        present.resend = settings.resend
+    return present
+
+
 class Conversation:
     """
     The parts of an ARQ, and its state as seen from outside. Numbers are modulo
     2^32, times are milliseconds.
 
     @ivar conv: the conversation id.
-    @ivar settings: what it was made with.
+    @ivar settings: what it goes by.
     @ivar counters: what happened, see L{Counters}.
     @ivar outbox: what is queued and has no number yet.
     @ivar receiver: what has come.
