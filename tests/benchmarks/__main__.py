@@ -53,16 +53,19 @@ def measure(chosen: Sequence[Scenario], rounds: int) -> dict[str, dict[str, list
     All runs, by scenario and contender. What fails is reported and left out.
     """
     turns = [
-        (scenario, c) for scenario in chosen for _ in range(rounds) for c in scenario.contenders
+        (scenario, seed, c)
+        for scenario in chosen
+        for seed in range(1, rounds + 1)
+        for c in scenario.contenders
     ]
     runs: dict[str, dict[str, list[Result]]] = {
         scenario.name: {c.name: [] for c in scenario.contenders} for scenario in chosen
     }
     progress = Progress(max(1, len(turns)))
-    for scenario, c in turns:
+    for scenario, seed, c in turns:
         progress.start(f"{scenario.name}: {c.name}")
         try:
-            runs[scenario.name][c.name].append(run(c, scenario.flags))
+            runs[scenario.name][c.name].append(run(c, scenario.flags, scenario.link, seed))
         except RunError as error:
             progress.close()
             print(f"{scenario.name}: {c.name}: {error}", file=sys.stderr)
