@@ -36,6 +36,7 @@ from tests.benchmarks.answering import MESSAGE, Echoing, Gauge, Gauging, Meter, 
 from tests.benchmarks.jobs import JOBS
 from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
+from twisted_rudp.kcp import snmp
 
 GAUGES: Mapping[str, Callable[[argparse.Namespace], Gauge]] = {
     "bulk": Meter,
@@ -181,7 +182,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         endpoint = clientEndpoint(reactor, options, port)
         result = await JOBS[options.job](reactor, endpoint, options)
     measured = gauge.result() if gauge and options.role != "client" else {}
-    say(kernels=kernels.IMPLEMENTATION, **{**result, **measured})
+    say(kernels=kernels.IMPLEMENTATION, **{**result, **measured, **segments(options)})
 
 
 def answering(gauge: Gauge | None, options: argparse.Namespace) -> Protocol:
@@ -189,6 +190,20 @@ def answering(gauge: Gauge | None, options: argparse.Namespace) -> Protocol:
     The server's side of a session.
     """
     return Gauging(gauge, options.warmup * len(MESSAGE)) if gauge else Echoing()
+
+
+def segments(options: argparse.Namespace) -> Mapping[str, int]:
+    """
+    What a sender of KCP says about it.
+    """
+    if options.transport != "kcp" or options.role == "server":
+        return {}
+    counters = snmp.process.snapshot()
+    return {
+        "segments": counters["OutSegs"],
+        "retransmitted": counters["RetransSegs"],
+        "expired": counters["LostSegs"],
+    }
 
 
 async def serve(reactor: Any, port: int) -> Mapping[str, Any]:

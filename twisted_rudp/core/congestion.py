@@ -125,6 +125,8 @@ class FixedWindow:
 
     __slots__ = ()
 
+    selective = False
+
     def window(self) -> int:
         return UNLIMITED
 
@@ -154,6 +156,7 @@ class KCPWindow:
     __slots__ = ("_after_skip", "credit", "segments", "threshold")
 
     SMALLEST = 2
+    selective = False
 
     def __init__(self, resend: int) -> None:
         """
@@ -223,16 +226,19 @@ class TolerantWindow:
     """
 
     __slots__ = (
+        "_base",
         "_covered",
+        "_least",
         "_left",
         "_queued",
         "_recovering",
+        "_relearning",
         "_repeated",
-        "_shortest",
         "segments",
         "threshold",
     )
 
+    selective = True
     FIRST = 32
     SMALLEST = 16
     SAMPLE = 128
@@ -240,6 +246,8 @@ class TolerantWindow:
     QUEUED = 3
     TOLERANCE = 1 / 8
     GROWTH = 1 / 8
+    CREEP = 1 / 64
+    DRAIN = 7 / 8
 
     def __init__(self) -> None:
         self.segments: float = self.FIRST
@@ -248,7 +256,9 @@ class TolerantWindow:
         self._covered = 0
         self._repeated = 0
         self._recovering = False
-        self._shortest = UNLIMITED
+        self._relearning = False
+        self._base = UNLIMITED
+        self._least = UNLIMITED
         self._queued = 0
 
     def window(self) -> int:
@@ -259,29 +269,44 @@ class TolerantWindow:
         End the doubling when L{QUEUED} round trips in a row were longer than the
         shortest by a quarter and by L{QUEUE} milliseconds.
         """
-        self._shortest = min(self._shortest, elapsed)
-        if elapsed <= self._shortest + max(self.QUEUE, self._shortest / 4):
+        self._base = min(self._base, elapsed)
+        self._least = min(self._least, elapsed)
+        if not self._is_queue(elapsed):
             self._queued = 0
             return
         self._queued += 1
         if self._queued >= self.QUEUED and self.segments < self.threshold:
             self.threshold = self.segments
 
+    def _is_queue(self, elapsed: int) -> bool:
+        return elapsed > self._base + min(max(self._base / 4, self.QUEUE), 2 * self.QUEUE)
+
     def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         if 2 * (in_flight + covered) >= self.segments:
-            share = 1.0 if self.segments < self.threshold else self.GROWTH
+            if self.segments < self.threshold:
+                share = 1.0
+            else:
+                share = self.CREEP if self._queued >= self.QUEUED else self.GROWTH
             self.segments = min(self.segments + covered * share, max(peer_window, self.SMALLEST))
         self._covered += covered
         self._left -= covered
         if self._left > 0:
             return
+        standing = self._least < UNLIMITED and self._is_queue(self._least)
         if self._recovering:
             self._recovering = False
         elif self._covered < self.SAMPLE:
             return
-        elif self._repeated > self.TOLERANCE * self._covered:
+        elif self._repeated > self.TOLERANCE * max(self._covered, in_flight):
             self._keep(self._covered / (self._covered + self._repeated))
+        elif standing and self._repeated > self._covered / 64:
+            self._keep(self.DRAIN * self._base / self._least)
+            self._relearning = True
+        elif self._relearning:
+            self._base = self._least
+            self._relearning = False
         self._covered = self._repeated = 0
+        self._least = UNLIMITED
         self._left = in_flight
 
     def lost(self, size: int, losses: Losses) -> None:
@@ -289,7 +314,9 @@ class TolerantWindow:
         silence = losses.expired and 2 * losses.repeated > losses.in_flight
         if silence and not self._recovering:
             # Most of what was sent is missing, and nothing comes that would tell.
-            self._keep(1 / 2)
+            self.threshold = max(self.threshold, self.segments)
+            self.segments = max(self.segments / 2, self.SMALLEST)
+            self._recovering = True
             self._left = losses.in_flight
 
     def started(self, size: int) -> None:

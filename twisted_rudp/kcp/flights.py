@@ -54,6 +54,7 @@ class Policy(NamedTuple):
     early: bool
     timeout: int
     growth: int
+    settle: bool = True
 
 
 class Straggler:
@@ -96,8 +97,8 @@ class Straggler:
             self.skips = 0
         else:
             self.timeout = policy.timeout
-            self.skips = SETTLED
-        self.sent = policy.now
+            self.skips = SETTLED if policy.settle else 0
+        self.sent = policy.now if policy.settle else policy.now + 1
         self.due = policy.now + self.timeout
         self.sendings += 1
 

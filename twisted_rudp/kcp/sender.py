@@ -13,6 +13,7 @@ from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32, difference32
 from twisted_rudp.kcp.flights import NEVER, Cause, Flight, Flights, Policy
 from twisted_rudp.kcp.outbox import Outbox, Piece
+from twisted_rudp.kcp.pacer import Pacer
 from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
@@ -23,6 +24,8 @@ REMEMBERED_SENDINGS = 64
 """
 How many transmissions are kept to recognise the first acknowledgement by.
 """
+
+FEW = 16
 
 INITIAL_PEER_WINDOW = 32
 """
@@ -90,6 +93,9 @@ class Sender:
         self.proved = False
         self._settings = settings
         self._counters = counters
+        self._heard = 0
+        self._arrived = first
+        self._pacer = Pacer()
         self._unlaunched: list[Flight] = []
         self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
         self.set_mss(settings.mss)
@@ -133,10 +139,10 @@ class Sender:
         """
         A datagram has moved C{una} on.
         """
-        flights = self.flights
-        self.controller.advanced(
-            self.mss, self.peer_window, covered, flights.nxt - flights.una
-        )
+        if self.controller.selective:
+            arrived = self.flights.nxt - self.flights.outstanding
+            covered, self._arrived = arrived - self._arrived, arrived
+        self.controller.advanced(self.mss, self.peer_window, covered, self._underway)
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
@@ -160,6 +166,7 @@ class Sender:
         """
         elapsed = difference32(now, ts)
         if elapsed >= 0:
+            self._heard = now
             self.round_trip.sample(elapsed)
             self.controller.sampled(elapsed)
 
@@ -194,7 +201,17 @@ class Sender:
         """
         How many segments may get a number now; may be negative.
         """
-        return self.window - (self.flights.nxt - self.flights.una)
+        flights = self.flights
+        span = flights.nxt - flights.una
+        ends = min(self.snd_wnd, self.peer_window)
+        return min(ends - span, self.controller.window() - self._underway)
+
+    @property
+    def _underway(self) -> int:
+        flights = self.flights
+        if self.controller.selective:
+            return flights.outstanding
+        return flights.nxt - flights.una
 
     @property
     def wait_snd(self) -> int:
@@ -216,7 +233,7 @@ class Sender:
         """
         if self._unlaunched:
             return 0
-        return self.alarm if self.flights.outstanding else NEVER
+        return min(self.alarm if self.flights.outstanding else NEVER, self._pacer.due)
 
     # sending
 
@@ -232,10 +249,9 @@ class Sender:
         counters = self._counters
         window = self.window
         lost, again = counters.lost_segs, counters.retrans_segs
-        new = window > flights.nxt - flights.una and (
-            self.outbox.size > 0 or self.may_end(peer_marked)
-        )
+        new = self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
         more = False
+        self._pacer.due = NEVER
         if stamp[4] >= self.alarm or flights.skipped:
             more = self._repeat(stamp, packer, allowance, early=not new)
         for flight in self._unlaunched:
@@ -246,9 +262,8 @@ class Sender:
         again = counters.retrans_segs - again
         if again:
             lost = counters.lost_segs - lost
-            in_flight = flights.nxt - flights.una
             self.controller.lost(
-                self.mss, Losses(again > lost, lost > 0, in_flight, window, again)
+                self.mss, Losses(again > lost, lost > 0, self._underway, window, again)
             )
         self._start()
         return more
@@ -268,6 +283,7 @@ class Sender:
             and not self.ending
             and not self.flights.skipped
             and not self._unlaunched
+            and self._pacer.due == NEVER
             and self.outbox.segments(self.mss) <= 1
         )
 
@@ -290,16 +306,30 @@ class Sender:
         """
         if allowance.strict:
             return self._send_within(stamp, packer, allowance.budget, peer_marked)
-        room = self.room
+        room, first = self._paced(stamp[4]), self.flights.nxt
         while room > 0 and self.outbox.size:
             if packer.blocked or packer.cost >= allowance.budget:
                 return True
             run, count, mss = self._send_run(min(room, packer.space), stamp)
             room -= count
             packer.pass_run(run, mss + HEADER_SIZE)
+        self._pacer.spend(self.flights.nxt - first)
         if room > 0 and self.may_end(peer_marked):
             packer.add(self._launch(self._number_end(), stamp))
         return False
+
+    def _paced(self, now: int) -> int:
+        """
+        How many segments may get a number and leave now.
+        """
+        pacer, room, trip = self._pacer, self.room, self.round_trip.smoothed
+        if not self.controller.selective or trip < pacer.NEAR:
+            return room
+        allowed = pacer.allowance(now, self.controller.window(), trip)
+        if allowed >= room:
+            return room
+        pacer.due = now + 1
+        return allowed
 
     def _send_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
         """
@@ -432,13 +462,17 @@ class Sender:
             early,
             timeout,
             timeout // 2 if settings.nodelay else timeout,
+            not self.controller.selective,
         )
         flights = self.flights
+        hold = self._heard + timeout if self._is_patient else 0
         stopped = waiting = False
         alarm = NEVER
         for flight in flights:
             if not flight.sendings:
                 continue
+            if flight.due <= now < hold:
+                flight.due = hold
             if now >= flight.due or flight.stragglers:
                 stopped = stopped or packer.blocked or packer.cost >= allowance.budget
                 if allowance.strict and (stopped or not self._fits(flight, packer, allowance)):
@@ -450,6 +484,10 @@ class Sender:
         self.alarm = alarm
         flights.skipped = waiting
         return stopped
+
+    @property
+    def _is_patient(self) -> bool:
+        return self.controller.selective and self.flights.outstanding > FEW
 
     def _fits(self, flight: Flight, packer: Packer, allowance: Allowance) -> bool:
         """

@@ -92,8 +92,11 @@ func (b *bench) finish(result map[string]any) {
 	if b.role != "client" && b.gauge != nil {
 		maps.Copy(result, b.gauge.result())
 	}
-	snmp := kcp.DefaultSnmp.Copy()
-	result["segments"], result["retransmitted"] = snmp.OutSegs, snmp.RetransSegs
+	if b.role != "server" {
+		snmp := kcp.DefaultSnmp.Copy()
+		result["segments"], result["retransmitted"] = snmp.OutSegs, snmp.RetransSegs
+		result["expired"] = snmp.LostSegs
+	}
 	json.NewEncoder(os.Stdout).Encode(result)
 }
 
