@@ -33,7 +33,7 @@ class Pacer:
 
     def __init__(self) -> None:
         self._level: float = self.LEAST
-        self._since = 0
+        self._since: int | None = None
         self.due = NEVER
 
     def allowance(self, now: int, window: int, round_trip: int) -> int:
@@ -43,7 +43,8 @@ class Pacer:
         @param round_trip: in milliseconds, like C{now}.
         """
         most = max(self.LEAST, window * self.SHARE)
-        filled = (now - self._since) * self.PACE * window / round_trip
+        elapsed = now - (now if self._since is None else self._since)
+        filled = elapsed * self.PACE * window / round_trip
         self._level = min(self._level + filled, most)
         self._since = now
         return int(self._level)

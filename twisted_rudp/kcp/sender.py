@@ -93,7 +93,7 @@ class Sender:
         self.proved = False
         self._settings = settings
         self._counters = counters
-        self._heard = 0
+        self._heard = -NEVER
         self._arrived = first
         self._pacer = Pacer()
         self._unlaunched: list[Flight] = []
