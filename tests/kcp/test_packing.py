@@ -77,15 +77,17 @@ class PackerTests(SynchronousTestCase):
     def test_passing(self) -> None:
         """
         A run that nothing can be added to is emitted at once, others wait for what
-        comes next; L{Packer.space} says how much that may be.
+        comes next; L{Packer.admits} says how much that may be.
         """
         wire = Wire()
         packer = Packer(wire, 1000, 0)
-        self.assertEqual(packer.space, 64)
+        self.assertEqual(packer.admits(1), 64)
+        self.assertEqual(packer.admits(0), 0)
         packer.pass_run(bytes(64_000), 1000)
         self.assertEqual([len(run) for run, _ in wire.runs], [64_000])
         packer.pass_run(bytes(60_000), 1000)
-        self.assertEqual(packer.space, 4)
+        self.assertEqual(packer.admits(124_001), 4)
+        self.assertEqual(packer.admits(124_000), 0)
         self.assertEqual(len(wire.runs), 1)
         packer.pass_run(bytes(4_000), 1000)
         self.assertEqual([len(run) for run, _ in wire.runs], [64_000, 64_000])
@@ -101,6 +103,7 @@ class PackerTests(SynchronousTestCase):
         packer = Packer(Wire(room=1), 1000, 0)
         packer.pass_run(bytes(64_000), 1000)
         self.assertTrue(packer.blocked)
+        self.assertEqual(packer.admits(1 << 20), 0)
 
     def test_headers(self) -> None:
         """

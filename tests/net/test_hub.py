@@ -143,6 +143,7 @@ class Watcher:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.again = 0
+        self.share: int | None = None
         self.session: Session | None = None
 
     def sessionConnected(self, session: Session, early: bool) -> None:
@@ -154,6 +155,9 @@ class Watcher:
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         self.told.append(event)
+
+    def sessionShare(self, budget: int) -> int:
+        return budget if self.share is None else min(budget, self.share)
 
     def sessionFlushed(self) -> bool:
         self.again -= 1

@@ -85,7 +85,13 @@ class Losses(NamedTuple):
 class Controller(Protocol):
     """
     Decides how much may be in flight.
+
+    @ivar selective: what was acknowledged one by one is in flight no more, and the
+        sender paces, repeats and waits as suits such a window. Otherwise it does as
+        kcp-go does, where everything counts that no cumulative acknowledgement covers.
     """
+
+    selective: bool
 
     def window(self) -> int:
         """
@@ -98,8 +104,8 @@ class Controller(Protocol):
 
         @param size: payload bytes of a full segment.
         @param peer_window: segments the peer takes now.
-        @param covered: segments it moved on by.
-        @param in_flight: segments sent and not covered now.
+        @param covered: segments that are in flight no more.
+        @param in_flight: segments that are.
         """
 
     def sampled(self, elapsed: int) -> None:
@@ -208,14 +214,18 @@ class KCPWindow:
 class TolerantWindow:
     """
     A congestion window that takes loss for what it is on bad links: noise, up to
-    an eighth of what is sent. Only more than that, or silence, makes it smaller,
-    and then to about what got through.
+    an eighth of what is sent. Only more than that, loss with a queue, or silence make
+    it smaller.
 
     It doubles each round trip until a queue builds up (the round trip grows) or too
-    much is lost, then grows by an eighth each round trip. On a link that is full it
-    settles where the queue overflows by less than the tolerance; on a link that
-    loses at random it keeps its size, where a window that halves at each loss
-    shrinks to a few segments.
+    much is lost, then grows by an eighth each round trip, and slowly while there is a
+    queue. When something is lost in a round trip that had a queue all the time, the
+    window shrinks to what the path holds without one. On a link that loses at random
+    it keeps its size, where a window that halves at each loss shrinks to a few
+    segments.
+
+    After such a shrinking the round trip is learnt anew: if it is still long, the path
+    is, or somebody else fills the queue.
 
     Loss is judged over a round trip, and over at least L{SAMPLE} segments: of
     thirty, five are lost by chance often enough at one in twenty. What was in
@@ -247,6 +257,7 @@ class TolerantWindow:
     TOLERANCE = 1 / 8
     GROWTH = 1 / 8
     CREEP = 1 / 64
+    NOISE = 1 / 64
     DRAIN = 7 / 8
 
     def __init__(self) -> None:
@@ -266,8 +277,7 @@ class TolerantWindow:
 
     def sampled(self, elapsed: int) -> None:
         """
-        End the doubling when L{QUEUED} round trips in a row were longer than the
-        shortest by a quarter and by L{QUEUE} milliseconds.
+        End the doubling when L{QUEUED} round trips in a row told of a queue.
         """
         self._base = min(self._base, elapsed)
         self._least = min(self._least, elapsed)
@@ -279,6 +289,10 @@ class TolerantWindow:
             self.threshold = self.segments
 
     def _is_queue(self, elapsed: int) -> bool:
+        """
+        Longer than the shortest by a quarter of it, within L{QUEUE} and twice as many
+        milliseconds.
+        """
         return elapsed > self._base + min(max(self._base / 4, self.QUEUE), 2 * self.QUEUE)
 
     def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
@@ -292,28 +306,37 @@ class TolerantWindow:
         self._left -= covered
         if self._left > 0:
             return
-        standing = self._least < UNLIMITED and self._is_queue(self._least)
         if self._recovering:
             self._recovering = False
         elif self._covered < self.SAMPLE:
             return
-        elif self._repeated > self.TOLERANCE * max(self._covered, in_flight):
+        else:
+            self._judge(in_flight)
+        self._covered = self._repeated = 0
+        self._least = UNLIMITED
+        self._left = in_flight
+
+    def _judge(self, in_flight: int) -> None:
+        """
+        See whether the window is too large after a round trip.
+        """
+        standing = self._least < UNLIMITED and self._is_queue(self._least)
+        # While the window doubles, what is lost is of what is sent now.
+        if self._repeated > self.TOLERANCE * max(self._covered, in_flight):
             self._keep(self._covered / (self._covered + self._repeated))
-        elif standing and self._repeated > self._covered / 64:
+        elif standing and self._repeated > self.NOISE * self._covered:
             self._keep(self.DRAIN * self._base / self._least)
             self._relearning = True
         elif self._relearning:
             self._base = self._least
             self._relearning = False
-        self._covered = self._repeated = 0
-        self._least = UNLIMITED
-        self._left = in_flight
 
     def lost(self, size: int, losses: Losses) -> None:
         self._repeated += losses.repeated
         silence = losses.expired and 2 * losses.repeated > losses.in_flight
         if silence and not self._recovering:
-            # Most of what was sent is missing, and nothing comes that would tell.
+            # Most of what was sent is missing, and nothing comes that would tell. It
+            # tells nothing of the path's size either, so doubling may go back there.
             self.threshold = max(self.threshold, self.segments)
             self.segments = max(self.segments / 2, self.SMALLEST)
             self._recovering = True

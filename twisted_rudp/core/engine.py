@@ -454,7 +454,8 @@ class Gate(Protocol):
     @property
     def overhead(self) -> int:
         """
-        Bytes that L{seal} adds to each datagram.
+        Bytes that L{seal} adds to each datagram, the same for ever. With 0 it changes
+        nothing and is not called.
         """
 
     def open(
@@ -471,7 +472,7 @@ class Gate(Protocol):
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
         """
         What goes on the wire for a run of an engine. Applied to everything
-        emitted; L{Reply} and L{tick} make their datagrams whole themselves.
+        emitted, if there is an L{overhead}; L{Reply} and L{tick} make their datagrams whole themselves.
         """
 
     def stranger(

@@ -15,7 +15,7 @@ from twisted_rudp.kcp.flights import NEVER
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
 from twisted_rudp.kcp.profiles import MAXIMUM_MTU, MAXIMUM_WINDOW, require_within
-from twisted_rudp.kcp.sender import Allowance, Stamp
+from twisted_rudp.kcp.sender import Stamp
 from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.kernels.pure import Buffer
 
@@ -44,9 +44,9 @@ class ARQ(Conversation):
         """
         if self._sender.ending:
             raise RuntimeError("write after finish")
-        if not isinstance(self._outbox, StreamOutbox):
+        if not isinstance(self.outbox, StreamOutbox):
             raise TypeError("this conversation carries messages")
-        self._outbox.append(data)
+        self.outbox.append(data)
 
     def send(self, data: bytes) -> None:
         """
@@ -60,9 +60,9 @@ class ARQ(Conversation):
         """
         if self._sender.ending:
             raise RuntimeError("send after finish")
-        if not isinstance(self._outbox, MessageOutbox):
+        if not isinstance(self.outbox, MessageOutbox):
             raise TypeError("this conversation carries a stream")
-        self._outbox.append(data, self._sender.mss)
+        self.outbox.append(data, self._sender.mss)
 
     def finish(self) -> None:
         """
@@ -108,7 +108,7 @@ class ARQ(Conversation):
         It is over: drop all data, keep numbers and counters.
         """
         self._sender.release()
-        self._outbox = StreamOutbox()
+        self.outbox = StreamOutbox()
         self._receiver.release()
 
     # settings that change while it runs
@@ -216,7 +216,7 @@ class ARQ(Conversation):
             packer.add_headers(controls)
         if full:
             end_sent = sender.end is not None
-            more = sender.flush(stamp, packer, Allowance(budget, strict), marked) or more
+            more = sender.flush(stamp, packer, budget, strict, marked) or more
             if sender.end is not None and not end_sent:
                 self.our_fin_first_sent_after_theirs = receiver.end_in_order
         else:
@@ -238,10 +238,10 @@ class ARQ(Conversation):
             acks = self._receiver.acknowledgements()
             datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
             self.counters.out_segs += 1
-        if self._outbox.size and sender.room > 0:
+        if self.outbox.size and sender.room > 0:
             if budget <= 0:
                 more = True
-            elif len(datagram) + self._outbox.size <= sender.mss:
+            elif len(datagram) + self.outbox.size <= sender.mss:
                 datagram += sender.send_one(stamp)
             else:
                 segment = sender.send_one(stamp)
@@ -277,6 +277,6 @@ class ARQ(Conversation):
         window probe, None if neither is to come.
         """
         due = self._sender.next_due
-        if self._control.probe_wait and (self._outbox.size or self._sender.ending):
+        if self._control.probe_wait and (self.outbox.size or self._sender.ending):
             due = min(due, self._control.probe_due)
         return None if due == NEVER else max(0, due - unwrap32(now, self._clock))

@@ -40,6 +40,7 @@ class Conversation:
     @ivar conv: the conversation id.
     @ivar settings: what it was made with.
     @ivar counters: what happened, see L{Counters}.
+    @ivar outbox: what is queued and has no number yet.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
@@ -70,9 +71,9 @@ class Conversation:
         if marked:
             # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
             controller.started(settings.mss)
-        self._outbox = StreamOutbox() if settings.stream else MessageOutbox()
+        self.outbox = StreamOutbox() if settings.stream else MessageOutbox()
         self._sender = Sender(
-            initial_numbers[0], settings, self._outbox, controller, self.counters, overhead
+            initial_numbers[0], settings, self.outbox, controller, self.counters, overhead
         )
         self._receiver = Receiver(
             initial_numbers[1], settings.rcvwnd, settings.stream, self._control, self.counters
@@ -84,7 +85,7 @@ class Conversation:
         """
         Bytes queued that have no number yet.
         """
-        return self._outbox.size
+        return self.outbox.size
 
     @property
     def in_flight(self) -> int:
@@ -108,7 +109,7 @@ class Conversation:
         Nothing is queued and all that was sent is acknowledged, our end of
         stream included if it was sent.
         """
-        return not self._outbox.size and not self._sender.flights.outstanding
+        return not self.outbox.size and not self._sender.flights.outstanding
 
     @property
     def fin_sent(self) -> bool:

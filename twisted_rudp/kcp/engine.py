@@ -18,9 +18,9 @@ echoes the number and the time of a segment of ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
@@ -89,6 +89,14 @@ _WATCHED = frozenset({Life.LIVE, Life.CLOSING})
 """In these the peer's silence means something."""
 
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
+
+EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
+"""As C{Emit}, to the session's own address."""
+
+# Names of this module: each is needed several times for each run.
+_LIVE = Life.LIVE
+_HEARD, _READABLE, _COVERED = News.HEARD, News.READABLE, News.COVERED
+_CONTROL, _PLAIN = News.CONTROL, News.PLAIN
 
 
 class KCPEngine:
@@ -224,18 +232,18 @@ class KCPEngine:
             return
         arq = self._arq
         news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
-        if news & News.HEARD:
+        if news & _HEARD:
             self._liveness.heard = now
-        if news & News.COVERED:
+        if news & _COVERED:
             self._una_moved = now
-        if news & News.READABLE:
-            if self._life is Life.LIVE:
+        if news & _READABLE:
+            if self._life is _LIVE:
                 self._events.append(self._readable)
             elif self._closing is not None:
                 self._discard()
-        if news & News.CONTROL:
+        if news & _CONTROL:
             self._control(now)
-        if self._slow or arq.notable:
+        if self._slow or (not news & _PLAIN and arq.notable):
             self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -317,7 +325,7 @@ class KCPEngine:
         """
         Bytes not yet numbered.
         """
-        return self._arq.unsent
+        return self._arq.outbox.size
 
     # wire -> application
 
@@ -347,21 +355,29 @@ class KCPEngine:
 
     # out
 
-    def flush(self, now: int, emit: Emit, budget: int) -> bool:
+    def flush(
+        self, now: int, emit: Emit, budget: int, emit_own: EmitOwn | None = None
+    ) -> bool:
         """
         Send what can be sent now.
+
+        @param emit_own: does the same as C{emit} with fewer calls.
         """
-        address = self._address
         if self._tombstone is not None:
             self._flush_tombstone(self._tombstone, now, emit)
             return False
-        if self._hello.due is not None and now >= self._hello.due:
+        hello = self._hello
+        if hello.due is not None and now >= hello.due:
             budget -= self._greet(now, emit, budget)
+        if emit_own is None:
+            address = self._address
+
+            def emit_own(run: Buffer, size: int) -> bool:
+                return emit(run, size, address)
+
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
-        more = arq.flush(
-            clock, lambda run, size: emit(run, size, address), budget, strict=not self.proved
-        )
+        more = arq.flush(clock, emit_own, budget, strict=not self.proved)
         wait = arq.next_flush(clock)
         self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
         if self._slow or arq.notable:

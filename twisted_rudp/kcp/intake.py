@@ -66,6 +66,14 @@ class News:
     CONTROL = 8
     """A WASK or WINS."""
 
+    PLAIN = 16
+    """Nothing else than data in order."""
+
+
+# Names of this module: each is needed several times for each run.
+_IN_ORDER = News.HEARD | News.READABLE | News.PLAIN
+_COVERED = News.COVERED
+
 
 class Intake:
     """
@@ -107,7 +115,10 @@ class Intake:
             # For one datagram a kernel gains nothing.
             self._datagram(bytes(run), clock, regular)
         else:
-            self._run(run, size, clock, regular)
+            taken = self._take_in_order(run, size, regular) * size
+            if taken == total:
+                return _IN_ORDER if flights.una == una else _IN_ORDER | _COVERED
+            self._run(run, size, taken, clock, regular)
         if len(self._receiver.acks) > ACKS_TO_HOLD:
             self._receiver.thin()
         news = 0
@@ -121,9 +132,10 @@ class Intake:
             news |= News.CONTROL
         return news
 
-    def _run(self, run: Buffer, size: int, clock: int, regular: bool) -> None:
+    def _run(
+        self, run: Buffer, size: int, position: int, clock: int, regular: bool
+    ) -> None:
         total = len(run)
-        position = 0
         while position < total:
             count = 0
             if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
@@ -142,13 +154,9 @@ class Intake:
         """
         receiver = self._receiver
         rest = memoryview(run)[position:] if position else run
-        if receiver.plain:
-            count, payload, ts, wnd, una = take_run(
-                rest, size, self._conv, receiver.nxt & MASK32, receiver.free
-            )
-            if count:
-                receiver.append_run(count, payload, size - HEADER_SIZE, ts)
-                return self._took(count, wnd, una, regular)
+        count = self._take_in_order(rest, size, regular) if position else 0
+        if count:
+            return count
         first = int.from_bytes(rest[SN_OFFSET : SN_OFFSET + 4], "little")
         room = receiver.wnd - ((first - receiver.nxt) & MASK32)
         if room <= 0 or receiver.end is not None:
@@ -162,15 +170,35 @@ class Intake:
             return 0
         return self._took(count, wnd, una, regular)
 
+    def _take_in_order(self, run: Buffer, size: int, regular: bool) -> int:
+        """
+        Take in as many whole PUSH segments as begin here and are the next in order,
+        while nothing is held out of order and no end is in sight.
+
+        @return: how many.
+        """
+        receiver = self._receiver
+        limit = receiver.in_order
+        if limit <= 0:
+            return 0
+        count, payload, ts, wnd, una = take_run(
+            run, size, self._conv, receiver.nxt & MASK32, limit
+        )
+        if count:
+            receiver.append_run(count, payload, size - HEADER_SIZE, ts)
+            self._took(count, wnd, una, regular)
+        return count
+
     def _took(self, count: int, wnd: int, una: int, regular: bool) -> int:
         sender = self._sender
         self._control.heard = True
         self._counters.in_segs += count
         if regular:
             sender.peer_window = wnd
-        before = sender.flights.una
+        flights = sender.flights
+        before = flights.una
         if una != before & MASK32 and sender.cover(una):
-            sender.grow(sender.flights.una - before)
+            sender.grow(flights.una - before)
         return count
 
     def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:

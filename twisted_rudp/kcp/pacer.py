@@ -16,11 +16,11 @@ class Pacer:
     @ivar due: a clock at which more may be sent; L{NEVER} if nothing waits for it.
     """
 
-    __slots__ = ("_level", "_since", "due")
+    __slots__ = ("_level", "_number", "_since", "due")
 
     NEAR = 10
-    """Milliseconds: shorter round trips are not paced. Acknowledgements come as often
-    as the timer would, and the queues of such paths hold a window."""
+    """Milliseconds: shorter round trips are not worth pacing. Acknowledgements come
+    as often as a timer would, and the queues of such paths hold a window."""
 
     PACE = 2
     """Windows in a round trip."""
@@ -34,23 +34,25 @@ class Pacer:
     def __init__(self) -> None:
         self._level: float = self.LEAST
         self._since: int | None = None
+        self._number = 0
         self.due = NEVER
 
-    def allowance(self, now: int, window: int, round_trip: int) -> int:
+    def admit(self, room: int, number: int, now: int, window: int, round_trip: int) -> int:
         """
         How many segments may leave now.
 
-        @param round_trip: in milliseconds, like C{now}.
+        @param room: how many the window admits.
+        @param number: of the next segment; what was numbered since the last call has
+            left.
+        @param round_trip: in milliseconds, like C{now}; above 0.
         """
-        most = max(self.LEAST, window * self.SHARE)
-        elapsed = now - (now if self._since is None else self._since)
-        filled = elapsed * self.PACE * window / round_trip
-        self._level = min(self._level + filled, most)
-        self._since = now
-        return int(self._level)
-
-    def spend(self, count: int) -> None:
-        """
-        So many have left.
-        """
-        self._level -= count
+        if self._since is not None:
+            self._level = max(self._level - (number - self._number), 0.0)
+            filled = (now - self._since) * self.PACE * window / round_trip
+            self._level = min(self._level + filled, max(self.LEAST, window * self.SHARE))
+        self._since, self._number = now, number
+        allowed = int(self._level)
+        if allowed >= room:
+            return room
+        self.due = now + 1
+        return allowed

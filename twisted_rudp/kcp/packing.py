@@ -137,14 +137,17 @@ class Packer:
         self._closed += before
         self._fill = total - before * size
 
-    @property
-    def space(self) -> int:
+    def admits(self, budget: int) -> int:
         """
-        How many more full datagrams the open run takes; all of a run if it can take
-        none.
+        How many full datagrams may be made next: what the open run takes, all of a run
+        if it can take none, and none when there is no room or C{budget} is spent.
         """
+        if self.blocked:
+            return 0
         if not self._total:
-            return self._most
+            return self._most if self.spent < budget else 0
+        if self.cost >= budget:
+            return 0
         return self._most - self._closed - 1 or self._most
 
     def pass_run(self, run: Buffer, size: int) -> None:

@@ -60,6 +60,18 @@ class Inbox:
         self._chunks.append((chunk, unit, frg))
         self.segments += len(chunk) // unit if unit else 1
 
+    def append_run(self, chunk: bytes, unit: int, count: int) -> None:
+        """
+        Add C{count} equally long segments that are not empty, with the fragment field 0.
+        """
+        size = len(chunk)
+        if not self._stream:
+            size += self._unfinished
+            self._unfinished = 0
+        self.size += size
+        self._chunks.append((chunk, unit, 0))
+        self.segments += count
+
     def take(self, limit: int) -> bytes:
         """
         The next bytes, at most C{limit}, whatever the borders of messages.
@@ -183,12 +195,14 @@ class Receiver:
         return free if free > 0 else 0
 
     @property
-    def plain(self) -> bool:
+    def in_order(self) -> int:
         """
-        Nothing is held out of order and no end is in sight: what comes next in
-        order only has to be appended.
+        How many segments only have to be appended if they are the next: none while
+        something is held out of order or an end is in sight, else as many as L{free}.
         """
-        return not self._held and self.end is None
+        if self._held or self.end is not None or self.shut:
+            return 0
+        return self.wnd - self.inbox.segments
 
     @property
     def end_in_order(self) -> bool:
@@ -199,14 +213,15 @@ class Receiver:
 
     def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
         """
-        Take in the next C{count} segments, in order, with C{frg} 0, while
-        L{plain} and no more than L{free}.
+        Take in the next C{count} segments, in order, with C{frg} 0, no more than
+        L{in_order}.
 
         @param ts: timestamp of the last. Of the others C{una} tells the peer.
         """
-        self.nxt += count
-        self.acks.append((self.nxt - 1, ts))
-        self.inbox.append(payload, unit, 0)
+        nxt = self.nxt
+        self.nxt = nxt + count
+        self.acks.append((nxt + count - 1, ts))
+        self.inbox.append_run(payload, unit, count)
 
     def hold_run(self, sn: int, count: int, payload: bytes, ts: int) -> bool:
         """

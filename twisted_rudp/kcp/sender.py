@@ -7,7 +7,7 @@ Segment numbers and times are unbounded integers here.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32, difference32
@@ -26,6 +26,10 @@ How many transmissions are kept to recognise the first acknowledgement by.
 """
 
 FEW = 16
+"""
+Up to so many segments in flight a timeout is worth a repetition too many: there is
+not much to repeat, and perhaps nothing else will tell of the loss.
+"""
 
 INITIAL_PEER_WINDOW = 32
 """
@@ -38,18 +42,6 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 What all segments of one flush have in common (kcp.md 1.11): C{conv}, C{wnd},
 C{ts}, C{una}, and the unbounded clock of which C{ts} is what goes on the wire.
 """
-
-
-class Allowance(NamedTuple):
-    """
-    How much one flush may send.
-
-    @ivar budget: bytes, overhead of each datagram included.
-    @ivar strict: never more than that; else what crosses it still goes out.
-    """
-
-    budget: int
-    strict: bool
 
 
 class Sender:
@@ -92,10 +84,11 @@ class Sender:
         self.alarm = NEVER
         self.proved = False
         self._settings = settings
-        self._counters = counters
+        self._selective = controller.selective
+        self._pacer = Pacer()
         self._heard = -NEVER
         self._arrived = first
-        self._pacer = Pacer()
+        self._counters = counters
         self._unlaunched: list[Flight] = []
         self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
         self.set_mss(settings.mss)
@@ -139,10 +132,10 @@ class Sender:
         """
         A datagram has moved C{una} on.
         """
-        if self.controller.selective:
+        if self._selective:
             arrived = self.flights.nxt - self.flights.outstanding
             covered, self._arrived = arrived - self._arrived, arrived
-        self.controller.advanced(self.mss, self.peer_window, covered, self._underway)
+        self.controller.advanced(self.mss, self.peer_window, covered, self.underway)
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
@@ -201,17 +194,16 @@ class Sender:
         """
         How many segments may get a number now; may be negative.
         """
-        flights = self.flights
-        span = flights.nxt - flights.una
-        ends = min(self.snd_wnd, self.peer_window)
-        return min(ends - span, self.controller.window() - self._underway)
+        ends = min(self.snd_wnd, self.peer_window) - (self.flights.nxt - self.flights.una)
+        return min(ends, self.controller.window() - self.underway)
 
     @property
-    def _underway(self) -> int:
+    def underway(self) -> int:
+        """
+        How many segments count for the congestion window.
+        """
         flights = self.flights
-        if self.controller.selective:
-            return flights.outstanding
-        return flights.nxt - flights.una
+        return flights.outstanding if self._selective else flights.nxt - flights.una
 
     @property
     def wait_snd(self) -> int:
@@ -229,7 +221,8 @@ class Sender:
     @property
     def next_due(self) -> int:
         """
-        A time before which nothing expires; L{NEVER} when nothing is in flight.
+        A time before which nothing expires and nothing that was held back may go;
+        L{NEVER} when there is neither.
         """
         if self._unlaunched:
             return 0
@@ -238,40 +231,67 @@ class Sender:
     # sending
 
     def flush(
-        self, stamp: Stamp, packer: Packer, allowance: Allowance, peer_marked: bool
+        self, stamp: Stamp, packer: Packer, budget: int, strict: bool, peer_marked: bool
     ) -> bool:
         """
         Steps 4 to 6 of kcp.md 1.11.
 
-        @return: something is left that only C{allowance} or the packer stopped.
+        @param budget: bytes, overhead of each datagram included.
+        @param strict: never more than that; else what crosses it still goes out.
+        @return: something is left that only C{budget} or the packer stopped.
         """
         flights = self.flights
-        counters = self._counters
         window = self.window
-        lost, again = counters.lost_segs, counters.retrans_segs
-        new = self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
-        more = False
+        room = self.room
         self._pacer.due = NEVER
+        new = room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
+        more = False
+        repeated = None
         if stamp[4] >= self.alarm or flights.skipped:
-            more = self._repeat(stamp, packer, allowance, early=not new)
-        for flight in self._unlaunched:
-            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
-        self._unlaunched.clear()
+            repeated = self._counters.repeated
+            more = self._repeat(stamp, packer, budget, strict, early=not new)
+        if self._unlaunched:
+            for flight in self._unlaunched:
+                packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
+            self._unlaunched.clear()
         if new and not more:
-            more = self._send_new(stamp, packer, allowance, peer_marked)
-        again = counters.retrans_segs - again
-        if again:
-            lost = counters.lost_segs - lost
-            self.controller.lost(
-                self.mss, Losses(again > lost, lost > 0, self._underway, window, again)
-            )
-        self._start()
+            if strict:
+                more = self._send_within(stamp, packer, budget, peer_marked)
+            else:
+                if self._selective and self.round_trip.smoothed >= Pacer.NEAR:
+                    room = self._paced(room, stamp[4])
+                more = self._send_new(stamp, packer, budget, room, peer_marked)
+        if repeated is not None:
+            self._tell_losses(repeated, window)
+        if not self.started:
+            self._start()
         return more
 
+    def _paced(self, room: int, now: int) -> int:
+        """
+        How many of the segments that the window admits may leave now.
+        """
+        window, trip = self.controller.window(), self.round_trip.smoothed
+        return self._pacer.admit(room, self.flights.nxt, now, window, trip)
+
+    def _tell_losses(self, before: tuple[int, int], window: int) -> None:
+        """
+        Let the congestion controller know what a flush has sent again.
+
+        @param before: C{repeated} of the counters before the flush.
+        @param window: how many segments were allowed in flight in it.
+        """
+        skipped, expired = self._counters.repeated
+        skipped -= before[0]
+        expired -= before[1]
+        if skipped or expired:
+            again = skipped + expired
+            losses = Losses(skipped > 0, expired > 0, self.underway, window, again)
+            self.controller.lost(self.mss, losses)
+
     def _start(self) -> None:
-        if not self.started:
-            self.started = True
-            self.controller.started(self.mss)
+        self.started = True
+        self.controller.started(self.mss)
 
     @property
     def is_small(self) -> bool:
@@ -296,40 +316,28 @@ class Sender:
             self._unlaunched.append(self._number(self.room))
         if self.room > 0 and self.may_end(peer_marked):
             self._unlaunched.append(self._number_end())
-        self._start()
+        if not self.started:
+            self._start()
 
     def _send_new(
-        self, stamp: Stamp, packer: Packer, allowance: Allowance, peer_marked: bool
+        self, stamp: Stamp, packer: Packer, budget: int, room: int, peer_marked: bool
     ) -> bool:
         """
-        Number and send what the window and the allowance admit.
+        Number and send what the window and the budget admit.
+
+        @param room: how many segments the window admits.
         """
-        if allowance.strict:
-            return self._send_within(stamp, packer, allowance.budget, peer_marked)
-        room, first = self._paced(stamp[4]), self.flights.nxt
-        while room > 0 and self.outbox.size:
-            if packer.blocked or packer.cost >= allowance.budget:
+        outbox = self.outbox
+        while room > 0 and outbox.size:
+            most = packer.admits(budget)
+            if not most:
                 return True
-            run, count, mss = self._send_run(min(room, packer.space), stamp)
+            run, count, mss = self._send_run(most if most < room else room, stamp)
             room -= count
             packer.pass_run(run, mss + HEADER_SIZE)
-        self._pacer.spend(self.flights.nxt - first)
         if room > 0 and self.may_end(peer_marked):
             packer.add(self._launch(self._number_end(), stamp))
         return False
-
-    def _paced(self, now: int) -> int:
-        """
-        How many segments may get a number and leave now.
-        """
-        pacer, room, trip = self._pacer, self.room, self.round_trip.smoothed
-        if not self.controller.selective or trip < pacer.NEAR:
-            return room
-        allowed = pacer.allowance(now, self.controller.window(), trip)
-        if allowed >= room:
-            return room
-        pacer.due = now + 1
-        return allowed
 
     def _send_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
         """
@@ -339,20 +347,41 @@ class Sender:
         @param most: how many segments it may have.
         @return: the run, how many it has, and their payload length.
         """
-        flight = self._number(most)
+        outbox = self.outbox
+        first = self.flights.nxt & MASK32
+        flight = self._launch_next(most, stamp)
         count = flight.end - flight.first
-        if count == most or not self.outbox.size or not self._settings.stream:
-            return self._launch(flight, stamp), count, flight.mss
+        mss = flight.mss
         conv, wnd, ts, una, _ = stamp
-        first = flight.first & MASK32
-        self._begin(flight, stamp)
-        parts = [flight.data]
-        while count < most and self.outbox.size and len(parts) < MAXIMUM_PARTS:
-            flight = self._number(most - count)
-            self._begin(flight, stamp)
-            parts.append(flight.data)
-            count += flight.end - flight.first
-        return build_run(conv, wnd, ts, first, una, 0, self.mss, tuple(parts)), count, self.mss
+        data: Buffer | tuple[Buffer, ...] = flight.data
+        if count < most and outbox.size and self._settings.stream:
+            parts = [flight.data]
+            while count < most and outbox.size and len(parts) < MAXIMUM_PARTS:
+                flight = self._launch_next(most - count, stamp)
+                parts.append(flight.data)
+                count += flight.end - flight.first
+            data = tuple(parts)
+        return build_run(conv, wnd, ts, first, una, flight.frg, mss, data), count, mss
+
+    def _launch_next(self, most: int, stamp: Stamp) -> Flight:
+        """
+        Number and launch the next segments, at most C{most}. What L{_number} and
+        L{_begin} do, for the way that all bulk takes.
+        """
+        data, mss, frg = self.outbox.cut(most, self.mss)
+        count = -(-len(data) // mss) or 1
+        flights = self.flights
+        flight = Flight(flights.nxt, count, data, mss, frg)
+        flights.add(flight)
+        flight.launch(stamp[4], self.round_trip.timeout, flights.delivered)
+        if flight.due < self.alarm:
+            self.alarm = flight.due
+        self._counters.out_segs += count
+        if not self.proved:
+            self._sendings.append((flight.first & MASK32, count, stamp[2]))
+        if self._settings.dead_link == 1:
+            self.dead = True
+        return flight
 
     def send_one(self, stamp: Stamp) -> bytes:
         """
@@ -446,12 +475,12 @@ class Sender:
     # repeating
 
     def _repeat(
-        self, stamp: Stamp, packer: Packer, allowance: Allowance, early: bool
+        self, stamp: Stamp, packer: Packer, budget: int, strict: bool, early: bool
     ) -> bool:
         """
         Send again what was skipped or has expired (kcp.md 1.11 step 5).
 
-        @return: the allowance or the packer ended it.
+        @return: the budget or the packer ended it.
         """
         settings = self._settings
         timeout = self.round_trip.timeout
@@ -462,20 +491,23 @@ class Sender:
             early,
             timeout,
             timeout // 2 if settings.nodelay else timeout,
-            not self.controller.selective,
+            not self._selective,
         )
         flights = self.flights
-        hold = self._heard + timeout if self._is_patient else 0
+        # While acknowledgements come, what is lost shows as skipped. A timeout says
+        # no more than that a queue has become longer.
+        patient = self._selective and flights.outstanding > FEW
+        held = self._heard + timeout if patient else -NEVER
         stopped = waiting = False
         alarm = NEVER
         for flight in flights:
             if not flight.sendings:
                 continue
-            if flight.due <= now < hold:
-                flight.due = hold
+            if flight.due <= now < held:
+                flight.due = held
             if now >= flight.due or flight.stragglers:
-                stopped = stopped or packer.blocked or packer.cost >= allowance.budget
-                if allowance.strict and (stopped or not self._fits(flight, packer, allowance)):
+                stopped = stopped or packer.blocked or packer.cost >= budget
+                if strict and (stopped or not self._fits(flight, packer, budget)):
                     flight.postpone(now)
                 elif not stopped:
                     self._repeat_flight(flight, policy, stamp, packer)
@@ -485,18 +517,14 @@ class Sender:
         flights.skipped = waiting
         return stopped
 
-    @property
-    def _is_patient(self) -> bool:
-        return self.controller.selective and self.flights.outstanding > FEW
-
-    def _fits(self, flight: Flight, packer: Packer, allowance: Allowance) -> bool:
+    def _fits(self, flight: Flight, packer: Packer, budget: int) -> bool:
         """
         All that is missing of a flight may be sent within a strict budget.
         """
         start, end = self.flights.start_of(flight), flight.end - flight.first
         count = sum(1 for _ in flight.missing(start, end))
         cost = flight.size_between(start, end) + count * (HEADER_SIZE + self.overhead)
-        return packer.cost + cost <= allowance.budget
+        return packer.cost + cost <= budget
 
     def _repeat_flight(
         self, flight: Flight, policy: Policy, stamp: Stamp, packer: Packer

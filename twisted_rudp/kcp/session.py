@@ -37,6 +37,9 @@ from twisted_rudp.kcp.wire import HEADER_SIZE
 
 PLAIN = SessionOptions()
 
+# A name of this module: it is needed several times for each run.
+_LIVE = Life.LIVE
+
 
 class KCPSession(KCPEngine):
     """
@@ -104,7 +107,8 @@ class KCPSession(KCPEngine):
         tally.in_bytes += length
         kind = run[KIND_OFFSET]
         if kind < DATA:
-            self._framing.note_bare()
+            if self._framing.encoder is not None:
+                self._framing.note_bare()
             self._digest(run, size, address, now)
         elif kind == OUT_OF_BAND:
             self._hear_aside(memoryview(run), size)
@@ -181,7 +185,7 @@ class KCPSession(KCPEngine):
         """
         Queue bytes.
         """
-        super().write(stream, data)
+        self._arq.write(data)
         self.tally.bytes_sent += len(data)
 
     def send(
@@ -213,7 +217,9 @@ class KCPSession(KCPEngine):
         """
         The next bytes in order.
         """
-        data = KCPEngine.take(self, stream, limit)
+        data = self._arq.take(limit)
+        if self._end_heard and self._arq.end_received:
+            self._tell_end()
         if data:
             tally = self.tally
             if not tally.bytes_received and self._closing is None:
@@ -241,10 +247,10 @@ class KCPSession(KCPEngine):
         Send what can be sent now and may be.
         """
         self._emit = emit
-        if self._life is Life.LIVE:
+        if self._life is _LIVE:
             if self._read_since is None:
                 self._read_since = now
-            if self._holds(now):
+            if self._patient and self._holds(now):
                 if self._options.ack_no_delay and self._arq.waiting_acks:
                     self._flush_framed(now, 0)
                 assert self._hold_until is not None
@@ -272,9 +278,10 @@ class KCPSession(KCPEngine):
         Flush the engine, through FEC if that is on.
         """
         framing = self._framing
-        copies = 1 + self._options.dup if self.proved else 1
+        options = self._options
+        copies = 1 + options.dup if self.proved else 1
         if framing.encoder is None and copies == 1:
-            more = KCPEngine.flush(self, now, self._out, budget)
+            more = KCPEngine.flush(self, now, self._out, budget, self._out_own)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 
@@ -285,24 +292,29 @@ class KCPSession(KCPEngine):
                 self._aside.flush(writer)
             more = super().flush(now, frame, budget)
             writer.flush()
-        if self._options.write_timeout:
+        if options.write_timeout:
             if not self._arq.wait_snd:
                 self._write_since = None
             elif self._write_since is None:
                 self._write_since = now
         return more
 
-    def _out_own(self, run: Buffer, size: int) -> bool:
-        return self._out(run, size, self._address)
-
     def _out(self, run: Buffer, size: int, address: Address) -> bool:
+        # The engine of KCP sends to one address.
+        return self._out_own(run, size)
+
+    def _out_own(self, run: Buffer, size: int) -> bool:
         tally = self.tally
         length = len(run)
         count = 1 if length <= size else -(-length // size)
         tally.out_pkts += count
         tally.out_bytes += length + count * self._sealing
         assert self._emit is not None
-        return self._emit(run, size, address)
+        return self._emit(run, size, self._address)
+
+    @property
+    def _patient(self) -> bool:
+        return not self._options.ack_no_delay or self._options.write_delay
 
     def _holds(self, now: int) -> bool:
         """
@@ -311,8 +323,6 @@ class KCPSession(KCPEngine):
         without C{ack_no_delay} while they do not fill a datagram.
         """
         options, arq = self._options, self._arq
-        if options.ack_no_delay and not options.write_delay:
-            return False
         if arq.unsent:
             waits = options.write_delay and arq.wait_snd < self._settings.sndwnd
         else:

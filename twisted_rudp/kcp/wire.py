@@ -118,6 +118,13 @@ class Counters:
     una_beyond: int = 0
 
     @property
+    def repeated(self) -> tuple[int, int]:
+        """
+        Segments sent again because later ones had arrived, and because of a timeout.
+        """
+        return self.fast_retrans_segs + self.early_retrans_segs, self.lost_segs
+
+    @property
     def retrans_segs(self) -> int:
         """
         All that was sent again (C{RetransSegs}).

@@ -185,6 +185,9 @@ class Attempt:
         Of a session that nobody wanted.
         """
 
+    def sessionShare(self, budget: int) -> int:
+        return budget
+
     def sessionFlushed(self) -> bool:
         return False
 

@@ -198,6 +198,9 @@ class ListeningPort:
         Of a session that was refused.
         """
 
+    def sessionShare(self, budget: int) -> int:
+        return budget
+
     def sessionFlushed(self) -> bool:
         return False
 

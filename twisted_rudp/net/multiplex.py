@@ -113,6 +113,12 @@ class MultiplexTransport(StreamTransport):
         if event[0] == Event.STREAM_RESET:
             self._waiting.remove(event[1])
 
+    def sessionShare(self, budget: int) -> int:
+        """
+        All of it: what one stream leaves behind another may send.
+        """
+        return budget
+
     def sessionFlushed(self) -> bool:
         again = [stream.sessionFlushed() for stream in list(self._streams.values())]
         return super().sessionFlushed() or any(again)

@@ -15,6 +15,10 @@ flight never counts (FLOW-1).
 LOW_WATER = HIGH_WATER // 4
 """It goes on when no more than this is left, so that the window never runs dry."""
 
+LEAST_SHARE = LOW_WATER // 2
+"""What a flush may send at the least before the producer is asked: less than a run,
+more than any datagram."""
+
 
 class Feed:
     """
@@ -24,14 +28,15 @@ class Feed:
     whose fence is around that.
 
     @ivar producer: an C{IPushProducer} if C{streaming}, else an C{IPullProducer}.
+    @ivar paused: a push producer that was told to pause and not yet to go on.
     """
 
-    __slots__ = ("_askedIn", "_paused", "producer", "streaming")
+    __slots__ = ("_askedIn", "paused", "producer", "streaming")
 
     def __init__(self, producer: Any, streaming: bool) -> None:
         self.producer = producer
         self.streaming = streaming
-        self._paused = False
+        self.paused = False
         self._askedIn = -1
 
     def mustPause(self, unsent: int) -> bool:
@@ -39,9 +44,9 @@ class Feed:
         Whether the producer is to pause now that C{unsent} bytes wait; once for each
         crossing of the mark (FLOW-2).
         """
-        if not self.streaming or self._paused or unsent <= HIGH_WATER:
+        if not self.streaming or self.paused or unsent <= HIGH_WATER:
             return False
-        self._paused = True
+        self.paused = True
         return True
 
     def mustResume(self, unsent: int, turn: int) -> bool:
@@ -50,9 +55,9 @@ class Feed:
         mark, a pull producer when all is drained, once in each turn (FLOW-3).
         """
         if self.streaming:
-            if not self._paused or unsent > LOW_WATER:
+            if not self.paused or unsent > LOW_WATER:
                 return False
-            self._paused = False
+            self.paused = False
             return True
         if unsent or turn == self._askedIn:
             return False

@@ -64,6 +64,13 @@ class SessionState(IntEnum):
     """Out of the hub's table."""
 
 
+# Names of this module: looking a member up in its enumeration costs more than the
+# comparison it is for, several times for each run.
+_LIVE = SessionState.LIVE
+_CRASHED = SessionState.CRASHED
+_READABLE = Event.READABLE
+
+
 class Owner(Protocol):
     """
     Who is told what happens in a session: whoever waits for its peer, then the
@@ -83,6 +90,13 @@ class Owner(Protocol):
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """
         One of the events of streams and receipts.
+        """
+
+    def sessionShare(self, budget: int) -> int:
+        """
+        How much of C{budget} to send before L{sessionFlushed} is asked for more. Less
+        than all leaves a rest behind that a producer is about to add to, so that no
+        refill begins with a run cut short.
         """
 
     def sessionFlushed(self) -> bool:
@@ -149,7 +163,7 @@ class Session(Timed):
         """
         Whether everything of the engine may be called.
         """
-        return self.state is SessionState.LIVE or self.state is SessionState.OPENING
+        return self.state <= _LIVE
 
     # from the owner
 
@@ -180,7 +194,7 @@ class Session(Timed):
         """
         Digest a run, then deliver what came of it.
         """
-        if self.state is SessionState.CRASHED:
+        if self.state is _CRASHED:
             return
         engine = self.engine
         try:
@@ -218,7 +232,7 @@ class Session(Timed):
         Let the engine do what is due, send what may be sent, deliver what came of
         it, and find out when to come again.
         """
-        if self.state is not SessionState.CRASHED:
+        if self.state is not _CRASHED:
             try:
                 if self.deadline is None or self.deadline <= now:
                     self._tick(now)
@@ -227,7 +241,7 @@ class Session(Timed):
                 self._settle(now)
             except Exception:
                 self._crashed()
-        if self.state is SessionState.CRASHED:
+        if self.state is _CRASHED:
             self._settle(now)
 
     def flush(self, now: int) -> None:
@@ -239,16 +253,22 @@ class Session(Timed):
         budget = TURN_BUDGET
         turns = hub.turns
         while not turns.full:
+            owner = self.owner if self.state <= _LIVE else None
+            share = budget if owner is None else owner.sessionShare(budget)
+            emitted = hub.emitted
             if self.credit is None:
-                more = engine.flush(now, hub.emit, budget)
+                more = engine.flush(now, hub.emit, share)
             else:
-                allowed = min(budget, self.credit)
-                more = engine.flush(now, self._emitOnCredit, allowed) and allowed == budget
+                allowed = min(share, self.credit)
+                more = engine.flush(now, self._emitOnCredit, allowed) and allowed == share
+            whole = share == budget
             budget = start + TURN_BUDGET - hub.emitted
-            if more or budget <= 0:
+            if budget <= 0 or (more and whole):
                 turns.again(self)
                 return
-            if not self.alive or self.owner is None or not self.owner.sessionFlushed():
+            if owner is None or self.state > _LIVE:
+                break
+            if not owner.sessionFlushed() and (not more or hub.emitted == emitted):
                 break
         if turns.full:
             turns.block(self)
@@ -344,13 +364,17 @@ class Session(Timed):
         if self._dispatching:
             self.touch()
             return
-        if not self.alive or not (events := self.engine.events()):
+        if self.state > _LIVE or not (events := self.engine.events()):
             return
         self._dispatching = True
         try:
-            while events and self.alive:
+            while events and self.state <= _LIVE:
                 for event in events:
-                    self._deliver(event)
+                    if event[0] == _READABLE:
+                        if self.owner is not None:
+                            self.owner.sessionReadable(event[1])
+                    else:
+                        self._deliver(event)
                 events = self.engine.events()
         finally:
             self._dispatching = False
@@ -360,9 +384,7 @@ class Session(Timed):
         owner = self.owner
         if owner is None:
             return
-        if kind == Event.READABLE:
-            owner.sessionReadable(event[1])
-        elif kind == Event.CONNECTED:
+        if kind == Event.CONNECTED:
             self.state = SessionState.LIVE
             self.limit = None
             self.hub.answered(self)

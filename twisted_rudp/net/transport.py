@@ -16,7 +16,7 @@ from twisted_rudp.core.engine import Address, Configurable, Delivery, Engine, Re
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.fence import logged
-from twisted_rudp.net.producing import Feed
+from twisted_rudp.net.producing import LEAST_SHARE, LOW_WATER, Feed
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import (
     DISCONNECTING,
@@ -323,6 +323,15 @@ class SessionTransport:
         What else happened, by kind of transport.
         """
         raise NotImplementedError
+
+    def sessionShare(self, budget: int) -> int:
+        """
+        What a paused producer will add to is not sent to the last byte.
+        """
+        feed = self._feed
+        if feed is None or not feed.paused:
+            return budget
+        return min(budget, max(self._engine.unsent(self.stream) - LOW_WATER, LEAST_SHARE))
 
     def sessionFlushed(self) -> bool:
         """

@@ -93,6 +93,7 @@ class DescriptorPort(SegmentingPort):
         self._joiner = Joiner(receiver, self.counters)
         self._trusting = 0
         self._host = toTwisted(sock.getsockname())
+        self._logPrefix = f"UDP port {self._host.port}"
         kind = PortKind.GSO if gso or gro else PortKind.PLAIN
         self._facts = readFacts(sock, options, kind, gso, gro)
 
@@ -158,7 +159,7 @@ class DescriptorPort(SegmentingPort):
         """
         Whose turn it is, for the log.
         """
-        return f"UDP port {self._host.port}"
+        return self._logPrefix
 
     def connectionLost(self, reason: Failure) -> None:
         """

@@ -59,7 +59,14 @@ class Joiner:
         """
         if self._parts:
             self.flush()
-        self._give(run, size, -(-len(run) // size), address)
+        if self._closed:
+            return
+        length = len(run)
+        counters = self._counters
+        counters.runsIn += 1
+        counters.datagramsIn += -(-length // size)
+        counters.bytesIn += length
+        self._receiver.runReceived(run, size, address)
 
     def flush(self) -> None:
         """
@@ -69,16 +76,7 @@ class Joiner:
         if parts:
             self._parts = []
             run = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._give(run, self._size, len(parts), self._address)
-
-    def _give(self, run: bytes, size: int, datagrams: int, address: Address) -> None:
-        if self._closed:
-            return
-        counters = self._counters
-        counters.runsIn += 1
-        counters.datagramsIn += datagrams
-        counters.bytesIn += len(run)
-        self._receiver.runReceived(run, size, address)
+            self.addRun(run, self._size, self._address)
 
     def close(self) -> None:
         """
