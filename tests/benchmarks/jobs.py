@@ -24,7 +24,7 @@ from twisted_rudp.interfaces import IMessageProtocol
 DIALS_AT_ONCE = 50
 """Fewer than any listener's backlog."""
 
-SETTLING = 3.0
+SETTLING = 2.0
 """Seconds that timed messages may take after the last of them was sent."""
 
 Result = dict[str, Any]

@@ -51,18 +51,21 @@ SLOW_TRIP = Metric("p99", "p99 us", lambda r: r["p99_us"])
 MEDIAN_DELAY = Metric("p50_ms", "p50 ms", lambda r: r["p50_us"] / 1e3)
 SLOW_DELAY = Metric("p99_ms", "p99 ms", lambda r: r["p99_us"] / 1e3)
 LOAD = Metric("load", "% of a core", _load)
-MEMORY = Metric("memory", "KB a pair", lambda r: r["bytes_per_session"] / 1e3)
-MEMORY_OF_CLIENT = Metric("memory", "KB a client", lambda r: r["bytes_per_session"] / 1e3)
+MEMORY = Metric("memory", "KB each", lambda r: r["bytes_per_session"] / 1e3)
 WIRE = Metric("wire", "bytes sent per byte", lambda r: r["wire_bytes"] / max(r["bytes"], 1))
 
-ALL = (
-    GOODPUT,
-    COST,
-    MEDIAN_TRIP,
-    SLOW_TRIP,
-    MEDIAN_DELAY,
-    SLOW_DELAY,
-    LOAD,
-    MEMORY,
-    WIRE,
-)
+HEADINGS = {
+    metric.name: metric.title
+    for metric in (
+        GOODPUT,
+        COST,
+        MEDIAN_TRIP,
+        SLOW_TRIP,
+        MEDIAN_DELAY,
+        SLOW_DELAY,
+        LOAD,
+        MEMORY,
+        WIRE,
+    )
+}
+"""By name. That of memory serves for clients as well."""

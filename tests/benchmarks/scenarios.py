@@ -17,7 +17,6 @@ from tests.benchmarks.metrics import (
     MEDIAN_DELAY,
     MEDIAN_TRIP,
     MEMORY,
-    MEMORY_OF_CLIENT,
     SLOW_DELAY,
     SLOW_TRIP,
     WIRE,
@@ -196,7 +195,7 @@ def _on_loopback(quick: bool) -> Sequence[Scenario]:
             "clients",
             f"{many[-1]} idle client endpoints, each with its own socket; the server elsewhere",
             idle(many[-1]),
-            (MEMORY_OF_CLIENT,),
+            (MEMORY,),
             (*go(WINDOWS[:1], 2), *mine(gso, 2, pure=KERNELS)),
         ),
         Scenario(
@@ -228,7 +227,7 @@ def _on_links(quick: bool) -> Iterator[Scenario]:
     A stream over each link, and small messages over those where they are not alone
     for want of rate: at 20 kB/s in a session the faster links differ in nothing.
     """
-    seconds = ("-seconds", "2" if quick else "4", "-warmup", "1")
+    seconds = ("-seconds", "2" if quick else "3", "-warmup", "1")
     controlled = contenders.controlled({"CUBIC": "cubic", "BBR": "bbr"})
     for link in LINKS:
         yield Scenario(

@@ -14,7 +14,7 @@ import (
 const (
 	bulkChunk = 1 << 17
 	// settling is what timed messages may take after the last was sent.
-	settling = 3 * time.Second
+	settling = 2 * time.Second
 )
 
 // job of a client; returns what only the client knows.
