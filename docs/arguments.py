@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from twisted_rudp import nodestrings
-from twisted_rudp.arguments import Argument
-from twisted_rudp.strings import KCP, QOTP, RAKNET, Role, Transport
-
-TRANSPORTS = [KCP, QOTP, RAKNET]
+from twisted_rudp.strings import TRANSPORTS, NodeParser, Role, Transport, node
+from twisted_rudp.strings.arguments import Argument
 
 
 def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -73,7 +70,7 @@ def page(transport: Transport) -> str:
     """
     prefix = transport.prefix
     parts = [
-        ".. Made by docs/arguments.py; edit twisted_rudp/strings.py instead.",
+        ".. Made by docs/arguments.py; edit twisted_rudp/strings/transports.py instead.",
         "",
         f"Server: ``{prefix}:PORT``",
         "~" * (len(prefix) + 18),
@@ -93,15 +90,15 @@ def nodes() -> str:
     """
     The generated part of the reference for nodes.
     """
-    prefix = nodestrings.NodeParser.prefix
+    prefix = NodeParser.prefix
     return "\n".join(
         [
-            ".. Made by docs/arguments.py; edit twisted_rudp/nodestrings.py instead.",
+            ".. Made by docs/arguments.py; edit twisted_rudp/strings/node.py instead.",
             "",
             f"Client: ``{prefix}:ID``",
             "~" * (len(prefix) + 16),
             "",
-            table(nodestrings.MODULE, nodestrings.NODE),
+            table(node.MODULE, node.NODE),
             "",
             "Any argument of a transport's client may follow, but for ``host`` and ``port``; it",
             "goes to each of ``transports`` that knows it.",
@@ -116,7 +113,7 @@ def main(arguments: list[str]) -> int:
     """
     stale = []
     pages = {transport.prefix: page(transport) for transport in TRANSPORTS}
-    pages[nodestrings.NodeParser.prefix] = nodes()
+    pages[NodeParser.prefix] = nodes()
     for name, wanted in pages.items():
         path = Path(__file__).parent / f"arguments-{name}.rst"
         if "--check" not in arguments:

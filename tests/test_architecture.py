@@ -40,9 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "interfaces",
         "stats",
     },
-    "arguments": set(),
-    "strings": {"arguments", "endpoints"},
-    "nodestrings": {"arguments", "strings", "endpoints"},
+    "strings": {"endpoints"},
     "testing": {"net", "core", "kernels", "errors", "interfaces", "stats", "endpoints"},
     "service": {
         "testing",
@@ -218,12 +216,11 @@ class DirectionTests(SynchronousTestCase):
         Nothing of a transport is imported before a string is parsed (STR-9).
         """
         for name, _, tree in modules():
-            if name in ("strings", "nodestrings", "arguments"):
+            if room(name) == "strings":
                 for imported in importedAtImport(tree):
                     self.assertFalse(
                         imported.startswith(f"{PACKAGE}.")
-                        and "arguments" not in imported
-                        and "strings" not in imported,
+                        and not imported.startswith(f"{PACKAGE}.strings."),
                         f"{name} imports {imported}",
                     )
 
@@ -240,7 +237,7 @@ class DirectionTests(SynchronousTestCase):
             for imported in imports(ast.parse(plugin.read_text(encoding="utf-8")))
             if imported.startswith(PACKAGE)
         }
-        self.assertEqual(ours, {f"{PACKAGE}.strings", f"{PACKAGE}.nodestrings"})
+        self.assertEqual(ours, {f"{PACKAGE}.strings"})
 
 
 class ReactorTests(SynchronousTestCase):

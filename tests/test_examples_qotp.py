@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from pathlib import Path
+from random import randrange
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,21 @@ from tests.test_examples import ExamplesMixin
 
 FILES = str(CHECKOUT / "examples" / "files_over_qotp.py")
 PEERS = str(CHECKOUT / "examples" / "peers_over_qotp.py")
+
+
+def free() -> str:
+    """
+    A UDP port that nobody has. It is below those that systems give out, so that no
+    other program is given it before ours has it.
+    """
+    while True:
+        port = randrange(10_000, 30_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        return str(port)
 
 
 class QOTPExamplesTests(ExamplesMixin, SynchronousTestCase):
@@ -76,13 +92,7 @@ class PeersTests(SynchronousTestCase):
         """
         Two peers that know each other's address and key hear each other.
         """
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
-        ):
-            one.bind(("127.0.0.1", 0))
-            two.bind(("127.0.0.1", 0))
-            ports = [str(each.getsockname()[1]) for each in (one, two)]
+        ports = [free(), free()]
         keys = [
             subprocess.run(
                 python(PEERS, "key", seed), env=environment(), capture_output=True, text=True

@@ -172,7 +172,7 @@ def failureFor(reason: Reason, detail: str | None, phase: Phase) -> Failure:
     What a factory's or protocol's owner is told about the end of a session.
 
     @param detail: a text for people; the reason's own if None.
-    @return: a L{Failure} without traceback, as CLOSE-8 wants it even where Twisted
+    @return: a C{Failure} without traceback, as CLOSE-8 wants it even where Twisted
         would take a bare exception.
     """
     text = detail if detail is not None else reason.value

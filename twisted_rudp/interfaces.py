@@ -96,7 +96,7 @@ class IMessageTransport(IRUDPTransport):
         @param channel: messages are ordered within their channel only.
         @param priority: what is larger goes first, where the transport has that.
         @param receipt: tell what became of it.
-        @return: None, or with C{receipt} a L{Deferred} that fires with whether the
+        @return: None, or with C{receipt} a C{Deferred} that fires with whether the
             peer is known to have got the message: True when it acknowledged it,
             False when it was given up or the connection ended first.
         @raise TypeError: C{data} is not C{bytes}.

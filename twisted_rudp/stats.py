@@ -24,6 +24,8 @@ class SessionStats:
 
     @ivar peer: its raw address.
     @ivar state: the name of its L{SessionState<twisted_rudp.net.session.SessionState>}.
+    @ivar facts: as L{facts<twisted_rudp.interfaces.IRUDPTransport.facts>}.
+    @ivar counters: under the transport's own names.
     """
 
     peer: tuple[Any, ...]
@@ -40,6 +42,7 @@ class PortStats:
     @ivar host: its own C{IAddress}; None before it was bound.
     @ivar counters: of the hub, the gate (C{"gate."} in front) and the datagram port
         (C{"port."} in front).
+    @ivar sessions: those it has now.
     """
 
     host: IPv4Address | IPv6Address | None
@@ -53,6 +56,8 @@ class ProcessStats:
     All sockets of this process at one moment.
 
     @ivar kernels: which implementation of L{twisted_rudp.kernels} is in use.
+    @ivar ports: each that has sessions or waits for them.
+    @ivar counters: the sums of those of C{ports}, name by name.
     """
 
     kernels: str

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conformance.test_kcp import KCP, SimulatedKCP
+from tests.conformance.everywhere import Ours, Simulated
+from tests.conformance.test_kcp import CAPABILITIES
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
-from twisted_rudp.testing.conformance import RealSockets, Simulation, makeTestCases
+from twisted_rudp.testing.conformance import Capability, RealSockets, Simulation, makeTestCases
 
 PROTECTION: dict[str, Any] = {
     "crypt": "aes-128-gcm",
@@ -17,45 +18,15 @@ PROTECTION: dict[str, Any] = {
     "parityShards": 3,
 }
 
-
-class ProtectedKCP(KCP):
-    """
-    On real sockets, with the best port there is.
-    """
-
-    name = "ProtectedKCP"
-
-    def server(self, reactor: Any, port: int, interface: str) -> KCPServerEndpoint:
-        return KCPServerEndpoint(
-            reactor, port, interface=interface, portKind=self.portKind, **PROTECTION
-        )
-
-    def client(
-        self,
-        reactor: Any,
-        host: str,
-        port: int,
-        timeout: float,
-        bindAddress: tuple[str, int] | None,
-    ) -> KCPClientEndpoint:
-        return KCPClientEndpoint(
-            reactor,
-            host,
-            port,
-            timeout=timeout,
-            bindAddress=bindAddress,
-            portKind=self.portKind,
-            **PROTECTION,
-        )
-
-
-class SimulatedProtectedKCP(ProtectedKCP, SimulatedKCP):
-    """
-    On the simulated network.
-    """
-
-    name = "SimulatedProtectedKCP"
-
-
-globals().update(makeTestCases(ProtectedKCP(), RealSockets, __name__))
-globals().update(makeTestCases(SimulatedProtectedKCP(), Simulation, __name__))
+protected = Ours(
+    "ProtectedKCP",
+    CAPABILITIES | Capability.REFUSES,
+    KCPServerEndpoint,
+    KCPClientEndpoint,
+    **PROTECTION,
+)
+simulated = Simulated(
+    "SimulatedProtectedKCP", CAPABILITIES, KCPServerEndpoint, KCPClientEndpoint, **PROTECTION
+)
+globals().update(makeTestCases(protected, RealSockets, __name__))
+globals().update(makeTestCases(simulated, Simulation, __name__))

@@ -7,111 +7,59 @@ tested where nothing is.
 from __future__ import annotations
 
 import random
-from typing import Any
+from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, execute
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
-from zope.interface import implementer
-
+from tests.conformance.everywhere import Ours
 from tests.toys.conversations import CipherGate
 from twisted_rudp.core.engine import Address, Engine, Gate
-from twisted_rudp.net.connecting import connect
-from twisted_rudp.net.listening import listen
-from twisted_rudp.testing.conformance import (
-    Capability,
-    RealSockets,
-    Simulation,
-    Transport,
-    makeTestCases,
-)
+from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
+from twisted_rudp.testing.conformance import Capability, RealSockets, Simulation, makeTestCases
 
 SECRET = 0x77
+CAPABILITIES = (
+    Capability.HALF_CLOSE | Capability.RESETS | Capability.NAMES | Capability.COUNTS_DATAGRAMS
+)
 
 
-@implementer(IStreamServerEndpoint)
-class ToyServerEndpoint:
-    def __init__(self, reactor: Any, port: int, interface: str, kind: str, gate: Any) -> None:
-        self._reactor = reactor
-        self._named = {"port": port, "interface": interface, "portKind": kind}
-        self._gate = gate
+@dataclass(kw_only=True, eq=False, repr=False)
+class ToyServerEndpoint(ServerEndpoint):
+    chance: random.Random
 
-    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        return execute(listen, self._reactor, factory, self._gate(), **self._named)
+    def _listeningGate(self) -> CipherGate:
+        return CipherGate(SECRET, self.chance)
 
 
-@implementer(IStreamClientEndpoint)
-class ToyClientEndpoint:
-    def __init__(self, *arguments: Any, gate: Any, **named: Any) -> None:
-        self._reactor, self._host, self._port = arguments
-        self._gate = gate
-        self._named = named
+@dataclass(kw_only=True, eq=False, repr=False)
+class ToyClientEndpoint(ClientEndpoint):
+    chance: random.Random
 
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        return connect(
-            self._reactor,
-            factory,
-            self._host,
-            self._port,
-            session=self._session,
-            **self._named,
-        )
-
-    def _session(self, address: Address, now: int) -> tuple[Gate, Engine]:
-        gate = self._gate()
+    def _diallingSession(self, address: Address, now: int) -> tuple[Gate, Engine]:
+        gate = CipherGate(SECRET, self.chance)
         return gate, gate.dial(address, now)
 
 
-class Toy(Transport):
-    capabilities = Capability.HALF_CLOSE | Capability.RESETS | Capability.NAMES
-    capabilities |= Capability.COUNTS_DATAGRAMS
-
-    def __init__(self, kind: str) -> None:
-        self.name = f"Toy{kind.capitalize()}"
-        self._kind = kind
-        self._random = random.Random(4)
-        if kind != "stock":
-            # Ports of our own read the error queue (UDP-12).
-            self.capabilities |= Capability.REFUSES
-
-    def gate(self) -> CipherGate:
-        return CipherGate(SECRET, self._random)
-
-    def server(self, reactor: Any, port: int, interface: str) -> ToyServerEndpoint:
-        return ToyServerEndpoint(reactor, port, interface, self._kind, self.gate)
-
-    def client(
-        self,
-        reactor: Any,
-        host: str,
-        port: int,
-        timeout: float,
-        bindAddress: tuple[str, int] | None,
-    ) -> ToyClientEndpoint:
-        return ToyClientEndpoint(
-            reactor,
-            host,
-            port,
-            timeout=timeout,
-            bindAddress=bindAddress,
-            portKind=self._kind,
-            gate=self.gate,
-        )
+def toy(kind: str) -> Ours:
+    """
+    Only ports of our own read the error queue (UDP-12).
+    """
+    return Ours(
+        f"Toy{kind.capitalize()}",
+        CAPABILITIES if kind == "stock" else CAPABILITIES | Capability.REFUSES,
+        ToyServerEndpoint,
+        ToyClientEndpoint,
+        portKind=kind,
+        chance=random.Random(4),
+    )
 
 
 LOSING = ("BadLinks", "Attempts", "Vanishing")
 """Topics in which a link loses, repeats or reorders what the toy sends once."""
 
-globals().update(makeTestCases(Toy("gso"), RealSockets, __name__))
+globals().update(makeTestCases(toy("gso"), RealSockets, __name__))
 globals().update(
     {
         name: case
-        for name, case in makeTestCases(Toy("stock"), Simulation, __name__).items()
+        for name, case in makeTestCases(toy("stock"), Simulation, __name__).items()
         if not any(topic in name for topic in LOSING)
     }
 )

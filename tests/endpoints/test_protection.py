@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
-from twisted_rudp.endpoints.kcparguments import secretFor
+from twisted_rudp.endpoints.kcpsecret import secretFor
 from twisted_rudp.kcp.ciphers import NAMES
 from twisted_rudp.strings import KCP, EndpointParser
 

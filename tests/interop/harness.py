@@ -5,12 +5,14 @@ by line, gone when the test is.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,9 @@ BUILD_SECONDS = 300
 
 PATIENCE = 60.0
 """Seconds after which an event that a test waits for is given up."""
+
+LEAVING = 30.0
+"""Seconds that a peer has to end by itself."""
 
 Event = dict[str, Any]
 
@@ -86,10 +91,26 @@ def goraknet(program: str = "rakpeer") -> tuple[str, ...]:
 
 
 def _go(module: str, program: str) -> tuple[str, ...]:
+    binary = BINARIES / program
+    with _building(binary) as new:
+        command(["go", "build", "-o", str(new), f"./cmd/{program}"], PEERS / module)
+    return (str(binary),)
+
+
+@contextmanager
+def _building(binary: Path) -> Iterator[Path]:
+    """
+    Build one at a time, whichever process it is, and put the new program in the old
+    one's place only when it is whole: that may be running.
+
+    @return: where to build.
+    """
     BINARIES.mkdir(exist_ok=True)
-    binary = str(BINARIES / program)
-    command(["go", "build", "-o", binary, f"./cmd/{program}"], PEERS / module)
-    return (binary,)
+    with open(BINARIES / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new = binary.with_suffix(".new")
+        yield new
+        new.replace(binary)
 
 
 @cache
@@ -98,16 +119,16 @@ def ikcp() -> tuple[str, ...]:
     Fetch the package that carries the source of the C original, compile that
     with our shim into a library, and say how to start the peer around it.
     """
-    BINARIES.mkdir(exist_ok=True)
     here = PEERS / "ikcp"
     source = here / "node_modules" / "node-kcp" / "src" / "kcp"
-    if not (source / "ikcp.c").exists():
-        command(["npm", "ci"], here)
-    library = str(BINARIES / "libikcp.so")
     sources = [str(source / "ikcp.c"), str(here / "shim.c")]
     flags = ["-O2", "-w", "-fPIC", "-shared", f"-I{source}"]
-    command(["cc", *flags, "-o", library, *sources], here)
-    return (sys.executable, "-m", "tests.interop.peers.ikcp.peer", library)
+    library = BINARIES / "libikcp.so"
+    with _building(library) as new:
+        if not (source / "ikcp.c").exists():
+            command(["npm", "ci"], here)
+        command(["cc", *flags, "-o", str(new), *sources], here)
+    return (sys.executable, "-m", "tests.interop.peers.ikcp.peer", str(library))
 
 
 class Peer(ProcessProtocol):
@@ -142,12 +163,15 @@ class Peer(ProcessProtocol):
         transport: Any = self.transport
         transport.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
 
-    def count(self, event: str, **fields: Any) -> int:
+    async def told(self, event: str, **fields: Any) -> list[Event]:
         """
-        How many events with this name and these fields were heard.
+        All that a living peer has said by now with this name and these fields. What
+        it says comes by another way than its datagrams and may be behind them; the
+        answer to a question is behind all that was said before.
         """
+        await self.counters()
         wanted = {"event": event, **fields}
-        return sum(wanted.items() <= heard.items() for heard in self.heard)
+        return [heard for heard in self.heard if wanted.items() <= heard.items()]
 
     def expect(self, event: str, since: int = 0, **fields: Any) -> Deferred[Event]:
         """
@@ -192,7 +216,7 @@ class Peer(ProcessProtocol):
         if not self._running:
             return succeed(None)
         transport.closeStdin()
-        kill = self._reactor.callLater(5, transport.signalProcess, "KILL")
+        kill = self._reactor.callLater(LEAVING, transport.signalProcess, "KILL")
 
         def gone(result: None) -> None:
             if kill.active():
@@ -246,7 +270,7 @@ class PeerTestCase(TestCase):
     A test that talks to peers; they are stopped when it ends.
     """
 
-    timeout = 150
+    timeout = 300
 
     def spawn(self, program: Sequence[str], *flags: str) -> Peer:
         """

@@ -88,7 +88,8 @@ class Talker(Protocol):
 
     def until(self, count: int) -> Deferred[None]:
         """
-        Fires when at least so many bytes were received.
+        Fires when at least so many bytes were received, or fails with what ends the
+        connection before.
         """
         result: Deferred[None] = Deferred()
         self._marks.append((count, result))
@@ -125,6 +126,9 @@ class Talker(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.callback(reason.value)
+        marks, self._marks = self._marks, []
+        for _, result in marks:
+            result.errback(reason)
 
     def _tell(self) -> None:
         reached = [result for count, result in self._marks if count <= self.received]

@@ -51,8 +51,9 @@ class SyncthingTests(SynchronousTestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.addCleanup(self.syncthing.wait)
-        self.addCleanup(self.syncthing.kill)
+        self.addCleanup(self.syncthing.wait, PATIENCE)
+        # Not killed: it watches over another process of itself, which would go on alone.
+        self.addCleanup(self.syncthing.terminate)
         self.theirs: str = self.until("/rest/system/status", lambda answer: answer["myID"])
 
     def configure(self) -> None:

@@ -182,7 +182,7 @@ class Endpoint:
             return False
         reached = self.model.hears(data, self.settings["resend"])
         urgent = reached or self.arq.snd_una != before
-        waiting = len(self.arq._receiver.acks)
+        waiting = len(self.arq.receiver.acks)
         if urgent:
             self.flush(now, True)
         elif waiting >= self.settings["mtu"] // HEADER_SIZE or (ack_no_delay and waiting):
@@ -201,7 +201,7 @@ class Endpoint:
             "rcv_nxt": arq.rcv_nxt,
             "rmt_wnd": arq.rmt_wnd,
             "probe_wait": arq.probe_wait,
-            "nrcv_buf": len(arq._receiver._held),
+            "nrcv_buf": len(arq.receiver._held),
             "state": MASK32 if arq.dead else 0,
         }
         if isinstance(arq.controller, KCPWindow):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.kcp.pair import CONV, End, Pair
+from tests.pair import CLIENT, Fate, steady
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
-
-from .pair import CLIENT, CONV, End, Fate, Pair, steady
 
 DONE = (Event.ENDED, Reason.DONE, None)
 

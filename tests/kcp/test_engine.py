@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.kcp.pair import CONV, Pair
+from tests.pair import CLIENT, SERVER, losing, steady
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
@@ -25,8 +27,6 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.profiles import PROFILES
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
-
-from .pair import CLIENT, CONV, SERVER, Pair, losing, steady
 
 ELSEWHERE = ("203.0.113.9", 9)
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.kcp.pair import CLIENT, CONV, SERVER, End
+from tests.kcp.pair import CONV, End
 from tests.kcp.test_session import FEC, SessionPair
+from tests.pair import CLIENT, SERVER
 from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
 from twisted_rudp.kcp.blacklist import MOST, Blacklist
 from twisted_rudp.kcp.ciphers import make_crypt

@@ -10,11 +10,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.kcp.pair import CLIENT, CONV, SERVER, Pair, losing
+from tests.kcp.pair import CONV, Pair
+from tests.pair import CLIENT, losing
 from twisted_rudp.core.engine import (
     MILLISECOND,
     SECOND,
-    Address,
     Configurable,
     Delivery,
     Event,
@@ -70,44 +70,17 @@ class SessionPair(Pair):
     def new_gate(self) -> KCPGate:
         return self._gate("server", self._accept, self.cookies, self.settings.rcvwnd)
 
-    def _session(self, side: str, end: KCPGate, *arguments: Any, **named: Any) -> KCPSession:
+    def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
+        gate = {"client": self.client, "server": self.server}[side].gate
         return KCPSession(
             *arguments,
+            self.settings,
             options=self.options[side],
-            overhead=end.overhead,
-            ledger=end.ledger,
-            diagnosis=end.signs,
+            overhead=gate.overhead,
+            ledger=gate.ledger,
+            diagnosis=gate.signs,
             **named,
         )
-
-    def _accept(self, conv: int, address: Address, now: int) -> KCPEngine:
-        return self._session(
-            "server",
-            self.server.gate,
-            conv,
-            address,
-            self.settings,
-            now=now,
-            epoch=77,
-            role=Role.LISTENER,
-            cookies=self.cookies,
-        )
-
-    def dial(self, **options: Any) -> KCPEngine:
-        engine = self._session(
-            "client",
-            self.client.gate,
-            CONV,
-            SERVER,
-            self.settings,
-            now=self.now,
-            epoch=0xFFFFFF00,
-            role=Role.DIALLER,
-            **options,
-        )
-        self.client.engines[(SERVER, CONV)] = engine
-        self.client.turn(engine)
-        return engine
 
     def session(self, side: str) -> KCPSession:
         engine = {"client": self.client, "server": self.server}[side].engine

@@ -8,8 +8,8 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.kcp.pair import steady
 from tests.kcp.test_session import FEC, SessionPair
+from tests.pair import steady
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.snmp import GAUGES, HEADINGS, NAMES, Ledger, csv_header, csv_row

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.net.ports import namespace
 from tests.net.ports.fakes import Recorder
+from tests.net.ports.refusing import refusing
 from twisted_rudp.core.engine import PathError
 from twisted_rudp.net.addresses import fromTwisted
 from twisted_rudp.net.port import DatagramPort, PortKind, SocketOptions, openPort
@@ -49,7 +50,6 @@ class RealPortCase(TestCase):
     Opens ports and closes them again.
     """
 
-    timeout = 20
     kind: str = "auto"
 
     def setUp(self) -> None:
@@ -262,14 +262,10 @@ class RefusedMixin:
             self.skipTest("error queues are Linux's")
         port, receiver = self.open(interface)
         friend, friendSide = self.open(interface)
-        with socket.socket(
-            socket.AF_INET6 if ":" in interface else socket.AF_INET, socket.SOCK_DGRAM
-        ) as gone:
-            gone.bind((interface, 0))
-            dead = gone.getsockname()
-        for _ in range(20):
-            port.send(b"anybody?" * 3, 8, dead)
-        await receiver.until(lambda: "error" in receiver.kinds())
+        with refusing(interface) as dead:
+            for _ in range(20):
+                port.send(b"anybody?" * 3, 8, dead)
+            await receiver.until(lambda: "error" in receiver.kinds())
         self.assertEqual(
             next(entry for entry in receiver.log if entry[0] == "error"),
             ("error", PathError.REFUSED, 0, dead),
@@ -299,12 +295,10 @@ class RefusedMixin:
         if not platform.isLinux():
             self.skipTest("error queues are Linux's")
         port, receiver = self.open()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-            gone.bind(("127.0.0.1", 0))
-            dead = gone.getsockname()
-        for _ in range(20):
-            port.send(b"x", 1, dead)
-        await receiver.until(lambda: port.counters.icmp == 20)
+        with refusing("127.0.0.1") as dead:
+            for _ in range(20):
+                port.send(b"x", 1, dead)
+            await receiver.until(lambda: port.counters.icmp == 20)
         wakeUps: list[str] = []
         self.patch(port, "doRead", lambda: wakeUps.append("read"))
         self.patch(port, "readConnectionLost", lambda reason: wakeUps.append("error"))
@@ -316,11 +310,10 @@ class RefusedMixin:
     async def test_refusedMapped(self: Any) -> None:
         """An IPv4 peer of a dual-stack socket that refuses is named in its mapped form."""
         port, receiver = self.open("::")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-            gone.bind(("127.0.0.1", 0))
-            dead = ("::ffff:127.0.0.1", gone.getsockname()[1], 0, 0)
-        port.send(b"x", 1, dead)
-        await receiver.until(lambda: "error" in receiver.kinds())
+        with refusing("127.0.0.1") as (_, number):
+            dead = ("::ffff:127.0.0.1", number, 0, 0)
+            port.send(b"x", 1, dead)
+            await receiver.until(lambda: "error" in receiver.kinds())
         self.assertEqual(receiver.log[0], ("error", PathError.REFUSED, 0, dead))
 
 

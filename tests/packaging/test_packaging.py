@@ -111,6 +111,7 @@ def source() -> Path:
         ignore=shutil.ignore_patterns(
             ".git", ".venv*", "_build", "build", "dist", "*.egg-info", "*.so", "_trial_temp*",
             ".hypothesis", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache",
+            "dropin.cache*",
         ),
     )  # fmt: skip
     (copy / "twisted" / "plugins" / "dropin.cache").write_bytes(b"stale")

@@ -8,7 +8,8 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import CLIENT, SERVER, End, Pair, chancy, losing, steady
+from tests.pair import CLIENT, SERVER, chancy, losing, steady
+from tests.qotp.pair import End, Pair
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
 from twisted_rudp.qotp.budget import FIRST, LARGEST, SMALLEST, Budget, ReceiveWindow
 from twisted_rudp.qotp.streams import MAX_STREAMS
@@ -130,10 +131,10 @@ class DataTests(SynchronousTestCase):
             write(pair.server, 0, data[::-1])
             for _ in range(400):
                 pair.run(50)
-                if len(pair.client.received[0]) + len(pair.server.received[0]) == 2 * len(data):
+                if len(pair.client.streams[0]) + len(pair.server.streams[0]) == 2 * len(data):
                     break
-            self.assertTrue(pair.server.received[0] == data)
-            self.assertTrue(pair.client.received[0] == data[::-1])
+            self.assertTrue(pair.server.streams[0] == data)
+            self.assertTrue(pair.client.streams[0] == data[::-1])
 
     def test_runs(self) -> None:
         """
@@ -159,7 +160,7 @@ class DataTests(SynchronousTestCase):
         (engine,) = pair.server.engines.values()
         arrive, sent = pair.server.arrive, len(pair.server.sent)
 
-        def echo(datagram: bytes, source: object) -> None:
+        def echo(datagram: bytes, source: object, size: int) -> None:
             engine.write(0, b"pong")
             arrive(datagram, CLIENT)
 
@@ -168,7 +169,7 @@ class DataTests(SynchronousTestCase):
         pair.run(15)
         self.assertEqual(len(pair.server.sent), sent + 1)
         pair.run(15)
-        self.assertEqual(pair.client.received[0], b"pong")
+        self.assertEqual(pair.client.streams[0], b"pong")
         self.assertEqual(pair.client.engine.in_flight, 0)
 
     def test_wideOffsets(self) -> None:
@@ -183,7 +184,7 @@ class DataTests(SynchronousTestCase):
         data = random.Random(1).randbytes(30_000)
         write(pair.client, 0, data)
         pair.run(200)
-        self.assertTrue(pair.server.received[0] == data)
+        self.assertTrue(pair.server.streams[0] == data)
 
     def test_window(self) -> None:
         """
@@ -201,7 +202,7 @@ class DataTests(SynchronousTestCase):
         pair.server.reading = True
         pair.server.turn(pair.server.engine)
         pair.run(2000)
-        self.assertTrue(pair.server.received[0] == data)
+        self.assertTrue(pair.server.streams[0] == data)
 
     def test_windowUpdateLost(self) -> None:
         """
@@ -219,7 +220,7 @@ class DataTests(SynchronousTestCase):
         pair.run(300)
         pair.fates["server"] = steady()
         pair.run(9000)
-        self.assertEqual(len(pair.server.received[0]), len(data))
+        self.assertEqual(len(pair.server.streams[0]), len(data))
 
     def test_outage(self) -> None:
         """
@@ -232,7 +233,7 @@ class DataTests(SynchronousTestCase):
         pair.run(2000)
         pair.fates["client"] = pair.fates["server"] = steady()
         pair.run(4000)
-        self.assertEqual(len(pair.server.received[0]), 100_000)
+        self.assertEqual(len(pair.server.streams[0]), 100_000)
 
     def test_smallerPath(self) -> None:
         """
@@ -246,7 +247,7 @@ class DataTests(SynchronousTestCase):
         pair.client.engine.path_error(PathError.TOO_BIG, 1400, SERVER, pair.now)
         for _ in range(100):
             pair.run(50)
-        self.assertTrue(pair.server.received[0] == data)
+        self.assertTrue(pair.server.streams[0] == data)
 
 
 class StreamTests(SynchronousTestCase):
@@ -284,7 +285,7 @@ class StreamTests(SynchronousTestCase):
         server.engine.close_stream(number)
         server.turn(server.engine)
         self.pair.run(100)
-        self.assertEqual(client.received[number], b"answer")
+        self.assertEqual(client.streams[number], b"answer")
         self.assertIn((Event.STREAM_ENDED, number), client.happened)
         for end in (client, server):
             self.assertEqual(end.engine.facts()["streams"], 1)
@@ -303,7 +304,7 @@ class StreamTests(SynchronousTestCase):
         write(client, 0, b"still here")
         self.pair.run(500)
         self.assertIn((Event.STREAM_RESET, number, 7), server.happened)
-        self.assertEqual(server.received[0], b"still here")
+        self.assertEqual(server.streams[0], b"still here")
         self.assertEqual(client.engine.in_flight, 0)
         for end in (client, server):
             self.assertEqual(end.engine.facts()["streams"], 1)
@@ -370,7 +371,7 @@ class EndTests(SynchronousTestCase):
             for end in (pair.client, pair.server):
                 self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
                 self.assertEqual(end.engines, {})
-            self.assertEqual(len(pair.server.received[0]), 50_000)
+            self.assertEqual(len(pair.server.streams[0]), 50_000)
 
     def test_ownSocket(self) -> None:
         """
@@ -459,14 +460,14 @@ class AbuseTests(SynchronousTestCase):
             write(client, 0, b"%d" % number)
             self.pair.run(5)
         self.pair.run(200)
-        received = bytes(server.received[0])
+        received = bytes(server.streams[0])
         events = list(server.happened)
         sent = len(server.sent)
         count = server.engine.counters().get("replayed", 0)
         for datagram in client.sent:
             server.arrive(datagram, CLIENT)
         self.pair.run(50)
-        self.assertEqual(bytes(server.received[0]), received)
+        self.assertEqual(bytes(server.streams[0]), received)
         self.assertEqual(server.happened, events)
         self.assertEqual(len(server.sent), sent)
         self.assertTrue(server.engine.counters()["replayed"] >= count + 50)
@@ -486,13 +487,13 @@ class AbuseTests(SynchronousTestCase):
         W10: a peer whose address changed is followed after it has answered there.
         """
         pair = self.pair
-        pair.client_seen = ("198.51.100.7", 9)
+        pair.client.address = ("198.51.100.7", 9)
         write(pair.client, 0, b"from elsewhere")
         pair.run(1000)
-        self.assertIn((Event.PATH, pair.client_seen), pair.server.happened)
+        self.assertIn((Event.PATH, pair.client.address), pair.server.happened)
         write(pair.server, 0, b"found you")
         pair.run(100)
-        self.assertEqual(pair.client.received[0], b"found you")
+        self.assertEqual(pair.client.streams[0], b"found you")
 
     def test_stolen(self) -> None:
         """
@@ -502,7 +503,7 @@ class AbuseTests(SynchronousTestCase):
         pair = self.pair
         thief = ("198.51.100.66", 6)
         arrive = pair.server.arrive
-        pair.server.arrive = lambda datagram, source: arrive(datagram, thief)  # type: ignore
+        pair.server.arrive = lambda run, source, size: arrive(run, thief, size)  # type: ignore
         write(pair.client, 0, b"caught on the way")
         pair.run(11)
         del pair.server.arrive
@@ -510,7 +511,7 @@ class AbuseTests(SynchronousTestCase):
         self.assertNotIn(Event.PATH, pair.server.kinds())
         write(pair.server, 0, b"still there")
         pair.run(100)
-        self.assertEqual(pair.client.received[0], b"still there")
+        self.assertEqual(pair.client.streams[0], b"still there")
 
     def test_roamingOff(self) -> None:
         """
@@ -518,7 +519,7 @@ class AbuseTests(SynchronousTestCase):
         """
         pair = Pair(roaming=False)
         pair.connect()
-        pair.client_seen = ("198.51.100.7", 9)
+        pair.client.address = ("198.51.100.7", 9)
         write(pair.client, 0, b"from elsewhere")
         pair.run(1000)
         self.assertNotIn(Event.PATH, pair.server.kinds())

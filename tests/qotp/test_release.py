@@ -9,7 +9,8 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import End, Pair, chancy, steady
+from tests.pair import chancy, steady
+from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.qotp import gate
@@ -83,10 +84,10 @@ class DialectTests(ReleaseCase):
             write(pair.server, 0, data[::-1])
             for _ in range(400):
                 pair.run(50)
-                if len(pair.client.received[0]) + len(pair.server.received[0]) == 2 * len(data):
+                if len(pair.client.streams[0]) + len(pair.server.streams[0]) == 2 * len(data):
                     break
-            self.assertTrue(pair.server.received[0] == data)
-            self.assertTrue(pair.client.received[0] == data[::-1])
+            self.assertTrue(pair.server.streams[0] == data)
+            self.assertTrue(pair.client.streams[0] == data[::-1])
             sizes: dict[int, int] = {}
             for payload in self.payloads(pair, pair.client):
                 segment = payload.segment
@@ -130,7 +131,7 @@ class DialectTests(ReleaseCase):
         pair.server.reading = True
         pair.server.turn(pair.server.engine)
         pair.run(3000)
-        self.assertEqual(len(pair.server.received[0]), len(data))
+        self.assertEqual(len(pair.server.streams[0]), len(data))
 
     def test_closeOfAStream(self) -> None:
         """
@@ -175,7 +176,7 @@ class EndTests(ReleaseCase):
         pair.run(20_000)
         for end in (pair.client, pair.server):
             self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
-        self.assertEqual(bytes(pair.server.received[0]), b"last words")
+        self.assertEqual(bytes(pair.server.streams[0]), b"last words")
 
     def test_lostClose(self) -> None:
         """

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.qotp.pair import CLIENT, SERVER
+from tests.pair import CLIENT, SERVER
 from tests.qotp.test_payload import recorded, shown
 from tests.vectors import load, names
 from twisted_rudp.core.engine import MILLISECOND, Address, Admit, Drop, Engine, Key, Reply

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.raknet.pair import CLIENT, CLIENT_GUID, MESSAGES, SERVER, Pair
+from tests.pair import CLIENT, SERVER
+from tests.raknet.pair import CLIENT_GUID, MESSAGES, Pair
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.raknet.engine import RakNetEngine
@@ -218,6 +219,23 @@ class LimitTests(SynchronousTestCase):
             victim.frames(Frame(3, b"\xfe", number, None, number), number=number)
         self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
 
+    def test_noWindowOfItsOwn(self) -> None:
+        """
+        A peer that sends on without end while one datagram is lost, as go-raknet does,
+        is not acknowledged beyond the window, and its session goes on.
+        """
+        victim = Victim()
+        sent = [b"\xfe%d" % number for number in range(10_000)]
+        frames = [Frame(3, each, 2 + n, None, 1 + n) for n, each in enumerate(sent)]
+        for number in range(1, 200):
+            victim.frames(*frames[number * 50 : number * 50 + 50], number=2 + number)
+        self.assertTrue(victim.alive, victim.happened[-1:])
+        self.assertGreater(victim.engine.counters()["datagrams_withheld"], 0)
+        victim.frames(*frames[:50], number=2)
+        received = victim.messages()
+        self.assertGreater(len(received), 8000)
+        self.assertEqual(received, sent[: len(received)])
+
     def test_reliableWindow(self) -> None:
         """
         A reliable index beyond the window is not acknowledged, as it would be lost.
@@ -293,7 +311,7 @@ class LimitTests(SynchronousTestCase):
         for number in range(5000):
             request = pack(Request2(number, SERVER, 1492, number))
             address = (f"198.51.{number >> 8}.{number & 255}", 9)
-            pair.server.arrive(request, len(request), address)
+            pair.server.arrive(request, address)
         self.assertEqual((pair.server.engines, pair.server.sent), ({}, []))
 
     def test_numbersNearTheWrap(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.raknet.pair import SERVER
+from tests.pair import SERVER
 from twisted_rudp.core.engine import MILLISECOND, Reason
 from twisted_rudp.raknet.dialling import Dialling, Stage
 from twisted_rudp.raknet.offline import (

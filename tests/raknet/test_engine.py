@@ -11,18 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.raknet.pair import (
-    CLIENT,
-    CLIENT_GUID,
-    MESSAGES,
-    SERVER,
-    SERVER_GUID,
-    End,
-    Fate,
-    Pair,
-    losing,
-    steady,
-)
+from tests.pair import CLIENT, SERVER, Fate, losing, steady
+from tests.raknet.pair import CLIENT_GUID, MESSAGES, SERVER_GUID, End, Pair
 from twisted_rudp.core.engine import Capability, Delivery, Event, PathError, Reason
 from twisted_rudp.raknet.profiles import DEFAULT, SEED
 from twisted_rudp.raknet.system import ABORTED

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.raknet.pair import CLIENT, CLIENT_GUID, SERVER, SERVER_GUID, Pair
+from tests.pair import CLIENT, SERVER
+from tests.raknet.pair import CLIENT_GUID, SERVER_GUID, Pair
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Admit, Drop, Engine, Key, Reply, Verdict
 from twisted_rudp.raknet.engine import RakNetEngine
@@ -314,17 +315,17 @@ class ExchangeTests(SynchronousTestCase):
         pair = Pair(cookies=False)
         server = pair.server
         first = pack(Request2(None, SERVER, 1492, CLIENT_GUID))
-        server.arrive(first, len(first), CLIENT)
-        server.arrive(first, len(first), CLIENT)
+        server.arrive(first, CLIENT)
+        server.arrive(first, CLIENT)
         reply = pack(Reply2(SERVER_GUID, CLIENT, 1492))
         self.assertEqual(server.sent, [reply, reply])
         other = pack(Request2(None, SERVER, 1492, 99))
-        server.arrive(other, len(other), CLIENT)
-        server.arrive(first, len(first), OTHER)
+        server.arrive(other, CLIENT)
+        server.arrive(first, OTHER)
         refusal = pack(Refusal(Id.ALREADY_CONNECTED, SERVER_GUID))
         self.assertEqual(server.sent[2:], [refusal, refusal])
         pair.now += 4 * SECOND
-        server.arrive(first, len(first), OTHER)
+        server.arrive(first, OTHER)
         self.assertEqual(server.engines, {})
-        server.arrive(first, len(first), OTHER)
+        server.arrive(first, OTHER)
         self.assertEqual(server.engine.keys(), (OTHER, ("guid", CLIENT_GUID)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.raknet.pair import SERVER
+from tests.pair import SERVER
 from twisted_rudp.raknet.life import NEXT, OVER, Life
 from twisted_rudp.raknet.profiles import DEFAULT
 from twisted_rudp.raknet.state import State

@@ -11,11 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import SECOND
-from twisted_rudp.endpoints.raknet import (
-    RakNetClientEndpoint,
-    RakNetServerEndpoint,
-    settingsFor,
-)
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 
 
 class RakNetStringTests(SynchronousTestCase):
@@ -44,10 +40,10 @@ class RakNetStringTests(SynchronousTestCase):
             "limitFrequency=yes",
         )
         self.assertEqual(full._pongData(), b"\0\3a:b")
-        self.assertEqual(full._guid, 0xFF00)
-        self.assertFalse(full._cookies)
-        self.assertTrue(full._limitFrequency)
-        self.assertEqual((full._limits.backlog, full._limits.maxSessions), (5, 6))
+        self.assertEqual(full.guid, 0xFF00)
+        self.assertFalse(full.cookies)
+        self.assertTrue(full.limitFrequency)
+        self.assertEqual((full._limits().backlog, full._limits().maxSessions), (5, 6))
         settings = full._settings
         self.assertEqual(settings.accepted, frozenset({10}))
         self.assertEqual((settings.mtu, settings.timeout), (1400, 3 * SECOND))
@@ -60,14 +56,14 @@ class RakNetStringTests(SynchronousTestCase):
         client: Any = clientFromString(Clock(), "raknet:example.org:19132:userId=9a:timeout=3")
         self.assertIsInstance(client, RakNetClientEndpoint)
         self.assertEqual(client._settings.user_id, 0x9A)
-        self.assertEqual(client._timeout, 3)
+        self.assertEqual(client.timeout, 3)
 
     def test_seed(self) -> None:
         """
         C{profile=seed} brings the seed's tick, timeouts and limits (raknet.md 14);
         what is given beside it wins.
         """
-        settings = settingsFor("seed", idleTimeout=9)
+        settings = RakNetClientEndpoint(Clock(), "h", 1, profile="seed", idleTimeout=9)._settings
         self.assertEqual(settings.mtu, 1400)
         self.assertEqual((settings.jump, settings.split_count), (2048, 256))
         self.assertEqual(settings.resend_factor, 1.5)
@@ -91,5 +87,5 @@ class RakNetStringTests(SynchronousTestCase):
             self.assertIn(words, self.refused(serverFromString, description))
         self.assertIn("motd", self.refused(clientFromString, "raknet:h:1:motd=x"))
         self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, guid=1 << 64)
-        self.assertRaises(ValueError, settingsFor, "fast")
-        self.assertRaises(ValueError, settingsFor, idleTimeout=0)
+        self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, profile="fast")
+        self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, idleTimeout=0)

@@ -7,14 +7,15 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Timer
 
 from tests.interpreter import environment, python
 
-PATIENCE = 60
+PATIENCE = 120
 """
-Seconds after which a program that hangs is killed, which fails its test.
+Seconds without what is waited for, after which a program is killed, which fails its test.
 """
 
 TWIST = ("-m", "twisted", "--log-format=text")
@@ -37,6 +38,9 @@ class Program:
         @param prefix: another command that runs it, such as C{ip netns exec NAME}.
         @param keyboard: its input is ours, and stays open.
         """
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # We are a shell's background job; our children would ignore it as well.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
@@ -47,8 +51,6 @@ class Program:
             text=True,
         )
         self.output = ""
-        self._timer = Timer(PATIENCE, self.process.kill)
-        self._timer.start()
 
     def expect(self, pattern: str) -> re.Match[str]:
         """
@@ -57,11 +59,12 @@ class Program:
         @raise AssertionError: the program ended before.
         """
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            found = re.search(pattern, line)
-            if found:
-                return found
+        with self._patience():
+            for line in self.process.stdout:
+                self.output += line
+                found = re.search(pattern, line)
+                if found:
+                    return found
         raise AssertionError(f"no {pattern!r} in:\n{self.output}")
 
     def port(self) -> int:
@@ -97,23 +100,34 @@ class Program:
         Wait for its end.
 
         @return: its status.
+        @raise AssertionError: it had to be killed.
         """
-        rest, _ = self.process.communicate()
-        self._timer.cancel()
+        with self._patience():
+            rest, _ = self.process.communicate()
         self.output += rest
+        if self.process.returncode == -signal.SIGKILL:
+            raise AssertionError(f"no end in {PATIENCE} s:\n{self.output}")
         return self.process.returncode
 
     def kill(self) -> None:
         """
         For cleaning up, whatever its state.
         """
-        self._timer.cancel()
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        timer = Timer(PATIENCE, self.process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:

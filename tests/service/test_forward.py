@@ -181,8 +181,6 @@ class RealForwardTests(TestCase):
     TCP to TCP, over loopback: C{forward} is any to any.
     """
 
-    timeout = 60
-
     async def connect(self) -> tuple[Peer, Peer]:
         """
         @return: a client and the server that it has reached through a forwarder.
@@ -276,8 +274,6 @@ class StrangersTests(TestCase):
     """
     KCP in front: who has not proved his address reaches nobody behind.
     """
-
-    timeout = 60
 
     async def test_forgedProbe(self) -> None:
         """

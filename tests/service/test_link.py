@@ -4,7 +4,6 @@ Tests for L{twisted_rudp.service.link}.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.net.ports.fakes import Recorder
+from tests.net.ports.refusing import refusing
 from twisted_rudp.net.addresses import fromTwisted
 from twisted_rudp.net.port import DatagramPort, openPort
 from twisted_rudp.service import link as linkModule
@@ -260,8 +260,6 @@ class RealLinkTests(TestCase):
     On this machine's own sockets.
     """
 
-    timeout = 20
-
     def open(self, hook: Callable[[Any], Any] | None = None) -> tuple[DatagramPort, Recorder]:
         from twisted.internet import reactor
 
@@ -292,14 +290,12 @@ class RealLinkTests(TestCase):
             self.skipTest("only Linux tells")
         from twisted.internet import reactor
 
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-            gone.bind(("127.0.0.1", 0))
-            dead = gone.getsockname()
-        link = Link(reactor, "127.0.0.1", 0, *dead)  # type: ignore[arg-type]
-        link.start()
-        self.addCleanup(link.stop)
-        client, _ = self.open()
-        client.send(b"x", 1, ("127.0.0.1", link.port))
-        while not link.counts["path_errors"]:
-            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        with refusing("127.0.0.1") as dead:
+            link = Link(reactor, "127.0.0.1", 0, *dead)  # type: ignore[arg-type]
+            link.start()
+            self.addCleanup(link.stop)
+            client, _ = self.open()
+            client.send(b"x", 1, ("127.0.0.1", link.port))
+            while not link.counts["path_errors"]:
+                await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.assertEqual(link.statistics()["forward_delivered"], 1)

@@ -92,9 +92,14 @@ class OptionsTests(SynchronousTestCase):
             (("echo", "--listen", "tcp:x"), "--listen tcp:x: "),
             (("echo", "--listen", "tcp:1:y=2"), "--listen tcp:1:y=2: "),
             (("echo", "--listen", "tcp:1\\"), "--listen tcp:1\\: "),
-            (("echo", "--drain", "-1"), "'-1' is not a number of seconds from 0 to 3600"),
-            (("echo", "--drain", "nan"), "'nan' is not a number of seconds from 0 to 3600"),
-            (("echo", "--max-connections", "0"), "'0' is not a whole number from 1 on"),
+            (("echo", "--listen", "tcp:1", "tcp:2"), "'tcp:2' belongs to no option"),
+            (
+                ("forward", "--listen", "tcp:1", "--to", "tcp:host"),
+                "--to tcp:host: an argument is missing or too many (",
+            ),
+            (("echo", "--drain", "-1"), "--drain: '-1' is not a number of seconds from 0 to 3600"),
+            (("echo", "--drain", "nan"), "--drain: 'nan' is not a number of seconds"),
+            (("echo", "--max-connections", "0"), "--max-connections: '0' is not a whole number"),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 

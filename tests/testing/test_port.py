@@ -241,8 +241,6 @@ class StockPortTests(PortMixin, TestCase):
     Twisted's own port, on real sockets.
     """
 
-    timeout = 20
-
     def setUp(self) -> None:
         from twisted.internet import reactor
 

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.testing import stepping
+from twisted_rudp.testing.clock import EventClock
 from twisted_rudp.testing.stepping import NotReached, runFor, runUntil, step
 
 
@@ -17,8 +18,10 @@ class SteppingTests(SynchronousTestCase):
     One event at a time, each at its own time (TEST-3).
     """
 
+    clockClass = Clock
+
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = self.clockClass()
         self.seen: list[tuple[str, float]] = []
 
     def note(self, what: str) -> None:
@@ -115,3 +118,11 @@ class SteppingTests(SynchronousTestCase):
         again()
         self.assertRaises(NotReached, runFor, self.clock, 1)
         self.assertRaises(NotReached, runUntil, self.clock, lambda: False)
+
+
+class EventClockSteppingTests(SteppingTests):
+    """
+    The same on the clock of L{MemoryNetwork<twisted_rudp.testing.MemoryNetwork>}.
+    """
+
+    clockClass = EventClock

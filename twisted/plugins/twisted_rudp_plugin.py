@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-from twisted_rudp.nodestrings import NodeParser
-from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser
+from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser, NodeParser
 
 kcp = EndpointParser(KCP)
 qotp = EndpointParser(QOTP)

@@ -170,7 +170,7 @@ class PathError(IntEnum):
 
 class Delivery(IntEnum):
     """
-    How a message is to be carried. An engine refuses with L{ValueError} what
+    How a message is to be carried. An engine refuses with C{ValueError} what
     its wire does not have.
     """
 
@@ -472,7 +472,8 @@ class Gate(Protocol):
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
         """
         What goes on the wire for a run of an engine. Applied to everything
-        emitted, if there is an L{overhead}; L{Reply} and L{tick} make their datagrams whole themselves.
+        emitted, if there is an L{overhead}; L{Reply} and L{tick} make their datagrams
+        whole themselves.
         """
 
     def stranger(

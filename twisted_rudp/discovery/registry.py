@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from twisted_rudp.core.buckets import TokenBuckets
+from twisted_rudp.core.engine import SECOND
 from twisted_rudp.discovery.browsing import Browsers, Browsing
-from twisted_rudp.discovery.buckets import TokenBuckets
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.nodes import Candidate, Change, Node, Removal, Source
 from twisted_rudp.discovery.table import Record, Table
@@ -58,7 +59,7 @@ class Registry:
         self._clock = clock
         self._table = Table(maxRecords, maxWeight)
         self._maxSources = maxSources
-        self._newcomers = TokenBuckets(newPerSource, newPerSource / 60, _REMEMBERED)
+        self._newcomers = TokenBuckets(newPerSource / 60, newPerSource, _REMEMBERED)
         self._successes: dict[tuple[NodeId, Address], float] = {}
         self._waiting = Waiting(clock)
         self._browsers = Browsers(clock, self._node)
@@ -130,7 +131,8 @@ class Registry:
                 return Change.REFUSED
             self._drop(stale[0], Removal.EVICTED)
         newcomer = not known and not asked
-        if newcomer and not self._newcomers.take(record.source.host, record.seen):
+        seen = int(record.seen * SECOND)
+        if newcomer and not self._newcomers.take(record.source.host, seen):
             self.counters["refused_rate"] += 1
             return Change.REFUSED
         self.counters["added"] += 1

@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_rudp.core.engine import Address
+from twisted_rudp.core.buckets import TokenBuckets
+from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.buckets import TokenBuckets
 from twisted_rudp.discovery.formats import OLD, format_of
 from twisted_rudp.discovery.journal import Journal
 from twisted_rudp.discovery.serverfile import CorruptFile, load, save, set_aside
@@ -90,8 +90,8 @@ class DiscoveryServer(Ears):
         self._byNetwork = byNetwork
         self._fullQueries = fullQueries
         # The first packet of a source is free, as in the original of April 2014.
-        self._sources = TokenBuckets(SOURCE_BURST, sourceRate, SOURCES, welcome=1)
-        self._nodes = TokenBuckets(NODE_BURST, nodeRate, NODES)
+        self._sources = TokenBuckets(sourceRate, SOURCE_BURST, SOURCES, welcome=1)
+        self._nodes = TokenBuckets(nodeRate, NODE_BURST, NODES)
         self._journal = Journal(reactor, self._log, "discovery server")
         self._port: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
@@ -187,7 +187,7 @@ class DiscoveryServer(Ears):
         self.counters["datagrams"] += 1
         ip = toTwisted(address).host.partition("%")[0]
         packed = ip_address(ip).packed
-        if not self._sources.take(self._network(packed), self._reactor.seconds()):
+        if not self._sources.take(self._network(packed), self._now()):
             self.counters["limited_source"] += 1
             return
         try:
@@ -201,6 +201,12 @@ class DiscoveryServer(Ears):
             self._announced(packet, packed)
         else:
             self._asked(packet, packed, len(datagram), address)
+
+    def _now(self) -> int:
+        """
+        Nanoseconds.
+        """
+        return int(self._reactor.seconds() * SECOND)
 
     def _network(self, packed: bytes) -> bytes:
         if self._byNetwork:
@@ -231,7 +237,7 @@ class DiscoveryServer(Ears):
         if place is None or self._port is None:
             self.counters["unknown"] += 1
             return
-        if not self._nodes.take(packet.node_id, now):
+        if not self._nodes.take(packet.node_id, self._now()):
             self.counters["limited_node"] += 1
             return
         answer = v1.encode_announcement(v1.Announcement(place.port, packet.node_id, place.ip))

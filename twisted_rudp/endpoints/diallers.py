@@ -1,6 +1,6 @@
 """
 The transports by which a node can be dialled. A new one is a line in L{DIALLERS}, and one
-in the table of L{twisted_rudp.nodestrings}.
+in L{TRANSPORTS<twisted_rudp.strings.transports.TRANSPORTS>}.
 """
 
 from __future__ import annotations

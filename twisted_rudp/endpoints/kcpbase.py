@@ -5,96 +5,144 @@ gates and sessions of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 from twisted.logger import Logger
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
-from twisted_rudp.endpoints.kcparguments import secretFor, settingsFor
+from twisted_rudp.endpoints.base import Endpoint, idleNanoseconds, profiled
+from twisted_rudp.endpoints.kcpsecret import secretFor
 from twisted_rudp.kcp import snmp
 from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
 from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
 from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.profiles import PROFILES
 from twisted_rudp.kcp.scramblers import XOR_REACH
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
 from twisted_rudp.kcp.wire import HEADER_SIZE
-from twisted_rudp.net.port import PortKind, SocketOptions
+from twisted_rudp.net.making import Mode
+from twisted_rudp.net.port import SocketOptions
 
 IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and
 at two thirds of them."""
 
-Entropy = Callable[[int], bytes]
 
+@dataclass(kw_only=True, eq=False, repr=False)
+class KCPEndpoint(Endpoint):
+    """
+    One side of KCP.
 
-class KCPEndpoint:
+    @ivar profile: C{default}, C{normal}, C{fast}, C{fast2} or C{fast3}; see
+        L{PROFILES<twisted_rudp.kcp.profiles.PROFILES>}. The following, if given,
+        take the place of the profile's numbers:
+    @ivar nodelay: 0, 1 or 2.
+    @ivar interval: milliseconds, 10 to 5000.
+    @ivar resend: later acknowledgements that make a segment lost; 0: never.
+    @ivar nc: no congestion window.
+    @ivar sndwnd: send window in segments.
+    @ivar rcvwnd: receive window in segments.
+    @ivar mtu: longest UDP payload, what FEC and encryption add included; kcp-go
+        reads up to 1500.
+    @ivar mode: C{stream} or C{messages}.
+    @ivar crypt: name of the cipher, one of
+        L{CIPHERS<twisted_rudp.kcp.ciphers.CIPHERS>} or C{null}. Left out: C{aes}
+        with a key, C{null} without.
+    @ivar key: in hexadecimal digits. Like C{password} it cannot be read afterwards.
+    @ivar password: makes the key as kcptun's C{--key} does.
+    @ivar keyFile: a file with the key in hexadecimal digits.
+    @ivar dataShards: data packets of an FEC group; 0: send without FEC.
+    @ivar parityShards: parity packets of a group.
+    @ivar alwaysParity: send parity after pauses too.
+    @ivar dup: send each datagram so often again, to test networks.
+    @ivar rateLimit: bytes a second; 0: no limit.
+    @ivar writeDelay: let what is written wait for the next interval.
+    @ivar ackNoDelay: acknowledge at the end of each turn; False: wait up to an
+        interval for company.
+    @ivar readTimeout: seconds without data from the peer until the session ends;
+        0: never.
+    @ivar writeTimeout: seconds for which nothing of what was written is
+        acknowledged until the session ends; 0: never.
+    @ivar dscp: 0 to 63.
+    @ivar idleTimeout: seconds of silence until a peer counts as gone.
     """
-    What both sides have in common. Nothing is opened before C{listen} or
-    C{connect} (EP-4).
-    """
+
+    profile: str = "default"
+    nodelay: int | None = None
+    interval: int | None = None
+    resend: int | None = None
+    nc: bool | None = None
+    sndwnd: int | None = None
+    rcvwnd: int | None = None
+    mtu: int = 1400
+    mode: str = "stream"
+    crypt: str | None = None
+    key: InitVar[str | None] = None
+    password: InitVar[str | None] = None
+    keyFile: str | None = None
+    dataShards: int = 0
+    parityShards: int = 0
+    alwaysParity: bool = False
+    dup: int = 0
+    rateLimit: int = 0
+    writeDelay: bool = False
+    ackNoDelay: bool = True
+    readTimeout: float = 0
+    writeTimeout: float = 0
+    dscp: int = 0
+    idleTimeout: float = IDLE_TIMEOUT
 
     _log = Logger()
 
-    def __init__(
-        self,
-        reactor: Any,
-        *,
-        mode: str,
-        dscp: int,
-        idleTimeout: float,
-        portKind: str,
-        entropy: Entropy,
-        crypt: str | None,
-        key: str | None,
-        password: str | None,
-        keyFile: str | None,
-        dataShards: int,
-        parityShards: int,
-        alwaysParity: bool,
-        dup: int,
-        rateLimit: int,
-        writeDelay: bool,
-        ackNoDelay: bool,
-        readTimeout: float,
-        writeTimeout: float,
-        mtu: int,
-        **settings: Any,
-    ) -> None:
-        self._reactor = reactor
-        self._secret = secretFor(crypt, key, password, keyFile)
+    def __post_init__(self, key: str | None, password: str | None) -> None:
+        super().__post_init__()
+        self._secret = secretFor(self.crypt, key, password, self.keyFile)
         self._options = SessionOptions(
-            data_shards=dataShards,
-            parity_shards=parityShards,
-            always_parity=alwaysParity,
-            dup=dup,
-            rate_limit=rateLimit,
-            write_delay=writeDelay,
-            ack_no_delay=ackNoDelay,
-            read_timeout=int(readTimeout * SECOND),
-            write_timeout=int(writeTimeout * SECOND),
+            data_shards=self.dataShards,
+            parity_shards=self.parityShards,
+            always_parity=self.alwaysParity,
+            dup=self.dup,
+            rate_limit=self.rateLimit,
+            write_delay=self.writeDelay,
+            ack_no_delay=self.ackNoDelay,
+            read_timeout=int(self.readTimeout * SECOND),
+            write_timeout=int(self.writeTimeout * SECOND),
         )
         self._overhead = overhead_of(self._secret.crypt)
+        self._mode = Mode(self.mode)
+        self._settings = profiled(
+            PROFILES,
+            self.profile,
+            nodelay=self.nodelay,
+            interval=self.interval,
+            resend=self.resend,
+            nc=None if self.nc is None else int(self.nc),
+            sndwnd=self.sndwnd,
+            rcvwnd=self.rcvwnd,
+            mtu=self._kcpMTU(),
+            stream=self._mode is Mode.STREAM,
+        )
+        self._socketOptions = SocketOptions(dscp=self.dscp or None)
+        self._idleTimeout = idleNanoseconds(self.idleTimeout)
+
+    def _kcpMTU(self) -> int:
+        """
+        What encryption and FEC leave of C{mtu}.
+
+        @raise ValueError: that is too little.
+        """
         headers = self._overhead + self._options.overhead
-        if mtu - headers <= HEADER_SIZE:
+        if self.mtu - headers <= HEADER_SIZE:
             raise ValueError(
-                f"mtu={mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
+                f"mtu={self.mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
                 f" KCP {HEADER_SIZE}"
             )
-        if self._secret.crypt == "xor" and mtu > XOR_REACH:
-            raise ValueError(f"mtu={mtu!r}: crypt=xor covers {XOR_REACH} bytes")
-        self._settings = settingsFor(mode=mode, mtu=mtu - headers, **settings)
-        self._mode = mode
-        self._socketOptions = SocketOptions(dscp=dscp or None)
-        if idleTimeout <= 0:
-            raise ValueError(f"idleTimeout={idleTimeout!r} is not a positive number of seconds")
-        self._idleTimeout = int(idleTimeout * SECOND)
-        if portKind != "auto":
-            PortKind(portKind)
-        self._portKind = portKind
-        self._entropy = entropy
+        if self._secret.crypt == "xor" and self.mtu > XOR_REACH:
+            raise ValueError(f"mtu={self.mtu!r}: crypt=xor covers {XOR_REACH} bytes")
+        return self.mtu - headers
 
     def _gate(
         self,
@@ -115,7 +163,7 @@ class KCPEndpoint:
             accept,
             cookies,
             self._settings.rcvwnd,
-            crypt=make_crypt(secret.crypt, secret.reveal(), self._entropy),
+            crypt=make_crypt(secret.crypt, secret.reveal(), self.entropy),
             rules=rules or Rules(),
             ledger=Ledger(snmp.process),
         )
@@ -131,7 +179,7 @@ class KCPEndpoint:
             address,
             self._settings,
             now=now,
-            epoch=int.from_bytes(self._entropy(4), "little"),
+            epoch=int.from_bytes(self.entropy(4), "little"),
             idle_timeout=self._idleTimeout,
             options=self._options,
             overhead=self._overhead,

@@ -10,25 +10,18 @@ has the same name in the endpoint strings C{qotp:...}.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 from typing import Any
 
-from twisted.internet import defer
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
+from twisted_rudp.core.engine import Address
+from twisted_rudp.endpoints.base import (
+    ClientEndpoint,
+    Endpoint,
+    Entropy,
+    ServerEndpoint,
+    idleNanoseconds,
 )
-from zope.interface import implementer
-
-from twisted_rudp.core.engine import SECOND, Address, Gate
-from twisted_rudp.net.admission import Limits
-from twisted_rudp.net.connecting import connect
-from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
-from twisted_rudp.net.port import PortKind
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keylog import KeyLog
@@ -42,8 +35,6 @@ IDLE_TIMEOUT = 30.0
 
 LEAST_MTU = 508
 LARGEST_MTU = 65507
-
-Entropy = Callable[[int], bytes]
 
 
 class Identity:
@@ -86,42 +77,41 @@ class Identity:
         return self._pair
 
 
-class _Endpoint:
+@dataclass(kw_only=True, eq=False, repr=False)
+class QOTPEndpoint(Endpoint):
     """
-    What both sides have in common. Nothing is opened before C{listen} or
-    C{connect} (EP-4).
+    One side of QOTP.
+
+    @ivar seed: text of which the identity key is made, as the release does; no
+        stronger than the text. Like C{seedHex} it cannot be read afterwards.
+    @ivar seedHex: the private identity key in 64 hex digits.
+    @ivar keyFile: where it stands, as C{rudp keygen} writes it. With none of the
+        three a key is made for this endpoint.
+    @ivar mtu: longest UDP payload, 508 to 65507; the same at both ends.
+    @ivar roaming: follow a peer whose address has changed.
+    @ivar idleTimeout: seconds of silence until a peer counts as gone.
+    @ivar keyLog: is given lines with which anybody can decrypt the traffic.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        *,
-        seed: str | None,
-        seedHex: str | None,
-        keyFile: str | None,
-        mtu: int,
-        roaming: bool,
-        idleTimeout: float,
-        portKind: str,
-        entropy: Entropy,
-        keyLog: Callable[[str], object] | None,
-    ) -> None:
-        self._reactor = reactor
-        self._identity = Identity(seed, seedHex, keyFile, entropy)
-        if not LEAST_MTU <= mtu <= LARGEST_MTU:
-            raise ValueError(f"mtu={mtu!r} is not from {LEAST_MTU} to {LARGEST_MTU}")
-        if idleTimeout <= 0:
-            raise ValueError(f"idleTimeout={idleTimeout!r} is not a positive number of seconds")
-        if portKind != "auto":
-            PortKind(portKind)
-        self._portKind = portKind
-        self._entropy = entropy
+    seed: InitVar[str | None] = None
+    seedHex: InitVar[str | None] = None
+    keyFile: str | None = None
+    mtu: int = MTU
+    roaming: bool = True
+    idleTimeout: float = IDLE_TIMEOUT
+    keyLog: Callable[[str], object] | None = None
+
+    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
+        super().__post_init__()
+        self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
+        if not LEAST_MTU <= self.mtu <= LARGEST_MTU:
+            raise ValueError(f"mtu={self.mtu!r} is not from {LEAST_MTU} to {LARGEST_MTU}")
         self._settings = Settings(
-            entropy,
-            mtu=mtu,
-            idle_timeout=int(idleTimeout * SECOND),
-            roaming=roaming,
-            key_log=None if keyLog is None else KeyLog(keyLog).write,
+            self.entropy,
+            mtu=self.mtu,
+            idle_timeout=idleNanoseconds(self.idleTimeout),
+            roaming=self.roaming,
+            key_log=None if self.keyLog is None else KeyLog(self.keyLog).write,
         )
 
     @property
@@ -134,194 +124,57 @@ class _Endpoint:
         """
         return self._identity.pair().public
 
-    def _dialling(
-        self,
-        serverKey: bytes | None,
-        address: Address,
-        now: int,
-        *,
-        ownSocket: bool,
-        patient: bool = False,
-    ) -> QOTPEngine:
+    def _dial(
+        self, serverKey: bytes | None, address: Address, now: int, **named: bool
+    ) -> tuple[QOTPGate, QOTPEngine]:
+        """
+        A connection of ours, and a gate that lets nobody in.
+
+        @param named: for L{QOTPEngine.dial}.
+        """
         opening = Opening(
-            KeyPair(self._entropy(32)),
+            KeyPair(self.entropy(32)),
             self._identity.pair(),
             serverKey,
-            self._entropy,
+            self.entropy,
             self._settings.mtu,
             now,
         )
-        return QOTPEngine.dial(
-            opening, address, self._settings, now, own_socket=ownSocket, patient=patient
-        )
-
-
-@implementer(IStreamServerEndpoint)
-class QOTPServerEndpoint(_Endpoint):
-    """
-    Listens for QOTP connections.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        port: int,
-        *,
-        interface: str = "",
-        backlog: int = 128,
-        maxSessions: int = 4096,
-        drainTimeout: float = DRAIN_TIMEOUT,
-        seed: str | None = None,
-        seedHex: str | None = None,
-        keyFile: str | None = None,
-        mtu: int = MTU,
-        roaming: bool = True,
-        idleTimeout: float = IDLE_TIMEOUT,
-        portKind: str = "auto",
-        entropy: Entropy = os.urandom,
-        keyLog: Callable[[str], object] | None = None,
-    ) -> None:
-        """
-        @param port: 0 to 65535; 0: any free one.
-        @param interface: an IP literal; C{""}: all IPv4 addresses; C{"::"}: all of
-            both families.
-        @param backlog: connections that have not got as far as the factory (EP-7).
-        @param maxSessions: all connections.
-        @param drainTimeout: seconds given to live connections when the port stops.
-        @param seed: text of which the identity key is made, as the release does; no
-            stronger than the text.
-        @param seedHex: the private identity key in 64 hex digits.
-        @param keyFile: where it stands, as C{rudp keygen} writes it. With none of
-            the three a key is made for this endpoint.
-        @param mtu: longest UDP payload; the same at both ends.
-        @param roaming: follow a peer whose address has changed.
-        @param idleTimeout: seconds of silence until a peer counts as gone.
-        @param portKind: C{auto}, C{gso}, C{plain} or C{stock}.
-        @param entropy: source of random bytes.
-        @param keyLog: is given lines with which anybody can decrypt the traffic.
-        @raise ValueError: an argument is not right; names it.
-        """
-        super().__init__(
-            reactor,
-            seed=seed,
-            seedHex=seedHex,
-            keyFile=keyFile,
-            mtu=mtu,
-            roaming=roaming,
-            idleTimeout=idleTimeout,
-            portKind=portKind,
-            entropy=entropy,
-            keyLog=keyLog,
-        )
-        self._port = port
-        self._interface = interface
-        self._limits = Limits(backlog=backlog, maxSessions=maxSessions)
-        self._drainTimeout = drainTimeout
-
-    def __repr__(self) -> str:
-        return f"<QOTPServerEndpoint {self._interface or '*'}:{self._port}>"
-
-    def listen(self, factory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
-        """
-        Bind at once and give each connection to a protocol of C{factory}.
-
-        @return: fires, or fails with C{CannotListenError}, before this returns
-            (EP-2).
-        """
-        return defer.execute(self._listen, factory)
-
-    def _listen(self, factory: IProtocolFactory) -> ListeningPort:
-        return listen(
-            self._reactor,
-            factory,
-            QOTPGate(self._settings, self._identity.pair()),
-            interface=self._interface,
-            port=self._port,
-            portKind=self._portKind,
-            limits=self._limits,
-            drainTimeout=self._drainTimeout,
-        )
-
-
-@implementer(IStreamClientEndpoint)
-class QOTPClientEndpoint(_Endpoint):
-    """
-    Dials a QOTP listener.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        host: str,
-        port: int,
-        *,
-        serverKey: str | bytes | None = None,
-        timeout: float = 30,
-        bindAddress: Any = None,
-        seed: str | None = None,
-        seedHex: str | None = None,
-        keyFile: str | None = None,
-        mtu: int = MTU,
-        roaming: bool = True,
-        idleTimeout: float = IDLE_TIMEOUT,
-        portKind: str = "auto",
-        entropy: Entropy = os.urandom,
-        keyLog: Callable[[str], object] | None = None,
-    ) -> None:
-        """
-        The arguments not named here are those of L{QOTPServerEndpoint}.
-
-        @param host: a name or an IP literal.
-        @param port: 1 to 65535.
-        @param serverKey: the listener's public key, 32 bytes or 64 hex digits; the
-            connection then is to its owner or does not come about. Without it
-            nobody knows who answers.
-        @param timeout: seconds to wait for the peer, per address.
-        @param bindAddress: a local address, or with a port as a pair (EP-5).
-        @raise ValueError: an argument is not right; names it.
-        """
-        super().__init__(
-            reactor,
-            seed=seed,
-            seedHex=seedHex,
-            keyFile=keyFile,
-            mtu=mtu,
-            roaming=roaming,
-            idleTimeout=idleTimeout,
-            portKind=portKind,
-            entropy=entropy,
-            keyLog=keyLog,
-        )
-        self._host = host
-        self._port = port
-        self._serverKey = publicKeyOf(serverKey)
-        self._timeout = timeout
-        self._bindAddress = bindAddress
-
-    def __repr__(self) -> str:
-        return f"<QOTPClientEndpoint {self._host}:{self._port}>"
-
-    def connect(self, factory: IProtocolFactory) -> defer.Deferred[IProtocol]:
-        """
-        Dial, each attempt on a socket of its own.
-
-        @return: fires with the protocol when the peer has answered, and with
-            C{serverKey} has proved itself; fails as CONN-6 says.
-        """
-        return connect(
-            self._reactor,
-            factory,
-            self._host,
-            self._port,
-            timeout=self._timeout,
-            bindAddress=self._bindAddress,
-            session=self._session,
-            portKind=self._portKind,
-        )
-
-    def _session(self, address: Address, now: int) -> tuple[Gate, QOTPEngine]:
-        engine = self._dialling(self._serverKey, address, now, ownSocket=True)
+        engine = QOTPEngine.dial(opening, address, self._settings, now, **named)
         return QOTPGate(self._settings), engine
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
+    """
+    Listens for QOTP connections: C{QOTPServerEndpoint(reactor, port, ...)}. The
+    arguments are those of L{ServerEndpoint} and L{QOTPEndpoint}. C{backlog} counts
+    connections that have not got as far as the factory.
+    """
+
+    def _listeningGate(self) -> QOTPGate:
+        return QOTPGate(self._settings, self._identity.pair())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class QOTPClientEndpoint(QOTPEndpoint, ClientEndpoint):
+    """
+    Dials a QOTP listener: C{QOTPClientEndpoint(reactor, host, port, ...)}. The
+    arguments not named here are those of L{ClientEndpoint} and L{QOTPEndpoint}.
+
+    @ivar serverKey: the listener's public key, 32 bytes or 64 hex digits; the
+        connection then is to its owner or does not come about. Without it nobody
+        knows who answers.
+    """
+
+    serverKey: str | bytes | None = None
+
+    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
+        super().__post_init__(seed, seedHex)
+        self._serverKey = publicKeyOf(self.serverKey)
+
+    def _diallingSession(self, address: Address, now: int) -> tuple[QOTPGate, QOTPEngine]:
+        return self._dial(self._serverKey, address, now, own_socket=True)
 
 
 def publicKeyOf(key: str | bytes | None) -> bytes | None:

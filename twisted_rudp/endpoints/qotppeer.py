@@ -4,8 +4,8 @@ Peer to peer over QOTP: one UDP socket that listens, dials, and goes through NAT
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet import defer
@@ -16,57 +16,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_rudp.core.engine import Address, Gate
-from twisted_rudp.endpoints.qotp import IDLE_TIMEOUT, Entropy, QOTPServerEndpoint, publicKeyOf
-from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort
+from twisted_rudp.endpoints.qotp import QOTPServerEndpoint, publicKeyOf
+from twisted_rudp.net.listening import ListeningPort
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.gate import QOTPGate
-from twisted_rudp.qotp.wire import MTU
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class QOTPPeer(QOTPServerEndpoint):
     """
-    Listens as L{QOTPServerEndpoint} does, and dials from the same socket.
+    Listens as L{QOTPServerEndpoint} does, with the same arguments, and dials from the
+    same socket.
+
+    @ivar port: 0 to 65535; 0, also when left out: any free one.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        port: int = 0,
-        *,
-        interface: str = "",
-        backlog: int = 128,
-        maxSessions: int = 4096,
-        drainTimeout: float = DRAIN_TIMEOUT,
-        seed: str | None = None,
-        seedHex: str | None = None,
-        keyFile: str | None = None,
-        mtu: int = MTU,
-        roaming: bool = True,
-        idleTimeout: float = IDLE_TIMEOUT,
-        portKind: str = "auto",
-        entropy: Entropy = os.urandom,
-        keyLog: Callable[[str], object] | None = None,
-    ) -> None:
-        """
-        The arguments are those of L{QOTPServerEndpoint}.
-        """
-        super().__init__(
-            reactor,
-            port,
-            interface=interface,
-            backlog=backlog,
-            maxSessions=maxSessions,
-            drainTimeout=drainTimeout,
-            seed=seed,
-            seedHex=seedHex,
-            keyFile=keyFile,
-            mtu=mtu,
-            roaming=roaming,
-            idleTimeout=idleTimeout,
-            portKind=portKind,
-            entropy=entropy,
-            keyLog=keyLog,
-        )
+    port: int = field(default=0, kw_only=False)
+
+    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
+        super().__post_init__(seed, seedHex)
         self._listening: ListeningPort | None = None
         self._switch: _Switch | None = None
 
@@ -81,7 +48,7 @@ class QOTPPeer(QOTPServerEndpoint):
     def _bind(self, factory: IProtocolFactory) -> ListeningPort:
         if self._listening is not None:
             raise RuntimeError("a peer listens once")
-        self._switch = _Switch(self._reactor, factory)
+        self._switch = _Switch(self.reactor, factory)
         self._listening = self._listen(self._switch)
         return self._listening
 
@@ -101,9 +68,9 @@ class QOTPPeer(QOTPServerEndpoint):
             <twisted_rudp.endpoints.qotp.QOTPClientEndpoint.connect>}.
         @raise RuntimeError: before L{listen}.
         """
-        return self._dial(factory, host, port, publicKeyOf(serverKey), timeout, patient=False)
+        return self._connect(factory, host, port, publicKeyOf(serverKey), timeout, patient=False)
 
-    def _dial(
+    def _connect(
         self,
         factory: IProtocolFactory,
         host: str,
@@ -117,8 +84,7 @@ class QOTPPeer(QOTPServerEndpoint):
             raise RuntimeError("a peer dials from the socket it listens on: listen first")
 
         def session(address: Address, now: int) -> tuple[Gate, QOTPEngine]:
-            engine = self._dialling(key, address, now, ownSocket=False, patient=patient)
-            return QOTPGate(self._settings), engine
+            return self._dial(key, address, now, own_socket=False, patient=patient)
 
         return self._listening.connect(factory, host, port, session=session, timeout=timeout)
 
@@ -153,12 +119,12 @@ class QOTPPeer(QOTPServerEndpoint):
         theirs = publicKeyOf(peerKey) or b""
         if self.publicKey < theirs:
             switch.ignore(host, port)
-            dialled = self._dial(factory, host, port, theirs, timeout, patient=True)
+            dialled = self._connect(factory, host, port, theirs, timeout, patient=True)
             return dialled.addBoth(_after(lambda: switch.forget(host, port)))
         wanted = switch.expect(host, port, factory)
-        opener = self._dial(_Opener(), host, port, theirs, timeout, patient=True)
+        opener = self._connect(_Opener(), host, port, theirs, timeout, patient=True)
         opener.addErrback(lambda failure: None)
-        timer = self._reactor.callLater(timeout, switch.giveUp, host, port)
+        timer = self.reactor.callLater(timeout, switch.giveUp, host, port)
 
         def arrived() -> None:
             opener.cancel()

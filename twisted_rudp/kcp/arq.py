@@ -83,7 +83,7 @@ class ARQ(Conversation):
         """
         if not self.settings.stream:
             raise TypeError("this conversation carries messages")
-        return self._receiver.take(limit)
+        return self.receiver.take(limit)
 
     def take_message(self) -> bytes | None:
         """
@@ -93,7 +93,7 @@ class ARQ(Conversation):
         """
         if self.settings.stream:
             raise TypeError("this conversation carries a stream")
-        return self._receiver.take_message()
+        return self.receiver.take_message()
 
     # when it ends
 
@@ -101,7 +101,7 @@ class ARQ(Conversation):
         """
         Advertise window 0 from now on. What comes is acknowledged all the same.
         """
-        self._receiver.shut = True
+        self.receiver.shut = True
 
     def release(self) -> None:
         """
@@ -109,7 +109,7 @@ class ARQ(Conversation):
         """
         self._sender.release()
         self.outbox = StreamOutbox()
-        self._receiver.release()
+        self.receiver.release()
 
     # settings that change while it runs
 
@@ -142,7 +142,7 @@ class ARQ(Conversation):
         require_within("snd", snd, 1, MAXIMUM_WINDOW)
         require_within("rcv", rcv, 1, MAXIMUM_WINDOW)
         self._sender.snd_wnd = snd
-        self._receiver.wnd = rcv
+        self.receiver.wnd = rcv
 
     def ask(self) -> None:
         """
@@ -193,7 +193,7 @@ class ARQ(Conversation):
         clock = self._clock
         self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
         sender = self._sender
-        receiver = self._receiver
+        receiver = self.receiver
         control = self._control
         stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock)
         if (
@@ -234,8 +234,8 @@ class ARQ(Conversation):
         sender = self._sender
         datagram = b""
         more = False
-        if self._receiver.acks:
-            acks = self._receiver.acknowledgements()
+        if self.receiver.acks:
+            acks = self.receiver.acknowledgements()
             datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
             self.counters.out_segs += 1
         if self.outbox.size and sender.room > 0:
@@ -258,17 +258,17 @@ class ARQ(Conversation):
         @return: them, and whether something was left.
         """
         control = self._control
-        acks = self._receiver.acknowledgements()
+        acks = self.receiver.acknowledgements()
         fit = max(0, space // HEADER_SIZE)
         if len(acks) > fit:
-            self._receiver.requeue(acks[fit:])
+            self.receiver.requeue(acks[fit:])
             del acks[fit:]
         _, wnd, _, una, _ = stamp
         segments = control.acknowledgements(acks, wnd, una)
         if control.ask or control.tell:
             segments += control.windows(wnd, self.snd_nxt, una, space - len(segments))
         self.counters.out_segs += len(segments) // HEADER_SIZE
-        left = bool(self._receiver.acks) or control.ask or control.tell
+        left = bool(self.receiver.acks) or control.ask or control.tell
         return segments, left
 
     def next_flush(self, now: int) -> int | None:
@@ -276,7 +276,19 @@ class ARQ(Conversation):
         Milliseconds until L{flush} wants to be called for a retransmission or a
         window probe, None if neither is to come.
         """
+        due = self._due()
+        return None if due >= NEVER else max(0, due - unwrap32(now, self._clock))
+
+    @property
+    def wait(self) -> int | None:
+        """
+        As L{next_flush}, right after a flush.
+        """
+        due = self._due()
+        return None if due >= NEVER else max(0, due - self._clock)
+
+    def _due(self) -> int:
         due = self._sender.next_due
         if self._control.probe_wait and (self.outbox.size or self._sender.ending):
             due = min(due, self._control.probe_due)
-        return None if due == NEVER else max(0, due - unwrap32(now, self._clock))
+        return due

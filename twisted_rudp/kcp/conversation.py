@@ -41,6 +41,7 @@ class Conversation:
     @ivar settings: what it was made with.
     @ivar counters: what happened, see L{Counters}.
     @ivar outbox: what is queued and has no number yet.
+    @ivar receiver: what has come.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
@@ -75,10 +76,10 @@ class Conversation:
         self._sender = Sender(
             initial_numbers[0], settings, self.outbox, controller, self.counters, overhead
         )
-        self._receiver = Receiver(
+        self.receiver = Receiver(
             initial_numbers[1], settings.rcvwnd, settings.stream, self._control, self.counters
         )
-        self._intake = Intake(conv, self._sender, self._receiver, self._control, self.counters)
+        self._intake = Intake(conv, self._sender, self.receiver, self._control, self.counters)
 
     @property
     def unsent(self) -> int:
@@ -144,7 +145,7 @@ class Conversation:
         """
         Timestamp of the peer's end of stream, for its acknowledgement.
         """
-        return self._receiver.end_ts
+        return self.receiver.end_ts
 
     @property
     def notable(self) -> bool:
@@ -153,7 +154,7 @@ class Conversation:
         """
         return (
             self._control.reset_heard
-            or self._receiver.end is not None
+            or self.receiver.end is not None
             or self._sender.dead
         )
 
@@ -179,21 +180,21 @@ class Conversation:
         """
         Bytes that can be taken; in message mode those of whole messages.
         """
-        return self._receiver.inbox.size
+        return self.receiver.inbox.size
 
     @property
     def readable(self) -> bool:
         """
         There is something to take; for messages also one of 0 bytes.
         """
-        return self._receiver.inbox.readable
+        return self.receiver.inbox.readable
 
     @property
     def end_in_order(self) -> bool:
         """
         The peer's end of stream and everything before it has arrived.
         """
-        return self._receiver.end_in_order
+        return self.receiver.end_in_order
 
     @property
     def end_received(self) -> bool:
@@ -201,7 +202,7 @@ class Conversation:
         L{end_in_order}, and everything before it was taken. A message that the
         peer did not complete counts for nothing.
         """
-        return self._receiver.end_in_order and not self._receiver.inbox.readable
+        return self.receiver.end_in_order and not self.receiver.inbox.readable
 
     @property
     def peer(self) -> Peer:
@@ -293,21 +294,21 @@ class Conversation:
         """
         Next number we wait for.
         """
-        return self._receiver.nxt & MASK32
+        return self.receiver.nxt & MASK32
 
     @property
     def waiting_acks(self) -> int:
         """
         Acknowledgements that the next flush sends.
         """
-        return len(self._receiver.acks)
+        return len(self.receiver.acks)
 
     @property
     def wnd(self) -> int:
         """
         The window we advertise.
         """
-        return self._receiver.free
+        return self.receiver.free
 
     @property
     def rmt_wnd(self) -> int:

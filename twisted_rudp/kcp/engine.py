@@ -85,16 +85,13 @@ _NEXT: dict[Life, frozenset[Life]] = {
     Life.FORGOTTEN: frozenset(),
 }
 
-_WATCHED = frozenset({Life.LIVE, Life.CLOSING})
-"""In these the peer's silence means something."""
-
 _OVER = frozenset({Life.FAREWELL, Life.ENDED, Life.FORGOTTEN})
 
 EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 """As C{Emit}, to the session's own address."""
 
 # Names of this module: each is needed several times for each run.
-_LIVE = Life.LIVE
+_LIVE, _CLOSING = Life.LIVE, Life.CLOSING
 _HEARD, _READABLE, _COVERED = News.HEARD, News.READABLE, News.COVERED
 _CONTROL, _PLAIN = News.CONTROL, News.PLAIN
 
@@ -230,8 +227,13 @@ class KCPEngine:
         if self._tombstone is not None:
             self._tombstone.receive(run, size, now)
             return
-        arq = self._arq
-        news = arq.input(run, size, (self._epoch + now // MILLISECOND) & MASK32, regular)
+        clock = (self._epoch + now // MILLISECOND) & MASK32
+        self._heed_news(self._arq.input(run, size, clock, regular), now)
+
+    def _heed_news(self, news: int, now: int) -> None:
+        """
+        Draw the conclusions from what a run has brought.
+        """
         if news & _HEARD:
             self._liveness.heard = now
         if news & _COVERED:
@@ -243,7 +245,7 @@ class KCPEngine:
                 self._discard()
         if news & _CONTROL:
             self._control(now)
-        if self._slow or (not news & _PLAIN and arq.notable):
+        if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -268,7 +270,7 @@ class KCPEngine:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
             return
-        if self._life in _WATCHED:
+        if self._watches:
             if self._liveness.gone(now):
                 self._end(Reason.IDLE, now)
                 return
@@ -281,17 +283,22 @@ class KCPEngine:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life is Life.FORGOTTEN:
-            return None
-        if self._tombstone is not None:
-            return self._tombstone.deadline()
-        due = min(self._flush_at, self._leave_at)
-        if self._life in _WATCHED:
-            due = min(due, self._liveness.deadline)
-        if self._hello.due is not None:
-            due = min(due, self._hello.due)
-        if self._closing is not None:
-            due = min(due, self._closing.until)
+        due = self._flush_at
+        if self._life is not _LIVE:
+            if self._life is Life.FORGOTTEN:
+                return None
+            if self._tombstone is not None:
+                return self._tombstone.deadline()
+            due = min(due, self._leave_at)
+            if self._closing is not None:
+                due = min(due, self._closing.until)
+        if self._watches:
+            silence = self._liveness.deadline
+            if silence < due:
+                due = silence
+        hello = self._hello.due
+        if hello is not None and hello < due:
+            due = hello
         return None if due >= NEVER else due
 
     # application -> wire
@@ -355,11 +362,16 @@ class KCPEngine:
 
     # out
 
-    def flush(
-        self, now: int, emit: Emit, budget: int, emit_own: EmitOwn | None = None
-    ) -> bool:
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """
         Send what can be sent now.
+        """
+        address = self._address
+        return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
+
+    def _flush(self, now: int, emit: Emit, emit_own: EmitOwn, budget: int) -> bool:
+        """
+        As L{flush}.
 
         @param emit_own: does the same as C{emit} with fewer calls.
         """
@@ -369,16 +381,10 @@ class KCPEngine:
         hello = self._hello
         if hello.due is not None and now >= hello.due:
             budget -= self._greet(now, emit, budget)
-        if emit_own is None:
-            address = self._address
-
-            def emit_own(run: Buffer, size: int) -> bool:
-                return emit(run, size, address)
-
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
         more = arq.flush(clock, emit_own, budget, strict=not self.proved)
-        wait = arq.next_flush(clock)
+        wait = arq.wait
         self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
         if self._slow or arq.notable:
             self._advance(now)
@@ -461,6 +467,13 @@ class KCPEngine:
         if life not in _NEXT[self._life]:
             raise AssertionError(f"no way from {self._life.name} to {life.name}")
         self._life = life
+
+    @property
+    def _watches(self) -> bool:
+        """
+        The peer's silence means something.
+        """
+        return self._life is _LIVE or self._life is _CLOSING
 
     def _connected(self) -> None:
         self._enter(Life.LIVE)

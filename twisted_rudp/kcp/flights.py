@@ -135,17 +135,31 @@ class Flight:
         "timeout",
     )
 
-    def __init__(self, first: int, count: int, data: Buffer, mss: int, frg: int) -> None:
+    def __init__(
+        self,
+        first: int,
+        count: int,
+        data: Buffer,
+        mss: int,
+        frg: int,
+        sent: int = 0,
+        timeout: int = NEVER,
+        delivered: int = 0,
+        sendings: int = 0,
+    ) -> None:
         """
-        It has numbers and is not sent yet.
+        It has numbers; without the last four it is not sent yet.
         """
         self.first = first
         self.end = first + count
         self.data = data
         self.mss = mss
         self.frg = frg
-        self.sent = self.timeout = self.sendings = self.delivered = 0
-        self.due = NEVER
+        self.sent = sent
+        self.timeout = timeout
+        self.due = sent + timeout
+        self.sendings = sendings
+        self.delivered = delivered
         self.arrived: bytearray | None = None
         self.stragglers: dict[int, Straggler] | None = None
 

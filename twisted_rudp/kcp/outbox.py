@@ -56,7 +56,8 @@ class StreamOutbox(ByteQueue):
         return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        return self.take_units(count, mss), mss, 0
+        data = self.cut_first(count * mss)
+        return self.take_units(count, mss) if data is None else data, mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         data = self.take(min(size, mss))

@@ -18,7 +18,7 @@ from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
-from twisted_rudp.kernels.pure import MAXIMUM_PARTS
+from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 
 REMEMBERED_SENDINGS = 64
 """
@@ -371,9 +371,9 @@ class Sender:
         data, mss, frg = self.outbox.cut(most, self.mss)
         count = -(-len(data) // mss) or 1
         flights = self.flights
-        flight = Flight(flights.nxt, count, data, mss, frg)
+        timeout = self.round_trip.timeout
+        flight = Flight(flights.nxt, count, data, mss, frg, stamp[4], timeout, flights.delivered, 1)
         flights.add(flight)
-        flight.launch(stamp[4], self.round_trip.timeout, flights.delivered)
         if flight.due < self.alarm:
             self.alarm = flight.due
         self._counters.out_segs += count

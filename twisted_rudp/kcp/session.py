@@ -79,7 +79,8 @@ class KCPSession(KCPEngine):
             overhead=overhead + options.overhead,
             **named,
         )
-        self._options = options
+        self._set_options(options)
+        self._receiver = self._arq.receiver
         self._sealing = overhead
         self._diagnosis = diagnosis or Diagnosis()
         self._emit: Emit | None = None
@@ -92,6 +93,10 @@ class KCPSession(KCPEngine):
         self._framing = Framing(options, listening, address, self._diagnosis, self.tally)
         if ledger is not None:
             ledger.enter(self)
+
+    def _set_options(self, options: SessionOptions) -> None:
+        self._options = options
+        self._patient = options.write_delay or not options.ack_no_delay
 
     # wire -> engine
 
@@ -119,12 +124,16 @@ class KCPSession(KCPEngine):
     def _digest(
         self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
     ) -> None:
-        counters = self._arq.counters
-        errors = counters.kcp_in_errors
-        KCPEngine.receive(self, run, size, address, now, regular)
-        if counters.kcp_in_errors != errors:
+        if self._tombstone is not None:
+            self._tombstone.receive(run, size, now)
+            return
+        arq = self._arq
+        errors = arq.counters.kcp_in_errors
+        clock = (self._epoch + now // MILLISECOND) & MASK32
+        self._heed_news(arq.input(run, size, clock, regular), now)
+        if arq.counters.kcp_in_errors != errors:
             self._diagnosis.unread(run[:size], address)
-        if self._options.read_timeout and self._arq.readable:
+        if self._options.read_timeout and arq.readable:
             self._read_since = now
 
     def _hear_aside(self, view: memoryview, size: int) -> None:
@@ -217,7 +226,7 @@ class KCPSession(KCPEngine):
         """
         The next bytes in order.
         """
-        data = self._arq.take(limit)
+        data = self._receiver.take(limit)
         if self._end_heard and self._arq.end_received:
             self._tell_end()
         if data:
@@ -281,7 +290,7 @@ class KCPSession(KCPEngine):
         options = self._options
         copies = 1 + options.dup if self.proved else 1
         if framing.encoder is None and copies == 1:
-            more = KCPEngine.flush(self, now, self._out, budget, self._out_own)
+            more = self._flush(now, self._out, self._out_own, budget)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 
@@ -311,10 +320,6 @@ class KCPSession(KCPEngine):
         tally.out_bytes += length + count * self._sealing
         assert self._emit is not None
         return self._emit(run, size, self._address)
-
-    @property
-    def _patient(self) -> bool:
-        return not self._options.ack_no_delay or self._options.write_delay
 
     def _holds(self, now: int) -> bool:
         """
@@ -391,7 +396,8 @@ class KCPSession(KCPEngine):
         headers = self._options.overhead + self._sealing
         changed, options = apply(changes, self._settings, self._options, headers)
         old, self._settings = self._settings, changed
-        paced, self._options = self._options, options
+        paced = self._options
+        self._set_options(options)
         if changed != old:
             self._arq.set_window(changed.sndwnd, changed.rcvwnd)
             self._arq.set_mss(changed.mss)

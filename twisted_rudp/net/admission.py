@@ -4,12 +4,11 @@ How many strangers come in before they have proved where they are (EP-7, PORT-7)
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-from twisted.internet.abstract import isIPv6Address
-
 from twisted_rudp.core.engine import Address
+from twisted_rudp.core.networks import network_of
 from twisted_rudp.net.session import Session
 
 
@@ -43,8 +42,8 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._unproved: dict[Session, str | bytes] = {}
-        self._hosts: dict[str | bytes, int] = {}
+        self._unproved: dict[Session, Hashable] = {}
+        self._hosts: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
         return len(self._unproved)
@@ -59,7 +58,7 @@ class Admission:
             return "maxSessions"
         if len(self._unproved) >= self.limits.backlog:
             return "backlog"
-        if self._hosts.get(networkOf(address), 0) >= self.limits.perHost:
+        if self._hosts.get(network_of(address), 0) >= self.limits.perHost:
             return "perHost"
         return None
 
@@ -73,7 +72,7 @@ class Admission:
         """
         C{session} was let in without proof.
         """
-        network = networkOf(session.address)
+        network = network_of(session.address)
         self._unproved[session] = network
         self._hosts[network] = self._hosts.get(network, 0) + 1
 
@@ -87,15 +86,3 @@ class Admission:
         self._hosts[network] -= 1
         if not self._hosts[network]:
             del self._hosts[network]
-
-
-def networkOf(address: Address) -> str | bytes:
-    """
-    What one host can choose freely counts as one: an IPv4 address, an IPv6 /64.
-    """
-    host: str = address[0].partition("%")[0]
-    if not isIPv6Address(host):
-        return host
-    packed = socket.inet_pton(socket.AF_INET6, host)
-    mapped = packed.startswith(bytes(10) + b"\xff\xff")
-    return socket.inet_ntoa(packed[12:]) if mapped else packed[:8]

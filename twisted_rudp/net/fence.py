@@ -17,7 +17,7 @@ def outcomeOf(function: Callable[..., Any], *arguments: object) -> Any:
     """
     Call code that is not ours and whose failure somebody will be given.
 
-    @return: what it returned, or the L{Failure} it raised.
+    @return: what it returned, or the C{Failure} it raised.
     """
     try:
         return function(*arguments)

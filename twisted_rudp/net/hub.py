@@ -118,7 +118,8 @@ class Hub:
         """
         if self._closing is not None:
             return
-        now = self.turns.begin()
+        turns = self.turns
+        now = turns.now if turns.running else turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:
@@ -371,7 +372,7 @@ class Hub:
         """
         Close the socket and drop every session without a word.
 
-        @return: a L{Deferred} of its own for each caller, fired when the socket is
+        @return: a C{Deferred} of its own for each caller, fired when the socket is
             closed.
         """
         if self._closing is None:

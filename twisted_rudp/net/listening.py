@@ -117,7 +117,7 @@ class ListeningPort:
         """
         Refuse new peers now, close when the connections have ended.
 
-        @return: the same L{Deferred} for every call until the socket is closed; None
+        @return: the same C{Deferred} for every call until the socket is closed; None
             when there is nothing to wait for (PORT-2).
         """
         if self._phase is _Phase.LISTENING:

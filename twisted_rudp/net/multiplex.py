@@ -70,7 +70,7 @@ class MultiplexTransport(StreamTransport):
 
     def _connect(self, number: int, factory: IProtocolFactory) -> Any:
         """
-        @return: the protocol; or None or the L{Failure} that the factory gave, and
+        @return: the protocol; or None or the C{Failure} that the factory gave, and
             then the stream is reset.
         """
         self.session.touch()

@@ -5,10 +5,11 @@ record each, in a bounded table, for a short time.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from collections.abc import Hashable
 from typing import NamedTuple
 
 from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.networks import network_of
 from twisted_rudp.qotp.crypto import Cipher
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.outlet import Sealer
@@ -107,7 +108,7 @@ class ExchangeLimit:
         self._each = each
         self._second = -1
         self._used = 0
-        self._networks: dict[int, int] = {}
+        self._networks: dict[Hashable, int] = {}
 
     def allow(self, address: Address, now: int) -> bool:
         """
@@ -125,14 +126,3 @@ class ExchangeLimit:
         self._used += 1
         self._networks[network] = used + 1
         return True
-
-
-def network_of(address: Address) -> int:
-    """
-    What one host can choose freely counts as one: an IPv4 address, an IPv6 /64.
-    """
-    ip = ip_address(address[0])
-    if ip.version == 4:
-        return int(ip)
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return int(mapped) if mapped is not None else 1 << 64 | int(ip) >> 64

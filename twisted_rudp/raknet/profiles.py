@@ -62,7 +62,9 @@ class Settings:
     @ivar jump_ends: and they end the session.
     @ivar nack_limit: numbers asked for because of one datagram.
     @ivar reliable_window: reliable indices beyond the first missing one.
-    @ivar order_limit: messages of one channel that wait for an earlier one.
+    @ivar order_limit: messages of one channel that wait for an earlier one; more end
+        the session. Not below C{reliable_window}, which a peer that has no window of
+        its own meets first: beyond that it is not acknowledged, and sends again.
     @ivar split_count: fragments of one message, both ways.
     @ivar splits: incomplete messages.
     @ivar split_expiry: how long one may stay incomplete without a new fragment.
@@ -110,7 +112,7 @@ class Settings:
     jump_ends: bool = False
     nack_limit: int = 1000
     reliable_window: int = 8192
-    order_limit: int = 4096
+    order_limit: int = 8192
     split_count: int = 2048
     splits: int = 64
     split_expiry: int = 30 * SECOND

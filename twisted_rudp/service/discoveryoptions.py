@@ -19,9 +19,8 @@ from twisted_rudp.discovery.urls import Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.endpoints.node import lanProfiles, serverAddress
 from twisted_rudp.service.announcing import Announcer, AnnounceService, Audience
-from twisted_rudp.service.linkoptions import whole
 from twisted_rudp.service.rendezvous import DiscoveryServerService
-from twisted_rudp.service.teaching import TeachingOptions, count
+from twisted_rudp.service.teaching import TeachingOptions, count, whole
 
 PROFILE_HELP = f"{', '.join(PROFILES)}, divided by commas, or none; v4 if left out."
 

@@ -4,7 +4,6 @@ The command line of C{rudp link}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -13,40 +12,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python import usage
 
 from twisted_rudp.service.link import IDLE, MAX_CLIENTS, Link
+from twisted_rudp.service.teaching import TeachingOptions, number, whole
 from twisted_rudp.testing.impairments import BurstLoss, Impairments
-
-
-def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
-    """
-    A coercion for an option that takes a number.
-
-    @param unit: what the number counts, for the message.
-    """
-
-    def coerce(given: str) -> float:
-        try:
-            value = float(given)
-        except ValueError:
-            value = float("nan")
-        if not lowest <= value <= highest:
-            raise ValueError(f"{given!r} is not {unit} from {lowest:g} to {highest:g}")
-        return value
-
-    return coerce
-
-
-def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
-    """
-    The same for whole numbers.
-    """
-
-    def coerce(given: str) -> int:
-        value = int(given) if given.isascii() and given.isdigit() and len(given) < 20 else -1
-        if not lowest <= value <= highest:
-            raise ValueError(f"{given!r} is not {unit} from {lowest} to {highest}")
-        return value
-
-    return coerce
 
 
 def hostAndPort(given: str) -> tuple[str, int]:
@@ -69,7 +36,7 @@ percent = number(0, 100, "a percentage")
 milliseconds = number(0, 60_000, "milliseconds")
 
 
-class LinkOptions(usage.Options):
+class LinkOptions(TeachingOptions):
     """
     C{rudp link}.
     """
@@ -188,7 +155,7 @@ class LinkOptions(usage.Options):
 
 def runLink(reactor: Any, options: LinkOptions) -> Deferred[None]:
     """
-    Relay until the reactor stops, then print what was seen. For L{task.react}.
+    Relay until the reactor stops, then print what was seen. For C{task.react}.
 
     @return: never fires.
 

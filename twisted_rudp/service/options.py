@@ -46,8 +46,11 @@ def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) ->
 
     try:
         return parse(reactor, description)
-    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
-        raise usage.UsageError(f"--{option} {redacted(description)}: {error}") from error
+    except TypeError as error:
+        why = f"an argument is missing or too many ({error})"
+    except (ValueError, LookupError, OSError, RuntimeError) as error:
+        why = str(error)
+    raise usage.UsageError(f"--{option} {redacted(description)}: {why}")
 
 
 def redacted(description: str) -> str:

@@ -34,18 +34,13 @@ Examples:
   rudp ping raknet:192.0.2.7:19132:timeout=2
 """
 
-    def parseArgs(self, endpoint: str = "") -> None:
+    def parseArgs(self, *endpoints: str) -> None:
         """
-        @param endpoint: the description of a client endpoint.
+        @raise usage.UsageError: not one description of a client endpoint.
         """
-        self["endpoint"] = endpoint
-
-    def postOptions(self) -> None:
-        """
-        @raise usage.UsageError: there is no endpoint.
-        """
-        if not self["endpoint"]:
+        if len(endpoints) != 1:
             raise usage.UsageError("an endpoint is needed, such as raknet:host=HOST:port=19132")
+        self["endpoint"] = endpoints[0]
 
 
 def runPing(reactor: Any, options: PingOptions) -> Deferred[None]:

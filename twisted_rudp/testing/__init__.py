@@ -1,6 +1,6 @@
 """
 Tools for testing programs that run over datagrams: a simulated network on a
-L{twisted.internet.task.Clock}, and a conformance suite for stream transports.
+C{twisted.internet.task.Clock}, and a conformance suite for stream transports.
 """
 
 from .host import MemoryHost

@@ -75,7 +75,7 @@ class SystemEvents:
         Run the phases one after the other.
 
         @return: fires when the last one is over; the second phase waits for the
-            L{Deferred}s that the first returned.
+            C{Deferred}s that the first returned.
         """
         waiting = DeferredList(
             [maybeDeferred(call) for call in self._take("before", eventType)],

@@ -30,7 +30,7 @@ class MemoryHost:
     @ivar reactor: what programs on this host run with.
     @ivar ports: its open UDP sockets.
     @ivar mtu: bytes of the longest UDP payload its interface takes; longer writes
-        raise L{twisted.internet.error.MessageLengthError}. None: what UDP takes.
+        raise C{twisted.internet.error.MessageLengthError}. None: what UDP takes.
     @ivar receiveBuffer: bytes that may wait in each socket for the program; more
         are dropped. None: without bound.
     @ivar writeErrors: for a destination's IP literal, the C{errno} with which writes

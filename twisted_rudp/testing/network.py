@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from .clock import EventClock
 from .host import MemoryHost
 from .impairments import Fate, Impairments
 from .port import Address, MemoryUDPPort, isForMany, parseIP
@@ -75,7 +76,7 @@ class MemoryNetwork:
         @param delay: seconds that a datagram takes where no other L{Impairments} are
             set.
         """
-        self.clock = Clock() if clock is None else clock
+        self.clock = EventClock() if clock is None else clock
         self.random = random.Random(seed)
         self.resolver = MemoryResolver(self.clock)
         self.hosts: list[MemoryHost] = []
@@ -159,7 +160,7 @@ class MemoryNetwork:
         """
         Run event by event until a condition holds.
 
-        @param until: a function without arguments or a L{Deferred}.
+        @param until: a function without arguments or a C{Deferred}.
         @param limit: seconds of simulated time to wait at most.
         @raise twisted_rudp.testing.stepping.NotReached: it did not come about.
         """

@@ -70,7 +70,7 @@ class MemoryUDPPort(MemoryGroups):
     Made by C{MemoryUDPReactor.listenUDP}. It does what the stock port does, also
     where that is inconvenient: datagrams longer than C{maxPacketSize} are cut short,
     those read in the turn of C{stopListening} still arrive, C{getHost} and C{write}
-    raise L{AttributeError} after the end. A second C{stopListening} while the first
+    raise C{AttributeError} after the end. A second C{stopListening} while the first
     goes on breaks the stock port's Deferreds; here it raises.
 
     @ivar overflowed: datagrams dropped because the receive buffer was full.

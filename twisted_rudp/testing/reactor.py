@@ -81,7 +81,7 @@ class MemoryUDPReactor:
         maxPacketSize: int = 8192,
     ) -> MemoryUDPPort:
         """
-        See L{IReactorUDP.listenUDP}.
+        See C{IReactorUDP.listenUDP}.
 
         @raise twisted.internet.error.CannotListenError: the address is taken or not
             this host's.
@@ -140,7 +140,7 @@ class MemoryUDPReactor:
         """
         Look up one IPv4 address.
 
-        @return: fails with L{DNSLookupError} if there is none.
+        @return: fails with C{DNSLookupError} if there is none.
         """
         receiver = _FirstAddress()
         self.nameResolver.resolveHostName(receiver, name, addressTypes=[IPv4Address])
@@ -181,7 +181,7 @@ class MemoryUDPReactor:
         **kwargs: object,
     ) -> Trigger:
         """
-        See L{IReactorCore.addSystemEventTrigger}.
+        See C{IReactorCore.addSystemEventTrigger}.
 
         @raise KeyError: there is no such phase.
         """
@@ -189,7 +189,7 @@ class MemoryUDPReactor:
 
     def removeSystemEventTrigger(self, triggerID: Trigger) -> None:
         """
-        See L{IReactorCore.removeSystemEventTrigger}.
+        See C{IReactorCore.removeSystemEventTrigger}.
 
         @raise ValueError: it has been removed or has run.
         """

@@ -114,7 +114,7 @@ class MemoryResolver:
         transportSemantics: str = "TCP",
     ) -> MemoryResolution:
         """
-        See L{IHostnameResolver.resolveHostName}.
+        See C{IHostnameResolver.resolveHostName}.
         """
         resolution = MemoryResolution(
             resolutionReceiver, hostName, portNumber, addressTypes, transportSemantics

@@ -1,5 +1,5 @@
 """
-Driving a L{twisted.internet.task.Clock} one event at a time.
+Driving a C{twisted.internet.task.Clock} one event at a time.
 
 C{Clock.advance(10)} runs a timer due after one second with a clock that already
 shows ten, and never returns when a zero-delay call schedules another one for ever.
@@ -15,6 +15,8 @@ from typing import TypeVar
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+
+from .clock import EventClock
 
 _T = TypeVar("_T")
 
@@ -39,7 +41,7 @@ def step(clock: Clock) -> bool:
     """
     if not clock.calls:
         return False
-    call = min(clock.calls, key=DelayedCall.getTime)
+    call = _earliest(clock)
     clock.rightNow = max(clock.rightNow, call.getTime())
     clock.calls.remove(call)
     call.called = 1
@@ -52,7 +54,7 @@ def runUntil(clock: Clock, until: Condition | Deferred[_T], limit: float = 60.0)
     Step until a condition holds.
 
     @param until: a function without arguments, asked after each event; or a
-        L{Deferred}, waited for until it fires. Its result stays its result.
+        C{Deferred}, waited for until it fires. Its result stays its result.
     @param limit: seconds of simulated time to wait at most.
     @raise NotReached: time is up, nothing is scheduled any more, or the events do not
         come to an end.
@@ -64,7 +66,7 @@ def runUntil(clock: Clock, until: Condition | Deferred[_T], limit: float = 60.0)
             return
         if not clock.calls:
             raise NotReached(f"nothing is scheduled at {clock.seconds():.6f} s")
-        if min(map(DelayedCall.getTime, clock.calls)) > end:
+        if _earliest(clock).getTime() > end:
             clock.rightNow = end
             raise NotReached(f"not within {limit} s")
         step(clock)
@@ -79,11 +81,20 @@ def runFor(clock: Clock, seconds: float) -> None:
     """
     end = clock.seconds() + seconds
     for _ in range(MAX_EVENTS):
-        if not clock.calls or min(map(DelayedCall.getTime, clock.calls)) > end:
+        if not clock.calls or _earliest(clock).getTime() > end:
             clock.rightNow = max(clock.rightNow, end)
             return
         step(clock)
     raise NotReached(f"more than {MAX_EVENTS} events; now {clock.seconds():.6f} s")
+
+
+def _earliest(clock: Clock) -> DelayedCall:
+    """
+    The next call. Where it was moved, a plain clock's list is not in order.
+    """
+    if isinstance(clock, EventClock):
+        return clock.calls[0]
+    return min(clock.calls, key=DelayedCall.getTime)
 
 
 def _hasFired(deferred: Deferred[_T]) -> Condition:

@@ -77,7 +77,7 @@ class SegmentingPort(SendingPort):
     @abstractmethod
     def _awaitWritable(self) -> None:
         """
-        Have L{_sendHeld} called when the socket takes more.
+        Have C{_sendHeld} called when the socket takes more.
         """
 
     def _transmit(self, run: Buffer, size: int, address: Address) -> int:

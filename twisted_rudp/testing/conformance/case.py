@@ -43,7 +43,7 @@ class ConformanceCase(TestCase):
     needs: ClassVar[Capability] = Capability(0)
     lacks: ClassVar[Capability] = Capability(0)
     simulated: ClassVar[bool | None] = None
-    timeout: ClassVar[float] = 60.0
+    timeout: ClassVar[float] = 120.0
 
     transport: ClassVar[Transport]
     stageClass: ClassVar[type[Stage]]

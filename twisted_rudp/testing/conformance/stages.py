@@ -1,7 +1,7 @@
 """
 Where a conformance test plays: real sockets on loopback, or the simulated network.
 
-A test never sleeps and never looks at a clock. It waits for a L{Deferred} or for a
+A test never sleeps and never looks at a clock. It waits for a C{Deferred} or for a
 condition, which is asked again after each callback into the test's own objects.
 """
 
@@ -54,7 +54,7 @@ class Stage(ABC):
     @abstractmethod
     def result(self, deferred: Deferred[_T], limit: float = 60.0) -> Awaitable[_T]:
         """
-        Wait for a L{Deferred} and have its result.
+        Wait for a C{Deferred} and have its result.
         """
 
     @abstractmethod

@@ -53,9 +53,22 @@ func (s *session) start() {
 	}
 }
 
+// lots is how often a session must say that it has ended. While a message waits
+// go-raknet draws between that and the end, each time anew.
+const lots = 64
+
+func (s *session) next() (message []byte, err error) {
+	for range lots {
+		if message, err = s.conn.ReadPacket(); err == nil {
+			break
+		}
+	}
+	return message, err
+}
+
 func (s *session) read() {
 	for {
-		message, err := s.conn.ReadPacket()
+		message, err := s.next()
 		if err != nil {
 			report("ended", fields{"session": s.number, "reason": err.Error()})
 			return

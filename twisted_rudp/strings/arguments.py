@@ -125,7 +125,7 @@ def text(name: str, meaning: str, expected: str = "a name or an address") -> Arg
     return Argument(name, convert, expected, meaning)
 
 
-def secret(name: str, expected: str, meaning: str) -> Argument:
+def secret(name: str, meaning: str, expected: str) -> Argument:
     """
     Any text but the empty one, which nobody is shown.
     """

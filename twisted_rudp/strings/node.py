@@ -6,8 +6,6 @@ behind that the arguments of the transports that may be dialled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -18,8 +16,9 @@ from twisted.internet.interfaces import (
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from twisted_rudp.arguments import Argument, decimal, text
-from twisted_rudp.strings import KCP, QOTP, RAKNET, Role
+from twisted_rudp.strings.arguments import decimal, text
+from twisted_rudp.strings.parser import DescriptionParser, Role
+from twisted_rudp.strings.transports import TRANSPORTS
 
 MODULE = "twisted_rudp.endpoints.node"
 
@@ -44,7 +43,7 @@ NODE = Role(
     ),
 )
 
-DIALLED = {transport.prefix: transport.client for transport in (KCP, QOTP, RAKNET)}
+DIALLED = {transport.prefix: transport.client for transport in TRANSPORTS}
 """
 What may be written for the transports that a node may be dialled by; the endpoint has
 the same table of classes.
@@ -55,7 +54,7 @@ _FOUND = frozenset({"host", "port"})
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
-class NodeParser:
+class NodeParser(DescriptionParser):
     """
     Makes client endpoints of nodes. There is nothing to listen on.
 
@@ -70,45 +69,26 @@ class NodeParser:
         """
         @raise ValueError: something in the description is not right.
         """
-        named = self._named([str(value) for value in args], kwargs)
+        named = self.named(NODE, args, kwargs)
         table = NODE.table()
-        finding = {
-            name: self._convert(table[name], named.pop(name), name)
+        values = {
+            name: self.converted(table[name], named.pop(name), name)
             for name in list(named)
             if name in table
         }
-        transports = finding.get("transports")
-        options = self._options(None if transports is None else transports.split(","), named)
-        constructor = getattr(import_module(MODULE), NODE.endpoint)
-        try:
-            endpoint: IStreamClientEndpoint = constructor(
-                reactor, finding.pop("id"), options=options, **finding
-            )
-        except ValueError as problem:
-            raise self._error(str(problem)) from None
+        transports = values.get("transports")
+        values["options"] = self._options(
+            None if transports is None else transports.split(","), named
+        )
+        endpoint: IStreamClientEndpoint = self.constructed(MODULE, NODE, reactor, values)
         return endpoint
-
-    def _named(self, args: Sequence[str], kwargs: Mapping[str, object]) -> dict[str, str]:
-        positional = [] if list(args) == [""] else args
-        named = {name: str(value) for name, value in kwargs.items()}
-        if len(positional) > 1:
-            raise self._error(
-                r"only the id may stand without a name; a ':' inside a value is written '\:'"
-            )
-        if positional and "id" in named:
-            raise self._error("id is given twice, with and without its name")
-        if positional:
-            named["id"] = positional[0]
-        if "id" not in named:
-            raise self._error("id is missing: a device id, a public key or a name is required")
-        return named
 
     def _options(
         self, transports: Sequence[str] | None, named: Mapping[str, str]
     ) -> dict[str, dict[str, Any]]:
         """
         The arguments for each transport. An unknown transport is the endpoint's to
-        refuse.
+        refuse. A value may be a secret of one of them, so no error repeats it (STR-6).
         """
         tables = {
             name: {a.name: a for a in role.arguments if a.name not in _FOUND}
@@ -119,28 +99,9 @@ class NodeParser:
         for name, given in named.items():
             knowing = [transport for transport, table in tables.items() if name in table]
             if not knowing:
-                raise self._error(self._unknown(name, tables))
+                known = (name for table in tables.values() for name in table)
+                raise self.unknown(name, [*NODE.table(), *dict.fromkeys(known)])
             for transport in knowing:
                 argument = tables[transport][name]
-                options[transport][name] = self._convert(argument, given, f"{transport}'s {name}")
+                options[transport][name] = self.converted(argument, given, f"{transport}'s {name}")
         return options
-
-    def _convert(self, argument: Argument, given: str, shown: str) -> Any:
-        """
-        The value may be a secret and is not repeated (STR-6).
-        """
-        try:
-            return argument.convert(given)
-        except ValueError:
-            raise self._error(f"{shown} is not right: {argument.expected} is expected") from None
-
-    def _unknown(self, name: str, tables: Mapping[str, Mapping[str, Argument]]) -> str:
-        known = [*NODE.table(), *dict.fromkeys(n for table in tables.values() for n in table)]
-        lowered = {candidate.lower(): candidate for candidate in known}
-        near = get_close_matches(name.lower(), lowered, n=1)
-        if near:
-            return f"unknown argument {name!r}; did you mean {lowered[near[0]]}?"
-        return f"unknown argument {name!r}; known are {', '.join(known)}"
-
-    def _error(self, problem: str) -> ValueError:
-        return ValueError(f"{self.prefix}: {problem}")

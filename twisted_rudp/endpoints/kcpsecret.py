@@ -1,49 +1,12 @@
 """
-What the arguments of the KCP endpoints say when they are taken together.
+The cipher and the key of a KCP endpoint, from arguments of which some exclude others.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from twisted_rudp.kcp.keys import Secret, from_hex, from_password
-from twisted_rudp.kcp.profiles import PROFILES, Settings
-from twisted_rudp.net.making import Mode
-
-
-def settingsFor(
-    profile: str = "default",
-    *,
-    nodelay: int | None = None,
-    interval: int | None = None,
-    resend: int | None = None,
-    nc: bool | None = None,
-    sndwnd: int | None = None,
-    rcvwnd: int | None = None,
-    mtu: int = 1400,
-    mode: str = Mode.STREAM,
-) -> Settings:
-    """
-    A named profile with what was given by name in its place.
-
-    @raise ValueError: names the argument, its value and what would be right.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"profile={profile!r} is not one of {', '.join(PROFILES)}")
-    given: dict[str, Any] = {
-        "nodelay": nodelay,
-        "interval": interval,
-        "resend": resend,
-        "nc": None if nc is None else int(nc),
-        "sndwnd": sndwnd,
-        "rcvwnd": rcvwnd,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    return replace(
-        PROFILES[profile], mtu=mtu, stream=Mode(mode) is Mode.STREAM, **changes
-    )
 
 
 def secretFor(

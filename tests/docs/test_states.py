@@ -1,0 +1,58 @@
+"""
+The manual's pictures of the state machines know every state and no other.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interpreter import CHECKOUT
+from twisted_rudp.discovery.nodes import Change, Removal
+from twisted_rudp.endpoints.nodeconnecting import State
+from twisted_rudp.kcp.engine import Life as KCPLife
+from twisted_rudp.qotp.life import Life as QOTPLife
+from twisted_rudp.raknet.life import Life as RakNetLife
+
+
+def drawn(page: str, beginning: str) -> set[str]:
+    """
+    The words in capitals of the first picture with this text in it.
+    """
+    text = (CHECKOUT / "docs" / page).read_text(encoding="utf-8")
+    pictures = re.findall(r"::\n\n((?:    .*\n|\n)+)", text)
+    picture = next(picture for picture in pictures if beginning in picture)
+    return set(re.findall(r"\b[A-Z_]{3,}\b", picture))
+
+
+class PictureTests(SynchronousTestCase):
+    """
+    One picture for each machine.
+    """
+
+    def test_sessions(self) -> None:
+        """
+        The life of a session, of each transport.
+        """
+        lives: list[tuple[str, str, type[Enum]]] = [
+            ("kcp.rst", "OPENING --> LIVE", KCPLife),
+            ("qotp.rst", "OPENING --> LIVE", QOTPLife),
+            ("raknet.rst", "OFFLINE --> OPENING", RakNetLife),
+        ]
+        for page, beginning, life in lives:
+            self.assertEqual(drawn(page, beginning), set(life.__members__), page)
+
+    def test_announcements(self) -> None:
+        """
+        What an announcement means to the registry and why it goes.
+        """
+        expected = {*Change.__members__, *Removal.__members__, "HELD", "STALE"}
+        self.assertEqual(drawn("discovery.rst", "NEW ----"), expected)
+
+    def test_node(self) -> None:
+        """
+        Connecting to a node.
+        """
+        self.assertEqual(drawn("discovery.rst", "LOOKING --"), set(State.__members__))
