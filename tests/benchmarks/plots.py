@@ -109,8 +109,7 @@ def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
     figure, ax = pyplot.subplots(figsize=(8, 0.9 * len(links) + 1), layout="constrained")
     for place, name in enumerate(names):
         values = [
-            next((r["values"][metric]["median"] for r in rows if r["name"] == name
-                  and r["values"]), 0.0)
+            sum(r["values"][metric]["median"] for r in rows if r["name"] == name and r["values"])
             for rows in links.values()
         ]
         places = [at + place * height for at in range(len(links))]

@@ -31,20 +31,22 @@ READING = """\
 How to read this
 ----------------
 
-``make bench`` measures all of it, on your machine. ``make bench BENCH_FLAGS='--only plain echo'`` does
-a part and leaves the rest of this page as it is; names may be patterns, ``'link*'``.
+``make bench`` measures all of it, on your machine. ``make bench BENCH_FLAGS='--only plain
+echo'`` does a part and leaves the rest of this page as it is; names may be patterns,
+``'link*'``.
 
-Figures are medians of alternating rounds: every contender runs once before any runs again. Least and
-most are in brackets. Ratios are of the first column: *stock* to kcp-go with the first of its windows,
-*best* to the best of them. Both ends in one process share one thread here, and all cores in kcp-go.
+Figures are medians of alternating rounds: every contender runs once before any runs again.
+Least and most are in brackets. Ratios are of the first column: *stock* to kcp-go with the first
+of its windows, *best* to the best of them. Both ends in one process share one thread here, and
+all cores in kcp-go.
 
-The emulated links are two network namespaces with ``tests/benchmarks/link.c`` between them. Delay, rate
-and loss hold in each direction, so a delay of 20 ms is a round trip of 40. In front of the rate there
-is a queue of 50 ms. Bursts are ten packets lost in a row on average. TCP is the kernel's, with buffers
-of up to 32 MB. kcp-go is tuned for speed as its users do: ``nodelay`` 1, ``interval`` 10, ``resend`` 2,
-no congestion window; our ``fast3`` is the same, our ``default`` has a congestion window and paces.
-Messages are sent in ten sessions at a time; one that does not come in two seconds counts as one that
-takes for ever.
+The emulated links are two network namespaces with ``tests/benchmarks/link.c`` between them.
+Delay, rate and loss hold in each direction, so a delay of 20 ms is a round trip of 40. In front
+of the rate there is a queue of 50 ms. Bursts are ten packets lost in a row on average. TCP is
+the kernel's, with buffers of up to 32 MB. kcp-go is tuned for speed as its users do:
+``nodelay`` 1, ``interval`` 10, ``resend`` 2, no congestion window; our ``fast3`` is the same,
+our ``default`` has a congestion window and paces. Messages are sent in ten sessions at a time;
+one that does not come in two seconds counts as one that takes for ever.
 """
 
 
@@ -106,8 +108,11 @@ def _matrix(linked: Scenarios, metric: str, title: str) -> Iterator[str]:
     Nothing if no link has the metric.
     """
     found = {
-        scenario["link"]: {row["name"]: row["values"][metric] for row in scenario["rows"]
-                           if metric in row["values"]}
+        scenario["link"]: {
+            row["name"]: row["values"][metric]
+            for row in scenario["rows"]
+            if metric in row["values"]
+        }
         for name, scenario in linked.items()
         if any(metric in row["values"] for row in scenario["rows"])
         and not (metric == "wire" and name.startswith("messages"))

@@ -112,19 +112,16 @@ def verdicts(document: Mapping[str, Any]) -> list[Verdict]:
 
 
 def _got(target: Target, scenarios: Mapping[str, Any]) -> float | None:
-    rows = scenarios.get(target.scenario, {"rows": []})["rows"]
-    values = {row["name"]: row["values"] for row in rows if row["values"]}
-    if target.row not in values:
-        return None
-    got: float = values[target.row][target.metric]["median"]
-    if target.against is None:
-        return got
-    others = [
-        row["values"][target.metric]["median"]
-        for row in rows
-        if row["group"] == target.against.value and row["values"]
+    rows = [
+        row
+        for row in scenarios.get(target.scenario, {"rows": []})["rows"]
+        if target.metric in row["values"]
     ]
-    if not others:
-        return None
-    best = max(others) if target.at_least else min(others)
-    return got / best if best else None
+    figures: dict[str, float] = {
+        row["name"]: row["values"][target.metric]["median"] for row in rows
+    }
+    if target.against is None or target.row not in figures:
+        return figures.get(target.row)
+    others = [figures[row["name"]] for row in rows if row["group"] == target.against.value]
+    best = (max if target.at_least else min)(others, default=0)
+    return figures[target.row] / best if best else None
