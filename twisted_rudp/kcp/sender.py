@@ -132,10 +132,13 @@ class Sender:
         """
         A datagram has moved C{una} on.
         """
+        flights = self.flights
+        underway = flights.nxt - flights.una
         if self._selective:
-            arrived = self.flights.nxt - self.flights.outstanding
+            underway = flights.outstanding
+            arrived = flights.nxt - underway
             covered, self._arrived = arrived - self._arrived, arrived
-        self.controller.advanced(self.mss, self.peer_window, covered, self.underway)
+        self.controller.advanced(self.mss, self.peer_window, covered, underway)
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
@@ -242,7 +245,9 @@ class Sender:
         """
         flights = self.flights
         window = self.window
-        room = self.room
+        span = flights.nxt - flights.una
+        # Without loss the two ways of counting are one.
+        room = window - span if flights.outstanding == span else self.room
         self._pacer.due = NEVER
         new = room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
         more = False
