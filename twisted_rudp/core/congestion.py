@@ -311,18 +311,19 @@ class TolerantWindow:
         elif self._covered < self.SAMPLE:
             return
         else:
-            self._judge(in_flight)
+            self._judge()
         self._covered = self._repeated = 0
         self._least = UNLIMITED
         self._left = in_flight
 
-    def _judge(self, in_flight: int) -> None:
+    def _judge(self) -> None:
         """
         See whether the window is too large after a round trip.
         """
         standing = self._least < UNLIMITED and self._is_queue(self._least)
-        # While the window doubles, what is lost is of what is sent now.
-        if self._repeated > self.TOLERANCE * max(self._covered, in_flight):
+        # While the window doubles, what is lost is of twice as many as are covered.
+        sent = self._covered * (2 if self.segments < self.threshold else 1)
+        if self._repeated > self.TOLERANCE * sent:
             self._keep(self._covered / (self._covered + self._repeated))
         elif standing and self._repeated > self.NOISE * self._covered:
             self._keep(self.DRAIN * self._base / self._least)
