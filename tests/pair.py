@@ -287,10 +287,16 @@ class Pair(Generic[AnyEngine, AnyGate]):
         When something is due next; it may be in the past.
         """
         deadlines = [engine.deadline() for _, engine in self._sessions()]
+        deadlines += [end.gate.deadline() for end in (self.client, self.server)]
         times = [due for due in deadlines if due is not None] + [due for due, *_ in self._queue[:1]]
         return min(times, default=float("inf"))
 
     def _tick(self) -> None:
+        for end in (self.client, self.server):
+            deadline = end.gate.deadline()
+            if deadline is not None and deadline <= self.now:
+                for datagram, address in end.gate.tick(self.now):
+                    self.carry(end, datagram, address)
         for end, engine in self._sessions():
             deadline = engine.deadline()
             if deadline is not None and deadline <= self.now:

@@ -76,6 +76,21 @@ class Lan:
 
     def __init__(self) -> None:
         self.network = MemoryNetwork(seed=1)
+        self._unseen = 0.0
+
+    def clocks(self) -> tuple[float, float]:
+        """
+        The wall clock, which is that of the reactors, and one that never steps.
+        """
+        wall = self.network.clock.seconds()
+        return wall, wall - self._unseen
+
+    def sleep(self, seconds: float) -> None:
+        """
+        All machines sleep; or their clocks are set back, if it is less than nothing.
+        """
+        self.network.clock.rightNow += seconds
+        self._unseen += seconds
 
     def host(self, name: str) -> MemoryHost:
         """
@@ -96,6 +111,7 @@ class Lan:
             entropy=random.randbytes,
             random=random,
             enumerate=lambda: interfacesOf(host),
+            clocks=self.clocks,
             **options,
         )
 

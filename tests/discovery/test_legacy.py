@@ -71,7 +71,7 @@ class VectorTests(SynchronousTestCase):
             else:
                 self.assertNotEqual(case["must"], "reject", case["name"])
                 self.assertEqual(packet, packetOf(case["packet"]), case["name"])
-        self.assertGreater(min(verdicts.values()), 10)
+        self.assertTrue(verdicts["accept"] and verdicts["reject"])
 
     def test_formats(self) -> None:
         """

@@ -44,7 +44,8 @@ class FieldTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Cut short, field number 0, groups, and numbers of more than 64 bits are refused.
+        Cut short, field number 0, unknown wire types, groups that do not end or were not
+        begun, and numbers of more than 64 bits are refused.
         """
         for wire in (
             "08",
@@ -56,11 +57,31 @@ class FieldTests(SynchronousTestCase):
             "0b",
             "0c",
             "0f00",
+            "7b0801",
+            "7b08017c7c",
+            "7b080174",
+            "7b837c8401",
+            "7b1203617c",
             "08" + "ff" * 10 + "01",
             "08" + "ff" * 9 + "02",
             "12" + "ff" * 9 + "01",
         ):
             self.assertRaises(FormatError, self.read, bytes.fromhex(wire))
+
+    def test_groups(self) -> None:
+        """
+        A group, which old messages have, is passed over with all that is in it; that it
+        was there is told, for a known field must not be one.
+        """
+        wire = bytes.fromhex("0801" + "7b" + "0802" + "83011203616263 8401" + "7c" + "1801")
+        self.assertEqual(self.read(wire), [(1, 0, 1), (15, protobuf.GROUP, b""), (3, 0, 1)])
+
+    def test_roundabout(self) -> None:
+        """
+        Numbers in more bytes than they need are the same numbers.
+        """
+        self.assertEqual(self.read(bytes.fromhex("888000 818000")), [(1, 0, 1)])
+        self.assertEqual(self.read(bytes.fromhex("92808000 8380808000 616263")), [(2, 2, b"abc")])
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=300))

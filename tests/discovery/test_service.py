@@ -129,6 +129,33 @@ class ServerTests(ServiceCase):
         self.assertLessEqual(counters["queries"], 4)
         keeping.release()
 
+    def test_remembered(self) -> None:
+        """
+        Answers and silences are remembered also while nobody uses discovery, so that who
+        connects again and again does not exhaust what the server allows him; nothing is
+        scheduled for that (1.6 rule 5).
+        """
+        counters = self.serve().counters
+        one, server = self.discovery(self.one)
+        two, _ = self.discovery(self.two)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(0.1)
+        for node in (ALICE, key(1)):
+            before = counters["queries"]
+            for _ in range(5):
+                asked = two.server("server", v1.SERVER_PORT)
+                looking = two.lookup(node, 30, (), asked)
+                looking.addErrback(lambda failure: failure.trap(NodeNotFound))
+                self.network.run(looking)
+                self.network.runFor(0.01)
+                self.assertEqual(self.two.ports, [])
+            self.assertLessEqual(counters["queries"] - before, 6)
+        self.network.runFor(61)
+        before = counters["queries"]
+        self.network.run(two.lookup(ALICE, 30, (), two.server("server", v1.SERVER_PORT)))
+        self.assertGreater(counters["queries"], before)
+        lease.release()
+
     def test_interval(self) -> None:
         """
         Reported at once and every half hour, to an address that is looked up each time

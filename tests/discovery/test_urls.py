@@ -30,7 +30,7 @@ class NormaliserTests(SynchronousTestCase):
         Of each datagram sent to Syncthing, the recommended addresses are left.
         """
         cases = [case for case in RECEIVED if case["recommended"]["accept"]]
-        self.assertGreater(len(cases), 10)
+        self.assertTrue(cases)
         for case in cases:
             message = v4.decode(bytes.fromhex(case["wire_hex"]))
             self.assertEqual(

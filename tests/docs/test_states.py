@@ -49,7 +49,7 @@ class PictureTests(SynchronousTestCase):
         What an announcement means to the registry and why it goes.
         """
         expected = {*Change.__members__, *Removal.__members__, "HELD", "STALE"}
-        self.assertEqual(drawn("discovery.rst", "NEW ----"), expected)
+        self.assertEqual(drawn("discovery.rst", "heard ----"), expected)
 
     def test_node(self) -> None:
         """

@@ -353,6 +353,28 @@ class RaceTests(FakeCase):
         self.network.runFor(1)
         self.assertEqual(len(self.dialled()), 3)
 
+    def test_heardLater(self) -> None:
+        """
+        The first announcement is not all: what comes by other ways while its addresses
+        are dialled is dialled too.
+        """
+        self.fake(kcp=None)
+        self.announce(self.one, ALICE, "kcp://0.0.0.0:4000")
+        connecting = self.connect()
+        self.found()
+        self.assertEqual(len(self.dialled()), 1)
+        self.network.runFor(0.31)
+        hosts = {host for host, _ in self.dialled()}
+        self.assertEqual(hosts, {"10.0.0.1", "fd00::1"})
+        self.announce(self.lan.host("again"), ALICE, "kcp://0.0.0.0:4001")
+        self.network.runFor(0.31)
+        self.assertIn(("10.0.0.3", 4001), self.dialled())
+        for made in list(FakeEndpoint.made):
+            made.result.errback(error.ConnectionRefusedError())
+        for made in FakeEndpoint.made[3:]:
+            made.result.errback(error.ConnectionRefusedError())
+        self.failureResultOf(connecting, error.ConnectionRefusedError)
+
     def test_allFail(self) -> None:
         """
         When all have failed, the last failure is the answer.
@@ -389,6 +411,19 @@ class RaceTests(FakeCase):
         self.assertEqual(self.dialled()[1][1], 4000)
         FakeEndpoint.made[1].result.callback(Greeting())
         self.successResultOf(connecting)
+
+    def test_families(self) -> None:
+        """
+        A scheme for one family is its transport, over that (3.4); what only looks so is
+        none of ours.
+        """
+        self.fake(kcp=None)
+        endpoint = NodeClientEndpoint(self.two.reactor, ALICE)
+        found = addresses("kcp4://10.0.0.1:1", "kcp6://[fd00::1]:2", "kcp5://h:3")
+        self.assertEqual(
+            [str(address) for address in endpoint.dialled(found)],
+            ["kcp://10.0.0.1:1", "kcp://[fd00::1]:2"],
+        )
 
     def test_bounded(self) -> None:
         """

@@ -66,7 +66,41 @@ class StreamTestCase(OursTestCase):
             await self.pause(SETTLED_SECONDS)
 
 
-class ClientTests(StreamTestCase):
+class RoundTripTests(StreamTestCase):
+    """
+    Bytes to the peer and back, whoever dials.
+    """
+
+    async def roundTrip(self, size: int, *flags: str, **settings: Any) -> None:
+        """
+        @param flags: for the peer; C{settings} are ours.
+        """
+        raise NotImplementedError
+
+    async def test_everyPort(self) -> None:
+        """
+        Each kind of port carries the same bytes.
+        """
+        for kind in ("gso", "plain", "stock"):
+            await self.roundTrip(5 * MEGABYTE, portKind=kind)
+
+    async def test_loss(self) -> None:
+        """
+        Up to a tenth of the datagrams may be lost each way.
+        """
+        for loss in ("0.01", "0.05", "0.1"):
+            await self.roundTrip(2 * MEGABYTE, "-loss", loss)
+
+    async def test_smallWindow(self) -> None:
+        """
+        A peer with the window that kcp-go starts with is served, and not overrun for good.
+        """
+        windows = ("-sndwnd", "32", "-rcvwnd", "32")
+        await self.roundTrip(2 * MEGABYTE, *windows)
+        await self.roundTrip(MEGABYTE // 2, *windows, "-loss", "0.05")
+
+
+class ClientTests(RoundTripTests):
     """
     Our client, the peer's server.
     """
@@ -95,28 +129,6 @@ class ClientTests(StreamTestCase):
         talker = await self.dial(port)
         await talker.until(self.bulk)
         self.assertEqual(talker.sha256, digest(3, self.bulk))
-
-    async def test_everyPort(self) -> None:
-        """
-        Each kind of port carries the same bytes.
-        """
-        for kind in ("gso", "plain", "stock"):
-            await self.roundTrip(5 * MEGABYTE, portKind=kind)
-
-    async def test_loss(self) -> None:
-        """
-        Up to a tenth of the datagrams may be lost each way.
-        """
-        for loss in ("0.01", "0.05", "0.1"):
-            await self.roundTrip(2 * MEGABYTE, "-loss", loss)
-
-    async def test_smallWindow(self) -> None:
-        """
-        A peer with the window that kcp-go starts with is not overrun for good.
-        """
-        windows = ("-sndwnd", "32", "-rcvwnd", "32")
-        await self.roundTrip(2 * MEGABYTE, *windows)
-        await self.roundTrip(MEGABYTE // 2, *windows, "-loss", "0.05")
 
     async def test_otherMTU(self) -> None:
         """
@@ -218,7 +230,7 @@ class ClientTests(StreamTestCase):
             self.assertEqual(talker.messages, sent)
 
 
-class ServerTests(StreamTestCase):
+class ServerTests(RoundTripTests):
     """
     The peer's client, our server.
     """
@@ -247,28 +259,6 @@ class ServerTests(StreamTestCase):
         peer = await self.peerClient(factory, "-banner", "go", "-expect", str(self.bulk))
         (await factory.next()).pump(2, self.bulk)
         self.assertEqual((await peer.expect("received"))["sha256"], digest(2, self.bulk))
-
-    async def test_everyPort(self) -> None:
-        """
-        Each kind of port carries the same bytes.
-        """
-        for kind in ("gso", "plain", "stock"):
-            await self.roundTrip(5 * MEGABYTE, portKind=kind)
-
-    async def test_loss(self) -> None:
-        """
-        Up to a tenth of the datagrams may be lost each way.
-        """
-        for loss in ("0.01", "0.05", "0.1"):
-            await self.roundTrip(2 * MEGABYTE, "-loss", loss)
-
-    async def test_smallWindow(self) -> None:
-        """
-        A peer with the window that kcp-go starts with is served.
-        """
-        windows = ("-sndwnd", "32", "-rcvwnd", "32")
-        await self.roundTrip(2 * MEGABYTE, *windows)
-        await self.roundTrip(MEGABYTE // 2, *windows, "-loss", "0.05")
 
     async def test_peerStopsReading(self) -> None:
         """

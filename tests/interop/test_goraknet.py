@@ -30,6 +30,9 @@ MOST_TO_LISTENER = 700_000
 """What fits the 512 fragments that its listener takes (section 13)."""
 
 
+EXCHANGE = ("-send", str(MESSAGES), "-expect", str(MESSAGES))
+
+
 class GoRakNetTestCase(OursTestCase):
     """
     Our RakNet endpoints, with messages unless a test says otherwise.
@@ -56,6 +59,18 @@ class GoRakNetTestCase(OursTestCase):
         self.assertEqual(received["messages"], len(sent))
         self.assertEqual(received["framed"], framedDigest(iter(sent)))
 
+    async def exchange(self, peer: Peer, talker: MessageTalker) -> None:
+        """
+        A thousand messages each way at the same time, with a peer started so.
+        """
+        sent, back = list(series(2, MESSAGES)), list(series(1, MESSAGES))
+        talker.pumpPieces(iter(sent))
+        self.assertSame(await peer.expect("received"), sent)
+        await talker.until(total(back))
+        self.assertEqual(talker.messages, back)
+        talker.transport.abortConnection()
+        await talker.lost
+
 
 def total(pieces: list[bytes]) -> int:
     return sum(len(piece) for piece in pieces)
@@ -67,16 +82,9 @@ class ServerTests(GoRakNetTestCase):
     """
 
     async def bothWays(self, *flags: str) -> None:
-        sent, back = list(series(2, MESSAGES)), list(series(1, MESSAGES))
-        amount = str(MESSAGES)
-        peer, port = await self.peerServer("-send", amount, "-expect", amount, *flags)
+        peer, port = await self.peerServer(*EXCHANGE, *flags)
         talker = await self.connected(port)
-        talker.pumpPieces(iter(sent))
-        self.assertSame(await peer.expect("received"), sent)
-        await talker.until(total(back))
-        self.assertEqual(talker.messages, back)
-        talker.transport.abortConnection()
-        await talker.lost
+        await self.exchange(peer, talker)
 
     async def test_everyGuid(self) -> None:
         """
@@ -230,15 +238,8 @@ class ClientTests(GoRakNetTestCase):
         return peer, talker
 
     async def bothWays(self, *flags: str, **settings: Any) -> None:
-        sent, back = list(series(2, MESSAGES)), list(series(1, MESSAGES))
-        amount = str(MESSAGES)
-        peer, talker = await self.answering("-send", amount, "-expect", amount, *flags, **settings)
-        talker.pumpPieces(iter(sent))
-        self.assertSame(await peer.expect("received"), sent)
-        await talker.until(total(back))
-        self.assertEqual(talker.messages, back)
-        talker.transport.abortConnection()
-        await talker.lost
+        peer, talker = await self.answering(*EXCHANGE, *flags, **settings)
+        await self.exchange(peer, talker)
 
     async def test_bothWays(self) -> None:
         """

@@ -46,21 +46,22 @@ class NodeTests(SynchronousTestCase):
 
     def test_v4(self) -> None:
         """
-        Found within seconds, by broadcast and by multicast, and connected by
-        C{node:alice}; a goodbye takes it off the list.
+        Found within seconds, by broadcast and by multicast, with a hop limit that tells
+        that no router was in between, and connected by C{node:alice}; a goodbye takes it
+        off the list.
         """
         echo = self.echo()
-        browsing = self.two.start(*RUDP, "browse")
+        browsing = self.two.start(*RUDP, "browse", "--check-hops")
         self.addCleanup(browsing.kill)
-        line = browsing.expect(r"^\+ .*kcp://").string
+        line = browsing.expect(r"^\+ alice kcp://").string
         for address in ("kcp://10.77.0.1:4000", "kcp://[fe80::"):
             if address not in line:
-                browsing.expect(r"^~ .*" + address.replace("[", r"\["))
+                browsing.expect(r"^~ alice .*" + address.replace("[", r"\["))
         self.ask("node:alice")
         echo.interrupt()
         echo.end()
         self.assertNotIn("Traceback", echo.output)
-        browsing.expect("^- .*it said so")
+        browsing.expect("^- alice it said so")
 
     def test_key(self) -> None:
         """

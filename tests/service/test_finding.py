@@ -199,9 +199,14 @@ class OptionsTests(SynchronousTestCase):
             (("announce", "--id", "a", "--port", "1", "--profile", "v5"), "'v5' is not one of"),
             (("announce", "--id", "a", "--port", "1", "--profile", "none"), "needs a --server"),
             (("announce", "--id", "a", "--port", "1", "--server", "h:x"), "--server: 'h:x'"),
+            (("announce", "--id", "a", "--port", "1", "--transport", "tcp"), "'tcp' is not one"),
+            (("announce", "--id", "a", "--url", "kcp://:1?shards=3"), "'shards' is no argument"),
+            (("announce", "--id", "a", "--url", "kcp://:1?key=3"), "key of an address is a secret"),
+            (("echo", "--listen", "tcp:1", "--announce", "a"), "listens on tcp cannot"),
             (("echo", "--listen", "kcp:1", "--announce", ""), "--announce : "),
             (("echo", "--listen", "kcp:1", "--announce-server", "h"), "--announce as whom"),
             (("discovery-server", "--port", "x"), "'x' is not a port"),
+            (("discovery-server", "--interface", "x"), "--interface x: an IP address"),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 

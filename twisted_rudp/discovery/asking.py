@@ -122,7 +122,10 @@ class Server:
                 question.close()
 
     def _missed(self, node: NodeId) -> NodeNotFound:
-        return NodeNotFound(f"{self.host} does not know the node {node.text}")
+        return NodeNotFound(
+            f"the discovery server {self.host} says nothing about the node {node.text}: it"
+            " does not know it, or cannot be reached"
+        )
 
 
 class Question(Ears):

@@ -75,22 +75,30 @@ class Channel(ABC):
     everywhere: str
 
     def __init__(
-        self, reactor: Any, profile: Profile, heard: Heard, enumerate: Enumerate
+        self,
+        reactor: Any,
+        profile: Profile,
+        heard: Heard,
+        enumerate: Enumerate,
+        checkHops: bool = False,
     ) -> None:
         """
         @param heard: called with each datagram and the sender's address as a literal.
+        @param checkHops: only with those that nobody has routed here, where the profile
+            lets that be seen.
         """
         self._reactor = reactor
         self._profile = profile
         self._heard = heard
         self._enumerate = enumerate
+        self._arrivalHops = profile.hops if checkHops else None
         self._listening: DatagramPort | None = None
         self._sending: DatagramPort | None = None
         self._stopped = False
         self.via = f"{profile.name} {self.way}"
         self.interfaces: Sequence[Interface] = ()
         self._journal = Journal(reactor, self._log, f"discovery by {self.via}")
-        self.counters = dict.fromkeys(("sent", "send_errors", "not_listening"), 0)
+        self.counters = dict.fromkeys(("sent", "send_errors", "not_listening", "far"), 0)
 
     @abstractmethod
     def _destinations(self) -> list[Address]:
@@ -145,6 +153,7 @@ class Channel(ABC):
                 self.everywhere,
                 self._profile.port,
                 reuseAddress=True,
+                arrivalHops=self._arrivalHops,
                 **self._options(),
             )
         except CannotListenError as problem:
@@ -196,10 +205,18 @@ class Channel(ABC):
         self.counters["send_errors"] += 1
         self._journal.note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
 
+    def snapshot(self) -> dict[str, int]:
+        """
+        All counters, with what the listening socket has turned away.
+        """
+        far = 0 if self._listening is None else self._listening.counters.far
+        return {**self.counters, "far": self.counters["far"] + far}
+
     def lost(self) -> None:
         """
         The listening socket is gone; the next L{refresh} makes another.
         """
+        self.counters = self.snapshot()
         self._listening = None
 
     def stop(self) -> Deferred[None]:
@@ -222,7 +239,7 @@ class Broadcast(Channel):
     everywhere = ""
 
     def _options(self) -> dict[str, Any]:
-        return {"broadcast": True}
+        return {"broadcast": True, "hopLimit": self._profile.hops}
 
     def _destinations(self) -> list[Address]:
         return [(host, self._profile.port) for host in broadcasts(self.interfaces)]
@@ -230,7 +247,7 @@ class Broadcast(Channel):
 
 class Multicast(Channel):
     """
-    IPv6: a group on each link, no further than one hop. Interfaces are joined as they
+    IPv6: a group on each link, whose scope is the link. Interfaces are joined as they
     appear.
     """
 
@@ -238,14 +255,19 @@ class Multicast(Channel):
     everywhere = "::"
 
     def __init__(
-        self, reactor: Any, profile: Profile, heard: Heard, enumerate: Enumerate
+        self,
+        reactor: Any,
+        profile: Profile,
+        heard: Heard,
+        enumerate: Enumerate,
+        checkHops: bool = False,
     ) -> None:
-        super().__init__(reactor, profile, heard, enumerate)
+        super().__init__(reactor, profile, heard, enumerate, checkHops)
         self._group = profile.group or ""
         self._joined: set[int] = set()
 
     def _options(self) -> dict[str, Any]:
-        return {"onlyIPv6": True, "multicastHops": 1}
+        return {"onlyIPv6": True, "multicastHops": self._profile.hops or 1}
 
     def _indices(self) -> set[int]:
         return {i.index for i in self.interfaces if i.link_local and not i.loopback}

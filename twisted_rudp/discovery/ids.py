@@ -51,6 +51,17 @@ class NodeId:
         return cls(sha256(_NAMED + name).digest(), name)
 
     @classmethod
+    def from_key(cls, key: bytes, name: bytes) -> NodeId:
+        """
+        The id with this key, called so if that is what the key is made from.
+
+        @raise ValueError: not 32 bytes, or all zero.
+        """
+        if 0 < len(name) <= LONGEST_NAME and cls.from_name(name).key == key:
+            return cls(key, name)
+        return cls(key)
+
+    @classmethod
     def from_text(cls, text: str) -> NodeId:
         """
         What a person typed: a device id with or without check symbols, 64 hexadecimal

@@ -5,6 +5,7 @@ name, or raises for what a stranger sends.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from twisted_rudp.discovery.profiles import Profile, Wire
 from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address, normalised
 from twisted_rudp.discovery.xdr import FormatError
+
+OFFENDERS = 256
+"""Senders of junk that are remembered, the latest."""
 
 _RULES: dict[Wire, Format] = {Wire.V1: Format.V1_ANNOUNCE, Wire.V4: Format.V4}
 
@@ -42,6 +46,7 @@ class Intake:
     Judges what the channels of one profile hear.
 
     @ivar counters: what happened, by name.
+    @ivar junk: datagrams that were of no use, by sender.
     """
 
     _log = Logger()
@@ -69,6 +74,7 @@ class Intake:
         self._offLink = offLink
         self._loopback = loopback
         self._journal = Journal(clock, self._log, f"discovery {profile.name}")
+        self.junk: OrderedDict[str, int] = OrderedDict()
         self.counters = dict.fromkeys(
             ("datagrams", "bad", "old_version", "other_format", "off_link", "own", "duplicate_id"),
             0,
@@ -96,7 +102,7 @@ class Intake:
             heard = self._read(datagram, host)
         except ValueError as problem:
             self.counters["bad"] += 1
-            self._journal.note("not well formed, ignored", f"from {host}: {problem}")
+            self._blame("not well formed, ignored", host, problem)
             return None
         if heard.id in self._own():
             self._echo(heard, host, interfaces)
@@ -116,7 +122,8 @@ class Intake:
         if self._profile.wire is Wire.V4:
             message = v4.decode(datagram)
             addresses = normalised(message.addresses, host, self._loopback)
-            return Heard(NodeId(message.key), addresses, message.instance)
+            node = NodeId.from_key(message.key, message.name)
+            return Heard(node, addresses, message.instance)
         packet = v1.decode(datagram)
         if not isinstance(packet, v1.Announcement) or not packet.port:
             raise FormatError("no port")
@@ -126,10 +133,17 @@ class Intake:
     def _other(self, found: Format, host: str) -> None:
         if found in OLD:
             self.counters["old_version"] += 1
-            self._journal.note("an old version, ignored", f"{found.value} from {host}")
+            self._blame("an old version, ignored", host, found.value)
         else:
             self.counters["other_format"] += 1
-            self._journal.note("not for this port, ignored", f"{found.value} from {host}")
+            self._blame("not for this port, ignored", host, found.value)
+
+    def _blame(self, kind: str, host: str, detail: object) -> None:
+        count = self.junk.pop(host, 0) + 1
+        self.junk[host] = count
+        if len(self.junk) > OFFENDERS:
+            self.junk.popitem(last=False)
+        self._journal.note(kind, f"{detail}, from {host}, which has sent {count}")
 
     def _echo(self, heard: Heard, host: str, interfaces: Sequence[Interface]) -> None:
         """

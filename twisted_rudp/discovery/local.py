@@ -50,8 +50,7 @@ class LocalDiscovery:
     """
     One profile on this machine.
 
-    A tick every interval looks at the interfaces, announces, and notices that the
-    machine has slept: C{reactor.seconds} is wall-clock time, so the tick comes late.
+    A tick every interval looks at the interfaces and announces.
     """
 
     _log = Logger()
@@ -64,20 +63,25 @@ class LocalDiscovery:
         *,
         entropy: Entropy,
         random: Random,
+        look: Callable[[], None],
         enumerate: Enumerate = interfaces,
         offLink: bool = False,
         loopback: bool = False,
+        checkHops: bool = False,
     ) -> None:
         """
         @param entropy: source of random bytes, for the instance number.
         @param random: for the jitter.
+        @param look: called with everything heard, as an occasion to look at the clocks.
         @param offLink: also take what comes from other networks than this machine's.
         @param loopback: also take announced loopback addresses.
+        @param checkHops: as for L{Channel<twisted_rudp.discovery.channel.Channel>}.
         """
         self.profile = profile
         self._reactor = reactor
         self._registry = registry
         self._random = random
+        self._look = look
         self._publications: list[Publication] = []
         # 63 bits, and never 0, which v4 leaves out.
         self._instance = int.from_bytes(entropy(8), "big") >> 1 | 1
@@ -87,11 +91,12 @@ class LocalDiscovery:
             reactor, profile, registry, self._instance, self._own, offLink, loopback
         )
         kinds: list[type[Channel]] = [Broadcast, Multicast] if profile.group else [Broadcast]
-        self._channels = [kind(reactor, profile, self._heard, enumerate) for kind in kinds]
+        self._channels = [
+            kind(reactor, profile, self._heard, enumerate, checkHops) for kind in kinds
+        ]
         self._extras = {channel: _Extra() for channel in self._channels}
         self._tick: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
-        self._last = 0.0
         self.counters = dict.fromkeys(("ticks", "reactions", "solicitations", "wakes"), 0)
 
     def start(self) -> None:
@@ -99,7 +104,6 @@ class LocalDiscovery:
         Begin to listen. Sockets that cannot be had are tried again at each tick.
         """
         ports.add(self)
-        self._last = self._reactor.seconds()
         for channel in self._channels:
             channel.refresh()
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)
@@ -161,17 +165,40 @@ class LocalDiscovery:
         for channel in self._channels:
             channel.send(v4.encode(self._nobody.key, (), number))
 
+    def woken(self) -> None:
+        """
+        The machine has slept, perhaps elsewhere than before: announce now, and ask who
+        is here. Times from before mean nothing any more.
+        """
+        self.counters["wakes"] += 1
+        self._log.info("{profile}: the machine has slept", profile=self.profile.name)
+        self._solicited = None
+        for extra in self._extras.values():
+            extra.last = None
+        if self._tick is not None:
+            self._tick.reset(self.profile.interval)
+        for channel in self._channels:
+            self._announce(channel, slept=True)
+        self.solicit()
+
     def status(self) -> Mapping[str, str]:
         """
         For people: whether each channel listens.
         """
         return {channel.via: channel.status for channel in self._channels}
 
+    @property
+    def junk(self) -> Mapping[str, int]:
+        """
+        Datagrams that were of no use, by sender, as far as they are remembered.
+        """
+        return self._intake.junk
+
     def snapshot(self) -> PortStats:
         """
         All counters, for L{stats<twisted_rudp.stats>}.
         """
-        channels = total(channel.counters for channel in self._channels)
+        channels = total(channel.snapshot() for channel in self._channels)
         counters = {**self.counters, **self._intake.counters, **channels}
         named = {f"discovery.{name}": count for name, count in counters.items()}
         return PortStats(host=None, counters=named, sessions=())
@@ -180,6 +207,7 @@ class LocalDiscovery:
         return {self._nobody, *(publication.id for publication in self._publications)}
 
     def _heard(self, channel: Channel, datagram: bytes, host: str) -> None:
+        self._look()
         change = self._intake.take(datagram, host, channel.via, channel.interfaces)
         if change in (Change.NEW, Change.RESTARTED) and self._publications:
             self._extra(channel, self._random.uniform(0, JITTER))
@@ -222,14 +250,5 @@ class LocalDiscovery:
     def _ticked(self) -> None:
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)
         self.counters["ticks"] += 1
-        now = self._reactor.seconds()
-        slept = not 0 <= now - self._last <= 2 * self.profile.interval
-        self._last = now
-        if slept:
-            self.counters["wakes"] += 1
-            self._log.info("{profile}: the machine has slept", profile=self.profile.name)
-            self._registry.markStale(1.5 * self.profile.interval)
         for channel in self._channels:
-            self._announce(channel, slept)
-        if slept:
-            self.solicit()
+            self._announce(channel)

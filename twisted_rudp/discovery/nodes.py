@@ -11,6 +11,9 @@ from typing import NamedTuple
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.urls import Address
 
+SERVER = "server"
+"""The way of what a discovery server answered."""
+
 
 class Source(NamedTuple):
     """

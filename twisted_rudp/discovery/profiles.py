@@ -29,6 +29,8 @@ class Profile:
     @ivar group: IPv6 multicast group, of link-local scope; None: IPv4 only.
     @ivar interval: seconds between two announcements.
     @ivar life: seconds for which an announcement holds.
+    @ivar hops: hop limit that everybody sends with, so that listeners can tell what has
+        come through a router; None: everybody as he likes, to groups with 1.
     @ivar solicits: a listener that wants to know now may say so, with an announcement
         of nobody. Not among programs that keep what they heard for ever.
     """
@@ -39,6 +41,7 @@ class Profile:
     group: str | None = None
     interval: float = 30.0
     life: float = 90.0
+    hops: int | None = None
     solicits: bool = False
 
     def __post_init__(self) -> None:
@@ -54,7 +57,7 @@ class Profile:
 V1 = Profile("v1", Wire.V1, v1.PORT)
 """The first protocol; carries names, and a port without its transport."""
 
-V4 = Profile("v4", Wire.V4, 21031, "ff12::7275:6470", solicits=True)
+V4 = Profile("v4", Wire.V4, 21031, "ff12::7275:6470", hops=255, solicits=True)
 """Today's format on ports of our own, so that no Syncthing is filled with our nodes."""
 
 SYNCTHING = Profile("syncthing", Wire.V4, 21027, "ff12::8384")

@@ -1,6 +1,6 @@
 """
 The two kinds of protobuf fields that announcements consist of. The format is a
-handful of lines; a library and generated code for it would be the larger part of this
+screenful of lines; a library and generated code for it would be the larger part of this
 package.
 """
 
@@ -13,7 +13,10 @@ from twisted_rudp.discovery.xdr import FormatError
 VARINT = 0
 FIXED64 = 1
 BYTES = 2
+GROUP = 3
 FIXED32 = 5
+
+_GROUP_END = 4
 
 _LONGEST_VARINT = 10
 _FIXED = {FIXED64: 8, FIXED32: 4}
@@ -24,36 +27,53 @@ def fields(message: bytes, offset: int = 0) -> Iterator[tuple[int, int, int | by
     """
     The fields of a message in the order they come: number, wire type, value.
 
-    Groups, which proto3 does not have, are refused like any unknown wire type.
+    Groups are a thing of old messages. What is in one is passed over, and of itself only
+    number and wire type are given.
 
     @param offset: where the message begins.
     @raise FormatError: not well formed; fields before that have been given already.
     """
+    groups: list[int] = []
     while offset < len(message):
         tag, offset = _varint(message, offset)
         number, wire_type = tag >> 3, tag & 7
         if not 0 < number <= _HIGHEST_FIELD:
             raise FormatError(f"field number {number}")
-        value: int | bytes
-        if wire_type == VARINT:
-            value, offset = _varint(message, offset)
-        else:
-            if wire_type == BYTES:
-                length, offset = _varint(message, offset)
-            elif wire_type in _FIXED:
-                length = _FIXED[wire_type]
-            else:
-                raise FormatError(f"wire type {wire_type}")
-            if length > len(message) - offset:
-                raise FormatError("cut short")
-            value = bytes(message[offset : offset + length])
-            offset += length
-        yield number, wire_type, value
+        if wire_type == _GROUP_END:
+            if not groups or groups.pop() != number:
+                raise FormatError(f"the end of a group {number} that was not begun")
+            continue
+        value, offset = _value(message, offset, wire_type)
+        if not groups:
+            yield number, wire_type, value
+        if wire_type == GROUP:
+            groups.append(number)
+    if groups:
+        raise FormatError("cut short")
+
+
+def _value(message: bytes, offset: int, wire_type: int) -> tuple[int | bytes, int]:
+    """
+    @return: the value, and where it ends.
+    """
+    if wire_type == VARINT:
+        return _varint(message, offset)
+    if wire_type == GROUP:
+        return b"", offset
+    if wire_type == BYTES:
+        length, offset = _varint(message, offset)
+    elif wire_type in _FIXED:
+        length = _FIXED[wire_type]
+    else:
+        raise FormatError(f"wire type {wire_type}")
+    if length > len(message) - offset:
+        raise FormatError("cut short")
+    return bytes(message[offset : offset + length]), offset + length
 
 
 def _varint(message: bytes, offset: int) -> tuple[int, int]:
     """
-    @return: the number, modulo 2**64 as the original library does, and where it ends.
+    @return: the number, and where it ends. It may have more bytes than it needs.
     """
     value = 0
     for index in range(_LONGEST_VARINT):
@@ -62,8 +82,8 @@ def _varint(message: bytes, offset: int) -> tuple[int, int]:
         byte = message[offset + index]
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            if index == _LONGEST_VARINT - 1 and byte > 1:
-                raise FormatError("a number of more than 64 bits")
+            if value >> 64:
+                break
             return value, offset + index + 1
     raise FormatError("a number of more than 64 bits")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.ids import NodeId
@@ -14,6 +15,10 @@ from twisted_rudp.discovery.urls import KEPT, parse
 
 LONGEST = 1200
 """Bytes of an announcement of ours: one datagram on every path."""
+
+
+SECRETS = frozenset({"key", "password", "seed", "seedhex", "secret", "token"})
+"""Parameters of an address that nobody else may know, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,13 @@ class Publication:
 
     def __post_init__(self) -> None:
         """
-        @raise ValueError: no addresses, too many, or not addresses.
+        @raise ValueError: no addresses, too many, not addresses, or a secret in one.
         """
         if not 0 < len(self.urls) <= KEPT:
             raise ValueError(f"a node has 1 to {KEPT} addresses, not {len(self.urls)}")
         for url in self.urls:
-            parse(url)
-        if len(v4.encode(self.id.key, self.urls, (1 << 63) - 1)) > LONGEST:
+            _checkSecrets(parse(url).rest)
+        if len(_encode_v4(self, (1 << 63) - 1)) > LONGEST:
             raise ValueError(f"an announcement of more than {LONGEST} bytes")
 
     @property
@@ -46,6 +51,16 @@ class Publication:
         The one port that v1 can tell.
         """
         return parse(self.urls[0]).port
+
+
+def _checkSecrets(rest: str) -> None:
+    """
+    @raise ValueError: what would be told to everybody contains a secret.
+    """
+    parameters = parse_qsl(urlsplit(rest).query, keep_blank_values=True)
+    for name in sorted({name for name, _ in parameters}):
+        if name.lower() in SECRETS:
+            raise ValueError(f"the parameter {name} of an address is a secret")
 
 
 def merged(publications: Sequence[Publication]) -> list[Publication]:
@@ -90,7 +105,8 @@ def _encode_v1(publication: Publication, instance: int) -> bytes:
 
 
 def _encode_v4(publication: Publication, instance: int) -> bytes:
-    return v4.encode(publication.id.key, publication.urls, instance)
+    id = publication.id
+    return v4.encode(id.key, publication.urls, instance, id.name or b"")
 
 
 _ENCODERS: dict[Wire, Callable[[Publication, int], bytes]] = {

@@ -13,7 +13,7 @@ from twisted_rudp.core.buckets import TokenBuckets
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.discovery.browsing import Browsers, Browsing
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.nodes import Candidate, Change, Node, Removal, Source
+from twisted_rudp.discovery.nodes import SERVER, Candidate, Change, Node, Removal, Source
 from twisted_rudp.discovery.table import Record, Table
 from twisted_rudp.discovery.urls import Address
 from twisted_rudp.discovery.waiting import Waiting
@@ -113,14 +113,11 @@ class Registry:
         if record is not None and record.expires <= now:
             self._drop(record, Removal.EXPIRED)
             record = None
-        if record is None:
-            change = self._enter(
-                Record(node, source, tuple(addresses), instance, now, now + life), asked
-            )
-        else:
-            change = self._renew(record, tuple(addresses), instance, now + life)
-        self._schedule()
-        return change
+        if record is not None:
+            return self._renew(record, tuple(addresses), instance, now + life)
+        return self._enter(
+            Record(node, source, tuple(addresses), instance, now, now + life), asked
+        )
 
     def _enter(self, record: Record, asked: bool) -> Change:
         known = self._table.of(record.id)
@@ -137,6 +134,8 @@ class Registry:
             return Change.REFUSED
         self.counters["added"] += 1
         self._table.add(record)
+        # First: who is told may be the last to need this, and stop it.
+        self._schedule()
         self._changed(record.id, None)
         self._makeRoom()
         return Change.NEW if record.held else Change.REFUSED
@@ -151,6 +150,7 @@ class Registry:
         now = self._clock.seconds()
         before, previous = record.addresses, record.instance
         self._table.renew(record, addresses, now, expires)
+        self._schedule()
         record.instance = instance
         change = Change.RENEWED
         if addresses != before:
@@ -181,13 +181,15 @@ class Registry:
     def markStale(self, grace: float) -> None:
         """
         The machine has slept: what was heard before holds only for a while longer, and
-        ranks behind what is heard now.
+        ranks behind what is heard now. Its times may lie in the future, if the clock was
+        set back.
 
         @param grace: seconds.
         """
         latest = self._clock.seconds() + grace
         for record in self._table.records():
             record.stale = True
+            record.restarted = None
             self._table.expire_at(record, min(record.expires, latest))
         self._schedule()
 
@@ -250,14 +252,17 @@ class Registry:
 
     def stop(self) -> None:
         """
-        Forget everything: nothing stays scheduled, and who waits is told.
+        Nobody listens any more: nothing stays scheduled, and who waits is told. What was
+        heard is forgotten, but for the answers of servers, which are good for as long as
+        before.
         """
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
         self._browsers.stop()
         for record in self._table.records():
-            self._table.remove(record)
+            if record.source.via != SERVER:
+                self._table.remove(record)
         self._waiting.stop()
 
     def _node(self, node: NodeId) -> Node:

@@ -66,6 +66,12 @@ class Reporter(Ears):
         self._publications.remove(publication)
         return not self._publications
 
+    def woken(self) -> None:
+        """
+        The machine has slept: the server may have forgotten it, or it has moved.
+        """
+        self._schedule(0)
+
     def stop(self) -> None:
         """
         Report nothing any more.

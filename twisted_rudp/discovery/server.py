@@ -258,7 +258,7 @@ class DiscoveryServer(Ears):
         if self._file is None:
             return
         try:
-            places = load(self._file)
+            places = load(self._file, self.table.longest_file)
         except CorruptFile as problem:
             self._setAside(self._file, problem)
             return

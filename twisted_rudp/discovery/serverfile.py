@@ -14,9 +14,6 @@ from twisted_rudp.discovery.servertable import Place
 FORMAT = "twisted_rudp discovery table"
 VERSION = 1
 
-LONGEST = 64 << 20
-"""Bytes; a longer file is not ours."""
-
 
 class CorruptFile(ValueError):
     """
@@ -44,15 +41,16 @@ def save(path: Path, places: Iterable[tuple[bytes, Place]]) -> None:
     os.replace(beside, path)
 
 
-def load(path: Path) -> list[tuple[bytes, Place]]:
+def load(path: Path, longest: int) -> list[tuple[bytes, Place]]:
     """
+    @param longest: bytes; a longer file is not ours.
     @return: what was saved, oldest first; nothing if there is no file.
     @raise CorruptFile: another format or version, or damaged.
     @raise OSError: it cannot be read.
     """
     try:
-        if path.stat().st_size > LONGEST:
-            raise CorruptFile(f"longer than {LONGEST} bytes")
+        if path.stat().st_size > longest:
+            raise CorruptFile(f"longer than {longest} bytes")
         lines = path.read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
         return []

@@ -13,6 +13,11 @@ LIFE = 3600.0
 
 MAX_NODES = 100_000
 
+ID_BYTES = 80
+"""Bytes of an id, for the bound on all of them: more than a name has (64)."""
+
+_FEWEST_ID_BYTES = 4096
+
 MAX_PER_SOURCE = 256
 """Nodes that one address may have announced at one time."""
 
@@ -46,13 +51,16 @@ class ServerTable:
     ) -> None:
         """
         @param life: seconds.
-        @param nodes: places remembered at most.
+        @param nodes: places remembered at most; fewer, if the ids are longer than
+            L{ID_BYTES} on the average.
         @param per_source: of these, places with the same address.
         @param same_family: answer with an address of the asker's family if there is
             one, instead of always the newest, as the original did.
         """
         self._life = life
         self._limit = nodes
+        self._most_id_bytes = max(_FEWEST_ID_BYTES, ID_BYTES * nodes)
+        self._id_bytes = 0
         self._per_source = per_source
         self._same_family = same_family
         self._places: OrderedDict[tuple[bytes, int], Place] = OrderedDict()
@@ -77,10 +85,18 @@ class ServerTable:
         self._forget(key)
         self._places[key] = Place(ip, port, now)
         self._sources[ip] += 1
-        if len(self._places) > self._limit:
+        self._id_bytes += len(node)
+        while len(self._places) > self._limit or self._id_bytes > self._most_id_bytes:
             self._forget(next(iter(self._places)))
             self.counters["evicted"] += 1
         return True
+
+    @property
+    def longest_file(self) -> int:
+        """
+        Bytes that this table takes in a file at most.
+        """
+        return 2 * self._most_id_bytes + 100 * (self._limit + 2)
 
     def find(self, node: bytes, family: int, now: float) -> Place | None:
         """
@@ -113,6 +129,7 @@ class ServerTable:
     def _forget(self, key: tuple[bytes, int]) -> None:
         place = self._places.pop(key, None)
         if place is not None:
+            self._id_bytes -= len(key[0])
             self._sources[place.ip] -= 1
             if not self._sources[place.ip]:
                 del self._sources[place.ip]

@@ -18,14 +18,18 @@ from twisted_rudp.discovery.asking import FOUND_LIFE, Addresses, Server
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.local import Entropy, LocalDiscovery
 from twisted_rudp.discovery.networks import Enumerate, interfaces
-from twisted_rudp.discovery.nodes import Candidate, Source
+from twisted_rudp.discovery.nodes import SERVER, Candidate, Source
 from twisted_rudp.discovery.profiles import V4, Profile
 from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.reporting import Reporter
+from twisted_rudp.discovery.waking import Clocks, SleepWatch, clocks
 from twisted_rudp.errors import NodeNotFound
 
 Candidates = tuple[Candidate, ...]
+
+GRACE = 45.0
+"""Seconds for which what was heard before a sleep still holds."""
 
 
 class Lease:
@@ -61,8 +65,8 @@ class Discovery:
     Listens, announces and looks up.
 
     Sockets are open while somebody uses a profile; when nobody uses any, everything
-    heard is forgotten and nothing stays scheduled. A program that looks up often
-    therefore keeps a L{Lease} of its own.
+    heard on the local network is forgotten and nothing stays scheduled. A program that
+    looks up often therefore keeps a L{Lease} of its own.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Discovery:
         enumerate: Enumerate = interfaces,
         offLink: bool = False,
         loopback: bool = False,
+        checkHops: bool = False,
+        clocks: Clocks = clocks,
     ) -> None:
         """
         @param registry: with other limits than the usual ones.
@@ -83,6 +89,10 @@ class Discovery:
         @param enumerate: finds this machine's interfaces.
         @param offLink: also take what comes from other networks than this machine's.
         @param loopback: also take announced loopback addresses.
+        @param checkHops: do not take what a router has passed on, where the profile
+            lets that be seen (L{Profile.hops
+            <twisted_rudp.discovery.profiles.Profile>}) and the system tells it.
+        @param clocks: seconds of the wall clock and of one that never steps.
         """
         self.registry = Registry(reactor) if registry is None else registry
         self._reactor = reactor
@@ -91,6 +101,8 @@ class Discovery:
         self._enumerate = enumerate
         self._offLink = offLink
         self._loopback = loopback
+        self._checkHops = checkHops
+        self._watch = SleepWatch(reactor, self._woken, clocks)
         self._used: dict[Profile, _Used] = {}
         self._servers: dict[tuple[str, int], Server] = {}
         self._reporters: dict[Server, Reporter] = {}
@@ -107,6 +119,7 @@ class Discovery:
             used = self._used.get(profile)
             if used is None:
                 used = self._used[profile] = _Used(self._local(profile))
+                self._watch.start()
                 used.local.start()
             used.users += 1
         return Lease(lambda: self._released(profiles))
@@ -209,7 +222,7 @@ class Discovery:
         """
 
         def enter(addresses: Addresses) -> Addresses:
-            source = Source("server", server.host)
+            source = Source(SERVER, server.host)
             self.registry.announce(node, source, addresses, life=FOUND_LIFE, asked=True)
             return addresses
 
@@ -245,9 +258,11 @@ class Discovery:
             self.registry,
             entropy=self._entropy,
             random=self._random,
+            look=self._watch.look,
             enumerate=self._enumerate,
             offLink=self._offLink,
             loopback=self._loopback,
+            checkHops=self._checkHops,
         )
 
     def _released(self, profiles: Sequence[Profile]) -> Deferred[None]:
@@ -264,15 +279,26 @@ class Discovery:
             self._forget()
         return gatherResults(closing).addCallback(lambda _: None)
 
+    def _woken(self) -> None:
+        """
+        What was heard may be wrong by now, and nobody may know of us.
+        """
+        self.registry.markStale(GRACE)
+        for used in self._used.values():
+            used.local.woken()
+        for reporter in self._reporters.values():
+            reporter.woken()
+
     def _forget(self) -> None:
+        self._watch.stop()
         for server in self._servers.values():
             server.stop()
-        self._servers.clear()
         self.registry.stop()
 
     def _reporter(self, server: Server) -> Reporter:
         if server not in self._reporters:
             self._reporters[server] = Reporter(self._reactor, server)
+            self._watch.start()
         return self._reporters[server]
 
     def _unreport(self, server: Server, publication: Publication) -> None:

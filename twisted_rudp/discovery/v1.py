@@ -52,8 +52,11 @@ class UnknownMagic(FormatError):
 
 def encode_announcement(announcement: Announcement) -> bytes:
     """
-    @raise ValueError: an address of another length than 0, 4 or 16 bytes.
+    @raise ValueError: an address of another length than 0, 4 or 16 bytes, or a port out
+        of range.
     """
+    if not 0 <= announcement.port <= 0xFFFF:
+        raise ValueError(f"port is from 0 to 65535, not {announcement.port!r}")
     if len(announcement.ip) not in ADDRESS_LENGTHS:
         raise ValueError(f"an address of {len(announcement.ip)} bytes")
     return b"".join(

@@ -1,5 +1,6 @@
 """
-Today's local announcements (discovery.md 3.1): a magic and a protobuf message.
+Today's local announcements (discovery.md 3.1): a magic and a protobuf message. A field of
+ours is added where the id comes from a name; other programs pass over it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ LONGEST_URL = 2083
 _ID = 1
 _ADDRESS = 2
 _INSTANCE = 3
-_KINDS = {_ID: protobuf.BYTES, _ADDRESS: protobuf.BYTES, _INSTANCE: protobuf.VARINT}
+_NAME = 1000
+_KINDS = {
+    _ID: protobuf.BYTES,
+    _ADDRESS: protobuf.BYTES,
+    _INSTANCE: protobuf.VARINT,
+    _NAME: protobuf.BYTES,
+}
 
 
 class Announcement(NamedTuple):
@@ -31,16 +38,18 @@ class Announcement(NamedTuple):
     @ivar key: 32 bytes, not all zero.
     @ivar addresses: URLs as the sender wrote them.
     @ivar instance: chosen at random when the sender started.
+    @ivar name: what the key is said to be made from; none from other programs.
     """
 
     key: bytes
     addresses: tuple[str, ...]
     instance: int
+    name: bytes = b""
 
 
-def encode(key: bytes, addresses: Sequence[str], instance: int) -> bytes:
+def encode(key: bytes, addresses: Sequence[str], instance: int, name: bytes = b"") -> bytes:
     """
-    A datagram, fields in the order the original writes them.
+    A datagram, fields in the order the original writes them, and the name behind.
     """
     return b"".join(
         (
@@ -48,6 +57,7 @@ def encode(key: bytes, addresses: Sequence[str], instance: int) -> bytes:
             protobuf.bytes_field(_ID, key),
             *(protobuf.bytes_field(_ADDRESS, url.encode("utf-8")) for url in addresses),
             protobuf.int64_field(_INSTANCE, instance),
+            protobuf.bytes_field(_NAME, name) if name else b"",
         )
     )
 
@@ -62,7 +72,7 @@ def decode(datagram: bytes) -> Announcement:
     """
     if datagram[:4] != u32(MAGIC):
         raise FormatError("another magic")
-    key = b""
+    key = name = b""
     addresses: list[str] = []
     instance = 0
     seen = 0
@@ -75,13 +85,15 @@ def decode(datagram: bytes) -> Announcement:
             instance = protobuf.signed64(value)
         elif number == _ID:
             key = value
+        elif number == _NAME:
+            name = value
         else:
             seen += 1
             if seen <= LOOKED_AT and len(value) <= LONGEST_URL:
                 _add(addresses, value)
     if len(key) != ID_LENGTH or not any(key):
         raise FormatError(f"an id of {len(key)} bytes")
-    return Announcement(key, tuple(addresses), instance)
+    return Announcement(key, tuple(addresses), instance, name)
 
 
 def _add(addresses: list[str], value: bytes) -> None:

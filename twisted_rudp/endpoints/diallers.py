@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from twisted_rudp.discovery.ids import NodeId
@@ -29,6 +30,14 @@ class Dialler:
     endpoint: str
     proof: str | None = None
 
+    @property
+    def arguments(self) -> frozenset[str]:
+        """
+        What can be set, by the names that its endpoint uses.
+        """
+        constructor = getattr(import_module(self.module), self.endpoint)
+        return frozenset(signature(constructor).parameters) - {"reactor", "host", "port"}
+
     def make(self, reactor: Any, address: Address, options: Mapping[str, Any]) -> Any:
         """
         The endpoint for an address.
@@ -47,6 +56,14 @@ DIALLERS: dict[str, Dialler] = {
 """
 The transports by the scheme of their announced addresses.
 """
+
+
+def transportOf(scheme: str) -> str:
+    """
+    The transport of an announced address: C{kcp4} and C{kcp6} are C{kcp}, over one family
+    (discovery.md 3.4).
+    """
+    return scheme[:-1] if scheme[-1] in "46" else scheme
 
 
 def transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, ...]:

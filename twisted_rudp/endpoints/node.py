@@ -26,7 +26,7 @@ from twisted_rudp.discovery.service import Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.endpoints import diallers
-from twisted_rudp.endpoints.diallers import transportsFor
+from twisted_rudp.endpoints.diallers import transportOf, transportsFor
 from twisted_rudp.endpoints.nodeconnecting import Connecting
 
 
@@ -165,7 +165,7 @@ class NodeClientEndpoint:
         chosen: dict[Address, None] = {}
         for address in addresses:
             for transport in self._transports:
-                if address.scheme in (transport, ANY_TRANSPORT):
+                if transportOf(address.scheme) in (transport, ANY_TRANSPORT):
                     chosen[Address(transport, address.host, address.port)] = None
         return list(chosen)
 

@@ -97,9 +97,7 @@ class Connecting:
         self._race([candidate.address for candidate in candidates])
 
     def _race(self, addresses: Sequence[Address]) -> None:
-        dialled = [a for a in self._endpoint.dialled(addresses) if a not in self._tried]
-        dialled = dialled[: MOST_ATTEMPTS - len(self._tried)]
-        if not dialled:
+        if not self._enter(addresses):
             shown = ", ".join(sorted({address.scheme for address in addresses}))
             ours = ", ".join(self._endpoint.transports)
             self._exhausted(
@@ -107,18 +105,40 @@ class Connecting:
             )
             return
         self._state = State.DIALLING
-        self._tried.update(dialled)
-        self._waiting.extend(dialled)
         self._dialNext()
+
+    def _enter(self, addresses: Sequence[Address]) -> bool:
+        """
+        Line up what was not tried yet.
+
+        @return: whether there is anything to dial now.
+        """
+        new = [a for a in self._endpoint.dialled(addresses) if a not in self._tried]
+        new = new[: MOST_ATTEMPTS - len(self._tried)]
+        self._tried.update(new)
+        self._waiting.extend(new)
+        return bool(self._waiting)
+
+    def _listenOn(self) -> bool:
+        """
+        Line up what has been announced since: the announcement that was waited for may
+        be the first of several, by other ways.
+
+        @return: whether there is anything to dial now.
+        """
+        candidates = self._discovery.registry.candidates(self._endpoint.id)
+        return self._enter([candidate.address for candidate in candidates])
 
     def _dialNext(self) -> None:
         """
-        Dial one more address; the next after a while or when this one has failed.
+        Dial one more address, if there is one; the next after a while or when this one
+        has failed.
         """
         self._stopDelay()
+        self._delay = self._reactor.callLater(ATTEMPT_DELAY, self._dialNext)
+        if not self._listenOn():
+            return
         address = self._waiting.popleft()
-        if self._waiting:
-            self._delay = self._reactor.callLater(ATTEMPT_DELAY, self._dialNext)
         left = max(0.001, self._end - self._reactor.seconds())
         endpoint = outcomeOf(self._endpoint.endpointFor, address, left)
         if isinstance(endpoint, Failure):
@@ -146,7 +166,7 @@ class Connecting:
             self._attempts.remove(attempt)
         if self._state is not State.DIALLING:
             return
-        if self._waiting:
+        if self._waiting or self._listenOn():
             self._dialNext()
         elif not self._attempts:
             self._exhausted(failure)
@@ -156,6 +176,7 @@ class Connecting:
         Nothing of what is known leads there. The server is asked, once, unless it was
         the one who said so.
         """
+        self._stopDelay()
         server, self._server = self._server, None
         if server is None:
             self._fail(failure)

@@ -4,8 +4,6 @@ Messages beside the stream (kcp.md 5.5): sent once, unordered, perhaps lost.
 
 from __future__ import annotations
 
-from collections import deque
-
 from twisted_rudp.kcp.fec_wire import OUT_OF_BAND_OVERHEAD, out_of_band_packet
 from twisted_rudp.kcp.runs import RunWriter
 
@@ -27,8 +25,9 @@ class Aside:
 
     def __init__(self, conv: int) -> None:
         self._conv = conv
-        self._said: deque[bytes] = deque(maxlen=OUT_OF_BAND_HELD)
-        self.heard: deque[bytes] = deque(maxlen=OUT_OF_BAND_HELD)
+        # Lists, because most sessions have none of either and an empty deque is large.
+        self._said: list[bytes] = []
+        self.heard: list[bytes] = []
 
     def hear(self, view: memoryview, size: int) -> int:
         """
@@ -38,7 +37,7 @@ class Aside:
         """
         starts = range(0, len(view), size)
         for start in starts:
-            self.heard.append(bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
+            _keep(self.heard, bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
         return len(starts)
 
     def say(self, data: bytes, longest: int) -> None:
@@ -49,11 +48,18 @@ class Aside:
         """
         if len(data) > longest:
             raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
-        self._said.append(bytes(data))
+        _keep(self._said, bytes(data))
 
     def flush(self, writer: RunWriter) -> None:
         """
         Write what was said.
         """
-        while self._said:
-            writer.add(out_of_band_packet(self._conv, self._said.popleft()))
+        for data in self._said:
+            writer.add(out_of_band_packet(self._conv, data))
+        self._said.clear()
+
+
+def _keep(messages: list[bytes], message: bytes) -> None:
+    messages.append(message)
+    if len(messages) > OUT_OF_BAND_HELD:
+        del messages[0]

@@ -111,6 +111,38 @@ class KCPEngine:
     @param idle_timeout: nanoseconds; 0: none.
     """
 
+    # Of so many attributes a dictionary would be several times as large.
+    __slots__ = (
+        "_address",
+        "_arq",
+        "_closing",
+        "_confirmed",
+        "_conv",
+        "_cookies",
+        "_detail",
+        "_end_heard",
+        "_end_told",
+        "_ending",
+        "_epoch",
+        "_events",
+        "_flush_at",
+        "_half_closing",
+        "_hello",
+        "_leave_at",
+        "_life",
+        "_liveness",
+        "_overhead",
+        "_own_socket",
+        "_readable",
+        "_refused_by_path",
+        "_role",
+        "_settings",
+        "_slow",
+        "_tombstone",
+        "_una_moved",
+        "proved",
+    )
+
     def __init__(
         self,
         conv: int,

@@ -12,7 +12,6 @@ Numbers and times are unbounded integers here; the wire's are cut from them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -317,7 +316,7 @@ class Flights:
 
     def __init__(self, first: int) -> None:
         self.una = self.nxt = first
-        self.queue: deque[Flight] = deque()
+        self.queue: list[Flight] = []
         self.outstanding = 0
         self.numbered = 0
         self.delivered = 0
@@ -353,13 +352,14 @@ class Flights:
         """
         Everything before C{una}, which is not after L{nxt}, has arrived.
         """
-        queue = self.queue
-        while queue and queue[0].first < una:
-            flight = queue[0]
+        past = 0
+        for flight in self.queue:
+            if flight.first >= una:
+                break
             if flight.arrived is None and self.una <= flight.first and flight.end <= una:
                 self.outstanding -= flight.end - flight.first
                 self.delivered += len(flight.data)
-                queue.popleft()
+                past += 1
                 continue
             start = max(self.una - flight.first, 0)
             end = min(una, flight.end) - flight.first
@@ -370,7 +370,8 @@ class Flights:
             self.delivered += flight.size_between(start, end)
             if flight.end > una:
                 break
-            queue.popleft()
+            past += 1
+        del self.queue[:past]
         self.una = una
 
     def acknowledge(self, acks: Sequence[tuple[int, int]]) -> None:

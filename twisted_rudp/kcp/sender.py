@@ -6,7 +6,6 @@ Segment numbers and times are unbounded integers here.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TypeAlias
 
 from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
@@ -90,7 +89,7 @@ class Sender:
         self._arrived = first
         self._counters = counters
         self._unlaunched: list[Flight] = []
-        self._sendings: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_SENDINGS)
+        self._sendings: list[tuple[int, int, int]] = []
         self.set_mss(settings.mss)
 
     def set_mss(self, mss: int) -> None:
@@ -383,7 +382,7 @@ class Sender:
             self.alarm = flight.due
         self._counters.out_segs += count
         if not self.proved:
-            self._sendings.append((flight.first & MASK32, count, stamp[2]))
+            self._remember(flight.first, count, stamp[2])
         if self._settings.dead_link == 1:
             self.dead = True
         return flight
@@ -463,7 +462,12 @@ class Sender:
         if flight.first == self.end:
             self.end_sendings += 1
         if not self.proved:
-            self._sendings.append(((flight.first + start) & MASK32, end - start, ts))
+            self._remember(flight.first + start, end - start, ts)
+
+    def _remember(self, first: int, count: int, ts: int) -> None:
+        self._sendings.append((first & MASK32, count, ts))
+        if len(self._sendings) > REMEMBERED_SENDINGS:
+            del self._sendings[0]
 
     def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:
         """

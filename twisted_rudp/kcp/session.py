@@ -48,6 +48,23 @@ class KCPSession(KCPEngine):
     @ivar tally: what is counted beside the ARQ.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_aside",
+        "_diagnosis",
+        "_emit",
+        "_framing",
+        "_hold_until",
+        "_options",
+        "_patient",
+        "_read_since",
+        "_receiver",
+        "_sealing",
+        "_throttle",
+        "_write_since",
+        "tally",
+    )
+
     def __init__(
         self,
         conv: int,
@@ -241,7 +258,7 @@ class KCPSession(KCPEngine):
         The next message: those out of band first.
         """
         if self._aside.heard:
-            return Message(self._aside.heard.popleft(), Delivery.OUT_OF_BAND)
+            return Message(self._aside.heard.pop(0), Delivery.OUT_OF_BAND)
         if self._settings.stream:
             return None
         message = super().take_message()

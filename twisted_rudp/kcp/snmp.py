@@ -157,8 +157,8 @@ class Ledger:
     def __init__(self, parent: Ledger | None = None) -> None:
         self._parent = parent
         self._live: dict[int, _Entry] = {}
-        self._gone: dict[str, int] = dict.fromkeys(NAMES, 0)
-        self._base: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self._gone: dict[str, int] = {}
+        self._base: dict[str, int] = {}
         self.established = 0
         self._most = 0
         self._number = 0
@@ -185,7 +185,7 @@ class Ledger:
         """
         ledger: Ledger | None = self
         while ledger is not None:
-            ledger._gone[name] += count
+            _add(ledger._gone, {name: count})
             ledger = ledger._parent
 
     def snapshot(self) -> dict[str, int]:
@@ -205,7 +205,8 @@ class Ledger:
         sums["FECShardMin"] = newest
         sums["MaxConn"] = self._most
         return {
-            name: sums[name] - (0 if name in GAUGES else self._base[name]) for name in NAMES
+            name: sums.get(name, 0) - (0 if name in GAUGES else self._base.get(name, 0))
+            for name in NAMES
         }
 
     def reset(self) -> None:
@@ -213,9 +214,7 @@ class Ledger:
         Count from 0 again, here and nowhere else.
         """
         now = self.snapshot()
-        for name in NAMES:
-            if name not in GAUGES:
-                self._base[name] += now[name]
+        _add(self._base, {name: now[name] for name in NAMES if name not in GAUGES})
         self._most = self.established
 
 
@@ -228,7 +227,7 @@ def _leave(numbers: list[tuple[Ledger, int]]) -> None:
 
 def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:
     for name, count in more.items():
-        sums[name] += count
+        sums[name] = sums.get(name, 0) + count
 
 
 process = Ledger()

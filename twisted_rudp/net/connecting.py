@@ -4,7 +4,6 @@ Connecting: resolve, race the addresses, time out, cancel (CONN-1 to CONN-8).
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 from typing import Any
 
@@ -62,7 +61,7 @@ class Connecting:
         self._dialling = dialling
         self._state = _State.RESOLVING
         self._started = False
-        self._waiting: deque[Address] = deque()
+        self._waiting: list[Address] = []
         self._attempts: list[Attempt] = []
         self._delay: IDelayedCall | None = None
         self._transport: SessionTransport | None = None
@@ -96,7 +95,7 @@ class Connecting:
         """
         self._stopDelay()
         dialled = Attempt(
-            self._reactor, self._dialling, self._waiting.popleft(), self._connected, self._failed
+            self._reactor, self._dialling, self._waiting.pop(0), self._connected, self._failed
         )
         self._attempts.append(dialled)
         if self._waiting:

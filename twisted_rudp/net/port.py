@@ -84,6 +84,9 @@ def openPort(
             return _openDescriptor(
                 cast(IDescriptorReactor, reactor), receiver, sock, address, wanted, options
             )
+    if options.arrivalHops is not None:
+        cause = OSError(errno.EOPNOTSUPP, "this port cannot see the hop limit of what arrives")
+        raise cannotListen(address, cause)
     return StockPort(cast(IPortReactor, reactor), receiver, interface, port, options)
 
 
@@ -110,7 +113,8 @@ def _openDescriptor(
 ) -> DescriptorPort:
     gso = gro = False
     if wanted is not PortKind.PLAIN:
-        gso, gro = supportsGSO(sock), enableGRO(sock)
+        gso = supportsGSO(sock)
+        gro = options.arrivalHops is None and enableGRO(sock)
     if wanted is PortKind.GSO and not (gso or gro):
         sock.close()
         problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.application.service import Service
@@ -56,6 +57,8 @@ class Announcer:
         Announce what listens at C{host}.
         """
         if isinstance(host, IPv4Address | IPv6Address):
+            if ip_address(host.host.partition("%")[0]).is_loopback:
+                self._log.warn("{host} is of use on this machine only", host=host.host)
             self.announce([str(Address(self._scheme, host.host, host.port))])
         else:
             self._log.error("{host} cannot be announced: it has no port", host=host)
@@ -74,11 +77,14 @@ class Announcer:
             self._audience.profiles,
             None if server is None else discovery.server(*server),
         )
+        ways = [f"{way} ({status})" for way, status in discovery.status().items()]
+        if server is not None:
+            ways.append(f"server {server[0]} port {server[1]}")
         self._log.info(
-            "announcing {id} at {urls}: {status}",
+            "announcing {id} at {urls} by {ways}",
             id=self._id.text,
             urls=", ".join(urls),
-            status=discovery.status(),
+            ways=", ".join(ways),
         )
 
     def end(self) -> Deferred[None]:

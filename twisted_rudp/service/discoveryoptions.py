@@ -6,6 +6,7 @@ what other commands share with them.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -17,7 +18,9 @@ from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.servertable import LIFE, MAX_NODES, MAX_PER_SOURCE, ServerTable
 from twisted_rudp.discovery.urls import Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
+from twisted_rudp.endpoints.diallers import DIALLERS
 from twisted_rudp.endpoints.node import lanProfiles, serverAddress
+from twisted_rudp.net.addresses import isLiteral
 from twisted_rudp.service.announcing import Announcer, AnnounceService, Audience
 from twisted_rudp.service.rendezvous import DiscoveryServerService
 from twisted_rudp.service.teaching import TeachingOptions, count, whole
@@ -51,6 +54,34 @@ def theReactor() -> Any:
     return reactor
 
 
+def transport(given: str) -> str:
+    """
+    Coerces C{--transport}.
+
+    @raise ValueError: C{node:} does not know it.
+    """
+    if given not in DIALLERS:
+        raise ValueError(
+            f"{given!r} is not one of {', '.join(DIALLERS)}; --url announces anything"
+        )
+    return given
+
+
+def checkParameters(url: str) -> None:
+    """
+    What is said about one of our transports is said in the words of its endpoint.
+
+    @raise usage.UsageError: it is not.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in DIALLERS:
+        return
+    known = DIALLERS[parts.scheme].arguments
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:
+            raise usage.UsageError(f"--url {url}: {name!r} is no argument of {parts.scheme}:")
+
+
 class AnnounceOptions(TeachingOptions):
     """
     C{twist rudp announce}.
@@ -60,12 +91,12 @@ class AnnounceOptions(TeachingOptions):
     longdesc = (
         "Announce a program that listens, on the local network and to a discovery server,"
         " so that 'node:ID' and 'rudp lookup ID' find it. ID is a name, a device id or the"
-        " 64 hexadecimal digits of a public key. Whoever connects has no proof of a name."
+        " 64 hexadecimal digits of a public key. A name proves nothing to those who connect."
     )
     optParameters = [
         ["id", None, None, "Whom to announce."],
         ["port", None, None, "UDP port that it listens on.", whole(1, 65535, "a port")],
-        ["transport", None, "kcp", "What it speaks there."],
+        ["transport", None, "kcp", f"What it speaks there: {', '.join(DIALLERS)}.", transport],
         ["server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
         ["profile", None, None, f"How to announce on the local network: {PROFILE_HELP}", profiles],
     ]
@@ -87,8 +118,7 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
 
     def opt_url(self, url: str) -> None:
         """
-        Address to announce, such as kcp://0.0.0.0:4000; 0.0.0.0 is wherever the
-        announcement comes from. May be repeated.
+        Address, as kcp://0.0.0.0:4000; 0.0.0.0 is where we are. May be repeated.
         """
         self.urls.append(url)
 
@@ -107,6 +137,8 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
             Publication(id, tuple(self.urls))
         except ValueError as problem:
             raise usage.UsageError(str(problem)) from problem
+        for url in self.urls:
+            checkParameters(url)
         announcer = Announcer(theReactor(), id, audience(self))
         self.services.append(AnnounceService(announcer, self.urls))
 
@@ -180,7 +212,11 @@ and on other machines, whoever wants to be found and whoever looks for it:
     def postOptions(self) -> None:
         """
         Make the service.
+
+        @raise usage.UsageError: the interface is none.
         """
+        if not isLiteral(self["interface"]):
+            raise usage.UsageError(f"--interface {self['interface']}: an IP address is needed")
         table = ServerTable(
             life=self["life"], nodes=self["max-nodes"], per_source=self["max-per-source"]
         )

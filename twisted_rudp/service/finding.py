@@ -26,6 +26,9 @@ from twisted_rudp.service.discoveryoptions import (
 )
 from twisted_rudp.service.teaching import TeachingOptions, seconds
 
+GATHERING = 0.3
+"""Seconds after the first answer in which others come by other ways."""
+
 NOT_FOUND = 1
 """Exit status when nobody knows the node."""
 
@@ -43,6 +46,9 @@ class BrowseOptions(TeachingOptions):
     optParameters = [
         ["profile", None, None, f"How they announce: {PROFILE_HELP}", profiles],
         ["seconds", None, None, "Stop after so many.", seconds],
+    ]
+    optFlags = [
+        ["check-hops", None, "Believe only what no router has passed on; for profile v4."],
     ]
     examples = """
 Our own nodes, and those of Syncthing:
@@ -65,7 +71,7 @@ class LookupOptions(TeachingOptions):
     C{rudp lookup}.
     """
 
-    synopsis = "Usage: rudp lookup [options] ID"
+    synopsis = "[options] ID"
     longdesc = (
         "Find out where a node may be reached, best first, each with who says so. That is"
         " what was announced; anybody can announce anything."
@@ -139,7 +145,8 @@ async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = N
     Show nodes until time is up, or for ever.
     """
     out = sys.stdout if out is None else out
-    discovery = discoveryOf(reactor)
+    checked = options["check-hops"]
+    discovery = Discovery(reactor, checkHops=True) if checked else discoveryOf(reactor)
     lease = discovery.listen(options.profiles)
     discovery.solicit(options.profiles)
     if out.isatty():
@@ -174,10 +181,15 @@ async def runLookup(reactor: Any, options: LookupOptions) -> None:
     discovery = discoveryOf(reactor)
     asked = options.audience
     server = None if asked.server is None else discovery.server(*asked.server)
+    lease = discovery.listen(asked.profiles)
     try:
-        found = await discovery.lookup(options.id, options["timeout"], asked.profiles, server)
+        await discovery.lookup(options.id, options["timeout"], asked.profiles, server)
+        await deferLater(reactor, GATHERING, lambda: None)
+        found = discovery.registry.candidates(options.id)
     except NodeNotFound as problem:
         print(f"rudp: {problem}", file=sys.stderr)
         raise SystemExit(NOT_FOUND) from None
+    finally:
+        await lease.release()
     for candidate in found:
         print(f"{candidate.address!s:40} {candidate.source.via} {candidate.source.host}")

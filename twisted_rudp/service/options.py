@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.endpoints.diallers import DIALLERS
 from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.discoveryoptions import (
@@ -104,6 +105,11 @@ class CommandOptions(TeachingOptions):
                 raise usage.UsageError("--announce-server says where, and --announce as whom")
             return None
         scheme = listen.partition(":")[0]
+        if scheme not in DIALLERS:
+            raise usage.UsageError(
+                f"--announce: what listens on {scheme} cannot be dialled by node:; that is for"
+                f" {', '.join(DIALLERS)}"
+            )
         id = nodeId("announce", self["announce"])
         return Announcer(self.clock(), id, audience(self, "announce-"), scheme)
 

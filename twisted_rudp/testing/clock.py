@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 class EventClock(Clock):
     """
-    A L{Clock} that keeps its calls in order. C{Clock} sorts all of them for each new
+    A C{Clock} that keeps its calls in order. Twisted's sorts all of them for each new
     one, which with thousands of datagrams on their way is most of what a test does.
 
     @ivar calls: what is scheduled, the next one first, of equal times the oldest.
@@ -23,7 +23,7 @@ class EventClock(Clock):
         self, delay: float, callable: Callable[..., object], *args: object, **kw: object
     ) -> DelayedCall:
         """
-        See L{twisted.internet.interfaces.IReactorTime.callLater}.
+        See C{IReactorTime.callLater}.
         """
         call = _Call(
             self.seconds() + delay, callable, args, kw, self.calls.remove, self._moved, self.seconds

@@ -16,7 +16,8 @@ class SocketOptionsTests(SynchronousTestCase):
 
     def test_ranges(self) -> None:
         """A number outside its range is named in the error."""
-        for name, value in (("dscp", 64), ("dscp", -1), ("hopLimit", 0), ("sendBuffer", 0)):
+        outside = (("dscp", 64), ("dscp", -1), ("hopLimit", 0), ("arrivalHops", 256))
+        for name, value in (*outside, ("sendBuffer", 0)):
             problem = self.assertRaises(ValueError, SocketOptions, **{name: value})
             self.assertIn(name, str(problem))
             self.assertIn(str(value), str(problem))

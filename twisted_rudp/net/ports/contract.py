@@ -67,6 +67,8 @@ class SocketOptions:
         C{TOO_BIG}), False lets them be cut, None leaves it to the system.
     @ivar broadcast: allow sending to broadcast addresses.
     @ivar multicastHops: 1 to 255 for multicast; None: as it is, which is 1.
+    @ivar arrivalHops: 1 to 255: what arrives with another hop limit is dropped and
+        counted, and the kernel joins nothing; None: not looked at. On Linux only.
     @ivar onlyIPv6: C{"::"} takes no IPv4, so that another socket may have that.
     @ivar reuseAddress: C{SO_REUSEADDR}. On UDP it lets another socket take the
         datagrams, so it is for multicast.
@@ -80,6 +82,7 @@ class SocketOptions:
     dontFragment: bool | None = None
     broadcast: bool = False
     multicastHops: int | None = None
+    arrivalHops: int | None = None
     onlyIPv6: bool = False
     reuseAddress: bool = False
     reusePort: bool = False
@@ -94,6 +97,7 @@ class SocketOptions:
             ("dscp", self.dscp, 0, 63),
             ("hopLimit", self.hopLimit, 1, 255),
             ("multicastHops", self.multicastHops, 1, 255),
+            ("arrivalHops", self.arrivalHops, 1, 255),
         )
         for name, value, lowest, highest in ranges:
             if value is not None and not lowest <= value <= highest:
@@ -139,6 +143,7 @@ class PortCounters:
         "datagramsOut",
         "dropped",
         "empty",
+        "far",
         "full",
         "gsoRefused",
         "icmp",
@@ -175,6 +180,9 @@ class PortCounters:
 
     empty: int
     """Datagrams without a byte; dropped (UDP-6)."""
+
+    far: int
+    """Datagrams with another hop limit than C{arrivalHops}; dropped."""
 
     def __init__(self) -> None:
         for name in self.__slots__:

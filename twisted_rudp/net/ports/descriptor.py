@@ -29,6 +29,7 @@ from twisted_rudp.net.ports.contract import (
     Receiver,
     SocketOptions,
 )
+from twisted_rudp.net.ports.hops import HopFilter
 from twisted_rudp.net.ports.joining import Joiner
 from twisted_rudp.net.ports.segmenting import SegmentingPort
 from twisted_rudp.net.ports.sockets import readFacts
@@ -55,7 +56,7 @@ Wake-ups in a row that may end after one short read without looking for more.
 
 _BROKEN = (errno.EBADF, errno.ENOTSOCK)
 
-_GRO_ROOM = 32
+_INT_ROOM = 32
 """
 C{CMSG_SPACE} of an int, at most 24 bytes.
 """
@@ -65,7 +66,11 @@ _TRUNCATED = int(socket.MSG_TRUNC)
 As a plain number: the enumeration's own C{&} costs more than a small datagram.
 """
 
-_GRO_SIZE = struct.Struct("=i")
+_INT = struct.Struct("=i")
+"""
+What comes along: the segment size of a joined run, or the hop limit. A socket is asked
+for one of them at most.
+"""
 
 
 @implementer(IReadDescriptor, IWriteDescriptor, IHalfCloseableDescriptor)
@@ -89,8 +94,11 @@ class DescriptorPort(SegmentingPort):
         @param gro: the socket joins what arrives.
         """
         super().__init__(reactor, receiver, sock, gso)
-        self._gro = gro
-        self._joiner = Joiner(receiver, self.counters)
+        joiner = Joiner(receiver, self.counters)
+        self._joiner: Joiner | HopFilter = joiner
+        if options.arrivalHops is not None:
+            self._joiner = HopFilter(joiner, self.counters, options.arrivalHops)
+        self._room = _INT_ROOM if gro or options.arrivalHops is not None else 0
         self._trusting = 0
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"
@@ -211,7 +219,7 @@ class DescriptorPort(SegmentingPort):
         runs = counters.runsIn
         joiner = self._joiner
         receive = self._socket.recvmsg
-        room = _GRO_ROOM if self._gro else 0
+        room = self._room
         left = READ_BYTES
         calls = 0
         while left > 0 and calls < READ_CALLS and not self.closed:
@@ -236,7 +244,7 @@ class DescriptorPort(SegmentingPort):
             if flags & _TRUNCATED:
                 counters.truncated += 1
             elif ancillary:
-                joiner.addRun(data, _GRO_SIZE.unpack(ancillary[0][2])[0], address)
+                joiner.addRun(data, _INT.unpack(ancillary[0][2])[0], address)
             else:
                 joiner.add(data, address)
             if calls == 1 and length < SHORT and self._trusting:

@@ -4,8 +4,6 @@ Runs that wait for room in a full socket.
 
 from __future__ import annotations
 
-from collections import deque
-
 from twisted_rudp.core.engine import Address, Buffer
 
 HELD_LIMIT = 1 << 20
@@ -25,7 +23,7 @@ class HeldRuns:
     __slots__ = ("_bytes", "_limit", "runs")
 
     def __init__(self, limit: int = HELD_LIMIT) -> None:
-        self.runs: deque[tuple[Buffer, int, Address]] = deque()
+        self.runs: list[tuple[Buffer, int, Address]] = []
         self._bytes = 0
         self._limit = limit
 
@@ -54,10 +52,12 @@ class HeldRuns:
         """
         The first C{taken} bytes of the head have left, whole datagrams all.
         """
-        run, size, address = self.runs.popleft()
+        run, size, address = self.runs[0]
         self._bytes -= taken
         if taken < len(run):
-            self.runs.appendleft((memoryview(run)[taken:], size, address))
+            self.runs[0] = (memoryview(run)[taken:], size, address)
+        else:
+            del self.runs[0]
 
     def clear(self) -> int:
         """

@@ -18,6 +18,7 @@ from twisted_rudp.core.engine import Address
 from twisted_rudp.net.addresses import parseLiteral
 from twisted_rudp.net.ports.contract import PortFacts, PortKind, SocketOptions
 from twisted_rudp.net.ports.errorqueue import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6
+from twisted_rudp.net.ports.hops import reportHops
 
 LINUX = sys.platform == "linux"
 
@@ -73,6 +74,8 @@ def createSocket(address: Address, options: SocketOptions) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if options.reusePort:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if options.arrivalHops is not None:
+            reportHops(sock)
     except OSError:
         sock.close()
         raise
