@@ -77,8 +77,15 @@ def _heading(title: str) -> Sequence[str]:
 
 def _introduction(scenarios: Scenarios) -> Iterator[str]:
     """
-    The machines, of which there is one if all parts were measured on the same.
+    What is to be seen, and the machines, of which there is one if all parts were
+    measured on the same.
     """
+    yield (
+        "KCP of this library beside kcp-go, whose wire it speaks, and beside TCP; RakNet beside"
+        " go-raknet. First pictures, then what was aimed at, then every figure. Longer bars are"
+        " better for MB/s, shorter ones for everything else."
+    )
+    yield ""
     for machine in sorted({_machine(s["environment"]) for s in scenarios.values()}):
         yield machine
         yield ""

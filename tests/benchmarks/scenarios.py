@@ -103,7 +103,7 @@ KERNELS = (False,)
 
 
 def _on_loopback(quick: bool) -> Sequence[Scenario]:
-    seconds = ("-seconds", "1" if quick else "2")
+    seconds = ("-seconds", "1" if quick else "1.5")
     bulk = ("-job", "bulk", *seconds)
     echo = ("-job", "echo", "-count", "1000" if quick else "5000")
     many = MANY[:1] if quick else MANY
