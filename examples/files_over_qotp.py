@@ -94,7 +94,11 @@ class Sending(Protocol):
     def connectionMade(self) -> None:
         self.transport.write(f"{self.path.name} {self.size}\n".encode())
         # The sender reads on only as fast as the stream takes what it has read.
-        FileSender().beginFileTransfer(self.path.open("rb"), self.transport, self.progress)
+        sender = FileSender()
+        sending = sender.beginFileTransfer(self.path.open("rb"), self.transport, self.progress)
+        # The answer says what became of the file; it may be here before the sender has
+        # seen the end of it.
+        sending.addErrback(lambda failure: None)
 
     def progress(self, data: bytes) -> bytes:
         self.digest.update(data)

@@ -1,1 +1,1 @@
-QOTP: endpoints ``qotp:`` with always encrypted connections, many streams, peer to peer and hole punching; ``rudp keygen``.
+QOTP: endpoints ``qotp:`` with always encrypted connections, many streams, early data on request, peer to peer and hole punching; ``rudp keygen``.

@@ -1,5 +1,5 @@
 """
-Our transports beside kcp-go, go-raknet and TCP, on this machine, in one go: C{python -m
+Our transports beside kcp-go, go-raknet, aioquic and TCP, on this machine, in one go: C{python -m
 tests.benchmarks}.
 
 Rounds alternate: every contender runs once before any runs again, so that a

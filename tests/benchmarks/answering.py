@@ -41,7 +41,7 @@ class Meter:
     How much came.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self) -> None:
         self._received = 0
         self._first = self._last = 0.0
 

@@ -22,6 +22,7 @@ class Group(Enum):
 
     KCP_GO = "kcp-go"
     GO_RAKNET = "go-raknet"
+    AIOQUIC = "aioquic"
     OURS = "ours"
     TCP = "tcp"
     MIXED = "mixed"
@@ -149,6 +150,29 @@ def our_raknet(processes: int = 1) -> list[Contender]:
     return [
         Contender("twisted_rudp, raknet, messages", Group.OURS, (messages,) * processes),
         Contender("twisted_rudp, raknet, stream", Group.OURS, (Side(worker),) * processes),
+    ]
+
+
+def aioquic() -> list[Contender]:
+    """
+    A stream of aioquic, between two processes.
+    """
+    worker = Side((sys.executable, "-m", "tests.benchmarks.quicworker"))
+    return [Contender("aioquic", Group.AIOQUIC, (worker, worker))]
+
+
+def our_qotp(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
+    """
+    Our QOTP, dialled with the server's key, on each of these ports.
+    """
+    worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "qotp")
+    return [
+        Contender(
+            f"twisted_rudp, qotp, {port_kind} port",
+            Group.OURS,
+            (Side((*worker, "-portkind", port_kind)),) * processes,
+        )
+        for port_kind in port_kinds
     ]
 
 

@@ -15,6 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 COLOURS = {
     "kcp-go": "#8c8c8c",
     "go-raknet": "#8c8c8c",
+    "aioquic": "#8c8c8c",
     "ours": "#1f6fb4",
     "tcp": "#c9a227",
     "mixed": "#5aa469",

@@ -36,8 +36,8 @@ echo'`` does a part and leaves the rest of this page as it is; names may be patt
 ``'link*'``.
 
 Figures are medians of alternating rounds: every contender runs once before any runs again.
-Least and most are in brackets. Ratios are of the first column: *stock* to kcp-go with the first
-of its windows, *best* to the best of them. Both ends in one process share one thread here, and
+Least and most are in brackets. Ratios are of the first column: *stock* to the other library as
+it comes, *best* to the best of its rows. Both ends in one process share one thread here, and
 all cores in kcp-go.
 
 The emulated links are two network namespaces with ``tests/benchmarks/link.c`` between them.
@@ -82,8 +82,8 @@ def _introduction(scenarios: Scenarios) -> Iterator[str]:
     """
     yield (
         "KCP of this library beside kcp-go, whose wire it speaks, and beside TCP; RakNet beside"
-        " go-raknet. First pictures, then what was aimed at, then every figure. Longer bars are"
-        " better for MB/s, shorter ones for everything else."
+        " go-raknet, QOTP beside aioquic. First pictures, then what was aimed at, then every"
+        " figure. Longer bars are better for MB/s, shorter ones for everything else."
     )
     yield ""
     for machine in sorted({_machine(s["environment"]) for s in scenarios.values()}):

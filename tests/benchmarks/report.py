@@ -67,7 +67,7 @@ def heading(facts: dict[str, Any]) -> str:
         f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']:.1f}; "
         f"allocator {allocator}.\n"
         "Medians [least - most] of alternating rounds. Ratios of the first column:\n"
-        "to the first row of the Go library (stock) and to its best row (best)."
+        "to the first row of the other library (stock) and to its best row (best)."
     )
 
 

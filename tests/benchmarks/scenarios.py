@@ -219,6 +219,27 @@ def _on_loopback(quick: bool) -> Sequence[Scenario]:
             (LOAD, MEMORY),
             (*rak_go(MESSAGES_UNDERWAY[:1]), *rak_mine()[:1]),
         ),
+        Scenario(
+            "qotp2",
+            "QOTP beside QUIC: an encrypted stream, two processes",
+            bulk,
+            STREAM,
+            (*contenders.aioquic(), *contenders.our_qotp(PORT_KINDS, 2)),
+        ),
+        Scenario(
+            "qotpecho2",
+            "QOTP beside QUIC: echo of 64 bytes, two processes",
+            echo,
+            TRIPS,
+            (*contenders.aioquic(), *contenders.our_qotp(PORT_KINDS[:1], 2)),
+        ),
+        Scenario(
+            "qotpecho",
+            "QOTP, echo of 64 bytes, both ends in one process",
+            echo,
+            TRIPS,
+            (*contenders.our_qotp(PORT_KINDS),),
+        ),
     )
 
 

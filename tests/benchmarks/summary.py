@@ -12,7 +12,7 @@ from tests.benchmarks.contenders import Contender, Group
 from tests.benchmarks.metrics import Metric, Result
 from tests.benchmarks.scenarios import Scenario
 
-REFERENCES = (Group.KCP_GO, Group.GO_RAKNET)
+REFERENCES = (Group.KCP_GO, Group.GO_RAKNET, Group.AIOQUIC)
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Row:
     What one contender achieved.
 
     @ivar values: by name of metric; empty if no run came to a result.
-    @ivar ratios: the first metric against the first row of Go and against the
-        best one, by those names.
+    @ivar ratios: the first metric against the first row of another library and
+        against the best one, by those names.
     @ivar rounds: how many runs came to a result.
     """
 
@@ -49,7 +49,7 @@ Runs = Mapping[str, Sequence[Result]]
 
 def summarise(scenario: Scenario, runs: Runs) -> list[Row]:
     """
-    Medians of every contender, and their ratios to those of Go.
+    Medians of every contender, and their ratios to those of the others' libraries.
     """
     values = {c.name: _spreads(scenario.metrics, runs[c.name]) for c in scenario.contenders}
     first = scenario.metrics[0]

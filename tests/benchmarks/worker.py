@@ -38,8 +38,10 @@ from tests.benchmarks.loss import lose
 from twisted_rudp import kernels
 from twisted_rudp.kcp import snmp
 
+IDENTITY = "benchmark"
+
 GAUGES: Mapping[str, Callable[[argparse.Namespace], Gauge]] = {
-    "bulk": Meter,
+    "bulk": lambda options: Meter(),
     "messages": Stopwatch,
 }
 """What servers of these jobs measure; those of the others only echo."""
@@ -59,7 +61,7 @@ class _InputEnds(Protocol):
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("-transport", choices=["kcp", "raknet", "tcp"], default="kcp")
+    parser.add_argument("-transport", choices=["kcp", "raknet", "qotp", "tcp"], default="kcp")
     parser.add_argument("-portkind", choices=["auto", "gso", "plain", "stock"], default="auto")
     parser.add_argument("-kernels", choices=["native", "pure"], help="fail with any other")
     parser.add_argument("-mode", choices=["stream", "messages"], default="stream")
@@ -91,7 +93,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """
     What both endpoints are given.
     """
-    common = {"portKind": options.portkind, "mode": options.mode}
+    common = {"portKind": options.portkind}
+    if options.transport == "qotp":
+        return common
+    common["mode"] = options.mode
     if options.transport != "kcp":
         return common
     return {
@@ -123,6 +128,12 @@ def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEn
         from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
 
         return RakNetServerEndpoint(reactor, port, interface=host, **settings(options))
+    if options.transport == "qotp":
+        from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
+
+        return QOTPServerEndpoint(
+            reactor, port, interface=host, seed=IDENTITY, **settings(options)
+        )
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
     return KCPServerEndpoint(reactor, port, interface=host, **settings(options))
@@ -136,6 +147,12 @@ def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStr
         from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
 
         return RakNetClientEndpoint(reactor, host, port, **settings(options))
+    if options.transport == "qotp":
+        from twisted_rudp.endpoints.qotp import QOTPClientEndpoint
+        from twisted_rudp.qotp.keys import KeyPair
+
+        key = KeyPair.from_text(IDENTITY).public
+        return QOTPClientEndpoint(reactor, host, port, serverKey=key, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 
     return KCPClientEndpoint(reactor, host, port, **settings(options))

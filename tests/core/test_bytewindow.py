@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.bytewindow import LossWindow, SmoothedRoundTrip, Unlimited
+from twisted_rudp.core.bytewindow import (
+    LossWindow,
+    SmoothedRoundTrip,
+    TolerantBytes,
+    Unlimited,
+)
 
 UNIT = 1000
 
@@ -31,9 +36,9 @@ class LossWindowTests(SynchronousTestCase):
         was what held the sender back.
         """
         window = LossWindow(UNIT)
-        window.acknowledged(10 * UNIT, False)
+        window.acknowledged(10 * UNIT, False, 0, 0)
         self.assertEqual(window.window, 10 * UNIT)
-        window.acknowledged(10 * UNIT, True)
+        window.acknowledged(10 * UNIT, True, 0, 0)
         self.assertEqual(window.window, 20 * UNIT)
 
     def test_loss(self) -> None:
@@ -42,13 +47,13 @@ class LossWindowTests(SynchronousTestCase):
         one datagram each round trip.
         """
         window = LossWindow(UNIT)
-        window.acknowledged(90 * UNIT, True)
-        window.lost(5, 10)
-        window.lost(9, 11)
+        window.acknowledged(90 * UNIT, True, 0, 0)
+        window.lost(5, 10, UNIT)
+        window.lost(9, 11, UNIT)
         self.assertEqual(window.window, 70 * UNIT)
-        window.acknowledged(70 * UNIT, True)
+        window.acknowledged(70 * UNIT, True, 0, 0)
         self.assertEqual(window.window, 71 * UNIT)
-        window.lost(10, 20)
+        window.lost(10, 20, UNIT)
         self.assertEqual(window.window, 71 * UNIT * 7 // 10)
 
     def test_timeout(self) -> None:
@@ -57,10 +62,10 @@ class LossWindowTests(SynchronousTestCase):
         was.
         """
         window = LossWindow(UNIT)
-        window.acknowledged(90 * UNIT, True)
-        window.expired(5, 10)
+        window.acknowledged(90 * UNIT, True, 0, 0)
+        window.expired(5, 10, UNIT, 0)
         self.assertEqual(window.window, 2 * UNIT)
-        window.acknowledged(2 * UNIT, True)
+        window.acknowledged(2 * UNIT, True, 0, 0)
         self.assertEqual((window.window, window.threshold), (4 * UNIT, 50 * UNIT))
 
     @given(steps=steps)
@@ -74,11 +79,14 @@ class LossWindowTests(SynchronousTestCase):
         for now, (kind, size) in enumerate(steps):
             before = window.window
             if kind in ("acknowledged", "idle"):
-                window.acknowledged(size, kind == "acknowledged")
+                window.acknowledged(size, kind == "acknowledged", 0, 0)
                 self.assertLessEqual(window.window, before + size)
                 self.assertGreaterEqual(window.window, before)
             else:
-                getattr(window, kind)(now, now)
+                if kind == "lost":
+                    window.lost(now, now, size)
+                else:
+                    window.expired(now, now, size, 0)
                 self.assertLessEqual(window.window, before)
             self.assertGreaterEqual(window.window, 2 * UNIT)
 
@@ -88,10 +96,70 @@ class LossWindowTests(SynchronousTestCase):
         """
         window = Unlimited()
         before = window.window
-        window.acknowledged(5, True)
-        window.lost(1, 2)
-        window.expired(1, 2)
+        window.acknowledged(5, True, 0, 0)
+        window.lost(1, 2, UNIT)
+        window.expired(1, 2, UNIT, 0)
         self.assertEqual(window.window, before)
+
+
+class TolerantBytesTests(SynchronousTestCase):
+    """
+    The tolerant window in bytes.
+    """
+
+    def round(self, window: TolerantBytes, lost: float, elapsed: int = 0) -> None:
+        """
+        A whole window is sent; a share of it is reported missing, the rest arrives.
+        """
+        sent = window.window
+        missing = int(sent * lost)
+        if missing:
+            window.lost(0, 0, missing)
+        window.acknowledged(sent - missing, True, missing, elapsed)
+
+    def test_doubles(self) -> None:
+        """
+        It doubles each round trip while nothing is lost, up to what the wire allows.
+        """
+        window = TolerantBytes(UNIT, 500, 120)
+        self.assertEqual(window.window, 32 * UNIT)
+        self.round(window, 0)
+        self.assertEqual(window.window, 64 * UNIT)
+        for _ in range(8):
+            self.round(window, 0)
+        self.assertEqual(window.window, 500 * UNIT)
+
+    def test_tolerant(self) -> None:
+        """
+        A loss of one in ten is noise; of every other datagram it is not.
+        """
+        window = TolerantBytes(UNIT, 500, 120)
+        for _ in range(12):
+            self.round(window, 0.1)
+        self.assertGreater(window.window, 400 * UNIT)
+        for _ in range(20):
+            self.round(window, 0.5)
+        self.assertLess(window.window, 100 * UNIT)
+
+    def test_delayedAcknowledgements(self) -> None:
+        """
+        Round trips that differ by what the peer keeps acknowledgements back are no
+        sign of a queue; longer ones end the doubling.
+        """
+        patient, busy = (TolerantBytes(UNIT, 5000, 120) for _ in range(2))
+        for turn in range(6):
+            self.round(patient, 0, 100_000_000 * (turn % 2))
+            self.round(busy, 0, 200_000_000 * (turn > 0))
+        self.assertEqual(patient.window, 2048 * UNIT)
+        self.assertLess(busy.window, 500 * UNIT)
+
+    def test_silence(self) -> None:
+        """
+        When most of what was sent times out the window halves.
+        """
+        window = TolerantBytes(UNIT, 500, 120)
+        window.expired(0, 1, 30 * UNIT, 2 * UNIT)
+        self.assertEqual(window.window, 16 * UNIT)
 
 
 class SmoothedRoundTripTests(SynchronousTestCase):

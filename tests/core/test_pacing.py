@@ -114,6 +114,19 @@ class DeliveryRateTests(SynchronousTestCase):
         self.play(rate=2_000_000, delay=40, seconds=6, loss=20)
         self.assertTrue(self.goodput > 1_500_000, self.goodput)
 
+    def test_smallTalk(self) -> None:
+        """
+        An exchange of little messages changes nothing of what is known.
+        """
+        control = self.play(rate=2_000_000, delay=40, seconds=6)
+        known = control.rate, control.window(), control.pause(1400)
+        for number in range(10_000):
+            now = 7_000_000_000 + number * 200 * MS
+            control.delivered(
+                Delivered(now, 64, 40 * MS, number * 64, now - 40 * MS, number * 64, True, 0)
+            )
+        self.assertEqual((control.rate, control.window(), control.pause(1400)), known)
+
     def test_start(self) -> None:
         """
         The window opens at once and never closes altogether.

@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.qotp.test_transcripts import Transcript
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint, exportKey
 from twisted_rudp.interfaces import IMultiplexed
 from twisted_rudp.qotp.keys import KeyPair, create_key_file
@@ -152,6 +153,45 @@ class ConnectionTests(SynchronousTestCase):
         for line in lines.splitlines():
             self.assertNotIn(line.split()[2], str(transport.facts()))
         self.assertEqual(len(lines.splitlines()), 2)
+
+    def test_early(self) -> None:
+        """
+        W4: what a dialler of the release says in its first datagram is refused, or taken
+        and marked as early until its first Data.
+        """
+        transcript = Transcript("transcript_zero_rtt_loss_first")
+        keys = transcript.recorded["keys"]
+        private = bytes.fromhex(keys["responder_ephemeral"]["private"])
+        for port, earlyData in ((4001, True), (4002, False)):
+            endpoint = QOTPServerEndpoint(
+                self.hosts[1].reactor,
+                port,
+                seedHex=keys["responder_identity"]["private"],
+                entropy=lambda size: private[:size],
+                earlyData=earlyData,
+            )
+            heard: list[bytes] = []
+
+            def build(address: object, heard: list[bytes] = heard) -> Protocol:
+                self.accepted.append(Protocol())
+                self.accepted[-1].dataReceived = heard.append  # type: ignore[method-assign]
+                return self.accepted[-1]
+
+            factory = Factory()
+            factory.buildProtocol = build  # type: ignore[method-assign]
+            self.successResultOf(endpoint.listen(factory))
+            dialler: Any = self.hosts[0].reactor.listenUDP(0, DatagramProtocol())
+            early, late = [each for _, each in transcript.datagrams("initiator", True)][:2]
+            dialler.write(early, (self.hosts[1].address, port))
+            self.network.runFor(0.1)
+            self.assertEqual(heard, [b"again dev"] if earlyData else [])
+            if earlyData:
+                transport: Any = self.accepted[-1].transport
+                self.assertTrue(transport.facts()["early"])
+            dialler.write(late, (self.hosts[1].address, port))
+            self.network.runFor(0.1)
+            transport = self.accepted[-1].transport
+            self.assertFalse(transport.facts()["early"])
 
     def test_rebinding(self) -> None:
         """

@@ -20,6 +20,9 @@ MEGABYTE = 1_000_000
 
 MESSAGES = 1000
 
+UPLOAD = 6000
+"""Three times what the listener lets run ahead (section 13)."""
+
 LOSSES = ("0", "0.01", "0.05", "0.1")
 """Shares of the datagrams that go-raknet's side loses, each way."""
 
@@ -132,6 +135,20 @@ class ServerTests(GoRakNetTestCase):
             self.assertSame(await peer.expect("received"), sent)
             await talker.until(total(back))
             self.assertEqual(talker.messages, back)
+
+    async def test_upload(self) -> None:
+        """
+        More than its window of datagrams arrives whatever is lost: it closes a session
+        that runs too far ahead of a datagram it misses (section 13).
+        """
+        for loss in ("0.01", "0.1"):
+            sent = list(series(2, UPLOAD, 1350))
+            peer, port = await self.peerServer("-expect", str(UPLOAD), "-loss", loss)
+            talker = await self.connected(port)
+            talker.pumpPieces(iter(sent))
+            self.assertSame(await peer.expect("received"), sent)
+            talker.transport.abortConnection()
+            await talker.lost
 
     async def test_tooManyFragments(self) -> None:
         """

@@ -30,7 +30,7 @@ class End(pair.End[QOTPEngine, QOTPGate]):
         self.streams: defaultdict[int, bytearray] = defaultdict(bytearray)
 
     def read(self, engine: QOTPEngine) -> None:
-        for stream in range(16):
+        for stream in list(engine._talk.streams.open):
             while data := engine.take(stream, 65536):
                 self.streams[stream] += data
 

@@ -12,6 +12,7 @@ from tests.pair import CLIENT, SERVER, chancy, losing, steady
 from tests.qotp.pair import End, Pair
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
 from twisted_rudp.qotp.budget import FIRST, LARGEST, SMALLEST, Budget, ReceiveWindow
+from twisted_rudp.qotp.payload import Segment
 from twisted_rudp.qotp.streams import MAX_STREAMS
 
 
@@ -101,6 +102,18 @@ class HandshakeTests(SynchronousTestCase):
             engine = pair.dial()
             engine.path_error(kind, 1400, SERVER, pair.now)
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
+
+    def test_answeredTooLate(self) -> None:
+        """
+        An answer that comes when the attempt was given up changes nothing.
+        """
+        pair = Pair()
+        engine = pair.dial()
+        engine.abort(pair.now)
+        pair.client.turn(engine)
+        pair.run(1000)
+        self.assertTrue(pair.server.sent)
+        self.assertEqual(pair.client.happened, [(Event.ENDED, Reason.ABORTED, None)])
 
     def test_patient(self) -> None:
         """
@@ -204,6 +217,25 @@ class DataTests(SynchronousTestCase):
         pair.run(2000)
         self.assertTrue(pair.server.streams[0] == data)
 
+    def test_windowOfPieces(self) -> None:
+        """
+        W6: when the first segment of a full window is lost the others are kept, though
+        each costs more than its bytes.
+        """
+        pair = Pair()
+        pair.connect()
+        sender = pair.client.engine._talk.sender
+        sender.control._window = 1 << 24  # type: ignore[attr-defined]
+        sender.control._best = 1e12  # type: ignore[attr-defined]
+        pair.fates["client"] = losing(len(pair.client.sent))
+        data = random.Random(2).randbytes(FIRST - 1400)
+        write(pair.client, 0, data)
+        pair.run(15)
+        self.assertEqual(pair.client.engine.unsent(), 0)
+        pair.run(500)
+        self.assertTrue(pair.server.streams[0] == data)
+        self.assertNotIn("no_room", pair.server.engine.counters())
+
     def test_windowUpdateLost(self) -> None:
         """
         6: when the news of the open window is lost, a probe finds it out.
@@ -221,6 +253,26 @@ class DataTests(SynchronousTestCase):
         pair.fates["server"] = steady()
         pair.run(9000)
         self.assertEqual(len(pair.server.streams[0]), len(data))
+
+    def test_releasePacing(self) -> None:
+        """
+        7: the release's controller can be chosen; it is slower, and everything
+        arrives.
+        """
+        times = []
+        data = random.Random(5).randbytes(60_000)
+        for congestion in ("delivery", "release"):
+            pair = Pair(congestion=congestion)
+            pair.connect()
+            start = pair.now
+            write(pair.client, 0, data)
+            while len(pair.server.streams[0]) < len(data):
+                pair.run(10)
+            self.assertTrue(pair.server.streams[0] == data)
+            times.append(pair.now - start)
+        self.assertTrue(times[1] > times[0], times)
+        with self.assertRaises(ValueError):
+            Pair(congestion="fast")
 
     def test_outage(self) -> None:
         """
@@ -430,6 +482,27 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(pair.client.happened[-1][0], Event.ENDED)
         self.assertIn(pair.client.happened[-1][1], (Reason.IDLE, Reason.CLOSE_TIMEOUT))
 
+    def test_contradictingEnds(self) -> None:
+        """
+        W17: a stream that ends in two places, or goes on behind its end, ends the
+        connection.
+        """
+        for second in (
+            Segment(2, 0, b"longer", True),
+            Segment(2, 3, b"more", False),
+            Segment(2, 0, b"12", True),
+        ):
+            pair = Pair()
+            pair.connect()
+            for segment in (Segment(2, 0, b"123", True), Segment(2, 0, b"123"), second):
+                self.assertEqual(pair.server.engine.facts()["state"], "LIVE")
+                pair.server.engine._talk.hear_segment(segment)
+                pair.server.engine.tick(pair.now)
+                pair.server.turn(pair.server.engine)
+            self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.PROTOCOL))
+            pair.run(100)
+            self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.RESET))
+
     def test_numbersUsedUp(self) -> None:
         """
         W9: before a nonce could repeat the connection ends.
@@ -471,6 +544,22 @@ class AbuseTests(SynchronousTestCase):
         self.assertEqual(server.happened, events)
         self.assertEqual(len(server.sent), sent)
         self.assertTrue(server.engine.counters()["replayed"] >= count + 50)
+
+    def test_refusals(self) -> None:
+        """
+        W6: a peer that opens ever new streams beyond the limit and acknowledges no
+        refusal takes no memory with that.
+        """
+        server = self.pair.server
+        talk = server.engine._talk
+        self.pair.fates["server"] = lambda number, datagram: ()
+        for number in range(2, 8000, 2):
+            talk.hear_segment(Segment(number, 0, b"x"))
+            server.turn(server.engine)
+        self.assertEqual(len(talk.streams.open), MAX_STREAMS)
+        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
+        self.pair.run(2000)
+        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
 
     def test_reflected(self) -> None:
         """

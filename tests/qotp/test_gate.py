@@ -46,7 +46,7 @@ class Listener:
             session, None, (public["a_ep"], public["a_id"]), (public["b_ep"], public["b_id"])
         )
         self.engine = QOTPEngine.accept(
-            self.name, CLIENT, self.settings, Cipher(session), secrets, 1, NOW
+            self.name, CLIENT, self.settings, Cipher(session), secrets, NOW, numbers_used=1
         )
         self.room = True
 
@@ -175,6 +175,9 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(len(table), 10)
         self.assertIsNone(table.get(b"39"))
         self.assertIsNotNone(table.get(b"40"))
+        self.assertEqual(table.deadline(), NOW + halfopen.REPEATS[0])
+        for _ in halfopen.REPEATS:
+            self.assertTrue(len(list(table.again(NOW + 4 * SECOND))) <= 10)
         self.assertEqual(table.deadline(), NOW + 40 + halfopen.LIFETIME)
         self.assertEqual(table.lapse(NOW + 44 + halfopen.LIFETIME), 5)
 
@@ -184,11 +187,31 @@ class FloodTests(SynchronousTestCase):
         """
         gate = self.gate()
         gate.stranger(self.opening(), CLIENT, NOW, self)
-        deadline = gate.deadline()
-        assert deadline is not None
-        gate.tick(deadline)
+        gate.tick(NOW + halfopen.LIFETIME)
         self.assertIsNone(gate.deadline())
         self.assertEqual(gate.counters()["half_open"], 0)
+
+    def test_answeredAgain(self) -> None:
+        """
+        3.4, W11: the answer is given again, each time under another number, and all
+        of them together are shorter than the opening was.
+        """
+        gate = self.gate()
+        datagram = self.opening()
+        first = gate.stranger(datagram, CLIENT, NOW, self)
+        assert isinstance(first, Reply)
+        answers = list(first.datagrams)
+        for _ in range(10):
+            deadline = gate.deadline()
+            assert deadline is not None
+            if deadline >= NOW + halfopen.LIFETIME:
+                break
+            for answer, address in gate.tick(deadline):
+                self.assertEqual(address, CLIENT)
+                answers.append(answer)
+        self.assertEqual(len(set(answers)), 1 + len(halfopen.REPEATS))
+        self.assertEqual({answer[:73] for answer in answers}, {answers[0][:73]})
+        self.assertTrue(sum(map(len, answers)) <= len(datagram))
 
     def test_noRoom(self) -> None:
         """

@@ -5,6 +5,7 @@ Reassembly (C{qotp.md} 5.4).
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import defaultdict
 
 from hypothesis import given, settings
@@ -114,6 +115,23 @@ class ReassemblyTests(SynchronousTestCase):
         ahead = Reassembly()
         self.assertTrue(ahead.insert(5, b"x", 100))
         self.assertFalse(ahead.finish(5))
+
+    def test_memory(self) -> None:
+        """
+        W6: small pieces take no more memory than they are counted for.
+        """
+        count = 5000
+        for size in (1, 64, 500):
+            stream = Reassembly()
+            tracemalloc.start()
+            self.addCleanup(tracemalloc.stop)
+            for number in range(count):
+                datagram = bytes(1400)
+                offset = 10 + number * (size + 1)
+                stream.insert(offset, memoryview(datagram)[:size], 1 << 30)
+            taken, _ = tracemalloc.get_traced_memory()
+            self.assertTrue(taken <= stream.held, (size, taken / count, stream.held / count))
+            tracemalloc.stop()
 
     def test_cost(self) -> None:
         """

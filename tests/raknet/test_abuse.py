@@ -188,8 +188,9 @@ class LimitTests(SynchronousTestCase):
 
     def test_splits(self) -> None:
         """
-        Incomplete messages are bounded in number and forgotten in time; announced
-        fragments cost nothing.
+        Incomplete messages are bounded in number; announced fragments cost nothing.
+        A fragment there is no room for is not acknowledged, as it would be lost, and
+        taken when it comes again.
         """
         victim = Victim()
         for ident in range(90):
@@ -197,7 +198,14 @@ class LimitTests(SynchronousTestCase):
             victim.frames(Frame(2, b"\xfe", 2 + ident, split=split), number=2 + ident)
         facts = victim.engine.facts()
         self.assertEqual(facts["waiting"], 64)
-        self.assertEqual(victim.engine.counters()["frames_malformed"], 26)
+        self.assertEqual(victim.engine.counters()["datagrams_withheld"], 26)
+        victim.frames(Frame(2, b"\xff", 100, split=Split(2, 95, 0)), number=100)
+        self.assertEqual(victim.engine.counters()["datagrams_withheld"], 27)
+        for number in range(1, 2048):
+            frame = Frame(2, b"\xff", 100 + number, split=Split(2048, 0, number))
+            victim.frames(frame, number=100 + number)
+        victim.frames(Frame(2, b"\xff", 100, split=Split(2, 95, 0)), number=3000)
+        self.assertEqual(victim.engine.counters()["datagrams_withheld"], 27)
 
     def test_held(self) -> None:
         """

@@ -78,6 +78,23 @@ class ChannelTests(SynchronousTestCase):
         channel = ReceiveChannel(0)
         self.assertEqual([frame for each in sent for frame in channel.put(each)], sent)
 
+    def test_sequenceWraps(self) -> None:
+        """
+        Sequence indices go on across 2^24: none is taken for an old one, and an old one
+        for none.
+        """
+        start = MASK24 - 2
+        sending, receiving = SendChannel(7, start), ReceiveChannel(7, start)
+        made = []
+        for place in range(6):
+            order, sequence = sending.sequenced()
+            made.append(Frame(SEQUENCED, bytes((place,)), 0, sequence & MASK24, order))
+        self.assertEqual([frame.sequence for frame in made[2:4]], [MASK24, 0])
+        for frame in made:
+            self.assertEqual(receiving.put(frame), [frame])
+        for frame in made:
+            self.assertEqual(receiving.put(frame), [])
+
     def test_heldBySize(self) -> None:
         """
         What waits is counted, each message once.

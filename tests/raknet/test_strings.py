@@ -68,7 +68,7 @@ class RakNetStringTests(SynchronousTestCase):
         self.assertEqual((settings.jump, settings.split_count), (2048, 256))
         self.assertEqual(settings.resend_factor, 1.5)
         self.assertEqual(settings.timeout, 9 * SECOND)
-        self.assertFalse(settings.congestion)
+        self.assertEqual(settings.congestion, "none")
 
     def test_refused(self) -> None:
         """

@@ -32,6 +32,14 @@ class ByteQueue:
             self._pieces.append(piece)
             self.size += len(piece)
 
+    def clear(self) -> None:
+        """
+        Throw everything away.
+        """
+        self._pieces.clear()
+        self._offset = 0
+        self.size = 0
+
     def take_units(self, count: int, unit: int) -> Buffer:
         """
         Remove at least one unit and at most C{count}, or all there is if that is

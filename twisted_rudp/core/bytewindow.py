@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted_rudp.core.congestion import UNLIMITED
+from twisted_rudp.core.congestion import UNLIMITED, Losses, TolerantWindow
+
+MILLISECOND = 1_000_000
 
 
 class SmoothedRoundTrip:
@@ -73,22 +75,28 @@ class ByteController(Protocol):
 
     window: int
 
-    def acknowledged(self, size: int, limited: bool) -> None:
+    def acknowledged(self, size: int, limited: bool, in_flight: int, elapsed: int) -> None:
         """
         So many bytes have arrived.
 
         @param limited: the window, and not a lack of data, had held the sender
             back; otherwise nothing was learned that lets it grow.
+        @param in_flight: bytes that are in flight still.
+        @param elapsed: nanoseconds since the newest of them was sent.
         """
 
-    def lost(self, sent: int, now: int) -> None:
+    def lost(self, sent: int, now: int, size: int) -> None:
         """
-        Something sent at C{sent} is known to be missing from among what came later.
+        C{size} bytes sent at C{sent} are known to be missing from among what came
+        later.
         """
 
-    def expired(self, sent: int, now: int) -> None:
+    def expired(self, sent: int, now: int, size: int, in_flight: int) -> None:
         """
-        Nothing was heard of something sent at C{sent} for its whole timeout.
+        Nothing was heard of C{size} bytes, the last of them sent at C{sent}, for their
+        whole timeout.
+
+        @param in_flight: bytes that are in flight beside them.
         """
 
 
@@ -102,14 +110,56 @@ class Unlimited:
     def __init__(self) -> None:
         self.window = UNLIMITED
 
-    def acknowledged(self, size: int, limited: bool) -> None:
+    def acknowledged(self, size: int, limited: bool, in_flight: int, elapsed: int) -> None:
         pass
 
-    def lost(self, sent: int, now: int) -> None:
+    def lost(self, sent: int, now: int, size: int) -> None:
         pass
 
-    def expired(self, sent: int, now: int) -> None:
+    def expired(self, sent: int, now: int, size: int, in_flight: int) -> None:
         pass
+
+
+class TolerantBytes:
+    """
+    L{TolerantWindow}, which counts segments, for wires that count bytes.
+    """
+
+    __slots__ = ("_most", "_segments", "_unit", "window")
+
+    def __init__(self, unit: int, most: int, delay: int) -> None:
+        """
+        @param unit: bytes of a full datagram.
+        @param most: datagrams that the wire allows in flight anyway.
+        @param delay: milliseconds for which peers may keep acknowledgements back.
+        """
+        self._unit = unit
+        self._most = most
+        self._segments = TolerantWindow(delay)
+        self._look()
+
+    def acknowledged(self, size: int, limited: bool, in_flight: int, elapsed: int) -> None:
+        unit = self._unit
+        self._segments.sampled(elapsed // MILLISECOND)
+        self._segments.advanced(unit, self._most, -(-size // unit), in_flight // unit)
+        self._look()
+
+    def lost(self, sent: int, now: int, size: int) -> None:
+        self._lost(size, 0, False)
+
+    def expired(self, sent: int, now: int, size: int, in_flight: int) -> None:
+        self._lost(size, in_flight, True)
+
+    def _lost(self, size: int, in_flight: int, expired: bool) -> None:
+        unit = self._unit
+        segments = -(-size // unit)
+        window = int(self._segments.segments)
+        losses = Losses(not expired, expired, segments + in_flight // unit, window, segments)
+        self._segments.lost(unit, losses)
+        self._look()
+
+    def _look(self) -> None:
+        self.window = int(self._segments.segments * self._unit)
 
 
 class LossWindow:
@@ -135,7 +185,7 @@ class LossWindow:
         self.window = self.INITIAL * unit
         self.threshold: int | None = None
 
-    def acknowledged(self, size: int, limited: bool) -> None:
+    def acknowledged(self, size: int, limited: bool, in_flight: int, elapsed: int) -> None:
         if not limited:
             return
         if self.threshold is None or self.window < self.threshold:
@@ -146,13 +196,13 @@ class LossWindow:
         self._credit -= steps * self.window
         self.window += steps
 
-    def lost(self, sent: int, now: int) -> None:
+    def lost(self, sent: int, now: int, size: int) -> None:
         if self._is_news(sent):
             self._reduced = now
             self.window = max(self.window * 7 // 10, self.SMALLEST * self._unit)
             self.threshold = self.window
 
-    def expired(self, sent: int, now: int) -> None:
+    def expired(self, sent: int, now: int, size: int, in_flight: int) -> None:
         if self._is_news(sent):
             self._reduced = now
             self.threshold = max(self.window // 2, self.SMALLEST * self._unit)

@@ -240,6 +240,7 @@ class TolerantWindow:
         "_covered",
         "_least",
         "_left",
+        "_queue",
         "_queued",
         "_recovering",
         "_relearning",
@@ -260,7 +261,12 @@ class TolerantWindow:
     NOISE = 1 / 64
     DRAIN = 7 / 8
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int = QUEUE) -> None:
+        """
+        @param queue: milliseconds that round trips differ by without a queue, be it
+            because the peer keeps acknowledgements back.
+        """
+        self._queue = queue
         self.segments: float = self.FIRST
         self.threshold: float = UNLIMITED
         self._left = self.FIRST
@@ -290,10 +296,10 @@ class TolerantWindow:
 
     def _is_queue(self, elapsed: int) -> bool:
         """
-        Longer than the shortest by a quarter of it, within L{QUEUE} and twice as many
+        Longer than the shortest by a quarter of it, within C{queue} and twice as many
         milliseconds.
         """
-        return elapsed > self._base + min(max(self._base / 4, self.QUEUE), 2 * self.QUEUE)
+        return elapsed > self._base + min(max(self._base / 4, self._queue), 2 * self._queue)
 
     def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         if 2 * (in_flight + covered) >= self.segments:
@@ -320,6 +326,9 @@ class TolerantWindow:
         """
         See whether the window is too large after a round trip.
         """
+        if self._relearning:
+            self._base = self._least
+            self._relearning = False
         standing = self._least < UNLIMITED and self._is_queue(self._least)
         # While the window doubles, what is lost is of twice as many as are covered.
         sent = self._covered * (2 if self.segments < self.threshold else 1)
@@ -328,9 +337,6 @@ class TolerantWindow:
         elif standing and self._repeated > self.NOISE * self._covered:
             self._keep(self.DRAIN * self._base / self._least)
             self._relearning = True
-        elif self._relearning:
-            self._base = self._least
-            self._relearning = False
 
     def lost(self, size: int, losses: Losses) -> None:
         self._repeated += losses.repeated

@@ -75,10 +75,11 @@ class PreciseRoundTrip:
 
     @ivar smoothed: mean; 0 before the first sample.
     @ivar variation: mean deviation.
+    @ivar timeout: how long to wait for an acknowledgement.
     @ivar least: the smallest sample, or once it is ten seconds old the latest.
     """
 
-    __slots__ = ("_least_at", "_minimum", "least", "smoothed", "variation")
+    __slots__ = ("_least_at", "_minimum", "least", "smoothed", "timeout", "variation")
 
     INITIAL = 200_000_000
     MAXIMUM = 2_000_000_000
@@ -90,20 +91,11 @@ class PreciseRoundTrip:
         @param minimum: least C{timeout}.
         """
         self._minimum = minimum
+        self.timeout = self.INITIAL
         self.smoothed = 0
         self.variation = 0
         self.least: int | None = None
         self._least_at = 0
-
-    @property
-    def timeout(self) -> int:
-        """
-        How long to wait for an acknowledgement.
-        """
-        wanted = self.smoothed + 4 * self.variation
-        if not wanted:
-            return self.INITIAL
-        return min(max(wanted, self._minimum), self.MAXIMUM)
 
     def sample(self, elapsed: int, now: int) -> bool:
         """
@@ -120,6 +112,10 @@ class PreciseRoundTrip:
             self.smoothed = self.smoothed * 7 // 8 + elapsed // 8
         else:
             self.smoothed, self.variation = elapsed, elapsed // 2
+        wanted = self.smoothed + 4 * self.variation
+        if wanted < self._minimum:
+            wanted = self._minimum
+        self.timeout = wanted if wanted < self.MAXIMUM else self.MAXIMUM
         if self.least is None or elapsed < self.least or now - self._least_at >= self.LEAST_AGE:
             self.least, self._least_at = elapsed, now
         return True
@@ -257,10 +253,16 @@ class DeliveryRate:
         # What may leave in a round trip whatever was measured: an estimate that was
         # taken over an outage must not make it last.
         segments = self.INITIAL_SEGMENTS if self._phase == "startup" else 4
-        least = segments * self._mss * 1e9 / max(self._round_trip.smoothed, 1_000_000)
-        return int(size * 1e9 / max(self._best * self._gain(), least))
+        smoothed = self._round_trip.smoothed
+        least = segments * self._mss * 1e9 / (smoothed if smoothed > 1_000_000 else 1_000_000)
+        rate = self._best
+        rate *= self.CYCLE[self._cycle] if self._phase == "probe" else self._gain()
+        return int(size * 1e9 / (rate if rate > least else least))
 
     def delivered(self, news: Delivered) -> None:
+        if news.limited and self._best and news.size < self._mss:
+            # So little says nothing of the network.
+            return
         if news.before >= self._round_end:
             self._round += 1
             self._round_end = news.total
@@ -274,8 +276,7 @@ class DeliveryRate:
             if not news.limited or rate > self._best:
                 self._rates[self._round] = max(rate, self._rates.get(self._round, 0.0))
                 self._best = max(self._best, rate)
-        self._step(news)
-        self._resize(news)
+        self._adapt(news)
 
     def duplicate(self) -> None:
         pass
@@ -284,24 +285,7 @@ class DeliveryRate:
         pass
 
     def _gain(self) -> float:
-        if self._phase == "startup":
-            return self.STARTUP
-        if self._phase == "drain":
-            return 1 / self.STARTUP
-        return self.CYCLE[self._cycle]
-
-    def _carried(self) -> float:
-        """
-        What the network holds at this rate: bandwidth times least round trip.
-        """
-        return self._best * (self._round_trip.least or 0) / 1e9
-
-    def _aggregate(self) -> int:
-        """
-        What moves at a time, beside what the network holds.
-        """
-        turn = int(self._best * self.TURN / 1e9)
-        return min(max(turn, self.INITIAL_SEGMENTS * self._mss), self.LARGEST_TURN)
+        return self.STARTUP if self._phase == "startup" else 1 / self.STARTUP
 
     def _judge_growth(self) -> None:
         """
@@ -314,21 +298,31 @@ class DeliveryRate:
         if self._stalled >= 3:
             self._phase = "drain"
 
-    def _step(self, news: Delivered) -> None:
-        if self._phase == "drain" and news.in_flight <= self._carried() + self._aggregate():
-            self._phase, self._cycle, self._cycle_at = "probe", 2, news.now
-        elif self._phase == "probe":
-            least = self._round_trip.least or 0
-            if news.now - self._cycle_at > max(least, 1_000_000):
+    def _adapt(self, news: Delivered) -> None:
+        """
+        Go on to the next phase if it is time, and set the window: what the network
+        holds at this rate, with a gain, and beside it what moves at a time.
+        """
+        best, least = self._best, self._round_trip.least or 0
+        carried = best * least / 1e9
+        aggregate = int(best * self.TURN / 1e9)
+        if aggregate > self.LARGEST_TURN:
+            aggregate = self.LARGEST_TURN
+        elif aggregate < self.INITIAL_SEGMENTS * self._mss:
+            aggregate = self.INITIAL_SEGMENTS * self._mss
+        if self._phase == "probe":
+            if news.now - self._cycle_at > (least if least > 1_000_000 else 1_000_000):
                 self._cycle = (self._cycle + 1) % len(self.CYCLE)
                 self._cycle_at = news.now
-
-    def _resize(self, news: Delivered) -> None:
-        gain = self.STARTUP if self._phase == "startup" else 2.0
-        target = int(gain * self._carried()) + self._aggregate()
+        elif self._phase == "drain" and news.in_flight <= carried + aggregate:
+            self._phase, self._cycle, self._cycle_at = "probe", 2, news.now
+        grown = self._window + news.size
         if self._phase == "startup":
             # An estimate that is still growing must not hold back its own growth.
-            self._window = max(self._window, min(self._window + news.size, 2 * target))
+            target = int(self.STARTUP * carried) + aggregate
+            window = max(self._window, min(grown, 2 * target))
         else:
-            self._window = min(self._window + news.size, target)
-        self._window = max(self._window, 4 * self._mss)
+            target = int(2.0 * carried) + aggregate
+            window = grown if grown < target else target
+        floor = 4 * self._mss
+        self._window = window if window > floor else floor

@@ -65,6 +65,13 @@ class Received:
             self.floor = highs[0] + 1
             del lows[0], highs[0]
 
+    @property
+    def last(self) -> tuple[int, int]:
+        """
+        The highest range; there has to be one.
+        """
+        return self._lows[-1], self._highs[-1]
+
     def newest(self, count: int) -> Iterator[tuple[int, int]]:
         """
         The highest ranges, as pairs of first and last member, highest first.

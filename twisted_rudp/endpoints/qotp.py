@@ -11,7 +11,7 @@ has the same name in the endpoint strings C{qotp:...}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
 from twisted_rudp.core.engine import Address
@@ -148,9 +148,20 @@ class QOTPEndpoint(Endpoint):
 class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
     """
     Listens for QOTP connections: C{QOTPServerEndpoint(reactor, port, ...)}. The
-    arguments are those of L{ServerEndpoint} and L{QOTPEndpoint}. C{backlog} counts
-    connections that have not got as far as the factory.
+    arguments not named here are those of L{ServerEndpoint} and L{QOTPEndpoint}.
+    C{backlog} counts connections that have not got as far as the factory.
+
+    @ivar earlyData: take what a dialler of the release says in its first datagram.
+        Anybody can send that datagram again, so it must do no harm twice;
+        C{transport.facts()["early"]} is true until it is certain that nobody did.
+        When refused it comes again after the handshake.
     """
+
+    earlyData: bool = False
+
+    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
+        super().__post_init__(seed, seedHex)
+        self._settings = replace(self._settings, early_data=self.earlyData)
 
     def _listeningGate(self) -> QOTPGate:
         return QOTPGate(self._settings, self._identity.pair())

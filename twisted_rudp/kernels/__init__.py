@@ -1,11 +1,11 @@
 """
 Stateless functions over whole runs: bytes in, bytes out, no protocol decision.
 
-L{twisted_rudp.kernels.pure} and L{twisted_rudp.kernels.pure_framing} are their
-specification. If the optional extension was built, it takes their place; the
-environment variable
-C{TWISTED_RUDP_PURE=1} forces the Python ones. L{IMPLEMENTATION} says which of the
-two is in use. Nothing but the speed depends on it.
+L{twisted_rudp.kernels.pure}, L{twisted_rudp.kernels.pure_framing} and
+L{twisted_rudp.kernels.pure_frames} are their specification. If the optional extension
+was built, it takes their place; the environment variable C{TWISTED_RUDP_PURE=1}
+forces the Python ones. L{IMPLEMENTATION} says which of the two is in use. Nothing but
+the speed depends on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from twisted_rudp.kernels import pure, pure_framing
+from twisted_rudp.kernels import pure, pure_frames, pure_framing
 
 IMPLEMENTATION = "pure"
 build_run = pure.build_run
@@ -23,6 +23,10 @@ check_frame = pure_framing.check_frame
 check_take = pure_framing.check_take
 fec_conversation = pure_framing.fec_conversation
 fec_take = pure_framing.fec_take
+frame_messages = pure_frames.frame_messages
+frame_stream = pure_frames.frame_stream
+take_messages = pure_frames.take_messages
+take_stream = pure_frames.take_stream
 gather_run = pure_framing.gather_run
 spread_run = pure_framing.spread_run
 gf_matmul: Callable[[pure.Buffer, Sequence[pure.Buffer], int], bytes] | None = None
@@ -59,6 +63,10 @@ if os.environ.get("TWISTED_RUDP_PURE") != "1":
         check_take = _native.check_take
         fec_conversation = _native.fec_conversation
         fec_take = _native.fec_take
+        frame_messages = _native.frame_messages
+        frame_stream = _native.frame_stream
+        take_messages = _native.take_messages
+        take_stream = _native.take_stream
         gather_run = _native.gather_run
         spread_run = _native.spread_run
 
@@ -70,9 +78,13 @@ __all__ = [
     "fec_conversation",
     "fec_frame",
     "fec_take",
+    "frame_messages",
+    "frame_stream",
     "gather_run",
     "gf_matmul",
     "same_column",
     "spread_run",
+    "take_messages",
     "take_run",
+    "take_stream",
 ]

@@ -182,6 +182,8 @@ static PyMethodDef methods[] = {
     ENTRY(fec_conversation),
     ENTRY(fec_frame),
     ENTRY(fec_take),
+    ENTRY(frame_messages),
+    ENTRY(frame_stream),
     ENTRY(gather_run),
     ENTRY(gf_matmul),
     ENTRY(gf_matmul_table),
@@ -191,7 +193,9 @@ static PyMethodDef methods[] = {
     ENTRY(same_column),
     ENTRY(sn_masks),
     ENTRY(spread_run),
+    ENTRY(take_messages),
     ENTRY(take_run),
+    ENTRY(take_stream),
     {NULL, NULL, 0, NULL},
 };
 

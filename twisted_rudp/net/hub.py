@@ -60,6 +60,7 @@ class Hub:
     @ivar emitted: bytes given to the port for sessions so far, before sealing.
     @ivar turns: when what is flushed.
     @ivar accepting: strangers may come in.
+    @ivar closed: the socket is closed or about to be; nothing is scheduled any more.
     @ivar guard: holds the reactor's shutdown for what is closing.
     """
 
@@ -98,7 +99,8 @@ class Hub:
         self._roster = Roster(limits, self._dropped, self.count)
         self._strangers = Strangers(self, gate)
         self._gateTimer = _GateTimer()
-        self._closing: Deferred[None] | None = None
+        self.closed = False
+        self._closing: Deferred[None] = Deferred()
         self._diagnosis = 0
         self._opened = 0
         self._counts: Counter[str] = Counter()
@@ -116,7 +118,7 @@ class Hub:
         """
         A run has come from the socket.
         """
-        if self._closing is not None:
+        if self.closed:
             return
         turns = self.turns
         now = turns.now if turns.running else turns.begin()
@@ -137,7 +139,7 @@ class Hub:
         """
         The socket has been read: flush what was touched, once.
         """
-        if self._closing is not None:
+        if self.closed:
             return
         now = self._clock.now()
         self.turns.flush(now)
@@ -147,14 +149,14 @@ class Hub:
         """
         The port takes runs again.
         """
-        if self._closing is None:
+        if not self.closed:
             self.turns.writable()
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         """
         The network refused a datagram to C{address}.
         """
-        if self._closing is not None:
+        if self.closed:
             return
         now = self.turns.begin()
         for session in self._roster.at(address):
@@ -165,9 +167,10 @@ class Hub:
         The socket is gone, at the reactor's shutdown or unasked (PORT-5): every
         session ends, nothing is sent.
         """
-        if self._closing is not None:
+        if self.closed:
             return
-        self._closing = succeed(None)
+        self.closed = True
+        self._closing.callback(None)
         ending = self._roster.alive()
         self._release()
         for session in ending:
@@ -247,11 +250,11 @@ class Hub:
             that it had for itself is closed.
         """
         self.count("neverConnected" if opening else "ended")
-        if self._closing is None and self._acceptor is not None:
+        if not self.closed and self._acceptor is not None:
             self._roster.bury(session)
             return None
         self._roster.ended(session)
-        return self.close() if self._closing is None else None
+        return self.close() if not self.closed else None
 
     def lapsed(self, session: Session) -> None:
         """
@@ -297,7 +300,7 @@ class Hub:
         Let the gate tick if that is C{due}; ask when it wants to next, and at most
         once a minute what does not fit between the two ends.
         """
-        if self._closing is not None:
+        if self.closed:
             return
         gate = self._gate
         try:
@@ -355,13 +358,6 @@ class Hub:
         """
         return self._clock.now()
 
-    @property
-    def closed(self) -> bool:
-        """
-        The socket is closed or about to be; nothing is scheduled any more.
-        """
-        return self._closing is not None
-
     def getHost(self) -> IPv4Address | IPv6Address | None:
         """
         The port's address, also after closing; None before there was a port.
@@ -375,8 +371,8 @@ class Hub:
         @return: a C{Deferred} of its own for each caller, fired when the socket is
             closed.
         """
-        if self._closing is None:
-            self._closing = Deferred()
+        if not self.closed:
+            self.closed = True
             port = self._port
             self._release()
             closed = succeed(None) if port is None else port.stopListening()
@@ -386,7 +382,7 @@ class Hub:
         return waiting
 
     def _closed(self) -> None:
-        if self._closing is not None and not self._closing.called:
+        if not self._closing.called:
             self._closing.callback(None)
 
     def _release(self) -> None:

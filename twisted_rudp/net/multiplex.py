@@ -120,6 +120,8 @@ class MultiplexTransport(StreamTransport):
         return budget
 
     def sessionFlushed(self) -> bool:
+        if not self._streams:
+            return super().sessionFlushed()
         again = [stream.sessionFlushed() for stream in list(self._streams.values())]
         return super().sessionFlushed() or any(again)
 

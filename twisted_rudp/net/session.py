@@ -328,23 +328,26 @@ class Session(Timed):
         """
         At the end of a visit: come again, or leave the hub.
         """
-        if self.hub.closed or self.state is SessionState.GONE:
+        hub = self.hub
+        if hub.closed or self.state is SessionState.GONE:
             return
         limit = self.limit
         if limit is not None and limit <= now:
             limit = self.limit = None
             if self.state is SessionState.OPENING:
-                self.hub.lapsed(self)
+                hub.lapsed(self)
                 return
         deadline = None
-        if self.alive or (self.state is SessionState.ENDED and not self.engine.forgotten):
+        if self.state <= _LIVE or (
+            self.state is SessionState.ENDED and not self.engine.forgotten
+        ):
             deadline = self.engine.deadline()
         elif limit is None:
-            self.hub.drop(self)
+            hub.drop(self)
             return
         if deadline is None or (limit is not None and limit < deadline):
             deadline = limit
-        self.hub.schedule.set(self, deadline, now)
+        hub.schedule.set(self, deadline, now)
 
     def _fenced(self, function: Callable[..., object], *arguments: object) -> None:
         """

@@ -19,25 +19,30 @@ from twisted_rudp.qotp.mark import (
     window_ack,
 )
 from twisted_rudp.qotp.outlet import Outlet
-from twisted_rudp.qotp.payload import Ack, Segment, encode
+from twisted_rudp.qotp.payload import NARROW, Ack, Segment, encode
 
 MAX_QUEUED = 4096
 """Segments waiting to be acknowledged; the oldest go first, for they will be sent
 again (W6)."""
 
 
+NO_PLACE = NARROW
+"""Offset of a stream header that says nothing. The release echoes it as it would our
+end at that place (rule R8), so it must not be one where a stream is likely to end."""
+
+
 class Heard(NamedTuple):
     """
     A segment of the release that is to be acknowledged.
 
-    @ivar closing: with a stream header, so that the release takes note of the end
-        (rule R6).
+    @ivar completing: with a stream header, so that the release sees that all of the
+        stream has arrived (rule R6).
     """
 
     stream: int
     offset: int
     length: int
-    closing: bool
+    completing: bool
 
 
 class Acks:
@@ -46,6 +51,7 @@ class Acks:
 
     @ivar peer: who is to understand it.
     @ivar window: what we have room for now.
+    @ivar wanted: what has come from our own peer is to be acknowledged.
     @ivar announce: say so even if there is nothing to acknowledge.
     @ivar marking: everything is to carry our mark, for it was not answered yet.
     """
@@ -59,7 +65,7 @@ class Acks:
         self.announce = False
         self.marking = False
         self._numbers = numbers
-        self._wanted = False
+        self.wanted = False
         self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
 
     @property
@@ -67,19 +73,16 @@ class Acks:
         """
         There is something to say.
         """
-        return self._wanted or self.announce or bool(self._heard)
+        return self.wanted or self.announce or bool(self._heard)
 
-    def want(self) -> None:
-        """
-        What has come from our own peer is to be acknowledged.
-        """
-        self._wanted = True
-
-    def heard(self, stream: int, offset: int, length: int, closing: bool) -> None:
+    def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
         """
         A segment of the release has come.
+
+        @param complete: all of its stream has, so this may be the acknowledgement
+            that the release still lacks.
         """
-        self._heard.append(Heard(stream, offset, length, closing and stream != 0))
+        self._heard.append(Heard(stream, offset, length, complete and stream != 0))
 
     def take_block(self) -> Ack | None:
         """
@@ -89,11 +92,11 @@ class Acks:
         if self.marking:
             return mark_ack(self.window)
         if self.peer is not Peer.OWN:
-            return None if self._heard and self._heard[0].closing else self._exact()
+            return None if self._heard and self._heard[0].completing else self._exact()
         if len(self._numbers) > 1:
             return None
-        self._wanted = self.announce = False
-        low, high = next(self._numbers.newest(1))
+        self.wanted = self.announce = False
+        low, high = self._numbers.last
         return range_ack(low, high, self.window)
 
     def _exact(self) -> Ack | None:
@@ -127,15 +130,15 @@ class Acks:
         payload = encode(block, segment)
         if outlet.room(len(payload)):
             outlet.send([payload])
-            self._wanted = self.announce = False
+            self.wanted = self.announce = False
 
     def _flush_segments(self, outlet: Outlet) -> None:
         payloads: list[bytes] = []
         room = outlet.room(24)
         while (self._heard or self.announce) and len(payloads) < room:
             header = None
-            if self._heard and self._heard[0].closing:
-                header = Segment(self._heard[0].stream, self._heard[0].offset, b"")
+            if self._heard and self._heard[0].completing:
+                header = Segment(self._heard[0].stream, NO_PLACE, b"")
             payloads.append(encode(self._exact(), header))
         if payloads:
             outlet.send(payloads)

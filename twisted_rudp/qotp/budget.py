@@ -56,7 +56,16 @@ class ReceiveWindow:
         """
         Bytes that can still come.
         """
-        return max(self._capacity - self.held, 0)
+        free = self._capacity - self.held
+        return free if free > 0 else 0
+
+    @property
+    def room(self) -> int:
+        """
+        What those bytes may cost: if the first of a window is lost, all others are
+        pieces out of order.
+        """
+        return self._capacity + self._capacity // 4 - self.held
 
     @property
     def capacity(self) -> int:
@@ -78,14 +87,15 @@ class ReceiveWindow:
             self._reserved += more
             self._capacity += more
 
-    @property
-    def reopened(self) -> bool:
+    def reopened(self, free: int) -> bool:
         """
         There is so much more room than the peer knows of that it should be told
         (rule R7).
+
+        @param free: what L{free} is now.
         """
-        more = self.free - self.told
-        return more >= self._capacity // 2 or (more > 0 and self.told < 4 * 1400)
+        more = free - self.told
+        return more > 0 and (more >= self._capacity // 2 or self.told < 4 * 1400)
 
     def release(self) -> None:
         """

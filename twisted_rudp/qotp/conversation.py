@@ -6,6 +6,7 @@ in the dialect that the other side understands (C{qotp.md} sections 5 and 11).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from twisted_rudp.core.buffers import ByteQueue
@@ -31,6 +32,9 @@ from twisted_rudp.qotp.path import COST, Path
 from twisted_rudp.qotp.payload import Ack, Segment, header
 from twisted_rudp.qotp.sender import Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
+
+MAX_REFUSALS = 64
+"""Resets of streams beyond the limit that wait for their acknowledgement."""
 
 OWN_TIMEOUT = 50 * MILLISECOND
 """Least wait for an acknowledgement; the release's is 100 ms."""
@@ -72,7 +76,9 @@ class Conversation:
         self.streams = StreamTable(2 if role is Role.INITIATOR else 1)
         self.numbers = Received()
         self.acks = Acks(self.numbers)
-        self.sender = Sender(self.streams, settings.mtu, OWN_TIMEOUT)
+        self.sender = Sender(
+            self.streams, settings.mtu, OWN_TIMEOUT, self.ping, settings.congestion
+        )
         self.window = ReceiveWindow(settings.budget)
         self.incoming = Incoming(self.streams, self.window, events, counters)
         self.path = Path(settings.entropy, CONTROL)
@@ -102,49 +108,6 @@ class Conversation:
         self.sender.flights = Flights()
 
     # application
-
-    def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-
-        @raise ValueError: our half of the stream has been ended.
-        """
-        found = self.streams.open.get(stream)
-        if found is None:
-            return
-        if found.finishing:
-            raise ValueError(f"stream {stream} has been ended")
-        found.queue.append(data)
-        self.sender.ready[found] = None
-
-    def unsent(self, stream: int = 0) -> int:
-        """
-        Bytes not yet numbered.
-        """
-        found = self.streams.open.get(stream)
-        return 0 if found is None else found.queue.size
-
-    def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that can be taken.
-        """
-        found = self.streams.open.get(stream)
-        return 0 if found is None else found.incoming.unread
-
-    def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
-        found = self.streams.open.get(stream)
-        return b"" if found is None else self.incoming.take(found, limit)
-
-    def open_stream(self) -> int:
-        """
-        One more stream.
-
-        @raise ValueError: there are too many.
-        """
-        return self.streams.make().number
 
     def close_stream(self, stream: int) -> None:
         """
@@ -183,31 +146,36 @@ class Conversation:
             if segment.stream == CONTROL:
                 self._hear_words(bytes(segment.data))
                 return True
-            self.acks.want()
+            self.acks.wanted = True
             return self.incoming.segment(segment) or self._refuse_streams()
         taken = self.incoming.segment(segment)
         if taken:
-            self.acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
+            complete = self.streams.completed(segment.stream)
+            self.acks.heard(segment.stream, segment.offset, len(segment.data), complete)
         return taken
 
     def _refuse_streams(self) -> bool:
         """
-        Our own peer is told which of its streams are too many.
+        Our own peer is told which of its streams are too many, unless it has been told
+        of many and said nothing to that; then the segment is not acknowledged either.
         """
         refused = self.incoming.refused
-        for stream in refused:
-            self._say(say_reset(stream, 0))
         told = bool(refused)
+        for stream in refused:
+            if len(self.sender.words) + self.sender.flights.words < MAX_REFUSALS:
+                self._say(say_reset(stream, 0))
+            else:
+                told = False
         refused.clear()
         return told
 
     def _hear_words(self, body: bytes) -> None:
         if not body:
-            self.acks.want()
+            self.acks.wanted = True
             return
         word = read_word(body)
         if isinstance(word, Reset):
-            self.acks.want()
+            self.acks.wanted = True
             stream = self.streams.open.get(word.stream)
             if stream is not None:
                 self._abandon(stream)
@@ -229,12 +197,12 @@ class Conversation:
             if newest is None:
                 return
             self.acks.marking = False
-            ranges = [newest]
+            more: Sequence[tuple[int, int]] = ()
             if segment is not None and segment.stream == CONTROL:
-                ranges += read_ranges(bytes(segment.data), newest[0])
-            sender.acknowledged(ranges, now)
+                more = read_ranges(bytes(segment.data), newest[0])
+            sender.acknowledged(newest, more, now)
             if self.path.candidate is not None:
-                for low, high in ranges:
+                for low, high in (newest, *more):
                     self.path.range_answered(low, high)
         else:
             sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
@@ -248,11 +216,12 @@ class Conversation:
 
         @param emit: for the challenge of another address.
         """
-        acks, sender = self.acks, self.sender
-        acks.window = self.window.free
-        acks.announce = acks.announce or self.window.reopened
+        acks, sender, window = self.acks, self.sender, self.window
+        free = acks.window = window.free
+        if not acks.announce and free > window.told:
+            acks.announce = window.reopened(free)
         if acks.pending:
-            self.window.told = acks.window
+            window.told = free
             if sender.waiting:
                 acks.flush(outlet)
         sender.flush(now, outlet, acks)
@@ -266,10 +235,10 @@ class Conversation:
         Tell the application which streams have been acknowledged altogether.
         """
         settled = self.sender.flights.settled
-        if settled:
-            for stream in settled:
+        for stream in settled:
+            if stream.fin_acknowledged:
                 self._tell_flushed(stream)
-            settled.clear()
+        settled.clear()
 
     def ping(self, repeat: bool = False) -> Word:
         """
@@ -281,7 +250,7 @@ class Conversation:
         return Word(0, offset, repeat=repeat)
 
     def _tell_flushed(self, stream: Stream) -> None:
-        if stream.fin_acknowledged and stream.drained and not stream.flush_told:
+        if stream.drained and not stream.flush_told:
             stream.flush_told = True
             if stream.number in self.streams.open:
                 self._events.append((Event.STREAM_FLUSHED, stream.number))

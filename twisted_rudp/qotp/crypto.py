@@ -69,9 +69,11 @@ class Cipher:
         """
         if len(payload) < LEAST_PAYLOAD:
             raise ValueError(f"a payload has {LEAST_PAYLOAD} bytes at least")
-        sealed: bytes = self._encrypt(nonce_of(number, direction), payload, prefix)
+        low = number & _LOW
+        nonce = (low << 48 | number >> 48 & _EPOCH | direction).to_bytes(12, "little")
+        sealed: bytes = self._encrypt(nonce, payload, prefix)
         mask = int.from_bytes(sn_masks(self._key, sealed[:NONCE_SIZE], NONCE_SIZE, 0), "little")
-        return prefix + (number & _LOW ^ mask).to_bytes(NUMBER_SIZE, "little") + sealed
+        return prefix + (low ^ mask).to_bytes(NUMBER_SIZE, "little") + sealed
 
     def seal_run(
         self, prefix: bytes, number: int, direction: int, payloads: Sequence[bytes]
@@ -113,7 +115,12 @@ class Cipher:
         if not masks:
             return None
         sn = int.from_bytes(datagram[prefix:start], "little") ^ int.from_bytes(masks, "little")
-        return self._open(sn, datagram[:prefix], datagram[start:], direction, epoch)
+        nonce = (sn << 48 | epoch & _EPOCH | direction).to_bytes(12, "little")
+        try:
+            payload = self._decrypt(nonce, datagram[start:], datagram[:prefix])
+        except InvalidTag:
+            return self._open(sn, datagram[:prefix], datagram[start:], direction, epoch)
+        return epoch << 48 | sn, payload
 
     def open_run(
         self, run: Buffer, size: int, direction: int, epoch: int
@@ -147,9 +154,10 @@ class Cipher:
     def _open(
         self, sn: int, prefix: bytes, sealed: bytes, direction: int, epoch: int
     ) -> tuple[int, bytes] | None:
-        if len(sealed) < NONCE_SIZE:
-            return None
-        for candidate in (epoch, epoch - 1, epoch + 1):
+        """
+        Try the neighbours of the epoch that it was not of.
+        """
+        for candidate in (epoch - 1, epoch + 1):
             if candidate < 0:
                 continue
             number = candidate << 48 | sn

@@ -12,52 +12,39 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
     Buffer,
-    Capability,
-    Delivery,
     Emit,
     Event,
     Key,
-    Message,
     PathError,
     Reason,
 )
-from twisted_rudp.qotp.closing import Closing, Outcome
+from twisted_rudp.qotp.application import ApplicationSide
+from twisted_rudp.qotp.channel import Channel
 from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.ending import Ending
 from twisted_rudp.qotp.life import Life, Lifetime, Role, Settings
 from twisted_rudp.qotp.mark import (
-    CONTROL,
     MARK,
-    MARK_OFFSET,
     Peer,
-    say_abort,
+    peer_of,
 )
-from twisted_rudp.qotp.opening import Answer, Opening, Secrets
+from twisted_rudp.qotp.opening import Opening, Secrets
 from twisted_rudp.qotp.outlet import Outlet, Sealer
-from twisted_rudp.qotp.payload import Ack, Payload, header
 from twisted_rudp.qotp.sender import NEVER
-from twisted_rudp.qotp.tombstone import Grave, Tombstone
+from twisted_rudp.qotp.stretch import stretch_of
 from twisted_rudp.qotp.unsealer import Opened, Unsealer
-from twisted_rudp.qotp.wire import DATA_OVERHEAD, OVERHEAD, Kind
-
-PING_COST = 64
-SMALLER_MTUS = (1280, 1232, 1024, 576)
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
 
-class QOTPEngine:
+class QOTPEngine(ApplicationSide):
     """
     A connection.
-
-    @ivar proved: the peer has shown that it receives at its address.
     """
 
     def __init__(
@@ -86,16 +73,13 @@ class QOTPEngine:
         self._life = Lifetime(self._events, own_socket)
         self._counters: Counter[str] = Counter()
         self._talk = Conversation(settings, role, sealer, self._events, self._counters)
+        self._channel = Channel(
+            name, role, settings, sealer, self._talk.numbers, self._counters
+        )
         self._opening: Opening | None = None
-        self._cipher: Cipher | None = None
-        self._unsealer: Unsealer | None = None
-        self._secrets: Secrets | None = None
-        self._echoed = False
         self._patient = False
-        self._early = False
-        self._closing: Closing | None = None
+        self._ending = Ending(self._life, self._talk)
         self._heard = self._asked = now
-        self.proved = role is Role.INITIATOR
 
     @classmethod
     def dial(
@@ -131,54 +115,26 @@ class QOTPEngine:
         settings: Settings,
         cipher: Cipher,
         secrets: Secrets,
-        numbers_used: int,
         now: int,
+        *,
+        numbers_used: int = 0,
+        early: Cipher | None = None,
     ) -> QOTPEngine:
         """
-        The responder's side, when the gate has seen the first authentic Data.
+        The responder's side, when the gate has seen the first authentic Data; or at
+        once, for a dialler of the release that has data in its InitCryptoSnd.
+
+        @param early: for K0; everything until the dialler's first Data may be a
+            replay then.
         """
         sealer = Sealer(RESPONDER, settings.mtu, numbers_used)
         engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets)
-        return engine
-
-    @classmethod
-    def accept_early(
-        cls,
-        name: bytes,
-        address: Address,
-        settings: Settings,
-        cipher: Cipher,
-        opening: Cipher,
-        secrets: Secrets,
-        now: int,
-    ) -> QOTPEngine:
-        """
-        The responder's side at once, for a dialler of the release that has data in
-        its InitCryptoSnd. Everything until its first Data may be a replay.
-
-        @param opening: for K0.
-        """
-        sealer = Sealer(RESPONDER, settings.mtu)
-        engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets, opening)
-        engine._early = True
-        engine._use(Kind.INIT_CRYPTO_RCV)
-        engine._meet(Peer.RELEASE, now)
+        engine._agree(cipher, secrets, early)
+        if early is not None:
+            engine._meet(Peer.RELEASE, now)
         return engine
 
     # what it is
-
-    @property
-    def capabilities(self) -> Capability:
-        """
-        Streams with a window; half close not with the release (rule R4).
-        """
-        kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
-        kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
-        if self._talk.peer is not Peer.RELEASE:
-            kind |= Capability.HALF_CLOSE
-        return kind
 
     @property
     def forgotten(self) -> bool:
@@ -187,18 +143,18 @@ class QOTPEngine:
         """
         return self._life.state is Life.FORGOTTEN
 
-    @property
-    def in_flight(self) -> int:
-        """
-        Bytes sent and not acknowledged.
-        """
-        return self._talk.sender.flights.in_flight
-
     def keys(self) -> Sequence[Key]:
         """
         The connection id, wherever the peer is.
         """
         return (self._name,)
+
+    @property
+    def proved(self) -> bool:
+        """
+        The peer has shown that it receives at its address.
+        """
+        return self._channel.proved
 
     def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
         """
@@ -208,12 +164,7 @@ class QOTPEngine:
         @param label: what it is for.
         @raise RuntimeError: no key has been agreed yet.
         """
-        if self._secrets is None:
-            raise RuntimeError("there is no key before the handshake")
-        secrets = self._secrets
-        salt = b"".join((*secrets.initiator, *secrets.responder))
-        info = len(label).to_bytes(2, "little") + label + context
-        return HKDF(SHA256(), length, salt, info).derive(secrets.session)
+        return self._channel.export(label, context, length)
 
     # wire -> engine
 
@@ -222,14 +173,19 @@ class QOTPEngine:
         Digest a run.
         """
         view = memoryview(run)
-        at = 0
-        while self._opening is not None and at < len(view):
-            self._hear_answer(self._opening, bytes(view[at : at + size]), now)
-            at += size
-        if self._unsealer is None or at >= len(view):
-            return
-        for opened in self._unsealer.open(view[at:], size):
-            self._digest(opened, address, size, now)
+        while self._opening is not None and view and not self._life.over:
+            self._hear_answer(self._opening, bytes(view[:size]), now)
+            view = view[size:]
+        unsealer = self._channel.unsealer
+        if unsealer is not None and view:
+            opened = unsealer.open_run(view, size)
+            if opened is not None:
+                self._digest_run(unsealer, opened, address, size, now)
+            else:
+                for start in range(0, len(view), size):
+                    found = unsealer.open_any(bytes(view[start : start + size]))
+                    if found is not None:
+                        self._digest(found, address, size, now)
         self._talk.incoming.tell_readable()
         self._advance(now)
 
@@ -241,15 +197,12 @@ class QOTPEngine:
         if self._life.state is Life.OPENING and self._role is Role.INITIATOR:
             if kind is PathError.TOO_BIG:
                 text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
-                self._end(Reason.UNREACHABLE, now, text)
+                self._ending.end(Reason.UNREACHABLE, now, text)
             elif not self._patient:
                 refused = kind is PathError.REFUSED
-                self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
+                self._ending.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         elif kind is PathError.TOO_BIG:
-            below = size or self._talk.sender.mtu
-            smaller = [mtu for mtu in SMALLER_MTUS if mtu < min(below, self._talk.sender.mtu)]
-            if smaller:
-                self._talk.sender.mtu = smaller[0]
+            self._talk.sender.shrink(size)
         else:
             self._counters["path_errors_ignored"] += 1
 
@@ -263,81 +216,33 @@ class QOTPEngine:
         if self._life.state is not Life.OPENING:
             idle = self._settings.idle_timeout
             if now >= self._heard + idle:
-                self._end(Reason.IDLE, now)
+                self._ending.end(Reason.IDLE, now)
                 return
             if now >= max(self._heard, self._asked) + idle // 3:
                 self._asked = now
                 self._talk.sender.words.append(self._talk.ping())
             self._talk.sender.tick(now)
         if self._sealer.exhausted:
-            self._end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
+            self._ending.end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
         self._advance(now)
 
     def deadline(self) -> int | None:
         """
         The earliest of retransmission, first word, close and idle.
         """
-        if self._life.state is Life.FORGOTTEN:
-            return None
         if self._life.tombstone is not None:
-            return self._life.tombstone.deadline()
+            return None if self._life.state is Life.FORGOTTEN else self._life.tombstone.deadline()
         if self._opening is not None:
             return self._opening.due
-        idle = self._settings.idle_timeout
-        due = min(max(self._heard, self._asked) + idle // 3, self._heard + idle)
-        due = min(due, self._talk.sender.deadline(), self._talk.path.deadline or NEVER)
-        if self._closing is not None:
-            due = min(due, self._closing.until)
-        return due
-
-    # application -> wire
-
-    def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-
-        @raise ValueError: our half of the stream has been ended.
-        """
-        self._talk.write(stream, data)
-
-    def send(
-        self,
-        data: bytes,
-        delivery: Delivery = Delivery.RELIABLE_ORDERED,
-        channel: int = 0,
-        priority: int = 0,
-        receipt: bool = False,
-    ) -> int | None:
-        """
-        @raise ValueError: always; QOTP carries bytes.
-        """
-        raise ValueError("QOTP carries streams of bytes, no messages")
-
-    def unsent(self, stream: int = 0) -> int:
-        """
-        Bytes not yet numbered.
-        """
-        return self._talk.unsent(stream)
-
-    # wire -> application
-
-    def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that can be taken.
-        """
-        return self._talk.unread(stream)
-
-    def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
-        return self._talk.take(stream, limit)
-
-    def take_message(self) -> Message | None:
-        """
-        There are none.
-        """
-        return None
+        heard, idle = self._heard, self._settings.idle_timeout
+        asked = self._asked if self._asked > heard else heard
+        due = self._talk.sender.deadline()
+        if asked + idle // 3 < due:
+            due = min(asked + idle // 3, heard + idle)
+        if self._talk.path.candidate is not None:
+            due = min(due, self._talk.path.deadline or NEVER)
+        until = self._ending.until
+        return due if until is None or due < until else until
 
     # out
 
@@ -345,9 +250,9 @@ class QOTPEngine:
         """
         Send what can be sent now.
         """
-        outlet = Outlet(self._sealer, emit, self._address, budget, not self.proved)
+        outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.proved)
         if self._life.tombstone is not None:
-            self._flush_tombstone(self._life.tombstone, now, outlet)
+            self._ending.flush(now, outlet)
             return False
         if self._opening is not None:
             window = self._talk.window.free
@@ -368,26 +273,6 @@ class QOTPEngine:
 
     # life
 
-    def open_stream(self) -> int:
-        """
-        One more stream.
-
-        @raise ValueError: there are too many.
-        """
-        return self._talk.open_stream()
-
-    def close_stream(self, stream: int) -> None:
-        """
-        CLOSE behind the data.
-        """
-        self._talk.close_stream(stream)
-
-    def reset_stream(self, stream: int, code: int = 0) -> None:
-        """
-        Our own peer is told; the release sees an end.
-        """
-        self._talk.reset_stream(stream, code)
-
     def close(self, now: int) -> None:
         """
         Deliver the rest, exchange CLOSE, discard what comes.
@@ -395,11 +280,7 @@ class QOTPEngine:
         if self._life.state is Life.OPENING:
             self.abort(now)
         elif self._life.state is Life.LIVE:
-            self._life.enter(Life.CLOSING)
-            self._closing = Closing(self._talk.streams, now)
-            for stream in list(self._talk.streams.open):
-                self.close_stream(stream)
-            self._talk.incoming.discard()
+            self._ending.close(now)
             self._advance(now)
 
     def abort(self, now: int) -> None:
@@ -407,7 +288,7 @@ class QOTPEngine:
         Drop everything; our own peer is told.
         """
         if not self._life.over:
-            self._end(Reason.ABORTED, now, tell=True)
+            self._ending.end(Reason.ABORTED, now, tell=True)
 
     # state
 
@@ -425,21 +306,12 @@ class QOTPEngine:
         """
         Connection id, peer, its key and whether that is proved, round trip, windows.
         """
-        secrets = self._secrets
-        key = None
-        if secrets is not None:
-            theirs = secrets.responder if self._role is Role.INITIATOR else secrets.initiator
-            key = theirs[1].hex() or None
         trip = self._talk.sender.round_trip
         return {
             "transport": "qotp",
-            "connection_id": self._name.hex(),
-            "role": self._role.name.lower(),
+            **self._channel.facts(),
             "state": self._life.state.name,
             "peer": self._talk.peer.name,
-            "peer_key": key,
-            "peer_key_proved": self._echoed,
-            "early": self._early,
             "round_trip": trip.smoothed / SECOND,
             "peer_window": self._talk.sender.peer_window,
             "receive_window": self._talk.window.capacity,
@@ -457,50 +329,18 @@ class QOTPEngine:
             return
         self._opening = None
         self._agree(answer.cipher, answer.secrets)
-        self._echoed = answer.echoed
+        self._channel.echoed = answer.echoed
         self._talk.numbers.add(answer.number, answer.number)
-        self._meet(Peer.OWN if answer.payload.rest == MARK else Peer.RELEASE, now)
-        self._hear_payload(answer, now)
-
-    def _hear_payload(self, answer: Answer, now: int) -> None:
-        payload = answer.payload
-        if payload.ack is not None:
-            self._talk.sender.note_window(answer.number, payload.ack.window)
-        if payload.segment is not None:
-            self._talk.hear_segment(payload.segment)
+        own = answer.payload.segment == MARK
+        self._meet(Peer.OWN if own else Peer.RELEASE, now)
+        if answer.payload.ack is not None:
+            self._talk.sender.note_window(answer.number, answer.payload.ack.window)
+        if answer.payload.segment is not None and not own:
+            self._talk.hear_segment(answer.payload.segment)
 
     def _agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
-        """
-        There is a key, and it stays (W2).
-        """
-        self._cipher = cipher
-        self._secrets = secrets
-        self._unsealer = Unsealer(
-            cipher, secrets, self._role.peer, self._talk.numbers, self._counters, early
-        )
-        self._use(Kind.DATA)
-        if self._settings.key_log is not None:
-            self._settings.key_log(self._name, secrets)
-
-    def _use(self, kind: Kind) -> None:
-        """
-        Send messages of this type from now on.
-        """
-        assert self._cipher is not None and self._secrets is not None
-        mine = self._role is Role.INITIATOR
-        keys = self._secrets.initiator if mine else self._secrets.responder
-        self._sealer.use(kind, self._cipher, self._name, *keys)
-        self._talk.sender.mtu = self._settings.mtu - (OVERHEAD[kind] - DATA_OVERHEAD)
-
-    def _prove(self) -> None:
-        """
-        Authentic Data: the dialler has received our answer, and this is no replay.
-        """
-        self.proved = True
-        if self._early and self._unsealer is not None:
-            self._early = False
-            self._unsealer.close_early()
-            self._use(Kind.DATA)
+        self._channel.agree(cipher, secrets, early)
+        self._talk.sender.mtu = self._channel.mtu
 
     def _meet(self, peer: Peer, now: int) -> None:
         """
@@ -509,9 +349,43 @@ class QOTPEngine:
         self._heard = now
         self._talk.meet(peer)
         self._life.enter(Life.LIVE)
-        self._events.append((Event.CONNECTED, self._early))
+        self._events.append((Event.CONNECTED, self._channel.early))
 
     # digesting
+
+    def _digest_run(
+        self,
+        unsealer: Unsealer,
+        opened: Sequence[tuple[int, bytes] | None],
+        address: Address,
+        size: int,
+        now: int,
+    ) -> None:
+        """
+        A run of Data, decrypted: what is plain bulk at once, the rest one by one.
+        """
+        at = 0
+        if len(opened) > 1 and address == self._address:
+            at = self._digest_stretch(opened, now)
+        for one in opened[at:] if at else opened:
+            found = unsealer.check(one)
+            if found is not None:
+                self._digest(found, address, size, now)
+
+    def _digest_stretch(self, opened: Sequence[tuple[int, bytes] | None], now: int) -> int:
+        """
+        @return: how many of the first payloads are dealt with.
+        """
+        if self._life.over or self._talk.peer is not Peer.OWN:
+            return 0
+        first = self._talk.numbers.highest + 1
+        stretch = stretch_of(opened, first)
+        if stretch is None or not self._talk.hear_segment(stretch[1]):
+            return 0
+        count = stretch[0]
+        self._heard = now
+        self._talk.numbers.add(first, first + count - 1)
+        return count
 
     def _digest(self, opened: Opened, address: Address, size: int, now: int) -> None:
         """
@@ -524,12 +398,13 @@ class QOTPEngine:
                 self._talk.hear_segment(payload.segment)
             return
         if self._life.tombstone is not None:
-            self._digest_after_end(self._life.tombstone, number, payload, now)
+            self._ending.digest(number, payload, now)
             return
-        if not self.proved:
-            self._prove()
+        if not self._channel.proved:
+            self._channel.prove()
+            self._talk.sender.mtu = self._channel.mtu
         if self._life.state is Life.OPENING:
-            self._meet(_kind_of(payload.ack), now)
+            self._meet(peer_of(payload.ack), now)
         if payload.ack is not None:
             self._talk.hear_ack(payload.ack, payload.segment, number, now)
         if payload.segment is None or self._talk.hear_segment(payload.segment):
@@ -543,66 +418,14 @@ class QOTPEngine:
         """
         Tell what was acknowledged; go on with a change of address and with a close.
         """
-        if self._life.over:
+        if self._life.tombstone is not None:
             return
-        self._talk.tell_settled()
-        if self._talk.reset_heard:
-            self._end(Reason.RESET, now)
-            return
-        address = self._talk.path.take_proved()
-        if address is not None:
-            self._address = address
-            self._events.append((Event.PATH, address))
-        if self._closing is not None:
-            moved = self._talk.sender.flights.total
-            outcome = self._closing.judge(self._talk.streams, self._talk.peer, moved, now)
-            if outcome is Outcome.QUIET:
-                self._bury(Grave.QUIET, Reason.DONE, now)
-            elif outcome is Outcome.LINGER:
-                self._bury(Grave.ACKNOWLEDGING, Reason.DONE, now)
-            elif outcome is Outcome.TIMEOUT:
-                self._end(Reason.CLOSE_TIMEOUT, now, tell=True)
-
-    # the end
-
-    def _end(
-        self, reason: Reason, now: int, detail: str | None = None, tell: bool = False
-    ) -> None:
-        grave = Grave.RESETTING if tell and self._talk.peer is Peer.OWN else Grave.QUIET
-        self._bury(grave, reason, now, detail)
-
-    def _bury(self, grave: Grave, reason: Reason, now: int, detail: str | None = None) -> None:
-        if self._life.over:
-            return
-        self._life.bury(grave, reason, detail, now, self._talk.sender.round_trip.timeout)
-        self._opening = None
-        self._talk.release()
-
-    def _digest_after_end(
-        self, tombstone: Tombstone, number: int, payload: Payload, now: int
-    ) -> None:
-        self._talk.numbers.add(number, number)
-        segment = payload.segment
-        if segment is None or (segment.stream == CONTROL and segment.data):
-            return
-        tombstone.heard(now)
-        if self._talk.peer is Peer.RELEASE:
-            self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), segment.close)
-
-    def _flush_tombstone(self, tombstone: Tombstone, now: int, outlet: Outlet) -> None:
-        if tombstone.due(now):
-            if tombstone.grave is Grave.RESETTING:
-                if outlet.room(PING_COST - DATA_OVERHEAD):
-                    outlet.send([header(CONTROL, 0) + say_abort()])
-            else:
-                self._talk.acks.flush(outlet)
-        self._life.said_farewell()
-
-
-def _kind_of(ack: Ack | None) -> Peer:
-    """
-    What a dialler is, by its first Data.
-    """
-    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
-        return Peer.OWN
-    return Peer.RELEASE
+        talk = self._talk
+        if talk.sender.flights.settled:
+            talk.tell_settled()
+        if talk.path.candidate is not None:
+            address = talk.path.take_proved()
+            if address is not None:
+                self._address = address
+                self._events.append((Event.PATH, address))
+        self._ending.judge(now)

@@ -59,12 +59,12 @@ class Flight:
         first: int,
         count: int,
         sent_at: int,
-        *,
         stream: Stream | None = None,
         offset: int = 0,
         size: int = 0,
         data: Buffer = b"",
         fin: bool = False,
+        *,
         sendings: int = 1,
         word: Word | None = None,
     ) -> None:
@@ -114,6 +114,7 @@ class Flights:
     All flights of a connection, in the order of their numbers.
 
     @ivar in_flight: bytes of streams.
+    @ivar words: L{Word}s in flight.
     @ivar largest: the highest number acknowledged.
     @ivar total: bytes acknowledged so far.
     @ivar since: when that last grew.
@@ -126,14 +127,19 @@ class Flights:
         self._flights: list[Flight] = []
         self._exact: dict[tuple[int, int, int], tuple[Flight, int]] | None = None
         self.in_flight = 0
+        self.words = 0
         self.largest = -1
         self.total = 0
         self.since = 0
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
 
-    def __len__(self) -> int:
-        return len(self._flights)
+    @property
+    def pending(self) -> bool:
+        """
+        Something is in flight.
+        """
+        return bool(self._flights)
 
     def expect_segments(self) -> None:
         """
@@ -144,6 +150,13 @@ class Flights:
             for flight in self._flights:
                 self._enter(flight)
 
+    @property
+    def overtaken(self) -> bool:
+        """
+        Something that was sent later than the oldest datagram has been acknowledged.
+        """
+        return bool(self._flights) and self._flights[0].first < self.largest
+
     def sent(self, flight: Flight) -> None:
         """
         Enter what has just been sent.
@@ -153,6 +166,7 @@ class Flights:
         flight.before, flight.since = self.total, self.since
         self._flights.append(flight)
         self.in_flight += len(flight.data)
+        self.words += flight.word is not None
         if self._exact is not None:
             self._enter(flight)
 
@@ -166,7 +180,12 @@ class Flights:
             time.
         """
         flights = self._flights
-        self.largest = max(self.largest, high)
+        if high > self.largest:
+            self.largest = high
+        if len(flights) == 1 and low <= flights[0].first and flights[0].last <= high:
+            flight = flights.pop()
+            self._whole(flight)
+            return flight
         begin = end = bisect_left(flights, low, key=_last)
         newest = None
         while end < len(flights) and flights[end].first <= high:
@@ -200,7 +219,9 @@ class Flights:
         flight, index = found
         if not flight.in_flight(index):
             return None
-        self.largest = max(self.largest, flight.first + index)
+        if flight.sendings == 1 and flight.word is None:
+            # Else it may be the answer to what was sent first, which overtook nobody.
+            self.largest = max(self.largest, flight.first + index)
         self._one(flight, index)
         if not flight.left:
             at = bisect_left(self._flights, flight.first, key=_first)
@@ -215,6 +236,7 @@ class Flights:
             return
         flight.left = 0
         size = len(flight.data)
+        self.words -= flight.word is not None
         self.in_flight -= size
         self.total += size
         if flight.stream is not None:
@@ -223,6 +245,7 @@ class Flights:
 
     def _one(self, flight: Flight, index: int) -> None:
         flight.settle(index)
+        self.words -= flight.word is not None
         if flight.stream is not None:
             _, data, fin = flight.segment(index)
             self.in_flight -= len(data)
@@ -301,6 +324,7 @@ class Flights:
     def _give_up(self, flight: Flight, index: int, words: list[Word]) -> int:
         flight.settle(index)
         if flight.word is not None:
+            self.words -= 1
             if flight.word.repeat:
                 words.append(flight.word)
             return 0

@@ -75,6 +75,8 @@ class QOTPGate:
         another version (2.1).
         """
         view = memoryview(run)
+        if SHORTEST <= len(view) <= size and view[0] in PREFIX:
+            return ((bytes(view[ID]), view, size),)
         parts: list[tuple[Key | None, Buffer, int]] = []
         if size < SHORTEST:
             self._dropped["short"] += -(-len(view) // size) if size else 1
@@ -161,6 +163,7 @@ class QOTPGate:
             Cipher(shared),
             None if early is None else Cipher(early),
             Sealer(RESPONDER, self._settings.mtu),
+            b"",
         )
         answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
         record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
@@ -169,7 +172,7 @@ class QOTPGate:
     def _answer(self, kind: int, data: bytes, record: HalfOpen, now: int) -> Verdict:
         """
         One datagram, much shorter than theirs: the acknowledgement that the release
-        expects, with our mark behind it.
+        expects, and our mark.
         """
         ack = Ack(0, 0, 0, FIRST)
         if kind == Kind.INIT_CRYPTO_SND:
@@ -187,9 +190,9 @@ class QOTPGate:
             ack = self._acknowledgement(payload.segment)
         elif record.opening is not None:
             return Drop("connection id taken")
+        record = record._replace(answer=encode(ack, MARK))
         self._half_open.put(data[ID], record, now)
-        ((datagram, _),) = record.sealer.seal([encode(ack, None, MARK)])
-        return Reply((datagram,))
+        return Reply((record.datagram(),))
 
     def _early(self, data: bytes, record: HalfOpen, opening: Cipher, now: int) -> Verdict:
         """
@@ -203,8 +206,14 @@ class QOTPGate:
         if len(self._heard_early) > MAX_HEARD_EARLY:
             del self._heard_early[next(iter(self._heard_early))]
         self._half_open.pop(data[ID])
-        engine = QOTPEngine.accept_early(
-            data[ID], record.address, self._settings, record.cipher, opening, record.secrets, now
+        engine = QOTPEngine.accept(
+            data[ID],
+            record.address,
+            self._settings,
+            record.cipher,
+            record.secrets,
+            now,
+            early=opening,
         )
         return Admit(engine)
 
@@ -235,7 +244,13 @@ class QOTPGate:
             return Drop("no room")
         self._half_open.pop(name)
         engine = QOTPEngine.accept(
-            name, address, self._settings, record.cipher, record.secrets, record.sealer.next, now
+            name,
+            address,
+            self._settings,
+            record.cipher,
+            record.secrets,
+            now,
+            numbers_used=record.sealer.next,
         )
         return Admit(engine)
 
@@ -252,10 +267,10 @@ class QOTPGate:
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
         """
-        Nothing is repeated: the dialler repeats.
+        Repeat answers; forget who never proved that it had one.
         """
         self._dropped["half_open_lapsed"] += self._half_open.lapse(now)
-        return ()
+        return [(each.datagram(), each.address) for each in self._half_open.again(now)]
 
     def counters(self) -> Mapping[str, int]:
         """

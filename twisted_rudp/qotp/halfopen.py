@@ -5,10 +5,11 @@ record each, in a bounded table, for a short time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from heapq import heappop, heappush
 from typing import NamedTuple
 
-from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
 from twisted_rudp.core.networks import network_of
 from twisted_rudp.qotp.crypto import Cipher
 from twisted_rudp.qotp.opening import Secrets
@@ -16,6 +17,11 @@ from twisted_rudp.qotp.outlet import Sealer
 
 MAX_HALF_OPEN = 4096
 LIFETIME = 5 * SECOND
+
+REPEATS = (200 * MILLISECOND, 400 * MILLISECOND, 800 * MILLISECOND)
+"""Waits before an answer is given again. The release's dialler may say its opening
+message once only, and an answer is so much shorter than it that all four together
+stay below its length."""
 
 EXCHANGES_PER_SECOND = 2000
 """Key exchanges, some 50 us each, that strangers can make us do."""
@@ -31,6 +37,7 @@ class HalfOpen(NamedTuple):
     What is kept of a dialler that was answered.
 
     @ivar sealer: which counts our answers.
+    @ivar answer: what they say.
     @ivar opening: for K0; None in the in-band form.
     """
 
@@ -39,6 +46,14 @@ class HalfOpen(NamedTuple):
     cipher: Cipher
     opening: Cipher | None
     sealer: Sealer
+    answer: bytes
+
+    def datagram(self) -> bytes:
+        """
+        The answer, under a number of its own.
+        """
+        ((datagram, _),) = self.sealer.seal([self.answer])
+        return datagram
 
 
 class HalfOpenTable:
@@ -49,6 +64,7 @@ class HalfOpenTable:
     def __init__(self, limit: int = MAX_HALF_OPEN) -> None:
         self._limit = limit
         self._records: dict[bytes, tuple[int, HalfOpen]] = {}
+        self._repeats: list[tuple[int, int, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._records)
@@ -64,10 +80,15 @@ class HalfOpenTable:
         """
         Enter or renew a record.
         """
-        self._records.pop(name, None)
+        if self._records.pop(name, None) is None:
+            self._schedule(name, 0, now)
         if len(self._records) >= self._limit:
             del self._records[next(iter(self._records))]
         self._records[name] = (now + LIFETIME, record)
+
+    def _schedule(self, name: bytes, times: int, now: int) -> None:
+        if times < len(REPEATS) and len(self._repeats) < self._limit:
+            heappush(self._repeats, (now + REPEATS[times], times, name))
 
     def pop(self, name: bytes) -> None:
         """
@@ -77,9 +98,23 @@ class HalfOpenTable:
 
     def deadline(self) -> int | None:
         """
-        When the oldest lapses.
+        When the oldest lapses, or an answer is to be given again.
         """
-        return next(iter(self._records.values()))[0] if self._records else None
+        if not self._records:
+            return None
+        oldest = next(iter(self._records.values()))[0]
+        return min(oldest, self._repeats[0][0]) if self._repeats else oldest
+
+    def again(self, now: int) -> Iterator[HalfOpen]:
+        """
+        Those whose answer is to be repeated now.
+        """
+        while self._repeats and self._repeats[0][0] <= now:
+            _, times, name = heappop(self._repeats)
+            record = self.get(name)
+            if record is not None:
+                self._schedule(name, times + 1, now)
+                yield record
 
     def lapse(self, now: int) -> int:
         """

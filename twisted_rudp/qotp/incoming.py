@@ -11,6 +11,7 @@ from typing import Any
 from twisted_rudp.core.engine import Event
 from twisted_rudp.qotp.budget import ReceiveWindow
 from twisted_rudp.qotp.payload import Segment
+from twisted_rudp.qotp.reassembly import Reassembly
 from twisted_rudp.qotp.streams import Stream, StreamTable
 
 
@@ -22,6 +23,7 @@ class Incoming:
     @ivar events: for the application.
     @ivar discarding: everything that comes is thrown away.
     @ivar refused: streams the peer opened beyond the limit, to be reset.
+    @ivar contradicted: a stream ended in two places, or went on behind its end (W17).
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Incoming:
         self.events = events
         self.discarding = False
         self.refused: list[int] = []
+        self.contradicted = False
         self._counters = counters
         self._readable: dict[Stream, None] = {}
 
@@ -63,19 +66,28 @@ class Incoming:
         held = incoming.held
         unread = incoming.unread
         if segment.data:
-            if not incoming.insert(segment.offset, segment.data, self.window.free):
+            if not incoming.insert(segment.offset, segment.data, self.window.room):
                 self._counters["no_room"] += 1
                 return False
             if self.discarding or stream.discarding:
                 incoming.take(incoming.unread)
-        if segment.close and not incoming.finish(segment.offset + len(segment.data)):
-            self._counters["contradicting_ends"] += 1
+        if segment.close or incoming.end is not None:
+            self._check_end(incoming, segment)
         self.window.held += incoming.held - held
         if incoming.unread > unread:
             self._readable[stream] = None
         elif incoming.end is not None:
             self.tell_end(stream)
         return True
+
+    def _check_end(self, incoming: Reassembly, segment: Segment) -> None:
+        stop = segment.offset + len(segment.data)
+        if segment.close:
+            agrees = incoming.finish(stop)
+        else:
+            agrees = incoming.end is None or stop <= incoming.end or not segment.data
+        if not agrees:
+            self.contradicted = True
 
     def tell_readable(self) -> None:
         """

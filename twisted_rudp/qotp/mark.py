@@ -1,9 +1,9 @@
 """
 What our own peers say to each other beyond the release (C{design.md} section 5).
 
-A listener's first answer carries three bytes behind its acknowledgement, where the
-release does not look (C{qotp.md} 4.3). A dialler that sees them puts an
-acknowledgement of L{CONTROL} at L{MARK_OFFSET} into what it sends until it is
+A listener's first answer carries a PING of stream 0 at an offset where no stream will
+ever be, L{MARK}; the release answers it as it does any PING. A dialler that knows it puts
+an acknowledgement of L{CONTROL} at L{MARK_OFFSET} into what it sends until it is
 answered in kind; the release ignores acknowledgements of streams that it never used.
 So both know of each other from the first datagram, and nobody else is shown more.
 
@@ -24,11 +24,13 @@ from struct import Struct
 from typing import NamedTuple
 
 from twisted_rudp.core.serial import unwrap24
-from twisted_rudp.qotp.payload import LONGEST_SEGMENT, NARROW, Ack
+from twisted_rudp.qotp.payload import LONGEST_SEGMENT, NARROW, Ack, Segment
 
 CONTROL = 0xFFFFFFFF
-MARK = b"\x72\x75\x01"
 MARK_OFFSET = 0x727501
+MARK = Segment(0, 1 << 47 | MARK_OFFSET, b"")
+"""A listener's mark. It makes the release's dialler send Data at once, also one that has
+nothing to say yet, and so completes the handshake."""
 
 MORE_RANGES = 32
 """Ranges told beside the newest."""
@@ -82,6 +84,15 @@ def mark_ack(window: int) -> Ack:
     return Ack(CONTROL, MARK_OFFSET, 0, window)
 
 
+def peer_of(ack: Ack | None) -> Peer:
+    """
+    What a dialler is, by its first Data.
+    """
+    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
+        return Peer.OWN
+    return Peer.RELEASE
+
+
 def window_ack(window: int) -> Ack:
     """
     Announces a window and acknowledges nothing (rule R7).
@@ -93,7 +104,10 @@ def range_ack(low: int, high: int, window: int) -> Ack:
     """
     Acknowledges packet numbers, as many below C{high} as fit.
     """
-    return Ack(CONTROL, high & NARROW, min(high - low + 1, LONGEST_SEGMENT), window)
+    length = high - low + 1
+    if length > LONGEST_SEGMENT:
+        length = LONGEST_SEGMENT
+    return Ack(CONTROL, high & NARROW, length, window)
 
 
 def read_range(ack: Ack, near: int) -> tuple[int, int] | None:
@@ -106,7 +120,8 @@ def read_range(ack: Ack, near: int) -> tuple[int, int] | None:
     high = unwrap24(ack.offset, near)
     if ack.stream != CONTROL or not ack.length or not 0 <= high < near:
         return None
-    return max(high - ack.length + 1, 0), high
+    low = high - ack.length + 1
+    return low if low > 0 else 0, high
 
 
 def say_ranges(newest: int, ranges: Iterable[tuple[int, int]]) -> bytes:

@@ -31,9 +31,10 @@ class Sealer:
 
     @ivar next: the number of the next datagram.
     @ivar kind: the type that is sent now.
+    @ivar overhead: bytes of a datagram of that type that are not payload.
     """
 
-    __slots__ = ("_cipher", "_direction", "_mtu", "_prefix", "kind", "next")
+    __slots__ = ("_cipher", "_direction", "_mtu", "_prefix", "kind", "next", "overhead")
 
     def __init__(self, direction: int, mtu: int, first: int = 0) -> None:
         self._direction = direction
@@ -41,14 +42,8 @@ class Sealer:
         self._cipher: Cipher | None = None
         self._prefix = b""
         self.kind = Kind.INIT_SND
+        self.overhead = OVERHEAD[self.kind]
         self.next = first
-
-    @property
-    def overhead(self) -> int:
-        """
-        Bytes of a datagram of the present type that are not payload.
-        """
-        return OVERHEAD[self.kind]
 
     @property
     def exhausted(self) -> bool:
@@ -64,17 +59,30 @@ class Sealer:
         Send messages of this type from now on.
         """
         self.kind = kind
+        self.overhead = OVERHEAD[kind]
         self._cipher = cipher
         self._prefix = prefix_of(kind, name, ephemeral, identity)
+
+    def seal_one(self, payload: bytes) -> bytes:
+        """
+        Number and seal a single payload.
+        """
+        assert self._cipher is not None, "nothing can be sealed before there is a key"
+        if self.kind is Kind.INIT_CRYPTO_SND:
+            payload = with_fill(payload, self._mtu)
+        datagram = self._cipher.seal(self._prefix, self.next, self._direction, payload)
+        self.next += 1
+        return datagram
 
     def seal(self, payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
         """
         Number and seal payloads, as runs with their size.
         """
-        if self._cipher is None:
-            raise AssertionError("nothing can be sealed before there is a key")
+        assert self._cipher is not None, "nothing can be sealed before there is a key"
         if self.kind is not Kind.DATA:
-            yield from self._seal_singly(self._cipher, payloads)
+            for payload in payloads:
+                datagram = self.seal_one(payload)
+                yield datagram, len(datagram)
             return
         start, count = 0, len(payloads)
         while start < count:
@@ -85,17 +93,6 @@ class Sealer:
             part = payloads if end - start == count else payloads[start:end]
             yield self._cipher.seal_run(self._prefix, number, self._direction, part), size
             start = end
-
-    def _seal_singly(
-        self, cipher: Cipher, payloads: Sequence[bytes]
-    ) -> Iterator[tuple[bytes, int]]:
-        for payload in payloads:
-            plain = payload
-            if self.kind is Kind.INIT_CRYPTO_SND:
-                plain = with_fill(payload, self._mtu)
-            datagram = cipher.seal(self._prefix, self.next, self._direction, plain)
-            self.next += 1
-            yield datagram, len(datagram)
 
     def _run_end(self, payloads: Sequence[bytes], start: int) -> int:
         """
@@ -160,6 +157,12 @@ class Outlet:
         @return: the number of the first; the others follow.
         """
         first = self.sealer.next
+        if len(payloads) == 1:
+            datagram = self.sealer.seal_one(payloads[0])
+            self.left -= len(datagram)
+            if not self._emit(datagram, len(datagram), self._address):
+                self.full = True
+            return first
         for run, size in self.sealer.seal(payloads):
             self.left -= len(run)
             if not self._emit(run, size, self._address):

@@ -20,15 +20,18 @@ LONGEST_SEGMENT = 65535
 WIDE = 0x80
 _VERSION = 0x1F
 _TYPE = 0x60
-_PLAIN_ACK, _PLAIN, _CLOSE_ACK, _CLOSE = 0x00, 0x20, 0x40, 0x60
+PLAIN = 0x20
+_PLAIN_ACK, _CLOSE_ACK, _CLOSE = 0x00, 0x40, 0x60
 
 _WITH_SEGMENT = 18
 """An acknowledgement with anything shorter has no stream header (section 4.3)."""
 
 _ack_narrow = Struct("<IHBHB")
 _ack_wide = Struct("<IIHHB")
+_both_narrow = Struct("<BIHBHBIHB")
 _segment_narrow = Struct("<IHB")
 _segment_wide = Struct("<IIH")
+_both = _both_narrow.unpack_from
 _head_narrow = Struct("<BIHB").pack
 _head_wide = Struct("<BIIH").pack
 
@@ -62,14 +65,10 @@ class Segment(NamedTuple):
 class Payload(NamedTuple):
     """
     What a datagram says.
-
-    @ivar rest: what stands behind an acknowledgement without a segment; the release
-        ignores it.
     """
 
     ack: Ack | None
     segment: Segment | None
-    rest: bytes = b""
 
 
 def encode_window(free: int) -> int:
@@ -99,34 +98,55 @@ def header(stream: int, offset: int, close: bool = False) -> bytes:
     """
     What stands in front of a segment without an acknowledgement.
     """
-    first = _CLOSE if close else _PLAIN
+    first = _CLOSE if close else PLAIN
     if offset > NARROW:
         return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)
     return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
 
 
-def encode(ack: Ack | None, segment: Segment | None, rest: bytes = b"") -> bytes:
+def cut(
+    stream: int, offset: int, data: Buffer, space: int, close: bool
+) -> list[bytes]:
+    """
+    The payloads of segments of C{space} bytes without acknowledgements; the last may be
+    shorter.
+    """
+    size = len(data)
+    if size <= space:
+        return [header(stream, offset, close) + data]
+    view = memoryview(data)
+    starts = range(0, size, space)
+    payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
+    if close:
+        at = starts[-1]
+        payloads[-1] = header(stream, offset + at, close) + view[at:]
+    return payloads
+
+
+def encode(ack: Ack | None, segment: Segment | None) -> bytes:
     """
     A payload.
 
-    @param rest: behind an acknowledgement alone; as much as fits before the two
-        forms could be confused.
-    @raise ValueError: there is nothing to say, or C{rest} is too long.
+    @raise ValueError: there is nothing to say.
     """
     if ack is None:
         if segment is None:
             raise ValueError("a payload has an acknowledgement or a segment")
         return header(segment.stream, segment.offset, segment.close) + segment.data
-    own = 0 if segment is None else segment.offset
-    wide = max(own, ack.offset) > NARROW
-    closing = segment is not None and segment.close
-    first = (_CLOSE_ACK if closing else _PLAIN_ACK) | (WIDE if wide else 0)
-    block = _ack_block(ack, wide)
     if segment is None:
-        if rest and 1 + len(block) + len(rest) >= _WITH_SEGMENT:
-            raise ValueError("so much behind an acknowledgement would be a segment")
-        return bytes((first,)) + block + rest
-    return b"".join((bytes((first,)), block, _place(segment, wide), segment.data))
+        wide = ack.offset > NARROW
+        return bytes((_PLAIN_ACK | (WIDE if wide else 0),)) + _ack_block(ack, wide)
+    first = _CLOSE_ACK if segment.close else _PLAIN_ACK
+    if segment.offset > NARROW or ack.offset > NARROW:
+        head = bytes((first | WIDE,)) + _ack_block(ack, True) + _place_wide(segment)
+    else:
+        stream, offset, length, window = ack
+        own = segment.offset
+        head = _both_narrow.pack(
+            first, stream, offset & 0xFFFF, offset >> 16, length, encode_window(window),
+            segment.stream, own & 0xFFFF, own >> 16,
+        )  # fmt: skip
+    return b"".join((head, segment.data))
 
 
 def _ack_block(ack: Ack, wide: bool) -> bytes:
@@ -139,11 +159,8 @@ def _ack_block(ack: Ack, wide: bool) -> bytes:
     return _ack_narrow.pack(ack.stream, offset & 0xFFFF, offset >> 16, ack.length, code)
 
 
-def _place(segment: Segment, wide: bool) -> bytes:
-    offset = segment.offset
-    if wide:
-        return _segment_wide.pack(segment.stream, offset & 0xFFFFFFFF, offset >> 32)
-    return _segment_narrow.pack(segment.stream, offset & 0xFFFF, offset >> 16)
+def _place_wide(segment: Segment) -> bytes:
+    return _segment_wide.pack(segment.stream, segment.offset & 0xFFFFFFFF, segment.offset >> 32)
 
 
 def decode(payload: bytes) -> Payload | None:
@@ -155,6 +172,11 @@ def decode(payload: bytes) -> Payload | None:
     if length < LEAST_PAYLOAD or payload[0] & _VERSION:
         return None
     first = payload[0]
+    if first == _PLAIN_ACK and length >= _WITH_SEGMENT:
+        _, of, low, high, size, code, stream, from_low, from_high = _both(payload)
+        found = Ack(of, low | high << 16, size, WINDOWS[code])
+        data = payload[_WITH_SEGMENT:]
+        return Payload(found, Segment(stream, from_low | from_high << 16, data))
     wide, kind = first & WIDE, first & _TYPE
     at = 1
     ack = None
@@ -166,12 +188,12 @@ def decode(payload: bytes) -> Payload | None:
         stream, low, high, size, code = block.unpack_from(payload, 1)
         ack = Ack(stream, low | high << (32 if wide else 16), size, WINDOWS[code])
         if length < _WITH_SEGMENT:
-            return Payload(ack, None, payload[at:]) if kind == _PLAIN_ACK else None
+            return Payload(ack, None) if kind == _PLAIN_ACK else None
     place = _segment_wide if wide else _segment_narrow
     if length < at + place.size:
         return None
     stream, low, high = place.unpack_from(payload, at)
-    data = memoryview(payload)[at + place.size :]
+    data = payload[at + place.size :]
     close = kind in (_CLOSE_ACK, _CLOSE)
     return Payload(ack, Segment(stream, low | high << (32 if wide else 16), data, close))
 

@@ -11,9 +11,9 @@ from collections import deque
 
 from twisted_rudp.core.engine import Buffer
 
-PIECE_COST = 64
-"""What a piece out of order costs beside its bytes, so that many small ones cannot
-cost much more than they are counted for (W6)."""
+PIECE_COST = 128
+"""What a piece out of order costs beside its bytes: measured, so that many small ones
+cost no more than they are counted for (W6)."""
 
 _SMALL = 256
 _JOINED = 8192
@@ -39,7 +39,7 @@ class Reassembly:
         self._cost = piece_cost
         self._ready: deque[Buffer] = deque()
         self._starts: list[int] = []
-        self._pieces: dict[int, memoryview] = {}
+        self._pieces: dict[int, bytes] = {}
 
     @property
     def complete(self) -> bool:
@@ -145,7 +145,8 @@ class Reassembly:
     def _keep(self, offset: int, data: memoryview) -> None:
         if offset != self.next:
             self._starts.insert(bisect_left(self._starts, offset), offset)
-            self._pieces[offset] = data
+            # Not the view: it would keep the whole datagram.
+            self._pieces[offset] = bytes(data)
             self.held += len(data) + self._cost
             return
         self._append(data)

@@ -6,7 +6,7 @@ What to send next, and when: windows, pacing, retransmission (C{qotp.md} 5.1 to 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.pacing import (
@@ -14,12 +14,13 @@ from twisted_rudp.core.pacing import (
     DeliveryRate,
     PreciseRoundTrip,
     RateController,
+    ReleasePacing,
 )
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.flights import Flight, Flights, Word
-from twisted_rudp.qotp.mark import CONTROL, Peer
+from twisted_rudp.qotp.mark import Peer
 from twisted_rudp.qotp.outlet import RUN_BYTES, Outlet
-from twisted_rudp.qotp.payload import NARROW, encode, header
+from twisted_rudp.qotp.payload import NARROW, cut, encode
 from twisted_rudp.qotp.payload import Segment as PayloadSegment
 from twisted_rudp.qotp.streams import Segment, Stream, StreamTable
 from twisted_rudp.qotp.wire import DATA_OVERHEAD
@@ -33,6 +34,8 @@ SLACK = 2 * MILLISECOND
 """Pacing lets go of so much at a time, so that it still sends runs."""
 
 LONGEST_WAIT = 5 * SECOND
+SMALLER_MTUS = (1280, 1232, 1024, 576)
+
 PROBES = 2
 """Datagrams sent again when nothing was acknowledged for too long."""
 
@@ -51,13 +54,27 @@ class Sender:
     @ivar wake: when pacing lets go of more.
     """
 
-    def __init__(self, streams: StreamTable, mtu: int, minimum_timeout: int) -> None:
+    def __init__(
+        self,
+        streams: StreamTable,
+        mtu: int,
+        minimum_timeout: int,
+        ping: Callable[[], Word],
+        congestion: str,
+    ) -> None:
+        """
+        @param congestion: one of L{CONGESTION<twisted_rudp.qotp.life.CONGESTION>}.
+        @param ping: makes what asks the peer for its window (rule R7).
+        """
         self.mtu = mtu
+        self._ping = ping
         self.words: deque[Word] = deque()
         self.ready: dict[Stream, None] = {}
         self.flights = Flights()
         self.round_trip = PreciseRoundTrip(minimum_timeout)
         self.control: RateController = DeliveryRate(self.round_trip, mtu)
+        if congestion == "release":
+            self.control = ReleasePacing(self.round_trip)
         self.peer_window = FIRST_WINDOW
         self.resent = 0
         self.wake = NEVER
@@ -81,21 +98,24 @@ class Sender:
             self._window_number = number
             self.peer_window = window
 
-    def acknowledged(self, ranges: Iterable[tuple[int, int]], now: int) -> bool:
+    def acknowledged(
+        self, range: tuple[int, int], more: Iterable[tuple[int, int]], now: int
+    ) -> None:
         """
-        Our own peer has received these packet numbers, newest first.
+        Our own peer has received these packet numbers.
 
-        @return: whether that was news.
+        @param more: ranges below the first.
         """
         flights = self.flights
         before = flights.total
-        newest = None
-        for low, high in ranges:
+        newest = flights.acknowledge(*range)
+        for low, high in more:
             flight = flights.acknowledge(low, high)
             newest = newest or flight
-        return self._digest(newest, before, now, exact=True)
+        if newest is not None:
+            self._digest(newest, before, now, exact=True)
 
-    def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> bool:
+    def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> None:
         """
         The release has received this segment.
         """
@@ -103,11 +123,10 @@ class Sender:
         flight = self.flights.acknowledge_segment(stream, offset, length)
         if flight is None:
             self.control.duplicate()
-        return self._digest(flight, before, now, exact=False)
+        else:
+            self._digest(flight, before, now, exact=False)
 
-    def _digest(self, flight: Flight | None, before: int, now: int, exact: bool) -> bool:
-        if flight is None:
-            return False
+    def _digest(self, flight: Flight, before: int, now: int, exact: bool) -> None:
         flights = self.flights
         self._backoff = 0
         elapsed = 0
@@ -122,7 +141,13 @@ class Sender:
                 )
             )  # fmt: skip
             flights.since = now
-        return True
+
+    def shrink(self, size: int) -> None:
+        """
+        The path takes no datagrams of C{size} bytes (0: of the present MTU).
+        """
+        size = min(size or self.mtu, self.mtu)
+        self.mtu = next((mtu for mtu in SMALLER_MTUS if mtu < size), self.mtu)
 
     # time
 
@@ -130,17 +155,23 @@ class Sender:
         """
         When L{tick} and a flush have something to do.
         """
-        return min(self._timeout_at(), self._again, self.wake)
+        due = self._timeout_at()
+        if self._again < due:
+            due = self._again
+        return self.wake if self.wake < due else due
 
     def tick(self, now: int) -> None:
         """
         Give up on what was not acknowledged in time.
         """
-        self._find_lost(now)
+        if self.flights.overtaken:
+            self._find_lost(now)
+        else:
+            self._again = NEVER
         if now < self._timeout_at():
             return
         self._backoff += 1
-        if self.flights:
+        if self.flights.pending:
             words, size = self.flights.give_up_oldest(PROBES)
             self.words.extend(words)
             self._probes = PROBES
@@ -149,13 +180,17 @@ class Sender:
             self._last_sent = now
         else:
             self._starved_at = now
-            self.words.append(Word(CONTROL, 0))
+            self.words.append(self._ping())
 
     def _timeout_at(self) -> int:
-        wait = min(self.round_trip.timeout << self._backoff, LONGEST_WAIT)
-        if self.flights:
-            return self._last_sent + wait
-        return self._starved_at + wait
+        if self.flights.pending:
+            since = self._last_sent
+        elif self._starved_at == NEVER:
+            return NEVER
+        else:
+            since = self._starved_at
+        wait = self.round_trip.timeout << self._backoff
+        return since + (wait if wait < LONGEST_WAIT else LONGEST_WAIT)
 
     def _find_lost(self, now: int) -> None:
         trip = self.round_trip
@@ -175,7 +210,9 @@ class Sender:
         """
         if self.flights.losing or self.words or len(self.ready) > 1:
             return True
-        return any(stream.queue.size > self.mtu // 2 for stream in self.ready)
+        for stream in self.ready:
+            return stream.queue.size > self.mtu // 2
+        return False
 
     def flush(self, now: int, outlet: Outlet, acks: Acks) -> None:
         """
@@ -183,12 +220,17 @@ class Sender:
 
         @param acks: of which some may ride along.
         """
-        self._find_lost(now)
+        if self.flights.overtaken:
+            self._find_lost(now)
+        else:
+            self._again = NEVER
         self.wake = self._starved_at = NEVER
         while self.words and outlet.room(_HEAD_WIDE + len(self.words[0].body)):
             self._send_word(self.words.popleft(), now, outlet, acks)
-        if self._resend(now, outlet, acks):
-            self._send_new(now, outlet, acks)
+        if self.flights.losing and not self._resend(now, outlet, acks):
+            self._probes = 0
+            return
+        self._send_new(now, outlet, acks)
         self._probes = 0
 
     def _send_word(self, word: Word, now: int, outlet: Outlet, acks: Acks) -> None:
@@ -263,14 +305,11 @@ class Sender:
         ready = self.ready
         while ready:
             stream = next(iter(ready))
-            if stream.has_new:
-                if not self._send_from(stream, now, outlet, acks):
-                    return
-                del ready[stream]
-                if stream.has_new:
-                    ready[stream] = None
-            else:
-                del ready[stream]
+            if stream.has_new and not self._send_from(stream, now, outlet, acks):
+                return
+            del ready[stream]
+            if stream.queue.size:
+                ready[stream] = None
 
     def _send_from(self, stream: Stream, now: int, outlet: Outlet, acks: Acks) -> bool:
         """
@@ -278,36 +317,34 @@ class Sender:
 
         @return: whether something was sent.
         """
-        space = self._space(stream.sent)
-        block = None
-        small = stream.queue.size <= space - _BLOCK
-        if acks.marking or (acks.pending and (acks.peer is Peer.RELEASE or small)):
+        queue = stream.queue
+        offset = stream.sent
+        space = self._space(offset)
+        riding = acks.marking or (
+            acks.pending and (acks.peer is Peer.RELEASE or queue.size <= space - _BLOCK)
+        )
+        if riding:
             space -= _BLOCK
-            block = acks
         size = self._allowed(stream, space, now, outlet)
         if size is None:
             return False
-        if block is not None:
-            size = min(size, space)
-        offset = stream.sent
-        data = stream.queue.take(size)
+        data = queue.take(min(size, space) if riding else size)
         size = len(data)
-        fin = stream.finishing and not stream.queue.size
+        fin = stream.finishing and not queue.size
         stream.sent += size
         stream.unsettled += size
         stream.fin_sent = stream.fin_sent or fin
-        if block is not None:
+        if riding:
             segment = PayloadSegment(stream.number, offset, data, fin)
-            payloads: Sequence[bytes] = [encode(block.take_block(), segment)]
+            payloads: Sequence[bytes] = (encode(acks.take_block(), segment),)
         else:
-            payloads = _cut(stream.number, offset, data, space, fin)
+            payloads = cut(stream.number, offset, data, space, fin)
         first = outlet.send(payloads)
-        flight = Flight(
-            first, len(payloads), now, stream=stream, offset=offset, size=space, data=data, fin=fin
-        )
-        in_flight = self.flights.in_flight + size
-        flight.limited = not stream.queue.size and in_flight < self.control.window() // 2
-        self._track(flight)
+        flight = Flight(first, len(payloads), now, stream, offset, space, data, fin)
+        self._last_sent = now
+        flights = self.flights
+        flights.sent(flight)
+        flight.limited = not queue.size and flights.in_flight < self.control.window() // 2
         self._pace(now, size)
         return True
 
@@ -332,6 +369,8 @@ class Sender:
             if not in_flight and self.peer_window < wanted:
                 self._starved_at = self._last_sent if self._last_sent else now
             return None
+        if queued <= space:
+            return queued
         pause = self.control.pause(self.mtu)
         paced = (now + SLACK - max(self._ready_at, now)) // pause + 1 if pause else RUN_BYTES
         segments = min(room, max(paced, 2), RUN_BYTES // self.mtu)
@@ -349,22 +388,5 @@ class Sender:
         self.flights.sent(flight)
 
     def _pace(self, now: int, size: int) -> None:
-        self._ready_at = max(self._ready_at, now) + self.control.pause(size)
-
-
-def _cut(
-    number: int, offset: int, data: bytes | bytearray | memoryview, space: int, fin: bool
-) -> list[bytes]:
-    """
-    The payloads of new segments.
-    """
-    size = len(data)
-    if size <= space:
-        return [header(number, offset, fin) + data]
-    view = memoryview(data)
-    starts = range(0, size, space)
-    payloads = [header(number, offset + at) + view[at : at + space] for at in starts]
-    if fin:
-        at = starts[-1]
-        payloads[-1] = header(number, offset + at, fin) + view[at:]
-    return payloads
+        start = self._ready_at if self._ready_at > now else now
+        self._ready_at = start + self.control.pause(size)

@@ -150,6 +150,13 @@ class StreamTable:
         """
         return number in self._finished
 
+    def completed(self, number: int) -> bool:
+        """
+        The peer's half of the stream has come whole, its end included.
+        """
+        stream = self.open.get(number)
+        return number in self._finished if stream is None else stream.incoming.complete
+
     def drop(self, stream: Stream) -> None:
         """
         A stream is over. Stream 0 stays, it is the connection's own.

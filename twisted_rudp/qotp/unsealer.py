@@ -6,15 +6,16 @@ and new (C{qotp.md} 2.6, W2, W4).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.received import Received
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.payload import Payload, decode
-from twisted_rudp.qotp.wire import KEY, OVERHEAD, PREFIX, Kind, without_fill
+from twisted_rudp.qotp.wire import DATA_PREFIX, KEY, OVERHEAD, PREFIX, Kind, without_fill
+
+_DATA = bytes((Kind.DATA,))
 
 
 class Opened(NamedTuple):
@@ -69,56 +70,64 @@ class Unsealer:
         """
         self._early = None
 
-    def open(self, run: memoryview, size: int) -> Iterator[Opened]:
+    def open_run(self, run: memoryview, size: int) -> Sequence[tuple[int, bytes] | None] | None:
         """
-        What is authentic and new in a run, one by one: each is looked at when those
-        before it have been digested.
+        Decrypt a run of Data. None if something else is in it.
         """
-        if all(run[start] == Kind.DATA for start in range(0, len(run), size)):
-            for opened in self._cipher.open_run(run, size, self._direction, self._epoch):
-                found = self._check(opened, True)
-                if found is not None:
-                    yield found
-            return
-        for start in range(0, len(run), size):
-            found = self._open_any(bytes(run[start : start + size]))
-            if found is not None:
-                yield found
+        count = -(-len(run) // size)
+        if count == 1:
+            if run[0] != Kind.DATA:
+                return None
+            one = self._cipher.open(bytes(run), DATA_PREFIX, self._direction, self._epoch)
+            opened: Sequence[tuple[int, bytes] | None] = (one,)
+        elif bytes(run[::size]) == _DATA * count:
+            opened = self._cipher.open_run(run, size, self._direction, self._epoch)
+        else:
+            return None
+        last = opened[-1]
+        if last is not None and last[0] >> 48 > self._epoch:
+            self._epoch = last[0] >> 48
+        return opened
 
-    def _open_any(self, datagram: Buffer) -> Opened | None:
+    def open_any(self, datagram: bytes) -> Opened | None:
         """
         A datagram of any type. What opens a connection is nobody's business any more
         (W16), and an answer has to be under the key we have (W2).
         """
         kind = datagram[0]
-        data = bytes(datagram)
         if kind == Kind.DATA:
-            opened = self._cipher.open(data, PREFIX[kind], self._direction, self._epoch)
-            return self._check(opened, True)
+            opened = self._cipher.open(datagram, DATA_PREFIX, self._direction, self._epoch)
+            return self.check(opened)
         if kind in (Kind.INIT_RCV, Kind.INIT_CRYPTO_RCV) and self._direction == RESPONDER:
             opened = None
-            if len(data) >= OVERHEAD[kind]:
-                opened = self._cipher.open(data, PREFIX[kind], self._direction, 0)
-            return self._check(opened, False)
+            if len(datagram) >= OVERHEAD[kind]:
+                opened = self._cipher.open(datagram, PREFIX[kind], self._direction, 0)
+            return self.check(opened, data=False)
         if kind == Kind.INIT_CRYPTO_SND and self._early is not None:
-            return self._open_early(self._early, data)
+            return self._open_early(self._early, datagram)
         self._counters["openings_ignored"] += 1
         return None
 
-    def _check(self, opened: tuple[int, bytes] | None, data: bool) -> Opened | None:
+    def check(self, opened: tuple[int, bytes] | None, data: bool = True) -> Opened | None:
+        """
+        What was decrypted, if it is new and well-formed.
+        """
         if opened is None:
             self._counters["not_authentic"] += 1
             return None
         number, plain = opened
-        if number in self.numbers:
+        numbers = self.numbers
+        newest = number > numbers.highest
+        if not newest and number in numbers:
             self._counters["replayed"] += 1
             return None
-        self._epoch = max(self._epoch, number >> 48)
+        if number >> 48 > self._epoch:
+            self._epoch = number >> 48
         payload = decode(plain)
         if payload is None:
             self._counters["malformed"] += 1
             return None
-        return Opened(number, payload, data, number > self.numbers.highest)
+        return Opened(number, payload, data, newest)
 
     def _open_early(self, early: Cipher, datagram: bytes) -> Opened | None:
         """

@@ -38,11 +38,16 @@ class Arrival(Enum):
     """Too far ahead to be believed."""
 
 
+_NEW = Arrival.NEW
+
+
 class Arrivals:
     """
     @ivar expected: the number after the highest that has come.
     @ivar ack_due: when the waiting acknowledgements are to be sent at the latest.
     @ivar nack_due: when the oldest gap is to be reported.
+    @ivar waiting: datagrams to be acknowledged.
+    @ivar withholding: something was dropped for lack of room.
     """
 
     def __init__(self, settings: Settings, first: int = 0) -> None:
@@ -57,10 +62,11 @@ class Arrivals:
         self._seen = Ranges()
         self._acks = Ranges()
         self._told: deque[Ranges] = deque(maxlen=settings.ack_repeats)
-        self._waiting = 0
+        self.waiting = 0
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
         self._withheld = Ranges()
+        self.withholding = False
 
     def near(self, number: int) -> int:
         """
@@ -86,18 +92,20 @@ class Arrivals:
         if end > self.expected:
             self.expected = end
         self._acks.add(number, end)
-        self._waiting += count
+        self.waiting += count
         self._bytes += size
         if self.ack_due == NEVER:
             self.ack_due = now + self._settings.ack_delay
-        self._withheld.remove(number, end)
+        if self.withholding:
+            self._withheld.remove(number, end)
+            self.withholding = bool(self._withheld)
         if number < self.expected - REMEMBERED:
             return Arrival.REPEATED
         if not self._seen.add(number, end):
             return Arrival.REPEATED
         if len(self._seen) > 1:
             self._seen.remove(-(1 << 62), self.expected - REMEMBERED)
-        return Arrival.NEW
+        return _NEW
 
     def withhold(self, number: int) -> None:
         """
@@ -106,6 +114,7 @@ class Arrivals:
         """
         if abs(number - self.expected) < REMEMBERED:
             self._withheld.add(number, number + 1)
+            self.withholding = True
 
     def release(self, now: int) -> None:
         """
@@ -116,13 +125,7 @@ class Arrivals:
             self.nack_due = min(self.nack_due, now)
             self.expected = max(self.expected, end)
         self._withheld.clear()
-
-    @property
-    def withholding(self) -> bool:
-        """
-        Something was dropped for lack of room.
-        """
-        return bool(self._withheld)
+        self.withholding = False
 
     def _missed(self, first: int, end: int, due: int) -> None:
         self._gaps.append((due, first, end))
@@ -133,7 +136,7 @@ class Arrivals:
         """
         Acknowledge with the next flush.
         """
-        if self._waiting:
+        if self.waiting:
             self.ack_due = now
 
     def is_ack_due(self, now: int, datagram: int) -> bool:
@@ -143,10 +146,10 @@ class Arrivals:
 
         @param datagram: bytes of a full one.
         """
-        if not self._waiting:
+        if not self.waiting:
             return False
         settings = self._settings
-        if now >= self.ack_due or self._waiting >= settings.ack_count:
+        if now >= self.ack_due or self.waiting >= settings.ack_count:
             return True
         return settings.prompt and (
             self._bytes >= 2 * datagram or self.expected - self._first <= FIRST_DATAGRAMS
@@ -158,7 +161,7 @@ class Arrivals:
 
         @param limit: longest datagram.
         """
-        if not self._waiting:
+        if not self.waiting:
             return []
         fresh, self._acks = self._acks, Ranges()
         told = Ranges()
@@ -167,7 +170,7 @@ class Arrivals:
                 told.add(first, end)
         self._told.append(fresh)
         datagrams = pack_records(ACK, told, limit)
-        self._waiting = self._bytes = 0
+        self.waiting = self._bytes = 0
         self.ack_due = NEVER
         return datagrams
 

@@ -27,9 +27,12 @@ class SendChannel:
 
     __slots__ = ("_sequence", "order")
 
-    def __init__(self, order: int = 0) -> None:
+    def __init__(self, order: int = 0, sequence: int = 0) -> None:
+        """
+        @param order: the first order index; C{sequence} the first sequence index.
+        """
         self.order = order
-        self._sequence = 0
+        self._sequence = sequence
 
     def ordered(self, count: int = 1) -> int:
         """
@@ -59,10 +62,14 @@ class ReceiveChannel:
 
     __slots__ = ("_arrival", "_high", "_indices", "_waiting", "next", "size")
 
-    def __init__(self, first: int = 0) -> None:
+    def __init__(self, first: int = 0, sequence: int = 0) -> None:
+        """
+        @param first: the peer's first order index; C{sequence} its first sequence
+            index.
+        """
         self.next = first
         self.size = 0
-        self._high = 0
+        self._high = sequence
         self._waiting: list[_Waiting] = []
         self._indices: set[int] = set()
         self._arrival = 0

@@ -34,6 +34,7 @@ from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import check_message
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.opening import Opening
+from twisted_rudp.raknet.outbox import PRIORITIES
 from twisted_rudp.raknet.outflow import Outflow
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
@@ -41,6 +42,12 @@ from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.timers import Timers
 from twisted_rudp.raknet.wire import VALID
+
+# Names of this module: looking a member up in its enumeration costs more than the
+# comparison it is for.
+_LIVE = Life.LIVE
+_OFFLINE = Life.OFFLINE
+_PLAIN = Delivery.RELIABLE_ORDERED
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
@@ -170,7 +177,7 @@ class RakNetEngine:
         self._now = now
         if not run:
             return
-        offline = self._state.life is Life.OFFLINE
+        offline = self._state.life is _OFFLINE
         if not run[0] & VALID:
             if offline:
                 self._opening.receive(run, size, now)
@@ -185,7 +192,7 @@ class RakNetEngine:
         too long goes on with the next size. Later errors are left to the timeout:
         they may be transient and, as ICMP, forged.
         """
-        if self._state.life is Life.OFFLINE:
+        if self._state.life is _OFFLINE:
             self._opening.path_error(kind, size, now)
         elif kind is not PathError.TOO_BIG:
             self._state.counters.path_errors_ignored += 1
@@ -212,7 +219,7 @@ class RakNetEngine:
         Queue bytes. What follows the peer's last word goes nowhere.
         """
         self._check_open()
-        if self._state.life is Life.LIVE and not self._state.left:
+        if self._state.life is _LIVE and not self._state.left:
             self._sender.write(data)
 
     def send(
@@ -231,10 +238,20 @@ class RakNetEngine:
             (raknet.md 16).
         @param priority: 0 to 3.
         """
+        state = self._state
+        if (
+            delivery is _PLAIN
+            and not (channel or receipt)
+            and state.life is _LIVE
+            and not state.left
+            and priority in PRIORITIES
+            and self._sender.send_plain(data, priority)
+        ):
+            return None
         self._check_open()
         check_message(data, delivery, channel, priority)
         number = self._sender.send(data, int(delivery), channel, priority, receipt)
-        if self._state.left or self._state.life is not Life.LIVE:
+        if state.left or state.life is not _LIVE:
             self._sender.release()
         return number
 
@@ -257,7 +274,8 @@ class RakNetEngine:
         The next bytes in order.
         """
         data = self._inbox.stream.take(limit)
-        self._took()
+        if self._arrivals.withholding or self._state.left:
+            self._took()
         return data
 
     def take_message(self) -> Message | None:
@@ -265,7 +283,8 @@ class RakNetEngine:
         The next message.
         """
         message = self._inbox.messages.take()
-        self._took()
+        if self._arrivals.withholding or self._state.left:
+            self._took()
         return message
 
     def _took(self) -> None:
@@ -273,7 +292,7 @@ class RakNetEngine:
         There may be room again, or nothing left before the peer's end.
         """
         unread = self._inbox.size
-        if self._arrivals.withholding and unread <= self._settings.receive_buffer // 2:
+        if unread <= self._settings.receive_buffer // 2:
             self._arrivals.release(self._now)
         if self._state.left and not unread:
             self._closing.tell_end()
@@ -286,11 +305,11 @@ class RakNetEngine:
         """
         self._now = now
         state, closing = self._state, self._closing
-        packer = Packer(lambda run, size: emit(run, size, self._address))
-        if state.life is Life.OFFLINE:
+        packer = Packer(emit, self._address)
+        if state.life is _OFFLINE:
             self._opening.flush(now, packer)
             return False
-        if state.life is not Life.LIVE and closing.tombstone is None:
+        if state.life is not _LIVE and closing.tombstone is None:
             closing.advance(now)
         if closing.tombstone is not None:
             closing.flush(closing.tombstone, packer)
@@ -333,14 +352,14 @@ class RakNetEngine:
         self._now = now
         if self._state.life in (Life.OFFLINE, Life.OPENING):
             self.abort(now)
-        elif self._state.life is Life.LIVE:
+        elif self._state.life is _LIVE:
             self._closing.begin(now)
 
     def abort(self, now: int) -> None:
         """
         Drop everything and say so once.
         """
-        if self._state.life is Life.OFFLINE:
+        if self._state.life is _OFFLINE:
             self._closing.end(Reason.ABORTED, now)
         elif not self._state.over:
             self._closing.end(Reason.ABORTED, now, words=system.ABORTED)
@@ -351,7 +370,7 @@ class RakNetEngine:
             it has just ended by itself the owner cannot know.
         """
         life = self._state.life
-        if life is not Life.LIVE and not self._state.over:
+        if life is not _LIVE and not self._state.over:
             raise RuntimeError(f"the session is not open: {life.value}")
 
     # state

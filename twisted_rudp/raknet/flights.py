@@ -11,12 +11,11 @@ Numbers are unbounded integers here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias
 
-from twisted_rudp.core.engine import Buffer
 from twisted_rudp.raknet.outbox import Outgoing
-from twisted_rudp.raknet.runs import FRAME_OVERHEAD, build_frame
+from twisted_rudp.raknet.wire import HEADER_SIZE
 
 FLYING, ARRIVED, LOST = 0, 1, 2
 """What became of one datagram of a run."""
@@ -78,12 +77,14 @@ class Flight(Protocol):
     @ivar due: when it times out.
     @ivar live: some datagram is neither acknowledged nor given up.
     @ivar finished: every frame in it is acknowledged, here or elsewhere.
+    @ivar unnamed: some datagram has timed out and the peer has not named it since.
     """
 
     first: int
     end: int
     sent: int
     due: int
+    unnamed: bool
 
     @property
     def live(self) -> bool: ...
@@ -111,7 +112,7 @@ class Packet:
     One datagram with any frames.
     """
 
-    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent")
+    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent", "unnamed")
 
     def __init__(
         self, number: int, parcels: Sequence[Parcel], unreliable: Sequence[Outgoing], sent: int
@@ -123,9 +124,11 @@ class Packet:
         self.end = number + 1
         self.sent = sent
         self.due = sent
+        self.unnamed = not (parcels or unreliable)
         self._parcels = parcels
         self._unreliable = unreliable
-        self._state = FLYING
+        # Nobody waits for a datagram without either; that it may be missing counts.
+        self._state = LOST if self.unnamed else FLYING
 
     @property
     def repeats(self) -> int:
@@ -149,6 +152,7 @@ class Packet:
             for message in self._unreliable:
                 ledger.receipt(message, True)
         self._state = ARRIVED
+        self.unnamed = False
         for parcel in self._parcels:
             if not parcel.done:
                 ledger.parcel_arrived(parcel)
@@ -158,6 +162,7 @@ class Packet:
         if self._state != FLYING:
             return 0
         self._state = LOST
+        self.unnamed = expired
         if expired:
             for message in self._unreliable:
                 ledger.receipt(message, False)
@@ -170,50 +175,59 @@ class Packet:
         return found
 
 
+Build: TypeAlias = Callable[[int], bytes]
+"""C{(index)} -> the datagram at this place of a run."""
+
+
+def _nothing(index: int) -> bytes:
+    return b""
+
+
 class Run:
     """
-    Datagrams of bulk data in the regular shape (L{twisted_rudp.raknet.runs}).
+    Datagrams of bulk data (L{twisted_rudp.raknet.bulk}), equally long but for the
+    last, with equally many frames of one length in each but the last.
     """
 
     __slots__ = (
-        "_data",
+        "_build",
+        "_frames",
+        "_length",
         "_live",
-        "_mss",
         "_open",
-        "_order",
         "_parcels",
+        "_per",
         "_reliable",
+        "_size",
         "_states",
-        "_user_id",
         "due",
         "end",
         "first",
         "sent",
+        "unnamed",
     )
 
     def __init__(
-        self,
-        number: int,
-        indices: tuple[int, int],
-        user_id: int,
-        mss: int,
-        data: Buffer,
-        sent: int,
+        self, number: int, frames: tuple[int, int, int], length: int, size: int, build: Build
     ) -> None:
         """
-        @param indices: reliable and order index of the first.
+        @param frames: reliable index of the first, how many there are, and how many
+            to a datagram.
+        @param length: bytes of all datagrams, C{size} in each but the last.
+        @param build: makes datagrams of it once more. The data it is made of has other
+            owners too; a built run would fill the memory a second time.
         """
-        count = -(-len(data) // mss)
+        count = -(-length // size)
         self.first = number
         self.end = number + count
-        self.sent = sent
-        self.due = sent
-        self._reliable, self._order = indices
-        self._user_id = user_id
-        self._mss = mss
-        self._data = data
+        self.sent = self.due = 0
+        self.unnamed = False
+        self._reliable, self._frames, self._per = frames
+        self._length = length
+        self._size = size
+        self._build = build
         self._states: bytearray | None = None
-        self._parcels: dict[int, Parcel] = {}
+        self._parcels: dict[int, list[Parcel]] = {}
         self._live = self._open = count
 
     @property
@@ -223,24 +237,28 @@ class Run:
     @property
     def finished(self) -> bool:
         return not self._open or (
-            not self._live and all(parcel.done for parcel in self._parcels.values())
+            not self._live
+            and all(parcel.done for parcels in self._parcels.values() for parcel in parcels)
         )
 
     def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
         states = self._states
-        if states is None and first == self.first and end == self.end:
-            self._live = self._open = 0
-            self._states = bytearray(b"\1" * (end - first))
-            ledger.arrived(self._reliable, end - first, self._bytes(0, end - first))
-            return True
         if states is None:
+            if first == self.first and end == self.end:
+                self._live = self._open = 0
+                self._states = bytearray(b"\1" * (end - first))
+                ledger.arrived(self._reliable, self._frames, self._bytes(0, end - first))
+                self._build = _nothing
+                return True
             states = self._states = bytearray(self.end - self.first)
         news = False
         for start, stop in self._stretches(states, first - self.first, end - self.first, FLYING):
             states[start:stop] = b"\1" * (stop - start)
             self._live -= stop - start
             self._open -= stop - start
-            ledger.arrived(self._reliable + start, stop - start, self._bytes(start, stop))
+            at = start * self._per
+            frames = min(stop * self._per, self._frames) - at
+            ledger.arrived(self._reliable + at, frames, self._bytes(start, stop))
             news = True
         if self._parcels:
             for index in range(first - self.first, end - self.first):
@@ -248,9 +266,10 @@ class Run:
                     states[index] = ARRIVED
                     self._open -= 1
                     news = True
-                    parcel = self._parcels[index]
-                    if not parcel.done:
-                        ledger.parcel_arrived(parcel)
+                    for parcel in self._parcels[index]:
+                        if not parcel.done:
+                            ledger.parcel_arrived(parcel)
+        self.unnamed = self.unnamed and self._open > 0
         return news
 
     def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
@@ -265,11 +284,13 @@ class Run:
             states[start:stop] = b"\2" * (stop - start)
             found += stop - start
             for index in range(start, stop):
-                parcel = self._parcel(index)
-                parcel.repeats += expired
-                self._parcels[index] = parcel
-                ledger.lost_parcel(parcel)
+                parcels = self._parcels[index] = self._cut(index)
+                for parcel in parcels:
+                    parcel.repeats += expired
+                    ledger.lost_parcel(parcel)
         self._live -= found
+        if found and expired:
+            self.unnamed = True
         return found
 
     @staticmethod
@@ -288,13 +309,18 @@ class Run:
             at = states.find(state, stop, end)
 
     def _bytes(self, start: int, stop: int) -> int:
-        mss = self._mss
-        size = min(stop * mss, len(self._data)) - start * mss
-        return size + FRAME_OVERHEAD * (stop - start)
+        size = self._size
+        return min(stop * size, self._length) - start * size - HEADER_SIZE * (stop - start)
 
-    def _parcel(self, index: int) -> Parcel:
-        mss = self._mss
-        piece = memoryview(self._data)[index * mss : (index + 1) * mss]
-        reliable = self._reliable + index
-        frame = build_frame(reliable, self._order + index, self._user_id, piece)
-        return Parcel(frame, reliable, None)
+    def _cut(self, index: int) -> list[Parcel]:
+        """
+        The frames of one datagram, each by itself.
+        """
+        size = self._size
+        body = self._build(index)[HEADER_SIZE:]
+        length = (size - HEADER_SIZE) // self._per
+        reliable = self._reliable + index * self._per
+        return [
+            Parcel(body[at : at + length], reliable + number, None)
+            for number, at in enumerate(range(0, len(body), length))
+        ]

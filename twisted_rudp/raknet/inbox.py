@@ -74,8 +74,15 @@ class MessageInbox:
     __slots__ = ("_messages", "size")
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages: deque[Message | bytes] = deque()
         self.size = 0
+
+    def put_plain(self, payloads: list[bytes]) -> None:
+        """
+        Append messages that came reliably and in order on channel 0.
+        """
+        self._messages.extend(payloads)
+        self.size += sum(map(len, payloads))
 
     def put(self, message: Message) -> None:
         """
@@ -91,6 +98,10 @@ class MessageInbox:
         if not self._messages:
             return None
         message = self._messages.popleft()
+        if type(message) is bytes:
+            self.size -= len(message)
+            return Message(message)
+        assert isinstance(message, Message)
         self.size -= len(message.data)
         return message
 
@@ -125,6 +136,15 @@ class Inbox:
         Bytes that can be taken.
         """
         return self.stream.size + self.messages.size
+
+    def put_bulk(self, taken: bytes | list[bytes]) -> None:
+        """
+        Append a part of the stream, or messages.
+        """
+        if isinstance(taken, bytes):
+            self.stream.put(taken)
+        else:
+            self.messages.put_plain(taken)
 
     def put(self, delivered: Delivered) -> None:
         """

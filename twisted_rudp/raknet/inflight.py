@@ -14,6 +14,7 @@ from twisted_rudp.core.bytewindow import (
     ByteController,
     LossWindow,
     SmoothedRoundTrip,
+    TolerantBytes,
     Unlimited,
 )
 from twisted_rudp.core.engine import MILLISECOND, SECOND
@@ -33,8 +34,19 @@ ACK_ALLOWANCE = 20 * MILLISECOND
 """Retransmission timeouts of raknet.md 9. The first is the one for the handshake,
 with which every session begins."""
 
+ACKS_KEPT_BACK = 120
+"""Milliseconds; go-raknet acknowledges every 100 (raknet.md 8.1)."""
+
 GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
+
+LONG_PATIENCE = SECOND
+"""How long a peer may take to name a datagram that it misses, unless it was seen to
+name them at once."""
+
+AT_ONCE = 50 * MILLISECOND
+"""More than a round trip and this is not: go-raknet waits 75 at least, others 10
+(raknet.md 8.1)."""
 
 REMEMBERED = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
@@ -83,21 +95,34 @@ class InFlight:
         self._counters = counters
         self._flights: list[Flight] = []
         self._settled = Ranges()
+        self._heard = self.number
+        self._patience = LONG_PATIENCE
+        self._slowest = 0
+        self._shortest = NEVER
         self._compact_at = 128
 
     def begin(self, datagram: int) -> None:
         """
         The size of a full datagram is agreed.
         """
-        if self._settings.congestion:
+        congestion, window = self._settings.congestion, self._settings.window
+        if congestion == "tolerant":
+            self.controller = TolerantBytes(datagram, window, ACKS_KEPT_BACK)
+        elif congestion == "loss":
             self.controller = LossWindow(datagram)
 
     @property
     def frames_room(self) -> int:
         """
-        How many reliable frames may still get an index.
+        How many reliable frames may still get an index, and how many datagrams a
+        number: others close the session when these run too far ahead of one that they
+        miss (raknet.md 13).
         """
-        return self._settings.window - (self.reliable - self.base)
+        window = self._settings.window
+        frames = window - (self.reliable - self.base)
+        if not self._flights:
+            return frames
+        return min(frames, window - (self.number - self._flights[0].first))
 
     @property
     def room(self) -> int:
@@ -125,6 +150,8 @@ class InFlight:
         """
         self.number = flight.end
         self._flights.append(flight)
+        if not flight.live:
+            return
         flight.due = now + self._timeout(repeats)
         if flight.due < self.alarm:
             self.alarm = flight.due
@@ -164,15 +191,21 @@ class InFlight:
         """
         delivered = self.delivered
         newest: Flight | None = None
-        for flight, first, end in self._named(records):
+        named = self._named(records)
+        if named:
+            self._heard = max(self._heard, named[-1][2])
+        for flight, first, end in named:
             if flight.acknowledge(first, end, self) and (
                 newest is None or flight.sent > newest.sent
             ):
                 newest = flight
         if newest is None:
             return False
-        self.round_trip.sample(max(now - newest.sent, 0))
-        self.controller.acknowledged(self.delivered - delivered, self.limited)
+        elapsed = max(now - newest.sent, 0)
+        self.round_trip.sample(elapsed)
+        self._shortest = min(self._shortest, elapsed)
+        size = self.delivered - delivered
+        self.controller.acknowledged(size, self.limited, self.bytes, elapsed)
         self._prune(now)
         return True
 
@@ -181,30 +214,50 @@ class InFlight:
         Take in the records of a NACK.
         """
         for flight, first, end in self._named(records):
+            flight.unnamed = False
+            self._learn(now - flight.sent)
+            before = self.bytes
             found = flight.lose(first, end, self, False)
             if found:
                 self._counters.losses_reported += found
-                self.controller.lost(flight.sent, now)
+                self.controller.lost(flight.sent, now, before - self.bytes)
 
     def expire(self, now: int) -> None:
         """
-        Give up what was not acknowledged in time.
+        Give up what was not acknowledged in time. Where something sent later was
+        acknowledged and nobody has complained, it is the acknowledgement that was lost:
+        some peers send each once, for hundreds of datagrams. That says nothing of the
+        path of the data.
         """
         if now < self.alarm:
             return
         alarm = NEVER
+        silent = newest = 0
         for flight in self._flights:
             if not flight.live:
                 continue
             if flight.due > now:
                 alarm = min(alarm, flight.due)
                 continue
-            found = flight.lose(flight.first, flight.end, self, True)
-            if found:
-                self._counters.losses_expired += found
-                self.controller.expired(flight.sent, now)
+            before = self.bytes
+            self._counters.losses_expired += flight.lose(flight.first, flight.end, self, True)
+            if flight.end > self._heard:
+                silent += before - self.bytes
+                newest = flight.sent
+        if silent:
+            self.controller.expired(newest, now, silent, self.bytes)
         self.alarm = alarm
         self._prune(now)
+
+    def _learn(self, delay: int) -> None:
+        """
+        The peer has taken so long to name a datagram that it misses.
+        """
+        self._slowest = max(self._slowest, delay)
+        patience = min(2 * self._slowest + MIN_TIMEOUT, MAX_TIMEOUT)
+        if self._slowest > self._shortest * 5 // 4 + AT_ONCE:
+            patience = max(patience, LONG_PATIENCE)
+        self._patience = patience
 
     def _named(
         self, records: Sequence[tuple[int, int]]
@@ -250,9 +303,18 @@ class InFlight:
             self._compact_at = max(128, 2 * len(flights))
         if not flights:
             self.alarm = NEVER
+        elif flights[0].unnamed and flights[0].finished:
+            self.alarm = min(self.alarm, flights[0].sent + self._patience)
 
     def _is_over(self, flight: Flight, now: int) -> bool:
-        return flight.finished or (not flight.live and flight.sent + REMEMBERED <= now)
+        """
+        Nothing more is to come of it. What timed out may be a gap at the peer long
+        after it was sent again: until the peer has named it, or had the time to, it
+        holds the numbers back (see L{frames_room}).
+        """
+        if flight.finished:
+            return not flight.unnamed or flight.sent + self._patience <= now
+        return not flight.live and flight.sent + REMEMBERED <= now
 
     # the ledger of the flights
 

@@ -9,14 +9,19 @@ from twisted_rudp.core.engine import Address, Buffer, Event, Reason
 from twisted_rudp.core.networks import is_loopback
 from twisted_rudp.raknet import system
 from twisted_rudp.raknet.closing import STREAM, Closing
-from twisted_rudp.raknet.life import CARRYING, Life, Role
+from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import is_users
 from twisted_rudp.raknet.opening import Opening
 from twisted_rudp.raknet.pings import Pings
-from twisted_rudp.raknet.receiver import PIECE, Delivered, LimitExceeded
+from twisted_rudp.raknet.receiver import Delivered, LimitExceeded
 from twisted_rudp.raknet.records import parse_records
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.wire import ACK_BIT, HEADER_SIZE, NACK_BIT, Malformed
+
+_LIVE = Life.LIVE
+
+_RECORDS = ACK_BIT | NACK_BIT
+"""Neither is in the first byte of a datagram with frames."""
 
 
 class Intake:
@@ -61,25 +66,50 @@ class Intake:
 
     def receive(self, run: Buffer, size: int, now: int) -> None:
         """
-        Tell datagrams with frames from acknowledgements.
+        Tell bulk data, other datagrams with frames, and acknowledgements from each
+        other.
         """
-        closing = self._closing
-        count = -(-len(run) // size)
-        if self._buckets is not None and not self._buckets.take(None, now, count):
-            self._state.counters.datagrams_excess += count
-            return
-        view = memoryview(run)
-        firsts = bytes(view[::size])
-        start = 0
-        while start < count and closing.tombstone is None:
-            end = start + 1
-            if firsts[start] & (ACK_BIT | NACK_BIT):
-                self._records(view[start * size : end * size], now)
+        state, closing = self._state, self._closing
+        if self._buckets is not None:
+            count = -(-len(run) // size)
+            if not self._buckets.take(None, now, count):
+                state.counters.datagrams_excess += count
+                return
+        before = state.inbox.size
+        full = before >= state.settings.receive_buffer
+        at, total = 0, len(run)
+        view = run
+        while True:
+            if view[0] & _RECORDS:
+                self._records(memoryview(view)[:size], now)
+                length = size
             else:
-                while end < count and not firsts[end] & (ACK_BIT | NACK_BIT):
-                    end += 1
-                self._frames(view[start * size : end * size], size, now)
-            start = end
+                length = 0 if full else self._bulk(view, size, now)
+                if not length:
+                    self._frames(memoryview(view)[:size], now, full)
+                    length = size
+            at += length
+            if at >= total or closing.tombstone is not None:
+                break
+            view = memoryview(view)[length:]
+        if state.life is _LIVE and state.inbox.size > before:
+            state.events.append(self._readable)
+
+    def _bulk(self, run: Buffer, size: int, now: int) -> int:
+        """
+        Take in the leading datagrams if that goes at once.
+
+        @return: how many bytes.
+        """
+        state = self._state
+        if not state.carrying or state.left:
+            return 0
+        length, taken = state.receiver.take(run, size, now)
+        if length:
+            state.liveness.heard = now
+            if state.life is _LIVE:
+                state.inbox.put_bulk(taken)
+        return length
 
     def _records(self, datagram: memoryview, now: int) -> None:
         state = self._state
@@ -93,28 +123,20 @@ class Intake:
         if state.flying.receipts:
             state.tell_receipts()
 
-    def _frames(self, run: memoryview, size: int, now: int) -> None:
-        state, closing = self._state, self._closing
-        settings, inbox, receiver = state.settings, state.inbox, state.receiver
-        before = inbox.size
-        streaming = settings.stream and state.life in CARRYING and not state.left
-        full = before >= settings.receive_buffer
+    def _frames(self, datagram: memoryview, now: int, full: bool) -> None:
+        closing, receiver = self._closing, self._state.receiver
         try:
-            for delivered in receiver.receive(
-                run, size, now, self._nack_guard(), streaming, full
-            ):
+            for delivered in receiver.datagram(datagram, now, self._nack_guard(), full):
                 self._handle(delivered, now)
                 if closing.tombstone is not None:
                     return
         except LimitExceeded as problem:
             closing.end(Reason.LIMIT, now, str(problem), words=system.ABORTED)
             return
-        if len(run) >= HEADER_SIZE:
-            state.liveness.heard = now
+        if len(datagram) >= HEADER_SIZE:
+            self._state.liveness.heard = now
         if receiver.bad:
             self._judge_bad(now)
-        if state.life is Life.LIVE and inbox.size > before:
-            state.events.append(self._readable)
 
     def _nack_guard(self) -> int:
         """
@@ -136,17 +158,14 @@ class Intake:
 
     def _handle(self, delivered: Delivered, now: int) -> None:
         """
-        One message or piece of the stream, in order.
+        One message, in order.
         """
         state = self._state
-        payload, reliability, _ = delivered
-        if reliability == PIECE:
-            if state.life is Life.LIVE:
-                state.inbox.stream.put(payload)  # type: ignore[arg-type]
-        elif is_users(payload[0]):
+        payload = delivered.payload
+        if is_users(payload[0]):
             if state.life is Life.OPENING:
                 self._opening.spoke(delivered, now)
-            elif state.life is Life.LIVE and not state.left:
+            elif state.life is _LIVE and not state.left:
                 state.inbox.put(delivered)
         else:
             try:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.wire import (
     HEADER_BYTES,
     IS_RELIABLE,
     IS_SEQUENCED,
     SPLIT_SIZE,
+    Reliability,
     Split,
     pack_frame_header,
 )
@@ -121,22 +123,47 @@ class Outgoing:
         return IS_SEQUENCED[self.reliability]
 
 
+class Batch:
+    """
+    Whole messages of one length, one after the other, reliable and ordered on channel
+    0, of which nobody wants a receipt: they need no objects of their own.
+
+    @ivar order: the order index of the first; C{end} the one after the last.
+    @ivar size: bytes of each.
+    @ivar messages: what has not left.
+    """
+
+    __slots__ = ("end", "messages", "order", "size")
+
+    def __init__(self, order: int, payload: bytes) -> None:
+        self.order = order
+        self.end = order + 1
+        self.size = len(payload)
+        self.messages = [payload]
+
+    def take(self, count: int) -> list[bytes]:
+        """
+        Remove the next ones, at most C{count}.
+        """
+        taken = self.messages[:count]
+        del self.messages[:count]
+        self.order += len(taken)
+        return taken
+
+
 class Outbox:
     """
     Messages by priority, first come first served within each.
 
-    @ivar size: payload bytes that have not left.
+    @ivar size: payload bytes that have not left; 0 exactly if it is empty.
     """
 
     __slots__ = ("_queues", "_unstamped", "size")
 
     def __init__(self) -> None:
         self._unstamped: list[Outgoing] = []
-        self._queues: tuple[deque[Outgoing], ...] = tuple(deque() for _ in PRIORITIES)
+        self._queues: tuple[deque[Outgoing | Batch], ...] = tuple(deque() for _ in PRIORITIES)
         self.size = 0
-
-    def __bool__(self) -> bool:
-        return any(self._queues)
 
     def put(self, message: Outgoing, priority: int) -> None:
         """
@@ -146,6 +173,24 @@ class Outbox:
         self.size += len(message.payload)
         if not message.is_reliable:
             self._unstamped.append(message)
+
+    def put_plain(self, payload: bytes, channel: SendChannel, priority: int) -> None:
+        """
+        Append what may go in a L{Batch}.
+
+        @param channel: 0, which gives the order index.
+        """
+        queue = self._queues[priority]
+        size = len(payload)
+        order = channel.ordered()
+        self.size += size
+        if queue:
+            last = queue[-1]
+            if type(last) is Batch and last.size == size and last.end == order:
+                last.messages.append(payload)
+                last.end = order + 1
+                return
+        queue.append(Batch(order, payload))
 
     def stamp(self, now: int) -> None:
         """
@@ -162,7 +207,7 @@ class Outbox:
         """
         return [priority for priority in reversed(PRIORITIES) if self._queues[priority]]
 
-    def head(self, priority: int) -> Outgoing | None:
+    def head(self, priority: int) -> Outgoing | Batch | None:
         """
         What is next within a priority.
         """
@@ -171,18 +216,57 @@ class Outbox:
 
     def took(self, priority: int, size: int) -> None:
         """
-        So many payload bytes of the head of a queue have left; it goes when there are
-        no more.
+        So many payload bytes of the message at the head of a queue have left; it goes
+        when there are no more.
         """
         self.size -= size
-        if not self._queues[priority][0].left:
+        first = self._queues[priority][0]
+        if isinstance(first, Outgoing) and not first.left:
             self._queues[priority].popleft()
+
+    def next_batch(self) -> tuple[Batch, bool] | None:
+        """
+        The batch that is next of all, if that is one, and whether nothing follows it.
+        """
+        for queue in reversed(self._queues):
+            if queue:
+                first = queue[0]
+                if type(first) is not Batch:
+                    return None
+                return first, len(queue) == sum(map(len, self._queues)) == 1
+        return None
+
+    def cut(self, batch: Batch, count: int) -> list[bytes]:
+        """
+        Remove the next messages of the batch that is at the head of its queue.
+        """
+        taken = batch.take(count)
+        self.size -= batch.size * len(taken)
+        if not batch.messages:
+            for queue in self._queues:
+                if queue and queue[0] is batch:
+                    queue.popleft()
+        return taken
+
+    def single(self, batch: Batch, priority: int) -> Outgoing:
+        """
+        Make the first message of the batch at the head of a queue one of its own there.
+        """
+        order = batch.order
+        (payload,) = batch.take(1)
+        message = Outgoing(payload, Reliability.RELIABLE_ORDERED, 0, order)
+        queue = self._queues[priority]
+        if not batch.messages:
+            queue.popleft()
+        queue.appendleft(message)
+        return message
 
     def drop(self, priority: int) -> Outgoing:
         """
-        Throw the head of a queue away.
+        Throw the message at the head of a queue away.
         """
         message = self._queues[priority].popleft()
+        assert isinstance(message, Outgoing)
         self.size -= message.left
         return message
 
@@ -190,9 +274,9 @@ class Outbox:
         """
         Empty it.
 
-        @return: what was there.
+        @return: what was there and may have a receipt.
         """
-        left = [message for queue in self._queues for message in queue]
+        left = [one for queue in self._queues for one in queue if isinstance(one, Outgoing)]
         for queue in self._queues:
             queue.clear()
         self.size = 0

@@ -4,11 +4,14 @@ What leaves a session that is opening or carrying data, and in which order.
 
 from __future__ import annotations
 
+from twisted_rudp.raknet.life import Life
 from twisted_rudp.raknet.opening import Opening
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.wire import HEADER_SIZE
+
+_OPENING = Life.OPENING
 
 
 class Outflow:
@@ -32,8 +35,11 @@ class Outflow:
         @return: something is left that only the budget or the burst prevented.
         """
         state = self._state
-        self._opening.flush_reply(packer)
-        self._acknowledge(now, packer, budget)
+        if state.life is _OPENING:
+            self._opening.flush_reply(packer)
+        arrivals = state.arrivals
+        if arrivals.waiting or now >= arrivals.nack_due:
+            self._acknowledge(now, packer, budget)
         if now >= state.liveness.ping_due:
             self._pings.ping(now)
         more = state.sender.flush(now, packer, budget, not state.handshake.proved)

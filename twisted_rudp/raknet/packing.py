@@ -4,12 +4,7 @@ Handing datagrams on as runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
-from twisted_rudp.core.engine import Buffer
-
-EmitRun: TypeAlias = Callable[[Buffer, int], bool]
+from twisted_rudp.core.engine import Address, Emit
 
 RUN_DATAGRAMS = 64
 """Most datagrams of one run: what older kernels take in one call."""
@@ -27,10 +22,14 @@ class Packer:
     @ivar blocked: C{emit} has answered that it wants no more.
     """
 
-    __slots__ = ("_emit", "_held", "_parts", "_size", "blocked", "spent")
+    __slots__ = ("_address", "_emit", "_held", "_parts", "_size", "blocked", "spent")
 
-    def __init__(self, emit: EmitRun) -> None:
+    def __init__(self, emit: Emit, address: Address) -> None:
+        """
+        @param address: where everything goes.
+        """
         self._emit = emit
+        self._address = address
         self._parts: list[bytes] = []
         self._size = 0
         self._held = 0
@@ -84,5 +83,5 @@ class Packer:
 
     def _send(self, run: bytes, size: int) -> None:
         self.spent += len(run)
-        if not self._emit(run, size):
+        if not self._emit(run, size, self._address):
             self.blocked = True

@@ -17,6 +17,9 @@ CONSERVATIVE_OVERHEAD = 60
 
 SMALLEST_MTU = 400
 
+CONGESTION = ("tolerant", "loss", "none")
+"""How the size of the window is found."""
+
 _ORDERED = HEADER_SIZE + HEADER_BYTES[Reliability.RELIABLE_ORDERED]
 
 
@@ -52,9 +55,12 @@ class Settings:
         trips come on top.
     @ivar linger: how long the last word waits for its acknowledgement.
     @ivar stall: how long a close waits without any progress.
-    @ivar congestion: adapt to the path; else send what C{window} allows.
-    @ivar window: reliable frames in flight.
-    @ivar send_splits: split messages in flight (raknet.md 9: peers stall beyond).
+    @ivar congestion: C{tolerant}: adapt to the path, taking a loss now and then for
+        noise; C{loss}: by raknet.md 10, halving at each; C{none}: send what C{window}
+        allows.
+    @ivar window: reliable frames, and datagrams, in flight.
+    @ivar send_splits: split messages in flight: beyond, go-raknet closes the session
+        (raknet.md 14), others stall (raknet.md 9).
     @ivar unreliable_age: unreliable messages that waited longer are thrown away.
 
     @ivar receive_buffer: unread bytes beyond which acknowledgements are withheld.
@@ -102,9 +108,9 @@ class Settings:
     timeout_rtts: int = 0
     linger: int = 5 * SECOND
     stall: int = 30 * SECOND
-    congestion: bool = True
+    congestion: str = "tolerant"
     window: int = 2048
-    send_splits: int = 64
+    send_splits: int = 16
     unreliable_age: int = SECOND
 
     receive_buffer: int = 1 << 19
@@ -140,6 +146,9 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name}={value!r} is not in {low} to {high}")
+        if self.congestion not in CONGESTION:
+            choices = ", ".join(CONGESTION)
+            raise ValueError(f"congestion={self.congestion!r} is none of {choices}")
         if len(self.magic) != len(MAGIC):
             raise ValueError(f"magic={self.magic!r} is not {len(MAGIC)} bytes long")
         if not self.probes or list(self.probes) != sorted(set(self.probes), reverse=True):
@@ -185,7 +194,7 @@ SEED = replace(
     timeout_rtts=2,
     linger=SECOND,
     stall=8 * SECOND,
-    congestion=False,
+    congestion="none",
     jump=2048,
     jump_ends=True,
     order_limit=2048,

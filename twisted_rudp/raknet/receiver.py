@@ -5,17 +5,18 @@ The receiving half: from datagrams to messages in order (raknet.md 7).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.kernels import take_messages, take_stream
 from twisted_rudp.raknet.arrivals import Arrival, Arrivals
 from twisted_rudp.raknet.channels import ReceiveChannel
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.runs import OVERHEAD, take_run
 from twisted_rudp.raknet.splits import Disagreement, Splits
+from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import (
     CHANNELS,
     HAS_ORDER,
@@ -25,16 +26,13 @@ from twisted_rudp.raknet.wire import (
     parse_frames,
 )
 
-PIECE: Final = -1
-"""Reliability of what is not a message but a piece of the stream."""
-
 
 class Delivered(NamedTuple):
     """
     What is to be handed up next.
 
     @ivar payload: valid during the call that gave it.
-    @ivar reliability: one of the first five, or L{PIECE}.
+    @ivar reliability: one of the first five.
     """
 
     payload: Buffer
@@ -85,53 +83,49 @@ class Receiver:
             found = self._channels[number] = ReceiveChannel(self._order)
         return found
 
-    def receive(
-        self, run: Buffer, size: int, now: int, guard: int, streaming: bool, full: bool
-    ) -> Iterator[Delivered]:
+    def take(self, run: Buffer, size: int, now: int) -> tuple[int, bytes | list[bytes]]:
         """
-        Digest datagrams with frames.
+        Take in the leading datagrams of a run if they are bulk data and just what is
+        expected next, while nothing waits for anything.
 
-        @param guard: how long a gap may close by itself.
-        @param streaming: the regular shape of bulk data may be taken as a piece.
-        @param full: nothing reliable is taken in.
-
-        @raise LimitExceeded: the session cannot go on.
-        """
-        view = memoryview(run)
-        at, total = 0, len(view)
-        while at < total:
-            if streaming and not full:
-                count, data = self._take(view[at:], size)
-                if count:
-                    self.arrivals.accept(
-                        self.arrivals.expected, count, count * size, now, guard
-                    )
-                    self._counters.datagrams_received += count
-                    at += count * size
-                    yield Delivered(data, PIECE, 0)
-                    continue
-            yield from self._datagram(view[at : at + size], now, guard, full)
-            at += size
-
-    def _take(self, view: memoryview, size: int) -> tuple[int, bytes]:
-        """
-        The fast path, open only while nothing waits for anything.
+        @return: how many bytes they have, and their part of the stream or their
+            messages.
         """
         zero = self._zero
-        if zero or self._above or len(view) < size or size <= OVERHEAD:
+        if zero or self._above:
             return 0, b""
-        expected = self.arrivals.expected
-        count, data = take_run(
-            view, size, expected, self.reliable, zero.next, self._settings.user_id
-        )
-        if count:
-            self.reliable += count
-            zero.advance(count)
-        return count, data
+        settings, arrivals = self._settings, self.arrivals
+        number = arrivals.expected
+        taken: bytes | list[bytes]
+        if settings.stream:
+            count, taken = take_stream(
+                run, size, number, self.reliable, zero.next, settings.user_id
+            )
+            frames = count
+        else:
+            count, taken = take_messages(
+                run, size, number, self.reliable, zero.next, FIRST_USER_ID
+            )
+            frames = len(taken)
+        if not count:
+            return 0, b""
+        self.reliable += frames
+        zero.advance(frames)
+        length = min(count * size, len(run))
+        arrivals.accept(number, count, length, now, 0)
+        self._counters.datagrams_received += count
+        return length, taken
 
-    def _datagram(
+    def datagram(
         self, datagram: memoryview, now: int, guard: int, full: bool
     ) -> Iterator[Delivered]:
+        """
+        Digest any datagram with frames.
+
+        @param guard: how long a gap may close by itself.
+        @param full: nothing reliable is taken in.
+        @raise LimitExceeded: the session cannot go on.
+        """
         counters = self._counters
         if len(datagram) < HEADER_SIZE:
             counters.datagrams_malformed += 1
@@ -140,7 +134,7 @@ class Receiver:
         arrivals = self.arrivals
         number = arrivals.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
         frames, broken = parse_frames(datagram)
-        if self._unwelcome(frames, full):
+        if self._unwelcome(frames, full, now):
             counters.datagrams_withheld += 1
             arrivals.withhold(number)
             return
@@ -160,14 +154,22 @@ class Receiver:
             counters.datagrams_malformed += 1
             self.bad += 1
 
-    def _unwelcome(self, frames: list[Frame], full: bool) -> bool:
+    def _unwelcome(self, frames: list[Frame], full: bool, now: int) -> bool:
         """
         Something here cannot be taken in now and would be lost if acknowledged.
         """
         edge = self.reliable + self._settings.reliable_window
         for frame in frames:
-            if frame.reliable is not None and (
-                full or unwrap24(frame.reliable, self.reliable) >= edge
+            if frame.reliable is None:
+                continue
+            number = unwrap24(frame.reliable, self.reliable)
+            if full or number >= edge:
+                return True
+            if (
+                frame.split is not None
+                and not self._splits.has_room(frame.split, now)
+                and number >= self.reliable
+                and number not in self._above
             ):
                 return True
         return False

@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections import deque
 
 from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.raknet.bulk import FRAME_HEADER, STREAM_FRAME, Bulk
 from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Packet, Parcel, Run
+from twisted_rudp.raknet.flights import Packet, Parcel
 from twisted_rudp.raknet.inflight import InFlight
-from twisted_rudp.raknet.outbox import Outbox, Outgoing
-from twisted_rudp.raknet.packing import RUN_BYTES, RUN_DATAGRAMS, Packer
+from twisted_rudp.raknet.outbox import Batch, Outbox, Outgoing
+from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.runs import FRAME_OVERHEAD, OVERHEAD, build_frame, build_run
+from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
@@ -22,7 +23,6 @@ from twisted_rudp.raknet.wire import (
     HEADER_SIZE,
     IP_UDP,
     IS_SEQUENCED,
-    MAX_PAYLOAD,
     WHEN_SPLIT,
     Reliability,
     pack_header,
@@ -74,10 +74,14 @@ class Sender:
         self._counters = counters
         self.flying = InFlight(settings, counters, first[:2])
         self._first_order = first[2]
-        self._channels: dict[int, SendChannel] = {}
+        self._zero = SendChannel(first[2])
+        self._channels = {0: self._zero}
         self._urgent: deque[Outgoing] = deque()
         self._stream = ByteQueue()
         self._outbox = Outbox()
+        self._bulk = Bulk(
+            settings, counters, self.flying, self._stream, self._outbox, self._zero
+        )
         self._receipt = 0
         self._ident = 0
         self.agree(settings.mtu_min)
@@ -89,8 +93,7 @@ class Sender:
         self.datagram = mtu - IP_UDP
         self._whole = self._settings.whole(mtu)
         self._fragment = self._settings.fragment(mtu)
-        self.mss = min(self._whole, MAX_PAYLOAD) - 1
-        self._run_limit = max(1, min(RUN_DATAGRAMS, RUN_BYTES // (self.mss + OVERHEAD)))
+        self._bulk.agree(self.datagram, self._whole)
         self.flying.begin(self.datagram)
 
     def shrink(self, datagram: int) -> None:
@@ -125,7 +128,7 @@ class Sender:
         Everything reliable was sent and acknowledged.
         """
         return not (
-            self.flying.outstanding or self._urgent or self._stream.size or self._outbox
+            self.flying.outstanding or self._urgent or self._stream.size or self._outbox.size
         )
 
     def write(self, data: bytes) -> None:
@@ -141,6 +144,18 @@ class Sender:
         message = self._outgoing(payload, reliability, 0)
         self._urgent.append(message)
         return message
+
+    def send_plain(self, payload: bytes, priority: int) -> bool:
+        """
+        Queue a message that is reliable and ordered on channel 0 and wants no receipt,
+        if it goes whole and is certainly the application's.
+
+        @return: it is queued.
+        """
+        if not 0 < len(payload) <= self._whole or payload[0] < FIRST_USER_ID:
+            return False
+        self._outbox.put_plain(payload, self._zero, priority)
+        return True
 
     def send(
         self,
@@ -190,7 +205,7 @@ class Sender:
         """
         Drop everything, telling receipts.
         """
-        self._stream = ByteQueue()
+        self._stream.clear()
         self._urgent.clear()
         for message in self._outbox.release():
             self.flying.receipt(message, False)
@@ -208,24 +223,28 @@ class Sender:
         flying = self.flying
         flying.expire(now)
         self._outbox.stamp(now)
+        if not (flying.lost or self._urgent or self._outbox.size or self._stream.size):
+            flying.limited = False
+            return False
         burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
         end = min(budget, packer.cost + burst)
         first = DATA
-        while flying.lost or self._urgent or self._outbox or self._stream.size:
+        while flying.lost or self._urgent or self._outbox.size or self._stream.size:
             if packer.blocked:
                 return False
             left = end - packer.cost
             if left <= 0:
                 return True
-            limit = min(self.datagram, left) if strict else self.datagram
-            draft = Draft(limit - HEADER_SIZE)
-            self._fill(draft, now)
-            if draft.frames:
+            is_bulk = not (flying.lost or self._urgent)
+            if not (is_bulk and self._bulk.send(now, packer, left, strict)):
+                limit = min(self.datagram, left) if strict else self.datagram
+                draft = Draft(limit - HEADER_SIZE)
+                self._fill(draft, now)
+                if not draft.frames:
+                    break
                 packer.add(self._packet(draft, now, first))
-            elif not self._stream.size or not self._send_run(now, packer, left, strict):
-                break
             first = CONTINUED
-        flying.limited = bool(flying.lost or self._outbox or self._stream.size)
+        flying.limited = bool(flying.lost or self._outbox.size or self._stream.size)
         return False
 
     def _fill(self, draft: Draft, now: int) -> None:
@@ -267,12 +286,10 @@ class Sender:
         Put the rest of the stream beside other frames if all of it fits.
         """
         flying = self.flying
-        size = self._stream.size + FRAME_OVERHEAD
+        size = self._stream.size + STREAM_FRAME
         if size > draft.room or size > flying.room or flying.frames_room <= 0:
             return
-        data = self._stream.take(self._stream.size)
-        order = self._channel(0).ordered()
-        frame = build_frame(flying.reliable, order, self._settings.user_id, data)
+        frame = self._bulk.frame()
         draft.add(frame)
         draft.parcels.append(Parcel(frame, flying.reliable, None))
         flying.sent(1, size)
@@ -286,6 +303,11 @@ class Sender:
             message = outbox.head(priority)
             if message is None:
                 return
+            if isinstance(message, Batch):
+                size = FRAME_HEADER + message.size
+                if (draft.frames and size > draft.room) or not self._may_send(size):
+                    return
+                message = outbox.single(message, priority)
             if not message.is_reliable:
                 if (message.queued or now) + self._settings.unreliable_age < now:
                     flying.receipt(outbox.drop(priority), False)
@@ -302,11 +324,17 @@ class Sender:
         """
         The windows admit the next frame of a reliable message.
         """
-        flying = self.flying
-        if flying.frames_room <= 0 or (flying.room < message.next_size and flying.bytes):
+        if not self._may_send(message.next_size):
             return False
         starts = message.fragments > 1 and not message.cut
-        return not starts or flying.open_splits < self._settings.send_splits
+        return not starts or self.flying.open_splits < self._settings.send_splits
+
+    def _may_send(self, size: int) -> bool:
+        """
+        The windows admit a frame of this size.
+        """
+        flying = self.flying
+        return flying.frames_room > 0 and (flying.room >= size or not flying.bytes)
 
     def _add(self, draft: Draft, message: Outgoing) -> bool:
         """
@@ -334,36 +362,7 @@ class Sender:
         flying = self.flying
         number = flying.number
         flying.number += 1
-        if draft.parcels or draft.receipts:
-            flight = Packet(number, draft.parcels, draft.receipts, now)
-            flying.launch(flight, now, draft.repeats)
+        flight = Packet(number, draft.parcels, draft.receipts, now)
+        flying.launch(flight, now, draft.repeats)
         self._counters.datagrams_sent += 1
         return pack_header(number, first) + b"".join(draft.frames)
-
-    def _send_run(self, now: int, packer: Packer, left: int, strict: bool) -> bool:
-        """
-        Send bytes of the stream in the regular shape.
-
-        @return: there were some.
-        """
-        flying, mss = self.flying, self.mss
-        room = flying.room // (mss + FRAME_OVERHEAD)
-        if not flying.bytes:
-            room = max(room, 1)
-        fits = left // (mss + OVERHEAD)
-        if not strict:
-            fits = max(fits, 1)
-        count = min(room, flying.frames_room, self._run_limit, fits)
-        if count <= 0:
-            return False
-        data = self._stream.take(count * mss)
-        count = -(-len(data) // mss)
-        number, reliable = flying.number, flying.reliable
-        order = self._channel(0).ordered(count)
-        user_id = self._settings.user_id
-        flying.sent(count, len(data) + count * FRAME_OVERHEAD)
-        flying.launch(Run(number, (reliable, order), user_id, mss, data, now), now)
-        run = build_run(number, reliable, order, user_id, mss, data)
-        packer.add_run(run, mss + OVERHEAD)
-        self._counters.datagrams_sent += count
-        return True

@@ -5,7 +5,7 @@ Putting split messages together again (raknet.md 7).
 from __future__ import annotations
 
 from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.wire import WITHOUT_RECEIPT, Frame
+from twisted_rudp.raknet.wire import WITHOUT_RECEIPT, Frame, Split
 
 
 class Disagreement(ValueError):
@@ -53,6 +53,21 @@ class Splits:
     def __len__(self) -> int:
         return len(self._partials)
 
+    def has_room(self, split: Split, now: int) -> bool:
+        """
+        Whether a fragment can be taken in, if it is possible at all. What is refused
+        for lack of room must not be acknowledged: the rest of its message would come in
+        vain.
+        """
+        partials, most = self._partials, self._settings.splits
+        if split.ident in partials or len(partials) < most or not self._is_possible(split):
+            return True
+        self.expire(now)
+        return len(partials) < most
+
+    def _is_possible(self, split: Split) -> bool:
+        return 0 < split.total <= self._settings.split_count and split.number < split.total
+
     def add(self, frame: Frame, now: int) -> Frame | None:
         """
         Take in a fragment.
@@ -62,14 +77,12 @@ class Splits:
         """
         split = frame.split
         assert split is not None
-        if not 0 < split.total <= self._settings.split_count or split.number >= split.total:
+        if not self._is_possible(split):
             raise Disagreement("impossible split")
         partial = self._partials.get(split.ident)
         if partial is None:
-            if len(self._partials) >= self._settings.splits:
-                self.expire(now)
-                if len(self._partials) >= self._settings.splits:
-                    raise Disagreement("too many split messages")
+            if not self.has_room(split, now):
+                raise Disagreement("too many split messages")
             partial = _Partial(frame._replace(payload=b""), split.total)
             self._partials[split.ident] = partial
         elif partial.total != split.total or partial.kind != kind_of(frame):

@@ -11,7 +11,7 @@ from twisted_rudp.core.engine import MILLISECOND, SECOND, Address, Event
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.handshake import Handshake
 from twisted_rudp.raknet.inbox import Inbox
-from twisted_rudp.raknet.life import NEXT, OVER, Life, Role
+from twisted_rudp.raknet.life import CARRYING, NEXT, OVER, Life, Role
 from twisted_rudp.raknet.liveness import Liveness
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.profiles import Settings
@@ -29,6 +29,7 @@ class State:
     @ivar life: see L{Life}; changed by L{enter} alone.
     @ivar left: the peer has said its last word, but the session is L{Life.LIVE}
         until what it said before was read.
+    @ivar carrying: L{life} is one in which the peer may be sending data.
     @ivar guid: our own.
     @ivar peer_guid: a dialler learns it from the first replies.
     @ivar mtu: the agreed size; until then what fits every path.
@@ -40,6 +41,7 @@ class State:
     __slots__ = (
         "_epoch",
         "arrivals",
+        "carrying",
         "counters",
         "events",
         "flying",
@@ -82,7 +84,7 @@ class State:
         self.liveness = Liveness(settings, now)
         self.inbox = Inbox(settings, self.counters)
         self.events: list[tuple[Any, ...]] = []
-        self.left = False
+        self.left = self.carrying = False
         self._epoch = epoch
         self.peer_guid: int | None = None
         if request is None:
@@ -115,6 +117,7 @@ class State:
         if life not in NEXT[self.life]:
             raise AssertionError(f"no way from {self.life.name} to {life.name}")
         self.life = life
+        self.carrying = life in CARRYING
 
     def agree(self, mtu: int, peer_guid: int | None) -> None:
         """

@@ -12,6 +12,8 @@ from twisted_rudp.raknet.life import Life
 from twisted_rudp.raknet.opening import Opening
 from twisted_rudp.raknet.state import State
 
+_OFFLINE = Life.OFFLINE
+
 
 class Timers:
     """
@@ -36,7 +38,7 @@ class Timers:
             if state.life is Life.ENDED and now >= closing.tombstone.until:
                 state.enter(Life.FORGOTTEN)
             return
-        if state.life is Life.OFFLINE or state.left:
+        if state.life is _OFFLINE or state.left:
             return
         if now >= state.silent_until:
             closing.end(Reason.IDLE, now, words=system.ABORTED)
@@ -52,7 +54,7 @@ class Timers:
         state, closing = self._state, self._closing
         if closing.tombstone is not None:
             return None if state.life is Life.FORGOTTEN else closing.tombstone.until
-        if state.life is Life.OFFLINE:
+        if state.life is _OFFLINE:
             return self._opening.due
         due = min(
             state.arrivals.ack_due,

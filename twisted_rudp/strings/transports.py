@@ -198,6 +198,12 @@ QOTP = _transport(
     "qotp",
     "QOTP",
     _QOTP_SESSION,
+    server=(
+        boolean(
+            "earlyData",
+            "take what a dialler of the release says in its first datagram; it may be a replay",
+        ),
+    ),
     client=(
         publicKey(
             "serverKey",

@@ -47,19 +47,22 @@ class SendingPort(ABC):
         """
         See L{DatagramPort.send}.
         """
-        if self.closed:
-            self.counters.dropped += -(-len(run) // size)
-            return True
-        if self._held.runs:
-            if not self._held.append(run, size, address):
-                self.counters.dropped += -(-len(run) // size)
-            return False
+        if self.closed or self._held.runs:
+            return self._keep(run, size, address)
         taken = self._transmit(run, size, address)
         if taken == len(run):
             return True
         self._held.append(memoryview(run)[taken:], size, address)
         self.counters.full += 1
         return False
+
+    def _keep(self, run: Buffer, size: int, address: Address) -> bool:
+        """
+        A run that cannot leave now.
+        """
+        if self.closed or not self._held.append(run, size, address):
+            self.counters.dropped += -(-len(run) // size)
+        return self.closed
 
     @abstractmethod
     def _transmit(self, run: Buffer, size: int, address: Address) -> int:
