@@ -1,10 +1,12 @@
 import gc
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.support import Pair
 from twisted_rudp import kernels, stats
+from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 from twisted_rudp.stats import PortStats, Registry, total
 
 
@@ -46,6 +48,21 @@ class RegistryTests(SynchronousTestCase):
     def test_total(self) -> None:
         """Counters are added up name by name."""
         self.assertEqual(total([{"a": 1}, {"b": 2}, {"a": 3}]), {"a": 4, "b": 2})
+
+
+class FactsTests(SynchronousTestCase):
+    def test_buffers(self) -> None:
+        """What a real socket asked for and what it was granted can be seen."""
+        from twisted.internet import reactor
+
+        self.patch(stats, "ports", Registry())
+        endpoint = KCPServerEndpoint(reactor, 0, interface="127.0.0.1", readBuffer=65_536)
+        listening = self.successResultOf(endpoint.listen(Factory()))
+        (port,) = stats.ports.snapshot().ports
+        listening.stopListening()
+        self.assertEqual(port.facts["receiveBufferAsked"], 65_536)
+        self.assertGreaterEqual(port.facts["receiveBuffer"], 65_536)
+        self.assertIn(port.facts["gso"], (True, False))
 
 
 class LiveTests(SynchronousTestCase):

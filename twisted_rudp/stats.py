@@ -43,11 +43,15 @@ class PortStats:
     @ivar counters: of the hub, the gate (C{"gate."} in front) and the datagram port
         (C{"port."} in front).
     @ivar sessions: those it has now.
+    @ivar facts: what the socket is: its kind, whether the kernel cuts and joins runs,
+        the sizes of its buffers as asked for and as the system granted them, in bytes,
+        and its DSCP.
     """
 
     host: IPv4Address | IPv6Address | None
     counters: Mapping[str, int]
     sessions: tuple[SessionStats, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

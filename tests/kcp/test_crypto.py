@@ -72,6 +72,20 @@ class RecordedTests(SynchronousTestCase):
                 opened = scrambler.decrypt(lead + cipher + pad, len(lead) + length)
                 self.assertEqual(opened[len(lead) : len(lead) + length], plain)
 
+    def test_shortKeys(self) -> None:
+        """
+        Blowfish takes any key from one byte on, and Salsa20 fills a short one up
+        with zeros (kcp.md 4.2, 4.3).
+        """
+        datagram = bytes.fromhex(
+            "02fbee91f294284cae6f5469407620f4906c12dd3f3376206f3cf4f9ad8181be752055670596a0681f94cd95"
+        )
+        body = "d45e2bb4d14adc3164d29b1eee177a18601198880dc26817"
+        self.assertEqual(crypt("blowfish", b"\xa5").open(datagram, 44).run.hex(), body)
+        sealed, size = crypt("salsa20", b"abc").seal(b"body", 4)
+        padded = b"abc".ljust(32, b"\0")
+        self.assertEqual(crypt("salsa20", padded).open(sealed, size).run, b"body")
+
     def test_aead(self) -> None:
         """
         AES-GCM with each key size (kcp.md 4.4).

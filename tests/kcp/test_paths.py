@@ -4,6 +4,7 @@ The default profile over paths with a bottleneck: what arrives, and what that co
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import heappop, heappush
 from math import ceil
 
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import split
 from twisted_rudp.kcp.arq import ARQ
-from twisted_rudp.kcp.profiles import PROFILES
+from twisted_rudp.kcp.profiles import PROFILES, Settings
 from twisted_rudp.testing.impairments import Impairments
 
 MASK = 0xFFFFFFFF
@@ -31,8 +32,9 @@ class Path:
     @ivar sent: bytes of datagrams that the sender has sent.
     """
 
-    def __init__(self, way: Impairments, epoch: int = 0) -> None:
-        settings = PROFILES["default"]
+    def __init__(
+        self, way: Impairments, epoch: int = 0, settings: Settings = PROFILES["default"]
+    ) -> None:
         self.ends = (ARQ(7, settings), ARQ(7, settings))
         self.ways = (way, way.reseeded(way.seed + 1))
         self.arrived = self.sent = 0
@@ -43,14 +45,14 @@ class Path:
 
     def run(self, seconds: float) -> None:
         """
-        Shake hands by one message each way, then send.
+        Shake hands by one message each way, then send for so long.
         """
         for end in (0, 1):
             self.ends[end].write(b"hello")
             self._flush(end)
-        self._until(1.0, flooding=False)
+        self._until(self._now + 1, flooding=False)
         self.arrived = self.sent = 0
-        self._until(1.0 + seconds, flooding=True)
+        self._until(self._now + seconds, flooding=True)
 
     def _until(self, end: float, flooding: bool) -> None:
         while self._now < end:
@@ -155,6 +157,21 @@ class PathTests(SynchronousTestCase):
         share, cost = self.measure(0.1, 0.01, 6)
         self.assertGreater(share, 0.6)
         self.assertLess(cost, 1.2)
+
+    def test_switchedOn(self) -> None:
+        """
+        A window that is asked for on the way is the same as one from the beginning.
+        """
+        way = Impairments(
+            seed=5, delay=0.02, loss=0.01, rate=self.RATE, queue=int(self.RATE / 20)
+        )
+        path = Path(way, settings=replace(PROFILES["default"], nc=1))
+        path.run(1)
+        for arq in path.ends:
+            arq.adopt(PROFILES["default"])
+        path.run(3)
+        self.assertGreater(path.arrived / 3 / self.RATE, 0.85)
+        self.assertLess(path.sent / path.arrived, 1.12)
 
     def test_anyClock(self) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_rudp.core.checking import written
 from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 
@@ -34,7 +35,8 @@ class SettingsTests(SynchronousTestCase):
                 self.assertEqual(getattr(Settings(**{name: value}), name), value)
             for value in (least - 1, most + 1):
                 error = self.assertRaises(ValueError, Settings, **{name: value})
-                self.assertEqual(str(error), f"{name}={value} is not within {least} .. {most}")
+                self.assertIn(f"{written(name)}={value}", str(error))
+                self.assertIn(f"within {least} .. {most}", str(error))
 
     def test_derived(self) -> None:
         """

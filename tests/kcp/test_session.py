@@ -27,6 +27,7 @@ from twisted_rudp.kcp.engine import KCPEngine, Role
 from twisted_rudp.kcp.fec_wire import (
     DATA,
     KIND_OFFSET,
+    OUT_OF_BAND,
     PARITY,
     is_framed,
     out_of_band_packet,
@@ -395,6 +396,31 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.IDLE))
 
 
+class NonsenseTests(SynchronousTestCase):
+    """
+    Datagrams of a live session that are neither bare nor of FEC.
+    """
+
+    def test_almostFramed(self) -> None:
+        """
+        The kind of a packet is two bytes (kcp.md 3.1). With one of them right a
+        datagram is a bare one that makes no sense, whatever comes behind it in its
+        run; it is counted.
+        """
+        for kind in (DATA, PARITY, OUT_OF_BAND):
+            for tail in (b"", b"\0" * 4, b"\0" * 23):
+                pair = SessionPair()
+                pair.connect()
+                engine = pair.session("server")
+                before = engine.counters()["KCPInErrors"]
+                run = bytes(4) + bytes([kind, 0xD7]) + bytes(45) + tail
+                engine.receive(run, 51, CLIENT, pair.now)
+                self.assertGreater(engine.counters()["KCPInErrors"], before)
+                pair.write("client", b"still here")
+                pair.run(1000)
+                self.assertEqual(pair.server.received, b"still here")
+
+
 class ConfigureTests(SynchronousTestCase):
     """
     Settings that change while a session runs.
@@ -415,6 +441,24 @@ class ConfigureTests(SynchronousTestCase):
         self.assertEqual({len(each) for each in data}, {600})
         self.assertEqual(len(data), 14)
 
+    def test_pace(self) -> None:
+        """
+        C{SetNoDelay} of kcp-go, and what else there is to choose, on a live session.
+        """
+        pair = SessionPair(settings=UNLIMITED)
+        pair.connect()
+        engine = pair.session("client")
+        changes = {"nodelay": 0, "interval": 40, "resend": 3, "nc": False, "deadLink": 7}
+        engine.configure({**changes, "congestion": "kcp-go"}, pair.now)
+        expected = Settings(
+            nodelay=0, interval=40, resend=3, nc=0, dead_link=7, congestion="kcp-go"
+        )
+        for name in ("nodelay", "interval", "resend", "nc", "dead_link", "congestion"):
+            self.assertEqual(getattr(engine._arq.settings, name), getattr(expected, name))
+        pair.write("client", bytes(20_000))
+        pair.run(2000)
+        self.assertEqual(pair.server.received, bytes(20_000))
+
     def test_refused(self) -> None:
         """
         What is not known or not possible changes nothing.
@@ -428,6 +472,13 @@ class ConfigureTests(SynchronousTestCase):
             {"dup": 1, "sndwnd": 0},
             {"sndwnd": 9, "rateLimit": -1},
             {"dup": 99},
+            {"dup": 1, "mode": "messages"},
+            {"dup": 1, "mtu": "600"},
+            {"dup": 1, "mtu": 30},
+            {"dup": 1, "writeDelay": "no"},
+            {"dup": 1, "readTimeout": float("nan")},
+            {"dup": 1, "nodelay": 1.5},
+            {"dup": 1, "congestion": "cubic"},
         ):
             self.assertRaises(ValueError, engine.configure, changes, pair.now)
             self.assertEqual(engine._options, FEC)

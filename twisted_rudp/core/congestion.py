@@ -157,19 +157,17 @@ class KCPWindow:
     @ivar segments: the window (C{cwnd}).
     @ivar threshold: where slow start ends (C{ssthresh}).
     @ivar credit: the window in bytes (C{incr}).
+    @ivar resend: the setting of that name; what the window keeps above the
+        threshold after a fast retransmission. May be set.
     """
 
-    __slots__ = ("_after_skip", "credit", "segments", "threshold")
+    __slots__ = ("credit", "resend", "segments", "threshold")
 
     SMALLEST = 2
     selective = False
 
     def __init__(self, resend: int) -> None:
-        """
-        @param resend: the setting of that name; what the window keeps above the
-            threshold after a fast retransmission.
-        """
-        self._after_skip = resend if resend > 0 else MASK32
+        self.resend = resend
         self.segments = 0
         self.threshold = self.SMALLEST
         self.credit = 0
@@ -195,7 +193,8 @@ class KCPWindow:
     def lost(self, size: int, losses: Losses) -> None:
         if losses.skipped:
             self.threshold = max(losses.in_flight // 2, self.SMALLEST)
-            self.segments = (self.threshold + self._after_skip) & MASK32
+            kept = self.resend if self.resend > 0 else MASK32
+            self.segments = (self.threshold + kept) & MASK32
             self.credit = (self.segments * size) & MASK32
         if losses.expired:
             self.threshold = max(losses.window // 2, self.SMALLEST)

@@ -26,7 +26,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import SECOND, Address, Engine, Gate
+from twisted_rudp.core.checking import nanoseconds, require_choice, require_within
+from twisted_rudp.core.engine import Address, Engine, Gate
 from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
@@ -59,10 +60,18 @@ class Endpoint:
         """
         @raise ValueError: an argument is not right; names it.
         """
-        if self.portKind != "auto":
-            PortKind(self.portKind)
+        self._check()
         self._socketOptions = SocketOptions()
         self._mode = Mode.STREAM
+
+    def _check(self) -> None:
+        """
+        See whether the arguments that all transports have are right.
+
+        @raise ValueError: one is not; names it.
+        """
+        if self.portKind != "auto":
+            require_choice("portKind", self.portKind, PortKind)
 
 
 @implementer(IStreamServerEndpoint)
@@ -84,6 +93,13 @@ class ServerEndpoint(Endpoint, ABC):
     backlog: int = 128
     maxSessions: int = 4096
     drainTimeout: float = DRAIN_TIMEOUT
+
+    def _check(self) -> None:
+        super()._check()
+        require_within("port", self.port, 0, 65_535)
+        require_within("backlog", self.backlog, 1, 65_535)
+        require_within("maxSessions", self.maxSessions, 1, 1_000_000)
+        nanoseconds("drainTimeout", self.drainTimeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.interface or '*'}:{self.port}>"
@@ -138,6 +154,11 @@ class ClientEndpoint(Endpoint, ABC):
     timeout: float = 30
     bindAddress: Any = None
 
+    def _check(self) -> None:
+        super()._check()
+        require_within("port", self.port, 1, 65_535)
+        nanoseconds("timeout", self.timeout, least=0.001)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.host}:{self.port}>"
 
@@ -187,6 +208,4 @@ def idleNanoseconds(idleTimeout: float) -> int:
     @param idleTimeout: seconds.
     @raise ValueError: they are not positive.
     """
-    if not idleTimeout > 0:
-        raise ValueError(f"idleTimeout={idleTimeout!r} is not a positive number of seconds")
-    return int(idleTimeout * SECOND)
+    return nanoseconds("idleTimeout", idleTimeout, least=0.001)

@@ -10,15 +10,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from twisted.internet import error
+
+from twisted_rudp.core.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.serial import MASK32
 from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
 from twisted_rudp.endpoints.kcpbase import KCPEndpoint
+from twisted_rudp.kcp.blacklist import Blacklist
 from twisted_rudp.kcp.engine import Role
 from twisted_rudp.kcp.gate import KCPGate, Rules
 from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.net.admission import Limits
+from twisted_rudp.net.connecting import binding
+
+REUSE_PAUSE = 40
+"""
+Seconds for which a conversation that was asked for cannot be had again from the same
+port: four times the longest linger (kcp_close 7.3).
+"""
+
+FIRST_CONV = 1
+"""Instead of 0, which some listeners take for "give me one"."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,8 +57,12 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
 
     def __post_init__(self, key: str | None, password: str | None) -> None:
         super().__post_init__(key, password)
+        require_within("perHost", self.perHost, 1, 65_535)
+        require_flag("requireSn0", self.requireSn0)
         self._rules = Rules(
-            SessionRule(self.sessions), int(self.blacklist * SECOND), self.requireSn0
+            require_choice("sessions", self.sessions, SessionRule),
+            nanoseconds("blacklist", self.blacklist),
+            self.requireSn0,
         )
 
     def _limits(self) -> Limits:
@@ -67,17 +86,38 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
 
     @ivar waitForPeer: connected when the peer has answered; False: at once, which
         tells nothing about the peer.
+    @ivar conv: the conversation, 32 bits, for peers that go by a number agreed on,
+        as many programs on the C library do. Left out: a random one for each
+        connection, which is best. Between two connections from one port of ours
+        with the same number there must be L{REUSE_PAUSE} seconds.
     """
 
     waitForPeer: bool = True
+    conv: int | None = None
+
+    def __post_init__(self, key: str | None, password: str | None) -> None:
+        super().__post_init__(key, password)
+        require_flag("waitForPeer", self.waitForPeer)
+        if self.conv is not None:
+            require_within("conv", self.conv, 0, MASK32)
+        self._pinned = self.conv is not None and binding(self.bindAddress)[1] != 0
+        self._recent = Blacklist(REUSE_PAUSE * SECOND)
 
     def _diallingSession(self, address: Address, now: int) -> tuple[KCPGate, KCPSession]:
         """
-        A session with a conversation of its own: a number used again on the same
-        port would be taken for the old one (kcp_close 7.3).
+        A session with a conversation of its own, and a gate for it.
+
+        @raise error.ConnectBindError: the conversation that was asked for was in use
+            from this port just now: the peer would take the new session for the old
+            one, and acknowledge what it never delivers (kcp_close 7.3).
         """
+        conv = self.conv
+        if conv is None:
+            conv = int.from_bytes(self.entropy(4), "little") or FIRST_CONV
+        elif self._pinned and self._recent.has((address, conv), self._now()):
+            text = f"conv={conv} was in use from this port less than {REUSE_PAUSE} s ago"
+            raise error.ConnectBindError(None, text)  # type: ignore[no-untyped-call]
         gate = self._gate()
-        conv = int.from_bytes(self.entropy(4), "little")
         engine = self._engine(
             gate,
             conv,
@@ -86,5 +126,15 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
             role=Role.DIALLER,
             own_socket=True,
             wait_for_peer=self.waitForPeer,
+            over=self._remember if self._pinned else None,
         )
         return gate, engine
+
+    def _remember(self, key: tuple[Address, int]) -> None:
+        """
+        A session is over.
+        """
+        self._recent.add(key, self._now())
+
+    def _now(self) -> int:
+        return int(self.reactor.seconds() * SECOND)

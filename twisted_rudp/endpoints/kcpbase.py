@@ -10,25 +10,30 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from twisted_rudp.core.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.engine import Address
 from twisted_rudp.endpoints.base import Endpoint, idleNanoseconds, profiled
 from twisted_rudp.endpoints.kcpsecret import secretFor
 from twisted_rudp.kcp import snmp
 from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
 from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
 from twisted_rudp.kcp.options import SessionOptions
-from twisted_rudp.kcp.profiles import PROFILES
+from twisted_rudp.kcp.profiles import PROFILES, payload_mtu
 from twisted_rudp.kcp.scramblers import XOR_REACH
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
-from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import SocketOptions
 
 IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and
 at two thirds of them."""
+
+BUFFER = 4 << 20
+"""Bytes asked of the system for each direction of a socket."""
+
+LARGEST_BUFFER = 1 << 30
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -45,8 +50,12 @@ class KCPEndpoint(Endpoint):
     @ivar nc: no congestion window.
     @ivar sndwnd: send window in segments.
     @ivar rcvwnd: receive window in segments.
+    @ivar congestion: C{tolerant} or C{kcp-go}, where C{nc} is not set; see
+        L{Settings<twisted_rudp.kcp.profiles.Settings>}.
+    @ivar deadLink: end the session when one segment was sent so often; 0: never,
+        which is best.
     @ivar mtu: longest UDP payload, what FEC and encryption add included; kcp-go
-        reads up to 1500.
+        reads up to 1500, since 5.7 up to 1472.
     @ivar mode: C{stream} or C{messages}.
     @ivar crypt: name of the cipher, one of
         L{CIPHERS<twisted_rudp.kcp.ciphers.CIPHERS>} or C{null}. Left out: C{aes}
@@ -67,6 +76,8 @@ class KCPEndpoint(Endpoint):
     @ivar writeTimeout: seconds for which nothing of what was written is
         acknowledged until the session ends; 0: never.
     @ivar dscp: 0 to 63.
+    @ivar readBuffer: bytes asked of the system for what was not read yet.
+    @ivar writeBuffer: the same for what could not leave yet.
     @ivar idleTimeout: seconds of silence until a peer counts as gone.
     """
 
@@ -77,6 +88,8 @@ class KCPEndpoint(Endpoint):
     nc: bool | None = None
     sndwnd: int | None = None
     rcvwnd: int | None = None
+    congestion: str | None = None
+    deadLink: int | None = None
     mtu: int = 1400
     mode: str = "stream"
     crypt: str | None = None
@@ -93,6 +106,8 @@ class KCPEndpoint(Endpoint):
     readTimeout: float = 0
     writeTimeout: float = 0
     dscp: int = 0
+    readBuffer: int = BUFFER
+    writeBuffer: int = BUFFER
     idleTimeout: float = IDLE_TIMEOUT
 
     _log = Logger()
@@ -108,11 +123,13 @@ class KCPEndpoint(Endpoint):
             rate_limit=self.rateLimit,
             write_delay=self.writeDelay,
             ack_no_delay=self.ackNoDelay,
-            read_timeout=int(self.readTimeout * SECOND),
-            write_timeout=int(self.writeTimeout * SECOND),
+            read_timeout=nanoseconds("readTimeout", self.readTimeout),
+            write_timeout=nanoseconds("writeTimeout", self.writeTimeout),
         )
         self._overhead = overhead_of(self._secret.crypt)
-        self._mode = Mode(self.mode)
+        self._mode = require_choice("mode", self.mode, Mode)
+        if self.nc is not None:
+            require_flag("nc", self.nc)
         self._settings = profiled(
             PROFILES,
             self.profile,
@@ -122,10 +139,19 @@ class KCPEndpoint(Endpoint):
             nc=None if self.nc is None else int(self.nc),
             sndwnd=self.sndwnd,
             rcvwnd=self.rcvwnd,
+            congestion=self.congestion,
+            dead_link=self.deadLink,
             mtu=self._kcpMTU(),
             stream=self._mode is Mode.STREAM,
         )
-        self._socketOptions = SocketOptions(dscp=self.dscp or None)
+        require_within("dscp", self.dscp, 0, 63)
+        require_within("readBuffer", self.readBuffer, 1, LARGEST_BUFFER)
+        require_within("writeBuffer", self.writeBuffer, 1, LARGEST_BUFFER)
+        self._socketOptions = SocketOptions(
+            dscp=self.dscp or None,
+            receiveBuffer=self.readBuffer,
+            sendBuffer=self.writeBuffer,
+        )
         self._idleTimeout = idleNanoseconds(self.idleTimeout)
 
     def _kcpMTU(self) -> int:
@@ -134,15 +160,10 @@ class KCPEndpoint(Endpoint):
 
         @raise ValueError: that is too little.
         """
-        headers = self._overhead + self._options.overhead
-        if self.mtu - headers <= HEADER_SIZE:
-            raise ValueError(
-                f"mtu={self.mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
-                f" KCP {HEADER_SIZE}"
-            )
+        left = payload_mtu(self.mtu, self._overhead + self._options.overhead)
         if self._secret.crypt == "xor" and self.mtu > XOR_REACH:
             raise ValueError(f"mtu={self.mtu!r}: crypt=xor covers {XOR_REACH} bytes")
-        return self.mtu - headers
+        return left
 
     def _gate(
         self,

@@ -8,13 +8,14 @@ are segment numbers on its surface; inside both are unbounded.
 
 from __future__ import annotations
 
+from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
 from twisted_rudp.kcp.control import Peer
-from twisted_rudp.kcp.conversation import Conversation
+from twisted_rudp.kcp.conversation import Conversation, controller_under
 from twisted_rudp.kcp.flights import NEVER
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
-from twisted_rudp.kcp.profiles import MAXIMUM_MTU, MAXIMUM_WINDOW, require_within
+from twisted_rudp.kcp.profiles import MAXIMUM_MTU, Settings
 from twisted_rudp.kcp.sender import Stamp
 from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.kernels.pure import Buffer
@@ -26,12 +27,17 @@ SMALLEST_PATH = 548
 UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2).
 """
 
+# A name of this module: it is needed in each flush.
+_MARKED = Peer.MARKED
+
 
 class ARQ(Conversation):
     """
     Reliable, ordered delivery over datagrams that may be lost, repeated and
     reordered.
     """
+
+    __slots__ = ()
 
     # application -> wire
 
@@ -133,16 +139,23 @@ class ARQ(Conversation):
         if mtu < self._sender.mss + HEADER_SIZE:
             self.set_mss(mtu - HEADER_SIZE)
 
-    def set_window(self, snd: int, rcv: int) -> None:
+    def adopt(self, settings: Settings) -> None:
         """
-        Change the windows, in segments.
+        Go by other settings from now on. A congestion window of another kind begins
+        anew. C{mtu} counts where it differs from before, so that what a path has
+        taught is not forgotten.
 
-        @raise ValueError: one is not within 1 .. 65535.
+        @raise ValueError: bytes are to become messages, or the reverse.
         """
-        require_within("snd", snd, 1, MAXIMUM_WINDOW)
-        require_within("rcv", rcv, 1, MAXIMUM_WINDOW)
-        self._sender.snd_wnd = snd
-        self.receiver.wnd = rcv
+        old = self.settings
+        if settings.stream != old.stream:
+            raise ValueError("mode: a session keeps the one it was made with")
+        controller = controller_under(settings, old, self._sender.controller)
+        self.settings = settings
+        self._sender.adopt(settings, controller)
+        self.receiver.wnd = settings.rcvwnd
+        if settings.mtu != old.mtu:
+            self.set_mss(settings.mss)
 
     def ask(self) -> None:
         """
@@ -211,7 +224,7 @@ class ARQ(Conversation):
         controls, more = b"", False
         if receiver.acks or control.ask or control.tell:
             controls, more = self._controls(stamp, space)
-        marked = control.peer is Peer.MARKED
+        marked = control.peer is _MARKED
         if strict and controls:
             packer.add_headers(controls)
         if full:

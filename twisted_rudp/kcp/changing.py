@@ -9,11 +9,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.checking import nanoseconds
 from twisted_rudp.kcp.options import SessionOptions
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.profiles import Settings, payload_mtu
 
-_SETTINGS = frozenset({"sndwnd", "rcvwnd", "mtu"})
+_SETTINGS = {
+    "congestion": "congestion",
+    "deadLink": "dead_link",
+    "interval": "interval",
+    "mtu": "mtu",
+    "nc": "nc",
+    "nodelay": "nodelay",
+    "rcvwnd": "rcvwnd",
+    "resend": "resend",
+    "sndwnd": "sndwnd",
+}
 _OPTIONS = {
     "ackNoDelay": "ack_no_delay",
     "alwaysParity": "always_parity",
@@ -37,14 +47,17 @@ def apply(
     @raise ValueError: a name is not known or cannot be changed, or a value is out
         of its range.
     """
-    unknown = sorted(changes.keys() - _SETTINGS - _OPTIONS.keys())
+    changeable = _SETTINGS.keys() | _OPTIONS.keys()
+    unknown = sorted(changes.keys() - changeable)
     if unknown:
-        known = ", ".join(sorted(_SETTINGS | _OPTIONS.keys()))
+        known = ", ".join(sorted(changeable))
         raise ValueError(f"{unknown[0]} cannot be changed while a session runs; {known} can")
-    arq = {name: changes[name] for name in changes.keys() & _SETTINGS}
+    arq = {_SETTINGS[name]: changes[name] for name in changes.keys() & _SETTINGS.keys()}
     if "mtu" in arq:
-        arq["mtu"] -= headers
+        arq["mtu"] = payload_mtu(arq["mtu"], headers)
+    if "nc" in arq:
+        arq["nc"] = int(arq["nc"])
     rest = {_OPTIONS[name]: changes[name] for name in changes.keys() & _OPTIONS.keys()}
     for name in rest.keys() & _SECONDS:
-        rest[name] = int(rest[name] * SECOND)
+        rest[name] = nanoseconds(name, rest[name])
     return replace(settings, **arq), replace(options, **rest)

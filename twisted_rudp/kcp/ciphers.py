@@ -100,6 +100,14 @@ def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
     return make
 
 
+def _blowfish(key: bytes) -> CipherAlgorithm:
+    """
+    C{cryptography} takes four bytes or more. The cipher goes round and round its
+    key, so a shorter one is the same as itself written several times.
+    """
+    return _old("Blowfish")(key if len(key) >= 4 else key * 4)
+
+
 def _plain(
     block: Callable[[bytes], EncryptBlock], size: int, taken: int, *sizes: int
 ) -> CipherKind:
@@ -127,11 +135,11 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
         "aes-192-gcm": _authenticated(24),
         "aes-256-gcm": _authenticated(32),
         "sm4": _library(SM4, 16),
-        "blowfish": _library(_old("Blowfish"), 32, *range(4, 57)),
+        "blowfish": _library(_blowfish, 32, *range(1, 57)),
         "cast5": _library(_old("CAST5"), 16),
         "3des": _library(_old("TripleDES"), 24),
         "xor": CipherKind(_checked(XorScrambler), 1, range(1, 4097)),
-        "salsa20": CipherKind(_checked(Salsa20Scrambler), 32, range(16, 33), slow=True),
+        "salsa20": CipherKind(_checked(Salsa20Scrambler), 32, range(1, 33), slow=True),
         "twofish": _plain(twofish, 16, 32, 16, 24, 32),
         "tea": _plain(tea, 8, 16),
         "xtea": _plain(xtea, 8, 16),

@@ -32,19 +32,47 @@ def controller_for(settings: Settings) -> Controller:
     return TolerantWindow()
 
 
+def controller_under(settings: Settings, old: Settings, present: Controller) -> Controller:
+    """
+    The controller after the settings have changed: the present one, unless another
+    kind is asked for.
+    """
+    if (settings.nc, settings.congestion) != (old.nc, old.congestion):
+        fresh = controller_for(settings)
+        fresh.started(settings.mss)
+        return fresh
+    if isinstance(present, KCPWindow):
+        present.resend = settings.resend
+    return present
+
+
 class Conversation:
     """
     The parts of an ARQ, and its state as seen from outside. Numbers are modulo
     2^32, times are milliseconds.
 
     @ivar conv: the conversation id.
-    @ivar settings: what it was made with.
+    @ivar settings: what it goes by.
     @ivar counters: what happened, see L{Counters}.
     @ivar outbox: what is queued and has no number yet.
     @ivar receiver: what has come.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
+
+    __slots__ = (
+        "_clock",
+        "_control",
+        "_intake",
+        "_overhead",
+        "_sender",
+        "conv",
+        "counters",
+        "our_fin_first_sent_after_theirs",
+        "outbox",
+        "receiver",
+        "settings",
+    )
 
     def __init__(
         self,

@@ -82,13 +82,13 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.PEER_WITHOUT_FEC: Meaning(
             "mismatch.fec",
             1,
-            "the peer sends without FEC and this side with it; kcp-go before 5 then understands"
-            " nothing: give both the same dataShards and parityShards",
+            "the peer sends without FEC and this side with it; kcp-go before 5.6 then understands"
+            " nothing, and 5.6.1 some of it wrong: give both the same dataShards and parityShards",
         ),
         Sign.PEER_WITH_FEC: Meaning(
             "mismatch.fec",
             1,
-            "the peer sends with FEC and this side without; kcp-go before 5 then understands"
+            "the peer sends with FEC and this side without; kcp-go before 5.6 then understands"
             " nothing: give both the same dataShards and parityShards",
         ),
         Sign.OTHER_SHARDS: Meaning(

@@ -554,6 +554,8 @@ class KCPEngine:
         arq = self._arq
         settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
         behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
+        # Only an answer tells: what comes unasked may be somebody's recording.
+        behind = behind and self._liveness.asked
         if self._liveness.answered(self._heed(arq.control_ts, now) or behind):
             self._end(Reason.FORGOTTEN, now, tell=True)
 

@@ -73,6 +73,7 @@ class News:
 # Names of this module: each is needed several times for each run.
 _IN_ORDER = News.HEARD | News.READABLE | News.PLAIN
 _COVERED = News.COVERED
+_MARKED = Peer.MARKED
 
 
 class Intake:
@@ -267,7 +268,7 @@ class Intake:
             if cmd == ACK:
                 if not sender.proved:
                     sender.prove(sn, ts)
-                if frg != MARK or control.peer is not Peer.MARKED:
+                if frg != MARK or control.peer is not _MARKED:
                     control.judge(frg)
                 echo = ts
             elif frg == RESET and cmd == WINS and not self._is_valid_reset(sn, una):

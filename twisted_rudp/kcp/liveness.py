@@ -25,11 +25,13 @@ class Liveness:
     """
     Watches one peer.
 
+    @ivar heard: when the peer was heard last; may be set.
+    @ivar asked: a probe is out that no control segment has answered.
     @param idle: nanoseconds of silence after which it counts as gone; 0: never,
         and no probes.
     """
 
-    __slots__ = ("_behind", "_gap", "_idle", "_probed", "heard")
+    __slots__ = ("_behind", "_gap", "_idle", "_probed", "asked", "heard")
 
     def __init__(self, now: int, idle: int) -> None:
         self._idle = idle
@@ -37,6 +39,7 @@ class Liveness:
         self.heard = now
         self._probed = now
         self._behind = 0
+        self.asked = False
 
     @property
     def deadline(self) -> int:
@@ -60,6 +63,7 @@ class Liveness:
         if not self._idle or now < max(self.heard, self._probed) + self._gap:
             return False
         self._probed = now
+        self.asked = True
         return True
 
     def answered(self, behind: bool) -> bool:
@@ -70,6 +74,7 @@ class Liveness:
             least one retransmission timeout ago.
         @return: True once the peer has certainly forgotten us.
         """
+        self.asked = False
         self._behind = self._behind + 1 if behind else 0
         return self._behind >= BEHIND_LIMIT
 

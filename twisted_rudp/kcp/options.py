@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from twisted_rudp.core.checking import LONGEST_SECONDS, require_flag, require_within
+from twisted_rudp.core.engine import SECOND
 from twisted_rudp.kcp.fec_wire import FEC_OVERHEAD
-from twisted_rudp.kcp.profiles import require_within
 from twisted_rudp.kcp.reed_solomon import MAXIMUM_SHARDS
 
-LONGEST = 1 << 62
+LONGEST = LONGEST_SECONDS * SECOND
 
 MAXIMUM_COPIES = 16
 
@@ -84,6 +85,8 @@ class SessionOptions:
         """
         for name, (least, most) in _RANGES.items():
             require_within(name, getattr(self, name), least, most)
+        for name in ("always_parity", "write_delay", "ack_no_delay"):
+            require_flag(name, getattr(self, name))
         if bool(self.data_shards) != bool(self.parity_shards):
             raise ValueError(
                 f"dataShards={self.data_shards}, parityShards={self.parity_shards}:"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from twisted_rudp.core.checking import require_flag, require_within
 from twisted_rudp.kcp.wire import HEADER_SIZE
 
 MAXIMUM_WINDOW = 65_535
@@ -85,6 +86,7 @@ class Settings:
         """
         for name, (least, most) in _RANGES.items():
             require_within(name, getattr(self, name), least, most)
+        require_flag("stream", self.stream)
         if self.congestion not in CONGESTION:
             raise ValueError(
                 f"congestion={self.congestion!r} is not one of {', '.join(CONGESTION)}"
@@ -105,12 +107,20 @@ class Settings:
         return 30 if self.nodelay else 100
 
 
-def require_within(name: str, value: int, least: int, most: int) -> None:
+def payload_mtu(mtu: int, headers: int) -> int:
     """
-    @raise ValueError: C{value} is not in C{least} .. C{most}; names all four.
+    What the ARQ may fill of datagrams of at most C{mtu} bytes.
+
+    @param headers: what encryption and FEC take of them.
+    @raise ValueError: such datagrams do not exist, or have no room for data.
     """
-    if not least <= value <= most:
-        raise ValueError(f"{name}={value!r} is not within {least} .. {most}")
+    require_within("mtu", mtu, HEADER_SIZE + 1, MAXIMUM_MTU)
+    if mtu - headers <= HEADER_SIZE:
+        raise ValueError(
+            f"mtu={mtu!r} leaves nothing for data: crypt and FEC take {headers} bytes,"
+            f" KCP {HEADER_SIZE}"
+        )
+    return mtu - headers
 
 
 PROFILES: Mapping[str, Settings] = MappingProxyType(

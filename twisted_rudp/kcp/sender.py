@@ -99,6 +99,18 @@ class Sender:
         self.mss = mss
         self._run_limit = segments_per_run(mss, self.overhead)
 
+    def adopt(self, settings: Settings, controller: Controller) -> None:
+        """
+        Go by other settings from now on; timeouts that run are not moved.
+        """
+        self._settings = settings
+        self.controller = controller
+        self._selective = controller.selective
+        self._arrived = self.flights.nxt - self.flights.outstanding
+        self.round_trip.minimum = settings.minimum_timeout
+        self.round_trip.granularity = settings.interval
+        self.snd_wnd = settings.sndwnd
+
     def release(self) -> None:
         """
         Drop all data, keep the numbers.
@@ -157,10 +169,11 @@ class Sender:
 
     def sample(self, ts: int, now: int) -> None:
         """
-        Learn the round trip from an echoed timestamp.
+        Learn the round trip from an echoed timestamp, unless it is older than any
+        timeout: who forges one must not make ours meaningless.
         """
         elapsed = difference32(now, ts)
-        if elapsed >= 0:
+        if 0 <= elapsed <= RoundTrip.MAXIMUM:
             self._heard = now
             self.round_trip.sample(elapsed)
             self.controller.sampled(elapsed)

@@ -6,7 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -26,7 +26,7 @@ from twisted_rudp.kcp.changing import apply
 from twisted_rudp.kcp.cutting import CONV_SIZE
 from twisted_rudp.kcp.diagnosis import Diagnosis
 from twisted_rudp.kcp.engine import KCPEngine, Life, Role
-from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND
+from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND, is_framed
 from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
@@ -56,6 +56,7 @@ class KCPSession(KCPEngine):
         "_framing",
         "_hold_until",
         "_options",
+        "_over",
         "_patient",
         "_read_since",
         "_receiver",
@@ -77,6 +78,7 @@ class KCPSession(KCPEngine):
         overhead: int = 0,
         ledger: Ledger | None = None,
         diagnosis: Diagnosis | None = None,
+        over: Callable[[tuple[Address, int]], None] | None = None,
         **named: Any,
     ) -> None:
         """
@@ -84,9 +86,11 @@ class KCPSession(KCPEngine):
         @param overhead: bytes that the gate adds to each datagram.
         @param ledger: is to count this session.
         @param diagnosis: is told what seems not to fit.
+        @param over: is told the key of the session when it has ended.
         @param named: as L{KCPEngine} has it.
         """
         self._aside = Aside(conv)
+        self._over = over
         super().__init__(
             conv,
             address,
@@ -128,7 +132,7 @@ class KCPSession(KCPEngine):
         tally.in_pkts += 1 if length <= size else -(-length // size)
         tally.in_bytes += length
         kind = run[KIND_OFFSET]
-        if kind < DATA:
+        if kind < DATA or not is_framed(run):
             if self._framing.encoder is not None:
                 self._framing.note_bare()
             self._digest(run, size, address, now)
@@ -164,6 +168,8 @@ class KCPSession(KCPEngine):
         super()._enter(life)
         if life is Life.FAREWELL or life is Life.ENDED:
             self.tally.end()
+            if self._over is not None:
+                self._over(self.key)
 
     def _connected(self) -> None:
         super()._connected()
@@ -402,8 +408,8 @@ class KCPSession(KCPEngine):
 
     def configure(self, changes: Mapping[str, Any], now: int) -> None:
         """
-        Change settings while the session runs: C{sndwnd}, C{rcvwnd}, C{mtu} and
-        all options but the shards, by the names they have for people.
+        Change settings while the session runs, all but C{mode} and the shards, by
+        the names they have for people.
 
         @param changes: the time limits are seconds.
         @param now: nanoseconds.
@@ -411,13 +417,10 @@ class KCPSession(KCPEngine):
             is out of its range. Then nothing is changed.
         """
         headers = self._options.overhead + self._sealing
-        changed, options = apply(changes, self._settings, self._options, headers)
-        old, self._settings = self._settings, changed
+        self._settings, options = apply(changes, self._settings, self._options, headers)
         paced = self._options
         self._set_options(options)
-        if changed != old:
-            self._arq.set_window(changed.sndwnd, changed.rcvwnd)
-            self._arq.set_mss(changed.mss)
+        self._arq.adopt(self._settings)
         if options.rate_limit != paced.rate_limit:
             self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
         if options.read_timeout != paced.read_timeout:

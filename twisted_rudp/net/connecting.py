@@ -230,7 +230,7 @@ def connect(
         dialling = Dialling(
             session,
             timeout,
-            _binding(bindAddress),
+            binding(bindAddress),
             attemptDelay,
             portKind,
             socketOptions or SocketOptions(),
@@ -249,7 +249,7 @@ def connect(
     return deferred
 
 
-def _binding(bindAddress: Any) -> tuple[str, int]:
+def binding(bindAddress: Any) -> tuple[str, int]:
     """
     @raise ValueError: none of the forms that EP-5 names.
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -408,12 +409,14 @@ class Hub:
         See L{twisted_rudp.stats}.
         """
         counters = dict(self._counts)
+        facts: dict[str, Any] = {}
         if self._port is not None:
             counters.update(_named("port.", self._port.counters.asDict()))
+            facts = self._port.facts()._asdict()
         counters.update(_named("gate.", self._gate.counters()))
         counters.update(self._roster.counters())
         sessions = tuple(session.snapshot() for session in self._roster.alive())
-        return stats.PortStats(self.getHost(), counters, sessions)
+        return stats.PortStats(self.getHost(), counters, sessions, facts)
 
 
 def _named(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:

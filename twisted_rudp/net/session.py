@@ -68,6 +68,7 @@ class SessionState(IntEnum):
 # comparison it is for, several times for each run.
 _LIVE = SessionState.LIVE
 _CRASHED = SessionState.CRASHED
+_GONE = SessionState.GONE
 _READABLE = Event.READABLE
 
 
@@ -329,7 +330,7 @@ class Session(Timed):
         At the end of a visit: come again, or leave the hub.
         """
         hub = self.hub
-        if hub.closed or self.state is SessionState.GONE:
+        if hub.closed or self.state is _GONE:
             return
         limit = self.limit
         if limit is not None and limit <= now:

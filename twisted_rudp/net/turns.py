@@ -12,6 +12,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_rudp.net.session import Session, SessionState
 from twisted_rudp.net.timers import MonotonicClock
 
+# A name of this module: it is needed for each session and turn.
+_GONE = SessionState.GONE
+
 
 class Turns:
     """
@@ -108,7 +111,7 @@ class Turns:
         queue, self._dirty = self._dirty, []
         for session in queue:
             session.dirty = False
-            if session.state is not SessionState.GONE:
+            if session.state is not _GONE:
                 session.visit(now)
         self.running = False
         if self._dirty or self._next:

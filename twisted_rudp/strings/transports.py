@@ -95,6 +95,14 @@ _PROFILED = tuple(
         boolean("nc", "no congestion window: send what both windows allow"),
         integer("sndwnd", 1, 65535, "send window in segments"),
         integer("rcvwnd", 1, 65535, "receive window in segments"),
+        oneOf(
+            "congestion",
+            ("tolerant", "kcp-go"),
+            "how the congestion window is judged where C{nc} is not set",
+        ),
+        integer(
+            "deadLink", 0, 1_000_000, "end when one segment was sent so often; 0: never, the best"
+        ),
     )
 )
 
@@ -138,7 +146,9 @@ _KCP_SESSION = (
         "named set of the numbers that follow; all but C{default} are kcptun's",
     ),
     *_PROFILED,
-    integer("mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads up to 1500"),
+    integer(
+        "mtu", 25, 65507, "longest UDP payload in bytes; kcp-go reads 1500, since 5.7 it reads 1472"
+    ),
     _mode,
     *_KCP_PROTECTION,
     integer("dup", 0, 16, "send every datagram so often again, to test networks"),
@@ -153,6 +163,8 @@ _KCP_SESSION = (
         "writeTimeout", 0, 604800, "seconds without an acknowledgement until it ends; 0: never"
     ),
     _dscp,
+    integer("readBuffer", 1, 1 << 30, "bytes asked of the system for what was not read yet"),
+    integer("writeBuffer", 1, 1 << 30, "bytes asked of the system for what could not leave yet"),
     _idleTimeout,
     _portKind,
 )
@@ -172,7 +184,15 @@ KCP = _transport(
         decimal("blacklist", 0, 86400, "seconds for which a conversation that ended stays out"),
         boolean("requireSn0", "only the first segment or a window probe opens a session"),
     ),
-    client=(boolean("waitForPeer", "connected only when the peer has answered"),),
+    client=(
+        boolean("waitForPeer", "connected only when the peer has answered"),
+        integer(
+            "conv",
+            0,
+            4294967295,
+            "conversation, for peers that go by a number agreed on; a random one when left out",
+        ),
+    ),
 )
 """
 KCP, with the arguments of the design's section 8. Ranges: C{rcvwnd} by the 16
