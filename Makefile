@@ -64,7 +64,7 @@ interop-packages:  ## Debian packages for the interop tests, as root; without th
 interop: $(BASE) interop-packages  ## against kcp-go, go-raknet, the C original and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
-bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, on this machine; writes docs/benchmarks.rst
+bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS='--only plain echo' does a part and keeps the rest
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks.discovery

@@ -52,18 +52,27 @@ class Contender:
     sides: tuple[Side, ...]
 
 
+_WORKER = (sys.executable, "-m", "tests.benchmarks.worker")
+
+
 def _go(window: int) -> Side:
-    return Side((*kcpgo("kcpbench"), "-sndwnd", str(window), "-rcvwnd", str(window)))
+    """
+    kcp-go as its users tune it for speed: no congestion window, timers of 10 ms.
+    """
+    return Side((*kcpgo("kcpbench"), *_windows(window)))
+
+
+def _windows(segments: int) -> tuple[str, ...]:
+    return ("-sndwnd", str(segments), "-rcvwnd", str(segments))
 
 
 def _ours(port_kind: str, pure: bool) -> Side:
     """
     Our endpoints with their default profile.
     """
-    worker = (sys.executable, "-m", "tests.benchmarks.worker")
     kernels = "pure" if pure else "native"
     return Side(
-        (*worker, "-transport", "kcp", "-portkind", port_kind, "-kernels", kernels),
+        (*_WORKER, "-transport", "kcp", "-portkind", port_kind, "-kernels", kernels),
         {"TWISTED_RUDP_PURE": "1" if pure else "0"},
     )
 
@@ -78,18 +87,41 @@ def kcp_go(windows: Sequence[int], processes: int = 1) -> list[Contender]:
     ]
 
 
-def ours(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
+def ours(
+    port_kinds: Sequence[str], processes: int = 1, pure: Sequence[bool] = (False, True)
+) -> list[Contender]:
     """
     Ours on each of these ports, with the C kernels and without.
     """
     return [
         Contender(
-            f"twisted_rudp, {port_kind} port, {'pure Python' if pure else 'kernels'}",
+            f"twisted_rudp, {port_kind} port, {'pure Python' if without else 'kernels'}",
             Group.OURS,
-            (_ours(port_kind, pure),) * processes,
+            (_ours(port_kind, without),) * processes,
         )
         for port_kind in port_kinds
-        for pure in (False, True)
+        for without in pure
+    ]
+
+
+def profiles(chosen: Mapping[str, Sequence[int | None]]) -> list[Contender]:
+    """
+    Ours in two processes, with each of these profiles and windows; None: the
+    window of the profile.
+    """
+    return [
+        Contender(
+            f"twisted_rudp, {profile}" + (f", window {window}" if window else ""),
+            Group.OURS,
+            (
+                Side(
+                    (*_WORKER, "-profile", profile, *(_windows(window) if window else ())),
+                ),
+            )
+            * 2,
+        )
+        for profile, windows in chosen.items()
+        for window in windows
     ]
 
 
@@ -113,7 +145,7 @@ def our_raknet(processes: int = 1) -> list[Contender]:
     """
     Our RakNet with the same messages, and with a stream.
     """
-    worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "raknet")
+    worker = (*_WORKER, "-transport", "raknet")
     messages = Side((*worker, "-mode", "messages", "-chunk", str(RAKNET_MESSAGE)))
     return [
         Contender("twisted_rudp, raknet, messages", Group.OURS, (messages,) * processes),
@@ -148,8 +180,23 @@ def tcp(processes: int = 1) -> list[Contender]:
     """
     The TCP of Twisted, for scale.
     """
-    worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "tcp")
-    return [Contender("Twisted TCP", Group.TCP, (Side(worker),) * processes)]
+    side = Side((*_WORKER, "-transport", "tcp"))
+    return [Contender("Twisted TCP", Group.TCP, (side,) * processes)]
+
+
+def controlled(controls: Mapping[str, str]) -> list[Contender]:
+    """
+    TCP in two processes with these congestion controls of the kernel, by the name
+    that people know.
+    """
+    return [
+        Contender(
+            f"TCP {name}",
+            Group.TCP,
+            (Side((*_WORKER, "-transport", "tcp", "-congestion", control)),) * 2,
+        )
+        for name, control in controls.items()
+    ]
 
 
 def mixed(window: int) -> list[Contender]:

@@ -1,5 +1,6 @@
 """
-The protocols and jobs of L{tests.benchmarks.worker}.
+The clients of L{tests.benchmarks.worker}: what is measured with a session, or with
+many.
 """
 
 from __future__ import annotations
@@ -7,86 +8,30 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
-from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Message
+from tests.benchmarks.answering import MESSAGE, STAMP, Receiving, messagesOf
+from tests.benchmarks.metrics import quantiles
 from twisted_rudp.interfaces import IMessageProtocol
-
-MESSAGE = b"\xfe" * 64
-"""What echo jobs and the warm-up send. Its first byte is one that RakNet leaves to
-users."""
-
-WARM_UP = 20
-"""Messages of a session that a server of the bulk job echoes before it only
-counts: so each side knows the other's window before the clock starts."""
 
 DIALS_AT_ONCE = 50
 """Fewer than any listener's backlog."""
 
+SETTLING = 2.0
+"""Seconds that timed messages may take after the last of them was sent."""
+
 Result = dict[str, Any]
 
 
-class Meter:
-    """
-    What servers of the bulk job received after the warm-up.
-
-    @ivar elapsed: seconds from the first to the last of it.
-    """
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._first = self._last = 0.0
-
-    def count(self, length: int) -> None:
-        self._last = time.perf_counter()
-        if not self.received:
-            self._first = self._last
-        self.received += length
-
-    @property
-    def elapsed(self) -> float:
-        return self._last - self._first
-
-
-class _Receiving(Protocol):
-    """
-    Messages count as the bytes in them.
-    """
-
-    def messageReceived(self, message: Message) -> None:
-        self.dataReceived(message.data)
-
-
 @implementer(IMessageProtocol)
-class Answering(_Receiving):
-    """
-    A server: echoes, and in the bulk job only the warm-up.
-    """
-
-    def __init__(self, meter: Meter, bulk: bool) -> None:
-        self._meter = meter
-        self._bulk = bulk
-        self._echoed = 0
-
-    def dataReceived(self, data: bytes) -> None:
-        left = WARM_UP * len(MESSAGE) - self._echoed if self._bulk else len(data)
-        if left > 0:
-            self._echoed += len(data[:left])
-            self.transport.write(data[:left])
-        if len(data) > left:
-            self._meter.count(len(data) - max(left, 0))
-
-
-@implementer(IMessageProtocol)
-class Exchanging(_Receiving):
+class Exchanging(Receiving):
     """
     A client that sends a message when the last one is back.
     """
@@ -102,7 +47,7 @@ class Exchanging(_Receiving):
         """
         So many messages, one after the other.
 
-        @ivar trips: seconds each of them took.
+        @ivar trips: microseconds each of them took.
         """
         self._left = count
         self._done = Deferred()
@@ -119,7 +64,7 @@ class Exchanging(_Receiving):
         self._missing -= len(data)
         if self._missing:
             return
-        self.trips.append(time.perf_counter() - self._started)
+        self.trips.append((time.perf_counter() - self._started) * 1e6)
         self._left -= 1
         if self._left:
             self._next()
@@ -156,83 +101,136 @@ class Flooding:
         self._flowing = False
 
 
-Job = Callable[[Any, IStreamClientEndpoint, argparse.Namespace, Meter | None], Awaitable[Result]]
+class Ticking:
+    """
+    Writes so many messages that tell when they were written, one each interval.
+    """
+
+    def __init__(self, reactor: Any, transport: Any, options: argparse.Namespace) -> None:
+        self._reactor = reactor
+        self._transport = transport
+        self._every = options.every / 1000
+        self._filling = MESSAGE[:1] * (options.size - STAMP.size)
+        self._left = messagesOf(options)
+
+    async def run(self, delay: float) -> None:
+        """
+        @param delay: seconds until the first of them.
+        """
+        await deferLater(self._reactor, delay)
+        self._loop = LoopingCall(self._next)
+        self._loop.clock = self._reactor
+        await self._loop.start(self._every)
+
+    def _next(self) -> None:
+        self._transport.write(STAMP.pack(time.time_ns()) + self._filling)
+        self._left -= 1
+        if not self._left:
+            self._loop.stop()
+
+
+Job = Callable[[Any, IStreamClientEndpoint, argparse.Namespace], Awaitable[Result]]
+
+
+async def dial(
+    endpoint: IStreamClientEndpoint, sessions: int, warmUp: int
+) -> Sequence[Exchanging]:
+    """
+    Sessions that have exchanged so many messages each.
+    """
+    clients: list[Exchanging] = []
+    while len(clients) < sessions:
+        group = min(DIALS_AT_ONCE, sessions - len(clients))
+        dialled = await gatherResults(
+            [connectProtocol(endpoint, Exchanging()) for _ in range(group)]
+        )
+        await gatherResults([client.exchange(warmUp) for client in dialled])
+        clients.extend(dialled)
+    return clients
 
 
 async def bulk(
-    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace, meter: Meter | None
+    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
 ) -> Result:
     """
     As much as goes through in C{options.seconds}, in writes of C{options.chunk}.
-
-    @param meter: the server's, if that is in this process: then what it got is
-        the result, else what was written.
     """
-    client = await connectProtocol(endpoint, Exchanging())
-    await client.exchange(WARM_UP)
-    flooding = Flooding(client.transport, MESSAGE[:1] * options.chunk)
-    cpu, start = time.process_time(), time.perf_counter()
-    flooding.start()
+    clients = await dial(endpoint, options.sessions, options.warmup)
+    chunk = MESSAGE[:1] * options.chunk
+    cpu = time.process_time()
+    for client in clients:
+        Flooding(client.transport, chunk).start()
     await deferLater(reactor, options.seconds)
-    result = {
-        "seconds": time.perf_counter() - start,
-        "cpu_seconds": time.process_time() - cpu,
-        "bytes": meter.received if meter else flooding.written,
-    }
-    client.transport.abortConnection()
+    result = {"cpu_seconds": time.process_time() - cpu}
+    for client in clients:
+        client.transport.abortConnection()
     return result
 
 
 async def echo(
-    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace, meter: Meter | None
+    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
 ) -> Result:
     """
     C{options.count} round trips of one message.
     """
-    client = await connectProtocol(endpoint, Exchanging())
-    await client.exchange(WARM_UP)
+    (client,) = await dial(endpoint, 1, options.warmup)
     cpu, start = time.process_time(), time.perf_counter()
     await client.exchange(options.count)
     result = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
+        **quantiles(client.trips),
     }
-    trips = sorted(client.trips)
     client.transport.abortConnection()
-    return result | {
-        "p50_us": trips[len(trips) // 2] * 1e6,
-        "p99_us": trips[len(trips) * 99 // 100] * 1e6,
-    }
+    return result
 
 
 async def idle(
-    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace, meter: Meter | None
+    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
 ) -> Result:
     """
     C{options.sessions} sessions that have exchanged one message and then say
     nothing for C{options.seconds}.
     """
     before = residentBytes()
-    clients: list[Exchanging] = []
-    while len(clients) < options.sessions:
-        group = min(DIALS_AT_ONCE, options.sessions - len(clients))
-        dialled = await gatherResults(
-            [connectProtocol(endpoint, Exchanging()) for _ in range(group)]
-        )
-        await gatherResults([client.exchange(1) for client in dialled])
-        clients.extend(dialled)
+    clients = await dial(endpoint, options.sessions, 1)
     resident = residentBytes() - before
     cpu = time.process_time()
     await deferLater(reactor, options.seconds)
     return {
         "seconds": options.seconds,
         "cpu_seconds": time.process_time() - cpu,
-        "sessions": options.sessions,
-        "bytes_per_session": resident / options.sessions,
+        "bytes_per_session": resident / len(clients),
     }
 
 
-JOBS: dict[str, Job] = {"bulk": bulk, "echo": echo, "idle": idle}
+async def messages(
+    reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
+) -> Result:
+    """
+    In each session a message of C{options.size} bytes every C{options.every}
+    milliseconds, for C{options.seconds}. The sessions take turns.
+    """
+    clients = await dial(endpoint, options.sessions, options.warmup)
+    cpu, start = time.process_time(), time.perf_counter()
+    step = options.every / 1000 / len(clients)
+    await gatherResults(
+        [
+            Deferred.fromCoroutine(Ticking(reactor, client.transport, options).run(n * step))
+            for n, client in enumerate(clients)
+        ]
+    )
+    result = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    await deferLater(reactor, SETTLING)
+    for client in clients:
+        client.transport.abortConnection()
+    return result
+
+
+JOBS: dict[str, Job] = {"bulk": bulk, "echo": echo, "idle": idle, "messages": messages}
 
 
 def residentBytes() -> int:

@@ -1,7 +1,7 @@
 """
-From the JSON of a run to a page of the manual: C{python -m
-tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst}. With
-matplotlib the page has plots, without it tables only.
+From the JSON of runs to a page of the manual: C{python -m tests.benchmarks.publish
+docs/benchmarks.json docs/benchmarks.rst}. With matplotlib the page has plots,
+without it tables only.
 """
 
 from __future__ import annotations
@@ -12,27 +12,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.metrics import COST, GOODPUT
+from tests.benchmarks.metrics import HEADINGS
+from tests.benchmarks.plots import draw, number
+from tests.benchmarks.targets import verdicts
 
 Rows = Sequence[Mapping[str, Any]]
+Scenarios = Mapping[str, Mapping[str, Any]]
 
-HEADINGS = {
-    "goodput": "MB/s",
-    "cost": "CPU s/GB",
-    "p50": "p50 us",
-    "p99": "p99 us",
-    "load": "% of a core",
-    "memory": "KB each",
-}
+MATRICES = (
+    ("goodput", "Goodput over emulated links, MB/s"),
+    ("wire", "Bytes sent for each that arrived, both directions, headers included"),
+    ("p50_ms", "Latency of 1 kB messages every 20 ms, one way, p50 in ms"),
+    ("p99_ms", "Latency of 1 kB messages every 20 ms, one way, p99 in ms"),
+)
+"""Figures of emulated links, a table each: links down, contenders across."""
 
-COLOURS = {
-    "kcp-go": "#8c8c8c",
-    "go-raknet": "#8c8c8c",
-    "aioquic": "#8c8c8c",
-    "ours": "#1f6fb4",
-    "tcp": "#c9a227",
-    "mixed": "#5aa469",
-}
+READING = """\
+How to read this
+----------------
+
+``make bench`` measures all of it, on your machine. ``make bench BENCH_FLAGS='--only plain
+echo'`` does a part and leaves the rest of this page as it is; names may be patterns,
+``'link*'``.
+
+Figures are medians of alternating rounds: every contender runs once before any runs again.
+Least and most are in brackets. Ratios are of the first column: *stock* to the other library as
+it comes, *best* to the best of its rows. Both ends in one process share one thread here, and
+all cores in kcp-go.
+
+The emulated links are two network namespaces with ``tests/benchmarks/link.c`` between them.
+Delay, rate and loss hold in each direction, so a delay of 20 ms is a round trip of 40. In front
+of the rate there is a queue of 50 ms. Bursts are ten packets lost in a row on average. TCP is
+the kernel's, with buffers of up to 32 MB. kcp-go is tuned for speed as its users do:
+``nodelay`` 1, ``interval`` 10, ``resend`` 2, no congestion window; our ``fast3`` is the same,
+our ``default`` has a congestion window and paces. Messages are sent in ten sessions at a time;
+one that does not come in two seconds counts as one that takes for ever.
+"""
 
 
 def page(document: Mapping[str, Any], plots: Sequence[str]) -> str:
@@ -41,116 +56,112 @@ def page(document: Mapping[str, Any], plots: Sequence[str]) -> str:
 
     @param plots: file names, beside the page.
     """
-    lines = ["Benchmarks", "==========", "", *_introduction(document["environment"])]
+    scenarios: Scenarios = document["scenarios"]
+    linked = {name: s for name, s in scenarios.items() if s["link"]}
+    lines = ["Benchmarks", "==========", "", *_introduction(scenarios)]
     for plot in plots:
         lines += [f".. image:: {plot}", ""]
-    for scenario in document["scenarios"].values():
-        lines += [scenario["title"], "-" * len(scenario["title"]), ""]
-        lines += [f"``{' '.join(scenario['flags'])}``", "", *_table(scenario["rows"]), ""]
+    lines += [*_targets(document), READING]
+    for metric, title in MATRICES:
+        lines += _matrix(linked, metric, title)
+    for name, scenario in scenarios.items():
+        if name not in linked:
+            lines += [*_heading(scenario["title"]), f"``{' '.join(scenario['flags'])}``", ""]
+            lines += [*_when(scenario["environment"]), *_rows(scenario["rows"]), ""]
     return "\n".join(lines)
 
 
-def _introduction(facts: Mapping[str, Any]) -> Iterator[str]:
+def _heading(title: str) -> Sequence[str]:
+    return [title, "-" * len(title), ""]
+
+
+def _introduction(scenarios: Scenarios) -> Iterator[str]:
+    """
+    What is to be seen, and the machines, of which there is one if all parts were
+    measured on the same.
+    """
     yield (
-        f"Written by ``make bench`` on {facts['date']}: {facts['cpu']}, {facts['cores']} cores,"
-        f" {facts['system']}, Python {facts['python']}, Twisted {facts['twisted']},"
-        f" kcp-go {facts['kcp_go']}. Loopback. Load average before the run {facts['load']:.1f}."
+        "KCP of this library beside kcp-go, whose wire it speaks, and beside TCP; RakNet beside"
+        " go-raknet, QOTP beside aioquic. First pictures, then what was aimed at, then every"
+        " figure. Longer bars are better for MB/s, shorter ones for everything else."
     )
     yield ""
-    if facts["quick"]:
-        yield (
-            "This was a quick run: rounds of one second, on a machine that others used at the"
-            " same time. Ratios say more than figures, and neither says much about a tenth."
-        )
+    for machine in sorted({_machine(s["environment"]) for s in scenarios.values()}):
+        yield machine
         yield ""
-    yield (
-        "Medians of alternating rounds, least and most in brackets. Ratios are of the first column:"
-        " *stock* to the other library as it comes, *best* to the best of its rows. Both ends in"
-        " one process share one thread here, and all cores in kcp-go."
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    return (
+        f"Written by ``make bench``: {facts['cpu']}, {facts['cores']} cores, {facts['system']},"
+        f" Python {facts['python']}, Twisted {facts['twisted']}, kcp-go {facts['kcp_go']}."
     )
+
+
+def _when(facts: Mapping[str, Any]) -> Iterator[str]:
+    quick = ", in a quick run with short rounds" if facts["quick"] else ""
+    yield f"Measured on {facts['date']}{quick}, load average before it {facts['load']:.1f}."
     yield ""
 
 
-def _table(rows: Rows) -> Iterator[str]:
+def _targets(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from _heading("Targets against the best of kcp-go's windows")
+    yield from _table(["", "target", "got", ""], [v.cells() for v in verdicts(document)])
+    yield ""
+
+
+def _matrix(linked: Scenarios, metric: str, title: str) -> Iterator[str]:
+    """
+    Nothing if no link has the metric.
+    """
+    found = {
+        scenario["link"]: {
+            row["name"]: row["values"][metric]
+            for row in scenario["rows"]
+            if metric in row["values"]
+        }
+        for name, scenario in linked.items()
+        if any(metric in row["values"] for row in scenario["rows"])
+        and not (metric == "wire" and name.startswith("messages"))
+    }
+    if not found:
+        return
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    yield from _heading(title)
+    yield from _when(next(iter(linked.values()))["environment"])
+    lines = [
+        [link, *(number(values[name]["median"]) if name in values else "" for name in names)]
+        for link, values in found.items()
+    ]
+    yield from _table(["", *names], lines)
+    yield ""
+
+
+def _rows(rows: Rows) -> Iterator[str]:
     names = next((list(row["values"]) for row in rows if row["values"]), [])
-    yield ".. list-table::"
-    yield "   :header-rows: 1"
-    yield ""
-    yield from _line(["", *(HEADINGS.get(name, name) for name in names), "x stock", "x best"])
+    lines = []
     for row in rows:
         values = [_spread(row["values"].get(name)) for name in names]
         ratios = [row["ratios"].get(name) for name in ("stock", "best")]
         shown = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        yield from _line([row["name"], *values, *shown])
+        lines.append([row["name"], *values, *shown])
+    yield from _table(["", *(HEADINGS[name] for name in names), "x stock", "x best"], lines)
 
 
-def _line(cells: Sequence[str]) -> Iterator[str]:
-    for number, cell in enumerate(cells):
-        yield f"   {'* -' if not number else '  -'} {cell}".rstrip()
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield ".. list-table::"
+    yield "   :header-rows: 1"
+    yield ""
+    for cells in (header, *lines):
+        for place, cell in enumerate(cells):
+            yield f"   {'* -' if not place else '  -'} {cell}".rstrip()
 
 
 def _spread(spread: Mapping[str, float] | None) -> str:
     if spread is None:
         return "failed"
-    return (
-        f"{_number(spread['median'])} [{_number(spread['least'])} - {_number(spread['most'])}]"
-    )
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
-
-
-def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
-    """
-    A plot for each metric of a stream.
-
-    @return: the names of the files; none without matplotlib.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        return []
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
-    streams = {
-        name: scenario["rows"]
-        for name, scenario in document["scenarios"].items()
-        if any(GOODPUT.name in row["values"] for row in scenario["rows"])
-    }
-    if not streams:
-        return []
-    return [_bars(streams, metric.name, metric.title, directory) for metric in (GOODPUT, COST)]
-
-
-def _bars(streams: Mapping[str, Rows], metric: str, title: str, directory: Path) -> str:
-    """
-    A row of bars for each scenario.
-    """
-    from matplotlib import pyplot
-
-    heights = [len(rows) for rows in streams.values()]
-    figure, axes = pyplot.subplots(
-        len(streams),
-        figsize=(8, 0.3 * sum(heights) + 0.5 * len(heights)),
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights},
-        layout="constrained",
-    )
-    for ax, (name, rows) in zip(axes[:, 0], streams.items(), strict=True):
-        shown = [row for row in reversed(rows) if row["values"]]
-        values = [row["values"][metric]["median"] for row in shown]
-        colours = [COLOURS[row["group"]] for row in shown]
-        bars = ax.barh([row["name"] for row in shown], values, color=colours)
-        ax.bar_label(bars, labels=[*map(_number, values)], padding=3, fontsize=7)
-        ax.set_title(f"{name}, {title}", fontsize=9, loc="left")
-        ax.tick_params(labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.margins(x=0.1)
-    file = f"benchmarks-{metric}.svg"
-    figure.savefig(directory / file, metadata={"Date": None})
-    pyplot.close(figure)
-    return file
+    median, least, most = (number(spread[name]) for name in ("median", "least", "most"))
+    return f"{median} [{least} - {most}]"
 
 
 def publish(source: Path, target: Path) -> None:

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from tests.benchmarks.jobs import MESSAGE, WARM_UP, Meter
+from tests.benchmarks.answering import MESSAGE, Meter
+from tests.benchmarks.metrics import quantiles
 
 HOST = "127.0.0.1"
 PROTOCOL = "bench"
@@ -75,7 +76,9 @@ class Answering(QuicConnectionProtocol):  # type: ignore[misc]
     """
 
     meter = Meter()
-    bulk = False
+    warm_up: int | None = None
+    """Bytes to echo before the rest is only counted; None: everything is echoed."""
+
     _echoed = 0
     _uncredited = 0
 
@@ -83,13 +86,13 @@ class Answering(QuicConnectionProtocol):  # type: ignore[misc]
         if not isinstance(event, StreamDataReceived):
             return
         data = event.data
-        left = WARM_UP * len(MESSAGE) - self._echoed if self.bulk else len(data)
+        left = len(data) if self.warm_up is None else self.warm_up - self._echoed
         if left > 0:
             self._echoed += len(data[:left])
             self._quic.send_stream_data(event.stream_id, data[:left])
         if len(data) > left:
             more = len(data) - max(left, 0)
-            self.meter.count(more)
+            self.meter.take(data[-more:], b"")
             self._uncredited += more
             credits, self._uncredited = divmod(self._uncredited, CREDIT)
             self._quic.send_stream_data(event.stream_id, bytes(credits))
@@ -124,14 +127,14 @@ class Asking(QuicConnectionProtocol):  # type: ignore[misc]
 
     async def exchange(self, stream: int, count: int) -> list[float]:
         """
-        @return: seconds of so many round trips of one message.
+        @return: microseconds of so many round trips of one message.
         """
         trips = []
         for _ in range(count):
             began = time.perf_counter()
             self.say(stream, MESSAGE)
             await self.until(self.received + len(MESSAGE))
-            trips.append(time.perf_counter() - began)
+            trips.append((time.perf_counter() - began) * 1e6)
         return trips
 
     async def flood(self, stream: int, seconds: float, chunk: bytes) -> int:
@@ -158,13 +161,11 @@ async def ask(options: argparse.Namespace) -> None:
     async with connect(host, int(port), configuration=settings, create_protocol=Asking) as quic:
         assert isinstance(quic, Asking)
         stream = quic._quic.get_next_available_stream_id()
-        await quic.exchange(stream, WARM_UP)
+        await quic.exchange(stream, options.warmup)
         cpu, start = time.process_time(), time.perf_counter()
         result: dict[str, Any] = {}
         if options.job == "echo":
-            trips = sorted(await quic.exchange(stream, options.count))
-            result["p50_us"] = trips[len(trips) // 2] * 1e6
-            result["p99_us"] = trips[len(trips) * 99 // 100] * 1e6
+            result |= quantiles(await quic.exchange(stream, options.count))
         else:
             result["bytes"] = await quic.flood(stream, options.seconds, bytes(options.chunk))
         result["seconds"] = time.perf_counter() - start
@@ -176,16 +177,20 @@ async def answer(options: argparse.Namespace) -> None:
     """
     The server's side, until standard input ends.
     """
-    Answering.bulk = options.job == "bulk"
+    if options.job == "bulk":
+        Answering.warm_up = options.warmup * len(MESSAGE)
+    host, first = options.addr.rsplit(":", 1)
     server = await serve(
-        HOST, 0, configuration=configuration(client=False), create_protocol=Answering
+        host, int(first), configuration=configuration(client=False), create_protocol=Answering
     )
     port = server._transport.get_extra_info("sockname")[1]
+    cpu = time.process_time()
     print(json.dumps({"port": port}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    meter = Answering.meter
-    result = {"bytes": meter.received, "seconds": meter.elapsed}
-    print(json.dumps({"cpu_seconds": time.process_time(), **result}), flush=True)
+    result: dict[str, Any] = {"cpu_seconds": time.process_time() - cpu}
+    if options.job == "bulk":
+        result |= Answering.meter.result()
+    print(json.dumps(result), flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -194,6 +199,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-role", choices=["server", "client"], required=True)
     parser.add_argument("-addr", default=f"{HOST}:0")
     parser.add_argument("-seconds", type=float, default=3.0)
+    parser.add_argument("-warmup", type=int, default=20, help="messages exchanged beforehand")
     parser.add_argument("-count", type=int, default=5000)
     parser.add_argument("-chunk", type=int, default=1 << 17, help="bytes of a write of bulk")
     return parser.parse_args()

@@ -66,7 +66,7 @@ def heading(facts: dict[str, Any]) -> str:
         f"Python {facts['python']}, Twisted {facts['twisted']}, {facts['system']}, "
         f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']:.1f}; "
         f"allocator {allocator}.\n"
-        "Medians [least - most] of alternating rounds on loopback. Ratios of the first column:\n"
+        "Medians [least - most] of alternating rounds. Ratios of the first column:\n"
         "to the first row of the other library (stock) and to its best row (best)."
     )
 
@@ -95,16 +95,28 @@ def document(
     Everything, down to the single runs.
     """
     return {
-        "environment": facts,
         "scenarios": {
             scenario.name: {
                 "title": scenario.title,
                 "flags": scenario.flags,
+                "link": scenario.link and scenario.link.title,
+                "environment": facts,
                 "rows": [_entry(row, runs) for row in rows],
             }
             for scenario, rows, runs in measured
         },
     }
+
+
+def merge(
+    old: dict[str, Any], new: dict[str, Any], order: Sequence[str]
+) -> dict[str, Any]:
+    """
+    What two documents say, the new one where both do. What is not in C{order} any more
+    is dropped.
+    """
+    found = {**old["scenarios"], **new["scenarios"]}
+    return {"scenarios": {name: found[name] for name in order if name in found}}
 
 
 def _line(scenario: Scenario, row: Row) -> list[str]:

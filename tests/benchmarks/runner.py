@@ -8,12 +8,14 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from tests.benchmarks.contenders import Contender, Side
+from tests.benchmarks.links import Link, LinkError, road
 from tests.benchmarks.metrics import Result
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -30,18 +32,37 @@ class RunError(Exception):
     """
 
 
-def run(contender: Contender, flags: tuple[str, ...]) -> Result:
+def run(
+    contender: Contender, flags: tuple[str, ...], link: Link | None = None, seed: int = 1
+) -> Result:
     """
     One run.
 
+    @param link: what the two sides are to be connected by; None: loopback.
+    @param seed: of the link's losses.
     @raise RunError: it did not come to a result.
     """
-    if len(contender.sides) == 1:
-        with _running(contender.sides[0], *flags, "-role", "both") as process:
+    if link is None:
+        return _run(contender.sides, flags)
+    try:
+        with road(link, seed) as ends:
+            sides = [
+                replace(side, argv=(*machine.prefix, *side.argv))
+                for side, machine in zip(contender.sides, (ends.server, ends.client), strict=True)
+            ]
+            result = _run(sides, flags, ends.server.address)
+        return {**result, **ends.traffic}
+    except LinkError as error:
+        raise RunError(str(error)) from None
+
+
+def _run(sides: Sequence[Side], flags: tuple[str, ...], host: str = "127.0.0.1") -> Result:
+    if len(sides) == 1:
+        with _running(sides[0], *flags, "-role", "both") as process:
             return _result(process)
-    server, client = contender.sides
-    with _running(server, *flags, "-role", "server") as serving:
-        address = f"127.0.0.1:{_port(serving)}"
+    server, client = sides
+    with _running(server, *flags, "-role", "server", "-addr", f"{host}:0") as serving:
+        address = f"{host}:{_port(serving)}"
         with _running(client, *flags, "-role", "client", "-addr", address) as calling:
             sent = _result(calling)
         return _join(_result(serving), sent)
@@ -108,10 +129,10 @@ def _parse(process: Process, line: bytes) -> Any:
 
 def _join(server: dict[str, Any], client: dict[str, Any]) -> Result:
     """
-    Of two processes: what was received counts, in the time it took to come, and
-    the work of both.
+    Of two processes: what the server received counts, and the work of both.
     """
-    joined = {**client, "cpu_seconds": client["cpu_seconds"] + server["cpu_seconds"]}
-    if server.get("bytes"):
-        joined["bytes"], joined["seconds"] = server["bytes"], server["seconds"]
-    return joined
+    return {
+        **client,
+        **server,
+        "cpu_seconds": client["cpu_seconds"] + server["cpu_seconds"],
+    }

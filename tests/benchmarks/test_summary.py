@@ -79,7 +79,7 @@ class PageTests(SynchronousTestCase):
         written = page(document(facts, [(chosen, summarise(chosen, runs), runs)]), ["plot.svg"])
         for expected in (
             f"{facts['cores']} cores",
-            "quick run",
+            "a quick run",
             ".. image:: plot.svg",
             "   * - go small\n     - failed\n",
             "   * - mine\n     - 400 [400 - 400]\n     - 2.00\n     - 2.00\n",

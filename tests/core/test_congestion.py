@@ -5,6 +5,8 @@ recorded traces check them step by step; here are the rules one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.congestion import (
@@ -267,6 +269,69 @@ class TolerantWindowTests(SynchronousTestCase):
             self.controller.sampled(60)
         before = self.controller.window()
         self.assertLess(self.round(), 1.3 * before)
+
+    def test_slowBesideQueue(self) -> None:
+        """
+        While there is a queue the window hardly grows.
+        """
+        self.grown()
+        self.controller.sampled(40)
+        for _ in range(TolerantWindow.QUEUED):
+            self.controller.sampled(60)
+        before = self.controller.window()
+        self.round()
+        self.assertLess(self.controller.window(), before * 1.03)
+
+    def judged(self, trips: Sequence[int], share: float) -> float:
+        """
+        By what the window changes in a round with these round trips and losses.
+        """
+        for trip in trips:
+            self.controller.sampled(trip)
+        before = self.controller.window()
+        return self.round(share) / before
+
+    def test_lossWithQueue(self) -> None:
+        """
+        Loss in a round trip that had a queue all the time shrinks the window to what
+        the path holds without one, and a little below, so that the queue empties.
+        """
+        self.grown()
+        self.judged([40], 0)
+        self.round()
+        self.assertApproximates(self.judged([60] * 9, 0.03), 7 / 8 * 40 / 60, 0.03)
+
+    def test_lossWithoutQueue(self) -> None:
+        """
+        The same loss does not, if the queue was empty for a moment.
+        """
+        self.grown()
+        self.judged([40], 0)
+        self.round()
+        self.assertGreaterEqual(self.judged([60] * 8 + [41], 0.03), 1)
+
+    def test_otherPath(self) -> None:
+        """
+        If the round trip is still long after that, it is the path's: losses are noise
+        again.
+        """
+        self.grown()
+        self.judged([40], 0)
+        self.round()
+        self.judged([60] * 9, 0.03)
+        self.judged([60] * 9, 0.03)
+        for _ in range(3):
+            self.assertGreaterEqual(self.judged([60] * 9, 0.03), 1)
+
+    def test_afterSilence(self) -> None:
+        """
+        After silence it doubles again up to where it was, because silence tells
+        nothing of what the path holds.
+        """
+        before = self.grown()
+        self.controller.lost(1376, Losses(False, True, before, before, before))
+        self.assertEqual(self.controller.window(), before // 2)
+        self.assertGreaterEqual([self.round() for _ in range(2)][-1], before)
 
     def test_idle(self) -> None:
         """

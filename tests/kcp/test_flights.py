@@ -88,6 +88,23 @@ class FlightsTests(SynchronousTestCase):
         )
         self.assertEqual((flight.straggler(0).skips, flight.straggler(0).due), (0, 255))
 
+    def test_unsettled(self) -> None:
+        """
+        If it does not settle, a segment is skipped again by what was sent after it, and
+        only by that.
+        """
+        flights = Flights(0)
+        flight = self.launch(flights, 4)
+        policy = self.policy(5)._replace(settle=False)
+        flights.acknowledge([(1, 0), (2, 0)])
+        self.assertEqual(flight.repeats(0, policy), [(0, Cause.FAST)])
+        flights.acknowledge([(3, 5)])
+        self.assertEqual(flight.straggler(0).skips, 0)
+        later = self.launch(flights, 2)
+        flights.acknowledge([(later.first, 6), (later.first + 1, 6)])
+        again = self.policy(7)._replace(settle=False)
+        self.assertEqual(flight.repeats(0, again), [(0, Cause.FAST)])
+
     def test_early(self) -> None:
         """
         A single skip is enough when nothing new is sent.

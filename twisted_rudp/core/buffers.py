@@ -5,8 +5,15 @@ Queues of bytes that copy as little as they can.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from twisted_rudp.kernels.pure import Buffer
+
+NOTHING: deque[Any] = deque(maxlen=0)
+"""
+What an empty queue refers to; it takes nothing in. An empty C{deque} of its own would
+be the largest part of an idle session.
+"""
 
 
 class ByteQueue:
@@ -20,7 +27,7 @@ class ByteQueue:
     __slots__ = ("_offset", "_pieces", "size")
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes] = NOTHING
         self._offset = 0
         self.size = 0
 
@@ -29,6 +36,8 @@ class ByteQueue:
         Add to the end.
         """
         if piece:
+            if self._pieces is NOTHING:
+                self._pieces = deque()
             self._pieces.append(piece)
             self.size += len(piece)
 
@@ -36,7 +45,7 @@ class ByteQueue:
         """
         Throw everything away.
         """
-        self._pieces.clear()
+        self._pieces = NOTHING
         self._offset = 0
         self.size = 0
 
@@ -89,6 +98,8 @@ class ByteQueue:
             return memoryview(first)[offset : offset + size]
         if left == size or len(pieces) == 1:
             pieces.popleft()
+            if not pieces:
+                self._pieces = NOTHING
             self._offset = 0
             self.size -= left
             return memoryview(first)[offset:] if offset else first
@@ -109,4 +120,6 @@ class ByteQueue:
             self._offset = 0
             need -= left
         self.size -= size
+        if not self.size:
+            self._pieces = NOTHING
         return b"".join(parts)

@@ -85,7 +85,13 @@ class Losses(NamedTuple):
 class Controller(Protocol):
     """
     Decides how much may be in flight.
+
+    @ivar selective: what was acknowledged one by one is in flight no more, and the
+        sender paces, repeats and waits as suits such a window. Otherwise it does as
+        kcp-go does, where everything counts that no cumulative acknowledgement covers.
     """
+
+    selective: bool
 
     def window(self) -> int:
         """
@@ -98,8 +104,8 @@ class Controller(Protocol):
 
         @param size: payload bytes of a full segment.
         @param peer_window: segments the peer takes now.
-        @param covered: segments it moved on by.
-        @param in_flight: segments sent and not covered now.
+        @param covered: segments that are in flight no more.
+        @param in_flight: segments that are.
         """
 
     def sampled(self, elapsed: int) -> None:
@@ -124,6 +130,8 @@ class FixedWindow:
     """
 
     __slots__ = ()
+
+    selective = False
 
     def window(self) -> int:
         return UNLIMITED
@@ -156,6 +164,7 @@ class KCPWindow:
     __slots__ = ("credit", "resend", "segments", "threshold")
 
     SMALLEST = 2
+    selective = False
 
     def __init__(self, resend: int) -> None:
         self.resend = resend
@@ -204,14 +213,18 @@ class KCPWindow:
 class TolerantWindow:
     """
     A congestion window that takes loss for what it is on bad links: noise, up to
-    an eighth of what is sent. Only more than that, or silence, makes it smaller,
-    and then to about what got through.
+    an eighth of what is sent. Only more than that, loss with a queue, or silence make
+    it smaller.
 
     It doubles each round trip until a queue builds up (the round trip grows) or too
-    much is lost, then grows by an eighth each round trip. On a link that is full it
-    settles where the queue overflows by less than the tolerance; on a link that
-    loses at random it keeps its size, where a window that halves at each loss
-    shrinks to a few segments.
+    much is lost, then grows by an eighth each round trip, and slowly while there is a
+    queue. When something is lost in a round trip that had a queue all the time, the
+    window shrinks to what the path holds without one. On a link that loses at random
+    it keeps its size, where a window that halves at each loss shrinks to a few
+    segments.
+
+    After such a shrinking the round trip is learnt anew: if it is still long, the path
+    is, or somebody else fills the queue.
 
     Loss is judged over a round trip, and over at least L{SAMPLE} segments: of
     thirty, five are lost by chance often enough at one in twenty. What was in
@@ -222,17 +235,20 @@ class TolerantWindow:
     """
 
     __slots__ = (
+        "_base",
         "_covered",
+        "_least",
         "_left",
         "_queue",
         "_queued",
         "_recovering",
+        "_relearning",
         "_repeated",
-        "_shortest",
         "segments",
         "threshold",
     )
 
+    selective = True
     FIRST = 32
     SMALLEST = 16
     SAMPLE = 128
@@ -240,6 +256,9 @@ class TolerantWindow:
     QUEUED = 3
     TOLERANCE = 1 / 8
     GROWTH = 1 / 8
+    CREEP = 1 / 64
+    NOISE = 1 / 64
+    DRAIN = 7 / 8
 
     def __init__(self, queue: int = QUEUE) -> None:
         """
@@ -253,7 +272,9 @@ class TolerantWindow:
         self._covered = 0
         self._repeated = 0
         self._recovering = False
-        self._shortest = UNLIMITED
+        self._relearning = False
+        self._base = UNLIMITED
+        self._least = UNLIMITED
         self._queued = 0
 
     def window(self) -> int:
@@ -261,20 +282,30 @@ class TolerantWindow:
 
     def sampled(self, elapsed: int) -> None:
         """
-        End the doubling when L{QUEUED} round trips in a row were longer than the
-        shortest by a quarter and by C{queue} milliseconds.
+        End the doubling when L{QUEUED} round trips in a row told of a queue.
         """
-        self._shortest = min(self._shortest, elapsed)
-        if elapsed <= self._shortest + max(self._queue, self._shortest / 4):
+        self._base = min(self._base, elapsed)
+        self._least = min(self._least, elapsed)
+        if not self._is_queue(elapsed):
             self._queued = 0
             return
         self._queued += 1
         if self._queued >= self.QUEUED and self.segments < self.threshold:
             self.threshold = self.segments
 
+    def _is_queue(self, elapsed: int) -> bool:
+        """
+        Longer than the shortest by a quarter of it, within C{queue} and twice as many
+        milliseconds.
+        """
+        return elapsed > self._base + min(max(self._base / 4, self._queue), 2 * self._queue)
+
     def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         if 2 * (in_flight + covered) >= self.segments:
-            share = 1.0 if self.segments < self.threshold else self.GROWTH
+            if self.segments < self.threshold:
+                share = 1.0
+            else:
+                share = self.CREEP if self._queued >= self.QUEUED else self.GROWTH
             self.segments = min(self.segments + covered * share, max(peer_window, self.SMALLEST))
         self._covered += covered
         self._left -= covered
@@ -284,17 +315,37 @@ class TolerantWindow:
             self._recovering = False
         elif self._covered < self.SAMPLE:
             return
-        elif self._repeated > self.TOLERANCE * self._covered:
-            self._keep(self._covered / (self._covered + self._repeated))
+        else:
+            self._judge()
         self._covered = self._repeated = 0
+        self._least = UNLIMITED
         self._left = in_flight
+
+    def _judge(self) -> None:
+        """
+        See whether the window is too large after a round trip.
+        """
+        if self._relearning:
+            self._base = self._least
+            self._relearning = False
+        standing = self._least < UNLIMITED and self._is_queue(self._least)
+        # While the window doubles, what is lost is of twice as many as are covered.
+        sent = self._covered * (2 if self.segments < self.threshold else 1)
+        if self._repeated > self.TOLERANCE * sent:
+            self._keep(self._covered / (self._covered + self._repeated))
+        elif standing and self._repeated > self.NOISE * self._covered:
+            self._keep(self.DRAIN * self._base / self._least)
+            self._relearning = True
 
     def lost(self, size: int, losses: Losses) -> None:
         self._repeated += losses.repeated
         silence = losses.expired and 2 * losses.repeated > losses.in_flight
         if silence and not self._recovering:
-            # Most of what was sent is missing, and nothing comes that would tell.
-            self._keep(1 / 2)
+            # Most of what was sent is missing, and nothing comes that would tell. It
+            # tells nothing of the path's size either, so doubling may go back there.
+            self.threshold = max(self.threshold, self.segments)
+            self.segments = max(self.segments / 2, self.SMALLEST)
+            self._recovering = True
             self._left = losses.in_flight
 
     def started(self, size: int) -> None:

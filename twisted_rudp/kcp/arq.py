@@ -37,6 +37,8 @@ class ARQ(Conversation):
     reordered.
     """
 
+    __slots__ = ()
+
     # application -> wire
 
     def write(self, data: bytes) -> None:

@@ -60,6 +60,20 @@ class Conversation:
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
 
+    __slots__ = (
+        "_clock",
+        "_control",
+        "_intake",
+        "_overhead",
+        "_sender",
+        "conv",
+        "counters",
+        "our_fin_first_sent_after_theirs",
+        "outbox",
+        "receiver",
+        "settings",
+    )
+
     def __init__(
         self,
         conv: int,

@@ -46,6 +46,8 @@ class Policy(NamedTuple):
     @ivar early: a single skip is enough, as nothing new is sent.
     @ivar timeout: the session's present timeout.
     @ivar growth: what a segment's own timeout grows by when it has expired.
+    @ivar settle: a segment that was sent again because of its skips waits for its
+        timeout, as in kcp-go; else it is skipped by what was sent after it.
     """
 
     now: int
@@ -53,6 +55,7 @@ class Policy(NamedTuple):
     early: bool
     timeout: int
     growth: int
+    settle: bool = True
 
 
 class Straggler:
@@ -95,8 +98,9 @@ class Straggler:
             self.skips = 0
         else:
             self.timeout = policy.timeout
-            self.skips = SETTLED
-        self.sent = policy.now
+            self.skips = SETTLED if policy.settle else 0
+        # In one millisecond others may have been sent before it, as well as after it.
+        self.sent = policy.now if policy.settle else policy.now + 1
         self.due = policy.now + self.timeout
         self.sendings += 1
 

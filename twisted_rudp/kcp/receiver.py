@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import repeat
 
+from twisted_rudp.core.buffers import NOTHING
 from twisted_rudp.core.serial import MASK32, unwrap32
 from twisted_rudp.kcp.control import Control
 from twisted_rudp.kcp.wire import Counters
@@ -25,19 +26,17 @@ class Inbox:
     What arrived in order and waits for the application (C{rcv_queue} of kcp-go):
     chunks, each the payload of one or more equally long segments.
 
-    @ivar stream: there are no borders of messages.
-    @ivar chunks: payload, that of each segment's length, and fragment field.
     @ivar segments: how many segments are held; those of which some bytes are
         still to be taken count.
     @ivar size: bytes that can be taken now. In message mode those of whole
         messages.
     """
 
-    __slots__ = ("_offset", "_unfinished", "chunks", "segments", "size", "stream")
+    __slots__ = ("_chunks", "_offset", "_stream", "_unfinished", "segments", "size")
 
     def __init__(self, stream: bool) -> None:
-        self.stream = stream
-        self.chunks: deque[tuple[bytes, int, int]] = deque()
+        self._stream = stream
+        self._chunks: deque[tuple[bytes, int, int]] = NOTHING
         self._offset = 0
         self._unfinished = 0
         self.segments = 0
@@ -50,18 +49,33 @@ class Inbox:
         @param unit: payload bytes of each segment in C{chunk}.
         @param frg: their fragment field; other than 0 only for a single one.
         """
-        if self.stream:
+        if self._stream:
             if not chunk:
                 return
             self.size += len(chunk)
         elif frg:
             self._unfinished += len(chunk)
         else:
-            self.complete(len(chunk))
-        self.chunks.append((chunk, unit, frg))
-        self.segments += len(chunk) // unit if unit else 1
+            self._complete(len(chunk))
+        self._keep(chunk, unit, frg, len(chunk) // unit if unit else 1)
 
-    def complete(self, size: int) -> None:
+    def append_run(self, chunk: bytes, unit: int, count: int) -> None:
+        """
+        Add C{count} segments, equally long and not empty, with the fragment field 0.
+        """
+        if self._stream:
+            self.size += len(chunk)
+        else:
+            self._complete(len(chunk))
+        self._keep(chunk, unit, 0, count)
+
+    def _keep(self, chunk: bytes, unit: int, frg: int, count: int) -> None:
+        if self._chunks is NOTHING:
+            self._chunks = deque()
+        self._chunks.append((chunk, unit, frg))
+        self.segments += count
+
+    def _complete(self, size: int) -> None:
         """
         C{size} bytes with the fragment field 0 end the message begun before them.
         """
@@ -72,45 +86,51 @@ class Inbox:
         """
         The next bytes, at most C{limit}, whatever the borders of messages.
         """
-        if len(self.chunks) == 1 and not self._offset and self.size <= limit:
-            chunk, _, _ = self.chunks.popleft()
+        if len(self._chunks) == 1 and not self._offset and self.size <= limit:
+            chunk, _, _ = self._chunks[0]
+            self._chunks = NOTHING
             self.segments = self.size = 0
             return chunk
         parts: list[bytes] = []
-        while self.chunks and limit > 0:
+        while self._chunks and limit > 0:
             part = self._take_from_first(limit)
             parts.append(part)
             limit -= len(part)
-            if len(part) >= JOIN_BELOW or (self.chunks and len(self.chunks[0][0]) > limit):
+            if len(part) >= JOIN_BELOW or (self._chunks and len(self._chunks[0][0]) > limit):
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_from_first(self, limit: int) -> bytes:
-        chunk, unit, _ = self.chunks[0]
+        chunk, unit, _ = self._chunks[0]
         start = self._offset
         end = min(start + limit, len(chunk))
         self.segments -= end // unit - start // unit
         self.size -= end - start
         if end == len(chunk):
-            self.chunks.popleft()
+            self._drop_first()
             self._offset = 0
         else:
             self._offset = end
         return chunk[start:end] if end - start < len(chunk) else chunk
+
+    def _drop_first(self) -> None:
+        self._chunks.popleft()
+        if not self._chunks:
+            self._chunks = NOTHING
 
     @property
     def readable(self) -> bool:
         """
         There is something to take.
         """
-        return self.size > 0 if self.stream else self.has_message
+        return self.size > 0 if self._stream else self.has_message
 
     @property
     def has_message(self) -> bool:
         """
         A whole message is there (kcp.md 1.5).
         """
-        return bool(self.chunks) and self.segments > self.chunks[0][2]
+        return bool(self._chunks) and self.segments > self._chunks[0][2]
 
     def take_message(self) -> bytes | None:
         """
@@ -120,12 +140,12 @@ class Inbox:
             return None
         parts: list[bytes] = []
         frg = 1
-        while frg and self.chunks:
-            chunk, unit, frg = self.chunks[0]
+        while frg and self._chunks:
+            chunk, unit, frg = self._chunks[0]
             if len(chunk) > unit:
                 parts.append(self._take_from_first(unit))
                 continue
-            self.chunks.popleft()
+            self._drop_first()
             self.segments -= 1
             self.size -= len(chunk)
             parts.append(chunk)
@@ -217,13 +237,7 @@ class Receiver:
         nxt = self.nxt
         self.nxt = nxt + count
         self.acks.append((nxt + count - 1, ts))
-        inbox = self.inbox
-        if inbox.stream:
-            inbox.size += len(payload)
-        else:
-            inbox.complete(len(payload))
-        inbox.chunks.append((payload, unit, 0))
-        inbox.segments += count
+        self.inbox.append_run(payload, unit, count)
 
     def hold_run(self, sn: int, count: int, payload: bytes, ts: int) -> bool:
         """

@@ -12,6 +12,7 @@ from twisted_rudp.core.congestion import Controller, Losses, RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32, difference32
 from twisted_rudp.kcp.flights import NEVER, Cause, Flight, Flights, Policy
 from twisted_rudp.kcp.outbox import Outbox, Piece
+from twisted_rudp.kcp.pacer import Pacer
 from twisted_rudp.kcp.packing import Packer, segments_per_run
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, Counters, pack_header
@@ -21,6 +22,12 @@ from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 REMEMBERED_SENDINGS = 64
 """
 How many transmissions are kept to recognise the first acknowledgement by.
+"""
+
+FEW = 16
+"""
+Up to so many segments in flight a timeout is worth a repetition too many: there is
+not much to repeat, and perhaps nothing else will tell of the loss.
 """
 
 INITIAL_PEER_WINDOW = 32
@@ -76,6 +83,10 @@ class Sender:
         self.alarm = NEVER
         self.proved = False
         self._settings = settings
+        self._selective = controller.selective
+        self._pacer = Pacer()
+        self._heard = -NEVER
+        self._arrived = first
         self._counters = counters
         self._unlaunched: list[Flight] = []
         self._sendings: list[tuple[int, int, int]] = []
@@ -94,6 +105,8 @@ class Sender:
         """
         self._settings = settings
         self.controller = controller
+        self._selective = controller.selective
+        self._arrived = self.flights.nxt - self.flights.outstanding
         self.round_trip.minimum = settings.minimum_timeout
         self.round_trip.granularity = settings.interval
         self.snd_wnd = settings.sndwnd
@@ -131,9 +144,12 @@ class Sender:
         A datagram has moved C{una} on.
         """
         flights = self.flights
-        self.controller.advanced(
-            self.mss, self.peer_window, covered, flights.nxt - flights.una
-        )
+        underway = flights.nxt - flights.una
+        if self._selective:
+            underway = flights.outstanding
+            arrived = flights.nxt - underway
+            covered, self._arrived = arrived - self._arrived, arrived
+        self.controller.advanced(self.mss, self.peer_window, covered, underway)
 
     def acknowledge(self, acks: list[tuple[int, int]], now: int) -> None:
         """
@@ -158,6 +174,7 @@ class Sender:
         """
         elapsed = difference32(now, ts)
         if 0 <= elapsed <= RoundTrip.MAXIMUM:
+            self._heard = now
             self.round_trip.sample(elapsed)
             self.controller.sampled(elapsed)
 
@@ -192,7 +209,16 @@ class Sender:
         """
         How many segments may get a number now; may be negative.
         """
-        return self.window - (self.flights.nxt - self.flights.una)
+        ends = min(self.snd_wnd, self.peer_window) - (self.flights.nxt - self.flights.una)
+        return min(ends, self.controller.window() - self.underway)
+
+    @property
+    def underway(self) -> int:
+        """
+        How many segments count for the congestion window.
+        """
+        flights = self.flights
+        return flights.outstanding if self._selective else flights.nxt - flights.una
 
     @property
     def wait_snd(self) -> int:
@@ -210,11 +236,12 @@ class Sender:
     @property
     def next_due(self) -> int:
         """
-        A time before which nothing expires; L{NEVER} when nothing is in flight.
+        A time before which nothing expires and nothing that was held back may go;
+        L{NEVER} when there is neither.
         """
         if self._unlaunched:
             return 0
-        return self.alarm if self.flights.outstanding else NEVER
+        return min(self.alarm if self.flights.outstanding else NEVER, self._pacer.due)
 
     # sending
 
@@ -230,7 +257,10 @@ class Sender:
         """
         flights = self.flights
         window = self.window
-        room = window - (flights.nxt - flights.una)
+        span = flights.nxt - flights.una
+        # Without loss the two ways of counting are one.
+        room = window - span if flights.outstanding == span else self.room
+        self._pacer.due = NEVER
         new = room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
         more = False
         repeated = None
@@ -245,12 +275,21 @@ class Sender:
             if strict:
                 more = self._send_within(stamp, packer, budget, peer_marked)
             else:
+                if self._selective and self.round_trip.smoothed >= Pacer.NEAR:
+                    room = self._paced(room, stamp[4])
                 more = self._send_new(stamp, packer, budget, room, peer_marked)
         if repeated is not None:
             self._tell_losses(repeated, window)
         if not self.started:
             self._start()
         return more
+
+    def _paced(self, room: int, now: int) -> int:
+        """
+        How many of the segments that the window admits may leave now.
+        """
+        window, trip = self.controller.window(), self.round_trip.smoothed
+        return self._pacer.admit(room, self.flights.nxt, now, window, trip)
 
     def _tell_losses(self, before: tuple[int, int], window: int) -> None:
         """
@@ -263,8 +302,8 @@ class Sender:
         skipped -= before[0]
         expired -= before[1]
         if skipped or expired:
-            in_flight = self.flights.nxt - self.flights.una
-            losses = Losses(skipped > 0, expired > 0, in_flight, window, skipped + expired)
+            again = skipped + expired
+            losses = Losses(skipped > 0, expired > 0, self.underway, window, again)
             self.controller.lost(self.mss, losses)
 
     def _start(self) -> None:
@@ -281,6 +320,7 @@ class Sender:
             and not self.ending
             and not self.flights.skipped
             and not self._unlaunched
+            and self._pacer.due == NEVER
             and self.outbox.segments(self.mss) <= 1
         )
 
@@ -473,13 +513,20 @@ class Sender:
             early,
             timeout,
             timeout // 2 if settings.nodelay else timeout,
+            not self._selective,
         )
         flights = self.flights
+        # While acknowledgements come, what is lost shows as skipped. A timeout says
+        # no more than that a queue has become longer.
+        patient = self._selective and flights.outstanding > FEW
+        held = self._heard + timeout if patient else -NEVER
         stopped = waiting = False
         alarm = NEVER
         for flight in flights:
             if not flight.sendings:
                 continue
+            if flight.due <= now < held:
+                flight.due = held
             if now >= flight.due or flight.stragglers:
                 stopped = stopped or packer.blocked or packer.cost >= budget
                 if strict and (stopped or not self._fits(flight, packer, budget)):

@@ -140,12 +140,6 @@ class Source(Protocol):
         """
 
 
-@dataclass(slots=True)
-class _Entry:
-    source: weakref.ref[Source]
-    tally: Tally
-
-
 class Ledger:
     """
     The sums over sessions, living and gone.
@@ -156,28 +150,31 @@ class Ledger:
 
     def __init__(self, parent: Ledger | None = None) -> None:
         self._parent = parent
-        self._live: dict[int, _Entry] = {}
+        self._live: dict[weakref.ref[Source], Tally] = {}
         self._gone: dict[str, int] = {}
         self._base: dict[str, int] = {}
         self.established = 0
         self._most = 0
-        self._number = 0
 
     def enter(self, source: Source) -> None:
         """
         A session begins. It is counted as long as anybody has it.
         """
-        numbers = []
         ledger: Ledger | None = self
         while ledger is not None:
-            ledger._number += 1
-            ledger._live[ledger._number] = _Entry(weakref.ref(source), source.tally)
+            ledger._live[weakref.ref(source, ledger._left)] = source.tally
             ledger.established += 1
             ledger._most = max(ledger._most, ledger.established)
             source.tally.ledgers.append(ledger)
-            numbers.append((ledger, ledger._number))
             ledger = ledger._parent
-        weakref.finalize(source, _leave, numbers).atexit = False
+
+    def _left(self, source: weakref.ref[Source]) -> None:
+        """
+        Nobody has a session any more: keep its sums.
+        """
+        tally = self._live.pop(source)
+        tally.end()
+        _add(self._gone, tally.snmp())
 
     def count(self, name: str, count: int = 1) -> None:
         """
@@ -194,9 +191,9 @@ class Ledger:
         """
         sums = dict(self._gone)
         newest = 0
-        for entry in self._live.values():
-            _add(sums, entry.tally.snmp())
-            source = entry.source()
+        for reference, tally in list(self._live.items()):
+            _add(sums, tally.snmp())
+            source = reference()
             if source is not None:
                 gauges = source.gauges()
                 _add(sums, gauges)
@@ -216,13 +213,6 @@ class Ledger:
         now = self.snapshot()
         _add(self._base, {name: now[name] for name in NAMES if name not in GAUGES})
         self._most = self.established
-
-
-def _leave(numbers: list[tuple[Ledger, int]]) -> None:
-    for ledger, number in numbers:
-        entry = ledger._live.pop(number)
-        entry.tally.end()
-        _add(ledger._gone, entry.tally.snmp())
 
 
 def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:

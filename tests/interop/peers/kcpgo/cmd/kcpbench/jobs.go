@@ -1,44 +1,49 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
-	"sort"
+	"sync"
 	"syscall"
 	"time"
 
 	kcp "github.com/xtaci/kcp-go/v5"
 )
 
-const bulkChunk = 1 << 17
+const (
+	bulkChunk = 1 << 17
+	// settling is what timed messages may take after the last was sent.
+	settling = 2 * time.Second
+)
+
+// job of a client; returns what only the client knows.
+type job func() map[string]any
 
 func (b *bench) bulk() map[string]any {
-	session := b.dial()
-	buffer := make([]byte, message)
-	for range warmUp / message {
-		exchange(session, buffer)
-	}
+	sessions := b.dialAll(b.warmUp)
 	chunk := make([]byte, bulkChunk)
-	written, cpu, start := 0, cpuSeconds(), time.Now()
-	for time.Since(start).Seconds() < b.seconds {
-		n, err := session.Write(chunk)
-		check(err)
-		written += n
+	cpu, end := cpuSeconds(), time.Now().Add(b.duration())
+	var over sync.WaitGroup
+	for _, session := range sessions {
+		session.SetWriteDeadline(end)
+		over.Add(1)
+		go func() {
+			defer over.Done()
+			for {
+				if _, err := session.Write(chunk); err != nil {
+					return
+				}
+			}
+		}()
 	}
-	elapsed := time.Since(start).Seconds()
-	result := map[string]any{"seconds": elapsed, "cpu_seconds": cpuSeconds() - cpu, "bytes": written}
-	if b.role == "both" {
-		result["bytes"] = b.received.Load()
-	}
-	return result
+	over.Wait()
+	return map[string]any{"cpu_seconds": cpuSeconds() - cpu}
 }
 
 func (b *bench) echo() map[string]any {
-	session := b.dial()
+	session := b.dialAll(b.warmUp)[0]
 	buffer := make([]byte, message)
-	for range warmUp / message {
-		exchange(session, buffer)
-	}
 	trips := make([]float64, b.count)
 	cpu, begin := cpuSeconds(), time.Now()
 	for i := range trips {
@@ -47,26 +52,78 @@ func (b *bench) echo() map[string]any {
 		trips[i] = float64(time.Since(start).Nanoseconds()) / 1e3
 	}
 	result := map[string]any{"seconds": time.Since(begin).Seconds(), "cpu_seconds": cpuSeconds() - cpu}
-	sort.Float64s(trips)
-	result["p50_us"], result["p99_us"] = trips[b.count/2], trips[b.count*99/100]
+	quantiles(trips, result)
 	return result
 }
 
 func (b *bench) idle() map[string]any {
 	before := residentBytes()
+	sessions := b.dialAll(1)
+	resident := residentBytes() - before
+	cpu := cpuSeconds()
+	time.Sleep(b.duration())
+	return map[string]any{
+		"seconds": b.seconds, "cpu_seconds": cpuSeconds() - cpu,
+		"bytes_per_session": float64(resident) / float64(len(sessions)),
+	}
+}
+
+func (b *bench) messages() map[string]any {
+	sessions := b.dialAll(b.warmUp)
+	step := b.interval() / time.Duration(len(sessions))
+	cpu, start := cpuSeconds(), time.Now()
+	var over sync.WaitGroup
+	for i, session := range sessions {
+		over.Add(1)
+		go func() {
+			defer over.Done()
+			time.Sleep(time.Duration(i) * step)
+			b.tick(session)
+		}()
+	}
+	over.Wait()
+	result := map[string]any{"seconds": time.Since(start).Seconds(), "cpu_seconds": cpuSeconds() - cpu}
+	time.Sleep(settling)
+	return result
+}
+
+// tick sends messages that tell when they were written, one each interval.
+func (b *bench) tick(session *kcp.UDPSession) {
+	ticker := time.NewTicker(b.interval())
+	defer ticker.Stop()
+	buffer := make([]byte, b.size)
+	for range b.messagesOf() {
+		binary.BigEndian.PutUint64(buffer, uint64(time.Now().UnixNano()))
+		_, err := session.Write(buffer)
+		check(err)
+		<-ticker.C
+	}
+}
+
+func (b *bench) duration() time.Duration {
+	return time.Duration(b.seconds * float64(time.Second))
+}
+
+func (b *bench) interval() time.Duration {
+	return time.Duration(b.every * float64(time.Millisecond))
+}
+
+// messagesOf is how many messages a session sends that are timed.
+func (b *bench) messagesOf() int {
+	return int(b.seconds * 1000 / b.every)
+}
+
+// dialAll makes sessions that have exchanged so many messages each.
+func (b *bench) dialAll(messages int) []*kcp.UDPSession {
 	sessions := make([]*kcp.UDPSession, b.sessions)
 	buffer := make([]byte, message)
 	for i := range sessions {
 		sessions[i] = b.dial()
-		exchange(sessions[i], buffer)
+		for range messages {
+			exchange(sessions[i], buffer)
+		}
 	}
-	resident := residentBytes() - before
-	cpu := cpuSeconds()
-	time.Sleep(time.Duration(b.seconds * float64(time.Second)))
-	return map[string]any{
-		"seconds": b.seconds, "cpu_seconds": cpuSeconds() - cpu,
-		"sessions": b.sessions, "bytes_per_session": float64(resident) / float64(b.sessions),
-	}
+	return sessions
 }
 
 func cpuSeconds() float64 {

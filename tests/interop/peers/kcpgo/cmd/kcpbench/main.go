@@ -12,62 +12,65 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
-	"sync/atomic"
-	"time"
 
 	kcp "github.com/xtaci/kcp-go/v5"
 
 	"twisted-rudp.test/kcpgo/internal/settings"
 )
 
-const (
-	// message is what echo jobs and the warm-up send.
-	message = 64
-	// warmUp is how many bytes of a session a server echoes before it only
-	// counts. A listener's session advertises whatever window is left until
-	// it is tuned, and may never announce a better one by itself: data sent
-	// before that would wait for a window probe.
-	warmUp = 20 * message
-)
+// message is how long those of echo jobs and of the warm-up are.
+//
+// The warm-up comes first in a session, before anything is measured. A
+// listener's session advertises whatever window is left until it is tuned, and
+// may never announce a better one by itself: data sent before that would wait
+// for a window probe.
+const message = 64
 
 type bench struct {
 	settings.Settings
-	job, role, address string
-	seconds            float64
-	count, sessions    int
+	job, role, address            string
+	seconds, every                float64
+	count, sessions, warmUp, size int
 
-	received atomic.Int64 // bytes that servers got after the warm-up
-	first    atomic.Int64 // when the first of them came, ns since the epoch
-	last     atomic.Int64
+	gauge gauge // nil if servers of the job measure nothing
 }
 
 func main() {
 	b := &bench{}
 	b.Register()
-	flag.StringVar(&b.job, "job", "bulk", "bulk, echo or idle")
+	flag.StringVar(&b.job, "job", "bulk", "bulk, echo, idle or messages")
 	flag.StringVar(&b.role, "role", "both", "both, server or client")
 	flag.StringVar(&b.address, "addr", "127.0.0.1:0", "where the server listens")
-	flag.Float64Var(&b.seconds, "seconds", 3, "how long bulk and idle measure")
+	flag.Float64Var(&b.seconds, "seconds", 3, "how long bulk, idle and messages measure")
 	flag.IntVar(&b.count, "count", 5000, "round trips of echo")
-	flag.IntVar(&b.sessions, "sessions", 1000, "pairs of idle")
+	flag.IntVar(&b.sessions, "sessions", 1, "how many at the same time")
+	flag.IntVar(&b.warmUp, "warmup", 20, "messages exchanged beforehand")
+	flag.IntVar(&b.size, "size", 1000, "bytes of a timed message")
+	flag.Float64Var(&b.every, "every", 20, "milliseconds between two of those")
 	flag.Parse()
 	check(b.Check())
+	jobs := map[string]job{"bulk": b.bulk, "echo": b.echo, "idle": b.idle, "messages": b.messages}
+	if jobs[b.job] == nil {
+		check(fmt.Errorf("no job is called %q", b.job))
+	}
+	switch b.job {
+	case "bulk":
+		b.gauge = &meter{}
+	case "messages":
+		b.gauge = &stopwatch{size: b.size, expected: b.sessions * b.messagesOf()}
+	}
 	if b.role != "client" {
 		b.serve()
 	}
-	jobs := map[string]func() map[string]any{"bulk": b.bulk, "echo": b.echo, "idle": b.idle}
-	switch {
-	case b.role == "server":
+	if b.role == "server" {
 		json.NewEncoder(os.Stdout).Encode(map[string]any{"port": port(b.address)})
 		io.Copy(io.Discard, os.Stdin)
-		elapsed := float64(b.last.Load()-b.first.Load()) / 1e9
-		finish(map[string]any{"bytes": b.received.Load(), "seconds": elapsed})
-	case jobs[b.job] != nil:
-		finish(jobs[b.job]())
-	default:
-		check(fmt.Errorf("no job is called %q", b.job))
+		b.finish(map[string]any{"cpu_seconds": cpuSeconds()})
+	} else {
+		b.finish(jobs[b.job]())
 	}
 }
 
@@ -84,55 +87,17 @@ func port(address string) int {
 	return udp.Port
 }
 
-// finish prints a result. What the whole process used is in it unless the job
-// has measured a part of that.
-func finish(result map[string]any) {
-	if result["cpu_seconds"] == nil {
-		result["cpu_seconds"] = cpuSeconds()
+// finish prints a result, with what the server has measured if that is here.
+func (b *bench) finish(result map[string]any) {
+	if b.role != "client" && b.gauge != nil {
+		maps.Copy(result, b.gauge.result())
 	}
-	snmp := kcp.DefaultSnmp.Copy()
-	result["segments"], result["retransmitted"] = snmp.OutSegs, snmp.RetransSegs
+	if b.role != "server" {
+		snmp := kcp.DefaultSnmp.Copy()
+		result["segments"], result["retransmitted"] = snmp.OutSegs, snmp.RetransSegs
+		result["expired"] = snmp.LostSegs
+	}
 	json.NewEncoder(os.Stdout).Encode(result)
-}
-
-func (b *bench) serve() {
-	listener, err := b.Listen(b.address)
-	check(err)
-	b.address = listener.Addr().String()
-	go func() {
-		for {
-			session, err := listener.AcceptKCP()
-			if err != nil {
-				return
-			}
-			b.Tune(session)
-			go b.answer(session)
-		}
-	}()
-}
-
-func (b *bench) answer(session *kcp.UDPSession) {
-	buffer := make([]byte, 1<<16)
-	echoed := 0
-	for {
-		limit := len(buffer)
-		if b.job == "bulk" && echoed < warmUp {
-			limit = warmUp - echoed
-		}
-		n, err := session.Read(buffer[:limit])
-		if err != nil {
-			return
-		}
-		if b.job != "bulk" || echoed < warmUp {
-			echoed += n
-			session.Write(buffer[:n])
-			continue
-		}
-		now := time.Now().UnixNano()
-		b.first.CompareAndSwap(0, now)
-		b.last.Store(now)
-		b.received.Add(int64(n))
-	}
 }
 
 func (b *bench) dial() *kcp.UDPSession {

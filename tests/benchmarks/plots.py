@@ -1,0 +1,139 @@
+"""
+The plots of the page, with matplotlib if that is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.metrics import COST, GOODPUT, HEADINGS
+
+Rows = Sequence[Mapping[str, Any]]
+
+COLOURS = {
+    "kcp-go": "#8c8c8c",
+    "go-raknet": "#8c8c8c",
+    "aioquic": "#8c8c8c",
+    "ours": "#1f6fb4",
+    "tcp": "#c9a227",
+    "mixed": "#5aa469",
+}
+
+LINK_COLOURS = {
+    "kcp-go, window 1024": "#8c8c8c",
+    "kcp-go, window 4096": "#bdbdbd",
+    "twisted_rudp, default": "#1f6fb4",
+    "twisted_rudp, default, window 4096": "#74a9d8",
+    "twisted_rudp, fast3": "#5aa469",
+    "TCP CUBIC": "#c9a227",
+    "TCP BBR": "#e2cc78",
+}
+
+
+def number(value: float) -> str:
+    """
+    With as many digits as mean something.
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
+    """
+    A plot for each metric of a stream, and one for each of the links.
+
+    @return: the names of the files; none without matplotlib.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
+    scenarios = document["scenarios"]
+    streams = {
+        name: scenario["rows"]
+        for name, scenario in scenarios.items()
+        if not scenario["link"] and _has(scenario["rows"], GOODPUT.name)
+    }
+    plots = [_bars(streams, m.name, directory) for m in (GOODPUT, COST) if streams]
+    for metric, kind in (("goodput", "link-"), ("wire", "link-"), ("p99_ms", "messages-")):
+        links = {
+            scenario["link"]: scenario["rows"]
+            for name, scenario in scenarios.items()
+            if name.startswith(kind) and _has(scenario["rows"], metric)
+        }
+        if links:
+            plots.append(_groups(links, metric, directory))
+    return plots
+
+
+def _has(rows: Rows, metric: str) -> bool:
+    return any(metric in row["values"] for row in rows)
+
+
+def _bars(streams: Mapping[str, Rows], metric: str, directory: Path) -> str:
+    """
+    A row of bars for each scenario.
+    """
+    from matplotlib import pyplot
+
+    heights = [len(rows) for rows in streams.values()]
+    figure, axes = pyplot.subplots(
+        len(streams),
+        figsize=(8, 0.3 * sum(heights) + 0.5 * len(heights)),
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+        layout="constrained",
+    )
+    for ax, (name, rows) in zip(axes[:, 0], streams.items(), strict=True):
+        shown = [row for row in reversed(rows) if row["values"]]
+        values = [row["values"][metric]["median"] for row in shown]
+        colours = [COLOURS[row["group"]] for row in shown]
+        bars = ax.barh([row["name"] for row in shown], values, color=colours)
+        ax.bar_label(bars, labels=[*map(number, values)], padding=3, fontsize=7)
+        ax.set_title(f"{name}, {HEADINGS[metric]}", fontsize=9, loc="left")
+        _tidy(ax)
+        ax.margins(x=0.1)
+    return _save(figure, f"benchmarks-{metric}.svg", directory)
+
+
+def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
+    """
+    A group of bars for each link.
+    """
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["name"] for rows in links.values() for row in rows))
+    height = 0.8 / len(names)
+    figure, ax = pyplot.subplots(figsize=(8, 0.9 * len(links) + 1), layout="constrained")
+    for place, name in enumerate(names):
+        values = [
+            sum(r["values"][metric]["median"] for r in rows if r["name"] == name and r["values"])
+            for rows in links.values()
+        ]
+        places = [at + place * height for at in range(len(links))]
+        colour = LINK_COLOURS.get(name)
+        bars = ax.barh(places, values, height=height, label=name, color=colour)
+        ax.bar_label(bars, labels=[*map(number, values)], padding=2, fontsize=6)
+    ax.set_yticks([at + 0.4 - height / 2 for at in range(len(links))], list(links))
+    ax.invert_yaxis()
+    ax.set_xscale("log")
+    ax.set_title(f"{HEADINGS[metric]}, emulated links", fontsize=9, loc="left")
+    ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3, frameon=False)
+    _tidy(ax)
+    return _save(figure, f"benchmarks-links-{metric}.svg", directory)
+
+
+def _tidy(ax: Any) -> None:
+    ax.tick_params(labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Any, file: str, directory: Path) -> str:
+    from matplotlib import pyplot
+
+    figure.savefig(directory / file, metadata={"Date": None})
+    pyplot.close(figure)
+    return file
