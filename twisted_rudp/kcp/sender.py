@@ -59,6 +59,33 @@ class Sender:
     @ivar proved: the peer has echoed number and timestamp of something we sent.
     """
 
+    __slots__ = (
+        "_arrived",
+        "_counters",
+        "_heard",
+        "_pacer",
+        "_run_limit",
+        "_selective",
+        "_sendings",
+        "_settings",
+        "_unlaunched",
+        "alarm",
+        "controller",
+        "dead",
+        "end",
+        "end_sendings",
+        "ending",
+        "flights",
+        "mss",
+        "outbox",
+        "overhead",
+        "peer_window",
+        "proved",
+        "round_trip",
+        "snd_wnd",
+        "started",
+    )
+
     def __init__(
         self,
         first: int,
@@ -118,7 +145,7 @@ class Sender:
         self.flights.release()
         self._unlaunched.clear()
         self._sendings.clear()
-        self._alarm = NEVER
+        self.alarm = NEVER
 
     # what the peer says
 
