@@ -105,7 +105,7 @@ def _when(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _targets(document: Mapping[str, Any]) -> Iterator[str]:
-    yield from _heading("Targets against the best of kcp-go's windows")
+    yield from _heading("Targets against the best of the other library's rows")
     yield from _table(["", "target", "got", ""], [v.cells() for v in verdicts(document)])
     yield ""
 

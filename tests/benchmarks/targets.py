@@ -1,5 +1,5 @@
 """
-What was aimed at against kcp-go, and whether it was met.
+What was aimed at against other libraries, and whether it was met.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ KERNELS = "twisted_rudp, gso port, kernels"
 PURE = "twisted_rudp, gso port, pure Python"
 PLAIN = "twisted_rudp, plain port, kernels"
 
+RAKNET_STREAM = "twisted_rudp, raknet, stream"
+RAKNET_MESSAGES = "twisted_rudp, raknet, messages"
+QOTP = "twisted_rudp, qotp, gso port"
+
+_GO = Group.GO_RAKNET
 _RATIO, _VALUE = "{:.2f}x", "{:.2f}"
 
 
@@ -72,7 +77,8 @@ class Verdict:
 
 def _streams() -> Iterator[Target]:
     for what, scenario, kernels, pure in (
-        ("plain stream", "plain", 10, 4),
+        ("plain stream, one process", "plain", 10, 4),
+        ("plain stream, two processes", "plain2", 10, 4),
         ("FEC 10+3", "fec", 3, 1),
         ("AES-256", "aes", 1.8, None),
         ("AES-128-GCM", "gcm", 3, None),
@@ -98,8 +104,16 @@ TARGETS = (
     Target("1000 idle pairs, % of a core", "idle1000", KERNELS, "load", 0.5, False, None),
     Target("1000 idle pairs, KB a pair", "idle1000", KERNELS, "memory", 10, False, None),
     Target("1000 client endpoints, KB each", "clients", KERNELS, "memory", 20, False, None),
+    Target("RakNet, stream, goodput", "raknet2", RAKNET_STREAM, "goodput", 15, True, _GO),
+    Target("RakNet, messages, goodput", "raknet2", RAKNET_MESSAGES, "goodput", 15, True, _GO),
+    Target("RakNet, stream, CPU", "raknet2", RAKNET_STREAM, "cost", 0.1, False, _GO),
+    Target("RakNet, messages, CPU", "raknet2", RAKNET_MESSAGES, "cost", 0.1, False, _GO),
+    Target("RakNet, 64-byte echo, p50", "raknetecho2", RAKNET_MESSAGES, "p50", 1, False, _GO),
+    Target("QOTP, goodput", "qotp2", QOTP, "goodput", 6, True, Group.AIOQUIC),
+    Target("QOTP, CPU", "qotp2", QOTP, "cost", 0.2, False, Group.AIOQUIC),
+    Target("QOTP, 64-byte echo, one process, p50 us", "qotpecho", QOTP, "p50", 79, False, None),
 )
-"""Those of issue 3. Against the best of kcp-go's windows; client and server of
+"""Those of issues 2 to 5. KCP's against the best of kcp-go's windows; client and server of
 different kinds against the best of kcp-go with itself. "0 %" of a core is read as
 what a clock of a hundredth shows of it: less than half a percent."""
 
