@@ -44,10 +44,11 @@ class VerdictTests(SynchronousTestCase):
             ("Twisted TCP", "tcp", 5000.0),
             ("twisted_rudp, gso port, kernels", "ours", 1900.0),
         ]
-        verdict = self.verdict("plain stream, one process, goodput", document("plain", "goodput", *rows))
+        what = "plain stream, one process, goodput"
+        verdict = self.verdict(what, document("plain", "goodput", *rows))
         self.assertEqual(verdict.got, 9.5)
         self.assertEqual(
-            verdict.cells(), ("plain stream, one process, goodput", ">= 10.00x", "9.50x", "**missed**")
+            verdict.cells(), (what, ">= 10.00x", "9.50x", "**missed**")
         )
 
     def test_least(self) -> None:
