@@ -329,7 +329,7 @@ class ClientTests(ParserTestCase):
         self.assertIn("host is missing", self.refused(self.client, "kcp:"))
         self.assertIn("port is missing", self.refused(self.client, "kcp:example.org"))
         self.assertIn("port='0' is not right", self.refused(self.client, "kcp:h:0"))
-        self.assertIn("host='' is not right", self.refused(self.client, "kcp:host=:port=1"))
+        self.assertIn("host='' is empty", self.refused(self.client, "kcp:host=:port=1"))
 
     def test_otherSide(self) -> None:
         """

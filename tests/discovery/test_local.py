@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, interfacesOf, key
@@ -22,7 +22,7 @@ from twisted_rudp.discovery.service import Discovery, discoveryOf
 from twisted_rudp.testing import MemoryHost
 from twisted_rudp.testing.port import LAN_BROADCAST
 
-URLS = ("kcp://0.0.0.0:4000",)
+URLS = ("kcp://[::]:4000",)
 GROUP = V4.group or ""
 
 
@@ -103,6 +103,85 @@ class AnnouncingTests(LanCase):
         self.assertEqual(v1.decode(sent[0][1]), v1.Announcement(4000, b"alice"))
         self.assertEqual({t.destination for t in self.network.trace}, {(LAN_BROADCAST, 21025)})
 
+    def told(self, destination: str) -> list[tuple[str, ...]]:
+        """
+        The addresses in each v4 announcement that was sent to one address.
+        """
+        return [v4.decode(data).addresses for _, data in self.lan.sent(destination)]
+
+    def test_families(self) -> None:
+        """
+        An unspecified address is told over the families that its listener serves, so that
+        it is not filled in with an address where nothing listens; literals and names are
+        the same whichever way they are told.
+        """
+        discovery = self.listen(self.one)
+        everywhere = ("raknet://[::]:1", "qotp://10.0.9.9:2", "kcp://[fd00::9]:3", "kcp://name:4")
+        ours = ("kcp://0.0.0.0:5", *everywhere, "kcp6://[::]:6", "kcp4://:7")
+        discovery.announce(key(1), ours)
+        self.assertEqual(self.told(LAN_BROADCAST), [(*ours[:5], "kcp4://:7")])
+        self.assertEqual(self.told(GROUP), [(*everywhere, "kcp6://[::]:6")])
+
+    def test_oneFamily(self) -> None:
+        """
+        A listener on IPv4 only is listed with IPv4 only; over IPv6 nothing is said of it,
+        and no goodbye either.
+        """
+        discovery, other = self.listen(self.one), self.listen(self.two)
+        lease = discovery.announce(key(1), ("kcp://0.0.0.0:4000",))
+        self.network.runFor(40)
+        self.assertEqual(self.shown(other), [(key(1).text, "kcp://10.0.0.1:4000")])
+        lease.release()
+        self.network.runFor(1)
+        self.assertEqual(self.shown(other), [])
+        self.assertEqual(self.told(LAN_BROADCAST)[-1], ())
+        self.assertEqual(self.told(GROUP), [])
+
+    def test_goodbyeOfOneFamily(self) -> None:
+        """
+        When one of two listeners under an id stops, goodbye is said over the family that
+        only it has served.
+        """
+        discovery, other = self.listen(self.one), self.listen(self.two)
+        discovery.announce(key(1), ("kcp://0.0.0.0:4000",))
+        lease = discovery.announce(key(1), ("qotp6://[::]:5000",))
+        self.network.runFor(2)
+        [(_, *urls)] = self.shown(other)
+        self.assertEqual(set(urls), {"kcp://10.0.0.1:4000", "qotp6://[fd00::1]:5000"})
+        lease.release()
+        self.network.runFor(1)
+        self.assertEqual(self.shown(other), [(key(1).text, "kcp://10.0.0.1:4000")])
+
+    def test_contradiction(self) -> None:
+        """
+        An address that no family can serve is refused.
+        """
+        discovery = self.listen(self.one)
+        error = self.assertRaises(
+            ValueError, discovery.announce, key(1), ("kcp6://0.0.0.0:4000",)
+        )
+        self.assertIn("kcp6://0.0.0.0:4000 contradicts itself", str(error))
+
+    def test_v1Families(self) -> None:
+        """
+        v1 tells the port of the first listener that serves IPv4, which it goes over; a
+        node that has none is not announced, and the log says why.
+        """
+        discovery = self.listen(self.one, V1)
+        both = ("kcp://[fd00::1]:1", "kcp://0.0.0.0:2", "kcp://0.0.0.0:3")
+        discovery.announce(NodeId.from_text("alice"), both, (V1,))
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        discovery.announce(NodeId.from_text("bob"), both[:1], (V1,))
+        self.network.runFor(31)
+        sent = {v1.decode(data) for _, data in self.lan.sent(LAN_BROADCAST)}
+        self.assertEqual(sent, {v1.Announcement(2, b"alice")})
+        self.assertIn(
+            "v1: kcp://[fd00::1]:1 cannot be announced, for it goes over IPv4 only",
+            [formatEvent(event) for event in events],
+        )
+
     def test_silent(self) -> None:
         """
         Who has nothing to announce sends nothing (3.3, 5: listen without announcing).
@@ -163,7 +242,7 @@ class HearingTests(LanCase):
         one, two = self.listen(self.one), self.listen(self.two)
         one.announce(key(1), URLS)
         self.network.runFor(10)
-        two.announce(key(2), ("kcp://0.0.0.0:5000",))
+        two.announce(key(2), ("kcp://[::]:5000",))
         self.network.runFor(0.6)
         for discovery, number, port in ((one, 2, 5000), (two, 1, 4000)):
             expected = {f"kcp://10.0.0.{number}:{port}", f"kcp://[fd00::{number}]:{port}"}

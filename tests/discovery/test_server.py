@@ -5,6 +5,7 @@ Tests for L{twisted_rudp.discovery.server} and its table and file.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +13,12 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from tests.vectors import load
 from twisted_rudp.discovery import v1
@@ -330,6 +334,121 @@ class FileTests(ServerCase):
         self.network.runFor(601)
         self.assertEqual(len(self.ask(b"alice")), 1)
         self.assertEqual(len(server.table), 1)
+
+
+@implementer(IReactorThreads)
+class Threaded:
+    """
+    A reactor with one thread, which works when the test says so.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._work: list[Callable[[], None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def getThreadPool(self) -> Threaded:
+        return self
+
+    def callInThreadWithCallback(
+        self, done: Callable[[bool, Any], None], call: Callable[..., Any], *args: Any
+    ) -> None:
+        def work() -> None:
+            try:
+                result = call(*args)
+            except OSError as problem:
+                done(False, Failure(problem))  # type: ignore[no-untyped-call]
+            else:
+                done(True, result)
+
+        self._work.append(work)
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        call(*args)
+
+    def callInThread(self, call: Callable[..., Any], *args: Any) -> None:
+        raise NotImplementedError
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        raise NotImplementedError
+
+    @property
+    def waiting(self) -> int:
+        return len(self._work)
+
+    def work(self) -> None:
+        """
+        Do what is waiting.
+        """
+        self._work.pop(0)()
+
+
+class ThreadTests(ServerCase):
+    """
+    The file of a server that goes on serving.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = Path(self.mktemp())
+        self.thread = Threaded(self.machine.reactor)
+
+    def start(self, path: Path) -> DiscoveryServer:
+        server = DiscoveryServer(self.thread, file=str(path))
+        server.start()
+        self.announce(b"alice")
+        self.network.runFor(601)
+        return server
+
+    def saved(self) -> list[bytes]:
+        return [node for node, _ in loadFile(self.path, 1 << 20)]
+
+    def test_meanwhile(self) -> None:
+        """
+        The file is written in a thread, as the table was when that was begun; while it is
+        not done, no other is begun.
+        """
+        server = self.start(self.path)
+        self.assertEqual((self.thread.waiting, self.saved()), (1, []))
+        self.announce(b"bob")
+        self.network.runFor(600)
+        self.assertEqual(self.thread.waiting, 1)
+        self.thread.work()
+        self.assertEqual(self.saved(), [b"alice"])
+        self.network.runFor(600)
+        self.thread.work()
+        self.assertEqual(self.saved(), [b"alice", b"bob"])
+        self.ended(server)
+        self.assertEqual(self.thread.waiting, 0)
+
+    def test_stoppedMeanwhile(self) -> None:
+        """
+        What is being written at the end does not replace what is written last; stopping
+        waits for both.
+        """
+        server = self.start(self.path)
+        self.announce(b"bob")
+        stopped = server.stop()
+        self.network.runFor(1)
+        self.assertNoResult(stopped)
+        self.thread.work()
+        self.successResultOf(stopped)
+        self.assertEqual(self.saved(), [b"alice", b"bob"])
+        self.ended(server)
+
+    def test_unwritable(self) -> None:
+        """
+        An error in the thread is logged, and the next time it is tried again.
+        """
+        server = self.start(self.path / "file")
+        self.thread.work()
+        self.path.mkdir()
+        self.network.runFor(600)
+        self.thread.work()
+        self.assertEqual(len(loadFile(self.path / "file", 1 << 20)), 1)
+        self.ended(server)
 
 
 class RecordedTests(TestCase):

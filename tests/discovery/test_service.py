@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, key
@@ -23,7 +24,7 @@ from twisted_rudp.testing import Impairments
 from twisted_rudp.testing.port import LAN_BROADCAST
 
 ALICE = NodeId.from_text("alice")
-URLS = ("kcp://0.0.0.0:4000",)
+URLS = ("kcp://[::]:4000",)
 
 
 class ServiceCase(SynchronousTestCase):
@@ -183,6 +184,83 @@ class ServerTests(ServiceCase):
         self.network.resolver.register("server", self.machine.address)
         self.network.runFor(31)
         self.assertEqual(counters["announcements"], 1)
+        lease.release()
+
+    def test_reportedFamilies(self) -> None:
+        """
+        A server is told of a listener over the families that it serves, for it takes the
+        address that it is told from; where that is none, the log says so.
+        """
+        self.serve()
+        one, server = self.discovery(self.one)
+        _, asked = self.discovery(self.two)
+        node = NodeId.from_text("old")
+        leases = [
+            one.announce(ALICE, ("kcp://0.0.0.0:4000", "kcp6://[::]:6000"), (), server),
+            one.announce(node, ("kcp://0.0.0.0:4001",), (), server),
+        ]
+        self.network.runFor(0.1)
+        for id, expected in (
+            (ALICE, ["udp://10.0.0.1:4000", "udp://[fd00::1]:6000"]),
+            (node, ["udp://10.0.0.1:4001"]),
+        ):
+            asking = asked.ask(id)
+            self.network.run(asking)
+            found = self.successResultOf(asking)
+            self.assertEqual(sorted(str(address) for address in found), expected)
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        other = one.server(self.machine.addresses[1], v1.SERVER_PORT)
+        leases.append(one.announce(node, ("kcp://0.0.0.0:4001",), (), other))
+        self.network.runFor(0.1)
+        said = [formatEvent(event) for event in events if "log_format" in event]
+        self.assertTrue(any("serves the server's family" in line for line in said), said)
+        for lease in leases:
+            lease.release()
+
+    def several(self, *dead: str) -> None:
+        """
+        Give the server's name addresses where nothing answers, in front of its own.
+        """
+        self.network.resolver.register("server", *dead, *self.machine.addresses)
+
+    def test_otherAddresses(self) -> None:
+        """
+        A server's name may have addresses where nothing answers: reports go to three of
+        each family, and each repetition of a question to one more.
+        """
+        counters = self.serve().counters
+        self.several("10.0.9.1", "10.0.9.2", "fd00::91")
+        one, server = self.discovery(self.one)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(0.1)
+        self.assertEqual(counters["announcements"], 2)
+        two, asked = self.discovery(self.two)
+        looking = two.lookup(ALICE, 30, (), asked)
+        self.network.runFor(0.9)
+        self.assertNoResult(looking)
+        self.network.runFor(0.5)
+        urls = {str(c.address) for c in self.successResultOf(looking)}
+        self.assertIn("udp://[fd00::1]:4000", urls)
+        lease.release()
+
+    def test_manyAddresses(self) -> None:
+        """
+        No more than three of each family are told or asked, whatever a name server says.
+        """
+        self.serve()
+        self.several(*(f"10.0.9.{n}" for n in range(1, 100)), *(f"fd00::9{n}" for n in range(50)))
+        one, server = self.discovery(self.one)
+        lease = one.announce(ALICE, URLS, (), server)
+        self.network.runFor(0.1)
+        self.assertEqual(len(self.network.trace), 6)
+        two, asked = self.discovery(self.two)
+        looking = two.lookup(key(1), 30, (), asked)
+        self.network.runFor(6)
+        self.failureResultOf(looking, NodeNotFound)
+        self.assertEqual(asked.counters["queries"], 2 * (1 + 2 + 3))
+        self.assertEqual(len({t.destination[0] for t in self.network.trace}), 6)
         lease.release()
 
     def test_miss(self) -> None:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.test_v4 import RECEIVED
 from twisted_rudp.discovery import v4
-from twisted_rudp.discovery.urls import Address, normalised, parse
+from twisted_rudp.discovery.urls import Address, normalised, parse, served
 
 
 def shown(urls: list[str], source: str = "10.0.0.9", loopback: bool = False) -> list[str]:
@@ -50,6 +50,39 @@ class NormaliserTests(SynchronousTestCase):
         self.assertEqual(address, Address("kcp", "fe80::1%eth0", 1))
         self.assertEqual(str(address), "kcp://[fe80::1%25eth0]:1")
         self.assertEqual(parse(str(address)), address)
+
+    def test_served(self) -> None:
+        """
+        A listener serves the family that it is bound to and its scheme allows; C{[::]},
+        no host and names serve both.
+        """
+        for url, versions in [
+            ("kcp://0.0.0.0:1", {4}),
+            ("kcp://[::ffff:0.0.0.0]:1", {4}),
+            ("kcp://[::]:1", {4, 6}),
+            ("kcp://:1", {4, 6}),
+            ("kcp://name:1", {4, 6}),
+            ("kcp://10.0.0.1:1", {4}),
+            ("kcp://[fd00::1]:1", {6}),
+            ("kcp4://[::]:1", {4}),
+            ("kcp6://name:1", {6}),
+            ("kcp6://0.0.0.0:1", set()),
+            ("kcp4://[fd00::1]:1", set()),
+        ]:
+            self.assertEqual(served(parse(url)), versions, url)
+
+    def test_parameters(self) -> None:
+        """
+        Names of parameters, from whatever stands behind the port.
+        """
+        for rest, names in [
+            ("", ()),
+            ("?crypt=null&mtu=50", ("crypt", "mtu")),
+            ("/path?k%65y=1&b", ("key", "b")),
+            ("//[?a=1", ("a",)),
+            ("#?a=1", ()),
+        ]:
+            self.assertEqual(parse(f"kcp://h:1{rest}").parameters, names)
 
     def test_dropped(self) -> None:
         """

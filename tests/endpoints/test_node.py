@@ -359,14 +359,14 @@ class RaceTests(FakeCase):
         are dialled is dialled too.
         """
         self.fake(kcp=None)
-        self.announce(self.one, ALICE, "kcp://0.0.0.0:4000")
+        self.announce(self.one, ALICE, "kcp://[::]:4000")
         connecting = self.connect()
         self.found()
         self.assertEqual(len(self.dialled()), 1)
         self.network.runFor(0.31)
         hosts = {host for host, _ in self.dialled()}
         self.assertEqual(hosts, {"10.0.0.1", "fd00::1"})
-        self.announce(self.lan.host("again"), ALICE, "kcp://0.0.0.0:4001")
+        self.announce(self.lan.host("again"), ALICE, "kcp://[::]:4001")
         self.network.runFor(0.31)
         self.assertIn(("10.0.0.3", 4001), self.dialled())
         for made in list(FakeEndpoint.made):
@@ -458,6 +458,46 @@ class RaceTests(FakeCase):
         self.assertEqual(endpoint.options, {"crypt": "aes", "key": "k"})
         endpoint.result.callback(Greeting())
         self.successResultOf(connecting)
+
+    def test_noParameters(self) -> None:
+        """
+        Whatever parameters are announced, known or not, for whatever transport, nothing
+        of them gets to an endpoint, and they are counted where they are heard; the path is
+        no way round it.
+        """
+        self.fake(kcp=None, qotp="serverKey", raknet=None)
+        lan = discoveryOf(self.two.reactor)
+        self.addCleanup(lan.listen().release)
+        parameters = [
+            "crypt=null", "profile=fast", "fec=0", "serverKey=00", "proof=no", "timeout=1",
+            "transports=kcp", "host=10.0.9.9&port=66", "reactor=x", "unknown",
+        ]  # fmt: skip
+        urls = [
+            f"{transport}://10.0.0.1:{number}{path}?{query}"
+            for transport in ("kcp", "qotp6", "raknet")
+            for path in ("", "/a")
+            for number, query in enumerate(parameters, 1)
+        ]
+        mixed = [url.replace("qotp6://10.0.0.1", "qotp6://[fd00::1]") for url in urls]
+        for start in range(0, len(mixed), 20):
+            host = self.lan.host(f"liar{start}")
+            discovery = discoveryOf(host.reactor)
+            lease = discovery.announce(ALICE, mixed[start : start + 20])
+            self.addCleanup(lease.release)
+        self.network.runFor(0.1)
+        connecting = self.connect()
+        self.network.runFor(20)
+        self.assertEqual(len(FakeEndpoint.made), 30)
+        for endpoint in FakeEndpoint.made:
+            self.assertIn(endpoint.where[0], ("10.0.0.1", "fd00::1"))
+            self.assertEqual(set(endpoint.options), {"timeout"})
+            self.assertGreater(endpoint.options["timeout"], 1)
+        counters = lan._used[V4].local.snapshot().counters
+        # Eleven in ten queries, for each transport and path, over both families.
+        self.assertEqual(counters["discovery.parameters"] % (11 * 6), 0)
+        self.assertGreaterEqual(counters["discovery.parameters"], 2 * 11 * 6)
+        connecting.cancel()
+        self.failureResultOf(connecting, error.ConnectingCancelledError)
 
 
 class ProofTests(FakeCase):

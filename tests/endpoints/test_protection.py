@@ -35,7 +35,7 @@ class ArgumentTests(SynchronousTestCase):
         for argument, named in (
             ("key=73656372", "32"),
             ("key=sesame", "password"),
-            ("key=:crypt=aes", "key is not right"),
+            ("key=:crypt=aes", "key is empty"),
             ("password=sesame:crypt=null", "encrypts nothing"),
             ("key=73656372:password=sesame", "give one of them"),
             ("keyFile=/nowhere/at/all", "keyFile='/nowhere/at/all'"),

@@ -50,7 +50,7 @@ class NodeTests(SynchronousTestCase):
         that no router was in between, and connected by C{node:alice}; a goodbye takes it
         off the list.
         """
-        echo = self.echo()
+        echo = self.echo(listen=r"kcp:4000:interface=\:\:")
         browsing = self.two.start(*RUDP, "browse", "--check-hops")
         self.addCleanup(browsing.kill)
         line = browsing.expect(r"^\+ alice kcp://").string
@@ -62,6 +62,14 @@ class NodeTests(SynchronousTestCase):
         echo.end()
         self.assertNotIn("Traceback", echo.output)
         browsing.expect("^- alice it said so")
+
+    def test_oneFamily(self) -> None:
+        """
+        A listener on IPv4 is listed with its IPv4 address only.
+        """
+        self.echo()
+        status, output = self.two.run(*RUDP, "browse", "--seconds", "3")
+        self.assertEqual((status, output), (0, "+ alice kcp://10.77.0.1:4000\n"))
 
     def test_key(self) -> None:
         """

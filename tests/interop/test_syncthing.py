@@ -101,7 +101,8 @@ class SyncthingTests(SynchronousTestCase):
         """
         program = self.two.start(
             *TWIST, "rudp", "announce", "--id", OURS, "--profile", "syncthing",
-            "--url", "tcp://0.0.0.0:22000", "--url", "kcp://0.0.0.0:4000?profile=fast",
+            "--url", "tcp://[::]:22000", "--url", "kcp://[::]:4000?profile=fast",
+            "--url", "raknet://0.0.0.0:4001",
         )  # fmt: skip
         self.addCleanup(program.kill)
         return program
@@ -124,6 +125,10 @@ class SyncthingTests(SynchronousTestCase):
         self.assertIn("tcp://10.77.0.2:22000", addresses)
         self.assertIn("kcp://10.77.0.2:4000?profile=fast", addresses)
         self.assertTrue(any(address.startswith("tcp://[fe80::") for address in addresses))
+        self.assertEqual(
+            [address for address in addresses if address.startswith("raknet:")],
+            ["raknet://10.77.0.2:4001"],
+        )
         line = browsing.expect(rf"^[+~] {self.theirs} .*tcp://10\.77\.0\.1:22000")
         self.assertIn("quic://10.77.0.1:22000", line.string)
         ours.interrupt()

@@ -10,8 +10,9 @@ from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address
-from twisted_rudp.kcp.engine import KCPEngine, Role
+from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.gate import KCPGate
+from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 CONV = 0x01020304

@@ -15,9 +15,9 @@ from tests import vectors
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.ciphers import make_crypt
 from twisted_rudp.kcp.diagnosis import SNAPPY_START, Diagnosis
-from twisted_rudp.kcp.engine import Role
 from twisted_rudp.kcp.gate import KCPGate
 from twisted_rudp.kcp.keys import from_password
+from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.session import KCPSession

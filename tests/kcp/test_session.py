@@ -23,7 +23,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
 from twisted_rudp.kcp.ciphers import make_crypt
-from twisted_rudp.kcp.engine import KCPEngine, Role
+from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec_wire import (
     DATA,
     KIND_OFFSET,
@@ -33,6 +33,7 @@ from twisted_rudp.kcp.fec_wire import (
     out_of_band_packet,
 )
 from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.session import KCPSession

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.application.service import IServiceCollection
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,6 +28,7 @@ from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, table
 from twisted_rudp.service.options import Options, makeService
 from twisted_rudp.service.rendezvous import DiscoveryServerService
+from twisted_rudp.service.starting import CannotStart
 
 ALICE = NodeId.from_text("alice")
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
@@ -70,7 +71,7 @@ class ServiceTests(SynchronousTestCase):
         C{announce} announces between start and stop, and again.
         """
         lease = discoveryOf(self.two.reactor).listen()
-        service = AnnounceService(self.announcer(Audience((V4,))), ["kcp://0.0.0.0:4000"])
+        service = AnnounceService(self.announcer(Audience((V4,))), ["kcp://[::]:4000"])
         for _ in range(2):
             service.startService()
             self.network.runFor(0.1)
@@ -79,6 +80,23 @@ class ServiceTests(SynchronousTestCase):
             self.network.runFor(2)
             self.assertEqual(self.known(), [])
         lease.release()
+
+    def test_announceTaken(self) -> None:
+        """
+        C{announce} needs no port: where the one to listen on is taken it sends only, and
+        says so, which is no reason not to start.
+        """
+        other = self.one.reactor.listenUDP(21031, DatagramProtocol())
+        lease = discoveryOf(self.two.reactor).listen()
+        service = AnnounceService(self.announcer(Audience((V4,))), ["kcp://0.0.0.0:4000"])
+        service.startService()
+        self.network.runFor(0.1)
+        self.assertEqual(self.known(), ["kcp://10.0.0.1:4000"])
+        status = discoveryOf(self.one.reactor).status()
+        self.assertEqual(status["v4 broadcast"], "sending only")
+        service.stopService()
+        lease.release()
+        other.stopListening()
 
     def test_listening(self) -> None:
         """
@@ -110,7 +128,11 @@ class ServiceTests(SynchronousTestCase):
             service.startService()
             self.assertEqual(service.server.getHost().port, 22025)
             other = DiscoveryServerService(DiscoveryServer(self.one.reactor, interface="::1"))
-            self.assertRaises(CannotListenError, other.startService)
+            problem = self.assertRaises(CannotStart, other.startService)
+            self.assertRegex(
+                str(problem),
+                r"^discovery server: cannot listen on ::1 port 22025 \(--interface, --port\): \w",
+            )
             service.stopService()
             self.network.runFor(1)
 

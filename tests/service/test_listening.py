@@ -19,6 +19,7 @@ from tests.service.test_sessions import Session
 from tests.service.transports import ServerEndpoint
 from twisted_rudp.service.listening import ListeningService
 from twisted_rudp.service.sessions import Sessions
+from twisted_rudp.service.starting import CannotStart
 from twisted_rudp.service.tally import Tally
 
 
@@ -72,11 +73,25 @@ class ListeningServiceTests(SynchronousTestCase):
 
     def test_cannotListen(self) -> None:
         """
-        A port that cannot be had is an exception at start (SVC-4).
+        A port that cannot be had ends the program at start, with one line (SVC-4).
         """
-        error = CannotListenError("", 80, OSError("in use"))
-        service = self.service(ServerEndpoint(fail(error)))
-        self.assertRaises(CannotListenError, service.startService)
+        for error, where in [
+            (CannotListenError("", 80, OSError(98, "in use")), "port 80"),
+            (CannotListenError("10.0.0.1", 80, OSError("in use")), "10.0.0.1 port 80"),
+            (CannotListenError(None, "/run/socket", OSError(98, "in use")), "/run/socket"),
+        ]:
+            service = self.service(ServerEndpoint(fail(error)))
+            problem = self.assertRaises(CannotStart, service.startService)
+            self.assertEqual(
+                problem.code, f"a test: cannot listen on {where} (--listen): in use"
+            )
+
+    def test_failsOtherwise(self) -> None:
+        """
+        What is not an address that cannot be had is raised as it is.
+        """
+        service = self.service(ServerEndpoint(fail(RuntimeError("broken"))))
+        self.assertRaises(RuntimeError, service.startService)
 
     def test_cannotListenLater(self) -> None:
         """

@@ -12,9 +12,10 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.service.programs import TWIST, run
+from twisted_rudp.service.descriptions import redacted
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
-from twisted_rudp.service.options import Options, makeService, redacted
+from twisted_rudp.service.options import Options, makeService
 
 
 class OptionsTests(SynchronousTestCase):
@@ -89,7 +90,20 @@ class OptionsTests(SynchronousTestCase):
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),
             (("echo",), "there is no --listen"),
             (("echo", "--listen", "kcp:"), "--listen kcp:: kcp: port is missing"),
-            (("echo", "--listen", "tcp:x"), "--listen tcp:x: "),
+            (("echo", "--listen", "tcp:x"), "--listen tcp:x: tcp: port='x' is not right"),
+            (("echo", "--listen", "tcp:99999"), "tcp: port='99999' is not right: an integer from"),
+            (("echo", "--listen", "tcp6:interface=\\:\\::port=-1"), "tcp6: port='-1' is not right"),
+            (("echo", "--listen", "ssl:port="), "--listen ssl:port=: ssl: port='' is not right"),
+            (
+                ("forward", "--listen", "tcp:1", "--to", "tcp:h:0"),
+                "--to tcp:h:0: tcp: port='0' is not right: an integer from 1 to 65535 is expected",
+            ),
+            (("forward", "--listen", "tcp:1", "--to", "tls:h:70000"), "tls: port='70000' is not"),
+            (("raknet-pong", "--listen", "tcp:x"), "--listen tcp:x: tcp: port='x' is not right"),
+            (
+                ("echo", "--listen", "kcp:1:password="),
+                "kcp: password is empty: any text is expected",
+            ),
             (("echo", "--listen", "tcp:1:y=2"), "--listen tcp:1:y=2: "),
             (("echo", "--listen", "tcp:1\\"), "--listen tcp:1\\: "),
             (("echo", "--listen", "tcp:1", "tcp:2"), "'tcp:2' belongs to no option"),

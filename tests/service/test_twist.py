@@ -91,15 +91,37 @@ class TwistTests(SynchronousTestCase):
 
     def test_portInUse(self) -> None:
         """
-        A port that another program has ends ours at once (SVC-4).
+        A port that another program has ends ours at once, with one line that names the
+        service, the address, the option and the reason (SVC-4).
         """
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1]
-            status, output = run(
-                *TWIST, "rudp", "echo", "--listen", f"tcp:{port}:interface=127.0.0.1"
-            )
-        self.assertNotEqual(status, 0)
-        self.assertIn("Couldn't listen on", output)
+        with socket.create_server(("127.0.0.1", 0)) as other, socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM
+        ) as datagrams:
+            datagrams.bind(("127.0.0.1", 0))
+            tcp = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+            number = datagrams.getsockname()[1]
+            udp = f"{number}:interface=127.0.0.1"
+            for what, arguments in [
+                (f"echo {tcp}", ("echo", "--listen", tcp)),
+                (f"echo kcp:{udp}", ("echo", "--listen", f"kcp:{udp}")),
+                (f"echo qotp:{udp}", ("echo", "--listen", f"qotp:{udp}", "--announce", "a")),
+                (f"forward {tcp} -> tcp:h:1", ("forward", "--listen", tcp, "--to", "tcp:h:1")),
+                (f"pong raknet:{udp}", ("raknet-pong", "--listen", f"raknet:{udp}")),
+                (
+                    "discovery server",
+                    ("discovery-server", "--interface", "127.0.0.1", "--port", str(number)),
+                ),
+            ]:
+                status, output = run(*TWIST, "rudp", *arguments)
+                option = "--listen" if "--listen" in arguments else "--interface, --port"
+                taken = tcp.split(":")[1] if tcp in what else number
+                self.assertEqual(
+                    output.splitlines()[-1],
+                    f"{what}: cannot listen on 127.0.0.1 port {taken} ({option}):"
+                    " Address already in use",
+                )
+                self.assertEqual((status, output.count("cannot listen")), (1, 1))
+                self.assertNotIn("Traceback", output)
 
 
 class TwistdTests(SynchronousTestCase):
@@ -153,6 +175,27 @@ class TwistdTests(SynchronousTestCase):
         self.assertEqual(ended, [process])
         self.assertIn("stopped: connections=1", log.read_text())
         self.assertFalse(self.pid.exists())
+
+    def test_cannotStart(self) -> None:
+        """
+        What cannot start says why, and leaves no pid file; a daemon tells whoever started
+        it as well (as much of it as C{twistd} passes on).
+        """
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            listen = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+            *command, _ = self.command("--nodaemon")
+            status, output = run(*command, listen)
+            self.assertEqual(status, 1)
+            self.assertIn(f"echo {listen}: cannot listen on 127.0.0.1 port ", output)
+            self.assertIn("(--listen): Address already in use\n", output)
+            self.assertNotIn("Traceback", output)
+            self.assertFalse(self.pid.exists())
+            *command, _ = self.command(
+                f"--logfile={self.folder / 'log'}", f"--rundir={self.folder}"
+            )
+            status, output = run(*command, listen)
+            self.assertEqual(status, 1)
+            self.assertIn(f"CannotStart: echo {listen}: cannot listen on", output)
 
     def _killed(self, pid: int) -> None:
         if self.pid.exists():

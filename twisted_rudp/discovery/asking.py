@@ -5,7 +5,8 @@ Asking a discovery server where a node is (discovery.md 1.4, and better: 1.6 rul
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice, zip_longest
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -44,6 +45,18 @@ MISSES = 256
 
 
 Addresses = tuple[Address, ...]
+
+
+def turns(addresses: Sequence[RawAddress]) -> list[list[RawAddress]]:
+    """
+    A server's addresses in the order in which they are tried: in each turn the next one
+    of each family, as many turns as there are L{MOMENTS} at most.
+    """
+    families: dict[int, list[RawAddress]] = {}
+    for address in addresses:
+        families.setdefault(len(address), []).append(address)
+    rows = zip_longest(*families.values())
+    return [[a for a in row if a is not None] for row in islice(rows, len(MOMENTS))]
 
 
 class Server:
@@ -148,7 +161,7 @@ class Question(Ears):
         self._calls: list[IDelayedCall] = []
         self._ports: dict[int, DatagramPort] = {}
         self._servers: list[RawAddress] = []
-        self._found: dict[RawAddress, Address] = {}
+        self._found: dict[int, Address] = {}
         self._open = True
 
     def start(self) -> None:
@@ -170,13 +183,15 @@ class Question(Ears):
             self._log.info("no address for the discovery server {host}", host=self._server.host)
             self.end()
             return
-        # One of each family: a server with many addresses is asked no oftener.
-        families = {len(address): address for address in reversed(addresses)}
-        self._servers = list(families.values())
-        for moment in MOMENTS:
-            self._calls.append(self._server.reactor.callLater(moment, self._send))
+        for moment, more in zip_longest(MOMENTS, turns(addresses), fillvalue=()):
+            self._calls.append(self._server.reactor.callLater(moment, self._send, more))
 
-    def _send(self) -> None:
+    def _send(self, more: Sequence[RawAddress]) -> None:
+        """
+        Ask again, and at one more address of each family: one may be down, or there may
+        be no way to it.
+        """
+        self._servers.extend(more)
         datagram = v1.encode_query(v1.Query(self.node.v1))
         for address in self._servers:
             port = self._port(address)
@@ -215,8 +230,8 @@ class Question(Ears):
         """
         if not self._found:
             self._calls.append(self._server.reactor.callLater(GRACE, self.end))
-        self._found[address] = found
-        if len(self._found) >= len(self._servers):
+        self._found.setdefault(len(address), found)
+        if self._found.keys() >= {len(server) for server in self._servers}:
             self.end()
 
     def _read(self, datagram: bytes, address: RawAddress) -> Address | None:

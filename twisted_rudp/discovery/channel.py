@@ -65,6 +65,7 @@ class Channel(ABC):
     taken it goes on sending, and tries to listen again at each L{refresh}.
 
     @ivar via: its name in a L{Source<twisted_rudp.discovery.nodes.Source>}.
+    @ivar version: of IP.
     @ivar interfaces: the machine's interfaces, as L{refresh} found them.
     @ivar counters: what happened, by name.
     """
@@ -72,6 +73,7 @@ class Channel(ABC):
     _log = Logger()
 
     way: str
+    version: int
     everywhere: str
 
     def __init__(
@@ -236,6 +238,7 @@ class Broadcast(Channel):
     """
 
     way = "broadcast"
+    version = 4
     everywhere = ""
 
     def _options(self) -> dict[str, Any]:
@@ -252,6 +255,7 @@ class Multicast(Channel):
     """
 
     way = "multicast"
+    version = 6
     everywhere = "::"
 
     def __init__(

@@ -76,7 +76,16 @@ class Intake:
         self._journal = Journal(clock, self._log, f"discovery {profile.name}")
         self.junk: OrderedDict[str, int] = OrderedDict()
         self.counters = dict.fromkeys(
-            ("datagrams", "bad", "old_version", "other_format", "off_link", "own", "duplicate_id"),
+            (
+                "datagrams",
+                "bad",
+                "old_version",
+                "other_format",
+                "off_link",
+                "own",
+                "duplicate_id",
+                "parameters",
+            ),
             0,
         )
 
@@ -107,6 +116,7 @@ class Intake:
         if heard.id in self._own():
             self._echo(heard, host, interfaces)
             return None
+        self.counters["parameters"] += sum(len(a.parameters) for a in heard.addresses)
         return self._registry.announce(
             heard.id,
             Source(via, host),

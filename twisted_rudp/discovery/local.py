@@ -5,7 +5,7 @@ newcomers, listens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -20,7 +20,7 @@ from twisted_rudp.discovery.intake import Intake
 from twisted_rudp.discovery.networks import Enumerate, interfaces
 from twisted_rudp.discovery.nodes import Change
 from twisted_rudp.discovery.profiles import Profile
-from twisted_rudp.discovery.published import Publication, datagrams, goodbye
+from twisted_rudp.discovery.published import Publication, encode, goodbye, told
 from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.stats import PortStats, ports, total
 
@@ -131,6 +131,13 @@ class LocalDiscovery:
         Announce a node from now on: now, once more soon, and then at intervals.
         """
         self._publications.append(publication)
+        if not any(self._told(channel, [publication]) for channel in self._channels):
+            self._log.warn(
+                "{profile}: {urls} cannot be announced, for it goes over {versions} only",
+                profile=self.profile.name,
+                urls=", ".join(publication.urls),
+                versions=" and ".join(f"IPv{channel.version}" for channel in self._channels),
+            )
         for channel in self._channels:
             self._announce(channel)
             self._extra(channel, AGAIN)
@@ -140,13 +147,12 @@ class LocalDiscovery:
         Announce a node no more, and say so where the wire can.
         """
         self._publications.remove(publication)
-        if publication.id in self._own():
-            for channel in self._channels:
-                self._announce(channel)
-            return
         farewell = goodbye(self.profile.wire, publication, self._instance)
-        if farewell is not None:
-            for channel in self._channels:
+        for channel in self._channels:
+            left = {other.id for other in self._told(channel, self._publications)}
+            if publication.id in left:
+                self._announce(channel)
+            elif farewell is not None and self._told(channel, [publication]):
                 channel.send(farewell)
 
     def solicit(self) -> None:
@@ -235,9 +241,16 @@ class LocalDiscovery:
         Look at the interfaces and announce everything, if there is anything.
         """
         channel.refresh(again=slept)
-        wire = self.profile.wire
-        for datagram in datagrams(wire, self._publications, self._instance):
-            channel.send(datagram)
+        for publication in self._told(channel, self._publications):
+            channel.send(encode(self.profile.wire, publication, self._instance))
+
+    def _told(
+        self, channel: Channel, publications: Sequence[Publication]
+    ) -> Sequence[Publication]:
+        """
+        What of these a channel can tell: nobody is sent to where nothing listens.
+        """
+        return told(self.profile.wire, publications, channel.version)
 
     def _listenAgain(self) -> None:
         for channel in self._channels:

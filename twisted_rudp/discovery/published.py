@@ -4,14 +4,13 @@ What this process announces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
 
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import Wire
-from twisted_rudp.discovery.urls import KEPT, parse
+from twisted_rudp.discovery.urls import KEPT, Address, filled_in, parse, served
 
 LONGEST = 1200
 """Bytes of an announcement of ours: one datagram on every path."""
@@ -28,7 +27,7 @@ class Publication:
 
     @ivar id: the node's id.
     @ivar urls: where it can be reached; an unspecified host means wherever the
-        announcement came from.
+        announcement came from, C{0.0.0.0} over IPv4, C{[::]} over both families.
     """
 
     id: NodeId
@@ -36,12 +35,16 @@ class Publication:
 
     def __post_init__(self) -> None:
         """
-        @raise ValueError: no addresses, too many, not addresses, or a secret in one.
+        @raise ValueError: no addresses, too many, not addresses, one that contradicts
+            itself, or a secret in one.
         """
         if not 0 < len(self.urls) <= KEPT:
             raise ValueError(f"a node has 1 to {KEPT} addresses, not {len(self.urls)}")
         for url in self.urls:
-            _checkSecrets(parse(url).rest)
+            address = parse(url)
+            _checkSecrets(address)
+            if not served(address):
+                raise ValueError(f"{url} contradicts itself: {address.scheme} is one family")
         if len(_encode_v4(self, (1 << 63) - 1)) > LONGEST:
             raise ValueError(f"an announcement of more than {LONGEST} bytes")
 
@@ -52,13 +55,19 @@ class Publication:
         """
         return parse(self.urls[0]).port
 
+    def over(self, wire: Wire, version: int) -> Publication | None:
+        """
+        What of it can be told over IPv4 or IPv6; None if nothing can.
+        """
+        kept = tuple(url for url in self.urls if _TELLS[wire](parse(url), version))
+        return Publication(self.id, kept) if kept else None
 
-def _checkSecrets(rest: str) -> None:
+
+def _checkSecrets(address: Address) -> None:
     """
     @raise ValueError: what would be told to everybody contains a secret.
     """
-    parameters = parse_qsl(urlsplit(rest).query, keep_blank_values=True)
-    for name in sorted({name for name, _ in parameters}):
+    for name in sorted(set(address.parameters)):
         if name.lower() in SECRETS:
             raise ValueError(f"the parameter {name} of an address is a secret")
 
@@ -84,11 +93,19 @@ def merged(publications: Sequence[Publication]) -> list[Publication]:
     return whole
 
 
-def datagrams(wire: Wire, publications: Sequence[Publication], instance: int) -> list[bytes]:
+def told(wire: Wire, publications: Iterable[Publication], version: int) -> list[Publication]:
     """
-    The announcements, one for each node.
+    What is announced over IPv4 or IPv6, one publication for each node.
     """
-    return [_ENCODERS[wire](publication, instance) for publication in merged(publications)]
+    over = (publication.over(wire, version) for publication in publications)
+    return merged([publication for publication in over if publication is not None])
+
+
+def encode(wire: Wire, publication: Publication, instance: int) -> bytes:
+    """
+    The announcement of a node.
+    """
+    return _ENCODERS[wire](publication, instance)
 
 
 def goodbye(wire: Wire, publication: Publication, instance: int) -> bytes | None:
@@ -98,6 +115,20 @@ def goodbye(wire: Wire, publication: Publication, instance: int) -> bytes | None
     if wire is Wire.V4:
         return v4.encode(publication.id.key, (), instance)
     return None
+
+
+def _tells_v1(address: Address, version: int) -> bool:
+    """
+    Listeners take the port only, and the address from the sender.
+    """
+    return version in served(address)
+
+
+def _tells_v4(address: Address, version: int) -> bool:
+    """
+    What has an address of its own is the same whichever way it is told.
+    """
+    return not filled_in(address) or version in served(address)
 
 
 def _encode_v1(publication: Publication, instance: int) -> bytes:
@@ -112,4 +143,9 @@ def _encode_v4(publication: Publication, instance: int) -> bytes:
 _ENCODERS: dict[Wire, Callable[[Publication, int], bytes]] = {
     Wire.V1: _encode_v1,
     Wire.V4: _encode_v4,
+}
+
+_TELLS: dict[Wire, Callable[[Address, int], bool]] = {
+    Wire.V1: _tells_v1,
+    Wire.V4: _tells_v4,
 }

@@ -12,9 +12,10 @@ from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.asking import Server
+from twisted_rudp.discovery.asking import Server, turns
 from twisted_rudp.discovery.journal import Journal
-from twisted_rudp.discovery.published import Publication, merged
+from twisted_rudp.discovery.profiles import Wire
+from twisted_rudp.discovery.published import Publication, told
 from twisted_rudp.discovery.sockets import Ears, openSocket
 from twisted_rudp.net.port import DatagramPort
 from twisted_rudp.net.resolving import resolve
@@ -28,6 +29,7 @@ RETRY = 60.0
 _NO_SOCKET = "no socket to report from"
 _NO_ADDRESS = "the discovery server has no address"
 _REFUSED = "cannot send to the discovery server"
+_OTHER_FAMILY = "nothing that is announced here serves the server's family of addresses"
 
 
 class Reporter(Ears):
@@ -35,7 +37,8 @@ class Reporter(Ears):
     Tells one server of the nodes published here, for as long as they are.
 
     The server's name is looked up for each report: neither a resolver that fails once
-    nor a server that moves ends it.
+    nor a server that moves ends it. All addresses that it may be asked at are told, for
+    nobody answers a report.
     """
 
     _log = Logger()
@@ -46,6 +49,7 @@ class Reporter(Ears):
         self._publications: list[Publication] = []
         self._call: IDelayedCall | None = None
         self._ports: dict[int, DatagramPort] = {}
+        self._hopeful: set[str] = set()
         self._stopped = False
         self._journal = Journal(reactor, self._log, f"reports to {server.host}")
         self.counters = dict.fromkeys(("reports", "failures"), 0)
@@ -87,10 +91,16 @@ class Reporter(Ears):
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         """
-        Once more before the next turn.
+        Once more before the next turn, if none of the server's addresses is left.
         """
-        if not self._stopped:
-            self._failed(_REFUSED, f"{address[0]}: {kind.name.lower()}")
+        if self._stopped:
+            return
+        detail = f"{address[0]}: {kind.name.lower()}"
+        self._hopeful.discard(address[0])
+        if self._hopeful:
+            self._journal.note(_REFUSED, detail)
+        else:
+            self._failed(_REFUSED, detail)
 
     def portLost(self, failure: object) -> None:
         """
@@ -118,16 +128,29 @@ class Reporter(Ears):
             self._failed(_NO_ADDRESS, self._server.host)
             return
         self._journal.clear(_NO_ADDRESS)
-        families = {len(address): address for address in reversed(addresses)}
-        for address in families.values():
+        reports = self.counters["reports"]
+        tried = [address for turn in turns(addresses) for address in turn]
+        self._hopeful = {address[0] for address in tried}
+        for address in tried:
+            self._tell(address)
+        if self.counters["reports"] == reports:
+            self._journal.note(_OTHER_FAMILY, ", ".join(sorted(self._hopeful)))
+
+    def _tell(self, address: Address) -> None:
+        """
+        Report what can be reached over the family of this address: the server takes the
+        address of whoever reports for the node's.
+        """
+        version = 4 if len(address) == 2 else 6
+        for publication in told(Wire.V1, self._publications, version):
             port = self._port(address)
             if port is None:
-                continue
-            for publication in merged(self._publications):
-                self.counters["reports"] += 1
-                announcement = v1.Announcement(publication.port, publication.id.v1)
-                datagram = v1.encode_announcement(announcement)
-                port.send(datagram, len(datagram), address)
+                return
+            self.counters["reports"] += 1
+            datagram = v1.encode_announcement(
+                v1.Announcement(publication.port, publication.id.v1)
+            )
+            port.send(datagram, len(datagram), address)
 
     def _port(self, address: Address) -> DatagramPort | None:
         family = len(address)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorThreads
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -95,6 +96,7 @@ class DiscoveryServer(Ears):
         self._journal = Journal(reactor, self._log, "discovery server")
         self._port: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
+        self._writing: Deferred[None] = succeed(None)
         self.counters = dict.fromkeys(
             (
                 "datagrams",
@@ -149,15 +151,18 @@ class DiscoveryServer(Ears):
 
     def stop(self) -> Deferred[None]:
         """
-        Write the file and close the socket. May be started again.
+        Write the file and close the socket.
+
+        @return: fires when that is done; then it may be started again.
         """
         ports.discard(self)
         port, self._port = self._port, None
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-            self._save()
-        return succeed(None) if port is None else port.stopListening()
+            self._writing.addCallback(lambda _: self._save())
+        closing = succeed(None) if port is None else port.stopListening()
+        return gatherResults([self._writing, closing]).addCallback(lambda _: None)
 
     def snapshot(self) -> PortStats:
         """
@@ -252,7 +257,8 @@ class DiscoveryServer(Ears):
     def _swept(self) -> None:
         self._sweep = self._reactor.callLater(SWEEP, self._swept)
         self.table.expire(self._reactor.seconds())
-        self._save()
+        if self._writing.called:
+            self._writing = self._saveMeanwhile()
 
     def _load(self) -> None:
         if self._file is None:
@@ -283,10 +289,30 @@ class DiscoveryServer(Ears):
             aside=aside,
         )
 
+    def _saveMeanwhile(self) -> Deferred[None]:
+        """
+        Write the file in a thread, where the reactor has some: a large table and a slow
+        disk would keep everybody waiting.
+        """
+        if self._file is None or not IReactorThreads.providedBy(self._reactor):
+            self._save()
+            return succeed(None)
+        writing: Deferred[None] = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), save, self._file, self.table.dump()
+        )
+        return writing.addErrback(self._unsaved)
+
     def _save(self) -> None:
         if self._file is None:
             return
         try:
             save(self._file, self.table.dump())
         except OSError as problem:
-            self._log.error("cannot write {file}: {reason}", file=self._file, reason=problem)
+            self._notWritten(problem)
+
+    def _unsaved(self, failure: Failure) -> None:
+        failure.trap(OSError)  # type: ignore[no-untyped-call]
+        self._notWritten(failure.value)
+
+    def _notWritten(self, problem: object) -> None:
+        self._log.error("cannot write {file}: {reason}", file=self._file, reason=problem)

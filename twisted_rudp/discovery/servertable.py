@@ -121,10 +121,10 @@ class ServerTable:
 
     def dump(self) -> Iterator[tuple[bytes, Place]]:
         """
-        Everything, oldest first.
+        Everything as it is now, oldest first; may be read in another thread.
         """
-        for (node, _), place in self._places.items():
-            yield node, place
+        keys, places = list(self._places), list(self._places.values())
+        return ((node, place) for (node, _), place in zip(keys, places, strict=True))
 
     def _forget(self, key: tuple[bytes, int]) -> None:
         place = self._places.pop(key, None)

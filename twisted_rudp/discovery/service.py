@@ -135,8 +135,9 @@ class Discovery:
         Announce a node until the lease is released.
 
         @param urls: where it can be reached, as C{kcp://0.0.0.0:4000}; an unspecified
-            host means wherever the announcement comes from. v1 and the server are told
-            the port of the first only.
+            host means wherever the announcement comes from: C{0.0.0.0} over IPv4,
+            C{[::]} over both families. v1 and the server are told the port of the first
+            only, of those that serve the family by which they are told.
         @param server: to be told as well; of L{server}.
         @raise ValueError: no addresses, or not addresses.
         """

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import parse_qsl
 
 from twisted_rudp.discovery.v4 import LONGEST_URL, LOOKED_AT
 
@@ -42,6 +43,14 @@ class Address:
     host: str
     port: int
     rest: str = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """
+        The names in the query. C{urlsplit} would raise for some paths.
+        """
+        query = self.rest.partition("#")[0].partition("?")[2]
+        return tuple(name for name, _ in parse_qsl(query, keep_blank_values=True))
 
     def __str__(self) -> str:
         host = self.host
@@ -95,7 +104,7 @@ def _completed(address: Address, source: str, loopback: bool) -> Address:
     @raise ValueError: not an address to dial from here.
     """
     ip = _ip(address.host)
-    if address.host == "" or (ip is not None and ip.is_unspecified):
+    if filled_in(address):
         taken = _ip(source)
         if taken is None:
             raise ValueError(source)
@@ -127,10 +136,24 @@ def _check_family(scheme: str, ip: IPv4Address | IPv6Address) -> None:
         raise ValueError(f"{scheme} with {ip}")
 
 
-def listening(scheme: str, host: str, port: int) -> str:
+def served(address: Address) -> frozenset[int]:
     """
-    The URL to announce for a listening port.
+    The IP versions that a listener can be reached by, from the address it is announced
+    with: as a socket is bound to it, C{0.0.0.0} is IPv4, and C{[::]} or no host is both.
+    A name may be both.
+    """
+    ip = _ip(address.host)
+    if ip is None or (ip.version == 6 and ip.is_unspecified):
+        versions = {4, 6}
+    else:
+        versions = {ip.version}
+    suffix = address.scheme[-1]
+    return frozenset(versions & {int(suffix)} if suffix in "46" else versions)
 
-    @param host: what it is bound to.
+
+def filled_in(address: Address) -> bool:
     """
-    return str(Address(scheme, host, port))
+    Whether its host is to be taken from the announcement's sender.
+    """
+    ip = _ip(address.host)
+    return not address.host or (ip is not None and ip.is_unspecified)

@@ -19,8 +19,8 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
 from twisted_rudp.endpoints.kcpbase import KCPEndpoint
 from twisted_rudp.kcp.blacklist import Blacklist
-from twisted_rudp.kcp.engine import Role
 from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.net.admission import Limits

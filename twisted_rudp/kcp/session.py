@@ -25,9 +25,10 @@ from twisted_rudp.kcp.aside import Aside
 from twisted_rudp.kcp.changing import apply
 from twisted_rudp.kcp.cutting import CONV_SIZE
 from twisted_rudp.kcp.diagnosis import Diagnosis
-from twisted_rudp.kcp.engine import KCPEngine, Life, Role
+from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND, is_framed
 from twisted_rudp.kcp.framing import Framing
+from twisted_rudp.kcp.life import Life, Role
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.runs import RunWriter

@@ -6,7 +6,6 @@ what other commands share with them.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -16,9 +15,9 @@ from twisted_rudp.discovery.profiles import PROFILES, V4, Profile
 from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.servertable import LIFE, MAX_NODES, MAX_PER_SOURCE, ServerTable
-from twisted_rudp.discovery.urls import Address
+from twisted_rudp.discovery.urls import Address, parse
 from twisted_rudp.discovery.v1 import SERVER_PORT
-from twisted_rudp.endpoints.diallers import DIALLERS
+from twisted_rudp.endpoints.diallers import DIALLERS, transportOf
 from twisted_rudp.endpoints.node import lanProfiles, serverAddress
 from twisted_rudp.net.addresses import isLiteral
 from twisted_rudp.service.announcing import Announcer, AnnounceService, Audience
@@ -73,13 +72,13 @@ def checkParameters(url: str) -> None:
 
     @raise usage.UsageError: it is not.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in DIALLERS:
+    address = parse(url)
+    dialler = DIALLERS.get(transportOf(address.scheme))
+    if dialler is None:
         return
-    known = DIALLERS[parts.scheme].arguments
-    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in known:
-            raise usage.UsageError(f"--url {url}: {name!r} is no argument of {parts.scheme}:")
+    for name in address.parameters:
+        if name not in dialler.arguments:
+            raise usage.UsageError(f"--url {url}: {name!r} is no argument of {address.scheme}:")
 
 
 class AnnounceOptions(TeachingOptions):
@@ -95,7 +94,7 @@ class AnnounceOptions(TeachingOptions):
     )
     optParameters = [
         ["id", None, None, "Whom to announce."],
-        ["port", None, None, "UDP port that it listens on.", whole(1, 65535, "a port")],
+        ["port", None, None, "UDP port that it listens on, over IPv4.", whole(1, 65535, "a port")],
         ["transport", None, "kcp", f"What it speaks there: {', '.join(DIALLERS)}.", transport],
         ["server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
         ["profile", None, None, f"How to announce on the local network: {PROFILE_HELP}", profiles],
@@ -108,7 +107,7 @@ A program that listens for KCP on port 4000, as alice:
 To a discovery server only, and where a Syncthing finds it, with whole addresses:
 
   twist rudp announce --id alice --port 4000 --profile none --server rendezvous.example.org
-  twist rudp announce --id DEVICE-ID --profile syncthing --url tcp://0.0.0.0:22000
+  twist rudp announce --id DEVICE-ID --profile syncthing --url tcp://[::]:22000
 """
 
     def __init__(self) -> None:
@@ -118,7 +117,7 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
 
     def opt_url(self, url: str) -> None:
         """
-        Address, as kcp://0.0.0.0:4000; 0.0.0.0 is where we are. May be repeated.
+        Address, as kcp://0.0.0.0:4000; may be repeated. 0.0.0.0 is our IPv4, [::] is both.
         """
         self.urls.append(url)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_rudp.service.announcing import Announcer
 from twisted_rudp.service.sessions import Sessions
+from twisted_rudp.service.starting import cannotStart
 from twisted_rudp.service.tally import Tally
 
 
@@ -96,7 +98,8 @@ class ListeningService(Service):
 
     def _listen(self) -> None:
         """
-        @raise Exception: the endpoint failed before C{listen} returned.
+        @raise CannotStart: the address cannot be had.
+        @raise Exception: the endpoint failed otherwise before C{listen} returned.
         """
         refused: list[Failure] = []
         failed = refused.append
@@ -109,6 +112,9 @@ class ListeningService(Service):
         failed = self._unbound
         if refused:
             self._listening = None
+            problem = refused[0].value
+            if isinstance(problem, CannotListenError):
+                raise cannotStart(self.description, "--listen", problem) from problem
             refused[0].raiseException()
 
     def _bound(self, port: IListeningPort) -> IListeningPort:

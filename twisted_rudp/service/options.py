@@ -6,8 +6,6 @@ The C{ServiceMaker} in the plugin file names this module (SVC-1).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
@@ -20,6 +18,7 @@ from twisted_rudp import __version__, kernels
 from twisted_rudp.endpoints.diallers import DIALLERS
 from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.service.announcing import Announcer
+from twisted_rudp.service.descriptions import endpoint, redacted
 from twisted_rudp.service.discoveryoptions import (
     PROFILE_HELP,
     AnnounceOptions,
@@ -32,34 +31,6 @@ from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.teaching import TeachingOptions, count, seconds
-
-_SECRET = re.compile(r"\b(\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\])*", re.IGNORECASE)
-
-
-def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) -> Any:
-    """
-    Parse an endpoint description that was given for an option (SVC-7).
-
-    @raise usage.UsageError: it is none. Other people's parsers answer with a
-        ValueError, or with what fell out of them on bad arguments.
-    """
-    from twisted.internet import reactor
-
-    try:
-        return parse(reactor, description)
-    except TypeError as error:
-        why = f"an argument is missing or too many ({error})"
-    except (ValueError, LookupError, OSError, RuntimeError) as error:
-        why = str(error)
-    raise usage.UsageError(f"--{option} {redacted(description)}: {why}")
-
-
-def redacted(description: str) -> str:
-    """
-    An endpoint description for the log, without the values of keys and
-    passwords (LOG-3).
-    """
-    return _SECRET.sub(r"\1=...", description)
 
 
 class CommandOptions(TeachingOptions):

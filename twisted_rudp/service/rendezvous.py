@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_rudp.discovery.server import DiscoveryServer
+from twisted_rudp.service.starting import cannotStart
 
 
 class DiscoveryServerService(Service):
@@ -44,10 +46,16 @@ class DiscoveryServerService(Service):
         return self.server.stop()
 
     def _listen(self) -> None:
-        if not self.server.listening:
+        """
+        @raise CannotStart: the address cannot be had.
+        """
+        if self.server.listening:
+            return
+        try:
             self.server.start()
-            host = self.server.getHost()
-            self._log.info(
-                "discovery server: listening on {host.host} port {host.port} ({host.type})",
-                host=host,
-            )
+        except CannotListenError as problem:
+            raise cannotStart("discovery server", "--interface, --port", problem) from problem
+        self._log.info(
+            "discovery server: listening on {host.host} port {host.port} ({host.type})",
+            host=self.server.getHost(),
+        )

@@ -109,7 +109,8 @@ class DescriptionParser:
         try:
             return argument.convert(given)
         except ValueError:
-            raise self.error(f"{shown} is not right: {argument.expected} is expected") from None
+            problem = "is not right" if given else "is empty"
+            raise self.error(f"{shown} {problem}: {argument.expected} is expected") from None
 
     def constructed(
         self, module: str, role: Role, reactor: IReactorCore, values: dict[str, Any]
