@@ -5,6 +5,7 @@ The plots of the page, with matplotlib if that is installed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
         ]
         places = [at + place * height for at in range(len(links))]
         colour = LINK_COLOURS.get(name)
-        bars = ax.barh(places, values, height=height, label=name, color=colour)
+        finite = [value if isfinite(value) else 0.0 for value in values]
+        bars = ax.barh(places, finite, height=height, label=name, color=colour)
         ax.bar_label(bars, labels=[*map(number, values)], padding=2, fontsize=6)
     ax.set_yticks([at + 0.4 - height / 2 for at in range(len(links))], list(links))
     ax.invert_yaxis()
