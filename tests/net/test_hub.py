@@ -55,6 +55,7 @@ class Scripted(ToyEngine):
         self.proved = True
         self.named = keys or (address,)
         self.runs: list[tuple[bytes, int]] = []
+        self.heard: list[int] = []
         self.runsToSend = 0
         self.runLength = RUN
         self.due: int | None = None
@@ -73,6 +74,7 @@ class Scripted(ToyEngine):
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
         self.runs.append((bytes(run), size))
+        self.heard.append(now)
         self.breakIn("receive")
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
@@ -231,6 +233,19 @@ class TurnTests(HubCase):
         session.touch()
         self.hub.turnEnded()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_timeOfArrival(self) -> None:
+        """
+        Each run of a long turn comes at its own time: round trips that are measured
+        with an earlier one would be too short.
+        """
+        engine = Scripted()
+        self.enter(engine)
+        for _ in range(2):
+            self.reactor.advance(0.020)
+            self.hub.runReceived(b"x", 1, PEER)
+        self.hub.turnEnded()
+        self.assertEqual(engine.heard[1] - engine.heard[0], 20_000_000)
 
     def test_budget(self) -> None:
         """One session sends eight runs a turn; the rest goes on in the next, in turn with others."""  # noqa: E501

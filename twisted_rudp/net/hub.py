@@ -121,8 +121,7 @@ class Hub:
         """
         if self.closed:
             return
-        turns = self.turns
-        now = turns.now if turns.running else turns.begin()
+        now = self.turns.begin()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:

@@ -21,7 +21,6 @@ class Turns:
     What is to be done in this turn, in the next, and when the port is writable.
 
     @ivar number: how many flushes there were; tells one turn from the next.
-    @ivar running: a turn has begun, at C{now}, and is not over.
     @ivar full: the port has said that it takes no more until it is writable.
     """
 
@@ -30,8 +29,7 @@ class Turns:
         self._clock = clock
         self.number = 0
         self.full = False
-        self.running = False
-        self.now = 0
+        self._running = False
         self._stopped = False
         self._dirty: list[Session] = []
         self._next: list[Session] = []
@@ -43,12 +41,10 @@ class Turns:
         """
         A turn has begun, or goes on; whoever did that ends it with C{flush}.
 
-        @return: when it began.
+        @return: the time.
         """
-        if not self.running:
-            self.running = True
-            self.now = self._clock.now()
-        return self.now
+        self._running = True
+        return self._clock.now()
 
     def touch(self, session: Session) -> None:
         """
@@ -58,7 +54,7 @@ class Turns:
             return
         session.dirty = True
         self._dirty.append(session)
-        if not self.running:
+        if not self._running:
             self._schedule()
 
     def again(self, session: Session) -> None:
@@ -66,7 +62,7 @@ class Turns:
         Visit this session in the next turn, after those that wait already.
         """
         self._next.append(session)
-        if not self.running:
+        if not self._running:
             self._schedule()
 
     def later(self, session: Session, function: Callable[[], None]) -> None:
@@ -105,15 +101,14 @@ class Turns:
         End a turn: visit every dirty session once. What becomes dirty meanwhile, and
         what its budget stopped, is for the next turn.
         """
-        self.running = True
-        self.now = now
+        self._running = True
         self.number += 1
         queue, self._dirty = self._dirty, []
         for session in queue:
             session.dirty = False
             if session.state is not _GONE:
                 session.visit(now)
-        self.running = False
+        self._running = False
         if self._dirty or self._next:
             self._schedule()
 
