@@ -39,7 +39,9 @@ class IRUDPTransport(Interface):
     def configure(**changes: Any) -> None:
         """
         Change settings of the session while it runs. Which ones there are is the
-        transport's business; the names are those of its endpoint's constructor.
+        transport's business; the names are those of its endpoint's constructor. What
+        was dialled may change C{dscp}, C{readBuffer} and C{writeBuffer} of its socket
+        too; for what was accepted the listening port has a C{configure}.
 
         @raise ValueError: this transport has no such setting or it cannot be
             changed now, or a value is not possible. Then nothing is changed.

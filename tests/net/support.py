@@ -20,7 +20,7 @@ from tests.toys.conversations import CipherGate
 from twisted_rudp.core.engine import Address, Buffer, Engine, Gate
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import ListeningPort, listen
-from twisted_rudp.net.ports.contract import PortCounters, PortFacts, PortKind
+from twisted_rudp.net.ports.contract import PortCounters, PortFacts, PortKind, SocketOptions
 from twisted_rudp.testing import Impairments, MemoryNetwork
 
 SECRET = 0x33
@@ -136,6 +136,11 @@ class FakePort:
     def stopListening(self) -> Deferred[None]:
         self.closed = True
         return succeed(None)
+
+    options = SocketOptions()
+
+    def reconfigure(self, options: SocketOptions) -> None:
+        self.options = options
 
     def facts(self) -> PortFacts:
         return PortFacts(PortKind.STOCK, False, False, 0, None, 0, None, None)

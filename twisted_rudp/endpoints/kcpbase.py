@@ -25,6 +25,7 @@ from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import SocketOptions
+from twisted_rudp.net.ports.changing import LARGEST_BUFFER
 
 IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and
@@ -32,8 +33,6 @@ at two thirds of them."""
 
 BUFFER = 4 << 20
 """Bytes asked of the system for each direction of a socket."""
-
-LARGEST_BUFFER = 1 << 30
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -34,6 +34,7 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.net.admission import DEFAULTS, Limits
+from twisted_rudp.net.ports.changing import changed
 from twisted_rudp.net.ports.contract import DatagramPort
 from twisted_rudp.net.roster import Roster
 from twisted_rudp.net.session import Owner, Session
@@ -363,6 +364,26 @@ class Hub:
         The port's address, also after closing; None before there was a port.
         """
         return None if self._port is None else self._port.getHost()
+
+    def configure(self, changes: Mapping[str, Any], session: bool = False) -> Callable[[], None]:
+        """
+        Prepare to change the socket.
+
+        @param changes: see L{SOCKET_SETTINGS
+            <twisted_rudp.net.ports.changing.SOCKET_SETTINGS>}.
+        @param session: one of its sessions asks for that.
+        @return: does it.
+        @raise ValueError: not possible, or the socket does not belong to the session
+            that asks.
+        """
+        port = self._port
+        if port is None or (session and self._acceptor is not None):
+            raise ValueError(
+                f"{min(changes)} belongs to the socket, which all sessions of a listener share:"
+                " its configure changes that"
+            )
+        options = changed(port.options, changes)
+        return lambda: port.reconfigure(options)
 
     def close(self) -> Deferred[None]:
         """

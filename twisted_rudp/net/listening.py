@@ -141,6 +141,17 @@ class ListeningPort:
             raise RuntimeError("the port is not bound yet")
         return self._port.getHost()
 
+    def configure(self, **changes: int) -> None:
+        """
+        Change the socket while it is open, for all its sessions: C{dscp}, 0 to 63,
+        C{readBuffer} and C{writeBuffer}, bytes. What the system grants is among the
+        facts of L{twisted_rudp.stats}.
+
+        @raise ValueError: another name, or a value is not possible. Then nothing is
+            changed.
+        """
+        self._hub.configure(changes)()
+
     def connect(
         self,
         factory: IProtocolFactory,

@@ -16,6 +16,7 @@ from twisted_rudp.core.engine import Address, Configurable, Delivery, Engine, Re
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.fence import logged
+from twisted_rudp.net.ports.changing import SOCKET_SETTINGS
 from twisted_rudp.net.producing import LEAST_SHARE, LOW_WATER, Feed
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import (
@@ -151,10 +152,16 @@ class SessionTransport:
         """
         See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
         """
-        if not isinstance(self._engine, Configurable):
-            raise ValueError("this transport has no settings that can be changed")
-        self._engine.configure(changes, self.session.hub.now())
-        self.session.touch()
+        hub = self.session.hub
+        ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS & changes.keys()}
+        reconfigure = hub.configure(ofSocket, session=True) if ofSocket else None
+        if changes or reconfigure is None:
+            if not isinstance(self._engine, Configurable):
+                raise ValueError("this transport has no settings that can be changed")
+            self._engine.configure(changes, hub.now())
+            self.session.touch()
+        if reconfigure is not None:
+            reconfigure()
 
     def sendOutOfBand(self, data: bytes) -> None:
         """

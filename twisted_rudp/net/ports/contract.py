@@ -295,3 +295,15 @@ class DatagramPort(Protocol):
         """
         What this port is and what the system granted it.
         """
+
+    @property
+    def options(self) -> SocketOptions:
+        """
+        What was asked for last.
+        """
+
+    def reconfigure(self, options: SocketOptions) -> None:
+        """
+        Set DSCP and buffers anew, as far as the system lets; the rest of C{options} is
+        as it was.
+        """

@@ -32,7 +32,7 @@ from twisted_rudp.net.ports.contract import (
 from twisted_rudp.net.ports.hops import HopFilter
 from twisted_rudp.net.ports.joining import Joiner
 from twisted_rudp.net.ports.segmenting import SegmentingPort
-from twisted_rudp.net.ports.sockets import readFacts
+from twisted_rudp.net.ports.sockets import configure, readFacts
 
 READ_BYTES = 1 << 20
 """
@@ -103,6 +103,7 @@ class DescriptorPort(SegmentingPort):
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"
         kind = PortKind.GSO if gso or gro else PortKind.PLAIN
+        self.options = options
         self._facts = readFacts(sock, options, kind, gso, gro)
 
     def startReading(self) -> None:
@@ -136,6 +137,17 @@ class DescriptorPort(SegmentingPort):
         See L{DatagramPort.facts}.
         """
         return self._facts._replace(gso=self._gso)
+
+    def reconfigure(self, options: SocketOptions) -> None:
+        """
+        See L{DatagramPort.reconfigure}.
+        """
+        if self.closed:
+            return
+        configure(self._socket, options)
+        self.options = options
+        facts = self._facts
+        self._facts = readFacts(self._socket, options, facts.kind, facts.gso, facts.gro)
 
     def stopListening(self) -> Deferred[None]:
         """

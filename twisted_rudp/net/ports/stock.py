@@ -83,6 +83,16 @@ class StockPort(SendingPort):
             reactor.listenUDP(port, adapter, interface=interface, maxPacketSize=LONGEST_DATAGRAM),
         )
         self._host = toTwisted(fromTwisted(self._port.getHost()))
+        self.options = options
+        self._facts = self._setUp(options)
+
+    def reconfigure(self, options: SocketOptions) -> None:
+        """
+        See L{DatagramPort.reconfigure}.
+        """
+        if self.closed:
+            return
+        self.options = options
         self._facts = self._setUp(options)
 
     def _setUp(self, options: SocketOptions) -> PortFacts:
