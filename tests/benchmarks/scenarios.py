@@ -87,6 +87,38 @@ class Scenario:
     link: Link | None = None
 
 
+STREAM = (GOODPUT, COST)
+TRIPS = (MEDIAN_TRIP, SLOW_TRIP)
+KERNELS = (False,)
+
+GSO, OTHERS = PORT_KINDS[:1], PORT_KINDS[1:]
+STOCK = WINDOWS[:1]
+
+
+class _Jobs:
+    """
+    What the programs are asked to do.
+
+    @ivar sessions: how many there are where many are wanted.
+    """
+
+    def __init__(self, quick: bool) -> None:
+        self._seconds = ("-seconds", "1" if quick else "1.5")
+        self.sessions = MANY[:1] if quick else MANY
+        self.bulk = ("-job", "bulk", *self._seconds)
+        self.echo = ("-job", "echo", "-count", "1000" if quick else "5000")
+
+    def bulks(self, sessions: int) -> tuple[str, ...]:
+        return (*self.bulk, "-sessions", str(sessions), "-warmup", "1")
+
+    def ticks(self, sessions: int) -> tuple[str, ...]:
+        many = ("-job", "messages", "-sessions", str(sessions), "-warmup", "1")
+        return (*many, "-size", "64", "-every", "100", *self._seconds)
+
+    def idle(self, sessions: int) -> tuple[str, ...]:
+        return ("-job", "idle", "-sessions", str(sessions), *self._seconds)
+
+
 def scenarios(quick: bool) -> Sequence[Scenario]:
     """
     All of them.
@@ -94,152 +126,145 @@ def scenarios(quick: bool) -> Sequence[Scenario]:
     @param quick: for a look, not for a figure to be written down: short runs,
         fewer sessions.
     """
-    return (*_on_loopback(quick), *_on_links(quick))
-
-
-STREAM = (GOODPUT, COST)
-TRIPS = (MEDIAN_TRIP, SLOW_TRIP)
-KERNELS = (False,)
-
-
-def _on_loopback(quick: bool) -> Sequence[Scenario]:
-    seconds = ("-seconds", "1" if quick else "1.5")
-    bulk = ("-job", "bulk", *seconds)
-    echo = ("-job", "echo", "-count", "1000" if quick else "5000")
-    many = MANY[:1] if quick else MANY
-    rak_go, rak_mine = contenders.go_raknet, contenders.our_raknet
-    go, mine, tcp = contenders.kcp_go, contenders.ours, contenders.tcp
-    gso, others = PORT_KINDS[:1], PORT_KINDS[1:]
-
-    def idle(sessions: int) -> tuple[str, ...]:
-        return ("-job", "idle", "-sessions", str(sessions), *seconds)
-
+    jobs = _Jobs(quick)
     return (
-        Scenario(
-            "plain",
-            "Plain stream, both ends in one process",
-            bulk,
+        *_kcp_streams(jobs),
+        *_kcp_sessions(jobs),
+        *_raknet(jobs),
+        *_qotp(jobs),
+        *_on_links(quick),
+    )
+
+
+def _kcp_streams(jobs: _Jobs) -> Iterator[Scenario]:
+    go, mine, tcp = contenders.kcp_go, contenders.ours, contenders.tcp
+    both, apart = "both ends in one process", "two processes"
+    yield Scenario(
+        "plain", f"Plain stream, {both}", jobs.bulk, STREAM, (*go(WINDOWS), *mine(GSO), *tcp())
+    )
+    yield Scenario(
+        "nogso",
+        f"Plain stream without GSO and GRO, {both}",
+        jobs.bulk,
+        (GOODPUT, COST, LOAD),
+        (*go(WINDOWS), *mine(OTHERS)),
+    )
+    yield Scenario(
+        "plain2",
+        f"Plain stream, {apart}",
+        jobs.bulk,
+        STREAM,
+        (*go(WINDOWS, 2), *contenders.mixed(WINDOWS[0]), *mine(GSO, 2), *tcp(2)),
+    )
+    for name, title, flags in VARIANTS:
+        asked = (*jobs.bulk, *flags)
+        yield Scenario(
+            name, f"{title}: stream, {both}", asked, STREAM, (*go(WINDOWS), *mine(GSO))
+        )
+        yield Scenario(
+            f"{name}2", f"{title}: stream, {apart}", asked, STREAM, (*go(WINDOWS, 2), *mine(GSO, 2))
+        )
+    for sessions in jobs.sessions:
+        yield Scenario(
+            f"streams{sessions}",
+            f"{sessions} streams at once, {both}",
+            jobs.bulks(sessions),
             STREAM,
-            (*go(WINDOWS), *mine(gso), *tcp()),
-        ),
-        Scenario(
-            "nogso",
-            "Plain stream without GSO and GRO, both ends in one process",
-            bulk,
-            (GOODPUT, COST, LOAD),
-            (*go(WINDOWS), *mine(others)),
-        ),
-        Scenario(
-            "plain2",
-            "Plain stream, two processes",
-            bulk,
-            STREAM,
-            (*go(WINDOWS, 2), *contenders.mixed(WINDOWS[0]), *mine(gso, 2), *tcp(2)),
-        ),
-        *(
-            Scenario(
-                name,
-                f"{title}: stream, both ends in one process",
-                (*bulk, *flags),
-                STREAM,
-                (*go(WINDOWS), *mine(gso)),
-            )
-            for name, title, flags in VARIANTS
-        ),
-        *(
-            Scenario(
-                f"streams{sessions}",
-                f"{sessions} streams at once, both ends in one process",
-                (*bulk, "-sessions", str(sessions), "-warmup", "1"),
-                STREAM,
-                (*go(WINDOWS[:1]), *mine(gso, pure=KERNELS)),
-            )
-            for sessions in many
-        ),
-        Scenario(
-            "echo",
-            "Echo of 64 bytes, both ends in one process",
-            echo,
-            TRIPS,
-            (*go(WINDOWS[:1]), *mine(gso), *mine(others, pure=KERNELS), *tcp()),
-        ),
-        Scenario(
-            "echo2",
-            "Echo of 64 bytes, two processes",
-            echo,
-            TRIPS,
-            (*go(WINDOWS[:1], 2), *mine(gso, 2), *tcp(2)),
-        ),
-        Scenario(
-            "ticks",
-            f"{many[-1]} sessions, ten messages of 64 bytes a second in each,"
-            " both ends in one process",
-            (
-                *("-job", "messages", "-sessions", str(many[-1]), "-warmup", "1"),
-                *("-size", "64", "-every", "100", *seconds),
-            ),
-            (LOAD, *TRIPS),
-            (*go(WINDOWS[:1]), *mine(gso, pure=KERNELS)),
-        ),
-        *(
-            Scenario(
-                f"idle{sessions}",
-                f"{sessions} idle sessions, both ends in one process",
-                idle(sessions),
-                (LOAD, MEMORY),
-                (*go(WINDOWS[:1]), *mine(gso, pure=KERNELS)),
-            )
-            for sessions in many
-        ),
-        Scenario(
-            "clients",
-            f"{many[-1]} idle client endpoints, each with its own socket; the server elsewhere",
-            idle(many[-1]),
-            (MEMORY,),
-            (*go(WINDOWS[:1], 2), *mine(gso, 2, pure=KERNELS)),
-        ),
-        Scenario(
-            "raknet2",
-            f"RakNet, messages of {contenders.RAKNET_MESSAGE} bytes, two processes",
-            bulk,
-            STREAM,
-            (*rak_go(MESSAGES_UNDERWAY, 2), *rak_mine(2)),
-        ),
-        Scenario(
-            "raknetecho2",
-            "RakNet, echo of 64 bytes, two processes",
-            echo,
-            TRIPS,
-            (*rak_go(MESSAGES_UNDERWAY[:1], 2), *rak_mine(2)),
-        ),
-        Scenario(
-            "raknetidle",
-            f"RakNet, {many[-1]} idle sessions, both ends in one process",
-            idle(many[-1]),
+            (*go(STOCK), *mine(GSO, pure=KERNELS)),
+        )
+
+
+def _kcp_sessions(jobs: _Jobs) -> Iterator[Scenario]:
+    go, mine, tcp = contenders.kcp_go, contenders.ours, contenders.tcp
+    few = (*go(STOCK), *mine(GSO, pure=KERNELS))
+    most = jobs.sessions[-1]
+    yield Scenario(
+        "echo",
+        "Echo of 64 bytes, both ends in one process",
+        jobs.echo,
+        TRIPS,
+        (*go(STOCK), *mine(GSO), *mine(OTHERS, pure=KERNELS), *tcp()),
+    )
+    yield Scenario(
+        "echo2",
+        "Echo of 64 bytes, two processes",
+        jobs.echo,
+        TRIPS,
+        (*go(STOCK, 2), *mine(GSO, 2), *tcp(2)),
+    )
+    yield Scenario(
+        "ticks",
+        f"{most} sessions, ten messages of 64 bytes a second in each, both ends in one process",
+        jobs.ticks(most),
+        (LOAD, *TRIPS),
+        few,
+    )
+    for sessions in jobs.sessions:
+        yield Scenario(
+            f"idle{sessions}",
+            f"{sessions} idle sessions, both ends in one process",
+            jobs.idle(sessions),
             (LOAD, MEMORY),
-            (*rak_go(MESSAGES_UNDERWAY[:1]), *rak_mine()[:1]),
-        ),
-        Scenario(
-            "qotp2",
-            "QOTP beside QUIC: an encrypted stream, two processes",
-            bulk,
-            STREAM,
-            (*contenders.aioquic(), *contenders.our_qotp(PORT_KINDS, 2)),
-        ),
-        Scenario(
-            "qotpecho2",
-            "QOTP beside QUIC: echo of 64 bytes, two processes",
-            echo,
-            TRIPS,
-            (*contenders.aioquic(), *contenders.our_qotp(PORT_KINDS[:1], 2)),
-        ),
-        Scenario(
-            "qotpecho",
-            "QOTP, echo of 64 bytes, both ends in one process",
-            echo,
-            TRIPS,
-            (*contenders.our_qotp(PORT_KINDS),),
-        ),
+            few,
+        )
+    yield Scenario(
+        "clients",
+        f"{most} idle client endpoints, each with its own socket; the server elsewhere",
+        jobs.idle(most),
+        (MEMORY,),
+        (*go(STOCK, 2), *mine(GSO, 2, pure=KERNELS)),
+    )
+
+
+def _raknet(jobs: _Jobs) -> Iterator[Scenario]:
+    go, mine = contenders.go_raknet, contenders.our_raknet
+    few = MESSAGES_UNDERWAY[:1]
+    most = jobs.sessions[-1]
+    yield Scenario(
+        "raknet2",
+        f"RakNet, messages of {contenders.RAKNET_MESSAGE} bytes, two processes",
+        jobs.bulk,
+        STREAM,
+        (*go(MESSAGES_UNDERWAY, 2), *mine(2)),
+    )
+    yield Scenario(
+        "raknetecho2",
+        "RakNet, echo of 64 bytes, two processes",
+        jobs.echo,
+        TRIPS,
+        (*go(few, 2), *mine(2)),
+    )
+    yield Scenario(
+        "raknetidle",
+        f"RakNet, {most} idle sessions, both ends in one process",
+        jobs.idle(most),
+        (LOAD, MEMORY),
+        (*go(few), *mine()[:1]),
+    )
+
+
+def _qotp(jobs: _Jobs) -> Iterator[Scenario]:
+    mine = contenders.our_qotp
+    yield Scenario(
+        "qotp2",
+        "QOTP beside QUIC: an encrypted stream, two processes",
+        jobs.bulk,
+        STREAM,
+        (*contenders.aioquic(), *mine(PORT_KINDS, 2)),
+    )
+    yield Scenario(
+        "qotpecho2",
+        "QOTP beside QUIC: echo of 64 bytes, two processes",
+        jobs.echo,
+        TRIPS,
+        (*contenders.aioquic(), *mine(GSO, 2)),
+    )
+    yield Scenario(
+        "qotpecho",
+        "QOTP, echo of 64 bytes, both ends in one process",
+        jobs.echo,
+        TRIPS,
+        (*mine(PORT_KINDS),),
     )
 
 
