@@ -162,7 +162,11 @@ def _kcp_streams(jobs: _Jobs) -> Iterator[Scenario]:
             name, f"{title}: stream, {both}", asked, STREAM, (*go(WINDOWS), *mine(GSO))
         )
         yield Scenario(
-            f"{name}2", f"{title}: stream, {apart}", asked, STREAM, (*go(WINDOWS, 2), *mine(GSO, 2))
+            f"{name}-2",
+            f"{title}: stream, {apart}",
+            asked,
+            STREAM,
+            (*go(WINDOWS, 2), *mine(GSO, 2)),
         )
     for sessions in jobs.sessions:
         yield Scenario(
