@@ -40,6 +40,9 @@ ACKS_KEPT_BACK = 120
 GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
 
+SPARE = 8
+"""Enough for what a tenth of loss makes to be repeated, and for that again."""
+
 LONG_PATIENCE = SECOND
 """How long a peer may take to name a datagram that it misses, unless it was seen to
 name them at once."""
@@ -116,13 +119,15 @@ class InFlight:
         """
         How many reliable frames may still get an index, and how many datagrams a
         number: others close the session when these run too far ahead of one that they
-        miss (raknet.md 13).
+        miss (raknet.md 13). Of the numbers a L{SPARE}th is left to repeats and pings,
+        which nothing holds back.
         """
         window = self._settings.window
         frames = window - (self.reliable - self.base)
         if not self._flights:
             return frames
-        return min(frames, window - (self.number - self._flights[0].first))
+        numbers = window - window // SPARE
+        return min(frames, numbers - (self.number - self._flights[0].first))
 
     @property
     def room(self) -> int:
