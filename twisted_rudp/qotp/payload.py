@@ -14,7 +14,6 @@ from twisted_rudp.qotp.wire import LEAST_PAYLOAD, OVERHEAD, Kind
 NARROW = 0xFFFFFF
 """The last offset that takes three bytes on the wire."""
 
-LAST_OFFSET = (1 << 48) - 1
 LONGEST_SEGMENT = 65535
 
 WIDE = 0x80

@@ -10,7 +10,6 @@ from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.wire import (
     HEADER_BYTES,
     IS_RELIABLE,
-    IS_SEQUENCED,
     SPLIT_SIZE,
     Reliability,
     Split,
@@ -114,13 +113,6 @@ class Outgoing:
             self.reliability, len(piece), reliable, self.sequence, self.order, self.channel, split
         )
         return head + piece
-
-    @property
-    def is_sequenced(self) -> bool:
-        """
-        The newest on its channel is enough.
-        """
-        return IS_SEQUENCED[self.reliability]
 
 
 class Batch:

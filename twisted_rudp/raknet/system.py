@@ -30,8 +30,6 @@ class Id(IntEnum):
     INVALID_PASSWORD = 0x18
 
 
-SYSTEM = frozenset(Id)
-
 NOTIFICATION = bytes((Id.DISCONNECTION,))
 """The session ends in order."""
 
