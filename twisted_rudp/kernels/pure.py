@@ -9,7 +9,7 @@ unbounded numbers. Buffers are anything contiguous with the buffer protocol.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from operator import index
 from typing import TypeAlias
@@ -29,6 +29,39 @@ _wnd_to_una = struct.Struct("<6xHI4xI").unpack_from
 
 
 MAXIMUM_PARTS = 64
+
+_TOGETHER = 64
+"""
+Up to so many equal pieces are cut by one C{struct}, which is kept.
+"""
+
+
+@lru_cache(_TOGETHER)
+def _cutter(size: int, count: int) -> Callable[[Buffer], tuple[bytes, ...]]:
+    return struct.Struct(f"{size}s" * count).unpack_from
+
+
+def _words(first: int, count: int) -> Sequence[bytes]:
+    """
+    Consecutive numbers as the wire has them.
+    """
+    if count <= _TOGETHER and first + count <= _WORD:
+        return _cutter(4, count)(struct.pack(f"<{count}I", *range(first, first + count)))
+    return [_sn(number & _WORD) for number in range(first, first + count)]
+
+
+def _pieces(view: memoryview, size: int) -> list[Buffer]:
+    """
+    All of a view in pieces of one size; the last may be shorter.
+    """
+    total = len(view)
+    count = total // size
+    if count > _TOGETHER:
+        return [view[start : start + size] for start in range(0, total, size)]
+    pieces: list[Buffer] = [*_cutter(size, count)(view)]
+    if total % size:
+        pieces.append(view[count * size :])
+    return pieces
 
 
 def build_run(
@@ -68,9 +101,9 @@ def build_run(
         row: list[Buffer] = [_before_sn(conv, KCP_PUSH, 0, wnd, ts)] * (4 * count)
         for place in range(min(frg, count)):
             row[4 * place] = _before_sn(conv, KCP_PUSH, frg - place, wnd, ts)
-        row[1::4] = [_sn(number & _WORD) for number in range(sn, sn + count)]
+        row[1::4] = _words(sn & _WORD, count)
         row[2::4] = [_after_sn(una, mss & _WORD)] * count
-        row[3::4] = [view[start : start + mss] for start in range(0, total, mss)]
+        row[3::4] = _pieces(view, mss)
         if total % mss:
             row[-2] = _after_sn(una, total % mss & _WORD)
         parts += row
