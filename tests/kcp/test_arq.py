@@ -472,7 +472,7 @@ class RunTests(ARQTestCase):
         arq = self.make(rcvwnd=4)
         arq.input(self.run_of(*(self.push(sn) for sn in range(1, 8))), 25, 0)
         self.assertEqual([one.sn for one in self.flush(arq)], [1, 2, 3])
-        self.assertEqual((len(arq.receiver._held), arq.counters.repeat_segs), (3, 4))
+        self.assertEqual((len(arq.receiver.held), arq.counters.repeat_segs), (3, 4))
 
     def test_timestamps(self) -> None:
         """

@@ -22,7 +22,7 @@ class StrangerTests(ARQTestCase):
 
     def check_bounded(self, arq: ARQ) -> None:
         receiver = arq.receiver
-        self.assertLessEqual(len(receiver._held), 32)
+        self.assertLessEqual(len(receiver.held), 32)
         self.assertLessEqual(receiver.inbox.segments, 32)
         self.assertLessEqual(len(receiver.acks), 4_096 + 64)
 

@@ -201,7 +201,7 @@ class Endpoint:
             "rcv_nxt": arq.rcv_nxt,
             "rmt_wnd": arq.rmt_wnd,
             "probe_wait": arq.probe_wait,
-            "nrcv_buf": len(arq.receiver._held),
+            "nrcv_buf": len(arq.receiver.held),
             "state": MASK32 if arq.dead else 0,
         }
         if isinstance(arq.controller, KCPWindow):

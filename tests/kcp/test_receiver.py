@@ -25,7 +25,7 @@ class InboxTests(SynchronousTestCase):
         inbox = Inbox(stream=True)
         chunks = [bytes(JOIN_BELOW), bytes(JOIN_BELOW + 1)]
         for chunk in chunks:
-            inbox.append(chunk, 1_024, 0)
+            inbox.append(chunk, 1_024, len(chunk) // 1_024)
         for chunk in chunks:
             self.assertIs(inbox.take(1 << 20), chunk)
 
@@ -35,7 +35,7 @@ class InboxTests(SynchronousTestCase):
         """
         inbox = Inbox(stream=True)
         for chunk in (b"ab", b"cd", b"ef"):
-            inbox.append(chunk, 2, 0)
+            inbox.append(chunk, 2, len(chunk) // 2)
         self.assertEqual(inbox.take(5), b"abcd")
         self.assertEqual((inbox.take(5), inbox.size, inbox.segments), (b"ef", 0, 0))
 
@@ -44,7 +44,7 @@ class InboxTests(SynchronousTestCase):
         A segment is free once its last byte was taken.
         """
         inbox = Inbox(stream=True)
-        inbox.append(b"aabbcc", 2, 0)
+        inbox.append(b"aabbcc", 2, 3)
         self.assertEqual(inbox.segments, 3)
         self.assertEqual((inbox.take(1), inbox.segments), (b"a", 3))
         self.assertEqual((inbox.take(2), inbox.segments), (b"ab", 2))
@@ -56,7 +56,7 @@ class InboxTests(SynchronousTestCase):
         """
         stream, messages = Inbox(stream=True), Inbox(stream=False)
         for inbox in (stream, messages):
-            inbox.append(b"", 0, 0)
+            inbox.append(b"", 0, 1)
         self.assertEqual((stream.segments, stream.readable), (0, False))
         self.assertEqual((messages.segments, messages.readable), (1, True))
         self.assertEqual((messages.take_message(), messages.take_message()), (b"", None))
@@ -67,7 +67,7 @@ class InboxTests(SynchronousTestCase):
         """
         inbox = Inbox(stream=True)
         for frg in (2, 1):
-            inbox.append(b"xy", 2, frg)
+            inbox.append(b"xy", 2, 1, frg)
         self.assertEqual((inbox.size, inbox.take(9)), (4, b"xyxy"))
 
     def test_messages(self) -> None:
@@ -75,11 +75,11 @@ class InboxTests(SynchronousTestCase):
         A message is there when all its fragments are; C{size} counts whole ones.
         """
         inbox = Inbox(stream=False)
-        inbox.append(b"aabb", 2, 0)
-        inbox.append(b"c", 1, 1)
+        inbox.append(b"aabb", 2, 2)
+        inbox.append(b"c", 1, 1, 1)
         self.assertEqual((inbox.size, inbox.segments), (4, 3))
         self.assertEqual([inbox.take_message() for _ in range(3)], [b"aa", b"bb", None])
-        inbox.append(b"d", 1, 0)
+        inbox.append(b"d", 1, 1)
         self.assertEqual((inbox.size, inbox.take_message(), inbox.size), (2, b"cd", 0))
 
 
@@ -90,10 +90,10 @@ class InboxTests(SynchronousTestCase):
         """
         inbox = Inbox(stream=False)
         for payload in (b"ab", b"cd"):
-            inbox.append(payload, 2, 1)
+            inbox.append(payload, 2, 1, 1)
         self.assertEqual(inbox.take_message(), b"abcd")
         self.assertEqual((inbox.size, inbox.segments), (0, 0))
-        inbox.append(b"e", 1, 0)
+        inbox.append(b"e", 1, 1)
         self.assertEqual(inbox.size, 1)
 
 

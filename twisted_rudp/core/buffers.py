@@ -67,20 +67,6 @@ class ByteQueue:
                 size = -(-left // unit) * unit
         return self.take(size)
 
-    def cut_first(self, size: int) -> memoryview | None:
-        """
-        Remove the next C{size} bytes, at least 1, if the first piece has more than
-        these; else nothing.
-        """
-        start = self._offset
-        end = start + size
-        first = self._pieces[0]
-        if len(first) <= end:
-            return None
-        self._offset = end
-        self.size -= size
-        return memoryview(first)[start:end]
-
     def take(self, size: int) -> Buffer:
         """
         Remove the next C{size} bytes, fewer if there are not so many. A view

@@ -60,8 +60,11 @@ class RoundTrip:
             self.smoothed += error >> 3
             weight = 5 if elapsed < self.smoothed - self.variation else 2
             self.variation += (abs(error) - self.variation) >> weight
-        wanted = self.smoothed + max(self.granularity, 4 * self.variation)
-        self.timeout = min(max(wanted, self.minimum), self.MAXIMUM)
+        slack = 4 * self.variation
+        wanted = self.smoothed + (slack if slack > self.granularity else self.granularity)
+        if wanted < self.minimum:
+            wanted = self.minimum
+        self.timeout = wanted if wanted < self.MAXIMUM else self.MAXIMUM
 
 
 class Losses(NamedTuple):
@@ -284,9 +287,11 @@ class TolerantWindow:
         """
         End the doubling when L{QUEUED} round trips in a row told of a queue.
         """
-        self._base = min(self._base, elapsed)
-        self._least = min(self._least, elapsed)
-        if not self._is_queue(elapsed):
+        if elapsed < self._least:
+            self._least = elapsed
+            if elapsed < self._base:
+                self._base = elapsed
+        if elapsed <= self._base or not self._is_queue(elapsed):
             self._queued = 0
             return
         self._queued += 1

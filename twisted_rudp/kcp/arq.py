@@ -298,10 +298,17 @@ class ARQ(Conversation):
         As L{next_flush}, right after a flush.
         """
         due = self._due()
-        return None if due >= NEVER else max(0, due - self._clock)
+        if due >= NEVER:
+            return None
+        return due - self._clock if due > self._clock else 0
 
     def _due(self) -> int:
         due = self._sender.next_due
-        if self._control.probe_wait and (self.outbox.size or self._sender.ending):
-            due = min(due, self._control.probe_due)
+        control = self._control
+        if (
+            control.probe_wait
+            and control.probe_due < due
+            and (self.outbox.size or self._sender.ending)
+        ):
+            return control.probe_due
         return due

@@ -181,7 +181,7 @@ class KCPEngine(SessionLife):
             due = min(due, self._leave_at)
             if self._closing is not None:
                 due = min(due, self._closing.until)
-        if self._watches:
+        if self._life is _LIVE or self._watches:
             silence = self._liveness.deadline
             if silence < due:
                 due = silence

@@ -179,8 +179,8 @@ class Intake:
         @return: how many.
         """
         receiver = self._receiver
-        limit = receiver.in_order
-        if limit <= 0:
+        limit = receiver.wnd - receiver.inbox.segments
+        if limit <= 0 or receiver.held or receiver.end is not None or receiver.shut:
             return 0
         count, payload, ts, wnd, una = take_run(
             run, size, self._conv, receiver.nxt & MASK32, limit
@@ -212,20 +212,18 @@ class Intake:
             sender.grow(flights.una - before)
         return count
 
-    def _take_acks(self, data: bytes, clock: int, regular: bool) -> bool:
+    def _take_acks(self, data: bytes, count: int, clock: int, regular: bool) -> bool:
         """
-        Take in a datagram of nothing but ACK segments that differ in number and
-        timestamp only, as one flush of the peer makes them.
+        Take in a datagram of nothing but C{count} ACK segments that differ in number
+        and timestamp only, as one flush of the peer makes them.
 
         @return: False, and nothing is done, if it is something else.
         """
         sender = self._sender
-        count, rest = divmod(len(data), HEADER_SIZE)
         conv, cmd, frg, wnd, _, _, una, length = unpack_header(data)
         peer = self._control.peer
         if (
-            rest
-            or cmd != ACK
+            cmd != ACK
             or length
             or conv != self._conv
             or not sender.proved
@@ -246,7 +244,12 @@ class Intake:
         Digest one datagram segment by segment. After an error the rest of it is
         skipped; what came before stays.
         """
-        if len(data) >= MANY_ACKS * HEADER_SIZE and self._take_acks(data, clock, regular):
+        end = len(data)
+        if (
+            end >= MANY_ACKS * HEADER_SIZE
+            and not end % HEADER_SIZE
+            and self._take_acks(data, end // HEADER_SIZE, clock, regular)
+        ):
             return
         sender = self._sender
         control = self._control
@@ -255,7 +258,6 @@ class Intake:
         echo = -1
         segments = 0
         position = 0
-        end = len(data)
         before = flights.una
         good = end >= HEADER_SIZE
         while end - position >= HEADER_SIZE:
@@ -283,10 +285,13 @@ class Intake:
             if cmd == ACK:
                 if (sn - flights.una) & MASK32 < flights.nxt - flights.una:
                     acks.append((sn, ts))
-            elif cmd == PUSH:
-                self._push(sn, ts, frg, data[position : position + length], regular)
-            else:
+            elif cmd != PUSH:
                 control.hear(cmd, frg, ts, una, regular)
+            elif frg != END or length:
+                payload = data[position : position + length]
+                self._receiver.push(sn, ts, frg, payload, regular)
+            else:
+                self._take_end(sn, ts)
             position += length
         if acks:
             sender.acknowledge(acks, clock)
@@ -299,10 +304,8 @@ class Intake:
         if flights.una != before:
             sender.grow(flights.una - before)
 
-    def _push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
-        if frg != END or payload:
-            self._receiver.push(sn, ts, frg, payload, regular)
-        elif self._control.peer is Peer.UNMARKED:
+    def _take_end(self, sn: int, ts: int) -> None:
+        if self._control.peer is Peer.UNMARKED:
             self._counters.unmarked_ends += 1
             self._receiver.swallow(sn, ts)
         elif self._receiver.push_end(sn, ts):

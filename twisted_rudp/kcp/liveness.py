@@ -48,7 +48,9 @@ class Liveness:
         """
         if not self._idle:
             return NEVER
-        return min(max(self.heard, self._probed) + self._gap, self.heard + self._idle)
+        if self.heard >= self._probed:
+            return self.heard + self._gap
+        return min(self._probed + self._gap, self.heard + self._idle)
 
     def gone(self, now: int) -> bool:
         """

@@ -56,8 +56,15 @@ class StreamOutbox(ByteQueue):
         return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
-        data = self.cut_first(count * mss)
-        return self.take_units(count, mss) if data is None else data, mss, 0
+        start = self._offset
+        end = start + count * mss
+        first = self._pieces[0]
+        if len(first) <= end:
+            return self.take_units(count, mss), mss, 0
+        # Most of bulk comes here: the next part of a large piece.
+        self._offset = end
+        self.size -= end - start
+        return memoryview(first)[start:end], mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         data = self.take(min(size, mss))

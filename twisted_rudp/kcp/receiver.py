@@ -42,11 +42,11 @@ class Inbox:
         self.segments = 0
         self.size = 0
 
-    def append(self, chunk: bytes, unit: int, frg: int) -> None:
+    def append(self, chunk: bytes, unit: int, count: int, frg: int = 0) -> None:
         """
         Add segments.
 
-        @param unit: payload bytes of each segment in C{chunk}.
+        @param unit: payload bytes of each of the C{count} segments in C{chunk}.
         @param frg: their fragment field; other than 0 only for a single one.
         """
         if self._stream:
@@ -57,19 +57,6 @@ class Inbox:
             self._unfinished += len(chunk)
         else:
             self._complete(len(chunk))
-        self._keep(chunk, unit, frg, len(chunk) // unit if unit else 1)
-
-    def append_run(self, chunk: bytes, unit: int, count: int) -> None:
-        """
-        Add C{count} segments, equally long and not empty, with the fragment field 0.
-        """
-        if self._stream:
-            self.size += len(chunk)
-        else:
-            self._complete(len(chunk))
-        self._keep(chunk, unit, 0, count)
-
-    def _keep(self, chunk: bytes, unit: int, frg: int, count: int) -> None:
         if self._chunks is NOTHING:
             self._chunks = deque()
         self._chunks.append((chunk, unit, frg))
@@ -167,16 +154,18 @@ class Receiver:
         arrival.
     @ivar end: number of the peer's end of stream, None before it was heard;
         C{end_ts} is the timestamp it came with.
+    @ivar held: segments out of order: by number, the first number, count, payload and
+        fragment field of the piece that has it. Payload None is not delivered.
     @ivar shut: advertise no window whatever is free.
     """
 
     __slots__ = (
         "_control",
         "_counters",
-        "_held",
         "acks",
         "end",
         "end_ts",
+        "held",
         "inbox",
         "nxt",
         "shut",
@@ -199,7 +188,7 @@ class Receiver:
         self.shut = False
         self._control = control
         self.inbox = Inbox(stream)
-        self._held: dict[int, tuple[int, int, bytes | None, int]] = {}
+        self.held: dict[int, tuple[int, int, bytes | None, int]] = {}
         self._counters = counters
 
     @property
@@ -211,16 +200,6 @@ class Receiver:
         return free if free > 0 else 0
 
     @property
-    def in_order(self) -> int:
-        """
-        How many segments only have to be appended if they are the next: none while
-        something is held out of order or an end is in sight, else as many as L{free}.
-        """
-        if self._held or self.end is not None or self.shut:
-            return 0
-        return self.wnd - self.inbox.segments
-
-    @property
     def end_in_order(self) -> bool:
         """
         The peer's end of stream and all before it has arrived.
@@ -230,14 +209,14 @@ class Receiver:
     def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
         """
         Take in the next C{count} segments, in order, with C{frg} 0, no more than
-        L{in_order}.
+        the window admits.
 
         @param ts: timestamp of the last. Of the others C{una} tells the peer.
         """
         nxt = self.nxt
         self.nxt = nxt + count
         self.acks.append((nxt + count - 1, ts))
-        self.inbox.append_run(payload, unit, count)
+        self.inbox.append(payload, unit, count)
 
     def hold_run(self, sn: int, count: int, payload: bytes, ts: int) -> bool:
         """
@@ -248,10 +227,10 @@ class Receiver:
         """
         first = self.nxt + ((sn - self.nxt) & MASK32)
         numbers = range(first, first + count)
-        if not self._held.keys().isdisjoint(numbers):
+        if not self.held.keys().isdisjoint(numbers):
             return False
         self.acks.extend(zip(numbers, repeat(ts)))
-        self._held.update(dict.fromkeys(numbers, (first, count, payload, 0)))
+        self.held.update(dict.fromkeys(numbers, (first, count, payload, 0)))
         if first == self.nxt:
             self.advance()
         return True
@@ -262,19 +241,19 @@ class Receiver:
         """
         if (
             sn == self.nxt & MASK32
-            and not self._held
+            and not self.held
             and self.end is None
             and self.inbox.segments < self.wnd
         ):
             self.acks.append((self.nxt, ts))
             self.nxt += 1
-            self.inbox.append(payload, len(payload), frg)
+            self.inbox.append(payload, len(payload), 1, frg)
             return
         number = unwrap32(sn, self.nxt)
         if self.end is not None and number > self.end:
             self._counters.data_after_end += 1
-        elif self._acknowledge(number, ts) and number >= self.nxt and number not in self._held:
-            self._held[number] = (number, 1, payload, frg)
+        elif self._acknowledge(number, ts) and number >= self.nxt and number not in self.held:
+            self.held[number] = (number, 1, payload, frg)
             self.advance()
         elif regular:
             self._counters.repeat_segs += 1
@@ -291,13 +270,13 @@ class Receiver:
             return False
         if not self._acknowledge(number, ts):
             return False
-        if self.end is not None or number < self.nxt or number in self._held:
+        if self.end is not None or number < self.nxt or number in self.held:
             self._counters.repeat_segs += 1
             return self.end is not None
         self.end = number
         self.end_ts = ts
-        for later in [held for held in self._held if held > number]:
-            del self._held[later]
+        for later in [held for held in self.held if held > number]:
+            del self.held[later]
             self._counters.data_after_end += 1
         self.advance()
         return True
@@ -308,8 +287,8 @@ class Receiver:
         of stream of a peer that should not send one (kcp_close.md 2).
         """
         number = unwrap32(sn, self.nxt)
-        if self._acknowledge(number, ts) and number >= self.nxt and number not in self._held:
-            self._held[number] = (number, 1, None, 0)
+        if self._acknowledge(number, ts) and number >= self.nxt and number not in self.held:
+            self.held[number] = (number, 1, None, 0)
             self.advance()
 
     def _acknowledge(self, number: int, ts: int) -> bool:
@@ -337,7 +316,7 @@ class Receiver:
         """
         Move what is in order now to the inbox, as far as there is room.
         """
-        held = self._held
+        held = self.held
         inbox = self.inbox
         while self.nxt in held and inbox.segments < self.wnd:
             first, count, payload, frg = held[self.nxt]
@@ -345,8 +324,9 @@ class Receiver:
             stop = min(count, start + self.wnd - inbox.segments)
             if payload is not None:
                 unit = len(payload) // count
-                whole = stop - start == count
-                inbox.append(payload if whole else payload[start * unit : stop * unit], unit, frg)
+                if stop - start < count:
+                    payload = payload[start * unit : stop * unit]
+                inbox.append(payload, unit, stop - start, frg)
             for number in range(self.nxt, first + stop):
                 del held[number]
             self.nxt = first + stop
@@ -362,7 +342,7 @@ class Receiver:
         if not segments:
             return b""
         data = inbox.take(limit)
-        if self._held or segments >= self.wnd:
+        if self.held or segments >= self.wnd:
             self._reopen(segments >= self.wnd)
         return data
 
@@ -376,7 +356,7 @@ class Receiver:
         return message
 
     def _reopen(self, was_full: bool) -> None:
-        if self._held:
+        if self.held:
             self.advance()
         if was_full and self.inbox.segments < self.wnd:
             self._control.tell = True
@@ -403,7 +383,7 @@ class Receiver:
         """
         Drop all data.
         """
-        self._held.clear()
+        self.held.clear()
         self.acks.clear()
         self.inbox = Inbox(stream=True)
 

@@ -13,7 +13,7 @@ from twisted_rudp.kcp.outbox import Piece
 from twisted_rudp.kcp.pacer import Pacer
 from twisted_rudp.kcp.packing import Packer
 from twisted_rudp.kcp.repeating import Repeater, Stamp
-from twisted_rudp.kcp.wire import END, HEADER_SIZE
+from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, pack_header
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 
@@ -189,7 +189,11 @@ class Sender(Repeater):
 
         @return: the segment.
         """
-        return self._launch(self._number(1), stamp)
+        flight = self._launch_next(1, stamp)
+        conv, wnd, ts, una, _ = stamp
+        data = flight.data
+        first = flight.first & MASK32
+        return pack_header(conv, PUSH, flight.frg, wnd, ts, first, una, len(data)) + data
 
     def _send_within(
         self, stamp: Stamp, packer: Packer, budget: int, peer_marked: bool

@@ -8,7 +8,7 @@ Segment numbers and times are unbounded integers here.
 from __future__ import annotations
 
 from twisted_rudp.core.congestion import Controller, RoundTrip
-from twisted_rudp.core.serial import HALF32, MASK32, difference32
+from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.flights import NEVER, Flight, Flights
 from twisted_rudp.kcp.outbox import Outbox
 from twisted_rudp.kcp.pacer import Pacer
@@ -140,7 +140,7 @@ class SendState:
         @return: it was news.
         """
         flights = self.flights
-        step = difference32(una, flights.una)
+        step = ((una - flights.una + HALF32) & MASK32) - HALF32
         if step <= 0:
             return False
         if step > flights.nxt - flights.una:
@@ -182,7 +182,7 @@ class SendState:
         Learn the round trip from an echoed timestamp, unless it is older than any
         timeout: who forges one must not make ours meaningless.
         """
-        elapsed = difference32(now, ts)
+        elapsed = ((now - ts + HALF32) & MASK32) - HALF32
         if 0 <= elapsed <= RoundTrip.MAXIMUM:
             self._heard = now
             self.round_trip.sample(elapsed)
@@ -219,8 +219,14 @@ class SendState:
         """
         How many segments may get a number now; may be negative.
         """
-        ends = min(self.snd_wnd, self.peer_window) - (self.flights.nxt - self.flights.una)
-        return min(ends, self.controller.window() - self.underway)
+        flights = self.flights
+        span = underway = flights.nxt - flights.una
+        if self._selective:
+            underway = flights.outstanding
+        room = self.controller.window() - underway
+        if self.snd_wnd - span < room:
+            room = self.snd_wnd - span
+        return self.peer_window - span if self.peer_window - span < room else room
 
     @property
     def underway(self) -> int:
@@ -251,4 +257,5 @@ class SendState:
         """
         if self._unlaunched:
             return 0
-        return min(self.alarm if self.flights.outstanding else NEVER, self._pacer.due)
+        due = self._pacer.due
+        return self.alarm if self.flights.outstanding and self.alarm < due else due

@@ -6,7 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -26,6 +26,7 @@ from twisted_rudp.kcp.changing import apply
 from twisted_rudp.kcp.cutting import CONV_SIZE
 from twisted_rudp.kcp.diagnosis import Diagnosis
 from twisted_rudp.kcp.engine import KCPEngine
+from twisted_rudp.kcp.fec_decoder import Piece
 from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND, is_framed
 from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.life import Life, Role
@@ -52,6 +53,7 @@ class KCPSession(KCPEngine):
     __slots__ = (
         "__weakref__",
         "_aside",
+        "_bare",
         "_diagnosis",
         "_emit",
         "_framing",
@@ -119,6 +121,8 @@ class KCPSession(KCPEngine):
     def _set_options(self, options: SessionOptions) -> None:
         self._options = options
         self._patient = options.write_delay or not options.ack_no_delay
+        # Most sessions have none of what a flush would have to do for these.
+        self._bare = not (options.protects or options.dup or options.write_timeout)
 
     # wire -> engine
 
@@ -133,29 +137,28 @@ class KCPSession(KCPEngine):
         tally.in_pkts += 1 if length <= size else -(-length // size)
         tally.in_bytes += length
         kind = run[KIND_OFFSET]
+        pieces: Sequence[Piece]
         if kind < DATA or not is_framed(run):
             if self._framing.encoder is not None:
                 self._framing.note_bare()
-            self._digest(run, size, address, now)
+            pieces = ((run, size, regular),)
         elif kind == OUT_OF_BAND:
             self._hear_aside(memoryview(run), size)
-        else:
-            for piece, length, whole in self._framing.decode(run, size):
-                self._digest(piece, length, address, now, whole)
-
-    def _digest(
-        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
-    ) -> None:
-        if self._tombstone is not None:
-            self._tombstone.receive(run, size, now)
             return
+        else:
+            pieces = self._framing.decode(run, size)
         arq = self._arq
         errors = arq.counters.kcp_in_errors
         clock = (self._epoch + now // MILLISECOND) & MASK32
-        self._heed_news(arq.input(run, size, clock, regular), now)
-        if arq.counters.kcp_in_errors != errors:
-            self._diagnosis.unread(run[:size], address)
-        if self._options.read_timeout and arq.readable:
+        for piece, length, whole in pieces:
+            if self._tombstone is not None:
+                self._tombstone.receive(piece, length, now)
+                continue
+            self._heed_news(arq.input(piece, length, clock, whole), now)
+            if arq.counters.kcp_in_errors != errors:
+                errors = arq.counters.kcp_in_errors
+                self._diagnosis.unread(piece[:length], address)
+        if self._options.read_timeout and self._tombstone is None and arq.readable:
             self._read_since = now
 
     def _hear_aside(self, view: memoryview, size: int) -> None:
@@ -291,6 +294,8 @@ class KCPSession(KCPEngine):
                 return False
         if self._throttle is not None and self._tombstone is None:
             return self._flush_throttled(self._throttle, now, budget)
+        if self._bare:
+            return self._flush(now, self._out, self._out_own, budget)
         return self._flush_framed(now, budget)
 
     def _flush_throttled(self, throttle: Throttle, now: int, budget: int) -> bool:

@@ -122,7 +122,8 @@ class Hub:
         """
         if self.closed:
             return
-        now = self.turns.begin()
+        self.turns.running = True
+        now = self._clock.now()
         try:
             pieces = self._gate.open(run, size, address)
         except Exception:

@@ -134,7 +134,10 @@ class Schedule:
         distance = deadline - now
         if distance < NEAR:
             self._near[timed] = None
-            self._wakeBy(max(deadline, now + SHORTEST) if distance < TICK else deadline, now)
+            if distance < TICK:
+                deadline = max(deadline, now + SHORTEST)
+            if deadline < self._wakeAt or self._call is None:
+                self._wakeBy(deadline, now)
             return
         self._near.pop(timed, None)
         second = -(-deadline // SECOND)

@@ -21,6 +21,7 @@ class Turns:
     What is to be done in this turn, in the next, and when the port is writable.
 
     @ivar number: how many flushes there were; tells one turn from the next.
+    @ivar running: a turn is going on; whoever sets it ends the turn with L{flush}.
     @ivar full: the port has said that it takes no more until it is writable.
     """
 
@@ -29,7 +30,7 @@ class Turns:
         self._clock = clock
         self.number = 0
         self.full = False
-        self._running = False
+        self.running = False
         self._stopped = False
         self._dirty: list[Session] = []
         self._next: list[Session] = []
@@ -43,7 +44,7 @@ class Turns:
 
         @return: the time.
         """
-        self._running = True
+        self.running = True
         return self._clock.now()
 
     def touch(self, session: Session) -> None:
@@ -54,7 +55,7 @@ class Turns:
             return
         session.dirty = True
         self._dirty.append(session)
-        if not self._running:
+        if not self.running:
             self._schedule()
 
     def again(self, session: Session) -> None:
@@ -62,7 +63,7 @@ class Turns:
         Visit this session in the next turn, after those that wait already.
         """
         self._next.append(session)
-        if not self._running:
+        if not self.running:
             self._schedule()
 
     def later(self, session: Session, function: Callable[[], None]) -> None:
@@ -101,14 +102,14 @@ class Turns:
         End a turn: visit every dirty session once. What becomes dirty meanwhile, and
         what its budget stopped, is for the next turn.
         """
-        self._running = True
+        self.running = True
         self.number += 1
         queue, self._dirty = self._dirty, []
         for session in queue:
             session.dirty = False
             if session.state is not _GONE:
                 session.visit(now)
-        self._running = False
+        self.running = False
         if self._dirty or self._next:
             self._schedule()
 

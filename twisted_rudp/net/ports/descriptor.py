@@ -96,8 +96,10 @@ class DescriptorPort(SegmentingPort):
         super().__init__(reactor, receiver, sock, gso)
         joiner = Joiner(receiver, self.counters)
         self._joiner: Joiner | HopFilter = joiner
+        self._alone: Joiner | None = joiner
         if options.arrivalHops is not None:
             self._joiner = HopFilter(joiner, self.counters, options.arrivalHops)
+            self._alone = None
         self._room = _INT_ROOM if gro or options.arrivalHops is not None else 0
         self._trusting = 0
         self._host = toTwisted(sock.getsockname())
@@ -257,6 +259,9 @@ class DescriptorPort(SegmentingPort):
                 counters.truncated += 1
             elif ancillary:
                 joiner.addRun(data, _INT.unpack(ancillary[0][2])[0], address)
+            elif calls == 1 and self._trusting and self._alone is not None and length:
+                # What most exchanges of small pieces are: nothing to be joined.
+                self._alone.addRun(data, length, address)
             else:
                 joiner.add(data, address)
             if calls == 1 and length < SHORT and self._trusting:
