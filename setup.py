@@ -10,7 +10,7 @@ import os
 
 from setuptools import Extension, setup
 
-SOURCES = ("native", "galois", "fec", "checksum", "masks", "frames")
+SOURCES = ("native", "galois", "fec", "checksum", "masks", "frames", "datagrams")
 
 if os.environ.get("TWISTED_RUDP_NO_EXTENSION") == "1":
     setup()

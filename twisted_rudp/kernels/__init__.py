@@ -1,5 +1,6 @@
 """
-Stateless functions over whole runs: bytes in, bytes out, no protocol decision.
+Stateless functions over whole runs, without any protocol decision: bytes in, bytes
+out, but for the two that make the system calls for many datagrams at once.
 
 L{twisted_rudp.kernels.pure}, L{twisted_rudp.kernels.pure_framing} and
 L{twisted_rudp.kernels.pure_frames} are their specification. If the optional extension
@@ -46,6 +47,22 @@ row of C{matrix} each, behind those that complete a group of C{data}. C{earlier}
 the data packets that the first group has already, none of them longer. None without
 the extension: L{twisted_rudp.kcp.fec_groups} has the same, step by step.
 """
+send_run: Callable[[int, pure.Buffer, int, bytes], int] | None = None
+"""
+C{(fd, run, size, address)}: send the datagrams of a run, C{size} bytes each, the last
+may be shorter, from a socket that does not block to an address as the system has it.
+Answers how many bytes of whole datagrams have left: fewer than all when the socket
+refused the next one. Raises C{OSError} when it refused the first. None without the
+extension and where the system has no C{sendmmsg}: then each takes a call of its own.
+"""
+receive_runs: Callable[[int, int], tuple[list[tuple[bytes, int, bytes]], int]] | None = None
+"""
+C{(fd, most)}: receive up to 64 datagrams without blocking. Answers runs, each with the
+size of its datagrams, of which the last may be shorter, and the address as the system
+has it, and how many datagrams there were: fewer than C{most} if none is left. An
+empty datagram is a run of its own, of size 0. Raises C{OSError}, C{BlockingIOError}
+if there was none. None where L{send_run} is.
+"""
 
 if os.environ.get("TWISTED_RUDP_PURE") != "1":
     try:
@@ -69,6 +86,8 @@ if os.environ.get("TWISTED_RUDP_PURE") != "1":
         take_stream = _native.take_stream
         gather_run = _native.gather_run
         spread_run = _native.spread_run
+        send_run = getattr(_native, "send_run", None)
+        receive_runs = getattr(_native, "receive_runs", None)
 
 __all__ = [
     "IMPLEMENTATION",
@@ -82,7 +101,9 @@ __all__ = [
     "frame_stream",
     "gather_run",
     "gf_matmul",
+    "receive_runs",
     "same_column",
+    "send_run",
     "spread_run",
     "take_messages",
     "take_run",

@@ -190,7 +190,13 @@ static PyMethodDef methods[] = {
 #ifdef HAS_X86
     ENTRY(gf_matmul_ssse3),
 #endif
+#ifdef HAS_MMSG
+    ENTRY(receive_runs),
+#endif
     ENTRY(same_column),
+#ifdef HAS_MMSG
+    ENTRY(send_run),
+#endif
     ENTRY(sn_masks),
     ENTRY(spread_run),
     ENTRY(take_messages),

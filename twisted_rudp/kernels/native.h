@@ -35,6 +35,11 @@ KERNEL(check_take);
 KERNEL(gather_run);
 KERNEL(sn_masks);
 KERNEL(spread_run);
+#ifdef __linux__
+#define HAS_MMSG 1
+KERNEL(receive_runs);
+KERNEL(send_run);
+#endif
 
 /*
  * out ^= factor * in over GF(2^8), for a whole shard at a time.

@@ -14,6 +14,7 @@ from typing import cast
 from twisted.internet.interfaces import IReactorFDSet
 
 from twisted_rudp.core.engine import Address
+from twisted_rudp.net.ports.batching import batchOf
 from twisted_rudp.net.ports.contract import (
     DatagramPort,
     IDescriptorReactor,
@@ -120,6 +121,6 @@ def _openDescriptor(
         problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")
         raise cannotListen(address, problem)
     bind(sock, address)
-    opened = DescriptorPort(reactor, receiver, sock, options, gso, gro)
+    opened = DescriptorPort(reactor, receiver, sock, options, gso, gro, batchOf(sock))
     opened.startReading()
     return opened

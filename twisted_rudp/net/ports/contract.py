@@ -129,6 +129,9 @@ class PortFacts(NamedTuple):
     dscp: int | None
     """What the socket really marks its datagrams with."""
 
+    batches: bool = False
+    """Many datagrams take one system call where the kernel cuts or joins no runs."""
+
 
 class PortCounters:
     """

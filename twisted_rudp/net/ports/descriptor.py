@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.ports import multicast
+from twisted_rudp.net.ports.batching import DATAGRAMS, Batch
 from twisted_rudp.net.ports.contract import (
     LONGEST_DATAGRAM,
     IDescriptorReactor,
@@ -87,13 +88,16 @@ class DescriptorPort(SegmentingPort):
         options: SocketOptions,
         gso: bool = False,
         gro: bool = False,
+        batch: Batch | None = None,
     ) -> None:
         """
         @param sock: bound and non-blocking; the port owns it from here on.
         @param gso: the socket cuts runs.
         @param gro: the socket joins what arrives.
+        @param batch: sends and receives many datagrams in one call, where the socket
+            does not do that itself.
         """
-        super().__init__(reactor, receiver, sock, gso)
+        super().__init__(reactor, receiver, sock, gso, batch)
         joiner = Joiner(receiver, self.counters)
         self._joiner: Joiner | HopFilter = joiner
         self._alone: Joiner | None = joiner
@@ -106,7 +110,7 @@ class DescriptorPort(SegmentingPort):
         self._logPrefix = f"UDP port {self._host.port}"
         kind = PortKind.GSO if gso or gro else PortKind.PLAIN
         self.options = options
-        self._facts = readFacts(sock, options, kind, gso, gro)
+        self._facts = readFacts(sock, options, kind, gso, gro)._replace(batches=batch is not None)
 
     def startReading(self) -> None:
         """
@@ -149,7 +153,9 @@ class DescriptorPort(SegmentingPort):
         configure(self._socket, options)
         self.options = options
         facts = self._facts
-        self._facts = readFacts(self._socket, options, facts.kind, facts.gso, facts.gro)
+        self._facts = readFacts(
+            self._socket, options, facts.kind, facts.gso, facts.gro
+        )._replace(batches=facts.batches)
 
     def stopListening(self) -> Deferred[None]:
         """
@@ -229,6 +235,9 @@ class DescriptorPort(SegmentingPort):
         call that finds nothing more costs as much as the one that found it. Every so
         often it looks all the same.
         """
+        if self._batch is not None and not self._room:
+            self._readBatches(self._batch)
+            return
         counters = self.counters
         runs = counters.runsIn
         joiner = self._joiner
@@ -246,10 +255,7 @@ class DescriptorPort(SegmentingPort):
                 self._trusting = TRUST if calls == 1 else 0
                 break
             except OSError as problem:
-                if problem.errno in _BROKEN:
-                    self.connectionLost(Failure(problem))  # type: ignore[no-untyped-call]
-                    return
-                self._takeErrors()
+                self._readFailed(problem)
                 calls += 1
                 continue
             calls += 1
@@ -270,3 +276,40 @@ class DescriptorPort(SegmentingPort):
         joiner.flush()
         if counters.runsIn != runs and not self.closed:
             self._receiver.turnEnded()
+
+    def _readBatches(self, batch: Batch) -> None:
+        """
+        L{doRead} where one call brings many datagrams, and tells by their number
+        whether there are more.
+        """
+        counters = self.counters
+        before = counters.runsIn
+        left = READ_BYTES
+        for call in range(READ_CALLS // DATAGRAMS):
+            try:
+                runs, more = batch.receive()
+            except BlockingIOError:
+                if not call:
+                    self._takeErrors()
+                break
+            except OSError as problem:
+                self._readFailed(problem)
+                if self.closed:
+                    break
+                continue
+            for run, size, address in runs:
+                left -= len(run)
+                if size:
+                    self._joiner.addRun(run, size, address)
+                else:
+                    counters.empty += 1
+            if not more or left <= 0 or self.closed:
+                break
+        if counters.runsIn != before and not self.closed:
+            self._receiver.turnEnded()
+
+    def _readFailed(self, problem: OSError) -> None:
+        if problem.errno in _BROKEN:
+            self.connectionLost(Failure(problem))  # type: ignore[no-untyped-call]
+        else:
+            self._takeErrors()

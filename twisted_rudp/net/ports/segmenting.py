@@ -13,6 +13,7 @@ from abc import abstractmethod
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address, Buffer
+from twisted_rudp.net.ports.batching import Batch
 from twisted_rudp.net.ports.contract import (
     LONGEST_RUN,
     IDescriptorReactor,
@@ -61,15 +62,22 @@ class SegmentingPort(SendingPort):
     _log = Logger()
 
     def __init__(
-        self, reactor: IDescriptorReactor, receiver: Receiver, sock: socket.socket, gso: bool
+        self,
+        reactor: IDescriptorReactor,
+        receiver: Receiver,
+        sock: socket.socket,
+        gso: bool,
+        batch: Batch | None = None,
     ) -> None:
         """
         @param gso: let the kernel cut runs.
+        @param batch: sends what the kernel does not cut.
         """
         super().__init__(reactor, receiver)
         self._reactor = reactor
         self._socket = sock
         self._gso = gso
+        self._batch = batch
         self._hearsErrors = reportErrors(sock)
         self._refusals = Refusals(reactor)
         self._ancillaries: dict[int, list[tuple[int, int, bytes]]] = {}
@@ -112,12 +120,30 @@ class SegmentingPort(SendingPort):
         else:
             step = size
         view = memoryview(run)
-        for start in range(0, len(run), step):
+        start = 0
+        while start < len(run):
+            if step == size and self._batch is not None:
+                start += self._sendBatch(self._batch, view[start:], size, address)
             piece = view[start : start + step]
-            taken = self._transmit(piece, size, address)
+            taken = self._transmit(piece, size, address) if piece else 0
+            start += taken
             if taken < len(piece):
-                return start + taken
-        return len(run)
+                break
+        return start
+
+    def _sendBatch(self, batch: Batch, run: Buffer, size: int, address: Address) -> int:
+        """
+        Send what leaves without an error. The datagram that does not is then sent
+        alone: L{_recover} has to know it.
+
+        @return: bytes of whole datagrams.
+        """
+        try:
+            taken = batch.send(run, size, address)
+        except OSError:
+            return 0
+        self._sent(taken, size)
+        return taken
 
     def _call(self, piece: Buffer, size: int, address: Address) -> None:
         """

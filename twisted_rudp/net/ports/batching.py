@@ -1,0 +1,126 @@
+"""
+Many datagrams in one system call, for sockets that neither cut nor join runs.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+
+from twisted_rudp import kernels
+from twisted_rudp.core.engine import Address, Buffer
+
+DATAGRAMS = 64
+"""
+At most so many are received in one call.
+"""
+
+_ADDRESSES = 256
+"""
+Addresses kept ready in the form of the system, and as many in ours.
+"""
+
+_FAMILY = struct.Struct("=H")
+_PORT = struct.Struct("!H")
+_FLOW = struct.Struct("!I")
+_SCOPE = struct.Struct("=I")
+
+
+def packed(address: Address) -> bytes:
+    """
+    C{sockaddr_in} or C{sockaddr_in6} of an IP literal, as Linux has them.
+    """
+    host, port = address[:2]
+    if len(address) == 2:
+        return b"".join(
+            (_FAMILY.pack(socket.AF_INET), _PORT.pack(port), socket.inet_aton(host), bytes(8))
+        )
+    _, _, flow, scope = address
+    return b"".join(
+        (
+            _FAMILY.pack(socket.AF_INET6),
+            _PORT.pack(port),
+            _FLOW.pack(flow),
+            socket.inet_pton(socket.AF_INET6, host),
+            _SCOPE.pack(scope),
+        )
+    )
+
+
+def unpacked(raw: bytes) -> Address:
+    """
+    The opposite of L{packed}: what C{recvfrom} would give.
+    """
+    (port,) = _PORT.unpack_from(raw, 2)
+    if _FAMILY.unpack_from(raw)[0] == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
+    (flow,), (scope,) = _FLOW.unpack_from(raw, 4), _SCOPE.unpack_from(raw, 24)
+    return socket.inet_ntop(socket.AF_INET6, raw[8:24]), port, flow, scope
+
+
+class Batch:
+    """
+    Sends and receives datagrams of one socket by the dozen.
+    """
+
+    __slots__ = ("_packed", "_receive", "_send", "_socket", "_unpacked")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        send: Callable[[int, Buffer, int, bytes], int],
+        receive: Callable[[int, int], tuple[list[tuple[bytes, int, bytes]], int]],
+    ) -> None:
+        """
+        @param send: see L{kernels.send_run}.
+        @param receive: see L{kernels.receive_runs}.
+        """
+        self._socket = sock
+        self._send = send
+        self._receive = receive
+        self._packed: dict[Address, bytes] = {}
+        self._unpacked: dict[bytes, Address] = {}
+
+    def send(self, run: Buffer, size: int, address: Address) -> int:
+        """
+        Send the datagrams of a run.
+
+        @return: bytes of whole datagrams that have left, at least one.
+        @raise OSError: the first could not leave.
+        """
+        raw = self._packed.get(address)
+        if raw is None:
+            if len(self._packed) >= _ADDRESSES:
+                self._packed.clear()
+            raw = self._packed[address] = packed(address)
+        return self._send(self._socket.fileno(), run, size, raw)
+
+    def receive(self) -> tuple[list[tuple[bytes, int, Address]], bool]:
+        """
+        Receive up to L{DATAGRAMS}, joined to runs.
+
+        @return: run, size and address of each; a run of size 0 is a datagram without
+            a byte. And whether more may be waiting.
+        @raise OSError: C{BlockingIOError} if nothing is there.
+        """
+        runs, count = self._receive(self._socket.fileno(), DATAGRAMS)
+        known = self._unpacked
+        if len(known) > _ADDRESSES:
+            known.clear()
+        found = []
+        for run, size, raw in runs:
+            address = known.get(raw)
+            if address is None:
+                address = known[raw] = unpacked(raw)
+            found.append((run, size, address))
+        return found, count == DATAGRAMS
+
+
+def batchOf(sock: socket.socket) -> Batch | None:
+    """
+    For a socket of the internet's families; None where there are no such calls.
+    """
+    if kernels.send_run is None or kernels.receive_runs is None:
+        return None
+    return Batch(sock, kernels.send_run, kernels.receive_runs)
