@@ -5,6 +5,7 @@ L{ARQ} rule by rule: queueing, windows, probes, budgets, runs.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -299,6 +300,44 @@ class WindowTests(ARQTestCase):
         self.assertIsNone(arq.next_flush(0))
         self.hear(arq, self.control(una=3))
         self.assertEqual((arq.in_flight, arq.wait_snd), (0, 0))
+
+
+class LossTests(ARQTestCase):
+    """
+    What is lost, and lost again.
+    """
+
+    def lostTwice(self, **settings: Any) -> list[int]:
+        """
+        The first segment is lost, and its repetition too. What was sent after that
+        is acknowledged.
+
+        @return: numbers of what is then sent at once, before any timeout.
+        """
+        arq = self.make(**settings)
+        acks = [self.control(ACK, sn=sn, ts=0) for sn in (1, 2, 3)]
+        arq.write(bytes(4 * arq.settings.mss))
+        self.flush(arq, 0)
+        self.hear(arq, *acks, now=1)
+        self.assertEqual([segment.sn for segment in self.flush(arq, 1)], [0])
+        arq.write(bytes(3 * arq.settings.mss))
+        self.flush(arq, 3)
+        self.hear(arq, *(self.control(ACK, sn=sn, ts=3) for sn in (4, 5, 6)), now=4)
+        return [segment.sn for segment in self.flush(arq, 4)]
+
+    def test_again(self) -> None:
+        """
+        A repetition that is skipped is sent again, with a congestion window and
+        without.
+        """
+        for nc in (0, 1):
+            self.assertEqual(self.lostTwice(nc=nc), [0])
+
+    def test_asKCPGo(self) -> None:
+        """
+        kcp-go's is left to the timeout (kcp.md 1.9).
+        """
+        self.assertEqual(self.lostTwice(nc=1, congestion="kcp-go"), [])
 
 
 class ProofTests(ARQTestCase):

@@ -132,9 +132,10 @@ class FixedWindow:
     No congestion control: the two ends' windows alone decide (kcp.md C{nc} 1).
     """
 
-    __slots__ = ()
+    __slots__ = ("selective",)
 
-    selective = False
+    def __init__(self, selective: bool = False) -> None:
+        self.selective = selective
 
     def window(self) -> int:
         return UNLIMITED

@@ -26,7 +26,7 @@ def controller_for(settings: Settings) -> Controller:
     The congestion controller that the settings ask for.
     """
     if settings.nc:
-        return FixedWindow()
+        return FixedWindow(selective=settings.congestion != "kcp-go")
     if settings.congestion == "kcp-go":
         return KCPWindow(settings.resend)
     return TolerantWindow()

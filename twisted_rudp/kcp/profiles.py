@@ -54,10 +54,9 @@ class Settings:
     @ivar resend: send a segment again once so many later ones were
         acknowledged; 0 never does that.
     @ivar nc: 1 switches congestion control off.
-    @ivar congestion: how, if C{nc} is 0: C{tolerant}, a window that takes loss up to
-        an eighth for noise
-        (L{TolerantWindow<twisted_rudp.core.congestion.TolerantWindow>}), or
-        C{kcp-go}, the original's, which shrinks at every loss.
+    @ivar congestion: how loss is judged: C{tolerant}, up to an eighth for noise
+        (L{TolerantWindow<twisted_rudp.core.congestion.TolerantWindow>} if C{nc} is
+        0), or C{kcp-go}, as the original does, whose window shrinks at every loss.
     @ivar sndwnd: most segments in flight, 1 .. 65535.
     @ivar rcvwnd: most segments held for the application, 1 .. 65535.
     @ivar mtu: longest datagram of the ARQ, its 24-byte headers included and

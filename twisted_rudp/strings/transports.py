@@ -98,7 +98,7 @@ _PROFILED = tuple(
         oneOf(
             "congestion",
             ("tolerant", "kcp-go"),
-            "how the congestion window is judged where C{nc} is not set",
+            "how loss is judged: as noise, or as the original does",
         ),
         integer(
             "deadLink", 0, 1_000_000, "end when one segment was sent so often; 0: never, the best"
