@@ -44,20 +44,42 @@ class _Group:
     What has come of one group.
 
     @ivar came: a bit for each position.
-    @ivar shards: coded blocks by position.
-    @ivar done: nothing is missing any more.
+    @ivar pieces: neighbours that came together: the position of the first, the size
+        of each but the last, and the packets. No position is in two of them.
     """
 
-    __slots__ = ("came", "done", "shards")
+    __slots__ = ("came", "pieces")
 
     def __init__(self) -> None:
         self.came = 0
-        self.shards: dict[int, Buffer] = {}
-        self.done = False
+        self.pieces: list[tuple[int, int, bytes]] = []
 
-    def finish(self) -> None:
-        self.shards.clear()
-        self.done = True
+    def add(self, position: int, packets: memoryview, size: int, count: int) -> None:
+        """
+        Keep those of C{count} neighbours that are new. A copy, as views would keep all
+        of the run.
+        """
+        bits = ((1 << count) - 1) << position
+        new = bits & ~self.came
+        self.came |= bits
+        if new == bits:
+            self.pieces.append((position, size, bytes(packets)))
+            return
+        for at in range(count):
+            if new >> (position + at) & 1:
+                packet = bytes(packets[at * size : (at + 1) * size])
+                self.pieces.append((position + at, size, packet))
+
+    def shards(self) -> dict[int, Buffer]:
+        """
+        Coded blocks by position.
+        """
+        found: dict[int, Buffer] = {}
+        for position, size, packets in self.pieces:
+            view = memoryview(packets)
+            for at, start in enumerate(range(0, len(view), size), position):
+                found[at] = view[start + CODED_OFFSET : start + size]
+        return found
 
 
 class Decoder:
@@ -76,6 +98,7 @@ class Decoder:
 
     __slots__ = (
         "_all_data",
+        "_cycle",
         "_groups",
         "_newest",
         "_suspect",
@@ -103,7 +126,9 @@ class Decoder:
         self.data = data
         self.parity = parity
         self._all_data = (1 << data) - 1
-        self._groups: dict[int, _Group] = {}
+        self._cycle = 0xFFFFFFFF // (data + parity)
+        # None: nothing is missing any more.
+        self._groups: dict[int, _Group | None] = {}
         self._newest: int | None = None
         self._suspect: int | None = None
         self._tuning = False
@@ -113,7 +138,7 @@ class Decoder:
         """
         Groups of which something is missing.
         """
-        return sum(not group.done for group in self._groups.values())
+        return sum(group is not None for group in self._groups.values())
 
     @property
     def newest_group(self) -> int:
@@ -173,10 +198,8 @@ class Decoder:
         while first < end:
             number, position = divmod(first, shards)
             count = min(shards - position, end - first)
-            group = self._group(number)
-            if group is not None and not group.done:
-                packets = view[start : start + count * size]
-                self._collect(group, position, packets, size, count, rebuilt)
+            packets = view[start : start + count * size]
+            self._collect(number, position, packets, size, count, rebuilt)
             start += count * size
             first += count
 
@@ -196,44 +219,11 @@ class Decoder:
                 self._adopt(*found)
                 self.tunings += 1
             return
-        group = self._group(number)
-        if group is not None and not group.done:
-            self._collect(group, position, packet, len(packet), 1, rebuilt)
-
-    def _group(self, number: int) -> _Group | None:
-        """
-        The record of a group; None if it is too old, or too far ahead to be
-        believed.
-        """
-        group = self._groups.get(number)
-        if group is not None:
-            return group
-        if self._newest is not None:
-            ahead = self._ahead(number, self._newest)
-            if ahead < -GROUPS_BEHIND:
-                return None
-            if ahead > FAR_AHEAD and self._suspect != number:
-                self._suspect = number
-                return None
-        if self._newest is None or ahead > 0:
-            self._newest = number
-            for old in [
-                each for each in self._groups if self._ahead(each, number) < -GROUPS_BEHIND
-            ]:
-                del self._groups[old]
-        group = self._groups[number] = _Group()
-        return group
-
-    def _ahead(self, number: int, other: int) -> int:
-        """
-        By how many groups C{number} is ahead, across the wrap of the ids.
-        """
-        groups = 0xFFFFFFFF // (self.data + self.parity)
-        return (number - other + groups // 2) % groups - groups // 2
+        self._collect(number, position, packet, len(packet), 1, rebuilt)
 
     def _collect(
         self,
-        group: _Group,
+        number: int,
         position: int,
         packets: memoryview,
         size: int,
@@ -243,19 +233,54 @@ class Decoder:
         """
         Neighbours of one group have come.
         """
-        group.came |= ((1 << count) - 1) << position
-        if group.came & self._all_data == self._all_data:
-            self.full_sets += 1
-            group.finish()
+        groups = self._groups
+        if number in groups:
+            group = groups[number]
+            if group is None:
+                return
+        elif not self._admits(number):
             return
-        # A copy, as views would keep all of the run.
-        kept = memoryview(bytes(packets))
-        for at in range(count):
-            coded = kept[at * size + CODED_OFFSET : (at + 1) * size]
-            group.shards.setdefault(position + at, coded)
-        if len(group.shards) >= self.data:
-            self._rebuild(group.shards, rebuilt)
-            group.finish()
+        elif position == 0 and count >= self.data:
+            # Without loss most come like this.
+            self.full_sets += 1
+            groups[number] = None
+            return
+        else:
+            group = groups[number] = _Group()
+        all_data = self._all_data
+        if (group.came | ((1 << count) - 1) << position) & all_data == all_data:
+            self.full_sets += 1
+            groups[number] = None
+            return
+        group.add(position, packets, size, count)
+        if group.came.bit_count() >= self.data:
+            self._rebuild(group.shards(), rebuilt)
+            groups[number] = None
+
+    def _admits(self, number: int) -> bool:
+        """
+        Whether a group that is not known is neither too old nor too far ahead to be
+        believed. If it is the newest, others are given up.
+        """
+        newest = self._newest
+        if newest is None:
+            self._newest = number
+            return True
+        half = self._cycle // 2
+        ahead = (number - newest + half) % self._cycle - half
+        if ahead < -GROUPS_BEHIND:
+            return False
+        if ahead > FAR_AHEAD and self._suspect != number:
+            self._suspect = number
+            return False
+        if ahead > GROUPS_BEHIND:
+            self._groups.clear()
+        else:
+            for behind in range(GROUPS_BEHIND + 1, GROUPS_BEHIND + 1 + ahead):
+                self._groups.pop((number - behind) % self._cycle, None)
+        if ahead > 0:
+            self._newest = number
+        return True
 
     def _rebuild(self, shards: dict[int, Buffer], rebuilt: list[bytes]) -> None:
         missing = tuple(at for at in range(self.data) if at not in shards)
