@@ -59,6 +59,8 @@ class StreamOutbox(ByteQueue):
         start = self._offset
         end = start + count * mss
         first = self._pieces[0]
+        if len(self._pieces) == 1 and self.size <= end - start:
+            return self.take(self.size), mss, 0
         if len(first) <= end:
             return self.take_units(count, mss), mss, 0
         # Most of bulk comes here: the next part of a large piece.

@@ -104,7 +104,7 @@ class Sender(Repeater):
             and not self.flights.skipped
             and not self._unlaunched
             and self._pacer.due == NEVER
-            and self.outbox.segments(self.mss) <= 1
+            and (not self.outbox.size or self.outbox.segments(self.mss) == 1)
         )
 
     def number_only(self, peer_marked: bool) -> None:

@@ -253,7 +253,11 @@ class KCPSession(KCPEngine):
         """
         The next bytes in order.
         """
-        data = self._receiver.take(limit)
+        receiver = self._receiver
+        if not receiver.inbox.segments and not self._end_heard:
+            # So ends every delivery.
+            return b""
+        data = receiver.take(limit)
         if self._end_heard and self._arq.end_received:
             self._tell_end()
         if data:

@@ -263,8 +263,9 @@ class SessionTransport:
         """
         Something was given to the engine.
         """
-        if not self.session.dirty:
-            self.session.touch()
+        session = self.session
+        if not session.dirty:
+            session.hub.turns.touch(session)
         feed = self._feed
         if feed is not None and feed.mustPause(self._engine.unsent(self.stream)):
             self._call(feed.producer.pauseProducing)
