@@ -180,13 +180,13 @@ class Schedule:
         """
         Be awake at C{moment}: an earlier wake is kept, a later one moved.
         """
-        delay = (moment - now) / SECOND
-        if self._call is None:
-            self._call = self._reactor.callLater(delay, self._wake)
-        elif moment < self._wakeAt:
-            self._call.reset(delay)
-        else:
-            return
+        if self._call is not None:
+            if moment >= self._wakeAt:
+                return
+            # A reset to an earlier time searches all calls of the reactor, and a
+            # thousand clients have one each.
+            self._call.cancel()
+        self._call = self._reactor.callLater((moment - now) / SECOND, self._wake)
         self._wakeAt = moment
         self._clock.horizon = moment + OVERSLEPT
 
