@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import compress
 from operator import index
 from typing import Final
 from zlib import crc32
@@ -20,6 +21,9 @@ FEC_DATA: Final = 0xF1
 FEC_PARITY: Final = 0xF2
 
 _ID_AND_KIND = struct.Struct("<IH")
+_KIND = 4
+_KINDS = bytes((FEC_DATA, FEC_PARITY))
+_IS_DATA = bytes(kind == FEC_DATA for kind in range(256))
 _FEC_HEADER = 8
 _CONV_END = 12
 
@@ -39,17 +43,26 @@ def fec_conversation(run: Buffer, size: int) -> int:
     view = memoryview(run)
     if size <= 0:
         raise ValueError("size must be positive")
-    found = b""
-    for start in range(0, len(view), size):
-        packet = view[start : start + size]
-        kind = _ID_AND_KIND.unpack_from(packet)[1] if len(packet) >= _FEC_HEADER else 0
-        if kind == FEC_PARITY:
-            continue
-        conv = bytes(packet[_FEC_HEADER:_CONV_END])
-        if kind != FEC_DATA or len(packet) < _CONV_END or (found and conv != found):
+    rest = len(view) % size
+    if size < _CONV_END:
+        return -1
+    if 0 < rest < _CONV_END:
+        # Too short for data: parity, if it is anything.
+        last = view[len(view) - rest :]
+        if rest < _FEC_HEADER or _ID_AND_KIND.unpack_from(last)[1] != FEC_PARITY:
             return -1
-        found = conv
-    return int.from_bytes(found, "little") if found else -1
+        view = view[: len(view) - rest]
+    # Column by column: the packets are looked at without a loop of Python.
+    kinds = bytes(view[_KIND::size])
+    if bytes(view[_KIND + 1 :: size]).strip(b"\0") or kinds.strip(_KINDS):
+        return -1
+    has_conv = kinds.translate(_IS_DATA)
+    columns = [
+        set(compress(view[place::size], has_conv)) for place in range(_FEC_HEADER, _CONV_END)
+    ]
+    if any(len(column) != 1 for column in columns):
+        return -1
+    return int.from_bytes([byte for (byte,) in columns], "little")
 
 
 def fec_take(run: Buffer, size: int, data: int, shards: int) -> tuple[int, bytes]:
