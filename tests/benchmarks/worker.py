@@ -67,6 +67,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-mode", choices=["stream", "messages"], default="stream")
     parser.add_argument("-chunk", type=int, default=1 << 17, help="bytes of a write of bulk")
     parser.add_argument("-job", choices=sorted(JOBS), default="bulk")
+    parser.add_argument(
+        "-oneport", action="store_true", help="KCP: dial from one socket, not from one each"
+    )
     parser.add_argument("-role", choices=["both", "server", "client"], default="both")
     parser.add_argument("-addr", default="127.0.0.1:0")
     parser.add_argument("-seconds", type=float, default=3.0)
@@ -159,6 +162,31 @@ def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStr
 
 
 @implementer(IStreamClientEndpoint)
+class OnePort:
+    """
+    Dials from a listening port, which all connections share.
+    """
+
+    def __init__(self, listening: Any, host: str, port: int) -> None:
+        self._listening = listening
+        self._place = host, port
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        dialled: Deferred[IProtocol] = self._listening.connect(factory, *self._place)
+        return dialled
+
+
+async def onePort(reactor: Any, options: argparse.Namespace, port: int) -> OnePort:
+    """
+    A second port of KCP, to dial from.
+    """
+    host, _ = address(options)
+    local = argparse.Namespace(**{**vars(options), "addr": f"{host}:0"})
+    endpoint = serverEndpoint(reactor, local)
+    return OnePort(await endpoint.listen(Factory.forProtocol(Echoing)), host, port)
+
+
+@implementer(IStreamClientEndpoint)
 class TuningTCP:
     """
     TCP that sends small messages at once, under a congestion control that is chosen.
@@ -197,6 +225,8 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         result = await serve(reactor, port)
     else:
         endpoint = clientEndpoint(reactor, options, port)
+        if options.oneport:
+            endpoint = await onePort(reactor, options, port)
         result = await JOBS[options.job](reactor, endpoint, options)
     measured = gauge.result() if gauge and options.role != "client" else {}
     say(kernels=kernels.IMPLEMENTATION, **{**result, **measured, **segments(options)})

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from twisted_rudp.core.checking import nanoseconds, require_choice, require_within
 from twisted_rudp.core.engine import Address, Engine, Gate
 from twisted_rudp.net.admission import Limits
+from twisted_rudp.net.attempt import MakeSession
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.making import Mode
@@ -114,10 +115,11 @@ class ServerEndpoint(Endpoint, ABC):
         return defer.execute(self._listen, factory)
 
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
+        gate = self._listeningGate()
         return listen(
             self.reactor,
             factory,
-            self._listeningGate(),
+            gate,
             interface=self.interface,
             port=self.port,
             portKind=self.portKind,
@@ -125,7 +127,15 @@ class ServerEndpoint(Endpoint, ABC):
             limits=self._limits(),
             drainTimeout=self.drainTimeout,
             mode=self._mode,
+            dial=self._dialler(gate),
         )
+
+    def _dialler(self, gate: Gate) -> MakeSession | None:
+        """
+        What makes the sessions that are dialled from the port of this gate; None:
+        there are none.
+        """
+        return None
 
     def _limits(self) -> Limits:
         return Limits(backlog=self.backlog, maxSessions=self.maxSessions)

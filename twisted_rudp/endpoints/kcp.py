@@ -14,7 +14,7 @@ from twisted.internet import error
 
 from twisted_rudp.core.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.engine import SECOND, Address, Gate
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
 from twisted_rudp.endpoints.kcpbase import KCPEndpoint
@@ -24,6 +24,7 @@ from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.net.admission import Limits
+from twisted_rudp.net.attempt import MakeSession
 from twisted_rudp.net.connecting import binding
 
 REUSE_PAUSE = 40
@@ -31,9 +32,6 @@ REUSE_PAUSE = 40
 Seconds for which a conversation that was asked for cannot be had again from the same
 port: four times the longest linger (kcp_close 7.3).
 """
-
-FIRST_CONV = 1
-"""Instead of 0, which some listeners take for "give me one"."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -77,6 +75,15 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         gate = self._gate(accept, cookies, self._rules)
         return gate
 
+    def _dialler(self, gate: Gate) -> MakeSession:
+        assert isinstance(gate, KCPGate)
+
+        def dial(address: Address, now: int) -> tuple[KCPGate, KCPSession]:
+            conv = self._randomConv()
+            return gate, self._engine(gate, conv, address, now, role=Role.DIALLER)
+
+        return dial
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
@@ -113,7 +120,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         """
         conv = self.conv
         if conv is None:
-            conv = int.from_bytes(self.entropy(4), "little") or FIRST_CONV
+            conv = self._randomConv()
         elif self._pinned and self._recent.has((address, conv), self._now()):
             text = f"conv={conv} was in use from this port less than {REUSE_PAUSE} s ago"
             raise error.ConnectBindError(None, text)  # type: ignore[no-untyped-call]

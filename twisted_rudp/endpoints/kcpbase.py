@@ -31,6 +31,9 @@ IDLE_TIMEOUT = 60.0
 """Seconds of silence after which a peer counts as gone; it is probed at a third and
 at two thirds of them."""
 
+FIRST_CONV = 1
+"""Instead of 0, which some listeners take for "give me one"."""
+
 BUFFER = 4 << 20
 """Bytes asked of the system for each direction of a socket."""
 
@@ -187,6 +190,12 @@ class KCPEndpoint(Endpoint):
             rules=rules or Rules(),
             ledger=Ledger(snmp.process),
         )
+
+    def _randomConv(self) -> int:
+        """
+        A conversation that the peer most likely has not; never 0.
+        """
+        return int.from_bytes(self.entropy(4), "little") or FIRST_CONV
 
     def _engine(
         self, gate: KCPGate, conv: int, address: Address, now: int, **named: Any

@@ -66,6 +66,7 @@ class ListeningPort:
         limits: Limits | None = None,
         drainTimeout: float = DRAIN_TIMEOUT,
         mode: str = Mode.STREAM,
+        dial: MakeSession | None = None,
     ) -> None:
         """
         See L{listen}.
@@ -79,6 +80,7 @@ class ListeningPort:
         self._socketOptions = socketOptions or SocketOptions()
         self._drainTimeout = drainTimeout
         self._mode = Mode(mode)
+        self._dial = dial
         self._hub = Hub(reactor, gate, self, limits or DEFAULTS, lost=self._portLost)
         self._port: DatagramPort | None = None
         self._phase = _Phase.IDLE
@@ -158,19 +160,25 @@ class ListeningPort:
         host: str | bytes,
         port: int,
         *,
-        session: MakeSession,
+        session: MakeSession | None = None,
         timeout: float = 30,
     ) -> Deferred[IProtocol]:
         """
-        Dial from this socket, which is how peers behind NATs reach each other. The
-        connection ends with the port.
+        Dial from this socket, which is how peers behind NATs reach each other, and how
+        thousands of connections need no socket each. The connection ends with the port.
 
+        @param host: a name or an IP literal of the socket's family.
         @param session: as for L{twisted_rudp.net.connecting.connect}; its gate is
-            not used.
+            not used. None: sessions with the settings of this port.
+        @param timeout: seconds for each address.
         @raise RuntimeError: the port is not bound.
+        @raise ValueError: this transport dials from sockets of its own only.
         """
         if self._port is None:
             raise RuntimeError("the port is not bound yet")
+        session = session or self._dial
+        if session is None:
+            raise ValueError("ports of this transport do not dial")
         return connect(
             self._reactor,
             factory,
@@ -272,6 +280,7 @@ def listen(
     limits: Limits | None = None,
     drainTimeout: float = DRAIN_TIMEOUT,
     mode: str = Mode.STREAM,
+    dial: MakeSession | None = None,
 ) -> ListeningPort:
     """
     Bind a UDP socket and give those who come to a factory. Done on return (EP-2).
@@ -283,6 +292,7 @@ def listen(
     @param limits: what strangers may occupy; C{backlog} and C{maxSessions} (EP-7).
     @param drainTimeout: seconds for which C{stopListening} waits for connections.
     @param mode: a L{Mode}.
+    @param dial: makes the sessions of L{ListeningPort.connect}.
 
     @raise twisted.internet.error.CannotListenError: the address cannot be had.
     @raise ValueError: no such mode or kind of port.
@@ -298,6 +308,7 @@ def listen(
         limits=limits,
         drainTimeout=drainTimeout,
         mode=mode,
+        dial=dial,
     )
     listening.startListening()
     return listening
