@@ -15,6 +15,9 @@ RAKNET_MESSAGE = 1350
 """What fits one datagram of both RakNets."""
 
 
+ONE_PORT = "twisted_rudp, clients on one socket"
+
+
 class Group(Enum):
     """
     What a contender counts as when the best of a group is looked for.
@@ -102,6 +105,15 @@ def ours(
         for port_kind in port_kinds
         for without in pure
     ]
+
+
+def one_port() -> list[Contender]:
+    """
+    Ours with all clients on one socket, as they cannot be with kcp-go.
+    """
+    side = _ours("gso", pure=False)
+    shared = Side((*side.argv, "-oneport"), side.environment)
+    return [Contender(ONE_PORT, Group.OURS, (shared,))]
 
 
 def profiles(chosen: Mapping[str, Sequence[int | None]]) -> list[Contender]:

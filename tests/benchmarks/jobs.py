@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall, deferLater
 from zope.interface import implementer
 
@@ -138,12 +138,11 @@ async def dial(
     """
     Sessions that have exchanged so many messages each.
     """
+    factory = Factory.forProtocol(Exchanging)
     clients: list[Exchanging] = []
     while len(clients) < sessions:
         group = min(DIALS_AT_ONCE, sessions - len(clients))
-        dialled = await gatherResults(
-            [connectProtocol(endpoint, Exchanging()) for _ in range(group)]
-        )
+        dialled = await gatherResults([endpoint.connect(factory) for _ in range(group)])
         await gatherResults([client.exchange(warmUp) for client in dialled])
         clients.extend(dialled)
     return clients

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.contenders import Group
+from tests.benchmarks.contenders import ONE_PORT, Group
 
 KERNELS = "twisted_rudp, gso port, kernels"
 PURE = "twisted_rudp, gso port, pure Python"
@@ -101,8 +101,12 @@ TARGETS = (
     Target("64-byte echo, one process, p50", "echo", KERNELS, "p50", 1.35, False),
     Target("64-byte echo, one process, p99", "echo", KERNELS, "p99", 0.5, False),
     Target("64-byte echo, two processes, p50", "echo2", KERNELS, "p50", 0.75, False),
-    Target("1000 idle pairs, % of a core", "idle1000", KERNELS, "load", 0.5, False, None),
-    Target("1000 idle pairs, KB a pair", "idle1000", KERNELS, "memory", 10, False, None),
+    Target(
+        "1000 idle pairs on two ports, % of a core", "idle1000", ONE_PORT, "load", 0.5, False, None
+    ),
+    Target(
+        "1000 idle pairs on two ports, KB a pair", "idle1000", ONE_PORT, "memory", 10, False, None
+    ),
     Target("1000 client endpoints, KB each", "clients", KERNELS, "memory", 20, False, None),
     Target("RakNet, stream, goodput", "raknet2", RAKNET_STREAM, "goodput", 15, True, _GO),
     Target("RakNet, messages, goodput", "raknet2", RAKNET_MESSAGES, "goodput", 15, True, _GO),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted_rudp.kcp.fec_decoder import Decoder
@@ -81,7 +81,7 @@ class Tally:
     out_pkts: int = 0
     out_bytes: int = 0
     oob_packets: int = 0
-    ledgers: list[Ledger] = field(default_factory=list)
+    ledgers: tuple[Ledger, ...] = ()
 
     def end(self) -> None:
         """
@@ -89,7 +89,7 @@ class Tally:
         """
         for ledger in self.ledgers:
             ledger.established -= 1
-        self.ledgers.clear()
+        self.ledgers = ()
 
     def snmp(self) -> dict[str, int]:
         """
@@ -151,6 +151,8 @@ class Ledger:
     def __init__(self, parent: Ledger | None = None) -> None:
         self._parent = parent
         self._live: dict[weakref.ref[Source], Tally] = {}
+        # One for all sessions: each look-up of a method makes a new object.
+        self._leave = self._left
         self._gone: dict[str, int] = {}
         self._base: dict[str, int] = {}
         self.established = 0
@@ -162,10 +164,10 @@ class Ledger:
         """
         ledger: Ledger | None = self
         while ledger is not None:
-            ledger._live[weakref.ref(source, ledger._left)] = source.tally
+            ledger._live[weakref.ref(source, ledger._leave)] = source.tally
             ledger.established += 1
             ledger._most = max(ledger._most, ledger.established)
-            source.tally.ledgers.append(ledger)
+            source.tally.ledgers += (ledger,)
             ledger = ledger._parent
 
     def _left(self, source: weakref.ref[Source]) -> None:

@@ -38,6 +38,27 @@ class _State(Enum):
     """The Deferred has fired or is firing."""
 
 
+class _Started:
+    """
+    A factory that was told of the start of an attempt. All that a connection keeps of
+    it.
+    """
+
+    __slots__ = ("_factory",)
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory: IProtocolFactory | None = factory
+        callApplication(factory.doStart)
+
+    def stop(self) -> None:
+        """
+        Tell it of the end, once.
+        """
+        factory, self._factory = self._factory, None
+        if factory is not None:
+            callApplication(factory.doStop)
+
+
 class Connecting:
     """
     One call of L{connect}.
@@ -60,7 +81,7 @@ class Connecting:
         self._number = port
         self._dialling = dialling
         self._state = _State.RESOLVING
-        self._started = False
+        self._started: _Started | None = None
         self._waiting: list[Address] = []
         self._attempts: list[Attempt] = []
         self._delay: IDelayedCall | None = None
@@ -83,8 +104,7 @@ class Connecting:
             self._fail(_failure(error.DNSLookupError(f"no address for {self._host!r}")))
             return
         self._state = _State.RACING
-        self._started = True
-        callApplication(self._factory.doStart)
+        self._started = _Started(self._factory)
         self._waiting.extend(addresses)
         self._dialNext()
 
@@ -142,7 +162,8 @@ class Connecting:
         if winner.port is None:
             raise RuntimeError("a session without a socket has connected")
         host = winner.port.getHost()
-        made = outcomeOf(makeTransport, session, self._dialling.mode, host, self._stopFactory)
+        lost = None if self._started is None else self._started.stop
+        made = outcomeOf(makeTransport, session, self._dialling.mode, host, lost)
         if isinstance(made, Failure):
             winner.giveUp(made)
             return
@@ -183,9 +204,8 @@ class Connecting:
         deferred.errback(error.ConnectingCancelledError(address))  # type: ignore[no-untyped-call]
 
     def _stopFactory(self) -> None:
-        if self._started:
-            self._started = False
-            callApplication(self._factory.doStop)
+        if self._started is not None:
+            self._started.stop()
 
     def _stopDelay(self) -> None:
         delay, self._delay = self._delay, None

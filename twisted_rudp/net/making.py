@@ -34,7 +34,7 @@ def makeTransport(
     session: Session,
     mode: Mode,
     host: IPv4Address | IPv6Address,
-    lost: Callable[[], None],
+    lost: Callable[[], None] | None,
 ) -> SessionTransport:
     """
     The transport for what the engine can do.
