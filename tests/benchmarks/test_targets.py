@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.benchmarks.contenders import ONE_PORT
 from tests.benchmarks.report import merge
 from tests.benchmarks.scenarios import scenarios
-from tests.benchmarks.contenders import ONE_PORT
 from tests.benchmarks.targets import TARGETS, Verdict, verdicts
 
 

@@ -7,42 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.endpoints.support import Collecting, Nats, Talk
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetServerEndpoint
 from twisted_rudp.testing import MemoryNetwork
-
-
-class Talk(Protocol):
-    """
-    Keeps what it hears.
-    """
-
-    def __init__(self) -> None:
-        self.heard = b""
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost = reason
-
-
-class Collecting(Factory):
-    """
-    Keeps its protocols.
-    """
-
-    def __init__(self) -> None:
-        self.built: list[Talk] = []
-
-    def buildProtocol(self, addr: Any) -> Talk:
-        self.built.append(Talk())
-        return self.built[-1]
 
 
 class SharedSocketTests(SynchronousTestCase):
@@ -108,6 +79,22 @@ class SharedSocketTests(SynchronousTestCase):
         self.assertIs(second.lost.type, ConnectionDone)
         third = self.dial(0)
         self.assertTrue(third.connected)
+
+    def test_throughNats(self) -> None:
+        """
+        Behind NATs that let in what answers, both that dial each other get through.
+        """
+        nats = Nats(self.network, self.hosts, (4000, 4000))
+        waiting = [
+            port.connect(Factory.forProtocol(Talk), *nats.outside[1 - index])
+            for index, port in enumerate(self.ports)
+        ]
+        self.network.runFor(4)
+        self.assertTrue(nats.kept, "no NAT was in the way")
+        for index, each in enumerate(waiting):
+            self.successResultOf(each).transport.write(b"hello")
+            self.network.runFor(1)
+            self.assertEqual([talk.heard for talk in self.incoming[1 - index].built], [b"hello"])
 
     def test_port(self) -> None:
         """

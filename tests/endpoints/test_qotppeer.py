@@ -6,42 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.endpoints.support import Collecting, Nats
 from twisted_rudp.endpoints.qotp import exportKey
 from twisted_rudp.endpoints.qotppeer import QOTPPeer
-from twisted_rudp.testing import MemoryHost, MemoryNetwork
-
-
-class Talk(Protocol):
-    """
-    Keeps what it hears.
-    """
-
-    def __init__(self) -> None:
-        self.heard = b""
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost = reason
-
-
-class Collecting(Factory):
-    """
-    Keeps its protocols.
-    """
-
-    def __init__(self) -> None:
-        self.built: list[Talk] = []
-
-    def buildProtocol(self, addr: Any) -> Talk:
-        self.built.append(Talk())
-        return self.built[-1]
+from twisted_rudp.testing import MemoryNetwork
 
 
 class PeerCase(SynchronousTestCase):
@@ -150,39 +120,13 @@ class DiallingTests(PeerCase):
         self.failureResultOf(self.peers[0].listen(Collecting()), RuntimeError)
 
 
-class Nats:
-    """
-    A NAT before each of two hosts: another address outside, and nothing comes in from
-    where nothing went out to.
-    """
-
-    def __init__(self, network: MemoryNetwork, hosts: list[MemoryHost]) -> None:
-        self.opened = [False, False]
-        self.kept = 0
-        self.outside = []
-        for index, host in enumerate(hosts):
-            outer = (f"203.0.113.{index + 1}", 7000 + index)
-            host.rebind((host.address, 4001 + index), outer)
-            self.outside.append(outer)
-            link = network.link(host, hosts[1 - index])
-            link.drop_if = lambda datagram, index=index: self.passes(index)  # type: ignore[misc]
-
-    def passes(self, index: int) -> bool:
-        """
-        Something goes from this host to the other: whether it is dropped.
-        """
-        self.opened[index] = True
-        self.kept += not self.opened[1 - index]
-        return not self.opened[1 - index]
-
-
 class PunchingTests(PeerCase):
     """
     Through two NATs.
     """
 
     def punch(self, delays: tuple[float, float]) -> list[Any]:
-        nats = Nats(self.network, self.hosts)
+        nats = Nats(self.network, self.hosts, (4001, 4002))
         factories = [Collecting(), Collecting()]
         results: list[Any] = []
         for index, delay in enumerate(delays):
@@ -230,7 +174,7 @@ class PunchingTests(PeerCase):
         """
         Whether the side dials or waits: without the other it fails in time.
         """
-        Nats(self.network, self.hosts)
+        Nats(self.network, self.hosts, (4001, 4002))
         for index in (0, 1):
             key = self.peers[1 - index].publicKey
             waiting = self.peers[index].punch(
