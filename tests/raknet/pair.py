@@ -14,6 +14,7 @@ from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.gate import RakNetGate
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.profiles import DEFAULT, Settings
+from twisted_rudp.raknet.wire import ZERO, Starts
 
 CLIENT_GUID = 0x1111222233334444
 SERVER_GUID = 0x5555666677778888
@@ -55,18 +56,18 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
         *,
         cookies: bool = True,
         own_socket: bool = True,
-        first: tuple[int, int, int] = (0, 0, 0),
+        starts: Starts = ZERO,
         server_settings: Settings | None = None,
     ) -> None:
         """
         @param there: fate of what the client sends; C{back}: of what it gets.
-        @param first: where the counters of both sides start.
+        @param starts: where the counters of both sides start.
         """
         self.settings = settings
         self.server_settings = server_settings or settings
         self.cookies = Cookies(bytes(range(32))) if cookies else None
         self.own_socket = own_socket
-        self.first = first
+        self.starts = starts
         gate = RakNetGate(
             self.server_settings,
             SERVER_GUID,
@@ -93,7 +94,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
             epoch=7_000_000,
             request=request,
             proved=proved,
-            first=self.first,
+            starts=self.starts,
         )
 
     def dial(self, guid: int = CLIENT_GUID) -> RakNetEngine:
@@ -108,7 +109,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
                 guid=guid,
                 epoch=3_000_000,
                 own_socket=self.own_socket,
-                first=self.first,
+                starts=self.starts,
             )
         )
 

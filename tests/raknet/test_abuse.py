@@ -265,6 +265,26 @@ class LimitTests(SynchronousTestCase):
             engine.receive(datagram, len(datagram), CLIENT, 0)
         self.assertEqual(engine.counters()["messages_early_dropped"], 16)
 
+    def test_earlyReliable(self) -> None:
+        """
+        Those that would be acknowledged are not taken in beyond the bound, nor
+        acknowledged; what belongs to the handshake still is.
+        """
+        engine = RakNetEngine(
+            CLIENT, MESSAGES, now=0, guid=1, epoch=0, request=Request2(None, SERVER, 1492, 5)
+        )
+        for number in range(80):
+            frame = Frame(2, b"\xfe%d" % number, number)
+            datagram = pack_header(number) + pack_frame(frame)
+            engine.receive(datagram, len(datagram), CLIENT, 0)
+        counters = engine.counters()
+        self.assertEqual(counters["messages_early_dropped"], 0)
+        self.assertEqual(counters["datagrams_withheld"], 16)
+        pong = Frame(2, bytes((Id.PING,)) + bytes(8), 80)
+        datagram = pack_header(80) + pack_frame(pong)
+        engine.receive(datagram, len(datagram), CLIENT, 0)
+        self.assertEqual(engine.counters()["datagrams_withheld"], 16)
+
     def test_pingFlood(self) -> None:
         """
         Pings in one turn are answered up to a bound.

@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.raknet.pair import MESSAGES, Fate, Pair
 from twisted_rudp.core.engine import Delivery, Event, Message
 from twisted_rudp.raknet.profiles import SEED, Settings
+from twisted_rudp.raknet.wire import Starts
 
-WRAP = (0xFFFFF0, 0xFFFFF0, 0xFFFFF0)
+WRAP = Starts(0xFFFFF0, 0xFFFFF0, 0xFFFFF0)
 
 
 def lossy(seed: int, share: float) -> Fate:
@@ -31,7 +32,7 @@ def connected(settings: Settings = MESSAGES, there: Fate | None = None) -> Pair:
     """
     A session just below the wrap of all its counters.
     """
-    pair = Pair(settings, there=there, first=WRAP)
+    pair = Pair(settings, there=there, starts=WRAP)
     pair.connect()
     pair.run(3000)
     return pair

@@ -15,6 +15,7 @@ from twisted_rudp.raknet.profiles import DEFAULT
 from twisted_rudp.raknet.receiver import Delivered
 
 ORDERED = int(Delivery.RELIABLE_ORDERED)
+UNRELIABLE = int(Delivery.UNRELIABLE)
 USER = DEFAULT.user_id
 
 
@@ -52,18 +53,35 @@ class InboxTests(SynchronousTestCase):
     def test_early(self) -> None:
         """
         What comes before the handshake is done waits apart, copied out of its
-        datagram, up to a limit; then it is there in order, once.
+        datagram; then it is there in order, once. Beyond the limit only what is
+        acknowledged is kept.
         """
         datagram = bytearray(b"\x80a")
         self.messages.keep(Delivered(memoryview(datagram), ORDERED, 0))
         datagram[:] = b"\x80b"
         self.messages.keep(Delivered(memoryview(datagram), ORDERED, 0))
-        self.messages.keep(Delivered(b"\x80c", ORDERED, 0))
+        self.assertTrue(self.messages.early_full)
+        self.messages.keep(Delivered(b"\x80c", UNRELIABLE, 0))
+        self.messages.keep(Delivered(b"\x80d", ORDERED, 0))
         self.assertEqual((self.messages.size, self.counters.messages_early_dropped), (0, 1))
         self.messages.put_kept()
         self.messages.put_kept()
-        taken = [self.messages.messages.take() for _ in range(3)]
-        self.assertEqual([each and each.data for each in taken], [b"\x80a", b"\x80b", None])
+        taken = [self.messages.messages.take() for _ in range(4)]
+        found = [each and each.data for each in taken]
+        self.assertEqual(found, [b"\x80a", b"\x80b", b"\x80d", None])
+
+    def test_earlyBytes(self) -> None:
+        """
+        The limit is one of bytes as well.
+        """
+        settings = replace(DEFAULT, stream=False, receive_buffer=10)
+        inbox = Inbox(settings, self.counters)
+        inbox.keep(Delivered(bytes(9), UNRELIABLE, 0))
+        self.assertFalse(inbox.early_full)
+        inbox.keep(Delivered(bytes(9), UNRELIABLE, 0))
+        self.assertTrue(inbox.early_full)
+        inbox.clear()
+        self.assertFalse(inbox.early_full)
 
     def test_clear(self) -> None:
         """

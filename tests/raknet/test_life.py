@@ -10,6 +10,7 @@ from tests.pair import SERVER
 from twisted_rudp.raknet.life import NEXT, OVER, Life
 from twisted_rudp.raknet.profiles import DEFAULT
 from twisted_rudp.raknet.state import State
+from twisted_rudp.raknet.wire import ZERO
 
 
 class TableTests(SynchronousTestCase):
@@ -40,7 +41,7 @@ class TableTests(SynchronousTestCase):
         """
         for here in Life:
             for there in Life:
-                state = State(SERVER, DEFAULT, 0, 1, 0, None, False, (0, 0, 0))
+                state = State(SERVER, DEFAULT, 0, 1, 0, None, False, ZERO)
                 state.life = here
                 if there in NEXT[here]:
                     state.enter(there)

@@ -25,6 +25,7 @@ from twisted_rudp.raknet.wire import (
     NACK_BIT,
     VALID,
     Reliability,
+    Starts,
     pack_frame,
     parse_frames,
 )
@@ -93,9 +94,9 @@ class RecordedSessionTests(SynchronousTestCase):
         """
         for session in self.sessions():
             start = session["start_indices"]
-            first = (start["datagram"], start["reliable"], start["order"])
+            starts = Starts(start["datagram"], start["reliable"], start["order"])
             for direction in ("c2s", "s2c"):
-                receiver = Receiver(LENIENT, Counters(), first)
+                receiver = Receiver(LENIENT, Counters(), starts)
                 got: list[tuple[bytes, int, int]] = []
                 for number, datagram in enumerate(datagrams(session, direction)):
                     if not datagram[0] & (ACK_BIT | NACK_BIT):

@@ -41,7 +41,7 @@ from twisted_rudp.raknet.pings import Pings
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.timers import Timers
-from twisted_rudp.raknet.wire import VALID
+from twisted_rudp.raknet.wire import VALID, ZERO, Starts
 
 # Names of this module: looking a member up in its enumeration costs more than the
 # comparison it is for.
@@ -68,7 +68,7 @@ class RakNetEngine:
         request: Request2 | None = None,
         proved: bool = False,
         own_socket: bool = False,
-        first: tuple[int, int, int] = (0, 0, 0),
+        starts: Starts = ZERO,
     ) -> None:
         """
         @param guid: our own, 64 bits.
@@ -78,12 +78,12 @@ class RakNetEngine:
             MTU in it; None for a dialler.
         @param proved: the request has brought a cookie.
         @param own_socket: the socket serves this session alone and closes with it.
-        @param first: first datagram number, reliable and order index, of both sides.
+        @param starts: of both sides.
         """
         self._address = address
         self._settings = settings
         self._now = now
-        state = State(address, settings, now, guid, epoch, request, proved, first)
+        state = State(address, settings, now, guid, epoch, request, proved, starts)
         self._state = state
         self._sender = state.sender
         self._arrivals = state.arrivals

@@ -10,6 +10,7 @@ from twisted_rudp.core.engine import Delivery, Message
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.receiver import Delivered
+from twisted_rudp.raknet.wire import IS_RELIABLE
 
 
 class StreamInbox:
@@ -121,12 +122,13 @@ class Inbox:
     @ivar messages: those of a session that carries messages.
     """
 
-    __slots__ = ("_counters", "_early", "_settings", "messages", "stream")
+    __slots__ = ("_counters", "_early", "_early_size", "_settings", "messages", "stream")
 
     def __init__(self, settings: Settings, counters: Counters) -> None:
         self.stream = StreamInbox()
         self.messages = MessageInbox()
         self._early: deque[Delivered] = deque()
+        self._early_size = 0
         self._settings = settings
         self._counters = counters
 
@@ -158,14 +160,26 @@ class Inbox:
         else:
             self._counters.messages_foreign += 1
 
+    @property
+    def early_full(self) -> bool:
+        """
+        Nothing more should come before the handshake is done.
+        """
+        settings = self._settings
+        return len(self._early) >= settings.early or self._early_size >= settings.receive_buffer
+
     def keep(self, delivered: Delivered) -> None:
         """
-        A message has come before the handshake is done: put it aside.
+        A message has come before the handshake is done: put it aside. If it will be
+        acknowledged there has to be room for it; the others are dropped when there is
+        none.
         """
-        if len(self._early) < self._settings.early:
-            self._early.append(delivered._replace(payload=bytes(delivered.payload)))
-        else:
+        if self.early_full and not IS_RELIABLE[delivered.reliability]:
             self._counters.messages_early_dropped += 1
+            return
+        payload = bytes(delivered.payload)
+        self._early.append(delivered._replace(payload=payload))
+        self._early_size += len(payload)
 
     def put_kept(self) -> None:
         """
@@ -173,6 +187,7 @@ class Inbox:
         """
         while self._early:
             self.put(self._early.popleft())
+        self._early_size = 0
 
     def clear(self) -> None:
         """
@@ -181,3 +196,4 @@ class Inbox:
         self.stream.clear()
         self.messages.clear()
         self._early.clear()
+        self._early_size = 0

@@ -124,9 +124,11 @@ class Intake:
             state.tell_receipts()
 
     def _frames(self, datagram: memoryview, now: int, full: bool) -> None:
-        closing, receiver = self._closing, self._state.receiver
+        closing, state = self._closing, self._state
+        receiver = state.receiver
+        early = state.life is Life.OPENING and state.inbox.early_full
         try:
-            for delivered in receiver.datagram(datagram, now, self._nack_guard(), full):
+            for delivered in receiver.datagram(datagram, now, self._nack_guard(), full, early):
                 self._handle(delivered, now)
                 if closing.tombstone is not None:
                     return

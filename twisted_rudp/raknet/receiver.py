@@ -14,6 +14,7 @@ from twisted_rudp.kernels import take_messages, take_stream
 from twisted_rudp.raknet.arrivals import Arrival, Arrivals
 from twisted_rudp.raknet.channels import ReceiveChannel
 from twisted_rudp.raknet.counters import Counters
+from twisted_rudp.raknet.messages import is_users
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.splits import Disagreement, Splits
 from twisted_rudp.raknet.system import FIRST_USER_ID
@@ -22,7 +23,9 @@ from twisted_rudp.raknet.wire import (
     HAS_ORDER,
     HEADER_SIZE,
     WITHOUT_RECEIPT,
+    ZERO,
     Frame,
+    Starts,
     parse_frames,
 )
 
@@ -54,14 +57,14 @@ class Receiver:
     """
 
     def __init__(
-        self, settings: Settings, counters: Counters, first: tuple[int, int, int] = (0, 0, 0)
+        self, settings: Settings, counters: Counters, starts: Starts = ZERO
     ) -> None:
         """
-        @param first: the peer's first datagram number, reliable index and order
-            index.
+        @param starts: the peer's.
         """
-        datagram, self.reliable, self._order = first
-        self.arrivals = Arrivals(settings, datagram)
+        self.reliable = starts.reliable
+        self.arrivals = Arrivals(settings, starts.datagram)
+        self._starts = starts
         self.bad = 0
         self._settings = settings
         self._counters = counters
@@ -80,7 +83,8 @@ class Receiver:
     def _channel(self, number: int) -> ReceiveChannel:
         found = self._channels.get(number)
         if found is None:
-            found = self._channels[number] = ReceiveChannel(self._order)
+            starts = self._starts
+            found = self._channels[number] = ReceiveChannel(starts.order, starts.sequence)
         return found
 
     def take(self, run: Buffer, size: int, now: int) -> tuple[int, bytes | list[bytes]]:
@@ -117,13 +121,14 @@ class Receiver:
         return length, taken
 
     def datagram(
-        self, datagram: memoryview, now: int, guard: int, full: bool
+        self, datagram: memoryview, now: int, guard: int, full: bool, early: bool = False
     ) -> Iterator[Delivered]:
         """
         Digest any datagram with frames.
 
         @param guard: how long a gap may close by itself.
         @param full: nothing reliable is taken in.
+        @param early: nothing reliable of the application's is taken in.
         @raise LimitExceeded: the session cannot go on.
         """
         counters = self._counters
@@ -134,7 +139,7 @@ class Receiver:
         arrivals = self.arrivals
         number = arrivals.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
         frames, broken = parse_frames(datagram)
-        if self._unwelcome(frames, full, now):
+        if self._unwelcome(frames, full, early, now):
             counters.datagrams_withheld += 1
             arrivals.withhold(number)
             return
@@ -154,7 +159,7 @@ class Receiver:
             counters.datagrams_malformed += 1
             self.bad += 1
 
-    def _unwelcome(self, frames: list[Frame], full: bool, now: int) -> bool:
+    def _unwelcome(self, frames: list[Frame], full: bool, early: bool, now: int) -> bool:
         """
         Something here cannot be taken in now and would be lost if acknowledged.
         """
@@ -164,6 +169,9 @@ class Receiver:
                 continue
             number = unwrap24(frame.reliable, self.reliable)
             if full or number >= edge:
+                return True
+            if early and not (frame.split and frame.split.number) and is_users(frame.payload[0]):
+                # Of a message in pieces the first says whose it is.
                 return True
             if (
                 frame.split is not None

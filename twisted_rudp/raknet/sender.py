@@ -24,7 +24,9 @@ from twisted_rudp.raknet.wire import (
     IP_UDP,
     IS_SEQUENCED,
     WHEN_SPLIT,
+    ZERO,
     Reliability,
+    Starts,
     pack_header,
 )
 
@@ -65,16 +67,13 @@ class Sender:
     """
 
     def __init__(
-        self, settings: Settings, counters: Counters, first: tuple[int, int, int] = (0, 0, 0)
+        self, settings: Settings, counters: Counters, starts: Starts = ZERO
     ) -> None:
-        """
-        @param first: our first datagram number, reliable index and order index.
-        """
         self._settings = settings
         self._counters = counters
-        self.flying = InFlight(settings, counters, first[:2])
-        self._first_order = first[2]
-        self._zero = SendChannel(first[2])
+        self.flying = InFlight(settings, counters, starts[:2])
+        self._starts = starts
+        self._zero = SendChannel(starts.order, starts.sequence)
         self._channels = {0: self._zero}
         self._urgent: deque[Outgoing] = deque()
         self._stream = ByteQueue()
@@ -83,7 +82,7 @@ class Sender:
             settings, counters, self.flying, self._stream, self._outbox, self._zero
         )
         self._receipt = 0
-        self._ident = 0
+        self._ident = starts.split
         self.agree(settings.mtu_min)
 
     def agree(self, mtu: int) -> None:
@@ -198,7 +197,9 @@ class Sender:
     def _channel(self, number: int) -> SendChannel:
         found = self._channels.get(number)
         if found is None:
-            found = self._channels[number] = SendChannel(self._first_order)
+            found = self._channels[number] = SendChannel(
+                self._starts.order, self._starts.sequence
+            )
         return found
 
     def release(self) -> None:

@@ -17,6 +17,7 @@ from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.receiver import Receiver
 from twisted_rudp.raknet.sender import Sender
+from twisted_rudp.raknet.wire import Starts
 
 _MASK64 = (1 << 64) - 1
 
@@ -68,7 +69,7 @@ class State:
         epoch: int,
         request: Request2 | None,
         proved: bool,
-        first: tuple[int, int, int],
+        starts: Starts,
     ) -> None:
         """
         See L{RakNetEngine<twisted_rudp.raknet.engine.RakNetEngine>} for the
@@ -77,9 +78,9 @@ class State:
         self.settings = settings
         self.guid = guid
         self.counters = Counters()
-        self.receiver = Receiver(settings, self.counters, first)
+        self.receiver = Receiver(settings, self.counters, starts)
         self.arrivals = self.receiver.arrivals
-        self.sender = Sender(settings, self.counters, first)
+        self.sender = Sender(settings, self.counters, starts)
         self.flying = self.sender.flying
         self.liveness = Liveness(settings, now)
         self.inbox = Inbox(settings, self.counters)

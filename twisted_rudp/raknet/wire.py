@@ -99,6 +99,22 @@ HEADER_BYTES = tuple(
 """By reliability: length of the frame header without split fields."""
 
 
+class Starts(NamedTuple):
+    """
+    Where a side's counters begin. On the wire all begin at 0 (raknet.md 7); only who
+    wants to see them wrap begins elsewhere.
+    """
+
+    datagram: int = 0
+    reliable: int = 0
+    order: int = 0
+    sequence: int = 0
+    split: int = 0
+
+
+ZERO = Starts()
+
+
 class Split(NamedTuple):
     """
     Which fragment of which message a frame is.
