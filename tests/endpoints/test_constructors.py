@@ -12,12 +12,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.endpoints.kcp import (
-    FIRST_CONV,
-    REUSE_PAUSE,
-    KCPClientEndpoint,
-    KCPServerEndpoint,
-)
+from twisted_rudp.endpoints.kcp import REUSE_PAUSE, KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.endpoints.kcpbase import FIRST_CONV
 from twisted_rudp.testing import MemoryNetwork
 
 SERVER_WRONG: dict[str, tuple[Any, ...]] = {

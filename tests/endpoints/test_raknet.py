@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, TimeoutError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.raknet.offline import MAGIC, Reply1, Request1, Request2, pack, parse
+from twisted_rudp.testing import MemoryNetwork
 
 HOST = "127.0.0.1"
 
@@ -67,3 +68,40 @@ class GuidTests(TestCase):
         One that was given is used as it is.
         """
         self.assertEqual(await self.asked(guid=7), 7)
+
+
+class FittingTests(SynchronousTestCase):
+    """
+    Who fits whom.
+    """
+
+    def dial(self, **settings: Any) -> Deferred[Any]:
+        """
+        Towards a server of the versions 10 and 11 with a magic of its own.
+        """
+        network = MemoryNetwork(seed=2, delay=0.01)
+        near, far = network.host("near"), network.host("far")
+        server = RakNetServerEndpoint(
+            far.reactor, 19132, protocol=(10, 11), magic=bytes(range(16))
+        )
+        self.successResultOf(server.listen(Factory.forProtocol(Protocol)))
+        client = RakNetClientEndpoint(near.reactor, far.address, 19132, timeout=3, **settings)
+        connecting = client.connect(Factory.forProtocol(Protocol))
+        network.runFor(4)
+        return connecting
+
+    def test_versions(self) -> None:
+        """
+        Each version of the server's is served, another is told what would be.
+        """
+        for version in (10, 11):
+            dialled = self.dial(protocol=version, magic=bytes(range(16)))
+            self.assertTrue(self.successResultOf(dialled).connected)
+        failure = self.failureResultOf(self.dial(protocol=9, magic=bytes(range(16))), ConnectError)
+        self.assertIn("protocol 11, not 9", str(failure.value))
+
+    def test_magic(self) -> None:
+        """
+        With another magic the server is as good as not there.
+        """
+        self.failureResultOf(self.dial(), TimeoutError)

@@ -49,6 +49,21 @@ class RakNetStringTests(SynchronousTestCase):
         self.assertEqual((settings.mtu, settings.timeout), (1400, 3 * SECOND))
         self.assertEqual((settings.stream, settings.password), (False, b"secret"))
 
+    def test_versions(self) -> None:
+        """
+        A server takes several versions and tells the newest, a client speaks one; both
+        may have a magic of their own.
+        """
+        magic = "00112233445566778899AABBCCDDEEFF"
+        server: Any = serverFromString(Clock(), f"raknet:1:protocol=9+11+10:magic={magic}")
+        self.assertEqual(server._settings.accepted, frozenset({9, 10, 11}))
+        self.assertEqual(server._settings.magic, bytes.fromhex(magic))
+        client: Any = clientFromString(Clock(), f"raknet:h:1:protocol=9:magic={magic}")
+        self.assertEqual(client._settings.protocol, 9)
+        self.assertEqual(client._settings.magic, bytes.fromhex(magic))
+        server = RakNetServerEndpoint(Clock(), 1, protocol=[10, 11])
+        self.assertEqual(server._settings.accepted, frozenset({10, 11}))
+
     def test_client(self) -> None:
         """
         C{raknet:HOST:PORT} makes a client.
@@ -77,6 +92,9 @@ class RakNetStringTests(SynchronousTestCase):
         for description, words in (
             ("raknet:1:guid=xyz", "guid='xyz'"),
             ("raknet:1:protocol=300", "protocol='300'"),
+            ("raknet:1:protocol=10+", "protocol='10+'"),
+            ("raknet:1:protocol=10+256", "joined by +"),
+            ("raknet:1:magic=00ff", "32 hexadecimal digits"),
             ("raknet:1:mtu=100", "an integer from 400 to 1492"),
             ("raknet:1:mode=packets", "stream or messages"),
             ("raknet:1:userId=10", "user_id=16"),
@@ -86,6 +104,14 @@ class RakNetStringTests(SynchronousTestCase):
         ):
             self.assertIn(words, self.refused(serverFromString, description))
         self.assertIn("motd", self.refused(clientFromString, "raknet:h:1:motd=x"))
+        self.assertIn("protocol", self.refused(clientFromString, "raknet:h:1:protocol=10+11"))
+        for wrong in ((), (10, 300), 256, -1):
+            with self.assertRaisesRegex(ValueError, "protocol"):
+                RakNetServerEndpoint(Clock(), 1, protocol=wrong)
+        with self.assertRaisesRegex(ValueError, "one version"):
+            RakNetClientEndpoint(Clock(), "h", 1, protocol={10, 11})
+        with self.assertRaisesRegex(ValueError, "magic"):
+            RakNetClientEndpoint(Clock(), "h", 1, magic=b"short")
         self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, guid=1 << 64)
         self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, profile="fast")
         self.assertRaises(ValueError, RakNetServerEndpoint, Clock(), 1, idleTimeout=0)

@@ -8,13 +8,14 @@ C{raknet:...}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IListeningPort
 from zope.interface import implementer
 
+from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address
 from twisted_rudp.endpoints.base import (
@@ -30,7 +31,7 @@ from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import SocketOptions
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.gate import MAX_PONG_DATA, RakNetGate
-from twisted_rudp.raknet.offline import Request2
+from twisted_rudp.raknet.offline import MAGIC, Request2
 from twisted_rudp.raknet.pongs import pack_text
 from twisted_rudp.raknet.profiles import PROFILES, PROTOCOL, Settings
 
@@ -45,7 +46,8 @@ class RakNetEndpoint(Endpoint):
     One side of RakNet.
 
     @ivar guid: 64 bits that name this side; None: random.
-    @ivar protocol: the version of the protocol that is spoken and accepted.
+    @ivar protocol: the version of the protocol; a server takes several, too.
+    @ivar magic: the 16 bytes that mark datagrams outside of sessions; None: the usual.
     @ivar profile: C{default} or C{seed}; see
         L{PROFILES<twisted_rudp.raknet.profiles.PROFILES>}.
     @ivar mtu: longest IP packet, 400 to 1492, as the wire counts it: UDP payload and 28.
@@ -56,12 +58,13 @@ class RakNetEndpoint(Endpoint):
     @ivar dscp: 0 to 63.
     @ivar idleTimeout: seconds of silence until a peer counts as gone; None: as the
         profile says.
-    @ivar settings: all numbers of a session, in place of C{protocol}, C{profile},
-        C{mtu}, C{userId}, C{password} and C{idleTimeout}.
+    @ivar settings: all numbers of a session, in place of C{protocol}, C{magic},
+        C{profile}, C{mtu}, C{userId}, C{password} and C{idleTimeout}.
     """
 
     guid: int | None = None
-    protocol: int = PROTOCOL
+    protocol: int | Collection[int] = PROTOCOL
+    magic: bytes | None = None
     profile: str = "default"
     mtu: int | None = None
     mode: str = "stream"
@@ -82,11 +85,15 @@ class RakNetEndpoint(Endpoint):
         self._socketOptions = SocketOptions(dscp=self.dscp or None)
 
     def _profiled(self, password: str) -> Settings:
+        versions = self._versions()
+        if self.magic is not None and len(self.magic) != len(MAGIC):
+            raise ValueError(f"magic: {len(self.magic)} bytes are not {len(MAGIC)}")
         chosen = profiled(
             PROFILES,
             self.profile,
-            protocol=self.protocol,
-            accepted=frozenset({self.protocol}),
+            protocol=max(versions),
+            accepted=versions,
+            magic=self.magic,
             user_id=self.userId,
             password=password.encode(),
             timeout=None if self.idleTimeout is None else idleNanoseconds(self.idleTimeout),
@@ -94,6 +101,18 @@ class RakNetEndpoint(Endpoint):
         if self.mtu is None:
             return chosen
         return replace(chosen, mtu=self.mtu, mtu_min=min(self.mtu, chosen.mtu_min))
+
+    def _versions(self) -> frozenset[int]:
+        """
+        @raise ValueError: C{protocol} names none, or one that does not fit a byte.
+        """
+        given = self.protocol
+        versions = frozenset({given} if isinstance(given, int) else given)
+        if not versions:
+            raise ValueError("protocol: at least one version is needed")
+        for version in versions:
+            require_within("protocol", version, 0, 255)
+        return versions
 
     def _newGuid(self) -> int:
         """
@@ -204,6 +223,15 @@ class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
     """
 
     timeout: float = 10
+
+    def _versions(self) -> frozenset[int]:
+        """
+        @raise ValueError: several: a dialler speaks one.
+        """
+        versions = super()._versions()
+        if len(versions) > 1:
+            raise ValueError(f"protocol={self.protocol!r}: a client speaks one version")
+        return versions
 
     def _newGuid(self) -> int:
         """

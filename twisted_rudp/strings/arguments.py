@@ -159,6 +159,32 @@ def hexadecimal(name: str, digits: int, meaning: str) -> Argument:
     return Argument(name, convert, f"1 to {digits} hexadecimal digits", meaning)
 
 
+def octets(name: str, count: int, meaning: str) -> Argument:
+    """
+    So many bytes, in hex digits.
+    """
+    pattern = re.compile(rf"[0-9a-fA-F]{{{2 * count}}}", re.ASCII)
+
+    def convert(given: str) -> bytes:
+        if not pattern.fullmatch(given):
+            raise ValueError(given)
+        return bytes.fromhex(given)
+
+    return Argument(name, convert, f"{2 * count} hexadecimal digits", meaning)
+
+
+def several(name: str, one: Argument, meaning: str) -> Argument:
+    """
+    Values of C{one}, joined by C{+}; a single one stays what it is.
+    """
+
+    def convert(given: str) -> Any:
+        values = [one.convert(each) for each in given.split("+")]
+        return values[0] if len(values) == 1 else frozenset(values)
+
+    return Argument(name, convert, f"{one.expected}, or several joined by +", meaning)
+
+
 def shortText(name: str, most: int, meaning: str) -> Argument:
     """
     Any text of at most so many bytes of UTF-8, also the empty one.

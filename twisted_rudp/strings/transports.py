@@ -15,9 +15,11 @@ from twisted_rudp.strings.arguments import (
     decimal,
     hexadecimal,
     integer,
+    octets,
     oneOf,
     publicKey,
     secret,
+    several,
     shortText,
     text,
 )
@@ -236,9 +238,11 @@ QOTP = _transport(
 QOTP, with the arguments of the design's section 8.
 """
 
+_protocol = integer("protocol", 0, 255, "version of the protocol: 11 for today's Bedrock")
+
 _RAKNET_SESSION = (
     hexadecimal("guid", 16, "number that names this end; random when left out"),
-    integer("protocol", 0, 255, "version of the protocol: 11 for today's Bedrock"),
+    octets("magic", 16, "marks datagrams outside of sessions; for games with their own"),
     oneOf("profile", ("default", "seed"), "named set of a session's numbers"),
     replace(
         integer("mtu", 400, 1492, "longest IP packet as the wire counts it: UDP payload and 28"),
@@ -260,10 +264,12 @@ RAKNET = _transport(
     "RakNet",
     _RAKNET_SESSION,
     server=(
+        several("protocol", _protocol, "versions of the protocol that are accepted"),
         shortText("motd", 397, "what pongs say"),
         boolean("cookies", "peers prove their address before there is a session"),
         boolean("limitFrequency", "refuse a second session from a host within 100 ms"),
     ),
+    client=(_protocol,),
 )
 """
 RakNet, with the arguments of the design's section 8. Ranges: C{mtu} by raknet.md 3,
