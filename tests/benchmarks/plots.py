@@ -70,6 +70,98 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
     return plots
 
 
+PROTECTIONS = {
+    "plain": "none",
+    "fec": "FEC 10+3",
+    "aes": "AES-256",
+    "gcm": "AES-128-GCM",
+    "aesfec": "AES-256, FEC 10+3",
+}
+"""Scenarios that differ in nothing else, and what people call that."""
+
+CHOICES = {"twisted_rudp, default": "default", "twisted_rudp, fast3": "fast3"}
+"""Rows of the links that differ in the profile."""
+
+OURS = {
+    "twisted_rudp, gso port, kernels": "kernels",
+    "twisted_rudp, gso port, pure Python": "pure Python",
+}
+
+
+def draw_choices(document: Mapping[str, Any], directory: Path) -> list[str]:
+    """
+    What the page about choosing shows: the profiles over the slow links, and what FEC
+    and ciphers cost.
+
+    @return: the names of the files; those of which nothing was measured are left out,
+        and all are without matplotlib.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
+    scenarios = document["scenarios"]
+    links = {
+        scenario["link"]: scenario["rows"]
+        for name, scenario in scenarios.items()
+        if name.startswith("link-") and " 50 Mbit/s" in scenario["link"]
+    }
+    costs = {
+        title: scenarios[name]["rows"] for name, title in PROTECTIONS.items() if name in scenarios
+    }
+    files = []
+    if links:
+        titles = {"goodput": "goodput, MB/s", "wire": "bytes sent for each that arrives"}
+        files.append(_panels(links, titles, CHOICES, "choosing-profile.svg", directory))
+    if costs:
+        titles = {"goodput": "one process, MB/s", "cost": "CPU seconds per GB, both ends"}
+        files.append(_panels(costs, titles, OURS, "choosing-protection.svg", directory))
+    return files
+
+
+def _panels(
+    groups: Mapping[str, Rows],
+    titles: Mapping[str, str],
+    rows: Mapping[str, str],
+    file: str,
+    directory: Path,
+) -> str:
+    """
+    A panel for each metric, side by side, and in each a group of bars for each title.
+
+    @param titles: by metric.
+    @param rows: which contenders, and how they are called.
+    """
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(
+        1, len(titles), figsize=(8, 0.45 * len(groups) + 1), sharey=True, layout="constrained"
+    )
+    height = 0.8 / len(rows)
+    for ax, (metric, title) in zip(panels, titles.items(), strict=True):
+        for place, (name, shown) in enumerate(rows.items()):
+            values = [
+                next((r["values"][metric]["median"] for r in found if r["name"] == name), 0.0)
+                for found in groups.values()
+            ]
+            places = [at + place * height for at in range(len(groups))]
+            bars = ax.barh(places, values, height=height, label=shown, color=_SHADES[place])
+            ax.bar_label(bars, labels=[*map(number, values)], padding=2, fontsize=6)
+        ax.set_title(title, fontsize=9, loc="left")
+        ax.margins(x=0.12)
+        _tidy(ax)
+    panels[0].set_yticks([at + 0.4 - height / 2 for at in range(len(groups))], list(groups))
+    panels[0].invert_yaxis()
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, fontsize=7, frameon=False, loc="outside lower center", ncols=2)
+    return _save(figure, file, directory)
+
+
+_SHADES = ("#1f6fb4", "#74a9d8")
+
+
 def _has(rows: Rows, metric: str) -> bool:
     return any(metric in row["values"] for row in rows)
 

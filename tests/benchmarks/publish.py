@@ -1,7 +1,7 @@
 """
 From the JSON of runs to a page of the manual: C{python -m tests.benchmarks.publish
-docs/benchmarks.json docs/benchmarks.rst}. With matplotlib the page has plots,
-without it tables only.
+docs/benchmarks.json docs/benchmarks.rst}. With matplotlib that page has plots, without
+it tables only, as those of other machines have.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.metrics import HEADINGS
-from tests.benchmarks.plots import draw, number
+from tests.benchmarks.plots import draw, draw_choices, number
 from tests.benchmarks.targets import TARGETS, verdicts
 
 Rows = Sequence[Mapping[str, Any]]
@@ -50,18 +50,31 @@ one that does not come in two seconds counts as one that takes for ever.
 """
 
 
-def page(document: Mapping[str, Any], plots: Sequence[str]) -> str:
+OTHERS = """
+How many times faster one library is than another depends on the machine as much as on the
+libraries: on that of :doc:`benchmarks-epyc`, where the version of the day before was measured,
+the ratios of streams are up to twice those here.
+"""
+
+
+def page(
+    document: Mapping[str, Any],
+    plots: Sequence[str],
+    title: str = "Benchmarks",
+    reading: str = READING,
+) -> str:
     """
     The page in reStructuredText.
 
     @param plots: file names, beside the page.
+    @param reading: how to understand it.
     """
     scenarios: Scenarios = document["scenarios"]
     linked = {name: s for name, s in scenarios.items() if s["link"]}
-    lines = ["Benchmarks", "==========", "", *_introduction(scenarios)]
+    lines = [title, "=" * len(title), "", *_introduction(scenarios, plots)]
     for plot in plots:
         lines += [f".. image:: {plot}", ""]
-    lines += [*_targets(document), READING]
+    lines += [*_targets(document), reading]
     for metric, title in MATRICES:
         lines += _matrix(linked, metric, title)
     for name, scenario in scenarios.items():
@@ -75,15 +88,20 @@ def _heading(title: str) -> Sequence[str]:
     return [title, "-" * len(title), ""]
 
 
-def _introduction(scenarios: Scenarios) -> Iterator[str]:
+def _introduction(scenarios: Scenarios, plots: Sequence[str]) -> Iterator[str]:
     """
     What is to be seen, and the machines, of which there is one if all parts were
     measured on the same.
     """
     yield (
         "KCP of this library beside kcp-go, whose wire it speaks, and beside TCP; RakNet beside"
-        " go-raknet, QOTP beside aioquic. First pictures, then what was aimed at, then every"
-        " figure. Longer bars are better for MB/s, shorter ones for everything else."
+        " go-raknet, QOTP beside aioquic."
+        + (
+            " First pictures, then what was aimed at, then every figure. Longer bars are better for"
+            " MB/s, shorter ones for everything else."
+            if plots
+            else ""
+        )
     )
     yield ""
     for machine in sorted({_machine(s["environment"]) for s in scenarios.values()}):
@@ -169,8 +187,17 @@ def _spread(spread: Mapping[str, float] | None) -> str:
 
 
 def publish(source: Path, target: Path) -> None:
+    """
+    @param target: C{benchmarks.rst}, which has the pictures, also those of the page
+        about choosing; or another, of another machine, with tables only.
+    """
     document = json.loads(source.read_text())
-    target.write_text(page(document, draw(document, target.parent)))
+    if target.stem == "benchmarks":
+        draw_choices(document, target.parent)
+        target.write_text(page(document, draw(document, target.parent), reading=READING + OTHERS))
+    else:
+        (machine, *_) = (s["environment"]["cpu"] for s in document["scenarios"].values())
+        target.write_text(page(document, [], f"Benchmarks on {machine}"))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ Tests of the arithmetic behind the tables.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.benchmarks.contenders import Contender, Group
 from tests.benchmarks.loss import lose
 from tests.benchmarks.metrics import COST, GOODPUT, MEDIAN_TRIP, Metric, Result
-from tests.benchmarks.publish import page
+from tests.benchmarks.publish import page, publish
 from tests.benchmarks.report import document, environment, table
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.summary import Runs, summarise
@@ -85,6 +88,24 @@ class PageTests(SynchronousTestCase):
             "   * - mine\n     - 400 [400 - 400]\n     - 2.00\n     - 2.00\n",
         ):
             self.assertIn(expected, written)
+
+
+    def test_otherMachine(self) -> None:
+        """
+        A page of another name is that of another machine, without pictures.
+        """
+        chosen = scenario(GOODPUT)
+        runs: Runs = {"go small": [], "go large": [moved(200)], "mine": [moved(400)]}
+        facts = {**environment(quick=False), "cpu": "Abacus"}
+        source, target = Path(self.mktemp()), Path(self.mktemp())
+        source.write_text(
+            json.dumps(document(facts, [(chosen, summarise(chosen, runs), runs)]))
+        )
+        publish(source, target)
+        written = target.read_text()
+        self.assertTrue(written.startswith("Benchmarks on Abacus\n====================\n"))
+        self.assertIn("   * - mine\n", written)
+        self.assertNotIn("image", written)
 
 
 class LossTests(SynchronousTestCase):
