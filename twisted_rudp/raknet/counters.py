@@ -21,6 +21,8 @@ class Counters:
     @ivar frames_resent: reliable frames sent again.
     @ivar losses_reported: datagrams of ours the peer asked for again.
     @ivar losses_expired: datagrams of ours that timed out.
+    @ivar gaps_filled: datagrams sent again under their old numbers, which the peer may
+        be missing.
     @ivar messages_foreign: user messages that are not part of the stream.
     @ivar messages_stale: unreliable messages too old to be sent.
     """
@@ -37,6 +39,7 @@ class Counters:
     frames_malformed: int = 0
     losses_reported: int = 0
     losses_expired: int = 0
+    gaps_filled: int = 0
     messages_joined: int = 0
     messages_foreign: int = 0
     messages_stale: int = 0

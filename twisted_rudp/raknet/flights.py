@@ -11,14 +11,16 @@ Numbers are unbounded integers here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from twisted_rudp.raknet.outbox import Outgoing
 from twisted_rudp.raknet.wire import HEADER_SIZE
 
-FLYING, ARRIVED, LOST = 0, 1, 2
-"""What became of one datagram of a run."""
+FLYING, ARRIVED, LOST, UNNAMED = 0, 1, 2, 3
+"""What became of a datagram. The peer has named what is lost, or was given the time
+to; what is unnamed has timed out and may be a gap at the peer yet, though its frames
+arrive in another datagram."""
 
 
 class Parcel:
@@ -74,23 +76,29 @@ class Flight(Protocol):
     """
     @ivar first: its first number; C{end} the one after its last.
     @ivar sent: when it was.
-    @ivar due: when it times out.
+    @ivar due: when it times out; after that, when its gaps are to be filled.
     @ivar live: some datagram is neither acknowledged nor given up.
     @ivar finished: every frame in it is acknowledged, here or elsewhere.
-    @ivar unnamed: some datagram has timed out and the peer has not named it since.
+    @ivar unnamed: some datagram is.
+    @ivar fillings: how often its gaps were filled to no avail.
+    @ivar filled: the next number when they were last.
     """
 
     first: int
     end: int
     sent: int
     due: int
-    unnamed: bool
+    fillings: int
+    filled: int
 
     @property
     def live(self) -> bool: ...
 
     @property
     def finished(self) -> bool: ...
+
+    @property
+    def unnamed(self) -> bool: ...
 
     def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
         """
@@ -103,7 +111,20 @@ class Flight(Protocol):
         """
         They have not.
 
+        @param expired: it is time that says so, not the peer.
         @return: how many of them had counted as in flight.
+        """
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        """
+        What fills the gaps that the peer may have: the number of each unnamed
+        datagram, with those frames of it that have not arrived otherwise, so that its
+        acknowledgement tells the truth.
+        """
+
+    def forget(self) -> None:
+        """
+        Nothing is unnamed any more.
         """
 
 
@@ -112,7 +133,17 @@ class Packet:
     One datagram with any frames.
     """
 
-    __slots__ = ("_parcels", "_state", "_unreliable", "due", "end", "first", "sent", "unnamed")
+    __slots__ = (
+        "_parcels",
+        "_state",
+        "_unreliable",
+        "due",
+        "end",
+        "filled",
+        "fillings",
+        "first",
+        "sent",
+    )
 
     def __init__(
         self, number: int, parcels: Sequence[Parcel], unreliable: Sequence[Outgoing], sent: int
@@ -124,11 +155,11 @@ class Packet:
         self.end = number + 1
         self.sent = sent
         self.due = sent
-        self.unnamed = not (parcels or unreliable)
+        self.fillings = self.filled = 0
         self._parcels = parcels
         self._unreliable = unreliable
         # Nobody waits for a datagram without either; that it may be missing counts.
-        self._state = LOST if self.unnamed else FLYING
+        self._state = FLYING if parcels or unreliable else UNNAMED
 
     @property
     def repeats(self) -> int:
@@ -145,6 +176,10 @@ class Packet:
     def finished(self) -> bool:
         return self._state != FLYING and all(parcel.done for parcel in self._parcels)
 
+    @property
+    def unnamed(self) -> bool:
+        return self._state == UNNAMED
+
     def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
         if self._state == ARRIVED:
             return False
@@ -152,7 +187,6 @@ class Packet:
             for message in self._unreliable:
                 ledger.receipt(message, True)
         self._state = ARRIVED
-        self.unnamed = False
         for parcel in self._parcels:
             if not parcel.done:
                 ledger.parcel_arrived(parcel)
@@ -160,9 +194,10 @@ class Packet:
 
     def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
         if self._state != FLYING:
+            if self._state == UNNAMED and not expired:
+                self._state = LOST
             return 0
-        self._state = LOST
-        self.unnamed = expired
+        self._state = UNNAMED if expired else LOST
         if expired:
             for message in self._unreliable:
                 ledger.receipt(message, False)
@@ -173,6 +208,16 @@ class Packet:
                 ledger.lost_parcel(parcel)
                 found = 1
         return found
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        return [(self.first, _unfinished(self._parcels))]
+
+    def forget(self) -> None:
+        self._state = LOST
+
+
+def _unfinished(parcels: Iterable[Parcel]) -> bytes:
+    return b"".join(parcel.data for parcel in parcels if not parcel.done)
 
 
 Build: TypeAlias = Callable[[int], bytes]
@@ -202,9 +247,10 @@ class Run:
         "_states",
         "due",
         "end",
+        "filled",
+        "fillings",
         "first",
         "sent",
-        "unnamed",
     )
 
     def __init__(
@@ -220,8 +266,7 @@ class Run:
         count = -(-length // size)
         self.first = number
         self.end = number + count
-        self.sent = self.due = 0
-        self.unnamed = False
+        self.sent = self.due = self.fillings = self.filled = 0
         self._reliable, self._frames, self._per = frames
         self._length = length
         self._size = size
@@ -240,6 +285,10 @@ class Run:
             not self._live
             and all(parcel.done for parcels in self._parcels.values() for parcel in parcels)
         )
+
+    @property
+    def unnamed(self) -> bool:
+        return self._states is not None and UNNAMED in self._states
 
     def acknowledge(self, first: int, end: int, ledger: Ledger) -> bool:
         states = self._states
@@ -262,26 +311,25 @@ class Run:
             news = True
         if self._parcels:
             for index in range(first - self.first, end - self.first):
-                if states[index] == LOST:
+                if states[index] >= LOST:
                     states[index] = ARRIVED
                     self._open -= 1
                     news = True
                     for parcel in self._parcels[index]:
                         if not parcel.done:
                             ledger.parcel_arrived(parcel)
-        self.unnamed = self.unnamed and self._open > 0
         return news
 
     def lose(self, first: int, end: int, ledger: Ledger, expired: bool) -> int:
         states = self._states
         if states is None:
             states = self._states = bytearray(self.end - self.first)
+        low, high = first - self.first, end - self.first
+        if not expired:
+            states[low:high] = states[low:high].replace(b"\3", b"\2")
         found = 0
-        stretches = list(
-            self._stretches(states, first - self.first, end - self.first, FLYING)
-        )
-        for start, stop in stretches:
-            states[start:stop] = b"\2" * (stop - start)
+        for start, stop in list(self._stretches(states, low, high, FLYING)):
+            states[start:stop] = (b"\3" if expired else b"\2") * (stop - start)
             found += stop - start
             for index in range(start, stop):
                 parcels = self._parcels[index] = self._cut(index)
@@ -289,9 +337,21 @@ class Run:
                     parcel.repeats += expired
                     ledger.lost_parcel(parcel)
         self._live -= found
-        if found and expired:
-            self.unnamed = True
         return found
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        states = self._states
+        if states is None:
+            return []
+        return [
+            (self.first + index, _unfinished(self._parcels[index]))
+            for start, stop in self._stretches(states, 0, len(states), UNNAMED)
+            for index in range(start, stop)
+        ]
+
+    def forget(self) -> None:
+        if self._states is not None:
+            self._states = self._states.replace(b"\3", b"\2")
 
     @staticmethod
     def _stretches(

@@ -22,7 +22,7 @@ from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.core.serial import unwrap24
 from twisted_rudp.raknet.arrivals import NEVER
 from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Flight, Parcel
+from twisted_rudp.raknet.flights import Flight, Packet, Parcel
 from twisted_rudp.raknet.outbox import Outgoing
 from twisted_rudp.raknet.profiles import Settings
 
@@ -41,15 +41,16 @@ GUESSED_ROUND_TRIP = 50 * MILLISECOND
 """Of the seed's timer before there is a sample (raknet.md 9)."""
 
 SPARE = 8
-"""Enough for what a tenth of loss makes to be repeated, and for that again."""
+"""The share of a window of numbers that new data leaves to repeats, pings and
+fillings: enough for what a tenth of loss makes to be repeated, and for that again.
+Repeats leave half of it."""
 
-LONG_PATIENCE = SECOND
-"""How long a peer may take to name a datagram that it misses, unless it was seen to
-name them at once."""
+FILL_BEHIND = 4
+"""A gap is filled when a window's share of numbers lies beyond it."""
 
-AT_ONCE = 50 * MILLISECOND
-"""More than a round trip and this is not: go-raknet waits 75 at least, others 10
-(raknet.md 8.1)."""
+FILLINGS = 4
+"""How often a gap is filled before the peer is taken to have it no more. go-raknet
+is silent about a number that it has once named: its complaint was lost."""
 
 REMEMBERED = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
@@ -71,6 +72,7 @@ class InFlight:
     @ivar limited: the window has held the sender back.
     @ivar open_splits: split messages that have fragments out.
     @ivar receipts: fates not yet told, as pairs of receipt and whether it arrived.
+    @ivar gaps: datagrams to be sent again under their old numbers.
     @ivar alarm: a time before which nothing expires.
     """
 
@@ -89,6 +91,7 @@ class InFlight:
         self.limited = False
         self.open_splits = 0
         self.receipts: list[tuple[int, bool]] = []
+        self.gaps: list[tuple[int, bytes]] = []
         self.alarm = NEVER
         self.round_trip = SmoothedRoundTrip(
             FIRST_TIMEOUT, MIN_TIMEOUT, MAX_TIMEOUT, DEVIATION_FLOOR, ACK_ALLOWANCE
@@ -98,10 +101,8 @@ class InFlight:
         self._counters = counters
         self._flights: list[Flight] = []
         self._settled = Ranges()
-        self._heard = self.number
-        self._patience = LONG_PATIENCE
-        self._slowest = 0
-        self._shortest = NEVER
+        self._heard = self._edge = self.number
+        self._ask_again = 0
         self._compact_at = 128
 
     def begin(self, datagram: int) -> None:
@@ -117,17 +118,21 @@ class InFlight:
     @property
     def frames_room(self) -> int:
         """
-        How many reliable frames may still get an index, and how many datagrams a
-        number: others close the session when these run too far ahead of one that they
-        miss (raknet.md 13). Of the numbers a L{SPARE}th is left to repeats and pings,
-        which nothing holds back.
+        How many reliable frames may still get an index, and how many datagrams with
+        new data a number.
         """
         window = self._settings.window
         frames = window - (self.reliable - self.base)
-        if not self._flights:
-            return frames
-        numbers = window - window // SPARE
-        return min(frames, numbers - (self.number - self._flights[0].first))
+        return min(frames, window - window // SPARE - (self.number - self._edge))
+
+    @property
+    def may_repeat(self) -> bool:
+        """
+        Another datagram of repeats may get a number. Others close the session when
+        these run too far ahead of one that they miss (raknet.md 13).
+        """
+        window = self._settings.window
+        return self.number - self._edge < window - window // (2 * SPARE)
 
     @property
     def room(self) -> int:
@@ -142,6 +147,8 @@ class InFlight:
         """
         self._flights.clear()
         self.lost.clear()
+        self.gaps.clear()
+        self._edge = self.number
         self.bytes = self.outstanding = 0
         self.alarm = NEVER
 
@@ -155,10 +162,8 @@ class InFlight:
         """
         self.number = flight.end
         self._flights.append(flight)
-        if not flight.live:
-            return
         flight.due = now + self._timeout(repeats)
-        if flight.due < self.alarm:
+        if flight.due < self.alarm and (flight.live or self._is_far(self._edge)):
             self.alarm = flight.due
 
     def _timeout(self, repeats: int) -> int:
@@ -208,7 +213,6 @@ class InFlight:
             return False
         elapsed = max(now - newest.sent, 0)
         self.round_trip.sample(elapsed)
-        self._shortest = min(self._shortest, elapsed)
         size = self.delivered - delivered
         self.controller.acknowledged(size, self.limited, self.bytes, elapsed)
         self._prune(now)
@@ -219,13 +223,12 @@ class InFlight:
         Take in the records of a NACK.
         """
         for flight, first, end in self._named(records):
-            flight.unnamed = False
-            self._learn(now - flight.sent)
             before = self.bytes
             found = flight.lose(first, end, self, False)
             if found:
                 self._counters.losses_reported += found
                 self.controller.lost(flight.sent, now, before - self.bytes)
+        self._find_edge()
 
     def expire(self, now: int) -> None:
         """
@@ -239,30 +242,55 @@ class InFlight:
         alarm = NEVER
         silent = newest = 0
         for flight in self._flights:
-            if not flight.live:
-                continue
-            if flight.due > now:
+            if flight.live:
+                if flight.due > now:
+                    alarm = min(alarm, flight.due)
+                    continue
+                before = self.bytes
+                found = flight.lose(flight.first, flight.end, self, True)
+                self._counters.losses_expired += found
+                if flight.end > self._heard:
+                    silent += before - self.bytes
+                    newest = flight.sent
+                flight.due = now + self._timeout(0)
+            if self._is_far(flight.first) and flight.unnamed:
+                if flight.due <= now:
+                    self._fill(flight, now)
                 alarm = min(alarm, flight.due)
-                continue
-            before = self.bytes
-            self._counters.losses_expired += flight.lose(flight.first, flight.end, self, True)
-            if flight.end > self._heard:
-                silent += before - self.bytes
-                newest = flight.sent
         if silent:
             self.controller.expired(newest, now, silent, self.bytes)
         self.alarm = alarm
         self._prune(now)
 
-    def _learn(self, delay: int) -> None:
+    def _is_far(self, number: int) -> bool:
         """
-        The peer has taken so long to name a datagram that it misses.
+        So many numbers lie beyond this one that it must not stay a gap at the peer.
         """
-        self._slowest = max(self._slowest, delay)
-        patience = min(2 * self._slowest + MIN_TIMEOUT, MAX_TIMEOUT)
-        if self._slowest > self._shortest * 5 // 4 + AT_ONCE:
-            patience = max(patience, LONG_PATIENCE)
-        self._patience = patience
+        return self.number - number > self._settings.window // FILL_BEHIND
+
+    def _fill(self, flight: Flight, now: int) -> None:
+        """
+        Fill the gaps of a flight, each time that the peer was heard since the last.
+        """
+        flight.due = now + self._timeout(0)
+        if flight.fillings and self._heard <= flight.filled:
+            # Nothing of ours came through: the fillings may not have, either.
+            self._ask(now)
+        elif flight.fillings < FILLINGS:
+            self.gaps += flight.gaps()
+            flight.fillings += 1
+            flight.filled = self.number
+        else:
+            flight.forget()
+
+    def _ask(self, now: int) -> None:
+        """
+        Send something empty to be acknowledged, if that is not under way.
+        """
+        if now >= self._ask_again:
+            self._ask_again = now + self._timeout(0)
+            self.gaps.append((self.number, b""))
+            self.launch(Packet(self.number, [], [], now), now)
 
     def _named(
         self, records: Sequence[tuple[int, int]]
@@ -308,18 +336,27 @@ class InFlight:
             self._compact_at = max(128, 2 * len(flights))
         if not flights:
             self.alarm = NEVER
-        elif flights[0].unnamed and flights[0].finished:
-            self.alarm = min(self.alarm, flights[0].sent + self._patience)
+        self._find_edge()
 
-    def _is_over(self, flight: Flight, now: int) -> bool:
+    @staticmethod
+    def _is_over(flight: Flight, now: int) -> bool:
         """
-        Nothing more is to come of it. What timed out may be a gap at the peer long
-        after it was sent again: until the peer has named it, or had the time to, it
-        holds the numbers back (see L{frames_room}).
+        Nothing more is to come of it.
         """
-        if flight.finished:
-            return not flight.unnamed or flight.sent + self._patience <= now
-        return not flight.live and flight.sent + REMEMBERED <= now
+        if flight.live or flight.unnamed:
+            return False
+        return flight.finished or flight.sent + REMEMBERED <= now
+
+    def _find_edge(self) -> None:
+        """
+        The peer may be missing nothing before the first number that is in flight or
+        unnamed.
+        """
+        for flight in self._flights:
+            if flight.live or flight.unnamed:
+                self._edge = flight.first
+                return
+        self._edge = self.number
 
     # the ledger of the flights
 

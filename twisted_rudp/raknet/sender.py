@@ -224,6 +224,8 @@ class Sender:
         flying = self.flying
         flying.expire(now)
         self._outbox.stamp(now)
+        if flying.gaps:
+            self._fill_gaps(packer)
         if not (flying.lost or self._urgent or self._outbox.size or self._stream.size):
             flying.limited = False
             return False
@@ -248,6 +250,15 @@ class Sender:
         flying.limited = bool(flying.lost or self._outbox.size or self._stream.size)
         return False
 
+    def _fill_gaps(self, packer: Packer) -> None:
+        """
+        Send datagrams again under numbers that the peer may be missing.
+        """
+        gaps, self.flying.gaps = self.flying.gaps, []
+        self._counters.gaps_filled += len(gaps)
+        for number, frames in gaps:
+            packer.add(pack_header(number, DATA) + frames)
+
     def _fill(self, draft: Draft, now: int) -> None:
         """
         Put frames into a datagram until it is full or the windows are.
@@ -266,7 +277,7 @@ class Sender:
     def _fill_lost(self, draft: Draft, most: int) -> None:
         flying = self.flying
         lost = flying.lost
-        while lost and len(draft.frames) < most:
+        while lost and len(draft.frames) < most and flying.may_repeat:
             parcel = lost[0]
             size = len(parcel.data)
             if parcel.done:
