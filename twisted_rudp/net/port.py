@@ -26,6 +26,7 @@ from twisted_rudp.net.ports.contract import (
     SocketOptions,
 )
 from twisted_rudp.net.ports.descriptor import DescriptorPort
+from twisted_rudp.net.ports.polling import readiness
 from twisted_rudp.net.ports.sockets import (
     bind,
     bindAddress,
@@ -121,6 +122,7 @@ def _openDescriptor(
         problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")
         raise cannotListen(address, problem)
     bind(sock, address)
-    opened = DescriptorPort(reactor, receiver, sock, options, gso, gro, batchOf(sock))
+    ready = readiness(sock.fileno())
+    opened = DescriptorPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready)
     opened.startReading()
     return opened

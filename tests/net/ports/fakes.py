@@ -217,12 +217,14 @@ class Recorder:
 
 
 def fakePort(
-    gso: bool = True, gro: bool = True
+    gso: bool = True, gro: bool = True, ready: Callable[[int], object] | None = None
 ) -> tuple[DescriptorPort, FakeSocket, FakeReactor, Recorder]:
     """
     A port on fakes, reading.
     """
     reactor, sock, receiver = FakeReactor(), FakeSocket(), Recorder()
-    port = DescriptorPort(reactor, receiver, sock, SocketOptions(), gso, gro)  # type: ignore[arg-type]
+    port = DescriptorPort(
+        reactor, receiver, sock, SocketOptions(), gso, gro, ready=ready  # type: ignore[arg-type]
+    )
     port.startReading()
     return port, sock, reactor, receiver

@@ -150,6 +150,8 @@ class PortCounters:
         "full",
         "gsoRefused",
         "icmp",
+        "polls",
+        "pollsInVain",
         "runsIn",
         "runsOut",
         "sendErrors",
@@ -186,6 +188,12 @@ class PortCounters:
 
     far: int
     """Datagrams with another hop limit than C{arrivalHops}; dropped."""
+
+    polls: int
+    """Turns that began without a sleep; see L{twisted_rudp.net.ports.polling}."""
+
+    pollsInVain: int
+    """Polls that found nothing before a sleep."""
 
     def __init__(self) -> None:
         for name in self.__slots__:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Callable
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -32,6 +33,7 @@ from twisted_rudp.net.ports.contract import (
 )
 from twisted_rudp.net.ports.hops import HopFilter
 from twisted_rudp.net.ports.joining import Joiner
+from twisted_rudp.net.ports.polling import BusyPoll
 from twisted_rudp.net.ports.segmenting import SegmentingPort
 from twisted_rudp.net.ports.sockets import configure, readFacts
 
@@ -89,6 +91,7 @@ class DescriptorPort(SegmentingPort):
         gso: bool = False,
         gro: bool = False,
         batch: Batch | None = None,
+        ready: Callable[[int], object] | None = None,
     ) -> None:
         """
         @param sock: bound and non-blocking; the port owns it from here on.
@@ -96,6 +99,8 @@ class DescriptorPort(SegmentingPort):
         @param gro: the socket joins what arrives.
         @param batch: sends and receives many datagrams in one call, where the socket
             does not do that itself.
+        @param ready: tells whether the socket can be read, see L{readiness
+            <twisted_rudp.net.ports.polling.readiness>}; without it nothing is polled.
         """
         super().__init__(reactor, receiver, sock, gso, batch)
         joiner = Joiner(receiver, self.counters)
@@ -106,6 +111,7 @@ class DescriptorPort(SegmentingPort):
             self._alone = None
         self._room = _INT_ROOM if gro or options.arrivalHops is not None else 0
         self._trusting = 0
+        self._polling = BusyPoll(ready, self.counters) if ready is not None else None
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"
         kind = PortKind.GSO if gso or gro else PortKind.PLAIN
@@ -228,16 +234,30 @@ class DescriptorPort(SegmentingPort):
 
     def doRead(self) -> None:
         """
-        Read what is waiting, as much as one turn may. Nothing the network does makes
-        this raise, for that would close the port (UDP-11).
+        Have a turn, and more while something comes soon enough. Nothing the network
+        does makes this raise, for that would close the port (UDP-11).
+        """
+        if self._turn() and self._polling is not None:
+            self._polling.episode(self._turn)
+
+    def _turn(self) -> bool:
+        """
+        @return: the port is still open.
+        """
+        if self._batch is None or self._room:
+            self._readRuns()
+        else:
+            self._readBatches(self._batch)
+        return not self.closed
+
+    def _readRuns(self) -> None:
+        """
+        Read what is waiting, as much as one turn may.
 
         A wake-up that is likely to hold one short datagram or run ends after it: the
         call that finds nothing more costs as much as the one that found it. Every so
         often it looks all the same.
         """
-        if self._batch is not None and not self._room:
-            self._readBatches(self._batch)
-            return
         counters = self.counters
         runs = counters.runsIn
         joiner = self._joiner
@@ -279,7 +299,7 @@ class DescriptorPort(SegmentingPort):
 
     def _readBatches(self, batch: Batch) -> None:
         """
-        L{doRead} where one call brings many datagrams, and tells by their number
+        L{_readRuns} where one call brings many datagrams, and tells by their number
         whether there are more.
         """
         counters = self.counters
