@@ -136,6 +136,12 @@ class Gauging(Receiving):
         self._warmUp = warmUp
         self._rest = b""
 
+    def messageReceived(self, message: Message) -> None:
+        if self._warmUp:
+            self.dataReceived(message.data)
+        else:
+            self._rest = self._gauge.take(message.data, self._rest)
+
     def dataReceived(self, data: bytes) -> None:
         if self._warmUp:
             echoed = data[: self._warmUp]

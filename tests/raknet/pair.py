@@ -33,8 +33,7 @@ class End(pair.End[RakNetEngine, RakNetGate]):
 
     def read(self, engine: RakNetEngine) -> None:
         super().read(engine)
-        while (message := engine.take_message()) is not None:
-            self.messages.append(message)
+        self.messages += engine.take_messages()
 
 
 class Pair(pair.Pair[RakNetEngine, RakNetGate]):

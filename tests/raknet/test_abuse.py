@@ -86,10 +86,7 @@ class Victim:
         """
         What the application is given.
         """
-        found = []
-        while (message := self.engine.take_message()) is not None:
-            found.append(message.data)
-        return found
+        return [message.data for message in self.engine.take_messages()]
 
     @property
     def alive(self) -> bool:

@@ -4,7 +4,7 @@ What the toys share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -124,8 +124,8 @@ class ToyEngine:
     def take(self, stream: int, limit: int) -> bytes:
         return b""
 
-    def take_message(self) -> Message | None:
-        return None
+    def take_messages(self) -> Iterator[Message]:
+        return iter(())
 
     def open_stream(self) -> int:
         raise NotImplementedError

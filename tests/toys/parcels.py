@@ -6,7 +6,7 @@ that is told and heard. No window: the peer is not slowed down.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 
 from tests.toys.base import ToyEngine, ToyGate
@@ -154,10 +154,11 @@ class Parcels(ToyEngine):
     def unread(self, stream: int = 0) -> int:
         return sum(len(message.data) for message in self.inbox)
 
-    def take_message(self) -> Message | None:
-        message = self.inbox.popleft() if self.inbox else None
-        self.checkBye()
-        return message
+    def take_messages(self) -> Iterator[Message]:
+        while self.inbox:
+            message = self.inbox.popleft()
+            self.checkBye()
+            yield message
 
     def deadline(self) -> int | None:
         return min(self.pending.values(), default=None)

@@ -30,7 +30,7 @@ Rules both sides may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -59,7 +59,7 @@ class Capability(Flag):
     """C{write} and C{take} on stream 0 carry bytes."""
 
     MESSAGES = auto()
-    """C{send} and C{take_message} carry messages."""
+    """C{send} and C{take_messages} carry messages."""
 
     STREAMS = auto()
     """C{open_stream} makes more streams than number 0."""
@@ -286,7 +286,7 @@ class Engine(Protocol):
 
     def unread(self, stream: int = 0) -> int:
         """
-        Bytes that L{take} (or L{take_message}) could give now.
+        Bytes that L{take} (or L{take_messages}) could give now.
         """
 
     def take(self, stream: int, limit: int) -> bytes:
@@ -295,9 +295,10 @@ class Engine(Protocol):
         Taking is what opens the window to the peer.
         """
 
-    def take_message(self) -> Message | None:
+    def take_messages(self) -> Iterator[Message]:
         """
-        The next message, or None.
+        The messages that wait, each taken when it is asked for. Who stops asking
+        leaves the rest, and lets go of the iterator before anything else is done.
         """
 
     # out

@@ -5,7 +5,7 @@ around it what KCP's wire does not have (L{SessionLife}).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from twisted_rudp.core.engine import (
@@ -240,14 +240,17 @@ class KCPEngine(SessionLife):
             self._tell_end()
         return data
 
-    def take_message(self) -> Message | None:
+    def take_messages(self) -> Iterator[Message]:
         """
-        The next whole message.
+        Whole messages.
         """
-        data = self._arq.take_message()
-        if self._end_heard and self._arq.end_received:
-            self._tell_end()
-        return None if data is None else Message(data)
+        while True:
+            data = self._arq.take_message()
+            if self._end_heard and self._arq.end_received:
+                self._tell_end()
+            if data is None:
+                return
+            yield Message(data)
 
     # out
 

@@ -6,7 +6,7 @@ counters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -267,18 +267,18 @@ class KCPSession(KCPEngine):
             tally.bytes_received += len(data)
         return data
 
-    def take_message(self) -> Message | None:
+    def take_messages(self) -> Iterator[Message]:
         """
-        The next message: those out of band first.
+        Messages: those out of band first.
         """
-        if self._aside.heard:
-            return Message(self._aside.heard.pop(0), Delivery.OUT_OF_BAND)
+        heard = self._aside.heard
+        while heard:
+            yield Message(heard.pop(0), Delivery.OUT_OF_BAND)
         if self._settings.stream:
-            return None
-        message = super().take_message()
-        if message is not None:
+            return
+        for message in super().take_messages():
             self.tally.bytes_received += len(message.data)
-        return message
+            yield message
 
     # out
 

@@ -29,14 +29,17 @@ class Feed:
 
     @ivar producer: an C{IPushProducer} if C{streaming}, else an C{IPullProducer}.
     @ivar paused: a push producer that was told to pause and not yet to go on.
+    @ivar room: bytes that can certainly be written before it must pause. Who writes
+        takes them off, and asks L{mustPause} below 0.
     """
 
-    __slots__ = ("_askedIn", "paused", "producer", "streaming")
+    __slots__ = ("_askedIn", "paused", "producer", "room", "streaming")
 
     def __init__(self, producer: Any, streaming: bool) -> None:
         self.producer = producer
         self.streaming = streaming
         self.paused = False
+        self.room = 0
         self._askedIn = -1
 
     def mustPause(self, unsent: int) -> bool:
@@ -44,6 +47,7 @@ class Feed:
         Whether the producer is to pause now that C{unsent} bytes wait; once for each
         crossing of the mark (FLOW-2).
         """
+        self.room = HIGH_WATER - unsent
         if not self.streaming or self.paused or unsent <= HIGH_WATER:
             return False
         self.paused = True
@@ -58,6 +62,7 @@ class Feed:
             if not self.paused or unsent > LOW_WATER:
                 return False
             self.paused = False
+            self.room = HIGH_WATER - unsent
             return True
         if unsent or turn == self._askedIn:
             return False

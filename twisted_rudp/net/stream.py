@@ -59,7 +59,7 @@ class StreamTransport(SessionTransport):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
         if data and self._state in WRITING:
             self._engine.write(self.stream, data)
-            self._wrote()
+            self._wrote(len(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """
@@ -145,12 +145,13 @@ class StreamTransport(SessionTransport):
         Deliver what came out of band. Who does not want it is not asked; who has
         paused gets the newest when he goes on.
         """
-        while not self._paused and self._state in READING:
-            message = self._engine.take_message()
-            if message is None:
-                return
+        if self._paused or self._state not in READING:
+            return
+        for message in self._engine.take_messages():
             if IOutOfBandProtocol.providedBy(self.protocol):
                 self._call(self.protocol.outOfBandReceived, message.data)
+            if self._paused or self._state not in READING:
+                return
 
     def _resume(self) -> None:
         super()._resume()

@@ -259,16 +259,18 @@ class SessionTransport:
             if self._state in DRAINING:
                 self.session.touch()
 
-    def _wrote(self) -> None:
+    def _wrote(self, size: int) -> None:
         """
-        Something was given to the engine.
+        So many bytes were given to the engine.
         """
         session = self.session
         if not session.dirty:
             session.hub.turns.touch(session)
         feed = self._feed
-        if feed is not None and feed.mustPause(self._engine.unsent(self.stream)):
-            self._call(feed.producer.pauseProducing)
+        if feed is not None:
+            feed.room -= size
+            if feed.room < 0 and feed.mustPause(self._engine.unsent(self.stream)):
+                self._call(feed.producer.pauseProducing)
 
     def _stopFeed(self) -> None:
         feed, self._feed = self._feed, None
@@ -392,9 +394,15 @@ class SessionTransport:
         try:
             function(*arguments)
         except Exception:
-            failure = logged(Failure(), function)  # type: ignore[no-untyped-call]
-            if self._state is not State.LOST:
-                self._failure = self._failure or failure
-                self._step(Cause.ABORT)
+            self._raised(function)
             return False
         return True
+
+    def _raised(self, function: Callable[..., object]) -> None:
+        """
+        From inside of an exception's handler: C{function} of the application raised it.
+        """
+        failure = logged(Failure(), function)  # type: ignore[no-untyped-call]
+        if self._state is not State.LOST:
+            self._failure = self._failure or failure
+            self._step(Cause.ABORT)

@@ -4,6 +4,8 @@ What an application asks of a connection: bytes in, bytes out, streams.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from twisted_rudp.core.engine import Capability, Delivery, Message
 from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.mark import Peer
@@ -85,11 +87,11 @@ class ApplicationSide:
             return b""
         return self._talk.incoming.take(found, limit)
 
-    def take_message(self) -> Message | None:
+    def take_messages(self) -> Iterator[Message]:
         """
         There are none.
         """
-        return None
+        return iter(())
 
     def open_stream(self) -> int:
         """

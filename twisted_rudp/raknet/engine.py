@@ -13,7 +13,7 @@ L{State<twisted_rudp.raknet.state.State>}::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted_rudp.core.engine import (
@@ -34,7 +34,6 @@ from twisted_rudp.raknet.life import Life, Role
 from twisted_rudp.raknet.messages import check_message
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.opening import Opening
-from twisted_rudp.raknet.outbox import PRIORITIES
 from twisted_rudp.raknet.outflow import Outflow
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.pings import Pings
@@ -86,6 +85,7 @@ class RakNetEngine:
         state = State(address, settings, now, guid, epoch, request, proved, starts)
         self._state = state
         self._sender = state.sender
+        self._outbox = state.sender.outbox
         self._arrivals = state.arrivals
         self._inbox = state.inbox
         pings = Pings(state)
@@ -244,8 +244,7 @@ class RakNetEngine:
             and not (channel or receipt)
             and state.life is _LIVE
             and not state.left
-            and priority in PRIORITIES
-            and self._sender.send_plain(data, priority)
+            and self._outbox.put_plain(data, priority)
         ):
             return None
         self._check_open()
@@ -278,14 +277,15 @@ class RakNetEngine:
             self._took()
         return data
 
-    def take_message(self) -> Message | None:
+    def take_messages(self) -> Iterator[Message]:
         """
-        The next message.
+        Messages in the order of their delivery.
         """
-        message = self._inbox.messages.take()
-        if self._arrivals.withholding or self._state.left:
-            self._took()
-        return message
+        try:
+            yield from self._inbox.messages.take()
+        finally:
+            if self._arrivals.withholding or self._state.left:
+                self._took()
 
     def _took(self) -> None:
         """

@@ -5,12 +5,15 @@ What has arrived and was not taken yet.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from twisted_rudp.core.engine import Delivery, Message
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.receiver import Delivered
 from twisted_rudp.raknet.wire import IS_RELIABLE
+
+_PLAIN = Delivery.RELIABLE_ORDERED
 
 
 class StreamInbox:
@@ -75,14 +78,14 @@ class MessageInbox:
     __slots__ = ("_messages", "size")
 
     def __init__(self) -> None:
-        self._messages: deque[Message | bytes] = deque()
+        self._messages: deque[Message | list[bytes]] = deque()
         self.size = 0
 
     def put_plain(self, payloads: list[bytes]) -> None:
         """
         Append messages that came reliably and in order on channel 0.
         """
-        self._messages.extend(payloads)
+        self._messages.append(payloads)
         self.size += sum(map(len, payloads))
 
     def put(self, message: Message) -> None:
@@ -92,19 +95,36 @@ class MessageInbox:
         self._messages.append(message)
         self.size += len(message.data)
 
-    def take(self) -> Message | None:
+    def take(self) -> Iterator[Message]:
         """
-        The next one.
+        All of them, each taken when it is asked for.
         """
-        if not self._messages:
-            return None
-        message = self._messages.popleft()
-        if type(message) is bytes:
-            self.size -= len(message)
-            return Message(message)
-        assert isinstance(message, Message)
-        self.size -= len(message.data)
-        return message
+        messages = self._messages
+        while messages:
+            message = messages.popleft()
+            if type(message) is list:
+                yield from self._take_plain(message)
+            else:
+                assert isinstance(message, Message)
+                self.size -= len(message.data)
+                yield message
+
+    def _take_plain(self, payloads: list[bytes]) -> Iterator[Message]:
+        """
+        What was appended together; what is not asked for is put back.
+        """
+        count = size = 0
+        new = tuple.__new__
+        try:
+            for payload in payloads:
+                count += 1
+                size += len(payload)
+                # As Message(payload), in half the time.
+                yield new(Message, (payload, _PLAIN, 0))
+        finally:
+            self.size -= size
+            if count < len(payloads):
+                self._messages.appendleft(payloads[count:])
 
     def clear(self) -> None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 from twisted_rudp.raknet.channels import SendChannel
+from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import (
     HEADER_BYTES,
     IS_RELIABLE,
@@ -120,17 +121,18 @@ class Batch:
     Whole messages of one length, one after the other, reliable and ordered on channel
     0, of which nobody wants a receipt: they need no objects of their own.
 
-    @ivar order: the order index of the first; C{end} the one after the last.
+    @ivar order: the order index of the first.
     @ivar size: bytes of each.
+    @ivar priority: in whose queue it is.
     @ivar messages: what has not left.
     """
 
-    __slots__ = ("end", "messages", "order", "size")
+    __slots__ = ("messages", "order", "priority", "size")
 
-    def __init__(self, order: int, payload: bytes) -> None:
+    def __init__(self, order: int, payload: bytes, priority: int) -> None:
         self.order = order
-        self.end = order + 1
         self.size = len(payload)
+        self.priority = priority
         self.messages = [payload]
 
     def take(self, count: int) -> list[bytes]:
@@ -148,11 +150,18 @@ class Outbox:
     Messages by priority, first come first served within each.
 
     @ivar size: payload bytes that have not left; 0 exactly if it is empty.
+    @ivar whole: longest message that goes in one piece.
     """
 
-    __slots__ = ("_queues", "_unstamped", "size")
+    __slots__ = ("_growing", "_queues", "_unstamped", "_zero", "size", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, zero: SendChannel) -> None:
+        """
+        @param zero: channel 0.
+        """
+        self._zero = zero
+        self.whole = 0
+        self._growing: Batch | None = None
         self._unstamped: list[Outgoing] = []
         self._queues: tuple[deque[Outgoing | Batch], ...] = tuple(deque() for _ in PRIORITIES)
         self.size = 0
@@ -166,23 +175,34 @@ class Outbox:
         if not message.is_reliable:
             self._unstamped.append(message)
 
-    def put_plain(self, payload: bytes, channel: SendChannel, priority: int) -> None:
+    def put_plain(self, payload: bytes, priority: int) -> bool:
         """
-        Append what may go in a L{Batch}.
+        Append a message that is reliable and ordered on channel 0 and wants no receipt,
+        if it goes whole and is certainly the application's.
 
-        @param channel: 0, which gives the order index.
+        @return: it is queued.
         """
-        queue = self._queues[priority]
         size = len(payload)
-        order = channel.ordered()
+        if not 0 < size <= self.whole or payload[0] < FIRST_USER_ID:
+            return False
+        batch = self._growing
+        if batch is not None and batch.size == size and batch.priority == priority:
+            batch.messages.append(payload)
+            self._zero.order += 1
+        elif priority in PRIORITIES:
+            batch = self._growing = Batch(self._zero.ordered(), payload, priority)
+            self._queues[priority].append(batch)
+        else:
+            return False
         self.size += size
-        if queue:
-            last = queue[-1]
-            if type(last) is Batch and last.size == size and last.end == order:
-                last.messages.append(payload)
-                last.end = order + 1
-                return
-        queue.append(Batch(order, payload))
+        return True
+
+    def interrupt(self) -> None:
+        """
+        Another message gets an index or a place in a queue: what follows it is no part
+        of the batch before it.
+        """
+        self._growing = None
 
     def stamp(self, now: int) -> None:
         """
@@ -235,22 +255,27 @@ class Outbox:
         taken = batch.take(count)
         self.size -= batch.size * len(taken)
         if not batch.messages:
-            for queue in self._queues:
-                if queue and queue[0] is batch:
-                    queue.popleft()
+            self._remove(batch)
         return taken
 
-    def single(self, batch: Batch, priority: int) -> Outgoing:
+    def _remove(self, batch: Batch) -> None:
+        """
+        A batch, the first in its queue, is empty.
+        """
+        self._queues[batch.priority].popleft()
+        if batch is self._growing:
+            self._growing = None
+
+    def single(self, batch: Batch) -> Outgoing:
         """
         Make the first message of the batch at the head of a queue one of its own there.
         """
         order = batch.order
         (payload,) = batch.take(1)
         message = Outgoing(payload, Reliability.RELIABLE_ORDERED, 0, order)
-        queue = self._queues[priority]
         if not batch.messages:
-            queue.popleft()
-        queue.appendleft(message)
+            self._remove(batch)
+        self._queues[batch.priority].appendleft(message)
         return message
 
     def drop(self, priority: int) -> Outgoing:
@@ -271,5 +296,6 @@ class Outbox:
         left = [one for queue in self._queues for one in queue if isinstance(one, Outgoing)]
         for queue in self._queues:
             queue.clear()
+        self._growing = None
         self.size = 0
         return left

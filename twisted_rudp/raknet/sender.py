@@ -15,7 +15,6 @@ from twisted_rudp.raknet.inflight import InFlight
 from twisted_rudp.raknet.outbox import Batch, Outbox, Outgoing
 from twisted_rudp.raknet.packing import Packer
 from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
@@ -63,6 +62,7 @@ class Draft:
 class Sender:
     """
     @ivar flying: what is in flight.
+    @ivar outbox: messages that the window has not admitted.
     @ivar datagram: bytes of a full datagram; until agreed, what fits every path.
     """
 
@@ -77,9 +77,9 @@ class Sender:
         self._channels = {0: self._zero}
         self._urgent: deque[Outgoing] = deque()
         self._stream = ByteQueue()
-        self._outbox = Outbox()
+        self.outbox = Outbox(self._zero)
         self._bulk = Bulk(
-            settings, counters, self.flying, self._stream, self._outbox, self._zero
+            settings, counters, self.flying, self._stream, self.outbox, self._zero
         )
         self._receipt = 0
         self._ident = starts.split
@@ -90,7 +90,7 @@ class Sender:
         Both ends know the MTU, as the wire counts it.
         """
         self.datagram = mtu - IP_UDP
-        self._whole = self._settings.whole(mtu)
+        self.outbox.whole = self._whole = self._settings.whole(mtu)
         self._fragment = self._settings.fragment(mtu)
         self._bulk.agree(self.datagram, self._whole)
         self.flying.begin(self.datagram)
@@ -112,7 +112,7 @@ class Sender:
         """
         Bytes of the application's that wait for the window.
         """
-        return self._stream.size + self._outbox.size
+        return self._stream.size + self.outbox.size
 
     @property
     def urgent(self) -> int:
@@ -127,7 +127,7 @@ class Sender:
         Everything reliable was sent and acknowledged.
         """
         return not (
-            self.flying.outstanding or self._urgent or self._stream.size or self._outbox.size
+            self.flying.outstanding or self._urgent or self._stream.size or self.outbox.size
         )
 
     def write(self, data: bytes) -> None:
@@ -143,18 +143,6 @@ class Sender:
         message = self._outgoing(payload, reliability, 0)
         self._urgent.append(message)
         return message
-
-    def send_plain(self, payload: bytes, priority: int) -> bool:
-        """
-        Queue a message that is reliable and ordered on channel 0 and wants no receipt,
-        if it goes whole and is certainly the application's.
-
-        @return: it is queued.
-        """
-        if not 0 < len(payload) <= self._whole or payload[0] < FIRST_USER_ID:
-            return False
-        self._outbox.put_plain(payload, self._zero, priority)
-        return True
 
     def send(
         self,
@@ -183,10 +171,11 @@ class Sender:
         if wants_receipt:
             self._receipt += 1
             message.receipt = self._receipt
-        self._outbox.put(message, priority)
+        self.outbox.put(message, priority)
         return message.receipt
 
     def _outgoing(self, payload: bytes, reliability: int, channel: int) -> Outgoing:
+        self.outbox.interrupt()
         order = sequence = 0
         if IS_SEQUENCED[reliability]:
             order, sequence = self._channel(channel).sequenced()
@@ -208,7 +197,7 @@ class Sender:
         """
         self._stream.clear()
         self._urgent.clear()
-        for message in self._outbox.release():
+        for message in self.outbox.release():
             self.flying.receipt(message, False)
         self.flying.release()
 
@@ -223,16 +212,16 @@ class Sender:
         """
         flying = self.flying
         flying.expire(now)
-        self._outbox.stamp(now)
+        self.outbox.stamp(now)
         if flying.gaps:
             self._fill_gaps(packer)
-        if not (flying.lost or self._urgent or self._outbox.size or self._stream.size):
+        if not (flying.lost or self._urgent or self.outbox.size or self._stream.size):
             flying.limited = False
             return False
         burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
         end = min(budget, packer.cost + burst)
         first = DATA
-        while flying.lost or self._urgent or self._outbox.size or self._stream.size:
+        while flying.lost or self._urgent or self.outbox.size or self._stream.size:
             if packer.blocked:
                 return False
             left = end - packer.cost
@@ -247,7 +236,7 @@ class Sender:
                     break
                 packer.add(self._packet(draft, now, first))
             first = CONTINUED
-        flying.limited = bool(flying.lost or self._outbox.size or self._stream.size)
+        flying.limited = bool(flying.lost or self.outbox.size or self._stream.size)
         return False
 
     def _fill_gaps(self, packer: Packer) -> None:
@@ -269,7 +258,7 @@ class Sender:
             if not self._add(draft, self._urgent[0]):
                 return
             self._urgent.popleft()
-        for priority in self._outbox.priorities():
+        for priority in self.outbox.priorities():
             self._fill_from(draft, priority, most, now)
         if draft.frames and len(draft.frames) < most and self._stream.size:
             self._fill_stream(draft)
@@ -310,7 +299,7 @@ class Sender:
         """
         Take from the queue of one priority.
         """
-        outbox, flying = self._outbox, self.flying
+        outbox, flying = self.outbox, self.flying
         while len(draft.frames) < most:
             message = outbox.head(priority)
             if message is None:
@@ -319,7 +308,7 @@ class Sender:
                 size = FRAME_HEADER + message.size
                 if (draft.frames and size > draft.room) or not self._may_send(size):
                     return
-                message = outbox.single(message, priority)
+                message = outbox.single(message)
             if not message.is_reliable:
                 if (message.queued or now) + self._settings.unreliable_age < now:
                     flying.receipt(outbox.drop(priority), False)

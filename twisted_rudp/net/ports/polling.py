@@ -15,14 +15,15 @@ from collections.abc import Callable
 
 from twisted_rudp.net.ports.contract import PortCounters
 
-PATIENCE = 100_000
-"""Nanoseconds of one poll. An end that sleeps answers within that time, so that two
-ends find to polling each other; then they answer in a third of it."""
+PATIENCE = 200_000
+"""Nanoseconds of one poll. An end that sleeps has to answer within that time, on a
+busy machine too, or two ends never find to polling each other at once. Once they
+have, they answer in a sixth of it."""
 
 EPISODE = 500_000
 """Nanoseconds, after which the reactor gets to see to everything else."""
 
-LONGEST_PAUSE = 12
+LONGEST_PAUSE = 11
 """A poll in vain is followed by a pause, which doubles twice with each, up to 2 **
 L{LONGEST_PAUSE} times L{PATIENCE}, 0.4 seconds; and halves with each that finds
 something. So polling goes on where two of three find something."""
