@@ -61,7 +61,7 @@ interop-packages:  ## Debian packages for the interop tests, as root; without th
 	  && command -v apt-get >/dev/null; then \
 	  apt-get update -q && apt-get install -y --no-install-recommends syncthing iproute2; fi
 
-interop: $(BASE) interop-packages  ## against kcp-go, go-raknet, the C original and Syncthing; builds or installs them first
+interop: $(BASE) interop-packages  ## against kcp-go, go-raknet, the C and C++ originals and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
 
 bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS='--only plain echo' does a part and keeps the rest

@@ -6,15 +6,19 @@ by line, gone when the test is.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -131,6 +135,36 @@ def ikcp() -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.interop.peers.ikcp.peer", str(library))
 
 
+RAKNET_NATIVE = "raknet-native@1.2.3"
+RAKNET_NATIVE_SHA256 = "c94d59e3620a3cd9e182941c9e04000d2a5d18f5cd3495158424eafab87c5ca5"
+RAKNET_NATIVE_LIBRARY = "package/prebuilds/linux-5-x64/node-raknet.node"
+"""A package of Node's that carries the C++ original of RakNet, built. What else it
+depends on is for building it."""
+
+
+@cache
+def raknetcpp() -> tuple[str, ...]:
+    """
+    Fetch the C++ original of RakNet and say how to start the peer around it.
+    """
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise SkipTest("the C++ original of RakNet is to be had built for Linux on x86-64 only")
+    library = BINARIES / "node-raknet.node"
+    with _building(library) as new, TemporaryDirectory() as place:
+        command(["npm", "pack", RAKNET_NATIVE, "--pack-destination", place], HERE)
+        (archive,) = Path(place).iterdir()
+        if hashlib.sha256(archive.read_bytes()).hexdigest() != RAKNET_NATIVE_SHA256:
+            raise PeerError(f"{RAKNET_NATIVE} is not what it was")
+        with tarfile.open(archive) as files:
+            member = files.extractfile(RAKNET_NATIVE_LIBRARY)
+            assert member is not None
+            new.write_bytes(member.read())
+    node = shutil.which("node")
+    if node is None:
+        raise unavailable("node is not installed")
+    return (node, str(PEERS / "raknetcpp" / "peer.js"), str(library))
+
+
 class Peer(ProcessProtocol):
     """
     One running peer.
@@ -229,7 +263,11 @@ class Peer(ProcessProtocol):
     def outReceived(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._hear(json.loads(line))
+            if line.startswith(b"{"):
+                self._hear(json.loads(line))
+            else:
+                # A library has something to say, too.
+                self.errReceived(line + b"\n")
 
     def errReceived(self, data: bytes) -> None:
         self._complaints = (self._complaints + data)[-4000:]
