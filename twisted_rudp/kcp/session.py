@@ -408,12 +408,15 @@ class KCPSession(KCPEngine):
 
     def facts(self) -> Mapping[str, Any]:
         """
-        As the engine's, and the FEC in use.
+        As the engine's, and the FEC in use; C{oob_max} is the longest message out of
+        band, 0 where there are none.
         """
         facts = dict(super().facts())
         options, decoder = self._options, self._framing.decoder
         facts["fec_out"] = f"{options.data_shards}+{options.parity_shards}"
         facts["fec_in"] = f"{decoder.data}+{decoder.parity}" if decoder else None
+        has_fec = self._framing.encoder is not None
+        facts["oob_max"] = self._arq.settings.mtu - CONV_SIZE if has_fec else 0
         return facts
 
     def configure(self, changes: Mapping[str, Any], now: int) -> None:
