@@ -65,6 +65,7 @@ WITHOUT_TWISTED = {"core", "kcp", "qotp", "raknet", "kernels"}
 FENCES = {
     ("net.fence", "outcomeOf"),  # calls user code
     ("net.transport", "SessionTransport._call"),  # calls user code
+    ("net.messages", "MessageTransport._read"),  # calls user code, for each message
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
     ("net.session", "Session._fenced"),  # calls an engine from anywhere else

@@ -111,7 +111,7 @@ class ServerTests(ParserTestCase):
     def test_everything(self) -> None:
         """
         Every argument reaches the constructor under its own name with its type
-        (STR-3).
+        (STR-3, STR-5).
         """
         endpoint = self.server(
             r"kcp:port=0:interface=\:\:1:backlog=7:maxSessions=9:drainTimeout=0.5:crypt=null:"
@@ -185,7 +185,7 @@ class ServerTests(ParserTestCase):
     def test_badValues(self) -> None:
         """
         A bad value is named with its argument and with what would be right
-        (STR-4).
+        (STR-4, STR-5).
         """
         for name, value, expected in [
             ("port", "65536", "an integer from 0 to 65535"),

@@ -44,7 +44,14 @@ def _load(result: Result) -> float:
     return float(result["cpu_seconds"] / result["seconds"] * 100)
 
 
-GOODPUT = Metric("goodput", "MB/s", lambda r: r["bytes"] / r["seconds"] / 1e6, more_is_better=True)
+def _goodput(result: Result) -> float:
+    """
+    Nothing where nothing came, or one piece of it: kcp-go can stall from the start.
+    """
+    return float(result["bytes"] / result["seconds"] / 1e6) if result["seconds"] else 0.0
+
+
+GOODPUT = Metric("goodput", "MB/s", _goodput, more_is_better=True)
 COST = Metric("cost", "CPU s/GB", lambda r: r["cpu_seconds"] / max(r["bytes"], 1) * 1e9)
 MEDIAN_TRIP = Metric("p50", "p50 us", lambda r: r["p50_us"])
 SLOW_TRIP = Metric("p99", "p99 us", lambda r: r["p99_us"])

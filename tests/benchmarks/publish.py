@@ -52,8 +52,8 @@ one that does not come in two seconds counts as one that takes for ever.
 
 OTHERS = """
 How many times faster one library is than another depends on the machine as much as on the
-libraries: on that of :doc:`benchmarks-epyc`, where the version of the day before was measured,
-the ratios of streams are up to twice those here.
+libraries: on that of :doc:`benchmarks-xeon`, a nested virtual machine, the ratios of streams are
+about half of those here. What was measured there is a version that did not poll before it sleeps.
 """
 
 

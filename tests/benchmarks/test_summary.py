@@ -51,6 +51,14 @@ class SummaryTests(SynchronousTestCase):
         spread = mine.values["goodput"]
         self.assertEqual((spread.least, spread.median, spread.most), (800, 900, 1000))
 
+    def test_stalled(self) -> None:
+        """
+        A run in which nothing arrived, or one piece, has no goodput.
+        """
+        for size in (0, 1376):
+            stalled = {"bytes": size, "seconds": 0.0, "cpu_seconds": 1.0}
+            self.assertEqual(GOODPUT.of(stalled), 0.0)
+
     def test_bestOfTimes(self) -> None:
         """
         Where less is better, the best of kcp-go is the least.

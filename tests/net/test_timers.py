@@ -16,6 +16,10 @@ from twisted_rudp.net.timers import (
 
 
 class ClockTests(SynchronousTestCase):
+    """
+    L{MonotonicClock}, with a reactor that has nothing but time (TIME-2).
+    """
+
     def setUp(self) -> None:
         self.reactor = Clock()
         self.reactor.rightNow = 1_700_000_000.25

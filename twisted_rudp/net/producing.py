@@ -42,6 +42,15 @@ class Feed:
         self.room = 0
         self._askedIn = -1
 
+    @property
+    def over(self) -> bool:
+        """
+        The producer is a transport whose connection is lost: nothing more can come of
+        it. Programs that join two transports register each with the other and never
+        unregister them (LAY-2).
+        """
+        return bool(getattr(self.producer, "disconnected", False))
+
     def mustPause(self, unsent: int) -> bool:
         """
         Whether the producer is to pause now that C{unsent} bytes wait; once for each

@@ -180,6 +180,8 @@ class SessionTransport:
         Close after all that was written, and all that a registered producer still
         writes, is delivered (CLOSE-1, CLOSE-2).
         """
+        if self._feed is not None and self._feed.over:
+            self.unregisterProducer()
         self._step(Cause.LOSE)
 
     def abortConnection(self) -> None:

@@ -31,7 +31,8 @@ class MulticastTests(SynchronousTestCase):
 
     def test_joinAndLeave(self) -> None:
         """
-        A group is joined once on an interface, in either family; leaving undoes that.
+        A group is joined once on an interface, in either family; leaving undoes that
+        (UDP-8).
         """
         loopback = socket.if_nametoindex("lo")
         for host, group in (("::", GROUP6), ("", GROUP4)):

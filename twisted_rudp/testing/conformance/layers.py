@@ -11,10 +11,12 @@ from typing import Any
 from twisted.application.internet import ClientService
 from twisted.internet import error
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
+from twisted.internet.interfaces import IConsumer, IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.amp import AMP, Command, String
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
@@ -23,9 +25,9 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import File
-from zope.interface import implementer
+from zope.interface import implementer, providedBy
 
-from .actors import Recorder, pattern
+from .actors import Pusher, Recorder, pattern
 from .case import ConformanceCase
 
 
@@ -319,6 +321,76 @@ class Lines(ConformanceCase):
         text = b"one\r\nquit\r\n"
         near = await self.echo(text[n : n + 1] for n in range(len(text)))
         self.assertEqual(near.received, text)
+
+
+class Wrapped(ConformanceCase):
+    """
+    What Twisted puts between a transport and a protocol, or two of them.
+    """
+
+    async def test_wrapper(self) -> None:
+        """
+        LAY-3: a wrapper declares what the transport does, passes on what it does not
+        know, and carries a producer's data.
+        """
+        client, server = self.factory(), self.factory()
+        port = await self.listen(WrappingFactory(server))
+        await self.connect(port, WrappingFactory(client))
+        await self.stage.until(lambda: server.made)
+        near, far = client.made[0], server.made[0]
+        self.assertIsInstance(far.transport, ProtocolWrapper)
+        inner = far.transport.transport
+        self.assertEqual(
+            set(providedBy(inner)) - set(providedBy(far.transport)), set(), "not declared"
+        )
+        self.assertEqual(far.transport.getPeer(), inner.getPeer())
+        self.assertFalse(far.transport.disconnecting)
+        far.transport.setTcpNoDelay(True)
+        self.assertTrue(inner.getTcpNoDelay())
+        pusher = Pusher(near, self.stage, pattern(50_000), 20)
+        pusher.start()
+        await self.received(far, 1_000_000)
+        self.assertTrue(far.received == pattern(50_000) * 20)
+        far.transport.loseConnection()
+        await self.lost(near, far)
+        self.assertLost(near, error.ConnectionDone)
+
+    async def test_portForward(self) -> None:
+        """
+        LAY-2: C{twisted.protocols.portforward} joins two connections, whose producers
+        each is for the other.
+        """
+        client, server = self.factory(), self.factory()
+        behind = await self.listen(server)
+        middle = ProxyFactory("", 0)
+        middle.protocol = type("Middle", (ProxyServer,), {"reactor": _Dialler(self, behind)})
+        await self.connect(await self.listen(middle), client)
+        near = client.made[0]
+        near.transport.write(pattern(1_000_000))
+        await self.stage.until(lambda: server.made)
+        far = server.made[0]
+        await self.received(far, 1_000_000)
+        self.assertTrue(far.received == pattern(1_000_000))
+        far.transport.write(pattern(300_000))
+        far.transport.loseConnection()
+        await self.lost(near, far)
+        self.assertTrue(near.received == pattern(300_000))
+        self.assertLost(near, error.ConnectionDone)
+
+
+class _Dialler:
+    """
+    For what wants a reactor to connect by TCP with.
+    """
+
+    def __init__(self, case: ConformanceCase, port: IListeningPort) -> None:
+        self._endpoint = case.clientEndpoint(port)
+
+    def connectTCP(self, host: str, port: int, factory: Any) -> None:
+        """
+        Connect to where the endpoint leads.
+        """
+        self._endpoint.connect(factory)
 
 
 class Services(ConformanceCase):

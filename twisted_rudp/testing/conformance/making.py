@@ -57,6 +57,7 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
     layers.RemoteCalls,
     layers.Lines,
     layers.Services,
+    layers.Wrapped,
     simulated.BadLinks,
     simulated.FlowOverTime,
     simulated.Packing,

@@ -1,0 +1,62 @@
+"""
+What is tested on real sockets holds with every reactor, for they report errors and
+readiness in different ways (TEST-7).
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+from twisted.internet.defer import Deferred
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from tests.interpreter import CHECKOUT, environment, python
+
+TESTS = ("tests.net.test_port", "tests.testing.test_port", "tests.conformance.test_kcp")
+
+
+class ReactorTests(TestCase):
+    """
+    Ports, and KCP's conformance, in a process of its own for each reactor but the one
+    that the whole suite runs with.
+    """
+
+    timeout = 300
+
+    async def passes(self, name: str) -> None:
+        from twisted.internet import reactor
+
+        place = tempfile.TemporaryDirectory()
+        self.addCleanup(place.cleanup)
+        output: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
+            python()[0],
+            [
+                *("-m", "twisted.trial", f"--reactor={name}"),
+                *(f"--temp-directory={place.name}/trial", *TESTS),
+            ],
+            env=environment(),
+            path=str(CHECKOUT),
+            reactor=reactor,
+        )
+        said, complained, code = await output
+        self.assertEqual(code, 0, (said + complained).decode(errors="replace")[-4000:])
+        self.assertIn(b"PASSED", said)
+
+    async def test_poll(self) -> None:
+        """
+        C{poll}.
+        """
+        await self.passes("poll")
+
+    async def test_select(self) -> None:
+        """
+        C{select}, which reports errors as readiness.
+        """
+        await self.passes("select")
+
+    async def test_asyncio(self) -> None:
+        """
+        The loop of C{asyncio}.
+        """
+        await self.passes("asyncio")
