@@ -18,7 +18,9 @@ BY_WRITING = "Kept by how things are written"
 
 RULE = re.compile(r"^:([A-Z]+-\d+):", re.MULTILINE)
 
-NAMED = re.compile(r"\b(?:EP|PORT|CONN|FAC|TR|FLOW|CLOSE|ORD|LAY|ADDR|NAME|TIME|UDP|STR|PLG|SVC|LOG|TEST)-\d+\b")
+NAMED = re.compile(
+    r"\b(?:EP|PORT|CONN|FAC|TR|FLOW|CLOSE|ORD|LAY|ADDR|NAME|TIME|UDP|STR|PLG|SVC|LOG|TEST)-\d+\b"
+)
 
 
 def named(*folders: Path) -> set[str]:

@@ -5,6 +5,7 @@ for.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet import error
@@ -14,6 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.endpoints.kcp import REUSE_PAUSE, KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.endpoints.kcpbase import FIRST_CONV
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.testing import MemoryNetwork
 
 SERVER_WRONG: dict[str, tuple[Any, ...]] = {
@@ -75,6 +78,21 @@ class ArgumentTests(SynchronousTestCase):
         wrong = self.assertRaises(ValueError, make, **{name: value})
         self.assertIn(name, str(wrong))
         self.assertIn(repr(value), str(wrong))
+
+    def test_entropy(self) -> None:
+        """
+        Keys, numbers and nonces are made of the system's randomness unless a test says
+        otherwise (TIME-7).
+        """
+        for made in (
+            KCPServerEndpoint(Clock(), 1),
+            KCPClientEndpoint(Clock(), "192.0.2.1", 1),
+            RakNetServerEndpoint(Clock(), 1),
+            RakNetClientEndpoint(Clock(), "192.0.2.1", 1),
+            QOTPServerEndpoint(Clock(), 1, seed="a"),
+            QOTPClientEndpoint(Clock(), "192.0.2.1", 1),
+        ):
+            self.assertIs(made.entropy, os.urandom)
 
     def test_server(self) -> None:
         """

@@ -6,8 +6,10 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.tcp import Port as TCPPort
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.net.support import PORT, Pair, RecordingFactory
 from twisted_rudp.core.engine import Address, Engine, Gate
@@ -407,7 +409,10 @@ class ResolvingTests(SynchronousTestCase):
         self.assertEqual(hostText(b"example.org"), "example.org")
         self.assertEqual(hostText("b\xfccher.example"), "xn--bcher-kva.example")
         self.assertEqual(hostText("fe80::1%lo"), "fe80::1%lo")
-        for wrong in ("", "a b", "%x", "x" * 64):
+        self.assertEqual(hostText("bu\u0308cher.example"), "xn--bcher-kva.example")
+        self.assertEqual(hostText("stra\xdfe.example"), "xn--strae-oqa.example")
+        self.assertEqual(hostText("my_service.example"), "my_service.example")
+        for wrong in ("", "a b", "%x", "x" * 64, "\u2603.net", "\u0130.com", "a..b"):
             self.assertRaises(ValueError, hostText, wrong)
 
     def test_literal(self) -> None:
@@ -416,6 +421,26 @@ class ResolvingTests(SynchronousTestCase):
         resolve(object(), "127.0.0.1", 5, found.append)
         resolve(object(), "::1", 5, found.append)
         self.assertEqual(found, [[("127.0.0.1", 5)], [("::1", 5, 0, 0)]])
+
+    def test_anyType(self) -> None:
+        """What a resolver calls TCP is taken too, and is UDP for us (NAME-3)."""
+
+        @implementer(IReactorPluggableNameResolver)
+        class Reactor:
+            nameResolver: Any = None
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, *args: Any, **named: Any) -> None:
+                receiver.resolutionBegan(None)
+                receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", 5))
+                receiver.addressResolved(IPv6Address("TCP", "2001:db8::1", 5))
+                receiver.resolutionComplete()
+
+        reactor = Reactor()
+        reactor.nameResolver = Resolver()
+        found: list[Any] = []
+        resolve(reactor, "example.org", 5, found.append)
+        self.assertEqual(found, [[("192.0.2.1", 5), ("2001:db8::1", 5, 0, 0)]])
 
     def test_noResolver(self) -> None:
         """A reactor without resolver knows no names."""

@@ -446,6 +446,16 @@ class FenceTests(HubCase):
         """An exception in C{deadline} ends that session only."""
         self.check("deadline")
 
+    def test_many(self) -> None:
+        """Who can make sessions fail does not fill the log with it (LOG-2)."""
+        for number in range(20):
+            engine = Scripted(("10.0.0.9", 1 + number))
+            self.enter(engine)
+            engine.broken = "receive"
+            self.receive(address=engine.address)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.counts()["sessionsFailed"], 20)
+
     def test_gate(self) -> None:
         """A gate that raises costs a log line a minute and nothing else."""
         self.gate.broken = True
@@ -756,6 +766,16 @@ class LifeTests(HubCase):
         self.port.sent.clear()
         self.receive()
         self.assertEqual((closed, len(self.port.sent)), ([True], 1))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_closeBeforeTurn(self) -> None:
+        """The turn that a write has asked for is not kept waiting for (TIME-6)."""
+        engine = Scripted()
+        self.enter(engine)
+        [session] = self.hub.living()
+        session.touch()
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.hub.close()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_close(self) -> None:

@@ -4,6 +4,7 @@ Tests for L{twisted_rudp.net.port}: the three ports on real sockets.
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.net.ports import namespace
 from tests.net.ports.fakes import Recorder
 from tests.net.ports.refusing import refusing
 from twisted_rudp.core.engine import PathError
+from twisted_rudp.net import port as port_module
 from twisted_rudp.net.addresses import fromTwisted
 from twisted_rudp.net.port import DatagramPort, PortKind, SocketOptions, openPort
 
@@ -250,6 +252,26 @@ class StockPortTests(EchoMixin, RealPortCase):
     """
 
     kind = "stock"
+
+
+class FallBackTests(RealPortCase):
+    """
+    Where no descriptor of our own can be had (UDP-10).
+    """
+
+    def test_noSocket(self) -> None:
+        """
+        The reactor's own port is taken, unless another kind was asked for.
+        """
+
+        def refuse(*arguments: object) -> socket.socket:
+            raise OSError(errno.EPROTONOSUPPORT, "no such sockets")
+
+        self.patch(port_module, "createSocket", refuse)
+        opened, _ = self.open()
+        self.assertEqual(opened.facts().kind, PortKind.STOCK)
+        self.kind = "plain"
+        self.assertRaises(CannotListenError, self.open)
 
 
 class RefusedMixin:

@@ -107,6 +107,12 @@ class ScheduleTests(SynchronousTestCase):
         self.assertIsNone(timed.deadline)
         self.assertEqual(self.wakes(), [])
 
+    def test_late(self) -> None:
+        """What is called late is told the time that it is, not the one it asked for (TIME-4)."""
+        timed = self.set(20)
+        self.reactor.advance(0.5)
+        self.assertEqual(self.expired, [(timed, 500 * MILLISECOND)])
+
     def test_far(self) -> None:
         """A far deadline waits for the next whole second."""
         timed = self.set(2500)

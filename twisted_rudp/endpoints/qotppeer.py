@@ -139,6 +139,8 @@ class _Opener(Factory):
     For the connection whose only use is that it was dialled.
     """
 
+    noisy = False
+
     def buildProtocol(self, addr: Any) -> Protocol:
         return _Leaving()
 

@@ -103,7 +103,7 @@ class Hub:
         self._gateTimer = _GateTimer()
         self.closed = False
         self._closing: Deferred[None] = Deferred()
-        self._diagnosis = 0
+        self._diagnosis = self._failureLogged = 0
         self._opened = 0
         self._counts: Counter[str] = Counter()
 
@@ -257,6 +257,21 @@ class Hub:
             return None
         self._roster.ended(session)
         return self.close() if not self.closed else None
+
+    def sessionFailed(self, session: Session) -> None:
+        """
+        From inside of an exception's handler: what came made a session fail. Who has
+        found out how can repeat it, so not every time is in the log (LOG-2).
+        """
+        self.count("sessionsFailed")
+        now = self._clock.now()
+        if now >= self._failureLogged:
+            self._failureLogged = now + COMPLAINT_INTERVAL
+            self._log.failure(
+                "session {session} with {peer} failed",
+                session=session.number,
+                peer=session.address,
+            )
 
     def lapsed(self, session: Session) -> None:
         """

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unicodedata import normalize
 
+import idna
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
@@ -22,7 +24,9 @@ from twisted_rudp.net.addresses import fromTwisted, isLiteral, parseLiteral, toT
 
 def hostText(host: str | bytes) -> str:
     """
-    A host's name in ASCII, or the literal that it is.
+    A host's name in ASCII, or the literal that it is. What is no ASCII is encoded as
+    Twisted does it, by the rules of 2008: those of 2003, which Python has, lead to
+    other people's domains.
 
     @raise ValueError: it is neither (NAME-5).
     """
@@ -30,7 +34,9 @@ def hostText(host: str | bytes) -> str:
         text = host.decode("ascii") if isinstance(host, bytes) else host
         if isLiteral(text):
             return text
-        name = text.encode("idna").decode("ascii")
+        name = text if text.isascii() else idna.encode(normalize("NFC", text)).decode("ascii")
+        # The length of the whole and of each label.
+        name.encode("idna")
     except UnicodeError:
         name = ""
     if not name or any(character.isspace() or character == "%" for character in name):

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.logger import Logger
-
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
     SECOND,
@@ -140,8 +138,6 @@ class Session(Timed):
         "owner",
         "state",
     )
-
-    _log = Logger()
 
     def __init__(
         self, hub: Hub, engine: Engine, address: Address, owner: Owner, number: int
@@ -406,9 +402,7 @@ class Session(Timed):
         """
         The engine, or this library around it, has failed. Log it, end the session.
         """
-        self._log.failure(
-            "session {session} with {peer} failed", session=self.number, peer=self.address
-        )
+        self.hub.sessionFailed(self)
         alive, opening = self.alive, self.state is SessionState.OPENING
         self.limit = self.hub.now() + REFUSAL_MEMORY
         if self.state is not SessionState.GONE:

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
 from twisted.python import usage
 from zope.interface import implementer
 
@@ -25,6 +26,8 @@ from twisted_rudp.service.discoveryoptions import (
     profilesOf,
 )
 from twisted_rudp.service.teaching import TeachingOptions, seconds
+
+_log = Logger()
 
 GATHERING = 0.3
 """Seconds after the first answer in which others come by other ways."""
@@ -152,7 +155,9 @@ async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = N
     if out.isatty():
         drawing = LoopingCall(_draw, discovery, out)
         drawing.clock = reactor
-        drawing.start(1)
+        drawing.start(1).addErrback(
+            lambda failure: _log.failure("the table of nodes failed", failure)
+        )
     else:
         discovery.registry.browse(Lines(out))
     waiting: Deferred[None] = Deferred()

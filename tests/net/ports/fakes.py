@@ -90,6 +90,7 @@ class FakeSocket:
     @ivar refuse: decides on each sending call once C{failures} is used up.
     @ivar incoming: what reading gives: tuples, or errnos to fail with.
     @ivar errors: entries of the error queue.
+    @ivar asked: the options that were read.
     """
 
     family = socket.AF_INET
@@ -101,6 +102,7 @@ class FakeSocket:
         self.incoming: deque[Any] = deque()
         self.errors: deque[Any] = deque()
         self.options: dict[tuple[int, int], int] = {}
+        self.asked: list[tuple[int, int]] = []
         self.reads = 0
         self.closed = False
 
@@ -108,6 +110,7 @@ class FakeSocket:
         self.options[level, option] = value
 
     def getsockopt(self, level: int, option: int) -> int:
+        self.asked.append((level, option))
         return self.options.get((level, option), 0)
 
     def getsockname(self) -> Address:

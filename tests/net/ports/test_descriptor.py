@@ -182,8 +182,10 @@ class ErrorTests(SynchronousTestCase):
         port, sock, reactor, receiver = fakePort()
         sock.errors += [errorEntry(errno.ECONNREFUSED, PEER) for _ in range(100)]
         reactor.removeReader(port)
+        sock.asked.clear()
         port.readConnectionLost(Failure(ConnectionDone()))
         self.assertFalse(sock.errors)
+        self.assertIn((socket.SOL_SOCKET, socket.SO_ERROR), sock.asked)
         self.assertEqual(reactor.readers, [port])
         reactor.advance(0)
         self.assertEqual(receiver.log, [("error", PathError.REFUSED, 0, PEER), ("turn",)])
@@ -223,6 +225,7 @@ class LifeTests(SynchronousTestCase):
         port, _, _, _ = fakePort()
         for interface in (IReadDescriptor, IWriteDescriptor, IHalfCloseableDescriptor):
             verifyObject(interface, port)
+        self.assertEqual(port.logPrefix(), "UDP port 1234")
 
     def test_stopThreeTimes(self) -> None:
         """All calls of C{stopListening} give one Deferred, which fires (PORT-2)."""

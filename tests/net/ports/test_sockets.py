@@ -9,11 +9,12 @@ import socket
 from typing import Any, cast
 
 from twisted.internet.error import CannotListenError
+from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.ports.fakes import FakeSocket, refusal
 from twisted_rudp.net.ports import sockets
-from twisted_rudp.net.ports.contract import SocketOptions
+from twisted_rudp.net.ports.contract import PortKind, SocketOptions
 
 SMALL = SocketOptions(receiveBuffer=10_000, sendBuffer=10_000)
 
@@ -54,6 +55,19 @@ class SocketsTests(SynchronousTestCase):
         self.assertFalse(made.getblocking())
         self.assertFalse(made.get_inheritable())
         self.assertEqual(made.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST), 0)
+
+    def test_granted(self) -> None:
+        """What the system grants is told beside what was asked (UDP-15)."""
+        sock = UnprivilegedSocket()
+        options = SocketOptions(receiveBuffer=5000, sendBuffer=6000)
+        sockets.configure(sock, options)  # type: ignore[arg-type]
+        factor = 2 if platform.isLinux() else 1
+        for option, granted in ((socket.SO_RCVBUF, 1000), (socket.SO_SNDBUF, 2000)):
+            self.assertIn((socket.SOL_SOCKET, option), sock.options)
+            sock.options[socket.SOL_SOCKET, option] = factor * granted
+        facts = sockets.readFacts(sock, options, PortKind.PLAIN, False, False)  # type: ignore[arg-type]
+        self.assertEqual((facts.receiveBufferAsked, facts.receiveBuffer), (5000, 1000))
+        self.assertEqual((facts.sendBufferAsked, facts.sendBuffer), (6000, 2000))
 
     def test_flags(self) -> None:
         """Broadcast and reuse, only if asked for."""

@@ -363,7 +363,11 @@ class Wrapped(ConformanceCase):
         client, server = self.factory(), self.factory()
         behind = await self.listen(server)
         middle = ProxyFactory("", 0)
-        middle.protocol = type("Middle", (ProxyServer,), {"reactor": _Dialler(self, behind)})
+
+        class Middle(ProxyServer):
+            reactor = _Dialler(self, behind)  # type: ignore[assignment]
+
+        middle.protocol = Middle
         await self.connect(await self.listen(middle), client)
         near = client.made[0]
         near.transport.write(pattern(1_000_000))
