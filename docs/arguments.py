@@ -18,9 +18,7 @@ from twisted_rudp.strings.arguments import Argument
 
 
 def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
-    """
-    One row for each argument: name, what may be given, default, meaning.
-    """
+    """One row for each argument: name, what may be given, default, meaning."""
     constructor = getattr(import_module(module), role.endpoint)
     parameters = inspect.signature(constructor).parameters
     for argument in role.arguments:
@@ -34,9 +32,7 @@ def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
 
 
 def shown(argument: Argument, default: object) -> str:
-    """
-    A default as it would be typed.
-    """
+    """A default as it would be typed."""
     if default is None:
         return "by the profile" if argument.profiled else "any"
     if default == "":
@@ -47,16 +43,12 @@ def shown(argument: Argument, default: object) -> str:
 
 
 def marked(text: str) -> str:
-    """
-    Epytext's markup of code to that of reStructuredText.
-    """
+    """Epytext's markup of code to that of reStructuredText."""
     return re.sub(r"C\{([^}]*)\}", r"``\1``", text)
 
 
 def table(module: str, role: Role) -> str:
-    """
-    A list table.
-    """
+    """A list table."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 16 26 14 44", ""]
     for row in [("argument", "value", "default", "meaning"), *rows(module, role)]:
         for number, cell in enumerate(row):
@@ -65,9 +57,7 @@ def table(module: str, role: Role) -> str:
 
 
 def page(transport: Transport) -> str:
-    """
-    The generated part of the reference for one transport.
-    """
+    """The generated part of the reference for one transport."""
     prefix = transport.prefix
     parts = [
         ".. Made by docs/arguments.py; edit twisted_rudp/strings/transports.py instead.",
@@ -87,9 +77,7 @@ def page(transport: Transport) -> str:
 
 
 def nodes() -> str:
-    """
-    The generated part of the reference for nodes.
-    """
+    """The generated part of the reference for nodes."""
     prefix = NodeParser.prefix
     return "\n".join(
         [
@@ -108,9 +96,7 @@ def nodes() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """
-    Write or check every table.
-    """
+    """Write or check every table."""
     stale = []
     pages = {transport.prefix: page(transport) for transport in TRANSPORTS}
     pages[NodeParser.prefix] = nodes()

@@ -1,6 +1,4 @@
-"""
-Sphinx configuration of the manual.
-"""
+"""Sphinx configuration of the manual."""
 
 import twisted_rudp
 

@@ -20,9 +20,7 @@ from twisted_rudp.discovery.service import discoveryOf
 
 
 class Clock(Protocol):
-    """
-    Tells how long it has been running.
-    """
+    """Tells how long it has been running."""
 
     def connectionMade(self) -> None:
         seconds = self.factory.reactor.seconds() - self.factory.began
@@ -31,9 +29,7 @@ class Clock(Protocol):
 
 
 async def serve(reactor, description, name):
-    """
-    Listen and be found, until interrupted.
-    """
+    """Listen and be found, until interrupted."""
     factory = Factory.forProtocol(Clock)
     factory.reactor, factory.began = reactor, reactor.seconds()
     port = await serverFromString(reactor, description).listen(factory)
@@ -47,9 +43,7 @@ async def serve(reactor, description, name):
 
 
 class Listening(Protocol):
-    """
-    Collects everything until the end.
-    """
+    """Collects everything until the end."""
 
     def __init__(self) -> None:
         self.text = b""
@@ -63,9 +57,7 @@ class Listening(Protocol):
 
 
 async def ask(reactor, description):
-    """
-    Print what the service says.
-    """
+    """Print what the service says."""
     endpoint = clientFromString(reactor, description)
     listening = await connectProtocol(endpoint, Listening())
     print(await listening.ended)

@@ -27,9 +27,7 @@ from twisted_rudp.interfaces import INodeBrowser
 
 
 class Talk(LineReceiver):
-    """
-    A connection to one of the others. The first line is a name.
-    """
+    """A connection to one of the others. The first line is a name."""
 
     delimiter = b"\n"
 
@@ -80,20 +78,14 @@ class Room(Factory):
             )
 
     def nodeUpdated(self, node) -> None:
-        """
-        Who is connected stays so.
-        """
+        """Who is connected stays so."""
 
     def nodeRemoved(self, id, reason) -> None:
-        """
-        The connection says when it is over.
-        """
+        """The connection says when it is over."""
 
 
 class Keyboard(LineReceiver):
-    """
-    Lines for everybody; the end of the input leaves the room.
-    """
+    """Lines for everybody; the end of the input leaves the room."""
 
     delimiter = b"\n"
 
@@ -110,9 +102,7 @@ class Keyboard(LineReceiver):
 
 
 async def join(reactor, name):
-    """
-    Listen on any port, announce it, dial whoever is announced.
-    """
+    """Listen on any port, announce it, dial whoever is announced."""
     room = Room(reactor, NodeId.from_text(name))
     port = await serverFromString(reactor, "kcp:0").listen(room)
     discovery = discoveryOf(reactor)

@@ -18,9 +18,7 @@ from twisted.python.failure import Failure
 
 
 async def serve(reactor, description):
-    """
-    Send everything back, until interrupted.
-    """
+    """Send everything back, until interrupted."""
     endpoint = serverFromString(reactor, description)
     port = await endpoint.listen(Factory.forProtocol(Echo))
     print(f"listening on 127.0.0.1 port {port.getHost().port}", flush=True)
@@ -28,9 +26,7 @@ async def serve(reactor, description):
 
 
 class Asking(Protocol):
-    """
-    Sends one text and collects as many bytes as it has.
-    """
+    """Sends one text and collects as many bytes as it has."""
 
     def __init__(self, question: bytes) -> None:
         self.question = question
@@ -50,9 +46,7 @@ class Asking(Protocol):
 
 
 async def ask(reactor, description, text):
-    """
-    Print what comes back.
-    """
+    """Print what comes back."""
     endpoint = clientFromString(reactor, description)
     asking = await connectProtocol(endpoint, Asking(text.encode()))
     print((await asking.answered).decode())

@@ -33,9 +33,7 @@ PROTECTION = ":crypt=aes-128-gcm:password=only an example:dataShards=10:paritySh
 
 
 class Pipe(Protocol):
-    """
-    One end of a pair of connections; what comes goes out at the other.
-    """
+    """One end of a pair of connections; what comes goes out at the other."""
 
     other: Pipe
 
@@ -47,9 +45,7 @@ class Pipe(Protocol):
 
 
 class Near(Pipe):
-    """
-    A TCP client of the tunnel; not read before the far end is there.
-    """
+    """A TCP client of the tunnel; not read before the far end is there."""
 
     def __init__(self, far) -> None:
         self.far = far
@@ -67,9 +63,7 @@ class Near(Pipe):
 
 
 class Asking(Protocol):
-    """
-    Sends one text and collects as many bytes as it has.
-    """
+    """Sends one text and collects as many bytes as it has."""
 
     def __init__(self, question: bytes) -> None:
         self.question = question
@@ -86,9 +80,7 @@ class Asking(Protocol):
 
 
 async def serve(reactor, description):
-    """
-    Carry every session to the echo, until interrupted.
-    """
+    """Carry every session to the echo, until interrupted."""
     echo = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
         Factory.forProtocol(Echo)
     )
@@ -99,9 +91,7 @@ async def serve(reactor, description):
 
 
 async def ask(reactor, description, text):
-    """
-    Open the near end, ask through it over TCP, print what comes back.
-    """
+    """Open the near end, ask through it over TCP, print what comes back."""
     far = clientFromString(reactor, description + PROTECTION)
     factory = Factory()
     factory.buildProtocol = lambda address: Near(far)

@@ -23,9 +23,7 @@ from twisted.python.failure import Failure
 
 
 class Receiving(LineReceiver):
-    """
-    One stream: a line with name and size, then the file. Answers with its digest.
-    """
+    """One stream: a line with name and size, then the file. Answers with its digest."""
 
     delimiter = b"\n"
     MAX_LENGTH = 1000
@@ -54,9 +52,7 @@ class Receiving(LineReceiver):
 
 
 class Receiver(Protocol):
-    """
-    The connection itself: all it does is to take the streams that the peer opens.
-    """
+    """The connection itself: all it does is to take the streams that the peer opens."""
 
     def connectionMade(self) -> None:
         directory = self.factory.directory
@@ -66,9 +62,7 @@ class Receiver(Protocol):
 
 
 async def serve(reactor, description, directory):
-    """
-    Take files, until interrupted.
-    """
+    """Take files, until interrupted."""
     endpoint = serverFromString(reactor, description)
     factory = Factory.forProtocol(Receiver)
     factory.directory = Path(directory)
@@ -79,9 +73,7 @@ async def serve(reactor, description, directory):
 
 
 class Sending(Protocol):
-    """
-    Sends one file and compares the digest that comes back.
-    """
+    """Sends one file and compares the digest that comes back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,9 +111,7 @@ class Sending(Protocol):
 
 
 async def send(reactor, description, *paths):
-    """
-    Send all files at once.
-    """
+    """Send all files at once."""
     endpoint = clientFromString(reactor, description)
     connection = await connectProtocol(endpoint, Protocol())
     facts = connection.transport.facts()

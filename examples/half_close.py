@@ -21,9 +21,7 @@ from zope.interface import implementer
 
 @implementer(IHalfCloseableProtocol)
 class Counting(Protocol):
-    """
-    Answers with the length of the question.
-    """
+    """Answers with the length of the question."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -41,9 +39,7 @@ class Counting(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class Asking(Protocol):
-    """
-    Sends the question, closes its half, and reads to the end of the answer.
-    """
+    """Sends the question, closes its half, and reads to the end of the answer."""
 
     def __init__(self, question: bytes) -> None:
         self.question = question
@@ -68,18 +64,14 @@ class Asking(Protocol):
 
 
 async def serve(reactor, description):
-    """
-    Answer, until interrupted.
-    """
+    """Answer, until interrupted."""
     port = await serverFromString(reactor, description).listen(Factory.forProtocol(Counting))
     print(f"listening on 127.0.0.1 port {port.getHost().port}", flush=True)
     await Deferred()
 
 
 async def ask(reactor, description):
-    """
-    Send standard input and print the answer.
-    """
+    """Send standard input and print the answer."""
     question = sys.stdin.buffer.read()
     asking = await connectProtocol(clientFromString(reactor, description), Asking(question))
     print((await asking.answered).decode(), end="")

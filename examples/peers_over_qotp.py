@@ -21,9 +21,7 @@ from twisted_rudp.endpoints.qotppeer import QOTPPeer
 
 
 class Talking(Protocol):
-    """
-    Says one thing, hears one thing.
-    """
+    """Says one thing, hears one thing."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -44,16 +42,12 @@ class Talking(Protocol):
 
 
 async def key(reactor, seed):
-    """
-    Print the public key of a seed.
-    """
+    """Print the public key of a seed."""
     print(QOTPPeer(reactor, seed=seed).publicKey.hex())
 
 
 async def talk(reactor, seed, port, host, theirPort, theirKey, text):
-    """
-    Meet the peer.
-    """
+    """Meet the peer."""
     peer = QOTPPeer(reactor, int(port), seed=seed)
     await peer.listen(Factory.forProtocol(Protocol))
     factory = Factory()

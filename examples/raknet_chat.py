@@ -29,9 +29,7 @@ JOINED = b"\x91"
 
 @implementer(IMessageProtocol)
 class Guest(Protocol):
-    """
-    One guest as the server sees it.
-    """
+    """One guest as the server sees it."""
 
     room = 0
 
@@ -49,9 +47,7 @@ class Guest(Protocol):
 
 @implementer(IMessageProtocol)
 class Talking(Protocol):
-    """
-    The guest's own side.
-    """
+    """The guest's own side."""
 
     def __init__(self, room):
         self.room = room
@@ -61,9 +57,7 @@ class Talking(Protocol):
         self.say(JOINED, b"somebody")
 
     def say(self, what, text):
-        """
-        Say it in the room.
-        """
+        """Say it in the room."""
         self.transport.send(what + text, Delivery.RELIABLE_ORDERED, self.room)
 
     def messageReceived(self, message):
@@ -75,9 +69,7 @@ class Talking(Protocol):
 
 
 class Typing(LineOnlyReceiver):
-    """
-    The keyboard.
-    """
+    """The keyboard."""
 
     delimiter = b"\n"
 
@@ -92,9 +84,7 @@ class Typing(LineOnlyReceiver):
 
 
 async def serve(reactor, description):
-    """
-    Let guests talk, until interrupted.
-    """
+    """Let guests talk, until interrupted."""
     factory = Factory.forProtocol(Guest)
     factory.guests = set()
     port = await serverFromString(reactor, description).listen(factory)
@@ -103,9 +93,7 @@ async def serve(reactor, description):
 
 
 async def join(reactor, description, room):
-    """
-    Talk in a room.
-    """
+    """Talk in a room."""
     endpoint = clientFromString(reactor, description)
     talking = await connectProtocol(endpoint, Talking(int(room)))
     stdio.StandardIO(Typing(talking))

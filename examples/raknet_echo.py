@@ -24,9 +24,7 @@ GAME = b"\xfe"
 
 @implementer(IMessageProtocol)
 class EchoBot(Protocol):
-    """
-    Returns messages.
-    """
+    """Returns messages."""
 
     def messageReceived(self, message):
         self.transport.send(message.data, message.delivery, message.channel)
@@ -34,9 +32,7 @@ class EchoBot(Protocol):
 
 @implementer(IMessageProtocol)
 class Asking(Protocol):
-    """
-    Sends one message and waits for it to come back.
-    """
+    """Sends one message and waits for it to come back."""
 
     def __init__(self):
         self.answered = Deferred()
@@ -46,18 +42,14 @@ class Asking(Protocol):
 
 
 async def serve(reactor, description):
-    """
-    Return everything, until interrupted.
-    """
+    """Return everything, until interrupted."""
     port = await serverFromString(reactor, description).listen(Factory.forProtocol(EchoBot))
     print(f"listening on 127.0.0.1 port {port.getHost().port}", flush=True)
     await Deferred()
 
 
 async def ask(reactor, description, text):
-    """
-    Send with a receipt, and print what comes back.
-    """
+    """Send with a receipt, and print what comes back."""
     asking = await connectProtocol(clientFromString(reactor, description), Asking())
     arrived = await asking.transport.send(
         GAME + text.encode(), Delivery.RELIABLE_ORDERED, receipt=True

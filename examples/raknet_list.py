@@ -15,9 +15,7 @@ from twisted.internet.endpoints import clientFromString
 
 
 async def line(reactor, description):
-    """
-    What one server says of itself.
-    """
+    """What one server says of itself."""
     try:
         pong = await clientFromString(reactor, description).ping()
     except (error.ConnectError, error.DNSLookupError) as problem:
@@ -27,9 +25,7 @@ async def line(reactor, description):
 
 
 async def show(reactor, *descriptions):
-    """
-    Ask all servers at once, print them in the order given.
-    """
+    """Ask all servers at once, print them in the order given."""
     asked = [Deferred.fromCoroutine(line(reactor, each)) for each in descriptions]
     for answer in await gatherResults(asked):
         print(answer)

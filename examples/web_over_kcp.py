@@ -24,9 +24,7 @@ from zope.interface import implementer
 
 
 class Greeting(Resource):
-    """
-    Says which host was asked for.
-    """
+    """Says which host was asked for."""
 
     isLeaf = True
 
@@ -36,9 +34,7 @@ class Greeting(Resource):
 
 
 async def serve(reactor, description):
-    """
-    Serve, until interrupted.
-    """
+    """Serve, until interrupted."""
     port = await serverFromString(reactor, description).listen(Site(Greeting()))
     print(f"listening on 127.0.0.1 port {port.getHost().port}", flush=True)
     await Deferred()
@@ -46,9 +42,7 @@ async def serve(reactor, description):
 
 @implementer(IAgentEndpointFactory)
 class Always:
-    """
-    Sends every request to the same endpoint.
-    """
+    """Sends every request to the same endpoint."""
 
     def __init__(self, endpoint):
         self.endpoint = endpoint
@@ -58,9 +52,7 @@ class Always:
 
 
 class Printing(Protocol):
-    """
-    Prints a body as it comes.
-    """
+    """Prints a body as it comes."""
 
     def __init__(self) -> None:
         self.done: Deferred[None] = Deferred()
@@ -73,9 +65,7 @@ class Printing(Protocol):
 
 
 async def get(reactor, description, url):
-    """
-    Print what is there.
-    """
+    """Print what is there."""
     endpoint = clientFromString(reactor, description)
     agent = Agent.usingEndpointFactory(reactor, Always(endpoint))
     response = await agent.request(b"GET", url.encode("ascii"))

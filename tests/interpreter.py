@@ -1,6 +1,4 @@
-"""
-Fresh Python processes that see the package under test.
-"""
+"""Fresh Python processes that see the package under test."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from pathlib import Path
 import twisted_rudp
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-"""
-The source tree that the tests are in.
-"""
+"""The source tree that the tests are in."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -27,7 +23,5 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def python(*arguments: str) -> list[str]:
-    """
-    The command line of this very interpreter.
-    """
+    """The command line of this very interpreter."""
     return [sys.executable, *arguments]

@@ -37,23 +37,17 @@ Fate = Callable[[int, bytes], Sequence[float]]
 
 
 def steady(delay: float = 10) -> Fate:
-    """
-    A link that loses nothing.
-    """
+    """A link that loses nothing."""
     return lambda number, datagram: (delay,)
 
 
 def losing(*numbers: int, delay: float = 10) -> Fate:
-    """
-    A link that loses the datagrams with these numbers.
-    """
+    """A link that loses the datagrams with these numbers."""
     return lambda number, datagram: () if number in numbers else (delay,)
 
 
 def chancy(loss: float, seed: int, delay: int = 10) -> Fate:
-    """
-    A link that loses, repeats and reorders.
-    """
+    """A link that loses, repeats and reorders."""
     chance = random.Random(seed)
 
     def fate(number: int, datagram: bytes) -> Sequence[int]:
@@ -98,41 +92,29 @@ class End(Generic[AnyEngine, AnyGate]):
 
     @property
     def engine(self) -> AnyEngine:
-        """
-        The only session.
-        """
+        """The only session."""
         (engine,) = set(self.engines.values())
         return engine
 
     @property
     def drops(self) -> list[str]:
-        """
-        Why strangers were dropped.
-        """
+        """Why strangers were dropped."""
         return [verdict.reason for verdict in self.verdicts if isinstance(verdict, Drop)]
 
     def get(self, key: Key) -> Engine | None:
-        """
-        L{SessionTable<twisted_rudp.core.engine.SessionTable>}.
-        """
+        """L{SessionTable<twisted_rudp.core.engine.SessionTable>}."""
         return self.engines.get(key)
 
     def kinds(self) -> list[Event]:
-        """
-        The events without READABLE.
-        """
+        """The events without READABLE."""
         return [event[0] for event in self.happened if event[0] is not Event.READABLE]
 
     def add(self, engine: AnyEngine) -> None:
-        """
-        A session of this end, by all of its keys.
-        """
+        """A session of this end, by all of its keys."""
         self.engines.update(dict.fromkeys(engine.keys(), engine))
 
     def arrive(self, run: bytes, source: Address, size: int | None = None) -> None:
-        """
-        A datagram off the link, or a run of datagrams of C{size}.
-        """
+        """A datagram off the link, or a run of datagrams of C{size}."""
         for key, piece, length in self.gate.open(run, size or len(run), source):
             engine = None if key is None else self.engines.get(key)
             if engine is None:
@@ -160,9 +142,7 @@ class End(Generic[AnyEngine, AnyGate]):
         return None
 
     def turn(self, engine: AnyEngine) -> None:
-        """
-        Read, flush, and note what happened.
-        """
+        """Read, flush, and note what happened."""
         while True:
             if self.reading:
                 self.read(engine)
@@ -175,9 +155,7 @@ class End(Generic[AnyEngine, AnyGate]):
             self.engines = {k: e for k, e in self.engines.items() if e is not engine}
 
     def read(self, engine: AnyEngine) -> None:
-        """
-        What the application does with what has come.
-        """
+        """What the application does with what has come."""
         while data := engine.take(0, 65536):
             self.received += data
 
@@ -221,37 +199,27 @@ class Pair(Generic[AnyEngine, AnyGate]):
         self._order = 0
 
     def ours(self, engine: Engine) -> AnyEngine:
-        """
-        An engine that a gate has made.
-        """
+        """An engine that a gate has made."""
         assert isinstance(engine, self.kind)
         return engine
 
     def dial(self) -> AnyEngine:
-        """
-        Make the client's engine and let it speak.
-        """
+        """Make the client's engine and let it speak."""
         raise NotImplementedError
 
     def connect(self) -> None:
-        """
-        Dial, and run until both sides know of each other.
-        """
+        """Dial, and run until both sides know of each other."""
         self.dial()
         self.run(200)
 
     def begin(self, engine: AnyEngine) -> AnyEngine:
-        """
-        The client has a session; let it speak.
-        """
+        """The client has a session; let it speak."""
         self.client.add(engine)
         self.client.turn(engine)
         return engine
 
     def carry(self, source: End[AnyEngine, AnyGate], datagram: bytes, to: Address) -> None:
-        """
-        Put a datagram on the link.
-        """
+        """Put a datagram on the link."""
         number = len(source.sent)
         source.sent.append(datagram)
         target = self.server if source is self.client else self.client
@@ -263,9 +231,7 @@ class Pair(Generic[AnyEngine, AnyGate]):
             heapq.heappush(self._queue, (due, self._order, target, datagram, source.address))
 
     def run(self, milliseconds: int) -> None:
-        """
-        Let time pass, event by event.
-        """
+        """Let time pass, event by event."""
         end = self.now + milliseconds * MILLISECOND
         while (following := max(self._following(), self.now)) <= end:
             if self._queue and self._queue[0][0] <= following:
@@ -283,9 +249,7 @@ class Pair(Generic[AnyEngine, AnyGate]):
         ]
 
     def _following(self) -> float:
-        """
-        When something is due next; it may be in the past.
-        """
+        """When something is due next; it may be in the past."""
         deadlines = [engine.deadline() for _, engine in self._sessions()]
         deadlines += [end.gate.deadline() for end in (self.client, self.server)]
         times = [due for due in deadlines if due is not None] + [due for due, *_ in self._queue[:1]]

@@ -75,9 +75,7 @@ FENCES = {
     ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
     ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger
 }
-"""
-The functions that may catch everything, and whom each of them calls.
-"""
+"""The functions that may catch everything, and whom each of them calls."""
 
 PRINTERS = {"service"}
 
@@ -87,15 +85,11 @@ CLOCKS = {
     ("discovery.waking", "time.monotonic"),
     ("discovery.waking", "time.time"),
 }
-"""
-The modules that have a clock of the system's as default, and which.
-"""
+"""The modules that have a clock of the system's as default, and which."""
 
 
 def usedOf(node: ast.AST, names: set[str]) -> Iterator[str]:
-    """
-    What a node takes out of the modules with these names.
-    """
+    """What a node takes out of the modules with these names."""
     if isinstance(node, ast.ImportFrom) and node.module in names:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
     elif (
@@ -108,10 +102,7 @@ def usedOf(node: ast.AST, names: set[str]) -> Iterator[str]:
 
 
 def modules() -> Iterator[tuple[str, Path, ast.Module]]:
-    """
-    Every module of the package: its dotted name below the package, its file,
-    its tree.
-    """
+    """Every module of the package: its dotted name below the package, its file, its tree."""
     for path in sorted((CHECKOUT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(CHECKOUT / PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
@@ -119,9 +110,7 @@ def modules() -> Iterator[tuple[str, Path, ast.Module]]:
 
 
 def room(name: str) -> str:
-    """
-    The room that a module, named below the package, is in.
-    """
+    """The room that a module, named below the package, is in."""
     return name.partition(".")[0]
 
 
@@ -143,9 +132,7 @@ def imports(tree: ast.AST, here: str = "") -> Iterator[str]:
 
 
 def importedAtImport(tree: ast.Module) -> Iterator[str]:
-    """
-    The names imported outside of functions.
-    """
+    """The names imported outside of functions."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -156,9 +143,7 @@ def importedAtImport(tree: ast.Module) -> Iterator[str]:
 
 
 def handlers(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.ExceptHandler]]:
-    """
-    Every C{except} clause with the qualified name of the function it is in.
-    """
+    """Every C{except} clause with the qualified name of the function it is in."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from handlers(node, f"{function}.{node.name}".lstrip("."))
@@ -169,9 +154,7 @@ def handlers(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Excep
 
 
 def isBroad(handler: ast.ExceptHandler) -> bool:
-    """
-    Whether it catches C{Exception} or more.
-    """
+    """Whether it catches C{Exception} or more."""
     if handler.type is None:
         return True
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
@@ -182,15 +165,10 @@ def isBroad(handler: ast.ExceptHandler) -> bool:
 
 
 class DirectionTests(SynchronousTestCase):
-    """
-    Imports run one way: plugin, strings, endpoints, net and transports, core,
-    kernels.
-    """
+    """Imports run one way: plugin, strings, endpoints, net and transports, core, kernels."""
 
     def test_directions(self) -> None:
-        """
-        No room imports what is not below it.
-        """
+        """No room imports what is not below it."""
         wrong = []
         for name, path, tree in modules():
             here = room(name)
@@ -205,16 +183,12 @@ class DirectionTests(SynchronousTestCase):
         self.assertEqual("\n".join(wrong), "")
 
     def test_everyRoomIsPlaced(self) -> None:
-        """
-        A new room must be given its place in L{MAY_IMPORT}.
-        """
+        """A new room must be given its place in L{MAY_IMPORT}."""
         rooms = {room(name) for name, _, _ in modules()} - {""}
         self.assertEqual(rooms - MAY_IMPORT.keys(), set())
 
     def test_oneWay(self) -> None:
-        """
-        The allowed directions have no circle.
-        """
+        """The allowed directions have no circle."""
         left = {name: {room(each) for each in MAY_IMPORT[name]} for name in MAY_IMPORT}
         while left:
             ready = {name for name, needs in left.items() if not needs & left.keys()}
@@ -238,9 +212,7 @@ class DirectionTests(SynchronousTestCase):
         self.assertEqual("\n".join(wrong), "")
 
     def test_stringsAreLazy(self) -> None:
-        """
-        Nothing of a transport is imported before a string is parsed (STR-9).
-        """
+        """Nothing of a transport is imported before a string is parsed (STR-9)."""
         for name, _, tree in modules():
             if room(name) == "strings":
                 for imported in importedAtImport(tree):
@@ -267,14 +239,10 @@ class DirectionTests(SynchronousTestCase):
 
 
 class ReactorTests(SynchronousTestCase):
-    """
-    The reactor is the program's to choose.
-    """
+    """The reactor is the program's to choose."""
 
     def test_noReactorAtImport(self) -> None:
-        """
-        Importing every module, the plugin too, installs no reactor (TIME-1).
-        """
+        """Importing every module, the plugin too, installs no reactor (TIME-1)."""
         names = [f"{PACKAGE}.{name}".rstrip(".") for name, _, _ in modules()]
         names.append("twisted.plugins.twisted_rudp_plugin")
         script = (
@@ -293,14 +261,10 @@ class ReactorTests(SynchronousTestCase):
 
 
 class HabitTests(SynchronousTestCase):
-    """
-    What linters do not see.
-    """
+    """What linters do not see."""
 
     def test_noPrint(self) -> None:
-        """
-        Only command-line tools print (LOG-4).
-        """
+        """Only command-line tools print (LOG-4)."""
         wrong = [
             f"{name}:{node.lineno}"
             for name, _, tree in modules()
@@ -387,14 +351,10 @@ def undescribed(
 
 
 class PackagingTests(SynchronousTestCase):
-    """
-    C{setup.cfg} against the tree.
-    """
+    """C{setup.cfg} against the tree."""
 
     def test_everyPackage(self) -> None:
-        """
-        Every package of ours is listed, and C{twisted.plugins} (PLG-5).
-        """
+        """Every package of ours is listed, and C{twisted.plugins} (PLG-5)."""
         config = ConfigParser()
         config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
         listed = set(config["options"]["packages"].split())

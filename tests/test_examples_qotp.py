@@ -1,6 +1,4 @@
-"""
-The programs in C{examples/} that need QOTP, run as a reader would run them (DOC-3).
-"""
+"""The programs in C{examples/} that need QOTP, run as a reader would run them (DOC-3)."""
 
 from __future__ import annotations
 
@@ -35,17 +33,13 @@ def free() -> str:
 
 
 class QOTPExamplesTests(ExamplesMixin, SynchronousTestCase):
-    """
-    Those for any transport, over QOTP.
-    """
+    """Those for any transport, over QOTP."""
 
     transport = "qotp"
 
 
 class FilesTests(SynchronousTestCase):
-    """
-    C{files_over_qotp.py}.
-    """
+    """C{files_over_qotp.py}."""
 
     def test_files(self) -> None:
         """
@@ -84,14 +78,10 @@ class FilesTests(SynchronousTestCase):
 
 
 class PeersTests(SynchronousTestCase):
-    """
-    C{peers_over_qotp.py}.
-    """
+    """C{peers_over_qotp.py}."""
 
     def test_talk(self) -> None:
-        """
-        Two peers that know each other's address and key hear each other.
-        """
+        """Two peers that know each other's address and key hear each other."""
         ports = [free(), free()]
         keys = [
             subprocess.run(

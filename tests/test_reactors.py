@@ -44,19 +44,13 @@ class ReactorTests(TestCase):
         self.assertIn(b"PASSED", said)
 
     async def test_poll(self) -> None:
-        """
-        C{poll}.
-        """
+        """C{poll}."""
         await self.passes("poll")
 
     async def test_select(self) -> None:
-        """
-        C{select}, which reports errors as readiness.
-        """
+        """C{select}, which reports errors as readiness."""
         await self.passes("select")
 
     async def test_asyncio(self) -> None:
-        """
-        The loop of C{asyncio}.
-        """
+        """The loop of C{asyncio}."""
         await self.passes("asyncio")

@@ -1,6 +1,4 @@
-r"""
-Tests for L{twisted_rudp.strings}: everything a person may type behind C{kcp:}.
-"""
+r"""Tests for L{twisted_rudp.strings}: everything a person may type behind C{kcp:}."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ class _Client(_Recorder):
 
 
 class ParserTestCase(SynchronousTestCase):
-    """
-    A parser whose endpoint classes only remember what they were given.
-    """
+    """A parser whose endpoint classes only remember what they were given."""
 
     def setUp(self) -> None:
         module = ModuleType(KCP.module)
@@ -83,14 +79,10 @@ class ParserTestCase(SynchronousTestCase):
 
 
 class ServerTests(ParserTestCase):
-    """
-    C{serverFromString} with C{kcp:}.
-    """
+    """C{serverFromString} with C{kcp:}."""
 
     def test_plugin(self) -> None:
-        """
-        One object provides both parser interfaces and IPlugin (STR-1).
-        """
+        """One object provides both parser interfaces and IPlugin (STR-1)."""
         parser = EndpointParser(KCP)
         verifyObject(IPlugin, parser)
         verifyObject(IStreamServerEndpointStringParser, parser)
@@ -160,33 +152,23 @@ class ServerTests(ParserTestCase):
         )
 
     def test_twice(self) -> None:
-        """
-        Parsing the same string twice gives two endpoints (STR-8).
-        """
+        """Parsing the same string twice gives two endpoints (STR-8)."""
         first, second = self.server("kcp:4000"), self.server("kcp:4000")
         self.assertIsNot(first, second)
 
     def test_wrapped(self) -> None:
-        """
-        A prefix-style wrapper passes us through (STR-7).
-        """
+        """A prefix-style wrapper passes us through (STR-7)."""
         endpoint = self.server(r"haproxy:kcp:port=4000:interface=\:\:1")
         self.assertEqual(endpoint._wrappedEndpoint.kwargs, {"interface": "::1"})
 
     def test_missingPort(self) -> None:
-        """
-        Without a port the error says what is missing; C{kcp:} counts as none
-        (STR-2, STR-4).
-        """
+        """Without a port the error says what is missing; C{kcp:} counts as none (STR-2, STR-4)."""
         for description in ("kcp", "kcp:", r"kcp:interface=\:\:1"):
             message = self.refused(self.server, description)
             self.assertIn("port is missing: an integer from 0 to 65535", message)
 
     def test_badValues(self) -> None:
-        """
-        A bad value is named with its argument and with what would be right
-        (STR-4, STR-5).
-        """
+        """A bad value is named with its argument and with what would be right (STR-4, STR-5)."""
         for name, value, expected in [
             ("port", "65536", "an integer from 0 to 65535"),
             ("port", "-1", "an integer from 0 to 65535"),
@@ -216,9 +198,7 @@ class ServerTests(ParserTestCase):
             )
 
     def test_nearMiss(self) -> None:
-        """
-        A misspelt name is answered with the right one (STR-4).
-        """
+        """A misspelt name is answered with the right one (STR-4)."""
         for wrong, right in [
             ("prot", "port"),
             ("sndWnd", "sndwnd"),
@@ -230,32 +210,24 @@ class ServerTests(ParserTestCase):
             )
 
     def test_unknown(self) -> None:
-        """
-        A name like none of ours is answered with all there are (STR-4).
-        """
+        """A name like none of ours is answered with all there are (STR-4)."""
         message = self.refused(self.server, "kcp:4000:xyzzy=1")
         self.assertIn("unknown argument 'xyzzy'; known are port, interface,", message)
 
     def test_otherSide(self) -> None:
-        """
-        A client's argument on a server is said to be one (STR-4).
-        """
+        """A client's argument on a server is said to be one (STR-4)."""
         self.assertIn(
             "waitForPeer is an argument of the client endpoint, not of the server",
             self.refused(self.server, "kcp:4000:waitForPeer=no"),
         )
 
     def test_tooManyPositional(self) -> None:
-        """
-        An unescaped IPv6 address is answered with how to escape it (STR-2).
-        """
+        """An unescaped IPv6 address is answered with how to escape it (STR-2)."""
         for description in ("kcp:::1:4000", "kcp:4000:::1", "kcp:4000:127.0.0.1:1"):
             self.assertIn(r"is written '\:'", self.refused(self.server, description))
 
     def test_givenTwice(self) -> None:
-        """
-        The same argument with and without its name is an error.
-        """
+        """The same argument with and without its name is an error."""
         self.assertIn(
             "port is given twice", self.refused(self.server, "kcp:4000:port=4001")
         )
@@ -263,10 +235,7 @@ class ServerTests(ParserTestCase):
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.dictionaries(_NAMES, _VALUES, max_size=6))
     def test_anything(self, arguments: dict[str, str]) -> None:
-        """
-        Whatever is typed gives an endpoint or a ValueError that names the
-        transport (STR-4).
-        """
+        """Whatever is typed gives an endpoint or a ValueError that names the transport (STR-4)."""
         parser: Any = EndpointParser(KCP)
         try:
             endpoint = parser.parseStreamServer(self.reactor, **arguments)
@@ -277,14 +246,10 @@ class ServerTests(ParserTestCase):
 
 
 class ClientTests(ParserTestCase):
-    """
-    C{clientFromString} with C{kcp:}.
-    """
+    """C{clientFromString} with C{kcp:}."""
 
     def test_positional(self) -> None:
-        """
-        C{kcp:host:4000} is C{kcp:host=host:port=4000} (STR-3).
-        """
+        """C{kcp:host:4000} is C{kcp:host=host:port=4000} (STR-3)."""
         for description in (
             "kcp:example.org:4000",
             "kcp:host=example.org:port=4000",
@@ -296,9 +261,7 @@ class ClientTests(ParserTestCase):
             self.assertEqual(endpoint.kwargs, {})
 
     def test_everything(self) -> None:
-        """
-        The client's own arguments reach the constructor (STR-3).
-        """
+        """The client's own arguments reach the constructor (STR-3)."""
         endpoint = self.client(
             "kcp:host=h:port=1:timeout=2.5:bindAddress=127.0.0.1:waitForPeer=no:mtu=1200"
         )
@@ -309,32 +272,24 @@ class ClientTests(ParserTestCase):
         )
 
     def test_ipv6WithZone(self) -> None:
-        """
-        A quoted IPv6 host arrives whole, with its zone (STR-2, ADDR-3).
-        """
+        """A quoted IPv6 host arrives whole, with its zone (STR-2, ADDR-3)."""
         endpoint = self.client(f"kcp:host={quoteStringArgument('fe80::1%eth0')}:port=9")
         self.assertEqual(endpoint.args, ("fe80::1%eth0", 9))
 
     def test_insideTLS(self) -> None:
-        """
-        An argument-style wrapper passes us through (STR-7).
-        """
+        """An argument-style wrapper passes us through (STR-7)."""
         endpoint = self.client(r"tls:host=example.com:port=443:endpoint=kcp\:host=h\:port=4000")
         self.assertEqual(endpoint._wrappedEndpoint.args, ("h", 4000))
 
     def test_missing(self) -> None:
-        """
-        A client needs host and port, and no port is 0 (STR-4).
-        """
+        """A client needs host and port, and no port is 0 (STR-4)."""
         self.assertIn("host is missing", self.refused(self.client, "kcp:"))
         self.assertIn("port is missing", self.refused(self.client, "kcp:example.org"))
         self.assertIn("port='0' is not right", self.refused(self.client, "kcp:h:0"))
         self.assertIn("host='' is empty", self.refused(self.client, "kcp:host=:port=1"))
 
     def test_otherSide(self) -> None:
-        """
-        A server's argument on a client is said to be one (STR-4).
-        """
+        """A server's argument on a client is said to be one (STR-4)."""
         self.assertIn(
             "backlog is an argument of the server endpoint, not of the client",
             self.refused(self.client, "kcp:h:1:backlog=5"),
@@ -342,14 +297,10 @@ class ClientTests(ParserTestCase):
 
 
 class LazyTests(SynchronousTestCase):
-    """
-    What importing costs every Twisted program on the machine.
-    """
+    """What importing costs every Twisted program on the machine."""
 
     def test_transportImportedInsideParse(self) -> None:
-        """
-        The parser's module names the transport and does not import it (STR-9).
-        """
+        """The parser's module names the transport and does not import it (STR-9)."""
         script = (
             "import sys, twisted_rudp.strings; "
             "print(sorted(m for m in sys.modules if m.startswith('twisted_rudp')))"
@@ -363,9 +314,7 @@ class LazyTests(SynchronousTestCase):
 
 
 class NodeStringTests(SynchronousTestCase):
-    """
-    C{node:ID}.
-    """
+    """C{node:ID}."""
 
     def parse(self, description: str) -> Any:
         return clientFromString(Clock(), description)

@@ -29,9 +29,7 @@ def load(transport: str, name: str) -> Any:
 
 
 def names(transport: str, prefix: str) -> Iterator[str]:
-    """
-    The files of a transport whose names begin so, without suffixes.
-    """
+    """The files of a transport whose names begin so, without suffixes."""
     folder = FOLDER / transport
     found = {path.name.partition(".json")[0] for path in folder.glob(f"{prefix}*.json*")}
     return iter(sorted(found))

@@ -18,110 +18,76 @@ from twisted_rudp.core.engine import Reason
 
 
 class Phase(Enum):
-    """
-    How far a session had come when it ended.
-    """
+    """How far a session had come when it ended."""
 
     CONNECTING = auto()
     CONNECTED = auto()
 
 
 class PeerTimedOut(error.ConnectionLost):
-    """
-    The peer has not been heard from for too long.
-    """
+    """The peer has not been heard from for too long."""
 
 
 class PeerReset(error.ConnectionLost):
-    """
-    The peer has given up the connection.
-    """
+    """The peer has given up the connection."""
 
 
 class PeerForgot(error.ConnectionLost):
-    """
-    The peer does not know this connection any more.
-    """
+    """The peer does not know this connection any more."""
 
 
 class PeerUnreachable(error.ConnectionLost):
-    """
-    The network does not lead to the peer any more.
-    """
+    """The network does not lead to the peer any more."""
 
 
 class PeerBrokeProtocol(error.ConnectionLost):
-    """
-    The peer sent what the protocol does not allow, or failed to prove who it is.
-    """
+    """The peer sent what the protocol does not allow, or failed to prove who it is."""
 
 
 class CloseTimedOut(error.ConnectionLost):
-    """
-    The peer did not acknowledge the rest of the data in time.
-    """
+    """The peer did not acknowledge the rest of the data in time."""
 
 
 class SocketLost(error.ConnectionLost):
-    """
-    The UDP socket under the connection was closed.
-    """
+    """The UDP socket under the connection was closed."""
 
 
 class LimitReached(error.ConnectionLost):
-    """
-    A limit on this side's resources was reached.
-    """
+    """A limit on this side's resources was reached."""
 
 
 class InternalError(error.ConnectionLost):
-    """
-    An error inside this library ended the connection; it is in the log.
-    """
+    """An error inside this library ended the connection; it is in the log."""
 
 
 class PeerRefused(error.ConnectionRefusedError):
-    """
-    The peer does not want this connection.
-    """
+    """The peer does not want this connection."""
 
 
 class PeerFull(PeerRefused):
-    """
-    The peer takes no more connections.
-    """
+    """The peer takes no more connections."""
 
 
 class AddressBanned(PeerRefused):
-    """
-    The peer has banned this address.
-    """
+    """The peer has banned this address."""
 
 
 class VersionRefused(PeerRefused):
-    """
-    The peer speaks another version of the protocol.
-    """
+    """The peer speaks another version of the protocol."""
 
 
 class AuthenticationFailed(error.ConnectError):
-    """
-    The peer could not be authenticated.
-    """
+    """The peer could not be authenticated."""
 
 
 class NodeNotFound(error.DNSLookupError):
-    """
-    Discovery knows no address of a node, as a resolver knows none of a name.
-    """
+    """Discovery knows no address of a node, as a resolver knows none of a name."""
 
     MESSAGE = "Node not found"
 
 
 class HandshakeFailed(error.ConnectError):
-    """
-    The handshake could not be carried through.
-    """
+    """The handshake could not be carried through."""
 
 
 _CONNECTING: dict[Reason, type[error.ConnectError]] = {

@@ -19,16 +19,10 @@ from twisted_rudp.core.engine import Delivery, Message
 
 
 class IRUDPTransport(Interface):
-    """
-    What a transport over UDP can tell about its session, beyond
-    C{ITransport} (TR-10).
-    """
+    """What a transport over UDP can tell about its session, beyond C{ITransport} (TR-10)."""
 
     def counters() -> Mapping[str, int]:
-        """
-        This session's counters under their own names. After the end those of the
-        end.
-        """
+        """This session's counters under their own names. After the end those of the end."""
 
     def facts() -> Mapping[str, Any]:
         """
@@ -57,26 +51,17 @@ class IRUDPTransport(Interface):
 
 
 class IOutOfBandProtocol(IProtocol):
-    """
-    A protocol that is also given what comes beside its stream.
-    """
+    """A protocol that is also given what comes beside its stream."""
 
     def outOfBandReceived(data: bytes) -> None:
-        """
-        A message has come that was sent out of band.
-        """
+        """A message has come that was sent out of band."""
 
 
 class IMessageProtocol(IProtocol):
-    """
-    A protocol that is given messages instead of bytes. C{dataReceived} is not
-    called.
-    """
+    """A protocol that is given messages instead of bytes. C{dataReceived} is not called."""
 
     def messageReceived(message: Message) -> None:
-        """
-        A message has come from the peer.
-        """
+        """A message has come from the peer."""
 
 
 class IMessageTransport(IRUDPTransport):
@@ -144,9 +129,7 @@ class INodeBrowser(Interface):
         """
 
     def nodeUpdated(node: Any) -> None:
-        """
-        A node has other addresses.
-        """
+        """A node has other addresses."""
 
     def nodeRemoved(id: Any, reason: Any) -> None:
         """
@@ -176,22 +159,14 @@ class Pong(NamedTuple):
 
 
 class IPingable(Interface):
-    """
-    A client endpoint whose server can be asked what it is, without a connection.
-    """
+    """A client endpoint whose server can be asked what it is, without a connection."""
 
     def ping() -> Deferred[Pong]:
-        """
-        Ask once, repeated until there is an answer or the endpoint's timeout.
-        """
+        """Ask once, repeated until there is an answer or the endpoint's timeout."""
 
 
 class IAnswersPings(Interface):
-    """
-    A server endpoint that can answer pings without accepting connections.
-    """
+    """A server endpoint that can answer pings without accepting connections."""
 
     def answerPings() -> Deferred[IListeningPort]:
-        """
-        Bind at once and answer.
-        """
+        """Bind at once and answer."""

@@ -70,31 +70,23 @@ class ProcessStats:
 
 
 class Source(Protocol):
-    """
-    Something with counters and sessions.
-    """
+    """Something with counters and sessions."""
 
     def snapshot(self) -> PortStats: ...
 
 
 class Registry:
-    """
-    The sources that are alive. It keeps none of them alive.
-    """
+    """The sources that are alive. It keeps none of them alive."""
 
     def __init__(self) -> None:
         self._sources: WeakSet[Source] = WeakSet()
 
     def add(self, source: Source) -> None:
-        """
-        Ask C{source} from now on.
-        """
+        """Ask C{source} from now on."""
         self._sources.add(source)
 
     def discard(self, source: Source) -> None:
-        """
-        Ask it no more. Harmless if it is not known.
-        """
+        """Ask it no more. Harmless if it is not known."""
         self._sources.discard(source)
 
     def snapshot(self) -> ProcessStats:
@@ -106,9 +98,7 @@ class Registry:
 
 
 def total(counters: Any) -> dict[str, int]:
-    """
-    Add up several mappings of counters, name by name.
-    """
+    """Add up several mappings of counters, name by name."""
     sums: dict[str, int] = {}
     for each in counters:
         for name, count in each.items():
@@ -117,6 +107,4 @@ def total(counters: Any) -> dict[str, int]:
 
 
 ports = Registry()
-"""
-The sockets of this process that have sessions or wait for them.
-"""
+"""The sockets of this process that have sessions or wait for them."""

@@ -44,9 +44,7 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> list[Scenario]:
-    """
-    What the command line asked for.
-    """
+    """What the command line asked for."""
     known = {scenario.name: scenario for scenario in scenarios(options.quick)}
     for pattern in (*(options.only or ()), *options.skip):
         if not fnmatch.filter(known, pattern):
@@ -67,9 +65,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def possible(selected: Sequence[Scenario]) -> Sequence[Scenario]:
-    """
-    Without those that cannot be measured here, which is said.
-    """
+    """Without those that cannot be measured here, which is said."""
     if not any(scenario.link for scenario in selected):
         return selected
     reason = missing()
@@ -80,9 +76,7 @@ def possible(selected: Sequence[Scenario]) -> Sequence[Scenario]:
 
 
 def measure(chosen: Sequence[Scenario], rounds: int) -> dict[str, dict[str, list[Result]]]:
-    """
-    All runs, by scenario and contender. What fails is reported and left out.
-    """
+    """All runs, by scenario and contender. What fails is reported and left out."""
     turns = [
         (scenario, seed, c)
         for scenario in chosen
@@ -106,9 +100,7 @@ def measure(chosen: Sequence[Scenario], rounds: int) -> dict[str, dict[str, list
 
 
 def save(new: dict[str, Any], file: Path) -> None:
-    """
-    Put results in a file in the place of older ones, and leave the others.
-    """
+    """Put results in a file in the place of older ones, and leave the others."""
     old = json.loads(file.read_text()) if file.exists() else {"scenarios": {}}
     order = dict.fromkeys(s.name for quick in (False, True) for s in scenarios(quick))
     file.write_text(json.dumps(merge(old, new, [*order]), indent=1) + "\n")

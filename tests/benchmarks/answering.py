@@ -1,6 +1,4 @@
-"""
-The servers of L{tests.benchmarks.worker}, and what they find out.
-"""
+"""The servers of L{tests.benchmarks.worker}, and what they find out."""
 
 from __future__ import annotations
 
@@ -19,8 +17,7 @@ from twisted_rudp.core.engine import Message
 from twisted_rudp.interfaces import IMessageProtocol
 
 MESSAGE = b"\xfe" * 64
-"""What echo jobs and the warm-up send. Its first byte is one that RakNet leaves to
-users."""
+"""What echo jobs and the warm-up send. Its first byte is one that RakNet leaves to users."""
 
 STAMP = struct.Struct(">Q")
 """How each of the messages begins that are timed: when it was written, by a clock
@@ -28,18 +25,14 @@ that all processes of a machine share."""
 
 
 class Receiving(Protocol):
-    """
-    Messages count as the bytes in them.
-    """
+    """Messages count as the bytes in them."""
 
     def messageReceived(self, message: Message) -> None:
         self.dataReceived(message.data)
 
 
 class Meter:
-    """
-    How much came.
-    """
+    """How much came."""
 
     def __init__(self) -> None:
         self._received = 0
@@ -58,16 +51,12 @@ class Meter:
         return b""
 
     def result(self) -> Mapping[str, Any]:
-        """
-        In the seconds from the first to the last of it.
-        """
+        """In the seconds from the first to the last of it."""
         return {"bytes": self._received, "seconds": self._last - self._first}
 
 
 class Stopwatch:
-    """
-    How long messages of C{options.size} bytes were on their way.
-    """
+    """How long messages of C{options.size} bytes were on their way."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._size = options.size
@@ -89,9 +78,7 @@ class Stopwatch:
         return data[end:]
 
     def result(self) -> Mapping[str, Any]:
-        """
-        Those that have not come took for ever.
-        """
+        """Those that have not come took for ever."""
         missing = self._expected - len(self._trips)
         trips = [*self._trips, *[math.inf] * missing]
         return {
@@ -103,9 +90,7 @@ class Stopwatch:
 
 
 def messagesOf(options: argparse.Namespace) -> int:
-    """
-    How many messages a session sends that are timed.
-    """
+    """How many messages a session sends that are timed."""
     return int(options.seconds * 1000 // options.every)
 
 
@@ -114,9 +99,7 @@ Gauge = Meter | Stopwatch
 
 @implementer(IMessageProtocol)
 class Echoing(Receiving):
-    """
-    Sends back whatever comes.
-    """
+    """Sends back whatever comes."""
 
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(data)
@@ -124,9 +107,7 @@ class Echoing(Receiving):
 
 @implementer(IMessageProtocol)
 class Gauging(Receiving):
-    """
-    Sends back the warm-up, and measures what comes after it.
-    """
+    """Sends back the warm-up, and measures what comes after it."""
 
     def __init__(self, gauge: Gauge, warmUp: int) -> None:
         """

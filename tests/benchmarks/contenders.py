@@ -1,6 +1,4 @@
-"""
-Who is measured: how each of them is started for a job.
-"""
+"""Who is measured: how each of them is started for a job."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ ONE_PORT = "twisted_rudp, clients on one socket"
 
 
 class Group(Enum):
-    """
-    What a contender counts as when the best of a group is looked for.
-    """
+    """What a contender counts as when the best of a group is looked for."""
 
     KCP_GO = "kcp-go"
     GO_RAKNET = "go-raknet"
@@ -33,10 +29,7 @@ class Group(Enum):
 
 @dataclass(frozen=True)
 class Side:
-    """
-    One program and how it is to run: C{argv} takes C{-job} and the rest after
-    it.
-    """
+    """One program and how it is to run: C{argv} takes C{-job} and the rest after it."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -59,9 +52,7 @@ _WORKER = (sys.executable, "-m", "tests.benchmarks.worker")
 
 
 def _go(window: int) -> Side:
-    """
-    kcp-go as its users tune it for speed: no congestion window, timers of 10 ms.
-    """
+    """kcp-go as its users tune it for speed: no congestion window, timers of 10 ms."""
     return Side((*kcpgo("kcpbench"), *_windows(window)))
 
 
@@ -70,9 +61,7 @@ def _windows(segments: int) -> tuple[str, ...]:
 
 
 def _ours(port_kind: str, pure: bool) -> Side:
-    """
-    Our endpoints with their default profile.
-    """
+    """Our endpoints with their default profile."""
     kernels = "pure" if pure else "native"
     return Side(
         (*_WORKER, "-transport", "kcp", "-portkind", port_kind, "-kernels", kernels),
@@ -81,9 +70,7 @@ def _ours(port_kind: str, pure: bool) -> Side:
 
 
 def kcp_go(windows: Sequence[int], processes: int = 1) -> list[Contender]:
-    """
-    kcp-go with each of these windows.
-    """
+    """kcp-go with each of these windows."""
     return [
         Contender(f"kcp-go, window {window}", Group.KCP_GO, (_go(window),) * processes)
         for window in windows
@@ -93,9 +80,7 @@ def kcp_go(windows: Sequence[int], processes: int = 1) -> list[Contender]:
 def ours(
     port_kinds: Sequence[str], processes: int = 1, pure: Sequence[bool] = (False, True)
 ) -> list[Contender]:
-    """
-    Ours on each of these ports, with the C kernels and without.
-    """
+    """Ours on each of these ports, with the C kernels and without."""
     return [
         Contender(
             f"twisted_rudp, {port_kind} port, {'pure Python' if without else 'kernels'}",
@@ -108,9 +93,7 @@ def ours(
 
 
 def one_port() -> list[Contender]:
-    """
-    Ours with all clients on one socket, as they cannot be with kcp-go.
-    """
+    """Ours with all clients on one socket, as they cannot be with kcp-go."""
     side = _ours("gso", pure=False)
     shared = Side((*side.argv, "-oneport"), side.environment)
     return [Contender(ONE_PORT, Group.OURS, (shared,))]
@@ -138,9 +121,7 @@ def profiles(chosen: Mapping[str, Sequence[int | None]]) -> list[Contender]:
 
 
 def go_raknet(windows: Sequence[int], processes: int = 1) -> list[Contender]:
-    """
-    go-raknet with so many messages of C{RAKNET_MESSAGE} bytes on their way.
-    """
+    """go-raknet with so many messages of C{RAKNET_MESSAGE} bytes on their way."""
     program = goraknet("rakbench")
     chunk = ("-chunk", str(RAKNET_MESSAGE))
     return [
@@ -154,9 +135,7 @@ def go_raknet(windows: Sequence[int], processes: int = 1) -> list[Contender]:
 
 
 def our_raknet(processes: int = 1) -> list[Contender]:
-    """
-    Our RakNet with the same messages, and with a stream.
-    """
+    """Our RakNet with the same messages, and with a stream."""
     worker = (*_WORKER, "-transport", "raknet")
     messages = Side((*worker, "-mode", "messages", "-chunk", str(RAKNET_MESSAGE)))
     return [
@@ -166,17 +145,13 @@ def our_raknet(processes: int = 1) -> list[Contender]:
 
 
 def aioquic() -> list[Contender]:
-    """
-    A stream of aioquic, between two processes.
-    """
+    """A stream of aioquic, between two processes."""
     worker = Side((sys.executable, "-m", "tests.benchmarks.quicworker"))
     return [Contender("aioquic", Group.AIOQUIC, (worker, worker))]
 
 
 def our_qotp(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
-    """
-    Our QOTP, dialled with the server's key, on each of these ports.
-    """
+    """Our QOTP, dialled with the server's key, on each of these ports."""
     worker = (sys.executable, "-m", "tests.benchmarks.worker", "-transport", "qotp")
     return [
         Contender(
@@ -189,9 +164,7 @@ def our_qotp(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
 
 
 def tcp(processes: int = 1) -> list[Contender]:
-    """
-    The TCP of Twisted, for scale.
-    """
+    """The TCP of Twisted, for scale."""
     side = Side((*_WORKER, "-transport", "tcp"))
     return [Contender("Twisted TCP", Group.TCP, (side,) * processes)]
 
@@ -212,9 +185,7 @@ def controlled(controls: Mapping[str, str]) -> list[Contender]:
 
 
 def mixed(window: int) -> list[Contender]:
-    """
-    One end of each kind.
-    """
+    """One end of each kind."""
     mine = _ours("gso", pure=False)
     return [
         Contender("kcp-go client, our server", Group.MIXED, (mine, _go(window))),

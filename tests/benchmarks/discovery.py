@@ -29,9 +29,7 @@ NETWORK = [Interface("eth0", 1, (ip_interface("10.0.0.1/8"),))]
 
 
 def announcements() -> Iterator[tuple[bytes, str]]:
-    """
-    Datagrams with their senders.
-    """
+    """Datagrams with their senders."""
     for _ in range(ROUNDS):
         for number in range(1, IDS + 1):
             key = number.to_bytes(32, "big")
@@ -40,9 +38,7 @@ def announcements() -> Iterator[tuple[bytes, str]]:
 
 
 def run(name: str, registry: Registry) -> str:
-    """
-    Take everything in twice: once for the time, once for the memory.
-    """
+    """Take everything in twice: once for the time, once for the memory."""
     heard = list(announcements())
     intake = Intake(Clock(), V4, registry, 1, lambda: ())
     began = perf_counter()
@@ -57,9 +53,7 @@ def run(name: str, registry: Registry) -> str:
 
 
 def memory(full: Registry) -> float:
-    """
-    MB that so many records take, measured by filling another registry.
-    """
+    """MB that so many records take, measured by filling another registry."""
     tracemalloc.start()
     again = Registry(Clock(), maxRecords=len(full), newPerSource=IDS)
     intake = Intake(Clock(), V4, again, 1, lambda: ())

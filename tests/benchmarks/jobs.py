@@ -1,7 +1,4 @@
-"""
-The clients of L{tests.benchmarks.worker}: what is measured with a session, or with
-many.
-"""
+"""The clients of L{tests.benchmarks.worker}: what is measured with a session, or with many."""
 
 from __future__ import annotations
 
@@ -32,9 +29,7 @@ Result = dict[str, Any]
 
 @implementer(IMessageProtocol)
 class Exchanging(Receiving):
-    """
-    A client that sends a message when the last one is back.
-    """
+    """A client that sends a message when the last one is back."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -74,9 +69,7 @@ class Exchanging(Receiving):
 
 @implementer(IPushProducer)
 class Flooding:
-    """
-    A producer that writes while it may.
-    """
+    """A producer that writes while it may."""
 
     def __init__(self, transport: Any, chunk: bytes) -> None:
         self._transport = transport
@@ -102,9 +95,7 @@ class Flooding:
 
 
 class Ticking:
-    """
-    Writes so many messages that tell when they were written, one each interval.
-    """
+    """Writes so many messages that tell when they were written, one each interval."""
 
     def __init__(self, reactor: Any, transport: Any, options: argparse.Namespace) -> None:
         self._reactor = reactor
@@ -135,9 +126,7 @@ Job = Callable[[Any, IStreamClientEndpoint, argparse.Namespace], Awaitable[Resul
 async def dial(
     endpoint: IStreamClientEndpoint, sessions: int, warmUp: int
 ) -> Sequence[Exchanging]:
-    """
-    Sessions that have exchanged so many messages each.
-    """
+    """Sessions that have exchanged so many messages each."""
     factory = Factory.forProtocol(Exchanging)
     clients: list[Exchanging] = []
     while len(clients) < sessions:
@@ -151,9 +140,7 @@ async def dial(
 async def bulk(
     reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
 ) -> Result:
-    """
-    As much as goes through in C{options.seconds}, in writes of C{options.chunk}.
-    """
+    """As much as goes through in C{options.seconds}, in writes of C{options.chunk}."""
     clients = await dial(endpoint, options.sessions, options.warmup)
     chunk = MESSAGE[:1] * options.chunk
     cpu = time.process_time()
@@ -169,9 +156,7 @@ async def bulk(
 async def echo(
     reactor: Any, endpoint: IStreamClientEndpoint, options: argparse.Namespace
 ) -> Result:
-    """
-    C{options.count} round trips of one message.
-    """
+    """C{options.count} round trips of one message."""
     (client,) = await dial(endpoint, 1, options.warmup)
     cpu, start = time.process_time(), time.perf_counter()
     await client.exchange(options.count)
@@ -233,8 +218,6 @@ JOBS: dict[str, Job] = {"bulk": bulk, "echo": echo, "idle": idle, "messages": me
 
 
 def residentBytes() -> int:
-    """
-    Memory of this process that is in use.
-    """
+    """Memory of this process that is in use."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -1,6 +1,4 @@
-"""
-Emulated links: two network namespaces, and C{link.c} between them.
-"""
+"""Emulated links: two network namespaces, and C{link.c} between them."""
 
 from __future__ import annotations
 
@@ -26,16 +24,13 @@ QUEUE = 50
 """Milliseconds that the queue in front of a link holds."""
 
 TCP_BUFFER = 32 << 20
-"""Bytes to which the kernel may grow a buffer of TCP, so that its windows suffice
-everywhere."""
+"""Bytes to which the kernel may grow a buffer of TCP, so that its windows suffice everywhere."""
 
 PATIENCE = 20
 
 
 class LinkError(Exception):
-    """
-    No link can be made here; says why.
-    """
+    """No link can be made here; says why."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +51,18 @@ class Link:
 
     @property
     def name(self) -> str:
-        """
-        For the command line, such as C{20ms-50mbit-1%}.
-        """
+        """For the command line, such as C{20ms-50mbit-1%}."""
         bursts = f"-burst{self.burst}" if self.burst else ""
         return f"{self.delay}ms-{self.rate}mbit-{self.loss:g}%{bursts}"
 
     @property
     def title(self) -> str:
-        """
-        For people.
-        """
+        """For people."""
         bursts = f" in bursts of {self.burst}" if self.burst else ""
         return f"{self.delay} ms each way, {self.rate} Mbit/s, {self.loss:g} % lost{bursts}"
 
     def arguments(self, seed: int) -> Sequence[str]:
-        """
-        What C{link.c} takes after the namespaces.
-        """
+        """What C{link.c} takes after the namespaces."""
         rate = self.rate * 1_000_000 // 8
         queue = rate * QUEUE // 1000
         return [str(n) for n in (self.delay, rate, queue, self.loss / 100, self.burst, seed)]
@@ -95,9 +84,7 @@ class Road:
 
 
 def missing() -> str | None:
-    """
-    Why no link can be made here; None if it can.
-    """
+    """Why no link can be made here; None if it can."""
     try:
         with road(Link(0, 1000, 0), seed=1):
             return None

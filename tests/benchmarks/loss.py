@@ -1,6 +1,4 @@
-"""
-Losing datagrams on receipt, as C{kcpbench} does.
-"""
+"""Losing datagrams on receipt, as C{kcpbench} does."""
 
 from __future__ import annotations
 

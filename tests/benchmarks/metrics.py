@@ -1,6 +1,4 @@
-"""
-What is read off the result of one run.
-"""
+"""What is read off the result of one run."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ def _load(result: Result) -> float:
 
 
 def _goodput(result: Result) -> float:
-    """
-    Nothing where nothing came, or one piece of it: kcp-go can stall from the start.
-    """
+    """Nothing where nothing came, or one piece of it: kcp-go can stall from the start."""
     return float(result["bytes"] / result["seconds"] / 1e6) if result["seconds"] else 0.0
 
 

@@ -1,6 +1,4 @@
-"""
-The plots of the page, with matplotlib if that is installed.
-"""
+"""The plots of the page, with matplotlib if that is installed."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ LINK_COLOURS = {
 
 
 def number(value: float) -> str:
-    """
-    With as many digits as mean something.
-    """
+    """With as many digits as mean something."""
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
@@ -167,9 +163,7 @@ def _has(rows: Rows, metric: str) -> bool:
 
 
 def _bars(streams: Mapping[str, Rows], metric: str, directory: Path) -> str:
-    """
-    A row of bars for each scenario.
-    """
+    """A row of bars for each scenario."""
     from matplotlib import pyplot
 
     heights = [len(rows) for rows in streams.values()]
@@ -193,9 +187,7 @@ def _bars(streams: Mapping[str, Rows], metric: str, directory: Path) -> str:
 
 
 def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
-    """
-    A group of bars for each link.
-    """
+    """A group of bars for each link."""
     from matplotlib import pyplot
 
     names = list(dict.fromkeys(row["name"] for rows in links.values() for row in rows))

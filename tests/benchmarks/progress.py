@@ -1,6 +1,4 @@
-"""
-A progress bar.
-"""
+"""A progress bar."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ class Progress:
         self._terminal = stream.isatty()
 
     def start(self, what: str) -> None:
-        """
-        Say what is going on now.
-        """
+        """Say what is going on now."""
         filled = self.WIDTH * self._done // self._steps
         bar = "#" * filled + "." * (self.WIDTH - filled)
         line = f"[{bar}] {self._done}/{self._steps}{self._remaining()}  {what}"
@@ -38,9 +34,7 @@ class Progress:
         self._stream.flush()
 
     def step(self) -> None:
-        """
-        One more is done.
-        """
+        """One more is done."""
         self._done += 1
 
     def close(self) -> None:

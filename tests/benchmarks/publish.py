@@ -133,9 +133,7 @@ def _targets(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _matrix(linked: Scenarios, metric: str, title: str) -> Iterator[str]:
-    """
-    Nothing if no link has the metric.
-    """
+    """Nothing if no link has the metric."""
     found = {
         scenario["link"]: {
             row["name"]: row["values"][metric]

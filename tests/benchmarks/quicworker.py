@@ -41,9 +41,7 @@ WINDOW = 1 << 24
 
 
 def configuration(client: bool) -> QuicConfiguration:
-    """
-    As it comes, with the receive window and the datagrams of ours.
-    """
+    """As it comes, with the receive window and the datagrams of ours."""
     found = QuicConfiguration(
         is_client=client,
         alpn_protocols=[PROTOCOL],
@@ -71,9 +69,7 @@ def configuration(client: bool) -> QuicConfiguration:
 
 
 class Answering(QuicConnectionProtocol):  # type: ignore[misc]
-    """
-    The server: echoes, and in the bulk job after the warm-up only counts.
-    """
+    """The server: echoes, and in the bulk job after the warm-up only counts."""
 
     meter = Meter()
     warm_up: int | None = None
@@ -99,9 +95,7 @@ class Answering(QuicConnectionProtocol):  # type: ignore[misc]
 
 
 class Asking(QuicConnectionProtocol):  # type: ignore[misc]
-    """
-    The client.
-    """
+    """The client."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -114,9 +108,7 @@ class Asking(QuicConnectionProtocol):  # type: ignore[misc]
             self._came.set()
 
     async def until(self, received: int) -> None:
-        """
-        Wait for so many bytes in all.
-        """
+        """Wait for so many bytes in all."""
         while self.received < received:
             self._came.clear()
             await self._came.wait()
@@ -153,9 +145,7 @@ class Asking(QuicConnectionProtocol):  # type: ignore[misc]
 
 
 async def ask(options: argparse.Namespace) -> None:
-    """
-    The client's side of a job.
-    """
+    """The client's side of a job."""
     host, port = options.addr.rsplit(":", 1)
     settings = configuration(client=True)
     async with connect(host, int(port), configuration=settings, create_protocol=Asking) as quic:
@@ -174,9 +164,7 @@ async def ask(options: argparse.Namespace) -> None:
 
 
 async def answer(options: argparse.Namespace) -> None:
-    """
-    The server's side, until standard input ends.
-    """
+    """The server's side, until standard input ends."""
     if options.job == "bulk":
         Answering.warm_up = options.warmup * len(MESSAGE)
     host, first = options.addr.rsplit(":", 1)

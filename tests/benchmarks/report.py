@@ -1,6 +1,4 @@
-"""
-Tables for people, JSON for programs.
-"""
+"""Tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,10 +23,7 @@ _ALLOCATOR = "MALLOC_"
 
 
 def environment(quick: bool) -> dict[str, Any]:
-    """
-    What the figures depend on. To be asked before the run, for the load is the
-    others'.
-    """
+    """What the figures depend on. To be asked before the run, for the load is the others'."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "quick": quick,
@@ -44,9 +39,7 @@ def environment(quick: bool) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """
-    What Linux calls it.
-    """
+    """What Linux calls it."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.processor()
 
@@ -58,9 +51,7 @@ def _version_of_kcp_go() -> str:
 
 
 def heading(facts: dict[str, Any]) -> str:
-    """
-    The same in a line or two.
-    """
+    """The same in a line or two."""
     allocator = ", ".join(f"{k}={v}" for k, v in facts["allocator"].items()) or "as it comes"
     return (
         f"Python {facts['python']}, Twisted {facts['twisted']}, {facts['system']}, "
@@ -72,9 +63,7 @@ def heading(facts: dict[str, Any]) -> str:
 
 
 def table(scenario: Scenario, rows: Sequence[Row]) -> str:
-    """
-    One scenario.
-    """
+    """One scenario."""
     header = ["", *(m.title for m in scenario.metrics), *_RATIOS.values()]
     lines = [header, *(_line(scenario, row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -91,9 +80,7 @@ def table(scenario: Scenario, rows: Sequence[Row]) -> str:
 def document(
     facts: dict[str, Any], measured: Sequence[tuple[Scenario, Sequence[Row], Runs]]
 ) -> dict[str, Any]:
-    """
-    Everything, down to the single runs.
-    """
+    """Everything, down to the single runs."""
     return {
         "scenarios": {
             scenario.name: {

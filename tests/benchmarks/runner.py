@@ -1,6 +1,4 @@
-"""
-Run one contender once, in bounded time, and give what it printed.
-"""
+"""Run one contender once, in bounded time, and give what it printed."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ PATIENCE = 60
 
 
 class RunError(Exception):
-    """
-    A program failed, or took longer than L{PATIENCE}.
-    """
+    """A program failed, or took longer than L{PATIENCE}."""
 
 
 def run(
@@ -70,9 +66,7 @@ def _run(sides: Sequence[Side], flags: tuple[str, ...], host: str = "127.0.0.1")
 
 @contextmanager
 def _running(side: Side, *flags: str) -> Iterator[Process]:
-    """
-    A process that does not outlive the block.
-    """
+    """A process that does not outlive the block."""
     process = subprocess.Popen(
         [*side.argv, *flags],
         cwd=ROOT,
@@ -90,9 +84,7 @@ def _running(side: Side, *flags: str) -> Iterator[Process]:
 
 
 def _port(process: Process) -> int:
-    """
-    What a server prints first.
-    """
+    """What a server prints first."""
     stdout: IO[bytes] = process.stdout  # type: ignore[assignment]
     ready, _, _ = select.select([stdout], [], [], PATIENCE)
     line = stdout.readline() if ready else b""
@@ -103,9 +95,7 @@ def _port(process: Process) -> int:
 
 
 def _result(process: Process) -> dict[str, Any]:
-    """
-    Close the input of a process, which lets a server end, and read its result.
-    """
+    """Close the input of a process, which lets a server end, and read its result."""
     try:
         output, complaints = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -128,9 +118,7 @@ def _parse(process: Process, line: bytes) -> Any:
 
 
 def _join(server: dict[str, Any], client: dict[str, Any]) -> Result:
-    """
-    Of two processes: what the server received counts, and the work of both.
-    """
+    """Of two processes: what the server received counts, and the work of both."""
     return {
         **client,
         **server,

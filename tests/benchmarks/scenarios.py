@@ -1,6 +1,4 @@
-"""
-What is measured. A new measurement is a new entry here, or in L{VARIANTS}.
-"""
+"""What is measured. A new measurement is a new entry here, or in L{VARIANTS}."""
 
 from __future__ import annotations
 
@@ -273,9 +271,7 @@ def _qotp(jobs: _Jobs) -> Iterator[Scenario]:
 
 
 def _on_links(quick: bool) -> Iterator[Scenario]:
-    """
-    A stream, and small messages, over each link.
-    """
+    """A stream, and small messages, over each link."""
     seconds = ("-seconds", "2" if quick else "3", "-warmup", "1")
     controlled = contenders.controlled({"CUBIC": "cubic", "BBR": "bbr"})
     for link in LINKS:

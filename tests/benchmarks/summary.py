@@ -1,6 +1,4 @@
-"""
-From many runs to medians and ratios.
-"""
+"""From many runs to medians and ratios."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ REFERENCES = (Group.KCP_GO, Group.GO_RAKNET, Group.AIOQUIC)
 
 @dataclass(frozen=True)
 class Spread:
-    """
-    The values of one metric over the rounds.
-    """
+    """The values of one metric over the rounds."""
 
     median: float
     least: float
@@ -48,9 +44,7 @@ Runs = Mapping[str, Sequence[Result]]
 
 
 def summarise(scenario: Scenario, runs: Runs) -> list[Row]:
-    """
-    Medians of every contender, and their ratios to those of the others' libraries.
-    """
+    """Medians of every contender, and their ratios to those of the others' libraries."""
     values = {c.name: _spreads(scenario.metrics, runs[c.name]) for c in scenario.contenders}
     first = scenario.metrics[0]
     references = [

@@ -1,6 +1,4 @@
-"""
-What was aimed at against other libraries, and whether it was met.
-"""
+"""What was aimed at against other libraries, and whether it was met."""
 
 from __future__ import annotations
 
@@ -64,9 +62,7 @@ class Verdict:
         return self.got >= limit if self.target.at_least else self.got <= limit
 
     def cells(self) -> tuple[str, str, str, str]:
-        """
-        What, target, got, verdict.
-        """
+        """What, target, got, verdict."""
         form = _RATIO if self.target.against else _VALUE
         sign = ">=" if self.target.at_least else "<="
         wanted = f"{sign} {form.format(self.target.limit)}"
@@ -123,9 +119,7 @@ what a clock of a hundredth shows of it: less than half a percent."""
 
 
 def verdicts(document: Mapping[str, Any]) -> list[Verdict]:
-    """
-    All targets, by what a document has of them.
-    """
+    """All targets, by what a document has of them."""
     return [Verdict(target, _got(target, document["scenarios"])) for target in TARGETS]
 
 

@@ -1,6 +1,4 @@
-"""
-Tests of the emulated links: what they lose and delay, and how they are named.
-"""
+"""Tests of the emulated links: what they lose and delay, and how they are named."""
 
 from __future__ import annotations
 
@@ -42,9 +40,7 @@ for number in range({COUNT}):
 
 
 class LinkTests(SynchronousTestCase):
-    """
-    Real links, which need root.
-    """
+    """Real links, which need root."""
 
     def cross(self, link: Link) -> tuple[list[int], Mapping[str, int]]:
         """
@@ -67,48 +63,36 @@ class LinkTests(SynchronousTestCase):
         return got, ends.traffic
 
     def test_clean(self) -> None:
-        """
-        What fits the queue arrives in order, and is counted with its headers.
-        """
+        """What fits the queue arrives in order, and is counted with its headers."""
         got, traffic = self.cross(Link(5, 50, 0))
         self.assertEqual(got, list(range(COUNT)))
         self.assertEqual(traffic["wire_bytes"], COUNT * (SIZE + HEADERS))
 
     def test_loss(self) -> None:
-        """
-        What is lost has been sent.
-        """
+        """What is lost has been sent."""
         got, traffic = self.cross(Link(5, 50, 10))
         self.assertEqual(len(got) + traffic["wire_lost"], COUNT)
         self.assertEqual(traffic["wire_packets"], COUNT)
         self.assertTrue(15 < traffic["wire_lost"] < 70, traffic)
 
     def test_bursts(self) -> None:
-        """
-        Losses in bursts come together.
-        """
+        """Losses in bursts come together."""
         got, traffic = self.cross(Link(5, 50, 20, 10))
         holes = sum(b - a > 1 for a, b in pairwise(got))
         self.assertGreater(traffic["wire_lost"], 4 * holes)
 
     def test_queue(self) -> None:
-        """
-        What the queue does not hold is lost before the link.
-        """
+        """What the queue does not hold is lost before the link."""
         got, traffic = self.cross(Link(5, 1, 0))
         self.assertGreater(traffic["wire_overflowed"], 0)
         self.assertEqual(len(got) + traffic["wire_overflowed"], COUNT)
 
 
 class DescriptionTests(SynchronousTestCase):
-    """
-    Names, titles, arguments and sums.
-    """
+    """Names, titles, arguments and sums."""
 
     def test_name(self) -> None:
-        """
-        A link is called by its figures.
-        """
+        """A link is called by its figures."""
         self.assertEqual(Link(20, 50, 1).name, "20ms-50mbit-1%")
         self.assertEqual(Link(100, 500, 1, 10).name, "100ms-500mbit-1%-burst10")
         self.assertEqual(
@@ -117,17 +101,13 @@ class DescriptionTests(SynchronousTestCase):
         )
 
     def test_arguments(self) -> None:
-        """
-        The emulator is told bytes and shares, and a queue of 50 ms.
-        """
+        """The emulator is told bytes and shares, and a queue of 50 ms."""
         self.assertEqual(
             [*Link(20, 80, 5).arguments(3)], ["20", "10000000", "500000", "0.05", "0", "3"]
         )
 
     def test_carried(self) -> None:
-        """
-        Both directions count.
-        """
+        """Both directions count."""
         way = {"packets": 3, "bytes": 100, "lost": 1, "overflowed": 2}
         self.assertEqual(
             carried({"there": way, "back": {**way, "bytes": 10}}),

@@ -1,6 +1,4 @@
-"""
-Tests of the arithmetic behind the tables.
-"""
+"""Tests of the arithmetic behind the tables."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ def moved(megabytes: float) -> Result:
 
 class SummaryTests(SynchronousTestCase):
     def test_ratios(self) -> None:
-        """
-        Ratios are of medians: to kcp-go's first row and to its best.
-        """
+        """Ratios are of medians: to kcp-go's first row and to its best."""
         rows = summarise(
             scenario(GOODPUT, COST),
             {
@@ -52,17 +48,13 @@ class SummaryTests(SynchronousTestCase):
         self.assertEqual((spread.least, spread.median, spread.most), (800, 900, 1000))
 
     def test_stalled(self) -> None:
-        """
-        A run in which nothing arrived, or one piece, has no goodput.
-        """
+        """A run in which nothing arrived, or one piece, has no goodput."""
         for size in (0, 1376):
             stalled = {"bytes": size, "seconds": 0.0, "cpu_seconds": 1.0}
             self.assertEqual(GOODPUT.of(stalled), 0.0)
 
     def test_bestOfTimes(self) -> None:
-        """
-        Where less is better, the best of kcp-go is the least.
-        """
+        """Where less is better, the best of kcp-go is the least."""
         rows = summarise(
             scenario(MEDIAN_TRIP),
             {"go small": [{"p50_us": 20}], "go large": [{"p50_us": 40}], "mine": [{"p50_us": 10}]},
@@ -70,9 +62,7 @@ class SummaryTests(SynchronousTestCase):
         self.assertEqual(rows[2].ratios, {"stock": 0.5, "best": 0.5})
 
     def test_failed(self) -> None:
-        """
-        A contender without a result is shown as failed and is no reference.
-        """
+        """A contender without a result is shown as failed and is no reference."""
         chosen = scenario(GOODPUT)
         rows = summarise(chosen, {"go small": [], "go large": [moved(200)], "mine": [moved(400)]})
         self.assertEqual(rows[2].ratios, {"stock": 2.0, "best": 2.0})
@@ -81,9 +71,7 @@ class SummaryTests(SynchronousTestCase):
 
 class PageTests(SynchronousTestCase):
     def test_page(self) -> None:
-        """
-        The page names the machine, every contender with its figures, and what failed.
-        """
+        """The page names the machine, every contender with its figures, and what failed."""
         chosen = scenario(GOODPUT)
         runs: Runs = {"go small": [], "go large": [moved(200)], "mine": [moved(400)]}
         facts = environment(quick=True)
@@ -99,9 +87,7 @@ class PageTests(SynchronousTestCase):
 
 
     def test_otherMachine(self) -> None:
-        """
-        A page of another name is that of another machine, without pictures.
-        """
+        """A page of another name is that of another machine, without pictures."""
         chosen = scenario(GOODPUT)
         runs: Runs = {"go small": [], "go large": [moved(200)], "mine": [moved(400)]}
         facts = {**environment(quick=False), "cpu": "Abacus"}

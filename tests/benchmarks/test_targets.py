@@ -1,6 +1,4 @@
-"""
-Tests of the verdicts about targets, and of the files that results are kept in.
-"""
+"""Tests of the verdicts about targets, and of the files that results are kept in."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from tests.benchmarks.targets import TARGETS, Verdict, verdicts
 
 
 def document(name: str, metric: str, *rows: tuple[str, str, float]) -> Mapping[str, Any]:
-    """
-    One scenario, with rows of contender, group and figure.
-    """
+    """One scenario, with rows of contender, group and figure."""
     listed = [
         {"name": row, "group": group, "values": {metric: {"median": value}}}
         for row, group, value in rows
@@ -27,18 +23,14 @@ def document(name: str, metric: str, *rows: tuple[str, str, float]) -> Mapping[s
 
 
 class VerdictTests(SynchronousTestCase):
-    """
-    L{verdicts}.
-    """
+    """L{verdicts}."""
 
     def verdict(self, what: str, found: Mapping[str, Any]) -> Verdict:
         (verdict,) = [v for v in verdicts(found) if v.target.what == what]
         return verdict
 
     def test_best(self) -> None:
-        """
-        A ratio is to the best window of kcp-go.
-        """
+        """A ratio is to the best window of kcp-go."""
         rows = [
             ("small", "kcp-go", 100.0),
             ("large", "kcp-go", 200.0),
@@ -53,9 +45,7 @@ class VerdictTests(SynchronousTestCase):
         )
 
     def test_least(self) -> None:
-        """
-        Of times the best is the least, and less than the target meets it.
-        """
+        """Of times the best is the least, and less than the target meets it."""
         rows = [("go", "kcp-go", 80.0), ("twisted_rudp, gso port, kernels", "ours", 40.0)]
         verdict = self.verdict(
             "64-byte echo, two processes, p50", document("echo2", "p50", *rows)
@@ -63,25 +53,19 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual((verdict.got, verdict.met), (0.5, True))
 
     def test_figure(self) -> None:
-        """
-        Some targets are figures.
-        """
+        """Some targets are figures."""
         what = "1000 idle pairs on two ports, KB a pair"
         verdict = self.verdict(what, document("idle1000", "memory", (ONE_PORT, "ours", 12.0)))
         self.assertEqual(verdict.cells(), (what, "<= 10.00", "12.00", "**missed**"))
 
     def test_missing(self) -> None:
-        """
-        What was not measured is not met.
-        """
+        """What was not measured is not met."""
         for verdict in verdicts({"scenarios": {}}):
             self.assertFalse(verdict.met)
             self.assertEqual(verdict.cells()[-1], "not measured")
 
     def test_exists(self) -> None:
-        """
-        Each target is asked of something that is measured.
-        """
+        """Each target is asked of something that is measured."""
         known = {
             (scenario.name, contender.name, metric.name)
             for scenario in scenarios(quick=False)
@@ -93,9 +77,7 @@ class VerdictTests(SynchronousTestCase):
 
 
 class MergeTests(SynchronousTestCase):
-    """
-    L{merge}.
-    """
+    """L{merge}."""
 
     def test_replaced(self) -> None:
         """

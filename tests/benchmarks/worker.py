@@ -48,9 +48,7 @@ GAUGES: Mapping[str, Callable[[argparse.Namespace], Gauge]] = {
 
 
 class _InputEnds(Protocol):
-    """
-    Tells when standard input is over.
-    """
+    """Tells when standard input is over."""
 
     def __init__(self) -> None:
         self.over: Deferred[None] = Deferred()
@@ -93,9 +91,7 @@ def arguments() -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """
-    What both endpoints are given.
-    """
+    """What both endpoints are given."""
     common = {"portKind": options.portkind}
     if options.transport == "qotp":
         return common
@@ -116,9 +112,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def address(options: argparse.Namespace) -> tuple[str, int]:
-    """
-    Where the server listens.
-    """
+    """Where the server listens."""
     host, _, port = options.addr.rpartition(":")
     return host, int(port)
 
@@ -163,9 +157,7 @@ def clientEndpoint(reactor: Any, options: argparse.Namespace, port: int) -> IStr
 
 @implementer(IStreamClientEndpoint)
 class OnePort:
-    """
-    Dials from a listening port, which all connections share.
-    """
+    """Dials from a listening port, which all connections share."""
 
     def __init__(self, listening: Any, host: str, port: int) -> None:
         self._listening = listening
@@ -177,9 +169,7 @@ class OnePort:
 
 
 async def onePort(reactor: Any, options: argparse.Namespace, port: int) -> OnePort:
-    """
-    A second port of KCP, to dial from.
-    """
+    """A second port of KCP, to dial from."""
     host, _ = address(options)
     local = argparse.Namespace(**{**vars(options), "addr": f"{host}:0"})
     endpoint = serverEndpoint(reactor, local)
@@ -188,9 +178,7 @@ async def onePort(reactor: Any, options: argparse.Namespace, port: int) -> OnePo
 
 @implementer(IStreamClientEndpoint)
 class TuningTCP:
-    """
-    TCP that sends small messages at once, under a congestion control that is chosen.
-    """
+    """TCP that sends small messages at once, under a congestion control that is chosen."""
 
     def __init__(self, endpoint: IStreamClientEndpoint, congestion: str | None) -> None:
         self._endpoint = endpoint
@@ -233,16 +221,12 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
 
 
 def answering(gauge: Gauge | None, options: argparse.Namespace) -> Protocol:
-    """
-    The server's side of a session.
-    """
+    """The server's side of a session."""
     return Gauging(gauge, options.warmup * len(MESSAGE)) if gauge else Echoing()
 
 
 def segments(options: argparse.Namespace) -> Mapping[str, int]:
-    """
-    What a sender of KCP says about it.
-    """
+    """What a sender of KCP says about it."""
     if options.transport != "kcp" or options.role == "server":
         return {}
     counters = snmp.process.snapshot()
@@ -254,9 +238,7 @@ def segments(options: argparse.Namespace) -> Mapping[str, int]:
 
 
 async def serve(reactor: Any, port: int) -> Mapping[str, Any]:
-    """
-    Until standard input ends.
-    """
+    """Until standard input ends."""
     cpu = time.process_time()
     say(port=port)
     watcher = _InputEnds()
@@ -266,9 +248,7 @@ async def serve(reactor: Any, port: int) -> Mapping[str, Any]:
 
 
 def allowManySockets() -> None:
-    """
-    A thousand clients have a socket each.
-    """
+    """A thousand clients have a socket each."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

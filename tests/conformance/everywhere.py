@@ -24,9 +24,7 @@ PORT_KINDS = {"Segmenting": "gso", "Plain": "plain", "Stock": "stock"}
 
 
 class Ours(Transport):
-    """
-    A transport between our own ends, by its endpoint classes.
-    """
+    """A transport between our own ends, by its endpoint classes."""
 
     def __init__(
         self,
@@ -46,9 +44,7 @@ class Ours(Transport):
         self._arguments = arguments
 
     def arguments(self, reactor: Any) -> dict[str, Any]:
-        """
-        What both endpoints are given.
-        """
+        """What both endpoints are given."""
         return self._arguments
 
     def server(self, reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:
@@ -73,9 +69,7 @@ class Ours(Transport):
 
 
 class Simulated(Ours):
-    """
-    With random bytes from the network's seed, so that every run is the same.
-    """
+    """With random bytes from the network's seed, so that every run is the same."""
 
     def arguments(self, reactor: Any) -> dict[str, Any]:
         return {**super().arguments(reactor), "entropy": reactor.host.network.random.randbytes}
@@ -88,9 +82,7 @@ def makeEverywhere(
     client: Callable[..., IStreamClientEndpoint],
     module: str,
 ) -> dict[str, type[ConformanceCase]]:
-    """
-    The test cases of a transport. Only ports of our own hear of a refusal (UDP-5).
-    """
+    """The test cases of a transport. Only ports of our own hear of a refusal (UDP-5)."""
     cases: dict[str, type[ConformanceCase]] = {}
     for prefix, kind in PORT_KINDS.items():
         refuses = Capability(0) if kind == "stock" else Capability.REFUSES

@@ -1,6 +1,4 @@
-"""
-KCP passes the suite with encryption and FEC too.
-"""
+"""KCP passes the suite with encryption and FEC too."""
 
 from __future__ import annotations
 

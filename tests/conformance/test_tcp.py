@@ -1,6 +1,4 @@
-"""
-The oracle: Twisted's own TCP passes the suite, apart from the rules named here.
-"""
+"""The oracle: Twisted's own TCP passes the suite, apart from the rules named here."""
 
 from __future__ import annotations
 

@@ -39,9 +39,7 @@ class ToyClientEndpoint(ClientEndpoint):
 
 
 def toy(kind: str) -> Ours:
-    """
-    Only ports of our own read the error queue (UDP-12).
-    """
+    """Only ports of our own read the error queue (UDP-12)."""
     return Ours(
         f"Toy{kind.capitalize()}",
         CAPABILITIES if kind == "stock" else CAPABILITIES | Capability.REFUSES,

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.core.buckets}.
-"""
+"""Tests for L{twisted_rudp.core.buckets}."""
 
 from __future__ import annotations
 
@@ -13,14 +11,10 @@ from twisted_rudp.core.engine import SECOND
 
 
 class TokenBucketsTests(SynchronousTestCase):
-    """
-    L{TokenBuckets}.
-    """
+    """L{TokenBuckets}."""
 
     def test_rate(self) -> None:
-        """
-        A burst at once, then the rate, never more than a burst after a rest.
-        """
+        """A burst at once, then the rate, never more than a burst after a rest."""
         buckets = TokenBuckets(2, 5)
         self.assertEqual([buckets.take("a", 0) for _ in range(6)], [True] * 5 + [False])
         self.assertEqual([buckets.take("a", SECOND) for _ in range(3)], [True, True, False])
@@ -28,9 +22,7 @@ class TokenBucketsTests(SynchronousTestCase):
         self.assertEqual(late, [True] * 5 + [False])
 
     def test_names(self) -> None:
-        """
-        Names do not share, and no more are remembered than the capacity says.
-        """
+        """Names do not share, and no more are remembered than the capacity says."""
         buckets = TokenBuckets(1, 1, capacity=3)
         for name in range(10):
             self.assertTrue(buckets.take(name, 0))
@@ -39,25 +31,19 @@ class TokenBucketsTests(SynchronousTestCase):
         self.assertTrue(buckets.take(0, 0))
 
     def test_several(self) -> None:
-        """
-        Several tokens are taken all or none.
-        """
+        """Several tokens are taken all or none."""
         buckets = TokenBuckets(1, 5)
         taken = [buckets.take("a", 0, count) for count in (6, 3, 3, 2)]
         self.assertEqual(taken, [False, True, False, True])
 
     def test_welcome(self) -> None:
-        """
-        The first tokens of a new name may be free (discovery.md 1.5).
-        """
+        """The first tokens of a new name may be free (discovery.md 1.5)."""
         buckets = TokenBuckets(0.1, 1, welcome=1)
         self.assertEqual([buckets.take("a", 0) for _ in range(3)], [True, True, False])
         self.assertEqual([buckets.take("a", 100 * SECOND) for _ in range(2)], [True, False])
 
     def test_backwards(self) -> None:
-        """
-        A clock that goes back neither gives nor takes tokens.
-        """
+        """A clock that goes back neither gives nor takes tokens."""
         buckets = TokenBuckets(1, 2)
         buckets.take("a", 100 * SECOND)
         self.assertTrue(buckets.take("a", 50 * SECOND))
@@ -67,10 +53,7 @@ class TokenBucketsTests(SynchronousTestCase):
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5 * SECOND)), max_size=200))
     def test_bounds(self, events: list[tuple[int, int]]) -> None:
-        """
-        Never more names than there may be, and a name that stays gets no more than its
-        due.
-        """
+        """Never more names than there may be, and a name that stays gets no more than its due."""
         buckets = TokenBuckets(1, 4, capacity=5)
         now = allowed = 0
         for name, pause in events:

@@ -1,6 +1,4 @@
-"""
-Byte queues.
-"""
+"""Byte queues."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from twisted_rudp.core.buffers import ByteQueue
 
 
 class ByteQueueTests(SynchronousTestCase):
-    """
-    L{ByteQueue}.
-    """
+    """L{ByteQueue}."""
 
     def test_wholePiece(self) -> None:
-        """
-        A piece that fits is handed out itself.
-        """
+        """A piece that fits is handed out itself."""
         queue = ByteQueue()
         piece = b"abc" * 100
         queue.append(piece)
@@ -27,9 +21,7 @@ class ByteQueueTests(SynchronousTestCase):
         self.assertIs(queue.take(300), piece)
 
     def test_cutPiece(self) -> None:
-        """
-        A piece that is too long is cut without a copy.
-        """
+        """A piece that is too long is cut without a copy."""
         queue = ByteQueue()
         piece = b"abcdef"
         queue.append(piece)
@@ -39,9 +31,7 @@ class ByteQueueTests(SynchronousTestCase):
         self.assertEqual(bytes(queue.take(4)), b"ef")
 
     def test_nothing(self) -> None:
-        """
-        Nothing asked for or nothing there is nothing.
-        """
+        """Nothing asked for or nothing there is nothing."""
         queue = ByteQueue()
         self.assertEqual(queue.take(5), b"")
         queue.append(b"")

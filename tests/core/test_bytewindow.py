@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.core.bytewindow}.
-"""
+"""Tests for L{twisted_rudp.core.bytewindow}."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ steps = st.lists(
 
 
 class LossWindowTests(SynchronousTestCase):
-    """
-    The window of raknet.md 10.
-    """
+    """The window of raknet.md 10."""
 
     def test_slowStart(self) -> None:
         """
@@ -57,10 +53,7 @@ class LossWindowTests(SynchronousTestCase):
         self.assertEqual(window.window, 71 * UNIT * 7 // 10)
 
     def test_timeout(self) -> None:
-        """
-        A timeout takes it to two datagrams, then it doubles up to half of what it
-        was.
-        """
+        """A timeout takes it to two datagrams, then it doubles up to half of what it was."""
         window = LossWindow(UNIT)
         window.acknowledged(90 * UNIT, True, 0, 0)
         window.expired(5, 10, UNIT, 0)
@@ -91,9 +84,7 @@ class LossWindowTests(SynchronousTestCase):
             self.assertGreaterEqual(window.window, 2 * UNIT)
 
     def test_unlimited(self) -> None:
-        """
-        Without congestion control nothing changes the window.
-        """
+        """Without congestion control nothing changes the window."""
         window = Unlimited()
         before = window.window
         window.acknowledged(5, True, 0, 0)
@@ -103,14 +94,10 @@ class LossWindowTests(SynchronousTestCase):
 
 
 class TolerantBytesTests(SynchronousTestCase):
-    """
-    The tolerant window in bytes.
-    """
+    """The tolerant window in bytes."""
 
     def round(self, window: TolerantBytes, lost: float, elapsed: int = 0) -> None:
-        """
-        A whole window is sent; a share of it is reported missing, the rest arrives.
-        """
+        """A whole window is sent; a share of it is reported missing, the rest arrives."""
         sent = window.window
         missing = int(sent * lost)
         if missing:
@@ -118,9 +105,7 @@ class TolerantBytesTests(SynchronousTestCase):
         window.acknowledged(sent - missing, True, missing, elapsed)
 
     def test_doubles(self) -> None:
-        """
-        It doubles each round trip while nothing is lost, up to what the wire allows.
-        """
+        """It doubles each round trip while nothing is lost, up to what the wire allows."""
         window = TolerantBytes(UNIT, 500, 120)
         self.assertEqual(window.window, 32 * UNIT)
         self.round(window, 0)
@@ -130,9 +115,7 @@ class TolerantBytesTests(SynchronousTestCase):
         self.assertEqual(window.window, 500 * UNIT)
 
     def test_tolerant(self) -> None:
-        """
-        A loss of one in ten is noise; of every other datagram it is not.
-        """
+        """A loss of one in ten is noise; of every other datagram it is not."""
         window = TolerantBytes(UNIT, 500, 120)
         for _ in range(12):
             self.round(window, 0.1)
@@ -154,18 +137,14 @@ class TolerantBytesTests(SynchronousTestCase):
         self.assertLess(busy.window, 500 * UNIT)
 
     def test_silence(self) -> None:
-        """
-        When most of what was sent times out the window halves.
-        """
+        """When most of what was sent times out the window halves."""
         window = TolerantBytes(UNIT, 500, 120)
         window.expired(0, 1, 30 * UNIT, 2 * UNIT)
         self.assertEqual(window.window, 16 * UNIT)
 
 
 class SmoothedRoundTripTests(SynchronousTestCase):
-    """
-    The estimator of RFC 6298.
-    """
+    """The estimator of RFC 6298."""
 
     def test_samples(self) -> None:
         """
@@ -180,9 +159,7 @@ class SmoothedRoundTripTests(SynchronousTestCase):
         self.assertEqual((trip.smoothed, trip.variation), (90, 50))
 
     def test_bounds(self) -> None:
-        """
-        The timeout stays within its bounds, also when backed off by half each time.
-        """
+        """The timeout stays within its bounds, also when backed off by half each time."""
         trip = SmoothedRoundTrip(400, 100, 3000, 30, 20)
         for _ in range(20):
             trip.sample(0)

@@ -20,40 +20,30 @@ from twisted_rudp.core.congestion import (
 
 
 class RoundTripTests(SynchronousTestCase):
-    """
-    L{RoundTrip}.
-    """
+    """L{RoundTrip}."""
 
     def values(self, estimate: RoundTrip) -> tuple[int, int, int]:
         return estimate.smoothed, estimate.variation, estimate.timeout
 
     def test_initial(self) -> None:
-        """
-        Before a sample the timeout is 200.
-        """
+        """Before a sample the timeout is 200."""
         self.assertEqual(self.values(RoundTrip(30, 10)), (0, 0, 200))
 
     def test_first(self) -> None:
-        """
-        The first sample is taken whole, its half is the variation.
-        """
+        """The first sample is taken whole, its half is the variation."""
         estimate = RoundTrip(30, 10)
         estimate.sample(59)
         self.assertEqual(self.values(estimate), (59, 29, 59 + 4 * 29))
 
     def test_later(self) -> None:
-        """
-        Later ones count an eighth and a quarter, rounded down.
-        """
+        """Later ones count an eighth and a quarter, rounded down."""
         estimate = RoundTrip(30, 10)
         estimate.sample(80)
         estimate.sample(100)
         self.assertEqual(self.values(estimate), (82, 35, 82 + 140))
 
     def test_suddenlyShort(self) -> None:
-        """
-        A sample far below the mean moves the variation by a thirty-second only.
-        """
+        """A sample far below the mean moves the variation by a thirty-second only."""
         estimate = RoundTrip(30, 10)
         estimate.sample(800)
         estimate.sample(10)
@@ -74,9 +64,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(estimate.timeout, 60_000)
 
     def test_zero(self) -> None:
-        """
-        A round trip of 0 starts anew.
-        """
+        """A round trip of 0 starts anew."""
         estimate = RoundTrip(30, 10)
         estimate.sample(0)
         estimate.sample(40)
@@ -84,14 +72,10 @@ class RoundTripTests(SynchronousTestCase):
 
 
 class FixedWindowTests(SynchronousTestCase):
-    """
-    L{FixedWindow}.
-    """
+    """L{FixedWindow}."""
 
     def test_unlimited(self) -> None:
-        """
-        It allows everything, whatever happens.
-        """
+        """It allows everything, whatever happens."""
         controller = FixedWindow()
         controller.sampled(5)
         controller.started(10)
@@ -101,9 +85,7 @@ class FixedWindowTests(SynchronousTestCase):
 
 
 class KCPWindowTests(SynchronousTestCase):
-    """
-    L{KCPWindow}.
-    """
+    """L{KCPWindow}."""
 
     def started(self, resend: int = 2) -> KCPWindow:
         controller = KCPWindow(resend)
@@ -111,24 +93,18 @@ class KCPWindowTests(SynchronousTestCase):
         return controller
 
     def test_closedAtFirst(self) -> None:
-        """
-        Nothing may be sent before the first flush is over, then one segment.
-        """
+        """Nothing may be sent before the first flush is over, then one segment."""
         self.assertEqual(KCPWindow(2).window(), 0)
         self.assertEqual(self.started().window(), 1)
 
     def test_slowStart(self) -> None:
-        """
-        Below the threshold each advance opens it by one.
-        """
+        """Below the threshold each advance opens it by one."""
         controller = self.started()
         controller.advanced(160, 99, 1, 1)
         self.assertEqual((controller.window(), controller.credit), (2, 320))
 
     def test_avoidance(self) -> None:
-        """
-        From the threshold on the credit grows by mss^2/credit + mss/16.
-        """
+        """From the threshold on the credit grows by mss^2/credit + mss/16."""
         controller = self.started()
         controller.advanced(160, 99, 1, 1)
         controller.advanced(160, 99, 1, 1)
@@ -137,9 +113,7 @@ class KCPWindowTests(SynchronousTestCase):
         self.assertEqual((controller.window(), controller.credit), (4, 410 + 62 + 10))
 
     def test_peerWindow(self) -> None:
-        """
-        It does not grow at the peer's window and is cut to it.
-        """
+        """It does not grow at the peer's window and is cut to it."""
         controller = self.started()
         controller.advanced(160, 1, 1, 1)
         self.assertEqual(controller.window(), 1)
@@ -148,9 +122,7 @@ class KCPWindowTests(SynchronousTestCase):
         self.assertEqual((controller.window(), controller.credit), (5, 800))
 
     def test_skipped(self) -> None:
-        """
-        A fast retransmission halves what is in flight and adds C{resend}.
-        """
+        """A fast retransmission halves what is in flight and adds C{resend}."""
         controller = self.started()
         controller.lost(160, Losses(True, False, 20, 32))
         self.assertEqual(
@@ -158,17 +130,13 @@ class KCPWindowTests(SynchronousTestCase):
         )
 
     def test_skippedWithoutResend(self) -> None:
-        """
-        With C{resend} 0 the sum wraps to one less than the threshold.
-        """
+        """With C{resend} 0 the sum wraps to one less than the threshold."""
         controller = self.started(0)
         controller.lost(160, Losses(True, False, 20, 32))
         self.assertEqual(controller.window(), 9)
 
     def test_expired(self) -> None:
-        """
-        A timeout closes it to one segment, whatever else was lost.
-        """
+        """A timeout closes it to one segment, whatever else was lost."""
         controller = self.started()
         controller.lost(160, Losses(True, True, 20, 32))
         self.assertEqual(
@@ -177,9 +145,7 @@ class KCPWindowTests(SynchronousTestCase):
 
 
 class TolerantWindowTests(SynchronousTestCase):
-    """
-    L{TolerantWindow}: a round is driven by hand, its losses given.
-    """
+    """L{TolerantWindow}: a round is driven by hand, its losses given."""
 
     def setUp(self) -> None:
         self.controller = TolerantWindow()
@@ -199,26 +165,20 @@ class TolerantWindowTests(SynchronousTestCase):
         return self.controller.window()
 
     def grown(self) -> int:
-        """
-        The window after some rounds without loss.
-        """
+        """The window after some rounds without loss."""
         for _ in range(4):
             self.round()
         return self.controller.window()
 
     def test_doubles(self) -> None:
-        """
-        Without loss the window doubles each round, up to the peer's.
-        """
+        """Without loss the window doubles each round, up to the peer's."""
         self.assertEqual([self.round() for _ in range(3)], [64, 128, 256])
         for _ in range(4):
             self.round(peer=1000)
         self.assertEqual(self.controller.window(), 1000)
 
     def test_noise(self) -> None:
-        """
-        Loss below the tolerance does not make it smaller, however long it lasts.
-        """
+        """Loss below the tolerance does not make it smaller, however long it lasts."""
         before = self.grown()
         for _ in range(20):
             self.round(0.1, before)
@@ -238,18 +198,14 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertLess(again, 1.2 * after)
 
     def test_silence(self) -> None:
-        """
-        When most of what is in flight expires it is halved, once.
-        """
+        """When most of what is in flight expires it is halved, once."""
         before = self.grown()
         for _ in range(5):
             self.controller.lost(1376, Losses(False, True, before, before, before))
         self.assertEqual(self.controller.window(), before // 2)
 
     def test_floor(self) -> None:
-        """
-        It never falls below the smallest window.
-        """
+        """It never falls below the smallest window."""
         for _ in range(50):
             window = self.controller.window()
             self.controller.lost(1376, Losses(False, True, window, window, window))
@@ -257,9 +213,7 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertGreaterEqual(self.controller.window(), TolerantWindow.SMALLEST)
 
     def test_queue(self) -> None:
-        """
-        Round trips that have grown end the doubling; a single one does not.
-        """
+        """Round trips that have grown end the doubling; a single one does not."""
         self.controller.sampled(40)
         self.controller.sampled(90)
         self.controller.sampled(41)
@@ -271,9 +225,7 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertLess(self.round(), 1.3 * before)
 
     def test_slowBesideQueue(self) -> None:
-        """
-        While there is a queue the window hardly grows.
-        """
+        """While there is a queue the window hardly grows."""
         self.grown()
         self.controller.sampled(40)
         for _ in range(TolerantWindow.QUEUED):
@@ -283,9 +235,7 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertLess(self.controller.window(), before * 1.03)
 
     def judged(self, trips: Sequence[int], share: float) -> float:
-        """
-        By what the window changes in a round with these round trips and losses.
-        """
+        """By what the window changes in a round with these round trips and losses."""
         for trip in trips:
             self.controller.sampled(trip)
         before = self.controller.window()
@@ -302,19 +252,14 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertApproximates(self.judged([60] * 9, 0.03), 7 / 8 * 40 / 60, 0.03)
 
     def test_lossWithoutQueue(self) -> None:
-        """
-        The same loss does not, if the queue was empty for a moment.
-        """
+        """The same loss does not, if the queue was empty for a moment."""
         self.grown()
         self.judged([40], 0)
         self.round()
         self.assertGreaterEqual(self.judged([60] * 8 + [41], 0.03), 1)
 
     def test_otherPath(self) -> None:
-        """
-        If the round trip is still long after that, it is the path's: losses are noise
-        again.
-        """
+        """If the round trip is still long after that, it is the path's: losses are noise again."""
         self.grown()
         self.judged([40], 0)
         self.round()
@@ -334,9 +279,7 @@ class TolerantWindowTests(SynchronousTestCase):
         self.assertGreaterEqual([self.round() for _ in range(2)][-1], before)
 
     def test_idle(self) -> None:
-        """
-        A window that is not used does not grow.
-        """
+        """A window that is not used does not grow."""
         before = self.controller.window()
         for _ in range(100):
             self.controller.advanced(1376, 4096, 1, 0)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.core.cookies}.
-"""
+"""Tests for L{twisted_rudp.core.cookies}."""
 
 from __future__ import annotations
 
@@ -15,26 +13,20 @@ THERE = ("2001:db8::1", 4000, 0, 0)
 
 
 class CookieTests(SynchronousTestCase):
-    """
-    A cookie proves an address for a while and proves nothing else.
-    """
+    """A cookie proves an address for a while and proves nothing else."""
 
     def setUp(self) -> None:
         self.cookies = Cookies(b"k" * 32)
 
     def test_returned(self) -> None:
-        """
-        A cookie is accepted in its slot and the next, not later.
-        """
+        """A cookie is accepted in its slot and the next, not later."""
         made = self.cookies.make(HERE, 7, 0)
         self.assertTrue(self.cookies.check(made, HERE, 7, 0))
         self.assertTrue(self.cookies.check(made, HERE, 7, 2 * SLOT - 1))
         self.assertFalse(self.cookies.check(made, HERE, 7, 2 * SLOT))
 
     def test_bound(self) -> None:
-        """
-        Another address, conversation, time or secret makes another cookie.
-        """
+        """Another address, conversation, time or secret makes another cookie."""
         made = self.cookies.make(HERE, 7, 0)
         self.assertFalse(self.cookies.check(made, ("192.0.2.1", 4001), 7, 0))
         self.assertFalse(self.cookies.check(made, THERE, 7, 0))
@@ -44,16 +36,12 @@ class CookieTests(SynchronousTestCase):
     @given(st.integers(-(2**40), 2**40))
     @settings(max_examples=100, deadline=None, derandomize=True)
     def test_forged(self, guess: int) -> None:
-        """
-        Nothing outside 1 .. 2**32 - 1 is a cookie, and no check raises.
-        """
+        """Nothing outside 1 .. 2**32 - 1 is a cookie, and no check raises."""
         accepted = self.cookies.check(guess, THERE, 1, 5)
         self.assertEqual(accepted, guess == self.cookies.make(THERE, 1, 5))
 
     def test_secret(self) -> None:
-        """
-        A short secret is refused with its length named, and not shown.
-        """
+        """A short secret is refused with its length named, and not shown."""
         error = self.assertRaises(ValueError, Cookies, b"short")
         self.assertIn("5 bytes", str(error))
         self.assertNotIn("short", str(error))

@@ -1,6 +1,4 @@
-"""
-The controllers that count bytes and nanoseconds.
-"""
+"""The controllers that count bytes and nanoseconds."""
 
 from __future__ import annotations
 
@@ -18,14 +16,10 @@ MS = 1_000_000
 
 
 class ReleaseTests(SynchronousTestCase):
-    """
-    L{ReleasePacing} against the QOTP release (qotp.md 7).
-    """
+    """L{ReleasePacing} against the QOTP release (qotp.md 7)."""
 
     def test_runs(self) -> None:
-        """
-        The full state after each event of each recorded run.
-        """
+        """The full state after each event of each recorded run."""
         for run in load("qotp", "congestion")["runs"]:
             trip = PreciseRoundTrip()
             control = ReleasePacing(trip)
@@ -56,9 +50,7 @@ class ReleaseTests(SynchronousTestCase):
 
 
 class DeliveryRateTests(SynchronousTestCase):
-    """
-    L{DeliveryRate} on a bottleneck.
-    """
+    """L{DeliveryRate} on a bottleneck."""
 
     def play(self, rate: int, delay: int, seconds: float, loss: int = 0) -> DeliveryRate:
         """
@@ -100,24 +92,18 @@ class DeliveryRateTests(SynchronousTestCase):
         return control
 
     def test_bottleneck(self) -> None:
-        """
-        It finds the rate of a bottleneck and fills it without a long queue.
-        """
+        """It finds the rate of a bottleneck and fills it without a long queue."""
         control = self.play(rate=2_000_000, delay=40, seconds=6)
         self.assertTrue(1_800_000 < control.rate < 2_600_000, control.rate)
         self.assertTrue(self.goodput > 1_700_000, self.goodput)
 
     def test_losses(self) -> None:
-        """
-        One datagram in twenty lost costs little more than itself.
-        """
+        """One datagram in twenty lost costs little more than itself."""
         self.play(rate=2_000_000, delay=40, seconds=6, loss=20)
         self.assertTrue(self.goodput > 1_500_000, self.goodput)
 
     def test_smallTalk(self) -> None:
-        """
-        An exchange of little messages changes nothing of what is known.
-        """
+        """An exchange of little messages changes nothing of what is known."""
         control = self.play(rate=2_000_000, delay=40, seconds=6)
         known = control.rate, control.window(), control.pause(1400)
         for number in range(10_000):
@@ -128,9 +114,7 @@ class DeliveryRateTests(SynchronousTestCase):
         self.assertEqual((control.rate, control.window(), control.pause(1400)), known)
 
     def test_start(self) -> None:
-        """
-        The window opens at once and never closes altogether.
-        """
+        """The window opens at once and never closes altogether."""
         control = DeliveryRate(PreciseRoundTrip(), 1400)
         self.assertEqual(control.window(), 32 * 1400)
         self.assertTrue(control.pause(1400) > 0)

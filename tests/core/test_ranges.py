@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.core.ranges}.
-"""
+"""Tests for L{twisted_rudp.core.ranges}."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "remove", "pop"]), spans), ma
 
 
 class RangesTests(SynchronousTestCase):
-    """
-    L{Ranges} beside a plain set.
-    """
+    """L{Ranges} beside a plain set."""
 
     @given(steps=steps)
     @settings(max_examples=150, deadline=None, derandomize=True)

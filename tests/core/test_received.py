@@ -1,6 +1,4 @@
-"""
-Numbers that were received.
-"""
+"""Numbers that were received."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.core.received import Received
 
 
 class ReceivedTests(SynchronousTestCase):
-    """
-    L{Received} beside a set.
-    """
+    """L{Received} beside a set."""
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(
@@ -43,8 +39,6 @@ class ReceivedTests(SynchronousTestCase):
             self.assertTrue(high + 1 < low)
 
     def test_empty(self) -> None:
-        """
-        Nothing is in an empty set.
-        """
+        """Nothing is in an empty set."""
         ranges = Received()
         self.assertEqual((ranges.highest, 0 in ranges, list(ranges.newest(3))), (-1, False, []))

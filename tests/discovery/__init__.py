@@ -1,3 +1,1 @@
-"""
-Tests for L{twisted_rudp.discovery}.
-"""
+"""Tests for L{twisted_rudp.discovery}."""

@@ -1,6 +1,4 @@
-"""
-What the tests of discovery share.
-"""
+"""What the tests of discovery share."""
 
 from __future__ import annotations
 
@@ -20,24 +18,18 @@ from twisted_rudp.testing import MemoryHost, MemoryNetwork
 
 
 def key(number: int) -> NodeId:
-    """
-    The id of a node that has a key.
-    """
+    """The id of a node that has a key."""
     return NodeId(number.to_bytes(32, "big"))
 
 
 def addresses(*urls: str) -> tuple[Address, ...]:
-    """
-    Checked addresses.
-    """
+    """Checked addresses."""
     return tuple(parse(url) for url in urls)
 
 
 @implementer(INodeBrowser)
 class Log:
-    """
-    A browser that remembers what it was told.
-    """
+    """A browser that remembers what it was told."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -52,17 +44,13 @@ class Log:
         self.events.append(("removed", id, reason))
 
     def take(self) -> list[tuple[Any, ...]]:
-        """
-        What it was told since the last time.
-        """
+        """What it was told since the last time."""
         events, self.events = self.events, []
         return events
 
 
 def interfacesOf(host: MemoryHost) -> list[Interface]:
-    """
-    One network interface with the addresses of a simulated host.
-    """
+    """One network interface with the addresses of a simulated host."""
     number = int(host.address.rpartition(".")[2])
     texts = [f"{a}/{'64' if ':' in a else '16'}" for a in host.addresses]
     configured = [ip_interface(text) for text in [*texts, f"fe80::{number:x}/64"]]
@@ -70,41 +58,31 @@ def interfacesOf(host: MemoryHost) -> list[Interface]:
 
 
 class Lan:
-    """
-    A simulated network with discovery on each host, both families apart.
-    """
+    """A simulated network with discovery on each host, both families apart."""
 
     def __init__(self) -> None:
         self.network = MemoryNetwork(seed=1)
         self._unseen = 0.0
 
     def clocks(self) -> tuple[float, float]:
-        """
-        The wall clock, which is that of the reactors, and one that never steps.
-        """
+        """The wall clock, which is that of the reactors, and one that never steps."""
         wall = self.network.clock.seconds()
         return wall, wall - self._unseen
 
     def sleep(self, seconds: float) -> None:
-        """
-        All machines sleep; or their clocks are set back, if it is less than nothing.
-        """
+        """All machines sleep; or their clocks are set back, if it is less than nothing."""
         self.network.clock.rightNow += seconds
         self._unseen += seconds
 
     def host(self, name: str) -> MemoryHost:
-        """
-        Add a machine.
-        """
+        """Add a machine."""
         host = self.network.host(name)
         host.bindV6Only = True
         share(host.reactor, self.discovery(host))
         return host
 
     def discovery(self, host: MemoryHost, **options: Any) -> Discovery:
-        """
-        Discovery for a machine, the same each time.
-        """
+        """Discovery for a machine, the same each time."""
         random = Random(host.name)
         return Discovery(
             host.reactor,
@@ -116,8 +94,6 @@ class Lan:
         )
 
     def sent(self, destination: str) -> list[tuple[float, bytes]]:
-        """
-        What went to one address, and when.
-        """
+        """What went to one address, and when."""
         seen = [t for t in self.network.trace if t.destination[0] == destination]
         return [(t.time, t.data) for t in seen]

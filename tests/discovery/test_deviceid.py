@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.deviceid}, against Syncthing's own verdicts.
-"""
+"""Tests for L{twisted_rudp.discovery.deviceid}, against Syncthing's own verdicts."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ VECTORS = load("discovery", "device_id")
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    The recordings.
-    """
+    """The recordings."""
 
     def test_texts(self) -> None:
         """
@@ -33,9 +29,7 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(raw.hex(), case.get("raw_hex", raw.hex()), case["name"])
 
     def test_certificates(self) -> None:
-        """
-        The id of a certificate is the hash of its DER form (3.5).
-        """
+        """The id of a certificate is the hash of its DER form (3.5)."""
         for case in VECTORS["certificates"]:
             raw = deviceid.from_certificate(bytes.fromhex(case["der_hex"]))
             self.assertEqual(raw.hex(), case["raw_hex"])
@@ -43,25 +37,19 @@ class VectorTests(SynchronousTestCase):
 
 
 class TextTests(SynchronousTestCase):
-    """
-    Beyond the recordings.
-    """
+    """Beyond the recordings."""
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.binary(min_size=32, max_size=32).filter(any))
     def test_roundTrip(self, raw: bytes) -> None:
-        """
-        With and without check symbols, an id comes back.
-        """
+        """With and without check symbols, an id comes back."""
         self.assertEqual(deviceid.from_text(deviceid.to_text(raw)), raw)
         self.assertEqual(deviceid.from_text(deviceid.unchecked(raw)), raw)
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.binary(min_size=32, max_size=32).filter(any), st.data())
     def test_typingErrors(self, raw: bytes, data: st.DataObject) -> None:
-        """
-        One wrong symbol is always noticed (3.5).
-        """
+        """One wrong symbol is always noticed (3.5)."""
         symbols = list(deviceid.to_text(raw).replace("-", ""))
         place = data.draw(st.integers(0, 55))
         wrong = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))

@@ -1,7 +1,4 @@
-"""
-Tests for the check of hop limits (discovery.md 5, routed spoofing), which needs real
-sockets.
-"""
+"""Tests for the check of hop limits (discovery.md 5, routed spoofing), which needs real sockets."""
 
 from __future__ import annotations
 
@@ -27,18 +24,14 @@ OPTIONS = {
 
 
 def unused(profile: Profile) -> Profile:
-    """
-    The profile on a port that nobody has.
-    """
+    """The profile on a port that nobody has."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("", 0))
         return replace(profile, port=probe.getsockname()[1])
 
 
 class HopTests(TestCase):
-    """
-    On this machine's loopback interface.
-    """
+    """On this machine's loopback interface."""
 
     def discovery(self, profile: Profile, checkHops: bool) -> Discovery:
         from twisted.internet import reactor
@@ -81,10 +74,7 @@ class HopTests(TestCase):
             self.assertEqual(heard, ({255}, 3))
 
     async def test_notChecked(self) -> None:
-        """
-        Without the option, and where others send as they like, the hop limit does not
-        matter.
-        """
+        """Without the option, and where others send as they like, the hop limit does not matter."""
         for profile, checkHops in ((unused(V4), False), (unused(SYNCTHING), True)):
             discovery = self.discovery(profile, checkHops)
             heard = await self.hear(profile, discovery, "127.0.0.1", 64, 255)
@@ -98,9 +88,7 @@ class HopTests(TestCase):
         self.assertEqual([each.hops for each in (V4, V1, SYNCTHING)], [255, None, None])
 
     def test_blind(self) -> None:
-        """
-        Where the system cannot tell, nothing is heard, and the status says so.
-        """
+        """Where the system cannot tell, nothing is heard, and the status says so."""
         lan = Lan()
         one, two = lan.host("one"), lan.host("two")
         listening = lan.discovery(two, checkHops=True)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.ids}.
-"""
+"""Tests for L{twisted_rudp.discovery.ids}."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ KEY = bytes(range(1, 33))
 
 
 class NodeIdTests(SynchronousTestCase):
-    """
-    Ids from what people type and from what wires carry.
-    """
+    """Ids from what people type and from what wires carry."""
 
     def test_texts(self) -> None:
         """
@@ -32,18 +28,14 @@ class NodeIdTests(SynchronousTestCase):
             self.assertEqual(node.text, text)
 
     def test_typingError(self) -> None:
-        """
-        A device id with a typing error is an error, not somebody's name.
-        """
+        """A device id with a typing error is an error, not somebody's name."""
         text = deviceid.to_text(KEY)
         wrong = text.replace(text[3], "7" if text[3] != "7" else "6", 1)
         self.assertRaises(ValueError, NodeId.from_text, wrong)
         self.assertRaises(ValueError, NodeId.from_text, text[:-1] + "9")
 
     def test_names(self) -> None:
-        """
-        Anything else is a name: an id of its own, carried by v1 as it is.
-        """
+        """Anything else is a name: an id of its own, carried by v1 as it is."""
         node = NodeId.from_text("Zoë's node")
         self.assertEqual(node.v1, "Zoë's node".encode())
         self.assertEqual(NodeId.from_v1(node.v1), node)
@@ -52,9 +44,7 @@ class NodeIdTests(SynchronousTestCase):
         self.assertNotEqual(node.key, node.v1)
 
     def test_bounds(self) -> None:
-        """
-        Names have 1 to 64 bytes, keys 32 that are not all zero (1.3, 3.1).
-        """
+        """Names have 1 to 64 bytes, keys 32 that are not all zero (1.3, 3.1)."""
         NodeId.from_name(b"x" * 64)
         for name in (b"", b"x" * 65):
             self.assertRaises(ValueError, NodeId.from_name, name)
@@ -74,9 +64,7 @@ class NodeIdTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=80))
     def test_anythingOverV1(self, wire: bytes) -> None:
-        """
-        Whatever v1 carries is an id or refused, and can be shown on a terminal.
-        """
+        """Whatever v1 carries is an id or refused, and can be shown on a terminal."""
         try:
             node = NodeId.from_v1(wire)
         except ValueError:

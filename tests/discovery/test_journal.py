@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.journal}.
-"""
+"""Tests for L{twisted_rudp.discovery.journal}."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from twisted_rudp.discovery.journal import Journal
 
 
 class JournalTests(SynchronousTestCase):
-    """
-    The log that strangers cannot fill.
-    """
+    """The log that strangers cannot fill."""
 
     def setUp(self) -> None:
         self.events: list[str] = []
@@ -29,9 +25,7 @@ class JournalTests(SynchronousTestCase):
         self.journal = Journal(self.clock, Logger(), "test")
 
     def test_oncePerMinute(self) -> None:
-        """
-        One line a minute of each kind, with how many were not said (5).
-        """
+        """One line a minute of each kind, with how many were not said (5)."""
         for _ in range(100):
             self.journal.note("junk", "from a")
             self.journal.note("other", "from b")
@@ -42,9 +36,7 @@ class JournalTests(SynchronousTestCase):
         )
 
     def test_over(self) -> None:
-        """
-        What is over is said once, and what begins again is said at once.
-        """
+        """What is over is said once, and what begins again is said at once."""
         self.journal.clear("down")
         self.journal.note("down", "x")
         self.journal.clear("down")

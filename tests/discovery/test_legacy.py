@@ -21,9 +21,7 @@ CASES = load("discovery", "xdr_codec")["cases"]
 
 
 def nodeOf(described: dict[str, Any]) -> legacy.Node:
-    """
-    A node as the recordings describe it.
-    """
+    """A node as the recordings describe it."""
     addresses = described["addresses"]
     return legacy.Node(
         bytes.fromhex(described["id_hex"]),
@@ -38,9 +36,7 @@ def nodeOf(described: dict[str, Any]) -> legacy.Node:
 
 
 def packetOf(described: dict[str, Any]) -> legacy.Announcement | legacy.Query:
-    """
-    A packet as the recordings describe it, whatever its version.
-    """
+    """A packet as the recordings describe it, whatever its version."""
     magic = described["magic"]
     if "this" in described:
         extra = tuple(nodeOf(node) for node in described["extra"])
@@ -51,9 +47,7 @@ def packetOf(described: dict[str, Any]) -> legacy.Announcement | legacy.Query:
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    The recordings.
-    """
+    """The recordings."""
 
     def test_decode(self) -> None:
         """
@@ -74,9 +68,7 @@ class VectorTests(SynchronousTestCase):
         self.assertTrue(verdicts["accept"] and verdicts["reject"])
 
     def test_formats(self) -> None:
-        """
-        Every version is known by its magic (discovery.md 0).
-        """
+        """Every version is known by its magic (discovery.md 0)."""
         names = {"v2-flat": "v2", "v2-node": "v2"}
         accepted = [c for c in CASES if c["must"] == "accept"]
         for case in accepted:
@@ -87,32 +79,23 @@ class VectorTests(SynchronousTestCase):
 
 
 class DecodeTests(SynchronousTestCase):
-    """
-    Beyond the recordings.
-    """
+    """Beyond the recordings."""
 
     def test_strange(self) -> None:
-        """
-        Too short for a magic, and of another magic, is refused and of no known format.
-        """
+        """Too short for a magic, and of another magic, is refused and of no known format."""
         for wire in (b"", b"\x02\x9e", b"\xff" * 40):
             self.assertRaises(FormatError, legacy.decode, wire)
             self.assertIs(format_of(wire), Format.UNKNOWN)
 
     def test_addressLength(self) -> None:
-        """
-        An address of five bytes, which old programs stored, is refused
-        (discovery.md 2).
-        """
+        """An address of five bytes, which old programs stored, is refused (discovery.md 2)."""
         wire = "029e4c77 00000000 00000001 00000005 0102030405000000 00160000"
         self.assertRaises(FormatError, legacy.decode, bytes.fromhex(wire))
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.sampled_from(CASES), st.data())
     def test_damaged(self, case: dict[str, Any], data: st.DataObject) -> None:
-        """
-        A damaged datagram is read or refused.
-        """
+        """A damaged datagram is read or refused."""
         wire = bytearray.fromhex(case["wire_hex"])
         for _ in range(data.draw(st.integers(1, 4))):
             wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))

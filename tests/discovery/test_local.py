@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.local} and its channels, on a simulated network.
-"""
+"""Tests for L{twisted_rudp.discovery.local} and its channels, on a simulated network."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ GROUP = V4.group or ""
 
 
 class LanCase(SynchronousTestCase):
-    """
-    Two machines on one network.
-    """
+    """Two machines on one network."""
 
     def setUp(self) -> None:
         self.lan = Lan()
@@ -38,9 +34,7 @@ class LanCase(SynchronousTestCase):
         self.two = self.lan.host("two")
 
     def listen(self, host: MemoryHost, *profiles: Profile) -> Discovery:
-        """
-        Discovery on a host, stopped at the end; then nothing may be left.
-        """
+        """Discovery on a host, stopped at the end; then nothing may be left."""
         discovery = discoveryOf(host.reactor)
         discovery.listen(profiles or (V4,))
         self.addCleanup(self.stopped, discovery)
@@ -59,9 +53,7 @@ class LanCase(SynchronousTestCase):
         return [(n.id.text, *map(str, n.addresses)) for n in discovery.registry.snapshot()]
 
     def throw(self, host: MemoryHost, data: bytes, to: tuple[str, int]) -> None:
-        """
-        Send a datagram from somewhere on a host.
-        """
+        """Send a datagram from somewhere on a host."""
         interface = "::" if ":" in to[0] else ""
         port = host.reactor.listenUDP(0, DatagramProtocol(), interface)
         port.setBroadcastAllowed(True)
@@ -71,9 +63,7 @@ class LanCase(SynchronousTestCase):
 
 
 class AnnouncingTests(LanCase):
-    """
-    What is sent when.
-    """
+    """What is sent when."""
 
     def test_times(self) -> None:
         """
@@ -92,9 +82,7 @@ class AnnouncingTests(LanCase):
         self.assertEqual({t.destination[1] for t in self.network.trace}, {21031})
 
     def test_v1(self) -> None:
-        """
-        v1 goes to the broadcast address of port 21025, without an IP address (1.4).
-        """
+        """v1 goes to the broadcast address of port 21025, without an IP address (1.4)."""
         discovery = self.listen(self.one, V1)
         discovery.announce(NodeId.from_text("alice"), URLS, (V1,))
         self.network.runFor(31)
@@ -104,9 +92,7 @@ class AnnouncingTests(LanCase):
         self.assertEqual({t.destination for t in self.network.trace}, {(LAN_BROADCAST, 21025)})
 
     def told(self, destination: str) -> list[tuple[str, ...]]:
-        """
-        The addresses in each v4 announcement that was sent to one address.
-        """
+        """The addresses in each v4 announcement that was sent to one address."""
         return [v4.decode(data).addresses for _, data in self.lan.sent(destination)]
 
     def test_families(self) -> None:
@@ -153,9 +139,7 @@ class AnnouncingTests(LanCase):
         self.assertEqual(self.shown(other), [(key(1).text, "kcp://10.0.0.1:4000")])
 
     def test_contradiction(self) -> None:
-        """
-        An address that no family can serve is refused.
-        """
+        """An address that no family can serve is refused."""
         discovery = self.listen(self.one)
         error = self.assertRaises(
             ValueError, discovery.announce, key(1), ("kcp6://0.0.0.0:4000",)
@@ -183,17 +167,13 @@ class AnnouncingTests(LanCase):
         )
 
     def test_silent(self) -> None:
-        """
-        Who has nothing to announce sends nothing (3.3, 5: listen without announcing).
-        """
+        """Who has nothing to announce sends nothing (3.3, 5: listen without announcing)."""
         self.listen(self.one, V4, V1, SYNCTHING)
         self.network.runFor(100)
         self.assertEqual(list(self.network.trace), [])
 
     def test_goodbye(self) -> None:
-        """
-        Whoever stops announcing says so, and is not listed any more (6); v1 cannot say.
-        """
+        """Whoever stops announcing says so, and is not listed any more (6); v1 cannot say."""
         discovery = self.listen(self.one)
         other = self.listen(self.two)
         lease = discovery.announce(key(1), URLS)
@@ -208,9 +188,7 @@ class AnnouncingTests(LanCase):
         self.assertEqual(len(self.network.trace), before)
 
     def test_secrets(self) -> None:
-        """
-        Passwords, keys and tokens are not announced to everybody (5, privacy).
-        """
+        """Passwords, keys and tokens are not announced to everybody (5, privacy)."""
         discovery = self.listen(self.one)
         for query in ("password=x", "crypt=aes&key=00", "seedHex=00", "a=1&Token=x", "seed"):
             urls = (f"kcp://0.0.0.0:4000?{query}",)
@@ -220,9 +198,7 @@ class AnnouncingTests(LanCase):
         self.assertEqual(list(self.network.trace), [])
 
     def test_refused(self) -> None:
-        """
-        What nobody could use is not announced.
-        """
+        """What nobody could use is not announced."""
         discovery = self.listen(self.one)
         for urls in ((), ("kcp://h",), ("kcp://h:1",) * 33, ("kcp://h:1/" + "x" * 1200,)):
             self.assertRaises(ValueError, discovery.announce, key(1), urls)
@@ -230,9 +206,7 @@ class AnnouncingTests(LanCase):
 
 
 class HearingTests(LanCase):
-    """
-    What is heard.
-    """
+    """What is heard."""
 
     def test_both(self) -> None:
         """
@@ -250,9 +224,7 @@ class HearingTests(LanCase):
             self.assertEqual((name, set(urls)), (key(number).text, expected))
 
     def test_expires(self) -> None:
-        """
-        Who falls silent is forgotten after three intervals (3.3).
-        """
+        """Who falls silent is forgotten after three intervals (3.3)."""
         one, two = self.listen(self.one), self.listen(self.two)
         one.announce(key(1), URLS)
         self.network.runFor(40)
@@ -263,9 +235,7 @@ class HearingTests(LanCase):
         self.assertEqual(self.shown(two), [])
 
     def test_profilesMeet(self) -> None:
-        """
-        A name announced by v1 and v4 is one node, with the transport from v4.
-        """
+        """A name announced by v1 and v4 is one node, with the transport from v4."""
         one, two = self.listen(self.one, V1, V4), self.listen(self.two, V1, V4)
         one.announce(NodeId.from_text("alice"), URLS, (V1, V4))
         self.network.runFor(0.1)
@@ -343,9 +313,7 @@ class HearingTests(LanCase):
         self.assertEqual(self.counters(two)["discovery.solicitations"], 1)
 
     def test_solicitsNoSyncthing(self) -> None:
-        """
-        Programs that never forget are not told of nobody.
-        """
+        """Programs that never forget are not told of nobody."""
         two = self.listen(self.two, SYNCTHING)
         looking = two.lookup(key(1), 5, (SYNCTHING,))
         looking.addErrback(lambda failure: None)
@@ -354,9 +322,7 @@ class HearingTests(LanCase):
 
 
 class ThreatTests(LanCase):
-    """
-    The table of discovery.md 5, as far as it is this machine's.
-    """
+    """The table of discovery.md 5, as far as it is this machine's."""
 
     def test_amplification(self) -> None:
         """
@@ -399,9 +365,7 @@ class ThreatTests(LanCase):
         self.assertEqual(len(self.shown(listening)), 1)
 
     def test_offenders(self) -> None:
-        """
-        Who sends junk is counted for himself, as far as there is room (5).
-        """
+        """Who sends junk is counted for himself, as far as there is room (5)."""
         listening = self.listen(self.two)
         local = listening._used[V4].local
         for _ in range(3):
@@ -413,18 +377,14 @@ class ThreatTests(LanCase):
         self.assertNotIn("10.0.0.1", local.junk)
 
     def test_oldVersions(self) -> None:
-        """
-        Older formats are recognised and counted (7).
-        """
+        """Older formats are recognised and counted (7)."""
         listening = self.listen(self.two)
         for magic in ("029e4c77", "23d63a9a", "9d79bc39", "2ca856f5", "9d79bc40", "7d79bc40"):
             self.throw(self.one, bytes.fromhex(magic), (LAN_BROADCAST, 21031))
         self.assertEqual(self.counters(listening)["discovery.old_version"], 6)
 
     def test_emptyAndPortZero(self) -> None:
-        """
-        v1 without a port or an id, and queries, are not listed (1.6 rule 4).
-        """
+        """v1 without a port or an id, and queries, are not listed (1.6 rule 4)."""
         listening = self.listen(self.two, V1)
         for wire in (
             v1.encode_announcement(v1.Announcement(0, b"alice")),
@@ -437,9 +397,7 @@ class ThreatTests(LanCase):
         self.assertEqual(counters["discovery.bad"] + counters["discovery.other_format"], 3)
 
     def test_offLink(self) -> None:
-        """
-        What was routed here from elsewhere is not believed, unless asked for.
-        """
+        """What was routed here from elsewhere is not believed, unless asked for."""
         far = self.network.host("far", "192.0.2.7")
         listening = self.listen(self.two)
         believing = self.lan.discovery(self.one, offLink=True)
@@ -452,9 +410,7 @@ class ThreatTests(LanCase):
         self.assertEqual(self.shown(believing), [(key(1).text, "kcp://192.0.2.7:4000")])
 
     def test_ownId(self) -> None:
-        """
-        The own id is not listed; from another machine it is noticed.
-        """
+        """The own id is not listed; from another machine it is noticed."""
         listening = self.listen(self.two)
         listening.announce(key(1), URLS)
         self.throw(self.one, v4.encode(key(1).key, URLS, 5), (LAN_BROADCAST, 21031))
@@ -462,9 +418,7 @@ class ThreatTests(LanCase):
         self.assertEqual(self.counters(listening)["discovery.duplicate_id"], 1)
 
     def test_noNames(self) -> None:
-        """
-        Hearing an address with a name in it looks up nothing.
-        """
+        """Hearing an address with a name in it looks up nothing."""
         listening = self.listen(self.two)
         wire = v4.encode(key(1).key, ("kcp://slow.example:1",), 5)
         self.throw(self.one, wire, (LAN_BROADCAST, 21031))
@@ -473,9 +427,7 @@ class ThreatTests(LanCase):
 
 
 class NetworkTests(LanCase):
-    """
-    Interfaces that come, go and fail.
-    """
+    """Interfaces that come, go and fail."""
 
     def interfaces(self, host: MemoryHost, interfaces: list[Interface]) -> Discovery:
         discovery = self.lan.discovery(host)
@@ -503,9 +455,7 @@ class NetworkTests(LanCase):
         self.assertEqual(sum(GROUP in port.groups for port in self.one.ports), 0)
 
     def test_oneFails(self) -> None:
-        """
-        A network that cannot be sent to hinders no other; it is counted.
-        """
+        """A network that cannot be sent to hinders no other; it is counted."""
         [eth] = interfacesOf(self.one)
         there = [Interface("vpn", 1, (ip_interface("172.16.0.1/24"),)), eth]
         self.one.writeErrors["172.16.0.255"] = errno.ENETUNREACH
@@ -555,9 +505,7 @@ class NetworkTests(LanCase):
         self.assertEqual(len(self.shown(two)), 1)
 
     def test_shutdown(self) -> None:
-        """
-        A reactor that takes the sockets away breaks nothing.
-        """
+        """A reactor that takes the sockets away breaks nothing."""
         one = self.listen(self.one)
         one.announce(key(1), URLS)
         self.network.runFor(1)

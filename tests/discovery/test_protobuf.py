@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.protobuf}.
-"""
+"""Tests for L{twisted_rudp.discovery.protobuf}."""
 
 from __future__ import annotations
 
@@ -15,17 +13,13 @@ from twisted_rudp.discovery.xdr import FormatError
 
 
 class FieldTests(SynchronousTestCase):
-    """
-    Reading and writing.
-    """
+    """Reading and writing."""
 
     def read(self, wire: bytes) -> list[tuple[int, int, int | bytes]]:
         return list(protobuf.fields(wire))
 
     def test_kinds(self) -> None:
-        """
-        All wire types of proto3 are read, also those that announcements do not use.
-        """
+        """All wire types of proto3 are read, also those that announcements do not use."""
         wire = (
             bytes.fromhex("089601")
             + bytes.fromhex("1203616263")
@@ -77,18 +71,14 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(self.read(wire), [(1, 0, 1), (15, protobuf.GROUP, b""), (3, 0, 1)])
 
     def test_roundabout(self) -> None:
-        """
-        Numbers in more bytes than they need are the same numbers.
-        """
+        """Numbers in more bytes than they need are the same numbers."""
         self.assertEqual(self.read(bytes.fromhex("888000 818000")), [(1, 0, 1)])
         self.assertEqual(self.read(bytes.fromhex("92808000 8380808000 616263")), [(2, 2, b"abc")])
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=300))
     def test_roundTrip(self, number: int, text: bytes) -> None:
-        """
-        Signed numbers and bytes come back; zero is left out, as proto3 does.
-        """
+        """Signed numbers and bytes come back; zero is left out, as proto3 does."""
         wire = protobuf.int64_field(3, number) + protobuf.bytes_field(1, text)
         fields = self.read(wire)
         self.assertEqual(fields.pop(), (1, protobuf.BYTES, text))
@@ -98,8 +88,6 @@ class FieldTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=200))
     def test_anything(self, wire: bytes) -> None:
-        """
-        Whatever comes is read or refused.
-        """
+        """Whatever comes is read or refused."""
         with contextlib.suppress(FormatError):
             self.read(wire)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.registry} and what it is made of.
-"""
+"""Tests for L{twisted_rudp.discovery.registry} and what it is made of."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ OTHER = Source("v4 multicast", "fe80::1%eth0")
 
 
 class RegistryCase(SynchronousTestCase):
-    """
-    A registry with a clock.
-    """
+    """A registry with a clock."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -47,14 +43,10 @@ class RegistryCase(SynchronousTestCase):
 
 
 class AnnounceTests(RegistryCase):
-    """
-    What announcements change.
-    """
+    """What announcements change."""
 
     def test_changes(self) -> None:
-        """
-        New, renewed, other addresses, other instance (discovery.md 3.3).
-        """
+        """New, renewed, other addresses, other instance (discovery.md 3.3)."""
         self.assertIs(self.hear(1, "kcp://a:1"), Change.NEW)
         self.assertIs(self.hear(1, "kcp://a:1"), Change.RENEWED)
         self.assertIs(self.hear(1, "kcp://a:2"), Change.UPDATED)
@@ -76,9 +68,7 @@ class AnnounceTests(RegistryCase):
         self.assertEqual(sorted(self.known()), ["kcp://a:1", "kcp://b:1"])
 
     def test_restartsAreRare(self) -> None:
-        """
-        An instance that changes all the time is acted upon once in 30 s (5).
-        """
+        """An instance that changes all the time is acted upon once in 30 s (5)."""
         self.hear(1, "kcp://a:1", instance=0)
         acted = 0
         for number in range(1, 61):
@@ -105,9 +95,7 @@ class AnnounceTests(RegistryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_expiredIsNew(self) -> None:
-        """
-        Who was not heard for a whole life is new, also before the sweep (3.3).
-        """
+        """Who was not heard for a whole life is new, also before the sweep (3.3)."""
         self.hear(1, "kcp://a:1", life=90)
         self.clock.rightNow += 90
         self.assertIs(self.hear(1, "kcp://a:1"), Change.NEW)
@@ -141,14 +129,10 @@ class AnnounceTests(RegistryCase):
 
 
 class BoundTests(RegistryCase):
-    """
-    What strangers can fill, discovery.md 5.
-    """
+    """What strangers can fill, discovery.md 5."""
 
     def test_records(self) -> None:
-        """
-        The oldest announcements go when there are too many; a renewed one is not old.
-        """
+        """The oldest announcements go when there are too many; a renewed one is not old."""
         self.registry = Registry(self.clock, maxRecords=3)
         for number in (1, 2, 3):
             self.hear(number, "kcp://a:1")
@@ -158,9 +142,7 @@ class BoundTests(RegistryCase):
         self.assertEqual(self.registry.counters["evicted"], 1)
 
     def test_weight(self) -> None:
-        """
-        The bytes of all announcements together are bounded too.
-        """
+        """The bytes of all announcements together are bounded too."""
         self.registry = Registry(self.clock, maxWeight=20_000)
         for number in range(1, 30):
             self.hear(number, "kcp://a:1/" + "x" * 2000)
@@ -170,9 +152,7 @@ class BoundTests(RegistryCase):
         self.assertEqual(len(self.registry), 0)
 
     def test_pinned(self) -> None:
-        """
-        What somebody waits for is not evicted.
-        """
+        """What somebody waits for is not evicted."""
         self.registry = Registry(self.clock, maxRecords=2)
         self.hear(1)
         waiting = self.registry.lookup(key(1), 30)
@@ -183,9 +163,7 @@ class BoundTests(RegistryCase):
         self.assertEqual(str(found.address), "kcp://found:1")
 
     def test_newPerSource(self) -> None:
-        """
-        One address introduces 64 nodes in a minute and no more; others are not hindered.
-        """
+        """One address introduces 64 nodes in a minute and no more; others are not hindered."""
         changes = [self.hear(number, "kcp://a:1") for number in range(1, 100)]
         self.assertEqual(changes.count(Change.NEW), 64)
         self.assertEqual(self.registry.counters["refused_rate"], 35)
@@ -263,22 +241,16 @@ class BoundTests(RegistryCase):
 
 
 class LookupTests(RegistryCase):
-    """
-    Waiting for a node.
-    """
+    """Waiting for a node."""
 
     def test_known(self) -> None:
-        """
-        What is known is given at once.
-        """
+        """What is known is given at once."""
         self.hear(1, "kcp://a:1")
         [found] = self.successResultOf(self.registry.lookup(key(1), 5))
         self.assertEqual((str(found.address), found.source), ("kcp://a:1", ONE))
 
     def test_later(self) -> None:
-        """
-        What is announced in time is given to all who wait, and no timer is left of them.
-        """
+        """What is announced in time is given to all who wait, and no timer is left of them."""
         waiting = [self.registry.lookup(key(1), 5) for _ in range(2)]
         self.clock.advance(4)
         self.hear(1)
@@ -291,9 +263,7 @@ class LookupTests(RegistryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_timeout(self) -> None:
-        """
-        Nobody in time is L{NodeNotFound}, which names the node.
-        """
+        """Nobody in time is L{NodeNotFound}, which names the node."""
         waiting = self.registry.lookup(NodeId.from_text("alice"), 5)
         self.clock.advance(5)
         failure = self.failureResultOf(waiting, NodeNotFound)
@@ -302,9 +272,7 @@ class LookupTests(RegistryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancel(self) -> None:
-        """
-        A lookup can be cancelled; others go on.
-        """
+        """A lookup can be cancelled; others go on."""
         one, other = (self.registry.lookup(key(1), 5) for _ in range(2))
         one.cancel()
         self.failureResultOf(one, CancelledError)
@@ -314,9 +282,7 @@ class LookupTests(RegistryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
-        """
-        When all ends, who waits is told and nothing stays scheduled.
-        """
+        """When all ends, who waits is told and nothing stays scheduled."""
         self.hear(2, "kcp://a:1")
         self.registry.browse(Log())
         waiting = self.registry.lookup(key(1), 5)
@@ -327,9 +293,7 @@ class LookupTests(RegistryCase):
 
 
 class BrowseTests(RegistryCase):
-    """
-    Being told of nodes.
-    """
+    """Being told of nodes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -340,9 +304,7 @@ class BrowseTests(RegistryCase):
         return list(self.log.take())
 
     def test_life(self) -> None:
-        """
-        Added, updated, removed with the reason (6); renewals are nothing.
-        """
+        """Added, updated, removed with the reason (6); renewals are nothing."""
         self.registry.browse(self.log)
         self.hear(1, "kcp://a:1")
         self.assertEqual(self.log.events, [])
@@ -359,9 +321,7 @@ class BrowseTests(RegistryCase):
         self.assertEqual(self.told(), [("removed", key(1), Removal.EXPIRED)])
 
     def test_evicted(self) -> None:
-        """
-        An eviction is told as such.
-        """
+        """An eviction is told as such."""
         self.registry = Registry(self.clock, maxRecords=1)
         self.registry.browse(self.log)
         self.hear(1, "kcp://a:1")
@@ -370,17 +330,13 @@ class BrowseTests(RegistryCase):
         self.assertIn(("removed", key(1), Removal.EVICTED), self.told())
 
     def test_known(self) -> None:
-        """
-        What is known already comes first.
-        """
+        """What is known already comes first."""
         self.hear(1, "kcp://a:1")
         self.registry.browse(self.log)
         self.assertEqual(self.told(), [("added", key(1), "kcp://a:1")])
 
     def test_coalesced(self) -> None:
-        """
-        Many changes before a turn are one, and one that is undone is none (5).
-        """
+        """Many changes before a turn are one, and one that is undone is none (5)."""
         self.registry.browse(self.log)
         for number in range(1, 50):
             self.hear(1, f"kcp://a:{number}")
@@ -390,9 +346,7 @@ class BrowseTests(RegistryCase):
         self.assertEqual(self.told(), [])
 
     def test_oneATurn(self) -> None:
-        """
-        Each node is told in a turn of its own (5).
-        """
+        """Each node is told in a turn of its own (5)."""
         self.registry.browse(self.log)
         for number in (1, 2, 3):
             self.hear(number, "kcp://a:1")
@@ -403,9 +357,7 @@ class BrowseTests(RegistryCase):
         self.assertEqual(counts, [1, 2, 3])
 
     def test_isolated(self) -> None:
-        """
-        A browser that raises is logged and hinders nobody (5).
-        """
+        """A browser that raises is logged and hinders nobody (5)."""
 
         class Broken(Log):
             def nodeAdded(self, node: object) -> None:
@@ -418,9 +370,7 @@ class BrowseTests(RegistryCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_stop(self) -> None:
-        """
-        Who has stopped browsing is told nothing more, not even what was on the way.
-        """
+        """Who has stopped browsing is told nothing more, not even what was on the way."""
         browsing = self.registry.browse(self.log)
         self.hear(1, "kcp://a:1", life=1)
         browsing.stop()
@@ -430,9 +380,7 @@ class BrowseTests(RegistryCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_name(self) -> None:
-        """
-        A node that v1 calls by its name is listed by it, whatever v4 said first.
-        """
+        """A node that v1 calls by its name is listed by it, whatever v4 said first."""
         named = NodeId.from_text("alice")
         self.registry.announce(NodeId(named.key), ONE, addresses("kcp://a:1"), life=90)
         self.registry.announce(named, OTHER, addresses("udp://a:1"), life=90)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.server} and its table and file.
-"""
+"""Tests for L{twisted_rudp.discovery.server} and its table and file."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ from twisted_rudp.testing import MemoryHost, MemoryNetwork
 
 
 class Asker(DatagramProtocol):
-    """
-    Collects answers.
-    """
+    """Collects answers."""
 
     def __init__(self) -> None:
         self.answers: list[bytes] = []
@@ -43,9 +39,7 @@ class Asker(DatagramProtocol):
 
 
 class ServerCase(SynchronousTestCase):
-    """
-    A server on a simulated network.
-    """
+    """A server on a simulated network."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=1)
@@ -64,9 +58,7 @@ class ServerCase(SynchronousTestCase):
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
     def send(self, datagram: bytes, host: MemoryHost | None = None, family: int = 4) -> list[bytes]:
-        """
-        Send from a fresh socket and give the answers.
-        """
+        """Send from a fresh socket and give the answers."""
         host = host or self.client
         asker = Asker()
         port = host.reactor.listenUDP(0, asker, "" if family == 4 else "::")
@@ -85,14 +77,10 @@ class ServerCase(SynchronousTestCase):
 
 
 class AnswerTests(ServerCase):
-    """
-    What is answered.
-    """
+    """What is answered."""
 
     def test_known(self) -> None:
-        """
-        A known node is answered with where it announced itself from (1.5).
-        """
+        """A known node is answered with where it announced itself from (1.5)."""
         self.serve()
         self.announce(b"alice", 4000)
         ip = bytes([10, 0, 0, 2])
@@ -100,10 +88,7 @@ class AnswerTests(ServerCase):
         self.assertEqual(self.ask(b"bob"), [])
 
     def test_families(self) -> None:
-        """
-        Both addresses of a node are kept, and the asker's family is preferred (1.6
-        rule 6).
-        """
+        """Both addresses of a node are kept, and the asker's family is preferred (1.6 rule 6)."""
         self.serve()
         self.announce(b"alice", 4000)
         self.announce(b"alice", 6000, family=6)
@@ -130,9 +115,7 @@ class AnswerTests(ServerCase):
         self.assertEqual(counters["discovery.server.datagrams"], 5)
 
     def test_expiry(self) -> None:
-        """
-        After an hour nothing is known, asked for or not (1.5, 1.6 rule 3).
-        """
+        """After an hour nothing is known, asked for or not (1.5, 1.6 rule 3)."""
         server = self.serve()
         self.announce(b"alice")
         self.network.runFor(3590)
@@ -153,9 +136,7 @@ class AnswerTests(ServerCase):
         self.assertEqual(server.counters["short_query"], 1)
 
     def test_taken(self) -> None:
-        """
-        An address that cannot be had is an error at the start.
-        """
+        """An address that cannot be had is an error at the start."""
         self.machine.reactor.listenUDP(22025, DatagramProtocol(), "::")
         server = DiscoveryServer(self.machine.reactor, interface=self.machine.addresses[1])
         self.assertRaises(CannotListenError, server.start)
@@ -177,14 +158,10 @@ class AnswerTests(ServerCase):
 
 
 class LimitTests(ServerCase):
-    """
-    What strangers may do, discovery.md 5.
-    """
+    """What strangers may do, discovery.md 5."""
 
     def test_recorded(self) -> None:
-        """
-        One source is dealt with as often as by the server of April 2014 (1.5).
-        """
+        """One source is dealt with as often as by the server of April 2014 (1.5)."""
         self.serve()
         recording = load("discovery", "server_rate_limit")
         answered = []
@@ -204,9 +181,7 @@ class LimitTests(ServerCase):
         self.assertEqual(answered, [step["answered"] for step in recording["steps"]])
 
     def test_byNetwork(self) -> None:
-        """
-        On request a whole network is one source.
-        """
+        """On request a whole network is one source."""
         server = self.serve(byNetwork=True)
         hosts = [self.network.host(f"h{n}") for n in range(3)]
         for _ in range(5):
@@ -215,9 +190,7 @@ class LimitTests(ServerCase):
         self.assertEqual(server.counters["limited_source"], 4)
 
     def test_byNode(self) -> None:
-        """
-        One node is told of ten times at once and then once a second, whoever asks.
-        """
+        """One node is told of ten times at once and then once a second, whoever asks."""
         server = self.serve()
         self.announce(b"node")
         hosts = [self.network.host(f"h{n}") for n in range(4)]
@@ -228,9 +201,7 @@ class LimitTests(ServerCase):
         self.assertEqual(len(self.ask(b"node", host=hosts[0])), 1)
 
     def test_table(self) -> None:
-        """
-        The table is capped, oldest out first, and so is the share of one address.
-        """
+        """The table is capped, oldest out first, and so is the share of one address."""
         table = ServerTable(nodes=3, per_source=2)
         self.assertTrue(table.announce(b"a", bytes(4), 1, 0))
         self.assertTrue(table.announce(b"b", bytes(4), 1, 1))
@@ -261,18 +232,14 @@ class LimitTests(ServerCase):
 
 
 class FileTests(ServerCase):
-    """
-    The file between runs.
-    """
+    """The file between runs."""
 
     def setUp(self) -> None:
         super().setUp()
         self.path = Path(self.mktemp())
 
     def test_restart(self) -> None:
-        """
-        A restart forgets nobody, and keeps the time.
-        """
+        """A restart forgets nobody, and keeps the time."""
         server = self.serve(file=str(self.path))
         self.announce(b"a b\n\xff")
         self.network.runFor(1000)
@@ -284,18 +251,14 @@ class FileTests(ServerCase):
         self.assertEqual(self.ask(b"a b\n\xff"), [])
 
     def test_written(self) -> None:
-        """
-        It is written every ten minutes, not only at an orderly end.
-        """
+        """It is written every ten minutes, not only at an orderly end."""
         self.serve(file=str(self.path))
         self.announce(b"alice")
         self.network.runFor(601)
         self.assertEqual([node for node, _ in loadFile(self.path, 1 << 20)], [b"alice"])
 
     def test_corrupt(self) -> None:
-        """
-        A damaged file is reported and set aside; the server starts without it.
-        """
+        """A damaged file is reported and set aside; the server starts without it."""
         place = Place(bytes(4), 1, 0.0)
         save(self.path, [(b"alice", place), (b"bob", place)])
         good = self.path.read_text()
@@ -326,9 +289,7 @@ class FileTests(ServerCase):
         self.assertEqual(len(self.ask(b"alice")), 1)
 
     def test_unwritable(self) -> None:
-        """
-        A file that cannot be written ends nothing.
-        """
+        """A file that cannot be written ends nothing."""
         server = self.serve(file=str(self.path / "missing" / "file"))
         self.announce(b"alice")
         self.network.runFor(601)
@@ -338,9 +299,7 @@ class FileTests(ServerCase):
 
 @implementer(IReactorThreads)
 class Threaded:
-    """
-    A reactor with one thread, which works when the test says so.
-    """
+    """A reactor with one thread, which works when the test says so."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -379,16 +338,12 @@ class Threaded:
         return len(self._work)
 
     def work(self) -> None:
-        """
-        Do what is waiting.
-        """
+        """Do what is waiting."""
         self._work.pop(0)()
 
 
 class ThreadTests(ServerCase):
-    """
-    The file of a server that goes on serving.
-    """
+    """The file of a server that goes on serving."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -439,9 +394,7 @@ class ThreadTests(ServerCase):
         self.ended(server)
 
     def test_unwritable(self) -> None:
-        """
-        An error in the thread is logged, and the next time it is tried again.
-        """
+        """An error in the thread is logged, and the next time it is tried again."""
         server = self.start(self.path / "file")
         self.thread.work()
         self.path.mkdir()
@@ -452,9 +405,7 @@ class ThreadTests(ServerCase):
 
 
 class RecordedTests(TestCase):
-    """
-    The session recorded with the server of December 2013, over real UDP.
-    """
+    """The session recorded with the server of December 2013, over real UDP."""
 
     async def replay(self, sameFamily: bool) -> dict[str, tuple[list[str], list[str]]]:
         """

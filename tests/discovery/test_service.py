@@ -28,9 +28,7 @@ URLS = ("kcp://[::]:4000",)
 
 
 class ServiceCase(SynchronousTestCase):
-    """
-    Two machines and a third for a server, on one network.
-    """
+    """Two machines and a third for a server, on one network."""
 
     def setUp(self) -> None:
         self.lan = Lan()
@@ -40,9 +38,7 @@ class ServiceCase(SynchronousTestCase):
         self.addCleanup(self.clean)
 
     def clean(self) -> None:
-        """
-        Nobody uses anything any more, so nothing is open or scheduled.
-        """
+        """Nobody uses anything any more, so nothing is open or scheduled."""
         self.network.runFor(1)
         self.assertEqual([host.ports for host in self.network.hosts], [[], [], []])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
@@ -59,9 +55,7 @@ class ServiceCase(SynchronousTestCase):
 
 
 class LeaseTests(ServiceCase):
-    """
-    Discovery runs while it is used.
-    """
+    """Discovery runs while it is used."""
 
     def test_shared(self) -> None:
         """
@@ -80,9 +74,7 @@ class LeaseTests(ServiceCase):
         leases[1].release()
 
     def test_stop(self) -> None:
-        """
-        Stopping ends what anybody has begun; releasing afterwards is harmless.
-        """
+        """Stopping ends what anybody has begun; releasing afterwards is harmless."""
         discovery, server = self.discovery(self.one)
         lease = discovery.announce(ALICE, URLS, (V4, V1), server)
         looking = discovery.lookup(key(1), 30, (V4,), server)
@@ -92,9 +84,7 @@ class LeaseTests(ServiceCase):
         lease.release()
 
     def test_lookupLeavesNothing(self) -> None:
-        """
-        A lookup opens what it needs and closes it, whatever comes of it.
-        """
+        """A lookup opens what it needs and closes it, whatever comes of it."""
         discovery = discoveryOf(self.one.reactor)
         missing = discovery.lookup(key(1), 3)
         self.network.runFor(4)
@@ -105,9 +95,7 @@ class LeaseTests(ServiceCase):
 
 
 class ServerTests(ServiceCase):
-    """
-    Through a discovery server.
-    """
+    """Through a discovery server."""
 
     def test_found(self) -> None:
         """
@@ -173,9 +161,7 @@ class ServerTests(ServiceCase):
         self.assertEqual(counters["announcements"], 6)
 
     def test_serverAppears(self) -> None:
-        """
-        A name that cannot be resolved is tried again after a minute, not given up.
-        """
+        """A name that cannot be resolved is tried again after a minute, not given up."""
         counters = self.serve().counters
         self.network.resolver.register("server")
         one, server = self.discovery(self.one)
@@ -220,9 +206,7 @@ class ServerTests(ServiceCase):
             lease.release()
 
     def several(self, *dead: str) -> None:
-        """
-        Give the server's name addresses where nothing answers, in front of its own.
-        """
+        """Give the server's name addresses where nothing answers, in front of its own."""
         self.network.resolver.register("server", *dead, *self.machine.addresses)
 
     def test_otherAddresses(self) -> None:
@@ -246,9 +230,7 @@ class ServerTests(ServiceCase):
         lease.release()
 
     def test_manyAddresses(self) -> None:
-        """
-        No more than three of each family are told or asked, whatever a name server says.
-        """
+        """No more than three of each family are told or asked, whatever a name server says."""
         self.serve()
         self.several(*(f"10.0.9.{n}" for n in range(1, 100)), *(f"fd00::9{n}" for n in range(50)))
         one, server = self.discovery(self.one)
@@ -289,9 +271,7 @@ class ServerTests(ServiceCase):
         keeping.release()
 
     def test_lossy(self) -> None:
-        """
-        A lost query or answer is made good by the next (1.6 rule 5).
-        """
+        """A lost query or answer is made good by the next (1.6 rule 5)."""
         self.serve()
         one, server = self.discovery(self.one)
         lease = one.announce(ALICE, URLS, (), server)
@@ -340,9 +320,7 @@ class ServerTests(ServiceCase):
         lying.stopListening()
 
     def test_cancel(self) -> None:
-        """
-        A question nobody waits for any more is not asked again.
-        """
+        """A question nobody waits for any more is not asked again."""
         counters = self.serve().counters
         two, server = self.discovery(self.two)
         keeping = two.listen((V1,))
@@ -355,9 +333,7 @@ class ServerTests(ServiceCase):
         keeping.release()
 
     def test_whoeverIsFirst(self) -> None:
-        """
-        With a server that does not know, the node's own announcement is waited for.
-        """
+        """With a server that does not know, the node's own announcement is waited for."""
         self.serve()
         one, _ = self.discovery(self.one)
         two, server = self.discovery(self.two)
@@ -370,18 +346,14 @@ class ServerTests(ServiceCase):
         lease.release()
 
     def test_noName(self) -> None:
-        """
-        A server whose name does not exist is no answer, at once.
-        """
+        """A server whose name does not exist is no answer, at once."""
         two = discoveryOf(self.two.reactor)
         looking = two.lookup(ALICE, 30, (), two.server("nowhere.example", 1))
         self.network.runFor(0.1)
         self.failureResultOf(looking, NodeNotFound)
 
     def test_quietLan(self) -> None:
-        """
-        Looking a node up at a server says nothing on the local network.
-        """
+        """Looking a node up at a server says nothing on the local network."""
         self.serve()
         two, server = self.discovery(self.two)
         looking = two.lookup(ALICE, 30, (), server)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.urls}.
-"""
+"""Tests for L{twisted_rudp.discovery.urls}."""
 
 from __future__ import annotations
 
@@ -14,21 +12,15 @@ from twisted_rudp.discovery.urls import Address, normalised, parse, served
 
 
 def shown(urls: list[str], source: str = "10.0.0.9", loopback: bool = False) -> list[str]:
-    """
-    What is left of announced addresses.
-    """
+    """What is left of announced addresses."""
     return [str(address) for address in normalised(urls, source, loopback)]
 
 
 class NormaliserTests(SynchronousTestCase):
-    """
-    The rules of discovery.md 3.4.
-    """
+    """The rules of discovery.md 3.4."""
 
     def test_vectors(self) -> None:
-        """
-        Of each datagram sent to Syncthing, the recommended addresses are left.
-        """
+        """Of each datagram sent to Syncthing, the recommended addresses are left."""
         cases = [case for case in RECEIVED if case["recommended"]["accept"]]
         self.assertTrue(cases)
         for case in cases:
@@ -40,9 +32,7 @@ class NormaliserTests(SynchronousTestCase):
             )
 
     def test_unspecified(self) -> None:
-        """
-        An unspecified host is the sender's, with its zone.
-        """
+        """An unspecified host is the sender's, with its zone."""
         self.assertEqual(shown(["kcp://:1", "KCP://0.0.0.0:2?a=b", "kcp://[::]:3/x"]), [
             "kcp://10.0.0.9:1", "kcp://10.0.0.9:2?a=b", "kcp://10.0.0.9:3/x",
         ])  # fmt: skip
@@ -72,9 +62,7 @@ class NormaliserTests(SynchronousTestCase):
             self.assertEqual(served(parse(url)), versions, url)
 
     def test_parameters(self) -> None:
-        """
-        Names of parameters, from whatever stands behind the port.
-        """
+        """Names of parameters, from whatever stands behind the port."""
         for rest, names in [
             ("", ()),
             ("?crypt=null&mtu=50", ("crypt", "mtu")),
@@ -85,9 +73,7 @@ class NormaliserTests(SynchronousTestCase):
             self.assertEqual(parse(f"kcp://h:1{rest}").parameters, names)
 
     def test_dropped(self) -> None:
-        """
-        What cannot be dialled is dropped.
-        """
+        """What cannot be dialled is dropped."""
         self.assertEqual(
             shown(
                 [
@@ -118,21 +104,15 @@ class NormaliserTests(SynchronousTestCase):
         )
 
     def test_names(self) -> None:
-        """
-        Names are kept as they are, and not looked up.
-        """
+        """Names are kept as they are, and not looked up."""
         self.assertEqual(shown(["kcp://example.org:1"]), ["kcp://example.org:1"])
 
     def test_loopback(self) -> None:
-        """
-        Loopback addresses are kept on request.
-        """
+        """Loopback addresses are kept on request."""
         self.assertEqual(shown(["kcp://127.0.0.1:1"], loopback=True), ["kcp://127.0.0.1:1"])
 
     def test_bounds(self) -> None:
-        """
-        The first 32 good ones of the first 64 are kept, each once.
-        """
+        """The first 32 good ones of the first 64 are kept, each once."""
         urls = [*["bad"] * 10, *["kcp://h:7"] * 30, *(f"kcp://h:{n}" for n in range(100, 200))]
         self.assertEqual(
             shown(urls), ["kcp://h:7", *(f"kcp://h:{n}" for n in range(100, 124))]
@@ -147,9 +127,7 @@ class NormaliserTests(SynchronousTestCase):
         )
     )
     def test_anything(self, url: str) -> None:
-        """
-        Whatever is announced, what is left can be written, read and dialled.
-        """
+        """Whatever is announced, what is left can be written, read and dialled."""
         for address in normalised([url], "fe80::9%eth0"):
             self.assertTrue(address.host)
             self.assertTrue(0 < address.port < 65536)

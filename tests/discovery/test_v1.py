@@ -19,9 +19,7 @@ CASES = load("discovery", "v1_codec")["cases"]
 
 
 def packetOf(described: dict[str, Any]) -> v1.Announcement | v1.Query:
-    """
-    A packet as the recordings describe it.
-    """
+    """A packet as the recordings describe it."""
     node = bytes.fromhex(described["id_hex"])
     if described["kind"] == "query":
         return v1.Query(node)
@@ -29,18 +27,14 @@ def packetOf(described: dict[str, Any]) -> v1.Announcement | v1.Query:
 
 
 def encoded(packet: v1.Announcement | v1.Query) -> bytes:
-    """
-    Either kind as bytes.
-    """
+    """Either kind as bytes."""
     if isinstance(packet, v1.Query):
         return v1.encode_query(packet)
     return v1.encode_announcement(packet)
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    The recordings.
-    """
+    """The recordings."""
 
     def test_encode(self) -> None:
         """
@@ -73,18 +67,14 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(unknown, case["error"] == "magic", case["name"])
 
     def test_client(self) -> None:
-        """
-        What the original client sent can be read, and is written the same (1.4).
-        """
+        """What the original client sent can be read, and is written the same (1.4)."""
         for case in load("discovery", "v1_client")["cases"]:
             wire = bytes.fromhex(case["wire_hex"])
             self.assertEqual(encoded(v1.decode(wire)), wire)
 
 
 class CodecTests(SynchronousTestCase):
-    """
-    Beyond the recordings.
-    """
+    """Beyond the recordings."""
 
     def test_lenient(self) -> None:
         """
@@ -98,9 +88,7 @@ class CodecTests(SynchronousTestCase):
         self.assertEqual(v1.decode(bytes(wire), lenient=True), v1.Announcement(7, b"node"))
 
     def test_port(self) -> None:
-        """
-        A port that does not fit is an error that names it.
-        """
+        """A port that does not fit is an error that names it."""
         for port in (-1, 65536):
             error = self.assertRaises(
                 ValueError, v1.encode_announcement, v1.Announcement(port, b"node")
@@ -108,9 +96,7 @@ class CodecTests(SynchronousTestCase):
             self.assertIn(str(port), str(error))
 
     def test_longest(self) -> None:
-        """
-        More than the 1024 bytes that the original reads is refused (1.3).
-        """
+        """More than the 1024 bytes that the original reads is refused (1.3)."""
         fits = v1.encode_query(v1.Query(bytes(1016)))
         self.assertEqual(v1.decode(fits), v1.Query(bytes(1016)))
         self.assertRaises(FormatError, v1.decode, v1.encode_query(v1.Query(bytes(1017))))
@@ -138,9 +124,7 @@ class CodecTests(SynchronousTestCase):
         st.sampled_from([0, 4, 16]).flatmap(lambda n: st.binary(min_size=n, max_size=n)),
     )
     def test_roundTrip(self, port: int, node: bytes, ip: bytes) -> None:
-        """
-        What is written is read the same.
-        """
+        """What is written is read the same."""
         packet = v1.Announcement(port, node, ip)
         self.assertEqual(v1.decode(encoded(packet)), packet)
         self.assertEqual(v1.decode(encoded(v1.Query(node))), v1.Query(node))

@@ -22,9 +22,7 @@ KEY = bytes(range(1, 33))
 
 
 def is_own(case: dict[str, Any]) -> bool:
-    """
-    Whether a datagram is refused for being the receiver's own: nothing is wrong with it.
-    """
+    """Whether a datagram is refused for being the receiver's own: nothing is wrong with it."""
     key = (case["decoded"] or {}).get("id_hex", "")
     return not case["recommended"]["accept"] and len(key) == 64 and any(bytes.fromhex(key))
 
@@ -33,14 +31,10 @@ MAGIC = u32(v4.MAGIC)
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    The recordings.
-    """
+    """The recordings."""
 
     def test_captured(self) -> None:
-        """
-        What Syncthing sends is read, and written again byte for byte (discovery.md 3.1).
-        """
+        """What Syncthing sends is read, and written again byte for byte (discovery.md 3.1)."""
         cases = load("discovery", "v4_captured")["cases"]
         self.assertTrue(cases)
         for case in cases:
@@ -67,9 +61,7 @@ class VectorTests(SynchronousTestCase):
 
 
 class DecodeTests(SynchronousTestCase):
-    """
-    Beyond the recordings.
-    """
+    """Beyond the recordings."""
 
     def test_order(self) -> None:
         """
@@ -92,25 +84,19 @@ class DecodeTests(SynchronousTestCase):
         self.assertEqual(v4.decode(wire), v4.Announcement(KEY, ("one", "two"), -6))
 
     def test_wireType(self) -> None:
-        """
-        A known field of another kind is refused (3.1).
-        """
+        """A known field of another kind is refused (3.1)."""
         group = bytes.fromhex("13 14")
         for field in (int64_field(1, 5), int64_field(2, 5), bytes_field(3, b"x"), group):
             wire = MAGIC + bytes_field(1, KEY) + field
             self.assertRaises(FormatError, v4.decode, wire)
 
     def test_id(self) -> None:
-        """
-        Exactly 32 bytes, not all of them zero (3.1).
-        """
+        """Exactly 32 bytes, not all of them zero (3.1)."""
         for key in (b"", bytes(32), KEY[:31], KEY + b"!"):
             self.assertRaises(FormatError, v4.decode, MAGIC + bytes_field(1, key))
 
     def test_name(self) -> None:
-        """
-        The name is a field that others do not know; without one nothing is added.
-        """
+        """The name is a field that others do not know; without one nothing is added."""
         wire = v4.encode(KEY, ("one",), 5, b"alice")
         self.assertEqual(v4.decode(wire), v4.Announcement(KEY, ("one",), 5, b"alice"))
         self.assertEqual(wire, v4.encode(KEY, ("one",), 5) + bytes_field(1000, b"alice"))
@@ -128,9 +114,7 @@ class DecodeTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=300))
     def test_anything(self, wire: bytes) -> None:
-        """
-        Whatever comes is read or refused.
-        """
+        """Whatever comes is read or refused."""
         for datagram in (wire, MAGIC + wire, MAGIC + bytes_field(1, KEY) + wire):
             with contextlib.suppress(FormatError):
                 self.assertTrue(any(v4.decode(datagram).key))
@@ -142,8 +126,6 @@ class DecodeTests(SynchronousTestCase):
         st.integers(-(1 << 63), (1 << 63) - 1),
     )
     def test_roundTrip(self, key: bytes, addresses: list[str], instance: int) -> None:
-        """
-        What is written is read the same.
-        """
+        """What is written is read the same."""
         wire = v4.encode(key, addresses, instance)
         self.assertEqual(v4.decode(wire), v4.Announcement(key, tuple(addresses), instance))

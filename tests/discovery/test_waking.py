@@ -22,9 +22,7 @@ HOUR = 3600.0
 
 
 class WatchTests(SynchronousTestCase):
-    """
-    Two clocks that may disagree.
-    """
+    """Two clocks that may disagree."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -50,16 +48,12 @@ class WatchTests(SynchronousTestCase):
         return self.wakes - before
 
     def test_awake(self) -> None:
-        """
-        Clocks that agree, a late look, and a small correction are no sleep.
-        """
+        """Clocks that agree, a late look, and a small correction are no sleep."""
         for wall, steady in ((30, 30), (59, 59), (31, 30), (0, 30), (85, 30)):
             self.assertEqual(self.passed(wall, steady), 0, (wall, steady))
 
     def test_slept(self) -> None:
-        """
-        The wall clock has gone on without the other: a sleep, noticed once.
-        """
+        """The wall clock has gone on without the other: a sleep, noticed once."""
         self.assertEqual(self.passed(30 + 61, 30), 1)
         self.assertEqual(self.passed(30, 30), 0)
 
@@ -83,9 +77,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.passed(HOUR, HOUR), 1)
 
     def test_stop(self) -> None:
-        """
-        Who has stopped is not woken, and nothing stays scheduled.
-        """
+        """Who has stopped is not woken, and nothing stays scheduled."""
         self.watch.start()
         self.watch.stop()
         self.watch.stop()
@@ -95,14 +87,10 @@ class WatchTests(SynchronousTestCase):
 
 
 class WakingTests(LanCase):
-    """
-    What a machine does that was asleep.
-    """
+    """What a machine does that was asleep."""
 
     def test_sleep(self) -> None:
-        """
-        It announces at once, asks who is here and joins its groups again.
-        """
+        """It announces at once, asks who is here and joins its groups again."""
         one, two = self.listen(self.one), self.listen(self.two)
         one.announce(key(1), URLS)
         two.announce(key(2), URLS)
@@ -162,9 +150,7 @@ class WakingTests(LanCase):
         self.assertEqual(self.shown(two), [])
 
     def test_stepsAreFew(self) -> None:
-        """
-        Without a sleep nobody is woken, however much is heard.
-        """
+        """Without a sleep nobody is woken, however much is heard."""
         two = self.listen(self.two)
         for _ in range(100):
             self.throw(self.one, b"junk", (LAN_BROADCAST, 21031))
@@ -173,9 +159,7 @@ class WakingTests(LanCase):
 
 
 class ReportingTests(ServiceCase):
-    """
-    The same towards a server.
-    """
+    """The same towards a server."""
 
     def test_reports(self) -> None:
         """

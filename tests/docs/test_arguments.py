@@ -1,6 +1,4 @@
-"""
-Tests for C{docs/arguments.py}: the manual says what the parsers do.
-"""
+"""Tests for C{docs/arguments.py}: the manual says what the parsers do."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from tests.interpreter import CHECKOUT, environment, python
 
 
 class ReferenceTests(SynchronousTestCase):
-    """
-    The endpoint reference.
-    """
+    """The endpoint reference."""
 
     def test_upToDate(self) -> None:
         """

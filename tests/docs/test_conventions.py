@@ -1,6 +1,4 @@
-"""
-Each rule of C{docs/conventions.rst} is named by a test, and there are no others.
-"""
+"""Each rule of C{docs/conventions.rst} is named by a test, and there are no others."""
 
 from __future__ import annotations
 
@@ -24,17 +22,13 @@ NAMED = re.compile(
 
 
 def named(*folders: Path) -> set[str]:
-    """
-    The rules that Python files below these folders name.
-    """
+    """The rules that Python files below these folders name."""
     files = [file for folder in folders for file in folder.rglob("*.py")]
     return {rule for file in files for rule in NAMED.findall(file.read_text())}
 
 
 class ConventionsTests(SynchronousTestCase):
-    """
-    C{docs/conventions.rst}.
-    """
+    """C{docs/conventions.rst}."""
 
     def setUp(self) -> None:
         tested, written = MANUAL.read_text().split(BY_WRITING)
@@ -42,16 +36,12 @@ class ConventionsTests(SynchronousTestCase):
         self.written = RULE.findall(written)
 
     def test_tested(self) -> None:
-        """
-        Every rule but those at the end is named in a test or in the conformance suite.
-        """
+        """Every rule but those at the end is named in a test or in the conformance suite."""
         tests = named(CHECKOUT / "tests", CHECKOUT / "twisted_rudp" / "testing")
         self.assertEqual(set(self.tested) - tests, set())
 
     def test_known(self) -> None:
-        """
-        What code and tests name is explained, once.
-        """
+        """What code and tests name is explained, once."""
         rules = self.tested + self.written
         self.assertEqual(len(rules), len(set(rules)))
         here = named(CHECKOUT / "tests", CHECKOUT / "twisted_rudp", CHECKOUT / "twisted")

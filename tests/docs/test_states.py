@@ -1,6 +1,4 @@
-"""
-The manual's pictures of the state machines know every state and no other.
-"""
+"""The manual's pictures of the state machines know every state and no other."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from twisted_rudp.raknet.life import Life as RakNetLife
 
 
 def drawn(page: str, beginning: str) -> set[str]:
-    """
-    The words in capitals of the first picture with this text in it.
-    """
+    """The words in capitals of the first picture with this text in it."""
     text = (CHECKOUT / "docs" / page).read_text(encoding="utf-8")
     pictures = re.findall(r"::\n\n((?:    .*\n|\n)+)", text)
     picture = next(picture for picture in pictures if beginning in picture)
@@ -28,14 +24,10 @@ def drawn(page: str, beginning: str) -> set[str]:
 
 
 class PictureTests(SynchronousTestCase):
-    """
-    One picture for each machine.
-    """
+    """One picture for each machine."""
 
     def test_sessions(self) -> None:
-        """
-        The life of a session, of each transport.
-        """
+        """The life of a session, of each transport."""
         lives: list[tuple[str, str, type[Enum]]] = [
             ("kcp.rst", "OPENING --> LIVE", KCPLife),
             ("qotp.rst", "OPENING --> LIVE", QOTPLife),
@@ -45,14 +37,10 @@ class PictureTests(SynchronousTestCase):
             self.assertEqual(drawn(page, beginning), set(life.__members__), page)
 
     def test_announcements(self) -> None:
-        """
-        What an announcement means to the registry and why it goes.
-        """
+        """What an announcement means to the registry and why it goes."""
         expected = {*Change.__members__, *Removal.__members__, "HELD", "STALE"}
         self.assertEqual(drawn("discovery.rst", "heard ----"), expected)
 
     def test_node(self) -> None:
-        """
-        Connecting to a node.
-        """
+        """Connecting to a node."""
         self.assertEqual(drawn("discovery.rst", "LOOKING --"), set(State.__members__))

@@ -1,6 +1,4 @@
-"""
-What the tests of peers that dial each other share.
-"""
+"""What the tests of peers that dial each other share."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.testing import MemoryHost, MemoryNetwork
 
 
 class Talk(Protocol):
-    """
-    Keeps what it hears.
-    """
+    """Keeps what it hears."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -30,9 +26,7 @@ class Talk(Protocol):
 
 
 class Collecting(Factory):
-    """
-    Keeps its protocols.
-    """
+    """Keeps its protocols."""
 
     def __init__(self) -> None:
         self.built: list[Talk] = []
@@ -62,9 +56,7 @@ class Nats:
             link.drop_if = lambda datagram, index=index: self.passes(index)  # type: ignore[misc]
 
     def passes(self, index: int) -> bool:
-        """
-        Something goes from this host to the other: whether it is dropped.
-        """
+        """Something goes from this host to the other: whether it is dropped."""
         self.opened[index] = True
         self.kept += not self.opened[1 - index]
         return not self.opened[1 - index]

@@ -1,7 +1,4 @@
-"""
-What the constructors of the KCP endpoints refuse, and a conversation that is asked
-for.
-"""
+"""What the constructors of the KCP endpoints refuse, and a conversation that is asked for."""
 
 from __future__ import annotations
 
@@ -67,14 +64,10 @@ BOTH_WRONG: dict[str, tuple[Any, ...]] = {
 
 
 class ArgumentTests(SynchronousTestCase):
-    """
-    Each argument of a constructor is checked where it is given.
-    """
+    """Each argument of a constructor is checked where it is given."""
 
     def assertNamed(self, make: Any, name: str, value: object) -> None:
-        """
-        The error names the argument and its value.
-        """
+        """The error names the argument and its value."""
         wrong = self.assertRaises(ValueError, make, **{name: value})
         self.assertIn(name, str(wrong))
         self.assertIn(repr(value), str(wrong))
@@ -95,9 +88,7 @@ class ArgumentTests(SynchronousTestCase):
             self.assertIs(made.entropy, os.urandom)
 
     def test_server(self) -> None:
-        """
-        Values of another type or out of range, for a server.
-        """
+        """Values of another type or out of range, for a server."""
 
         def make(port: Any = 4000, **named: Any) -> KCPServerEndpoint:
             return KCPServerEndpoint(Clock(), port, **named)
@@ -107,9 +98,7 @@ class ArgumentTests(SynchronousTestCase):
                 self.assertNamed(make, name, value)
 
     def test_client(self) -> None:
-        """
-        The same for a client.
-        """
+        """The same for a client."""
 
         def make(port: Any = 4000, **named: Any) -> KCPClientEndpoint:
             return KCPClientEndpoint(Clock(), "192.0.2.1", port, **named)
@@ -120,9 +109,7 @@ class ArgumentTests(SynchronousTestCase):
 
 
 class ConversationTests(SynchronousTestCase):
-    """
-    C{conv} of a client.
-    """
+    """C{conv} of a client."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=1)
@@ -141,17 +128,13 @@ class ConversationTests(SynchronousTestCase):
         return connecting
 
     def test_given(self) -> None:
-        """
-        The number that was agreed on, 0 and the largest among them.
-        """
+        """The number that was agreed on, 0 and the largest among them."""
         for conv in (0, 7, 0xFFFFFFFF):
             protocol = self.successResultOf(self.dial(conv=conv))
             self.assertEqual(protocol.transport.facts()["conversation"], conv)
 
     def test_random(self) -> None:
-        """
-        Left out it is random, and never 0, which some listeners replace.
-        """
+        """Left out it is random, and never 0, which some listeners replace."""
         protocol = self.successResultOf(self.dial(entropy=bytes))
         self.assertEqual(protocol.transport.facts()["conversation"], FIRST_CONV)
 

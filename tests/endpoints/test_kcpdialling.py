@@ -1,6 +1,4 @@
-"""
-KCP connections that are dialled from the socket of a listening port.
-"""
+"""KCP connections that are dialled from the socket of a listening port."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from twisted_rudp.testing import MemoryNetwork
 
 
 class SharedSocketTests(SynchronousTestCase):
-    """
-    Two listening ports that dial each other, with encryption and FEC of their own.
-    """
+    """Two listening ports that dial each other, with encryption and FEC of their own."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=5, delay=0.02)
@@ -61,10 +57,7 @@ class SharedSocketTests(SynchronousTestCase):
         self.assertEqual([len(host.ports) for host in self.hosts], [1, 1])
 
     def test_close(self) -> None:
-        """
-        The end of one connection, from either side, leaves the socket and the others
-        alone.
-        """
+        """The end of one connection, from either side, leaves the socket and the others alone."""
         first, second = self.dial(0), self.dial(0)
         first.transport.write(b"farewell")
         first.transport.loseConnection()
@@ -81,9 +74,7 @@ class SharedSocketTests(SynchronousTestCase):
         self.assertTrue(third.connected)
 
     def test_throughNats(self) -> None:
-        """
-        Behind NATs that let in what answers, both that dial each other get through.
-        """
+        """Behind NATs that let in what answers, both that dial each other get through."""
         nats = Nats(self.network, self.hosts, (4000, 4000))
         waiting = [
             port.connect(Factory.forProtocol(Talk), *nats.outside[1 - index])
@@ -97,18 +88,14 @@ class SharedSocketTests(SynchronousTestCase):
             self.assertEqual([talk.heard for talk in self.incoming[1 - index].built], [b"hello"])
 
     def test_port(self) -> None:
-        """
-        A port that stops takes the connections dialled from it along.
-        """
+        """A port that stops takes the connections dialled from it along."""
         talk = self.dial(0)
         self.ports[0].stopListening()
         self.network.runFor(5)
         self.assertIsNotNone(talk.lost)
 
     def test_nobody(self) -> None:
-        """
-        Where nobody answers the attempt ends, and the port goes on.
-        """
+        """Where nobody answers the attempt ends, and the port goes on."""
         failure = self.failureResultOf(
             self.settled(self.ports[0].connect(Collecting(), self.hosts[1].address, 9, timeout=2))
         )
@@ -120,9 +107,7 @@ class SharedSocketTests(SynchronousTestCase):
         return waiting
 
     def test_transportWithout(self) -> None:
-        """
-        A transport that does not dial from its ports says so.
-        """
+        """A transport that does not dial from its ports says so."""
         host = self.hosts[0]
         port: Any = self.successResultOf(
             RakNetServerEndpoint(host.reactor, 4001).listen(Collecting())

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.endpoints.node}, on a simulated network.
-"""
+"""Tests for L{twisted_rudp.endpoints.node}, on a simulated network."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ ALICE = NodeId.from_text("alice")
 
 
 class Greeting(Protocol):
-    """
-    Says hello and remembers what it hears.
-    """
+    """Says hello and remembers what it hears."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -45,9 +41,7 @@ class Greeting(Protocol):
 
 
 class FakeEndpoint:
-    """
-    A transport that tells how it is dialled and leaves the outcome to the test.
-    """
+    """A transport that tells how it is dialled and leaves the outcome to the test."""
 
     made: list[FakeEndpoint] = []
 
@@ -66,9 +60,7 @@ class FakeEndpoint:
 
 
 class NodeCase(SynchronousTestCase):
-    """
-    Two machines; one is to be found by the other.
-    """
+    """Two machines; one is to be found by the other."""
 
     def setUp(self) -> None:
         self.lan = Lan()
@@ -78,17 +70,13 @@ class NodeCase(SynchronousTestCase):
         FakeEndpoint.made.clear()
 
     def clean(self) -> None:
-        """
-        No socket and no timer is left.
-        """
+        """No socket and no timer is left."""
         self.network.runFor(90)
         self.assertEqual([host.ports for host in self.network.hosts if host.ports], [])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
     def fake(self, **proofs: str | None) -> None:
-        """
-        Have transports that are only pretended, each with the argument for its key.
-        """
+        """Have transports that are only pretended, each with the argument for its key."""
         table = {
             name: Dialler("tests.endpoints.test_node", "FakeEndpoint", proof)
             for name, proof in proofs.items()
@@ -112,9 +100,7 @@ class NodeCase(SynchronousTestCase):
 
 
 class ConnectTests(NodeCase):
-    """
-    Found and connected, over KCP.
-    """
+    """Found and connected, over KCP."""
 
     def check(self, connecting: Deferred[Any]) -> None:
         self.network.run(connecting)
@@ -124,9 +110,7 @@ class ConnectTests(NodeCase):
         self.network.runFor(5)
 
     def test_v4(self) -> None:
-        """
-        A node announced with its transport is found on the local network and connected.
-        """
+        """A node announced with its transport is found on the local network and connected."""
         self.serve(self.one)
         self.announce(self.one, ALICE, "kcp://0.0.0.0:4000")
         began = self.network.clock.seconds()
@@ -134,17 +118,13 @@ class ConnectTests(NodeCase):
         self.assertLess(self.network.clock.seconds() - began, 6)
 
     def test_v1(self) -> None:
-        """
-        A node announced by its port only is dialled with our transports.
-        """
+        """A node announced by its port only is dialled with our transports."""
         self.serve(self.one)
         self.announce(self.one, ALICE, "kcp://0.0.0.0:4000", profiles=(V1,))
         self.check(self.connect(lan="v1", timeout=40))
 
     def test_server(self) -> None:
-        """
-        A node that only the server knows is found there.
-        """
+        """A node that only the server knows is found there."""
         server = DiscoveryServer(self.network.host("rendezvous").reactor)
         server.start()
         self.addCleanup(server.stop)
@@ -169,9 +149,7 @@ class ConnectTests(NodeCase):
         lease.release()
 
     def test_string(self) -> None:
-        """
-        The same from an endpoint string, with arguments of the transport.
-        """
+        """The same from an endpoint string, with arguments of the transport."""
         self.serve(self.one)
         self.announce(self.one, ALICE, "kcp://0.0.0.0:4000")
         endpoint = clientFromString(self.two.reactor, "node:alice:transports=kcp:profile=fast")
@@ -180,9 +158,7 @@ class ConnectTests(NodeCase):
 
 
 class KeyTests(NodeCase):
-    """
-    A QOTP node, whose id is its public key.
-    """
+    """A QOTP node, whose id is its public key."""
 
     def serveKey(self, host: Any, seed: str, number: int = 8888) -> NodeId:
         factory: Any = Factory.forProtocol(Greeting)
@@ -214,9 +190,7 @@ class KeyTests(NodeCase):
         self.network.runFor(10)
 
     def test_impostor(self) -> None:
-        """
-        Where only somebody else answers, nobody is connected to.
-        """
+        """Where only somebody else answers, nobody is connected to."""
         id = NodeId(QOTPServerEndpoint(self.one.reactor, 1, seed="the true one").publicKey)
         liar = self.lan.host("liar")
         self.serveKey(liar, "another")
@@ -228,14 +202,10 @@ class KeyTests(NodeCase):
 
 
 class FailureTests(NodeCase):
-    """
-    Not found or not reached.
-    """
+    """Not found or not reached."""
 
     def test_nobody(self) -> None:
-        """
-        A node nobody announces is not found when time is up.
-        """
+        """A node nobody announces is not found when time is up."""
         connecting = self.connect(timeout=7)
         self.network.runFor(6.9)
         self.assertNoResult(connecting)
@@ -265,9 +235,7 @@ class FailureTests(NodeCase):
         self.assertIn("quic, tcp", str(failure.value))
 
     def test_cancel(self) -> None:
-        """
-        Cancelling at any time lets go of everything.
-        """
+        """Cancelling at any time lets go of everything."""
         self.announce(self.one, ALICE, "kcp://0.0.0.0:4000")
         for seconds in (0, 0.05, 0.5, 5):
             connecting = self.connect()
@@ -276,9 +244,7 @@ class FailureTests(NodeCase):
             self.failureResultOf(connecting, error.ConnectingCancelledError)
 
     def test_arguments(self) -> None:
-        """
-        What is not right is said when the endpoint is made.
-        """
+        """What is not right is said when the endpoint is made."""
         for id, arguments, expected in [
             ("x" * 65, {}, "1 to 64 bytes"),
             ("alice", {"lan": "v5"}, "'v5' is not one of v4, v1, syncthing or none"),
@@ -293,9 +259,7 @@ class FailureTests(NodeCase):
             self.assertIn(expected, str(problem))
 
     def test_serverAddress(self) -> None:
-        """
-        A server is a name or an address, with or without a port.
-        """
+        """A server is a name or an address, with or without a port."""
         for text, expected in [
             ("a.example", ("a.example", 22025)),
             ("a.example:7", ("a.example", 7)),
@@ -310,21 +274,15 @@ class FailureTests(NodeCase):
 
 
 class FakeCase(NodeCase):
-    """
-    With transports that are only pretended.
-    """
+    """With transports that are only pretended."""
 
     def found(self, dialled: int = 1) -> None:
-        """
-        Wait until so many addresses are being dialled.
-        """
+        """Wait until so many addresses are being dialled."""
         self.network.run(lambda: len(FakeEndpoint.made) >= dialled, limit=10)
 
 
 class RaceTests(FakeCase):
-    """
-    What is dialled, in which order, with what.
-    """
+    """What is dialled, in which order, with what."""
 
     def dialled(self) -> list[tuple[str, int]]:
         return [endpoint.where for endpoint in FakeEndpoint.made]
@@ -376,9 +334,7 @@ class RaceTests(FakeCase):
         self.failureResultOf(connecting, error.ConnectionRefusedError)
 
     def test_allFail(self) -> None:
-        """
-        When all have failed, the last failure is the answer.
-        """
+        """When all have failed, the last failure is the answer."""
         self.fake(kcp=None)
         self.announce(self.one, ALICE, *(f"kcp://10.0.9.{n}:1" for n in range(2)))
         connecting = self.connect()
@@ -426,9 +382,7 @@ class RaceTests(FakeCase):
         )
 
     def test_bounded(self) -> None:
-        """
-        However many addresses are announced, 32 are dialled.
-        """
+        """However many addresses are announced, 32 are dialled."""
         self.fake(kcp=None, raknet=None)
         lease = discoveryOf(self.two.reactor).listen()
         for number in range(3):
@@ -445,9 +399,7 @@ class RaceTests(FakeCase):
         lease.release()
 
     def test_ownSettings(self) -> None:
-        """
-        What an announcement says about settings has no effect; ours are used.
-        """
+        """What an announcement says about settings has no effect; ours are used."""
         self.fake(kcp=None)
         self.announce(self.one, ALICE, "kcp://10.0.0.1:4000?crypt=null&mtu=50")
         connecting = self.connect(options={"kcp": {"crypt": "aes", "key": "k"}})
@@ -501,9 +453,7 @@ class RaceTests(FakeCase):
 
 
 class ProofTests(FakeCase):
-    """
-    An id that is a key.
-    """
+    """An id that is a key."""
 
     def test_keyIsProved(self) -> None:
         """
@@ -526,9 +476,7 @@ class ProofTests(FakeCase):
             self.successResultOf(connecting)
 
     def test_withoutProof(self) -> None:
-        """
-        Whoever wants to dial a key's node by a transport without proof has to say so.
-        """
+        """Whoever wants to dial a key's node by a transport without proof has to say so."""
         self.fake(kcp=None)
         self.assertRaises(ValueError, self.connect, key(7))
         self.announce(self.one, key(7), "kcp://10.0.0.1:1", profiles=(V4,))
@@ -539,9 +487,7 @@ class ProofTests(FakeCase):
         self.successResultOf(connecting)
 
     def test_names(self) -> None:
-        """
-        For a name all transports may be dialled, and no key is made up.
-        """
+        """For a name all transports may be dialled, and no key is made up."""
         self.fake(kcp=None, qotp="serverKey")
         self.announce(self.one, ALICE, "udp://10.0.0.1:2")
         connecting = self.connect()
@@ -554,14 +500,10 @@ class ProofTests(FakeCase):
 
 
 class DiallerTests(SynchronousTestCase):
-    """
-    The table of transports.
-    """
+    """The table of transports."""
 
     def test_classes(self) -> None:
-        """
-        Every transport of the table can be made.
-        """
+        """Every transport of the table can be made."""
         for name, dialler in diallers.DIALLERS.items():
             [address] = addresses(f"{name}://127.0.0.1:1")
             endpoint = dialler.make(None, address, {"timeout": 1})

@@ -1,6 +1,4 @@
-"""
-Keys, ciphers and FEC as arguments of the KCP endpoints.
-"""
+"""Keys, ciphers and FEC as arguments of the KCP endpoints."""
 
 from __future__ import annotations
 
@@ -16,22 +14,16 @@ from twisted_rudp.strings import KCP, EndpointParser
 
 
 class ArgumentTests(SynchronousTestCase):
-    """
-    What is typed, and what comes of it.
-    """
+    """What is typed, and what comes of it."""
 
     def parse(self, arguments: str) -> Any:
-        """
-        A server endpoint.
-        """
+        """A server endpoint."""
         pairs = (each.partition("=") for each in arguments.split(":"))
         named = {name: value for name, _, value in pairs}
         return EndpointParser(KCP).parseStreamServer(Clock(), "4000", **named)
 
     def test_secrets(self) -> None:
-        """
-        What is wrong with a key is said without repeating it (STR-6).
-        """
+        """What is wrong with a key is said without repeating it (STR-6)."""
         for argument, named in (
             ("key=73656372", "32"),
             ("key=sesame", "password"),
@@ -51,18 +43,14 @@ class ArgumentTests(SynchronousTestCase):
                 self.assertNotIn(secret, str(error))
 
     def test_protected(self) -> None:
-        """
-        Encryption and FEC by a string; the endpoint shows no secret (EP-6).
-        """
+        """Encryption and FEC by a string; the endpoint shows no secret (EP-6)."""
         endpoint = self.parse("password=sesame:dataShards=10:parityShards=3")
         self.assertEqual(repr(endpoint), "<KCPServerEndpoint *:4000>")
         self.assertNotIn("sesame", repr(vars(endpoint)))
         self.assertEqual(endpoint._settings.mtu, 1400 - 20 - 8)
 
     def test_everyCipher(self) -> None:
-        """
-        The strings know the ciphers that there are, in their order.
-        """
+        """The strings know the ciphers that there are, in their order."""
         self.assertEqual(
             KCP.server.table()["crypt"].expected, f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"
         )
@@ -82,9 +70,7 @@ class ArgumentTests(SynchronousTestCase):
         self.assertIn("not a text file", str(error))
 
     def test_same(self) -> None:
-        """
-        Both classes take every argument of their strings.
-        """
+        """Both classes take every argument of their strings."""
         for cls, role, leading in (
             (KCPServerEndpoint, KCP.server, 1),
             (KCPClientEndpoint, KCP.client, 2),
@@ -110,9 +96,7 @@ class ArgumentTests(SynchronousTestCase):
             self.assertEqual(KCPServerEndpoint(Clock(), 1, **arguments)._settings.mss, mss)
 
     def test_xorReach(self) -> None:
-        """
-        C{xor} has 1500 bytes for a datagram.
-        """
+        """C{xor} has 1500 bytes for a datagram."""
         for mtu in (1500, 1501):
             named: dict[str, Any] = {"crypt": "xor", "password": "x", "mtu": mtu}
             if mtu == 1500:

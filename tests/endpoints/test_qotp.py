@@ -1,6 +1,4 @@
-"""
-QOTP endpoints: their arguments, keys, and what a transport tells of its peer.
-"""
+"""QOTP endpoints: their arguments, keys, and what a transport tells of its peer."""
 
 from __future__ import annotations
 
@@ -22,14 +20,10 @@ KEY = "ab" * 32
 
 
 class ArgumentTests(SynchronousTestCase):
-    """
-    What endpoints take and refuse.
-    """
+    """What endpoints take and refuse."""
 
     def test_identity(self) -> None:
-        """
-        A seed, its hex, or a file give the key; without any it is made, once.
-        """
+        """A seed, its hex, or a file give the key; without any it is made, once."""
         path = self.mktemp()
         made = create_key_file(path, b"k" * 32)
         for given, wanted in [
@@ -43,9 +37,7 @@ class ArgumentTests(SynchronousTestCase):
         self.assertNotEqual(fresh.publicKey, QOTPServerEndpoint(Clock(), 0).publicKey)
 
     def test_refused(self) -> None:
-        """
-        What cannot be meant is refused, and no secret is repeated.
-        """
+        """What cannot be meant is refused, and no secret is repeated."""
         for given in [
             {"seed": "a", "keyFile": "b"},
             {"seedHex": "secret!"},
@@ -60,9 +52,7 @@ class ArgumentTests(SynchronousTestCase):
                 QOTPClientEndpoint(Clock(), "host", 1, serverKey=key)
 
     def test_missingFile(self) -> None:
-        """
-        A key file is read when it is needed; that it is not there fails C{listen}.
-        """
+        """A key file is read when it is needed; that it is not there fails C{listen}."""
         endpoint = QOTPServerEndpoint(Clock(), 0, keyFile=self.mktemp())
         self.failureResultOf(endpoint.listen(Factory()), OSError)
 
@@ -91,9 +81,7 @@ class ArgumentTests(SynchronousTestCase):
 
 
 class ConnectionTests(SynchronousTestCase):
-    """
-    A connection on a simulated network.
-    """
+    """A connection on a simulated network."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=4, delay=0.01)
@@ -125,9 +113,7 @@ class ConnectionTests(SynchronousTestCase):
         return self.successResultOf(connecting).transport
 
     def test_known(self) -> None:
-        """
-        With the key the server is proved; the client's key is a claim.
-        """
+        """With the key the server is proved; the client's key is a claim."""
         transport = self.connect(serverKey=self.server.publicKey)
         verifyObject(IMultiplexed, transport)
         self.assertTrue(transport.facts()["peer_key_proved"])
@@ -137,17 +123,13 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(exportKey(transport, b"a"), exportKey(theirs, b"a"))
 
     def test_unknown(self) -> None:
-        """
-        Without it nothing is proved, and the claim is labelled.
-        """
+        """Without it nothing is proved, and the claim is labelled."""
         facts = self.connect().facts()
         self.assertFalse(facts["peer_key_proved"])
         self.assertEqual(facts["peer_key"], self.server.publicKey.hex())
 
     def test_noSecrets(self) -> None:
-        """
-        Facts hold no key that decrypts; the key log, for which one asks, does.
-        """
+        """Facts hold no key that decrypts; the key log, for which one asks, does."""
         transport = self.connect(serverKey=self.server.publicKey.hex())
         (lines,) = self.logged
         for line in lines.splitlines():
@@ -194,10 +176,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertFalse(transport.facts()["early"])
 
     def test_rebinding(self) -> None:
-        """
-        W10: a NAT that gives the client another address changes nothing for the
-        protocols.
-        """
+        """W10: a NAT that gives the client another address changes nothing for the protocols."""
         transport = self.connect(serverKey=self.server.publicKey)
         heard: list[bytes] = []
         self.accepted[0].dataReceived = heard.append  # type: ignore[method-assign]

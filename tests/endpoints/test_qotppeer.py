@@ -1,6 +1,4 @@
-"""
-Peers on one socket, and their way through NATs.
-"""
+"""Peers on one socket, and their way through NATs."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from twisted_rudp.testing import MemoryNetwork
 
 
 class PeerCase(SynchronousTestCase):
-    """
-    Two peers on a simulated network.
-    """
+    """Two peers on a simulated network."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=3, delay=0.02)
@@ -39,9 +35,7 @@ class PeerCase(SynchronousTestCase):
 
 
 class DiallingTests(PeerCase):
-    """
-    Both roles on one socket.
-    """
+    """Both roles on one socket."""
 
     def test_bothDial(self) -> None:
         """
@@ -71,9 +65,7 @@ class DiallingTests(PeerCase):
         self.assertEqual(facts["peer_key"], self.peers[1].publicKey.hex())
 
     def test_wrongKey(self) -> None:
-        """
-        12.1: a peer that does not own the key that was expected is not connected to.
-        """
+        """12.1: a peer that does not own the key that was expected is not connected to."""
         dialling = self.peers[0].connect(
             Collecting(), *self.place(1), serverKey=self.peers[0].publicKey, timeout=2
         )
@@ -84,9 +76,7 @@ class DiallingTests(PeerCase):
         self.assertEqual(self.incoming[1].built, [])
 
     def test_exporter(self) -> None:
-        """
-        10: both ends of a connection derive the same secret, others another.
-        """
+        """10: both ends of a connection derive the same secret, others another."""
         out = Collecting()
         for _ in range(2):
             self.network.run(self.peers[0].connect(out, *self.place(1)))
@@ -98,9 +88,7 @@ class DiallingTests(PeerCase):
         self.assertNotEqual(ours[0], exportKey(out.built[0].transport, b"test", b"more"))
 
     def test_close(self) -> None:
-        """
-        Connections dialled from the shared socket close in order and leave it open.
-        """
+        """Connections dialled from the shared socket close in order and leave it open."""
         out = Collecting()
         self.network.run(self.peers[0].connect(out, *self.place(1)))
         self.network.runFor(1)
@@ -109,9 +97,7 @@ class DiallingTests(PeerCase):
         self.network.run(self.peers[0].connect(out, *self.place(1)))
 
     def test_notListening(self) -> None:
-        """
-        There is nothing to dial from before the peer listens, and it listens once.
-        """
+        """There is nothing to dial from before the peer listens, and it listens once."""
         peer = QOTPPeer(self.hosts[0].reactor, seed="x")
         with self.assertRaises(RuntimeError):
             peer.connect(Collecting(), *self.place(1))
@@ -121,9 +107,7 @@ class DiallingTests(PeerCase):
 
 
 class PunchingTests(PeerCase):
-    """
-    Through two NATs.
-    """
+    """Through two NATs."""
 
     def punch(self, delays: tuple[float, float]) -> list[Any]:
         nats = Nats(self.network, self.hosts, (4001, 4002))
@@ -153,27 +137,19 @@ class PunchingTests(PeerCase):
         self.assertEqual([end.lost for end in ends], [None, None])
 
     def test_together(self) -> None:
-        """
-        Both sides begin at once and have one connection, one protocol each.
-        """
+        """Both sides begin at once and have one connection, one protocol each."""
         self.check(self.punch((0, 0)))
 
     def test_oneAfterTheOther(self) -> None:
-        """
-        It does not matter who begins, or how much earlier.
-        """
+        """It does not matter who begins, or how much earlier."""
         self.check(self.punch((0, 1.7)))
 
     def test_theOtherFirst(self) -> None:
-        """
-        As before, the other way round.
-        """
+        """As before, the other way round."""
         self.check(self.punch((1.7, 0)))
 
     def test_nobody(self) -> None:
-        """
-        Whether the side dials or waits: without the other it fails in time.
-        """
+        """Whether the side dials or waits: without the other it fails in time."""
         Nats(self.network, self.hosts, (4001, 4002))
         for index in (0, 1):
             key = self.peers[1 - index].publicKey

@@ -1,6 +1,4 @@
-"""
-QOTP endpoints and a model of the release as the other side.
-"""
+"""QOTP endpoints and a model of the release as the other side."""
 
 from __future__ import annotations
 
@@ -26,10 +24,7 @@ PASS = 0.001
 
 
 class ReleaseHost(DatagramProtocol):
-    """
-    The model on a host of the simulated network, in the place of the link that it
-    expects.
-    """
+    """The model on a host of the simulated network, in the place of the link that it expects."""
 
     def __init__(self, host: MemoryHost, application: Application) -> None:
         self.host = host
@@ -57,9 +52,7 @@ class ReleaseHost(DatagramProtocol):
 
 
 class Hearing(Protocol):
-    """
-    Keeps what it hears.
-    """
+    """Keeps what it hears."""
 
     def __init__(self, answer: bool = False) -> None:
         self.heard = b""
@@ -77,9 +70,7 @@ class Hearing(Protocol):
 
 
 class ReleaseCase(SynchronousTestCase):
-    """
-    One host is ours, on the other the model runs.
-    """
+    """One host is ours, on the other the model runs."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=4, delay=0.01)
@@ -92,9 +83,7 @@ class ReleaseCase(SynchronousTestCase):
 
 
 class DiallingTests(ReleaseCase):
-    """
-    Our client.
-    """
+    """Our client."""
 
     def connect(self, application: Application) -> tuple[Hearing, ReleaseConnection]:
         release = ReleaseHost(self.theirs, application)
@@ -110,9 +99,7 @@ class DiallingTests(ReleaseCase):
         return self.successResultOf(connecting), release.peer.connection
 
     def test_weLeave(self) -> None:
-        """
-        C{loseConnection} delivers what was written and ends with C{ConnectionDone}.
-        """
+        """C{loseConnection} delivers what was written and ends with C{ConnectionDone}."""
         protocol, connection = self.connect(sink)
         protocol.transport.write(b"x" * 20_000)
         protocol.transport.loseConnection()
@@ -121,9 +108,7 @@ class DiallingTests(ReleaseCase):
         self.assertEqual(bytes(connection.delivered[0]), b"x" * 20_000)
 
     def test_theyLeave(self) -> None:
-        """
-        The release's close ends the connection when all it wrote was delivered.
-        """
+        """The release's close ends the connection when all it wrote was delivered."""
         protocol, connection = self.connect(echo)
         protocol.transport.write(b"y" * 20_000)
         self.until(lambda: len(protocol.heard) == 20_000)
@@ -134,9 +119,7 @@ class DiallingTests(ReleaseCase):
         self.assertTrue(protocol.heard.endswith(b"and good bye"))
 
     def test_streams(self) -> None:
-        """
-        Streams of our own go beside the connection and end by themselves.
-        """
+        """Streams of our own go beside the connection and end by themselves."""
         protocol, _ = self.connect(echo)
         streams = [
             protocol.transport.openStream(Factory.forProtocol(Hearing)) for _ in range(5)
@@ -153,9 +136,7 @@ class DiallingTests(ReleaseCase):
 
 
 class ListeningTests(ReleaseCase):
-    """
-    Our server.
-    """
+    """Our server."""
 
     def serve(self, known: bool) -> ReleaseConnection:
         self.built: list[Hearing] = []
@@ -189,16 +170,12 @@ class ListeningTests(ReleaseCase):
         self.echo(known=True)
 
     def test_unknown(self) -> None:
-        """
-        In-band, the same.
-        """
+        """In-band, the same."""
         self.echo(known=False)
 
 
 class PunchingTests(ReleaseCase):
-    """
-    A peer of ours and the release dial each other at the same time.
-    """
+    """A peer of ours and the release dial each other at the same time."""
 
     def punch(self, smaller: bool) -> None:
         release = ReleaseHost(self.theirs, echo)
@@ -217,13 +194,9 @@ class PunchingTests(ReleaseCase):
         self.assertIsNone(protocol.reason)
 
     def test_ourConnection(self) -> None:
-        """
-        9.3, R9: the release survives it, and has our connection.
-        """
+        """9.3, R9: the release survives it, and has our connection."""
         self.punch(smaller=True)
 
     def test_theirConnection(self) -> None:
-        """
-        Or we have its.
-        """
+        """Or we have its."""
         self.punch(smaller=False)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.endpoints.raknet}.
-"""
+"""Tests for L{twisted_rudp.endpoints.raknet}."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ HOST = "127.0.0.1"
 
 
 class _Listener(DatagramProtocol):
-    """
-    Answers first requests and keeps the first second one.
-    """
+    """Answers first requests and keeps the first second one."""
 
     def __init__(self) -> None:
         self.request: Deferred[Request2] = Deferred()
@@ -36,14 +32,10 @@ class _Listener(DatagramProtocol):
 
 
 class GuidTests(TestCase):
-    """
-    The number that a client names itself by.
-    """
+    """The number that a client names itself by."""
 
     async def asked(self, **settings: Any) -> int:
-        """
-        The GUID of a client's second request.
-        """
+        """The GUID of a client's second request."""
         from twisted.internet import reactor
 
         listener = _Listener()
@@ -64,21 +56,15 @@ class GuidTests(TestCase):
         self.assertEqual(await self.asked(entropy=bytes) >> 63, 1)
 
     async def test_given(self) -> None:
-        """
-        One that was given is used as it is.
-        """
+        """One that was given is used as it is."""
         self.assertEqual(await self.asked(guid=7), 7)
 
 
 class FittingTests(SynchronousTestCase):
-    """
-    Who fits whom.
-    """
+    """Who fits whom."""
 
     def dial(self, **settings: Any) -> Deferred[Any]:
-        """
-        Towards a server of the versions 10 and 11 with a magic of its own.
-        """
+        """Towards a server of the versions 10 and 11 with a magic of its own."""
         network = MemoryNetwork(seed=2, delay=0.01)
         near, far = network.host("near"), network.host("far")
         server = RakNetServerEndpoint(
@@ -91,9 +77,7 @@ class FittingTests(SynchronousTestCase):
         return connecting
 
     def test_versions(self) -> None:
-        """
-        Each version of the server's is served, another is told what would be.
-        """
+        """Each version of the server's is served, another is told what would be."""
         for version in (10, 11):
             dialled = self.dial(protocol=version, magic=bytes(range(16)))
             self.assertTrue(self.successResultOf(dialled).connected)
@@ -101,7 +85,5 @@ class FittingTests(SynchronousTestCase):
         self.assertIn("protocol 11, not 9", str(failure.value))
 
     def test_magic(self) -> None:
-        """
-        With another magic the server is as good as not there.
-        """
+        """With another magic the server is as good as not there."""
         self.failureResultOf(self.dial(), TimeoutError)

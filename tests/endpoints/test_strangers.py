@@ -26,9 +26,7 @@ STRANGER = "192.0.2.66"
 
 
 class Counting(Factory):
-    """
-    Builds echoes and counts them.
-    """
+    """Builds echoes and counts them."""
 
     noisy = False
 
@@ -41,18 +39,14 @@ class Counting(Factory):
 
 
 class Echo(Protocol):
-    """
-    Says back what it hears.
-    """
+    """Says back what it hears."""
 
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(data)
 
 
 class Asking(Protocol):
-    """
-    A client that says something at once.
-    """
+    """A client that says something at once."""
 
     answered = b""
 
@@ -64,9 +58,7 @@ class Asking(Protocol):
 
 
 class StrangerTests(SynchronousTestCase):
-    """
-    A listener, a stranger with a socket, and a real client.
-    """
+    """A listener, a stranger with a socket, and a real client."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=1)
@@ -93,17 +85,13 @@ class StrangerTests(SynchronousTestCase):
             self.told.append(event)
 
     def throw(self, datagram: bytes) -> None:
-        """
-        Send from the stranger's address, and let everything happen.
-        """
+        """Send from the stranger's address, and let everything happen."""
         assert self.protocol.transport is not None
         self.protocol.transport.write(datagram, (SERVER, PORT))
         self.network.runFor(0.01)
 
     def snapshot(self) -> stats.PortStats:
-        """
-        The listener's counters.
-        """
+        """The listener's counters."""
         (port,) = [
             port
             for port in stats.ports.snapshot().ports
@@ -112,9 +100,7 @@ class StrangerTests(SynchronousTestCase):
         return port
 
     def answers(self) -> int:
-        """
-        Bytes that went to the stranger.
-        """
+        """Bytes that went to the stranger."""
         return sum(
             len(sent.data)
             for sent in self.network.trace
@@ -122,17 +108,13 @@ class StrangerTests(SynchronousTestCase):
         )
 
     def thrown(self) -> int:
-        """
-        Bytes that came from the stranger.
-        """
+        """Bytes that came from the stranger."""
         return sum(
             len(sent.data) for sent in self.network.trace if sent.source[0] == STRANGER
         )
 
     def recorded(self) -> list[bytes]:
-        """
-        All that a real client sent in a short life.
-        """
+        """All that a real client sent in a short life."""
         endpoint = KCPClientEndpoint(
             self.client.reactor, SERVER, PORT, entropy=Random(2).randbytes
         )
@@ -183,10 +165,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.told, [])
 
     def test_forgedProbe(self) -> None:
-        """
-        Any number of first words keeps no state and is answered by no more than was
-        sent.
-        """
+        """Any number of first words keeps no state and is answered by no more than was sent."""
         for conversation in range(200):
             self.throw(pack_header(conversation, WASK, MARK, 32, 0, 0, 0, 0))
         self.assertEqual(self.snapshot().sessions, ())

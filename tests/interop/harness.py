@@ -45,9 +45,7 @@ Event = dict[str, Any]
 
 
 class PeerError(Exception):
-    """
-    A peer ended, complained or stayed silent while something was expected of it.
-    """
+    """A peer ended, complained or stayed silent while something was expected of it."""
 
 
 def unavailable(reason: str) -> Exception:
@@ -80,17 +78,13 @@ def command(argv: Sequence[str], directory: Path) -> None:
 
 @cache
 def kcpgo(program: str = "kcppeer") -> tuple[str, ...]:
-    """
-    Build a program around kcp-go and say how to start it.
-    """
+    """Build a program around kcp-go and say how to start it."""
     return _go("kcpgo", program)
 
 
 @cache
 def goraknet(program: str = "rakpeer") -> tuple[str, ...]:
-    """
-    Build a program around go-raknet and say how to start it.
-    """
+    """Build a program around go-raknet and say how to start it."""
     return _go("raknetgo", program)
 
 
@@ -144,9 +138,7 @@ depends on is for building it."""
 
 @cache
 def raknetcpp() -> tuple[str, ...]:
-    """
-    Fetch the C++ original of RakNet and say how to start the peer around it.
-    """
+    """Fetch the C++ original of RakNet and say how to start the peer around it."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SkipTest("the C++ original of RakNet is to be had built for Linux on x86-64 only")
     library = BINARIES / "node-raknet.node"
@@ -185,15 +177,11 @@ class Peer(ProcessProtocol):
     # what a test uses
 
     async def port(self) -> int:
-        """
-        Where a server listens.
-        """
+        """Where a server listens."""
         return int((await self.expect("listening"))["port"])
 
     def order(self, do: str, **arguments: Any) -> None:
-        """
-        Give an order; the peer's own documentation says what it knows.
-        """
+        """Give an order; the peer's own documentation says what it knows."""
         transport: Any = self.transport
         transport.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
 
@@ -227,17 +215,13 @@ class Peer(ProcessProtocol):
         return result
 
     async def ask(self, do: str, event: str, **arguments: Any) -> Event:
-        """
-        Give an order and wait for the event that answers it.
-        """
+        """Give an order and wait for the event that answers it."""
         since = len(self.heard)
         self.order(do, **arguments)
         return await self.expect(event, since)
 
     async def counters(self) -> dict[str, int]:
-        """
-        The peer's own counters, now.
-        """
+        """The peer's own counters, now."""
         counters: dict[str, int] = (await self.ask("counters", "counters"))["counters"]
         return counters
 
@@ -304,16 +288,12 @@ class _Waiting(NamedTuple):
 
 
 class PeerTestCase(TestCase):
-    """
-    A test that talks to peers; they are stopped when it ends.
-    """
+    """A test that talks to peers; they are stopped when it ends."""
 
     timeout = 300
 
     def spawn(self, program: Sequence[str], *flags: str) -> Peer:
-        """
-        Start a peer with these flags.
-        """
+        """Start a peer with these flags."""
         from twisted.internet import reactor
 
         peer = Peer(reactor)

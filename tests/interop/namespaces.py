@@ -22,9 +22,7 @@ SETTLING = 20.0
 
 
 def ip(*arguments: str) -> str:
-    """
-    The program of this name.
-    """
+    """The program of this name."""
     return subprocess.run(
         ["ip", *arguments], check=True, capture_output=True, text=True, timeout=20
     ).stdout
@@ -43,9 +41,7 @@ class Machine:
 
     @property
     def prefix(self) -> Sequence[str]:
-        """
-        What runs a command here.
-        """
+        """What runs a command here."""
         return ("ip", "netns", "exec", self.name)
 
     def start(self, *arguments: str, keyboard: bool = False) -> Program:
@@ -57,16 +53,12 @@ class Machine:
         return Program(*arguments, prefix=self.prefix, keyboard=keyboard)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """
-        Run a Python program to its end.
-        """
+        """Run a Python program to its end."""
         return run(*arguments, prefix=self.prefix)
 
 
 class Cable:
-    """
-    Two machines, C{10.77.0.1} and C{10.77.0.2}, each with an IPv6 link-local address too.
-    """
+    """Two machines, C{10.77.0.1} and C{10.77.0.2}, each with an IPv6 link-local address too."""
 
     def __init__(self) -> None:
         """
@@ -105,8 +97,6 @@ class Cable:
                 sleep(0.1)
 
     def remove(self) -> None:
-        """
-        Take everything away; the cable goes with its ends.
-        """
+        """Take everything away; the cable goes with its ends."""
         for machine in self.machines:
             subprocess.run(["ip", "netns", "del", machine.name], capture_output=True)

@@ -1,6 +1,4 @@
-"""
-Our side of a conversation with a peer.
-"""
+"""Our side of a conversation with a peer."""
 
 from __future__ import annotations
 
@@ -97,15 +95,11 @@ class Talker(Protocol):
         return result
 
     def pump(self, seed: int, length: int) -> Pump:
-        """
-        Begin to send a pattern.
-        """
+        """Begin to send a pattern."""
         return self.pumpPieces(blocks(seed, length))
 
     def pumpPieces(self, pieces: Iterator[bytes]) -> Pump:
-        """
-        Begin to send these pieces.
-        """
+        """Begin to send these pieces."""
         pump = Pump(self.transport, pieces)
         pump.start()
         return pump
@@ -139,9 +133,7 @@ class Talker(Protocol):
 
 @implementer(IMessageProtocol)
 class MessageTalker(Talker):
-    """
-    Keeps the messages it gets, and perhaps sends them back.
-    """
+    """Keeps the messages it gets, and perhaps sends them back."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -153,9 +145,7 @@ class MessageTalker(Talker):
 
 
 class Accepting(Factory):
-    """
-    Keeps the sessions of a server in the order they came.
-    """
+    """Keeps the sessions of a server in the order they came."""
 
     def __init__(self, echo: bool = False, talker: type[Talker] = Talker) -> None:
         self._echo = echo
@@ -171,9 +161,7 @@ class Accepting(Factory):
         self._news.put(talker)
 
     def next(self) -> Deferred[Talker]:
-        """
-        The next session that nobody has asked for.
-        """
+        """The next session that nobody has asked for."""
         return self._news.get()
 
 
@@ -192,9 +180,7 @@ class OursTestCase(PeerTestCase):
     clientEndpoint: ClassVar[Any] = KCPClientEndpoint
 
     def serve(self, factory: Accepting, **settings: Any) -> Deferred[IListeningPort]:
-        """
-        Listen on any port of the loopback interface.
-        """
+        """Listen on any port of the loopback interface."""
         from twisted.internet import reactor
 
         def remember(port: IListeningPort) -> IListeningPort:
@@ -207,9 +193,7 @@ class OursTestCase(PeerTestCase):
         return listening.addCallback(remember)
 
     def dial(self, port: int, talker: type[Talker] = Talker, **settings: Any) -> Deferred[Talker]:
-        """
-        Connect to a port of the loopback interface.
-        """
+        """Connect to a port of the loopback interface."""
         from twisted.internet import reactor
 
         def remember(connected: Talker) -> Talker:
@@ -220,24 +204,18 @@ class OursTestCase(PeerTestCase):
         return connectProtocol(endpoint, talker()).addCallback(remember)
 
     def pause(self, seconds: float) -> Deferred[None]:
-        """
-        Let some time pass, where what must not happen is what is looked for.
-        """
+        """Let some time pass, where what must not happen is what is looked for."""
         from twisted.internet import reactor
         from twisted.internet.task import deferLater
 
         return deferLater(reactor, seconds)
 
     async def peerServer(self, *flags: str) -> tuple[Peer, int]:
-        """
-        Start the peer as a server.
-        """
+        """Start the peer as a server."""
         peer = self.spawn(self.program, *flags)
         return peer, await peer.port()
 
     async def peerClient(self, factory: Accepting, *flags: str, **settings: Any) -> Peer:
-        """
-        Serve, and start the peer as a client of ours.
-        """
+        """Serve, and start the peer as a client of ours."""
         port = (await self.serve(factory, **settings)).getHost().port
         return self.spawn(self.program, "-role", "client", "-addr", f"{HOST}:{port}", *flags)

@@ -13,18 +13,14 @@ BLOCK_SIZE = 1 << 16
 
 
 def blocks(seed: int, length: int) -> Iterator[bytes]:
-    """
-    The first C{length} bytes of a stream in pieces of at most L{BLOCK_SIZE}.
-    """
+    """The first C{length} bytes of a stream in pieces of at most L{BLOCK_SIZE}."""
     for index in range(-(-length // BLOCK_SIZE)):
         size = min(BLOCK_SIZE, length - index * BLOCK_SIZE)
         yield hashlib.shake_128(b"%d:%d" % (seed, index)).digest(size)
 
 
 def digest(seed: int, length: int) -> str:
-    """
-    SHA-256 of the first C{length} bytes of a stream, in hexadecimal.
-    """
+    """SHA-256 of the first C{length} bytes of a stream, in hexadecimal."""
     whole = hashlib.sha256()
     for block in blocks(seed, length):
         whole.update(block)

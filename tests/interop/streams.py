@@ -1,6 +1,4 @@
-"""
-What must hold with every peer, whichever program it is.
-"""
+"""What must hold with every peer, whichever program it is."""
 
 from __future__ import annotations
 
@@ -27,8 +25,7 @@ few window probes (kcp_close section 5: at most five in ten seconds)."""
 QUIET_SECONDS = 3.0
 
 QUIET_WITHIN = 5
-"""Times L{QUIET_SECONDS} until it is quiet: on a loaded machine it may read our
-leaving late."""
+"""Times L{QUIET_SECONDS} until it is quiet: on a loaded machine it may read our leaving late."""
 
 SETTLED_SECONDS = 1.0
 """Time for what is on its way to arrive, where nothing may come of it."""
@@ -42,9 +39,7 @@ class StreamTestCase(OursTestCase):
     bulk = 100 * MEGABYTE
 
     async def assertQuiet(self, peer: Peer) -> None:
-        """
-        A peer that we have left sends next to nothing.
-        """
+        """A peer that we have left sends next to nothing."""
         await self.pause(SETTLED_SECONDS)
         sent = [(await peer.counters())["OutPkts"]]
         for _ in range(QUIET_WITHIN):
@@ -55,10 +50,7 @@ class StreamTestCase(OursTestCase):
         self.fail(f"it goes on sending: {sent}")
 
     async def assertStuck(self, pump: Pump) -> None:
-        """
-        The transport has paused a pump, before it wrote all too much, and it stays
-        paused.
-        """
+        """The transport has paused a pump, before it wrote all too much, and it stays paused."""
         written = -1
         while not pump.paused or pump.written > written:
             written = pump.written
@@ -67,9 +59,7 @@ class StreamTestCase(OursTestCase):
 
 
 class RoundTripTests(StreamTestCase):
-    """
-    Bytes to the peer and back, whoever dials.
-    """
+    """Bytes to the peer and back, whoever dials."""
 
     async def roundTrip(self, size: int, *flags: str, **settings: Any) -> None:
         """
@@ -78,32 +68,24 @@ class RoundTripTests(StreamTestCase):
         raise NotImplementedError
 
     async def test_everyPort(self) -> None:
-        """
-        Each kind of port carries the same bytes.
-        """
+        """Each kind of port carries the same bytes."""
         for kind in ("gso", "plain", "stock"):
             await self.roundTrip(5 * MEGABYTE, portKind=kind)
 
     async def test_loss(self) -> None:
-        """
-        Up to a tenth of the datagrams may be lost each way.
-        """
+        """Up to a tenth of the datagrams may be lost each way."""
         for loss in ("0.01", "0.05", "0.1"):
             await self.roundTrip(2 * MEGABYTE, "-loss", loss)
 
     async def test_smallWindow(self) -> None:
-        """
-        A peer with the window that kcp-go starts with is served, and not overrun for good.
-        """
+        """A peer with the window that kcp-go starts with is served, and not overrun for good."""
         windows = ("-sndwnd", "32", "-rcvwnd", "32")
         await self.roundTrip(2 * MEGABYTE, *windows)
         await self.roundTrip(MEGABYTE // 2, *windows, "-loss", "0.05")
 
 
 class ClientTests(RoundTripTests):
-    """
-    Our client, the peer's server.
-    """
+    """Our client, the peer's server."""
 
     async def roundTrip(self, size: int, *flags: str, **settings: Any) -> None:
         _, port = await self.peerServer("-echo", *flags)
@@ -114,26 +96,20 @@ class ClientTests(RoundTripTests):
         self.assertEqual(talker.sha256, digest(4, size))
 
     async def test_upload(self) -> None:
-        """
-        A bulk of data to the peer arrives whole.
-        """
+        """A bulk of data to the peer arrives whole."""
         peer, port = await self.peerServer("-expect", str(self.bulk))
         (await self.dial(port)).pump(2, self.bulk)
         self.assertEqual((await peer.expect("received"))["sha256"], digest(2, self.bulk))
 
     async def test_download(self) -> None:
-        """
-        A bulk of data from the peer arrives whole.
-        """
+        """A bulk of data from the peer arrives whole."""
         _, port = await self.peerServer("-send", str(self.bulk), "-seed", "3")
         talker = await self.dial(port)
         await talker.until(self.bulk)
         self.assertEqual(talker.sha256, digest(3, self.bulk))
 
     async def test_otherMTU(self) -> None:
-        """
-        The two ends need not agree on the size of datagrams (kcp section 8.4).
-        """
+        """The two ends need not agree on the size of datagrams (kcp section 8.4)."""
         await self.roundTrip(MEGABYTE, "-mtu", "600")
         await self.roundTrip(MEGABYTE, mtu=600)
 
@@ -152,18 +128,13 @@ class ClientTests(RoundTripTests):
         self.assertEqual((await peer.counters())["KCPInErrors"], 0)
 
     async def test_nobodyThere(self) -> None:
-        """
-        Connecting to a port where nobody listens fails.
-        """
+        """Connecting to a port where nobody listens fails."""
         peer, port = await self.peerServer()
         await peer.stop()
         await self.assertFailure(self.dial(port, timeout=3), ConnectError)
 
     async def test_peerStopsReading(self) -> None:
-        """
-        A peer that does not read stops our producer, and its reading on starts
-        it again.
-        """
+        """A peer that does not read stops our producer, and its reading on starts it again."""
         size, mark = 30 * MEGABYTE, MEGABYTE
         peer, port = await self.peerServer("-stopafter", str(mark), "-expect", str(size))
         talker = await self.dial(port)
@@ -174,9 +145,7 @@ class ClientTests(RoundTripTests):
         self.assertEqual((await peer.expect("received"))["sha256"], digest(6, size))
 
     async def test_weStopReading(self) -> None:
-        """
-        Not reading holds the peer up, reading on frees it.
-        """
+        """Not reading holds the peer up, reading on frees it."""
         size = 30 * MEGABYTE
         peer, port = await self.peerServer("-send", str(size), "-seed", "7")
         talker = await self.dial(port)
@@ -202,9 +171,7 @@ class ClientTests(RoundTripTests):
         await self.assertQuiet(peer)
 
     async def test_closeDelivers(self) -> None:
-        """
-        What was written before C{loseConnection} arrives, also under loss.
-        """
+        """What was written before C{loseConnection} arrives, also under loss."""
         size = MEGABYTE
         peer, port = await self.peerServer("-expect", str(size), "-loss", "0.05")
         talker = await self.dial(port)
@@ -231,9 +198,7 @@ class ClientTests(RoundTripTests):
 
 
 class ServerTests(RoundTripTests):
-    """
-    The peer's client, our server.
-    """
+    """The peer's client, our server."""
 
     async def roundTrip(self, size: int, *flags: str, **settings: Any) -> None:
         peer = await self.peerClient(
@@ -242,9 +207,7 @@ class ServerTests(RoundTripTests):
         self.assertEqual((await peer.expect("received"))["sha256"], digest(1, size))
 
     async def test_upload(self) -> None:
-        """
-        A bulk of data from the peer arrives whole.
-        """
+        """A bulk of data from the peer arrives whole."""
         factory = Accepting()
         await self.peerClient(factory, "-send", str(self.bulk))
         talker = await factory.next()
@@ -252,19 +215,14 @@ class ServerTests(RoundTripTests):
         self.assertEqual(talker.sha256, digest(1, self.bulk))
 
     async def test_download(self) -> None:
-        """
-        A bulk of data to the peer arrives whole.
-        """
+        """A bulk of data to the peer arrives whole."""
         factory = Accepting()
         peer = await self.peerClient(factory, "-banner", "go", "-expect", str(self.bulk))
         (await factory.next()).pump(2, self.bulk)
         self.assertEqual((await peer.expect("received"))["sha256"], digest(2, self.bulk))
 
     async def test_peerStopsReading(self) -> None:
-        """
-        A peer that does not read stops our producer, and its reading on starts
-        it again.
-        """
+        """A peer that does not read stops our producer, and its reading on starts it again."""
         size, mark = 30 * MEGABYTE, MEGABYTE
         factory = Accepting()
         peer = await self.peerClient(
@@ -291,9 +249,7 @@ class ServerTests(RoundTripTests):
         self.assertEqual(len(factory.talkers), 1)
 
     async def test_closeDelivers(self) -> None:
-        """
-        What our server wrote before C{loseConnection} arrives, also under loss.
-        """
+        """What our server wrote before C{loseConnection} arrives, also under loss."""
         size = MEGABYTE
         factory = Accepting()
         peer = await self.peerClient(
@@ -306,9 +262,7 @@ class ServerTests(RoundTripTests):
         await talker.lost
 
     async def test_peerVanishes(self) -> None:
-        """
-        A peer that is gone without a word is noticed after the idle timeout.
-        """
+        """A peer that is gone without a word is noticed after the idle timeout."""
         factory = Accepting()
         peer = await self.peerClient(factory, "-send", "1000", idleTimeout=2)
         talker = await factory.next()

@@ -37,9 +37,7 @@ EXCHANGE = ("-send", str(MESSAGES), "-expect", str(MESSAGES))
 
 
 class GoRakNetTestCase(OursTestCase):
-    """
-    Our RakNet endpoints, with messages unless a test says otherwise.
-    """
+    """Our RakNet endpoints, with messages unless a test says otherwise."""
 
     serverEndpoint = RakNetServerEndpoint
     clientEndpoint = RakNetClientEndpoint
@@ -48,24 +46,18 @@ class GoRakNetTestCase(OursTestCase):
         self.program = goraknet()
 
     async def connected(self, port: int, **settings: Any) -> MessageTalker:
-        """
-        A session of ours with messages.
-        """
+        """A session of ours with messages."""
         talker = await self.dial(port, MessageTalker, mode="messages", **settings)
         assert isinstance(talker, MessageTalker)
         return talker
 
     def assertSame(self, received: dict[str, Any], sent: list[bytes]) -> None:
-        """
-        The peer got exactly these messages in this order.
-        """
+        """The peer got exactly these messages in this order."""
         self.assertEqual(received["messages"], len(sent))
         self.assertEqual(received["framed"], framedDigest(iter(sent)))
 
     async def exchange(self, peer: Peer, talker: MessageTalker) -> None:
-        """
-        A thousand messages each way at the same time, with a peer started so.
-        """
+        """A thousand messages each way at the same time, with a peer started so."""
         sent, back = list(series(2, MESSAGES)), list(series(1, MESSAGES))
         talker.pumpPieces(iter(sent))
         self.assertSame(await peer.expect("received"), sent)
@@ -80,9 +72,7 @@ def total(pieces: list[bytes]) -> int:
 
 
 class ServerTests(GoRakNetTestCase):
-    """
-    Our client, go-raknet's listener.
-    """
+    """Our client, go-raknet's listener."""
 
     async def bothWays(self, *flags: str) -> None:
         peer, port = await self.peerServer(*EXCHANGE, *flags)
@@ -101,23 +91,16 @@ class ServerTests(GoRakNetTestCase):
             await talker.lost
 
     async def test_bothWays(self) -> None:
-        """
-        A thousand messages of all lengths each way at the same time, with and
-        without loss.
-        """
+        """A thousand messages of all lengths each way at the same time, with and without loss."""
         for loss in LOSSES:
             await self.bothWays("-loss", loss)
 
     async def test_withoutCookies(self) -> None:
-        """
-        A listener with its cookies off takes us (2.4).
-        """
+        """A listener with its cookies off takes us (2.4)."""
         await self.bothWays("-cookies=false")
 
     async def test_otherMTU(self) -> None:
-        """
-        We keep to the MTU that the listener caps (section 3).
-        """
+        """We keep to the MTU that the listener caps (section 3)."""
         await self.bothWays("-mtu", "700")
 
     async def test_split(self) -> None:
@@ -162,9 +145,7 @@ class ServerTests(GoRakNetTestCase):
         self.assertIsInstance(await talker.lost, ConnectionDone)
 
     async def test_weDisconnect(self) -> None:
-        """
-        What was sent before our close arrives, and the listener is told (11.3).
-        """
+        """What was sent before our close arrives, and the listener is told (11.3)."""
         for loss in ("0", "0.1"):
             sent = list(series(2, MESSAGES))
             peer, port = await self.peerServer("-loss", loss)
@@ -176,9 +157,7 @@ class ServerTests(GoRakNetTestCase):
             await talker.lost
 
     async def test_peerDisconnects(self) -> None:
-        """
-        Its notification ends our session in order, after all that came before it.
-        """
+        """Its notification ends our session in order, after all that came before it."""
         back = list(series(1, MESSAGES))
         peer, port = await self.peerServer("-send", str(MESSAGES))
         talker = await self.connected(port)
@@ -188,9 +167,7 @@ class ServerTests(GoRakNetTestCase):
         self.assertEqual(talker.messages, back)
 
     async def test_ping(self) -> None:
-        """
-        It tells us what it is, without a session and beside one (2.1).
-        """
+        """It tells us what it is, without a session and beside one (2.1)."""
         motd = "MCPE;hello;800;1.21;3;20;1;world;Survival;1;19132;19133;"
         _, port = await self.peerServer("-motd", motd)
         pong = await self.ping(port)
@@ -205,9 +182,7 @@ class ServerTests(GoRakNetTestCase):
         return await RakNetClientEndpoint(reactor, HOST, port).ping()
 
     async def test_stream(self) -> None:
-        """
-        A byte stream comes back whole from a peer that returns our messages.
-        """
+        """A byte stream comes back whole from a peer that returns our messages."""
         for loss, size in (("0", 20 * MEGABYTE), ("0.05", 2 * MEGABYTE)):
             _, port = await self.peerServer("-echo", "-loss", loss)
             talker = await self.dial(port)
@@ -216,9 +191,7 @@ class ServerTests(GoRakNetTestCase):
             self.assertEqual(talker.sha256, digest(4, size))
 
     async def test_everyPort(self) -> None:
-        """
-        Each kind of port carries the same bytes.
-        """
+        """Each kind of port carries the same bytes."""
         for kind in ("gso", "plain", "stock"):
             _, port = await self.peerServer("-echo")
             talker = await self.dial(port, portKind=kind)
@@ -240,14 +213,10 @@ class ServerTests(GoRakNetTestCase):
 
 
 class ClientTests(GoRakNetTestCase):
-    """
-    go-raknet's dialler, our listener.
-    """
+    """go-raknet's dialler, our listener."""
 
     async def answering(self, *flags: str, **settings: Any) -> tuple[Peer, MessageTalker]:
-        """
-        A session that it has dialled.
-        """
+        """A session that it has dialled."""
         factory = Accepting(talker=MessageTalker)
         peer = await self.peerClient(factory, *flags, mode="messages", **settings)
         talker: Talker = await factory.next()
@@ -259,30 +228,21 @@ class ClientTests(GoRakNetTestCase):
         await self.exchange(peer, talker)
 
     async def test_bothWays(self) -> None:
-        """
-        A thousand messages of all lengths each way at the same time, with and
-        without loss.
-        """
+        """A thousand messages of all lengths each way at the same time, with and without loss."""
         for loss in LOSSES:
             await self.bothWays("-loss", loss)
 
     async def test_withoutCookies(self) -> None:
-        """
-        It connects to a listener that asks for no cookie (2.4).
-        """
+        """It connects to a listener that asks for no cookie (2.4)."""
         await self.bothWays(cookies=False)
 
     async def test_otherMTU(self) -> None:
-        """
-        The smaller MTU holds, whoever has it (section 3).
-        """
+        """The smaller MTU holds, whoever has it (section 3)."""
         await self.bothWays("-mtu", "700")
         await self.bothWays(mtu=700)
 
     async def test_split(self) -> None:
-        """
-        Messages of a megabyte cross in fragments both ways.
-        """
+        """Messages of a megabyte cross in fragments both ways."""
         for loss in ("0", "0.05"):
             sent, back = list(series(2, 3, MEGABYTE)), list(series(1, 3, MEGABYTE))
             peer, talker = await self.answering(
@@ -294,9 +254,7 @@ class ClientTests(GoRakNetTestCase):
             self.assertEqual(talker.messages, back)
 
     async def test_weDisconnect(self) -> None:
-        """
-        What was sent before our close arrives, and it is told (11.3).
-        """
+        """What was sent before our close arrives, and it is told (11.3)."""
         for loss in ("0", "0.1"):
             sent = list(series(2, MESSAGES))
             peer, talker = await self.answering("-loss", loss)
@@ -307,9 +265,7 @@ class ClientTests(GoRakNetTestCase):
             await talker.lost
 
     async def test_peerDisconnects(self) -> None:
-        """
-        Its notification ends our session in order, after all that came before it.
-        """
+        """Its notification ends our session in order, after all that came before it."""
         back = list(series(1, MESSAGES))
         peer, talker = await self.answering("-send", str(MESSAGES))
         await peer.expect("sent")
@@ -318,9 +274,7 @@ class ClientTests(GoRakNetTestCase):
         self.assertEqual(talker.messages, back)
 
     async def test_ping(self) -> None:
-        """
-        It hears what our listener is (2.1).
-        """
+        """It hears what our listener is (2.1)."""
         port = (await self.serve(Accepting(), motd="hello; world")).getHost().port
         peer, _ = await self.peerServer()
         pong = await peer.ask("ping", "pong", address=f"{HOST}:{port}")
@@ -361,9 +315,7 @@ class ClientTests(GoRakNetTestCase):
         self.assertEqual(await peer.told("ended"), [])
 
     async def test_manySessions(self) -> None:
-        """
-        Fifty sessions at once are served side by side.
-        """
+        """Fifty sessions at once are served side by side."""
         flags = ("-sessions", "50", "-send", "100", "-expect", "100")
         factory = Accepting(echo=True, talker=MessageTalker)
         peer = await self.peerClient(factory, *flags, mode="messages")

@@ -1,6 +1,4 @@
-"""
-Our endpoints and the C original.
-"""
+"""Our endpoints and the C original."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ BULK = 20 * MEGABYTE
 
 
 class IKCPServerTests(streams.ClientTests):
-    """
-    Our client, a server over the C library.
-    """
+    """Our client, a server over the C library."""
 
     bulk = BULK
 
@@ -24,9 +20,7 @@ class IKCPServerTests(streams.ClientTests):
 
 
 class IKCPClientTests(streams.ServerTests):
-    """
-    A client over the C library, our listener.
-    """
+    """A client over the C library, our listener."""
 
     bulk = BULK
 

@@ -1,6 +1,4 @@
-"""
-Our endpoints and kcp-go 5.6.72.
-"""
+"""Our endpoints and kcp-go 5.6.72."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
 
 
 class KCPGoServerTests(streams.ClientTests):
-    """
-    Our client, kcp-go's listener.
-    """
+    """Our client, kcp-go's listener."""
 
     def setUp(self) -> None:
         self.program = kcpgo()
@@ -57,10 +53,7 @@ class KCPGoServerTests(streams.ClientTests):
         self.assertLessEqual(len(await peer.told("accepted")), 2)
 
     async def test_closedListener(self) -> None:
-        """
-        A listener that goes away with its socket ends our session with an
-        error.
-        """
+        """A listener that goes away with its socket ends our session with an error."""
         peer, port = await self.peerServer("-echo")
         talker = await self.dial(port, idleTimeout=2)
         talker.transport.write(b"hello")
@@ -71,17 +64,13 @@ class KCPGoServerTests(streams.ClientTests):
 
 
 class KCPGoClientTests(streams.ServerTests):
-    """
-    kcp-go's client, our listener.
-    """
+    """kcp-go's client, our listener."""
 
     def setUp(self) -> None:
         self.program = kcpgo()
 
     async def test_manySessions(self) -> None:
-        """
-        Fifty sessions at once are served side by side.
-        """
+        """Fifty sessions at once are served side by side."""
         size = MEGABYTE // 10
         peer = await self.peerClient(
             Accepting(echo=True),

@@ -1,6 +1,4 @@
-"""
-The manual says for everything that kcp-go exports what there is here.
-"""
+"""The manual says for everything that kcp-go exports what there is here."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ CIPHERS = re.compile("New[A-Z].*(?:BlockCrypt|GCMCrypt)")
 
 
 def exported(*names: str) -> set[str]:
-    """
-    Functions and variables of the package, or methods of a type in it.
-    """
+    """Functions and variables of the package, or methods of a type in it."""
     target = ".".join([PACKAGE, *names])
     argv = ["go", "doc", "-short", target]
     told = subprocess.run(argv, cwd=PEERS / "kcpgo", check=True, capture_output=True, text=True)
@@ -33,14 +29,10 @@ def exported(*names: str) -> set[str]:
 
 
 class NamesTests(PeerTestCase):
-    """
-    C{docs/kcp-go.rst}.
-    """
+    """C{docs/kcp-go.rst}."""
 
     def test_everything(self) -> None:
-        """
-        Each function, each method of sessions, listeners and counters is in it.
-        """
+        """Each function, each method of sessions, listeners and counters is in it."""
         kcpgo()
         names = exported() | exported("UDPSession") | exported("Listener") | exported("Snmp")
         self.assertGreater(len(names), 50)

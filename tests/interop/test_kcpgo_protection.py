@@ -1,6 +1,4 @@
-"""
-Encryption and FEC with kcp-go 5.6.72, in both directions.
-"""
+"""Encryption and FEC with kcp-go 5.6.72, in both directions."""
 
 from __future__ import annotations
 
@@ -38,17 +36,13 @@ SLOW = MEGABYTE // 10
 
 
 class ProtectionTestCase(OursTestCase):
-    """
-    Both ends alike.
-    """
+    """Both ends alike."""
 
     def setUp(self) -> None:
         self.program = kcpgo()
 
     def both(self, crypt: str, data: int, parity: int) -> tuple[list[str], dict[str, Any]]:
-        """
-        The same settings for the peer and for us.
-        """
+        """The same settings for the peer and for us."""
         flags = ["-crypt", crypt, "-datashard", str(data), "-parityshard", str(parity)]
         ours: dict[str, Any] = {"crypt": crypt, "dataShards": data, "parityShards": parity}
         if crypt not in WITHOUT_KEY and crypt != "null":
@@ -80,9 +74,7 @@ class ProtectionTestCase(OursTestCase):
     async def served(
         self, size: int, crypt: str = "null", data: int = 0, parity: int = 0, *more: str
     ) -> tuple[Talker, dict[str, int]]:
-        """
-        The peer's client has its bytes sent back by our server.
-        """
+        """The peer's client has its bytes sent back by our server."""
         flags, ours = self.both(crypt, data, parity)
         factory = Accepting(echo=True)
         sizes = ("-send", str(size), "-expect", str(size))
@@ -94,9 +86,7 @@ class ProtectionTestCase(OursTestCase):
         return factory.talkers[0], theirs
 
     def assertNoErrors(self, counters: dict[str, int]) -> None:
-        """
-        Nothing that came was wrong.
-        """
+        """Nothing that came was wrong."""
         wrong = {
             name: counters[name]
             for name in ("InErrs", "InCsumErrors", "KCPInErrors", "FECErrs")
@@ -106,35 +96,25 @@ class ProtectionTestCase(OursTestCase):
 
 
 class CipherTests(ProtectionTestCase):
-    """
-    Every cipher.
-    """
+    """Every cipher."""
 
     async def test_ourClient(self) -> None:
-        """
-        Our client and the peer's server (kcp.md 4).
-        """
+        """Our client and the peer's server (kcp.md 4)."""
         for crypt, kind in CIPHERS.items():
             await self.dialled(SLOW if kind.slow else LIGHT, crypt)
 
     async def test_ourServer(self) -> None:
-        """
-        The peer's client and our server.
-        """
+        """The peer's client and our server."""
         for crypt, kind in CIPHERS.items():
             await self.served(SLOW if kind.slow else LIGHT, crypt)
 
     async def test_bulk(self) -> None:
-        """
-        A hundred megabytes there and back through C{aes} and AES-GCM.
-        """
+        """A hundred megabytes there and back through C{aes} and AES-GCM."""
         await self.dialled(BULK, "aes")
         await self.served(BULK, "aes-128-gcm")
 
     async def test_everyPort(self) -> None:
-        """
-        Runs or single datagrams: the wire is the same.
-        """
+        """Runs or single datagrams: the wire is the same."""
         for kind in ("gso", "plain", "stock"):
             flags, ours = self.both("aes", 10, 3)
             _, port = await self.peerServer("-echo", *flags)
@@ -144,9 +124,7 @@ class CipherTests(ProtectionTestCase):
             self.assertEqual(talker.sha256, digest(5, LIGHT))
 
     async def test_otherKey(self) -> None:
-        """
-        A peer with another key is not answered, and the reason is named.
-        """
+        """A peer with another key is not answered, and the reason is named."""
         flags, ours = self.both("aes", 0, 0)
         flags[-1] = KEY[::-1]
         factory = Accepting()
@@ -166,9 +144,7 @@ class CipherTests(ProtectionTestCase):
 
 
 class FECTests(ProtectionTestCase):
-    """
-    FEC with loss, so that something is rebuilt.
-    """
+    """FEC with loss, so that something is rebuilt."""
 
     settings = ((10, 3), (3, 2), (1, 1))
 
@@ -185,9 +161,7 @@ class FECTests(ProtectionTestCase):
                 self.assertRebuilt(talker, theirs)
 
     async def test_ourServer(self) -> None:
-        """
-        The same with the peer's client and our server.
-        """
+        """The same with the peer's client and our server."""
         for data, parity in self.settings:
             for crypt in ("null", "aes", "aes-128-gcm"):
                 talker, theirs = await self.served(
@@ -196,9 +170,7 @@ class FECTests(ProtectionTestCase):
                 self.assertRebuilt(talker, theirs)
 
     def assertRebuilt(self, talker: Talker, theirs: dict[str, int]) -> None:
-        """
-        Both sides have rebuilt datagrams.
-        """
+        """Both sides have rebuilt datagrams."""
         transport: Any = talker.transport
         ours = transport.counters()
         self.assertGreater(ours["FECRecovered"], 0)
@@ -206,17 +178,12 @@ class FECTests(ProtectionTestCase):
         self.assertEqual((ours["FECErrs"], ours["KCPInErrors"]), (0, 0))
 
     async def test_bulk(self) -> None:
-        """
-        A hundred megabytes there and back with FEC, bare and encrypted.
-        """
+        """A hundred megabytes there and back with FEC, bare and encrypted."""
         await self.dialled(BULK, "null", 10, 3)
         await self.served(BULK, "aes", 10, 3)
 
     async def test_oneSide(self) -> None:
-        """
-        FEC on one side only, or with other numbers, works all the same
-        (kcp.md 2.2, 3.5).
-        """
+        """FEC on one side only, or with other numbers, works all the same (kcp.md 2.2, 3.5)."""
         for ours, theirs in (((0, 0), (10, 3)), ((10, 3), (0, 0)), ((3, 2), (10, 3))):
             flags, _ = self.both("null", *theirs)
             _, port = await self.peerServer("-echo", *flags)
@@ -228,9 +195,7 @@ class FECTests(ProtectionTestCase):
 
 @implementer(IOutOfBandProtocol)
 class Listening(Talker):
-    """
-    Keeps the first thing that is said beside its stream.
-    """
+    """Keeps the first thing that is said beside its stream."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,14 +206,10 @@ class Listening(Talker):
 
 
 class SessionTests(ProtectionTestCase):
-    """
-    What kcp-go has beside the stream.
-    """
+    """What kcp-go has beside the stream."""
 
     async def test_outOfBand(self) -> None:
-        """
-        Out-of-band messages go both ways beside a stream (kcp.md 5.5).
-        """
+        """Out-of-band messages go both ways beside a stream (kcp.md 5.5)."""
         from twisted.internet import reactor
 
         flags, ours = self.both("aes", 3, 2)
@@ -285,9 +246,7 @@ class SessionTests(ProtectionTestCase):
                 self.assertIsInstance(await factory.talkers[0].lost, PeerReset)
 
     async def test_configured(self) -> None:
-        """
-        Settings of a live transport change with the next datagram.
-        """
+        """Settings of a live transport change with the next datagram."""
         flags, ours = self.both("aes", 3, 2)
         _, port = await self.peerServer("-echo", *flags)
         talker = await self.dial(port, **ours)

@@ -1,6 +1,4 @@
-"""
-Two of our own nodes on two machines: they find each other and connect.
-"""
+"""Two of our own nodes on two machines: they find each other and connect."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ ECHO = str(EXAMPLES / "echo.py")
 
 
 class NodeTests(SynchronousTestCase):
-    """
-    The commands as a person types them, on real interfaces.
-    """
+    """The commands as a person types them, on real interfaces."""
 
     def setUp(self) -> None:
         cable = Cable()
@@ -27,9 +23,7 @@ class NodeTests(SynchronousTestCase):
         self.one, self.two = cable.machines
 
     def echo(self, *arguments: str, listen: str = "kcp:4000", id: str = "alice") -> Program:
-        """
-        An echo on the first machine, announced.
-        """
+        """An echo on the first machine, announced."""
         program = self.one.start(
             *TWIST, "rudp", "echo", "--listen", listen, "--announce", id, *arguments
         )
@@ -38,9 +32,7 @@ class NodeTests(SynchronousTestCase):
         return program
 
     def ask(self, description: str) -> None:
-        """
-        Connect from the second machine.
-        """
+        """Connect from the second machine."""
         status, output = self.two.run(ECHO, "ask", description, "hello over there")
         self.assertEqual((status, output), (0, "hello over there\n"))
 
@@ -64,17 +56,13 @@ class NodeTests(SynchronousTestCase):
         browsing.expect("^- alice it said so")
 
     def test_oneFamily(self) -> None:
-        """
-        A listener on IPv4 is listed with its IPv4 address only.
-        """
+        """A listener on IPv4 is listed with its IPv4 address only."""
         self.echo()
         status, output = self.two.run(*RUDP, "browse", "--seconds", "3")
         self.assertEqual((status, output), (0, "+ alice kcp://10.77.0.1:4000\n"))
 
     def test_key(self) -> None:
-        """
-        A QOTP node is found and proved by its public key, and nobody else's is.
-        """
+        """A QOTP node is found and proved by its public key, and nobody else's is."""
         key = QOTPServerEndpoint(None, 8888, seed="the true one").publicKey.hex()
         echo = self.echo(listen="qotp:8888:seed=the true one", id=key)
         self.ask(f"node:{key}")
@@ -86,16 +74,12 @@ class NodeTests(SynchronousTestCase):
         self.assertIn("Error", output)
 
     def test_v1(self) -> None:
-        """
-        Found by the protocol of 2013, and connected with our own choice of transport.
-        """
+        """Found by the protocol of 2013, and connected with our own choice of transport."""
         self.echo("--announce-profile", "v1")
         self.ask("node:alice:lan=v1:transports=kcp:timeout=45")
 
     def test_server(self) -> None:
-        """
-        Found through a discovery server, with nothing said on the local network.
-        """
+        """Found through a discovery server, with nothing said on the local network."""
         server = self.one.start(*TWIST, "rudp", "discovery-server")
         self.addCleanup(server.kill)
         server.expect("listening on :: port 22025")
@@ -108,9 +92,7 @@ class NodeTests(SynchronousTestCase):
         self.assertEqual(status, 1)
 
     def test_byServer(self) -> None:
-        """
-        Connected through a server on the other machine.
-        """
+        """Connected through a server on the other machine."""
         server = self.two.start(*TWIST, "rudp", "discovery-server")
         self.addCleanup(server.kill)
         server.expect("listening on :: port 22025")
@@ -118,9 +100,7 @@ class NodeTests(SynchronousTestCase):
         self.ask("node:alice:lan=none:server=10.77.0.2")
 
     def test_chat(self) -> None:
-        """
-        C{chat.py} on two machines: each sees the other come, speak and go.
-        """
+        """C{chat.py} on two machines: each sees the other come, speak and go."""
         path = str(EXAMPLES / "chat.py")
         alice, bob = (
             machine.start(path, "join", name, keyboard=True)
@@ -139,9 +119,7 @@ class NodeTests(SynchronousTestCase):
             self.assertNotIn("Traceback", program.output)
 
     def test_announced(self) -> None:
-        """
-        C{announced.py} is found by its name.
-        """
+        """C{announced.py} is found by its name."""
         path = str(EXAMPLES / "announced.py")
         serving = self.one.start(path, "serve", "kcp:port=0", "clock")
         self.addCleanup(serving.kill)

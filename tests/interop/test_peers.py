@@ -20,9 +20,7 @@ CIPHERS = (
 
 
 class PairTestCase(PeerTestCase):
-    """
-    A server and a client that are the same program.
-    """
+    """A server and a client that are the same program."""
 
     program: tuple[str, ...]
 
@@ -33,23 +31,17 @@ class PairTestCase(PeerTestCase):
 
 
 class CommonTests:
-    """
-    What every peer program can do.
-    """
+    """What every peer program can do."""
 
     async def test_pattern(self) -> None:
-        """
-        Both languages make the same bytes of a seed, over the edge of a block.
-        """
+        """Both languages make the same bytes of a seed, over the edge of a block."""
         size = 3 * MEGABYTE + 17
         server, client = await self.pair(["-expect", str(size)], ["-send", str(size), "-seed", "5"])
         self.assertEqual((await client.expect("sent"))["sha256"], digest(5, size))
         self.assertEqual((await server.expect("received"))["sha256"], digest(5, size))
 
     async def test_echoUnderLoss(self) -> None:
-        """
-        Loss on the peer's own socket is repaired and shows in its counters.
-        """
+        """Loss on the peer's own socket is repaired and shows in its counters."""
         size = MEGABYTE
         _, client = await self.pair(
             ["-echo", "-loss", "0.05", "-lossseed", "3"],
@@ -59,9 +51,7 @@ class CommonTests:
         self.assertGreater((await client.counters())[self.repeats], 0)
 
     async def test_messages(self) -> None:
-        """
-        In message mode the boundaries of a pattern are those of L{messages}.
-        """
+        """In message mode the boundaries of a pattern are those of L{messages}."""
         size = 200_000
         mode = ["-mode", "messages"]
         server, _ = await self.pair(
@@ -72,9 +62,7 @@ class CommonTests:
         self.assertEqual(received["framed"], framedDigest(messages(1, size, 1376)))
 
     async def test_bannerAndAnswer(self) -> None:
-        """
-        A server with a banner speaks as soon as it has accepted; orders write.
-        """
+        """A server with a banner speaks as soon as it has accepted; orders write."""
         server, client = await self.pair(["-banner", "hello"], ["-expect", "5"])
         client.order("write", session=1, hex="00")
         await client.expect("received", session=1, bytes=5)
@@ -82,10 +70,7 @@ class CommonTests:
         self.assertEqual(report["bytes"], 1)
 
     async def test_stopAndResume(self) -> None:
-        """
-        A session that stops reading holds the sender up until it is told to
-        read on.
-        """
+        """A session that stops reading holds the sender up until it is told to read on."""
         size = 4 * MEGABYTE
         server, client = await self.pair(
             ["-stopafter", str(MEGABYTE), "-expect", str(size)], ["-send", str(size)]
@@ -96,18 +81,14 @@ class CommonTests:
         self.assertEqual((await server.expect("received"))["sha256"], digest(1, size))
 
     async def test_closeAfter(self) -> None:
-        """
-        A server closes its session where it was told to.
-        """
+        """A server closes its session where it was told to."""
         server, _ = await self.pair(["-closeafter", "1000"], ["-send", "5000"])
         await server.expect("closed", session=1)
         report = await server.ask("report", "report", session=1)
         self.assertIn(report["bytes"], (1000, ONE_SEGMENT))
 
     async def test_endsWithItsInput(self) -> None:
-        """
-        A peer whose standard input ends says its counters and goes.
-        """
+        """A peer whose standard input ends says its counters and goes."""
         peer = self.spawn(self.program)
         await peer.port()
         await peer.stop()
@@ -115,9 +96,7 @@ class CommonTests:
 
 
 class KCPGoTests(CommonTests, PairTestCase):
-    """
-    C{kcppeer} against itself.
-    """
+    """C{kcppeer} against itself."""
 
     repeats = "RetransSegs"
 
@@ -139,9 +118,7 @@ class KCPGoTests(CommonTests, PairTestCase):
         await server.expect("accepted", session=2, conv=8)
 
     async def test_manySessions(self) -> None:
-        """
-        A client opens as many sessions as it is asked for.
-        """
+        """A client opens as many sessions as it is asked for."""
         server, client = await self.pair(
             ["-echo"], ["-sessions", "50", "-send", "100", "-expect", "100"]
         )
@@ -151,9 +128,7 @@ class KCPGoTests(CommonTests, PairTestCase):
         self.assertEqual(len(await server.told("accepted")), 50)
 
     async def test_ciphersAndParity(self) -> None:
-        """
-        Every cipher name works, alone and with forward error correction.
-        """
+        """Every cipher name works, alone and with forward error correction."""
         for name in CIPHERS:
             flags = ["-crypt", name, "-key", bytes(range(32)).hex()]
             flags += ["-datashard", "10", "-parityshard", "3"]
@@ -166,9 +141,7 @@ class KCPGoTests(CommonTests, PairTestCase):
 
 
 class IKCPTests(CommonTests, PairTestCase):
-    """
-    The C original against itself.
-    """
+    """The C original against itself."""
 
     repeats = "Timeouts"
 
@@ -177,27 +150,20 @@ class IKCPTests(CommonTests, PairTestCase):
 
 
 class GoRakNetTests(PairTestCase):
-    """
-    C{rakpeer} against itself.
-    """
+    """C{rakpeer} against itself."""
 
     def setUp(self) -> None:
         self.program = goraknet()
 
     async def test_series(self) -> None:
-        """
-        Both languages make the same messages of a seed, and an echo brings them
-        back.
-        """
+        """Both languages make the same messages of a seed, and an echo brings them back."""
         flags = ["-send", "500", "-seed", "5", "-expect", "500"]
         _, client = await self.pair(["-echo"], flags)
         received = await client.expect("received")
         self.assertEqual(received["framed"], framedDigest(series(5, 500)))
 
     async def test_loss(self) -> None:
-        """
-        Loss on the peer's own socket is repaired and counted.
-        """
+        """Loss on the peer's own socket is repaired and counted."""
         server, client = await self.pair(
             ["-expect", "500", "-loss", "0.05"], ["-send", "500", "-size", "1000"]
         )
@@ -207,9 +173,7 @@ class GoRakNetTests(PairTestCase):
         self.assertEqual((await client.counters())["lost"], 0)
 
     async def test_pingAndClose(self) -> None:
-        """
-        It pings its like, and a close at one side ends the session at both.
-        """
+        """It pings its like, and a close at one side ends the session at both."""
         server, client = await self.pair(["-motd", "hello"], [])
         port = await server.port()
         pong = await client.ask("ping", "pong", address=f"127.0.0.1:{port}")

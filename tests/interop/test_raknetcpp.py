@@ -27,9 +27,7 @@ UPLOAD = 6000
 
 
 class CppTestCase(GoRakNetTestCase):
-    """
-    As with go-raknet, but what is lost is lost on a link of ours.
-    """
+    """As with go-raknet, but what is lost is lost on a link of ours."""
 
     def setUp(self) -> None:
         self.program = raknetcpp()
@@ -49,29 +47,21 @@ class CppTestCase(GoRakNetTestCase):
 
 
 class ServerTests(CppTestCase):
-    """
-    Our client, its server.
-    """
+    """Our client, its server."""
 
     async def test_bothWays(self) -> None:
-        """
-        A thousand messages of all lengths each way at the same time.
-        """
+        """A thousand messages of all lengths each way at the same time."""
         peer, port = await self.peerServer(*EXCHANGE)
         await self.exchange(peer, await self.connected(port))
 
     async def test_loss(self) -> None:
-        """
-        And with loss.
-        """
+        """And with loss."""
         for loss in LOSSES:
             peer, port = await self.peerServer(*EXCHANGE)
             await self.exchange(peer, await self.connected(self.lossy(port, loss)))
 
     async def test_upload(self) -> None:
-        """
-        So much that our datagram numbers run past every gap, which is filled.
-        """
+        """So much that our datagram numbers run past every gap, which is filled."""
         sent = list(series(2, UPLOAD, 1350))
         peer, port = await self.peerServer("-expect", str(UPLOAD))
         talker = await self.connected(self.lossy(port, 0.05))
@@ -79,9 +69,7 @@ class ServerTests(CppTestCase):
         self.assertSame(await peer.expect("received"), sent)
 
     async def test_split(self) -> None:
-        """
-        Messages of a megabyte cross in fragments both ways.
-        """
+        """Messages of a megabyte cross in fragments both ways."""
         for loss in (0.0, 0.05):
             sent, back = list(series(2, 3, MEGABYTE)), list(series(1, 3, MEGABYTE))
             flags = ("-send", "3", "-size", str(MEGABYTE), "-expect", "3")
@@ -111,9 +99,7 @@ class ServerTests(CppTestCase):
             self.assertEqual((await peer.expect("received"))["bytes"], 50 * 100 + 5)
 
     async def test_channels(self) -> None:
-        """
-        What it sends over several ordering channels is in order within each.
-        """
+        """What it sends over several ordering channels is in order within each."""
         _, port = await self.peerServer("-send", str(MESSAGES), "-channels", "5")
         talker = await self.connected(self.lossy(port, 0.05))
         expected = list(series(1, MESSAGES))
@@ -123,9 +109,7 @@ class ServerTests(CppTestCase):
             self.assertEqual([m for m in talker.messages if m in mine], expected[channel::5])
 
     async def test_weDisconnect(self) -> None:
-        """
-        What was sent before our close arrives, and it is told (11.3).
-        """
+        """What was sent before our close arrives, and it is told (11.3)."""
         sent = list(series(2, MESSAGES))
         peer, port = await self.peerServer()
         talker = await self.connected(port)
@@ -137,9 +121,7 @@ class ServerTests(CppTestCase):
         await talker.lost
 
     async def test_peerDisconnects(self) -> None:
-        """
-        Its notification ends our session in order.
-        """
+        """Its notification ends our session in order."""
         peer, port = await self.peerServer("-send", "100")
         talker = await self.connected(port)
         await talker.until(total(list(series(1, 100))))
@@ -147,9 +129,7 @@ class ServerTests(CppTestCase):
         self.assertIsInstance(await talker.lost, ConnectionDone)
 
     async def test_ping(self) -> None:
-        """
-        It tells us what it is, without a session (2.1).
-        """
+        """It tells us what it is, without a session (2.1)."""
         from twisted.internet import reactor
 
         motd = "MCPE;hello;800;1.21;3;20;1;world;Survival;1;19132;19133;"
@@ -158,18 +138,14 @@ class ServerTests(CppTestCase):
         self.assertEqual(pong.text, motd)
 
     async def test_protocol(self) -> None:
-        """
-        It may speak another version of the protocol than newer ones.
-        """
+        """It may speak another version of the protocol than newer ones."""
         _, port = await self.peerServer("-protocol", "6", "-echo")
         talker = await self.connected(port, protocol=6)
         talker.transport.write(b"\xfehello")
         await talker.until(6)
 
     async def test_stream(self) -> None:
-        """
-        A byte stream comes back whole from a peer that returns our messages.
-        """
+        """A byte stream comes back whole from a peer that returns our messages."""
         _, port = await self.peerServer("-echo")
         talker = await self.dial(port)
         talker.pump(4, MEGABYTE)
@@ -178,14 +154,10 @@ class ServerTests(CppTestCase):
 
 
 class ClientTests(CppTestCase):
-    """
-    Its client, our listener.
-    """
+    """Its client, our listener."""
 
     async def answering(self, *flags: str, **settings: Any) -> tuple[Peer, MessageTalker]:
-        """
-        A session that it has dialled.
-        """
+        """A session that it has dialled."""
         factory = Accepting(talker=MessageTalker)
         peer = await self.peerClient(factory, *flags, mode="messages", **settings)
         talker = await factory.next()
@@ -201,9 +173,7 @@ class ClientTests(CppTestCase):
             await self.exchange(*await self.answering(*EXCHANGE, cookies=cookies))
 
     async def test_loss(self) -> None:
-        """
-        And with loss.
-        """
+        """And with loss."""
         factory = Accepting(talker=MessageTalker)
         served = (await self.serve(factory, mode="messages")).getHost().port
         for loss in LOSSES:
@@ -216,9 +186,7 @@ class ClientTests(CppTestCase):
             await self.exchange(peer, talker)
 
     async def test_versions(self) -> None:
-        """
-        A listener takes several versions of the protocol.
-        """
+        """A listener takes several versions of the protocol."""
         for version in ("10", "11"):
             flags = ("-protocol", version, "-expect", "1")
             peer, talker = await self.answering(*flags, protocol=(10, 11))
@@ -226,9 +194,7 @@ class ClientTests(CppTestCase):
             self.assertSame(await peer.expect("received"), [b"\xfehello"])
 
     async def test_weDisconnect(self) -> None:
-        """
-        What was sent before our close arrives, and it is told (11.3).
-        """
+        """What was sent before our close arrives, and it is told (11.3)."""
         sent = list(series(2, MESSAGES))
         peer, talker = await self.answering()
         await talker.pumpPieces(iter(sent)).done
@@ -238,18 +204,14 @@ class ClientTests(CppTestCase):
         await talker.lost
 
     async def test_ping(self) -> None:
-        """
-        It hears what our listener is (2.1).
-        """
+        """It hears what our listener is (2.1)."""
         factory = Accepting(talker=MessageTalker)
         peer = await self.peerClient(factory, mode="messages", motd="hello; world")
         pong = await peer.expect("pong")
         self.assertTrue(pong["data"].endswith("hello; world"))
 
     async def test_stream(self) -> None:
-        """
-        A byte stream of messages with our user id arrives at our listener.
-        """
+        """A byte stream of messages with our user id arrives at our listener."""
         count = 2000
         factory = Accepting()
         await self.peerClient(factory, "-send", str(count), "-size", "1001")

@@ -1,6 +1,4 @@
-"""
-Debian's Syncthing on one machine and our discovery on another: each lists the other.
-"""
+"""Debian's Syncthing on one machine and our discovery on another: each lists the other."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ OFF = ("globalAnnounceEnabled", "relaysEnabled", "natEnabled", "crashReportingEn
 
 
 class SyncthingTests(SynchronousTestCase):
-    """
-    Local discovery with today's wire.
-    """
+    """Local discovery with today's wire."""
 
     def setUp(self) -> None:
         if shutil.which("syncthing") is None:
@@ -57,9 +53,7 @@ class SyncthingTests(SynchronousTestCase):
         self.theirs: str = self.until("/rest/system/status", lambda answer: answer["myID"])
 
     def configure(self) -> None:
-        """
-        An identity, and nothing that would look for the world.
-        """
+        """An identity, and nothing that would look for the world."""
         subprocess.run(
             ["syncthing", "generate", "--home", str(self.home), "--no-default-folder"],
             check=True,
@@ -75,16 +69,12 @@ class SyncthingTests(SynchronousTestCase):
         path.write_text(config)
 
     def ask(self, path: str) -> Any:
-        """
-        One question to its programming interface; None while it does not answer.
-        """
+        """One question to its programming interface; None while it does not answer."""
         status, output = self.one.run("-c", ASK, f"http://127.0.0.1:8384{path}", self.key)
         return json.loads(output) if status == 0 else None
 
     def until(self, path: str, wanted: Any) -> Any:
-        """
-        Ask until the answer is the one that is wanted.
-        """
+        """Ask until the answer is the one that is wanted."""
         end = monotonic() + PATIENCE
         answer = None
         while monotonic() < end:
@@ -96,9 +86,7 @@ class SyncthingTests(SynchronousTestCase):
         raise AssertionError(f"{path} is still {answer!r}")
 
     def announce(self) -> Program:
-        """
-        Ourselves as one of them.
-        """
+        """Ourselves as one of them."""
         program = self.two.start(
             *TWIST, "rudp", "announce", "--id", OURS, "--profile", "syncthing",
             "--url", "tcp://[::]:22000", "--url", "kcp://[::]:4000?profile=fast",

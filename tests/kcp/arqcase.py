@@ -1,6 +1,4 @@
-"""
-One ARQ that a test speaks to by hand.
-"""
+"""One ARQ that a test speaks to by hand."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ WORD = 0xFFFFFFFF
 
 
 class ARQTestCase(SynchronousTestCase):
-    """
-    One ARQ, spoken to by hand.
-    """
+    """One ARQ, spoken to by hand."""
 
     def make(self, first: tuple[int, int] = (0, 0), overhead: int = 0, **changes: Any) -> ARQ:
         chosen = Settings(**{"nc": 1, "mtu": 124, "sndwnd": 32, "rcvwnd": 32, **changes})

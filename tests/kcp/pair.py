@@ -1,6 +1,4 @@
-"""
-Two ends of KCP on a scripted link, without hub, reactor or sockets.
-"""
+"""Two ends of KCP on a scripted link, without hub, reactor or sockets."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ End: TypeAlias = pair.End[KCPEngine, KCPGate]
 
 
 class Pair(pair.Pair[KCPEngine, KCPGate]):
-    """
-    A client and a server.
-    """
+    """A client and a server."""
 
     kind = KCPEngine
 
@@ -41,15 +37,11 @@ class Pair(pair.Pair[KCPEngine, KCPGate]):
         super().__init__(client, End(self, "server", SERVER, self.new_gate()), there, back)
 
     def new_gate(self) -> KCPGate:
-        """
-        A listening gate, as a server makes it at its start.
-        """
+        """A listening gate, as a server makes it at its start."""
         return KCPGate(self._accept, self.cookies, self.settings.rcvwnd)
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
-        """
-        An engine of one side.
-        """
+        """An engine of one side."""
         return KCPEngine(*arguments, self.settings, **named)
 
     def _accept(self, conv: int, address: Address, now: int) -> KCPEngine:
@@ -58,9 +50,7 @@ class Pair(pair.Pair[KCPEngine, KCPGate]):
         )
 
     def dial(self, **options: Any) -> KCPEngine:
-        """
-        Make the client's engine and let it speak.
-        """
+        """Make the client's engine and let it speak."""
         return self.begin(
             self.new_engine(
                 "client",
@@ -75,8 +65,6 @@ class Pair(pair.Pair[KCPEngine, KCPGate]):
         )
 
     def connect(self) -> None:
-        """
-        Dial, and run until both sides know of each other.
-        """
+        """Dial, and run until both sides know of each other."""
         self.dial()
         self.run(100)

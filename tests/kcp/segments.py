@@ -1,6 +1,4 @@
-"""
-Segments of datagrams as values, for the tests of the ARQ.
-"""
+"""Segments of datagrams as values, for the tests of the ARQ."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, PUSH, WASK, WINS, pack_heade
 
 
 class Segment(NamedTuple):
-    """
-    One segment, fields as on the wire.
-    """
+    """One segment, fields as on the wire."""
 
     conv: int
     cmd: int
@@ -46,9 +42,7 @@ def parse(datagram: bytes) -> list[Segment]:
 
 
 def split(run: bytes, size: int) -> list[bytes]:
-    """
-    The datagrams of a run.
-    """
+    """The datagrams of a run."""
     run = bytes(run)
     return [run[start : start + size] for start in range(0, len(run), size)]
 
@@ -71,15 +65,11 @@ class Wire:
         return self.room > 0
 
     def datagrams(self) -> list[bytes]:
-        """
-        All datagrams so far; forgets them.
-        """
+        """All datagrams so far; forgets them."""
         found = [datagram for run, size in self.runs for datagram in split(run, size)]
         self.runs.clear()
         return found
 
     def segments(self) -> list[Segment]:
-        """
-        All segments so far; forgets them.
-        """
+        """All segments so far; forgets them."""
         return [segment for datagram in self.datagrams() for segment in parse(datagram)]

@@ -1,6 +1,4 @@
-"""
-L{ARQ} rule by rule: queueing, windows, probes, budgets, runs.
-"""
+"""L{ARQ} rule by rule: queueing, windows, probes, budgets, runs."""
 
 from __future__ import annotations
 
@@ -18,15 +16,10 @@ from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WASK, WINS
 
 
 class WritingTests(ARQTestCase):
-    """
-    Queueing and the shape of what is sent.
-    """
+    """Queueing and the shape of what is sent."""
 
     def test_misuse(self) -> None:
-        """
-        A stream takes no messages, messages are no stream, and nothing follows
-        the end.
-        """
+        """A stream takes no messages, messages are no stream, and nothing follows the end."""
         stream, messages = self.make(), self.make(stream=False)
         self.assertRaises(TypeError, stream.send, b"x")
         self.assertRaises(TypeError, stream.take_message)
@@ -38,9 +31,7 @@ class WritingTests(ARQTestCase):
         self.assertRaises(RuntimeError, messages.send, b"x")
 
     def test_messageLimits(self) -> None:
-        """
-        A message has 1 to 255 segments (kcp.md 1.3).
-        """
+        """A message has 1 to 255 segments (kcp.md 1.3)."""
         arq = self.make(stream=False)
         self.assertRaises(ValueError, arq.send, b"")
         self.assertRaises(ValueError, arq.send, bytes(25_501))
@@ -61,9 +52,7 @@ class WritingTests(ARQTestCase):
         self.assertEqual([len(one.payload) for one in first + second], [100, 100, 100, 50])
 
     def test_echoIsOneDatagram(self) -> None:
-        """
-        A small write and the acknowledgement share a datagram.
-        """
+        """A small write and the acknowledgement share a datagram."""
         arq = self.make()
         arq.write(b"a")
         self.flush(arq)
@@ -75,9 +64,7 @@ class WritingTests(ARQTestCase):
         self.assertEqual([one.cmd for one in parse(datagram)], [ACK, PUSH])
 
     def test_acknowledgementsInTheTail(self) -> None:
-        """
-        Acknowledgements ride in the short last datagram of a run.
-        """
+        """Acknowledgements ride in the short last datagram of a run."""
         arq = self.make()
         self.hear(arq, self.push(0))
         arq.take(10)
@@ -89,9 +76,7 @@ class WritingTests(ARQTestCase):
         self.assertEqual([one.cmd for one in wire.segments()], [PUSH, PUSH, PUSH, ACK])
 
     def test_runLimits(self) -> None:
-        """
-        A run has at most 64 datagrams and 65000 bytes, the overhead counted.
-        """
+        """A run has at most 64 datagrams and 65000 bytes, the overhead counted."""
         for mtu, overhead, most in ((124, 0, 64), (1400, 0, 46), (1400, 100, 43)):
             arq = self.make(mtu=mtu, overhead=overhead, sndwnd=500)
             self.hear(arq, self.control(wnd=500))
@@ -116,9 +101,7 @@ class WritingTests(ARQTestCase):
         self.assertEqual(arq.snd_nxt, 200)
 
     def test_budget(self) -> None:
-        """
-        The run that crosses the budget goes out whole, no other follows.
-        """
+        """The run that crosses the budget goes out whole, no other follows."""
         arq = self.make(sndwnd=500)
         self.hear(arq, self.control(wnd=500))
         arq.write(bytes(200 * 100))
@@ -142,9 +125,7 @@ class WritingTests(ARQTestCase):
         self.assertEqual(len(self.flush(arq, now)), 1)
 
     def test_deadLinkOff(self) -> None:
-        """
-        C{dead_link} 0 never marks.
-        """
+        """C{dead_link} 0 never marks."""
         arq = self.make(dead_link=0)
         arq.write(b"x")
         now = 0
@@ -156,9 +137,7 @@ class WritingTests(ARQTestCase):
 
 
 class WindowTests(ARQTestCase):
-    """
-    Windows and probes.
-    """
+    """Windows and probes."""
 
     def test_probes(self) -> None:
         """
@@ -181,9 +160,7 @@ class WindowTests(ARQTestCase):
         self.assertEqual([one.cmd for one in self.flush(arq, now)], [PUSH])
 
     def test_tell(self) -> None:
-        """
-        Taking from a full queue announces the window (kcp.md 1.5).
-        """
+        """Taking from a full queue announces the window (kcp.md 1.5)."""
         arq = self.make(rcvwnd=2)
         self.hear(arq, self.push(0), self.push(1), self.push(2))
         self.assertEqual([(one.sn, one.wnd) for one in self.flush(arq)], [(2, 0)])
@@ -193,9 +170,7 @@ class WindowTests(ARQTestCase):
         self.assertEqual(arq.take(10), b"x")
 
     def test_askAndTell(self) -> None:
-        """
-        C{ask} and C{tell} send a WASK and a WINS with the next flush.
-        """
+        """C{ask} and C{tell} send a WASK and a WINS with the next flush."""
         arq = self.make()
         arq.control_ts_out = 99
         arq.ask()
@@ -206,10 +181,7 @@ class WindowTests(ARQTestCase):
         self.assertEqual(self.flush(arq), [])
 
     def test_firstWordKeepsNumberZero(self) -> None:
-        """
-        A WASK carries sn 0 until the peer was heard, then C{snd_nxt}
-        (kcp_close.md 7.2).
-        """
+        """A WASK carries sn 0 until the peer was heard, then C{snd_nxt} (kcp-close.md 7.2)."""
         arq = self.make()
         arq.write(b"x")
         self.flush(arq)
@@ -221,9 +193,7 @@ class WindowTests(ARQTestCase):
         self.assertEqual([one.sn for one in self.flush(arq)], [1, 1])
 
     def test_shrinkingWindow(self) -> None:
-        """
-        Windows change while data is in flight and queued.
-        """
+        """Windows change while data is in flight and queued."""
         arq = self.make()
         arq.write(bytes(3_200))
         self.flush(arq)
@@ -257,9 +227,7 @@ class WindowTests(ARQTestCase):
         self.assertRaises(ValueError, arq.adopt, replace(arq.settings, stream=False))
 
     def test_unaBeyond(self) -> None:
-        """
-        A C{una} beyond C{snd_nxt} is ignored and counted (kcp_close.md 7.3).
-        """
+        """A C{una} beyond C{snd_nxt} is ignored and counted (kcp-close.md 7.3)."""
         arq = self.make()
         arq.write(b"x")
         self.flush(arq)
@@ -303,9 +271,7 @@ class WindowTests(ARQTestCase):
 
 
 class LossTests(ARQTestCase):
-    """
-    What is lost, and lost again.
-    """
+    """What is lost, and lost again."""
 
     def lostTwice(self, **settings: Any) -> list[int]:
         """
@@ -326,24 +292,17 @@ class LossTests(ARQTestCase):
         return [segment.sn for segment in self.flush(arq, 4)]
 
     def test_again(self) -> None:
-        """
-        A repetition that is skipped is sent again, with a congestion window and
-        without.
-        """
+        """A repetition that is skipped is sent again, with a congestion window and without."""
         for nc in (0, 1):
             self.assertEqual(self.lostTwice(nc=nc), [0])
 
     def test_asKCPGo(self) -> None:
-        """
-        kcp-go's is left to the timeout (kcp.md 1.9).
-        """
+        """kcp-go's is left to the timeout (kcp.md 1.9)."""
         self.assertEqual(self.lostTwice(nc=1, congestion="kcp-go"), [])
 
 
 class ProofTests(ARQTestCase):
-    """
-    Recognising an acknowledgement of ours, and budgets before that.
-    """
+    """Recognising an acknowledgement of ours, and budgets before that."""
 
     def test_echo(self) -> None:
         """
@@ -360,9 +319,7 @@ class ProofTests(ARQTestCase):
         self.assertTrue(arq.proved)
 
     def test_echoOfEarlierSending(self) -> None:
-        """
-        The echo of any transmission of a segment proves.
-        """
+        """The echo of any transmission of a segment proves."""
         arq = self.make()
         arq.write(b"x")
         self.flush(arq, 0)
@@ -425,18 +382,14 @@ class ProofTests(ARQTestCase):
         self.assertEqual(len(self.strict(arq, 10_000)[1]), 5)
 
     def test_wholeSegments(self) -> None:
-        """
-        A large strict budget sends whole segments.
-        """
+        """A large strict budget sends whole segments."""
         arq = self.make(overhead=20)
         arq.write(bytes(5_000))
         _, sent, _ = self.strict(arq, 144 * 9)
         self.assertEqual([len(one.payload) for one in sent], [100, 100, 100])
 
     def test_shortMessage(self) -> None:
-        """
-        A message may begin with a short fragment; the others follow as usual.
-        """
+        """A message may begin with a short fragment; the others follow as usual."""
         arq = self.make(stream=False, overhead=20)
         arq.send(bytes(range(200)))
         _, first, _ = self.strict(arq, 300)
@@ -447,9 +400,7 @@ class ProofTests(ARQTestCase):
         self.assertEqual(b"".join(one.payload for one in first + rest), bytes(range(200)))
 
     def test_acknowledgementsThatDoNotFit(self) -> None:
-        """
-        Control segments that a strict budget has no room for stay due.
-        """
+        """Control segments that a strict budget has no room for stay due."""
         arq = self.make(overhead=20)
         self.hear(arq, self.push(2), self.push(3), self.control(WASK))
         _, sent, more = self.strict(arq, 44)
@@ -468,9 +419,7 @@ class ProofTests(ARQTestCase):
         st.lists(st.integers(0, 400), min_size=1, max_size=12),
     )
     def test_hardBound(self, size: int, acks: int, stream: bool, budgets: list[int]) -> None:
-        """
-        A strict budget is never exceeded, whatever is due.
-        """
+        """A strict budget is never exceeded, whatever is due."""
         arq = self.make(overhead=20, stream=stream)
         for sn in range(acks):
             self.hear(arq, self.push(sn + 1))
@@ -485,17 +434,13 @@ class ProofTests(ARQTestCase):
 
 
 class RunTests(ARQTestCase):
-    """
-    Runs with holes, out of order and at the edge of the window.
-    """
+    """Runs with holes, out of order and at the edge of the window."""
 
     def run_of(self, *segments: Segment) -> bytes:
         return b"".join(segment.pack() for segment in segments)
 
     def test_mixed(self) -> None:
-        """
-        One run may hold what is in order, a hole, and what comes behind it.
-        """
+        """One run may hold what is in order, a hole, and what comes behind it."""
         arq = self.make()
         arq.input(self.run_of(*(self.push(sn, b"%d" % sn) for sn in (0, 1, 3, 4, 5))), 25, 0)
         self.assertEqual(arq.take(9), b"01")
@@ -514,17 +459,13 @@ class RunTests(ARQTestCase):
         self.assertEqual((len(arq.receiver.held), arq.counters.repeat_segs), (3, 4))
 
     def test_timestamps(self) -> None:
-        """
-        Each segment out of order is acknowledged with its own timestamp.
-        """
+        """Each segment out of order is acknowledged with its own timestamp."""
         arq = self.make()
         arq.input(self.run_of(self.push(2, ts=20), self.push(3, ts=30)), 25, 0)
         self.assertEqual([(one.sn, one.ts) for one in self.flush(arq)], [(2, 20), (3, 30)])
 
     def test_fullQueue(self) -> None:
-        """
-        In order into a full queue: held and acknowledged, and given out later.
-        """
+        """In order into a full queue: held and acknowledged, and given out later."""
         arq = self.make(rcvwnd=3)
         arq.input(self.run_of(*(self.push(sn, b"%d" % sn) for sn in range(5))), 25, 0)
         self.assertEqual((arq.rcv_nxt, arq.wnd), (3, 0))
@@ -532,9 +473,7 @@ class RunTests(ARQTestCase):
         self.assertEqual(arq.take(9) + arq.take(9), b"01234")
 
     def test_smallDatagrams(self) -> None:
-        """
-        A run of datagrams that are one header each is taken one by one.
-        """
+        """A run of datagrams that are one header each is taken one by one."""
         arq = self.make()
         arq.write(bytes(400))
         self.flush(arq)

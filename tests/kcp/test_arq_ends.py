@@ -1,6 +1,4 @@
-"""
-L{ARQ} and the end of a conversation: the verdict about the peer, ends of stream, resets.
-"""
+"""L{ARQ} and the end of a conversation: the verdict about the peer, ends of stream, resets."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
 
 
 class VerdictTests(ARQTestCase):
-    """
-    The table of kcp_close.md 2.
-    """
+    """The table of kcp-close.md 2."""
 
     def test_table(self) -> None:
-        """
-        Unknown, marked and unmarked after each sequence of C{frg}.
-        """
+        """Unknown, marked and unmarked after each sequence of C{frg}."""
         reset = self.control(WINS, RESET)
         wrong = self.control(WINS, RESET, sn=99)
         for heard, verdict in (
@@ -50,9 +44,7 @@ class VerdictTests(ARQTestCase):
             self.assertIs(arq.peer, verdict, heard)
 
     def test_ourMark(self) -> None:
-        """
-        All ACK, WASK and WINS of ours are marked, no PUSH is.
-        """
+        """All ACK, WASK and WINS of ours are marked, no PUSH is."""
         arq = self.make()
         self.hear(arq, self.push(0), self.control(WASK))
         arq.write(b"x")
@@ -63,9 +55,7 @@ class VerdictTests(ARQTestCase):
         )
 
     def test_controlsAreRemembered(self) -> None:
-        """
-        C{ts} and C{una} of the last regular WASK or WINS are kept.
-        """
+        """C{ts} and C{una} of the last regular WASK or WINS are kept."""
         arq = self.make()
         self.hear(arq, self.control(WINS, ts=5), self.control(ACK, ts=6))
         self.assertEqual((arq.control_heard, arq.control_ts, arq.control_una), (1, 5, 0))
@@ -75,17 +65,13 @@ class VerdictTests(ARQTestCase):
 
 
 class ReceivedEndTests(ARQTestCase):
-    """
-    The receiving half of kcp_close.md 3.
-    """
+    """The receiving half of kcp-close.md 3."""
 
     def acked(self, arq: ARQ) -> list[int]:
         return [one.sn for one in self.flush(arq) if one.cmd == ACK]
 
     def test_inOrder(self) -> None:
-        """
-        In order: acknowledged, and given to the application after the last byte.
-        """
+        """In order: acknowledged, and given to the application after the last byte."""
         arq = self.make()
         self.hear(arq, self.push(0, b"ab"), self.end(1))
         self.assertTrue(arq.end_in_order)
@@ -98,9 +84,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual((ack.sn, ack.una), (1, 2))
 
     def test_noSlot(self) -> None:
-        """
-        In order it takes no place in the window, even a full one.
-        """
+        """In order it takes no place in the window, even a full one."""
         arq = self.make(rcvwnd=2)
         self.hear(arq, self.push(0), self.push(1), self.end(2))
         self.assertTrue(arq.end_in_order)
@@ -108,9 +92,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual(arq.wnd, 1)
 
     def test_gap(self) -> None:
-        """
-        Before a gap is filled: acknowledged and remembered.
-        """
+        """Before a gap is filled: acknowledged and remembered."""
         arq = self.make()
         self.hear(arq, self.end(2))
         self.assertEqual(self.acked(arq), [2])
@@ -136,9 +118,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual((self.acked(arq), arq.counters.data_after_end), ([], 2))
 
     def test_dataHeldBehind(self) -> None:
-        """
-        Data that was held already and turns out to be after the end is dropped.
-        """
+        """Data that was held already and turns out to be after the end is dropped."""
         arq = self.make()
         run = b"".join(self.push(sn).pack() for sn in (3, 4, 5))
         arq.input(run, 25, 0)
@@ -149,9 +129,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual((arq.take(9), arq.rcv_nxt), (b"xx", 3))
 
     def test_duplicates(self) -> None:
-        """
-        A PUSH up to the end, and the end itself, are acknowledged again.
-        """
+        """A PUSH up to the end, and the end itself, are acknowledged again."""
         arq = self.make()
         self.hear(arq, self.push(0), self.end(1))
         self.acked(arq)
@@ -162,9 +140,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual(arq.take(9), b"x")
 
     def test_secondEnd(self) -> None:
-        """
-        An end with another number is dropped and counted.
-        """
+        """An end with another number is dropped and counted."""
         arq = self.make()
         self.hear(arq, self.end(3))
         self.acked(arq)
@@ -173,9 +149,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual((self.acked(arq), arq.counters.second_ends), ([], 3))
 
     def test_beyondWindow(self) -> None:
-        """
-        An end beyond the window is dropped like data.
-        """
+        """An end beyond the window is dropped like data."""
         arq = self.make()
         self.hear(arq, self.end(32))
         self.assertEqual(self.acked(arq), [])
@@ -183,9 +157,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertTrue(arq.end_in_order)
 
     def test_oldEnd(self) -> None:
-        """
-        An end with a number that was data is a duplicate of that.
-        """
+        """An end with a number that was data is a duplicate of that."""
         arq = self.make()
         self.hear(arq, self.push(0), self.end(0))
         self.assertEqual((self.acked(arq), arq.end_in_order), ([0], False))
@@ -196,7 +168,7 @@ class ReceivedEndTests(ARQTestCase):
     def test_fromUnmarked(self) -> None:
         """
         From an unmarked peer it is an empty piece of data: acknowledged, not
-        delivered, counted (kcp_close.md 2.2).
+        delivered, counted (kcp-close.md 2.2).
         """
         for stream in (True, False):
             arq = self.make(stream=stream)
@@ -209,9 +181,7 @@ class ReceivedEndTests(ARQTestCase):
             self.assertFalse(arq.readable)
 
     def test_lastNumber(self) -> None:
-        """
-        The number may be 2^32 - 1.
-        """
+        """The number may be 2^32 - 1."""
         arq = self.make(first=(0, WORD - 1))
         self.hear(arq, self.end(WORD))
         self.hear(arq, self.push(WORD - 1))
@@ -221,9 +191,7 @@ class ReceivedEndTests(ARQTestCase):
         self.assertEqual(arq.counters.data_after_end, 1)
 
     def test_incompleteMessage(self) -> None:
-        """
-        A message the peer did not complete does not hold the end up.
-        """
+        """A message the peer did not complete does not hold the end up."""
         arq = self.make(stream=False)
         self.hear(arq, self.push(0, b"a"), self.push(1, b"b", frg=1), self.end(2))
         self.assertFalse(arq.end_received)
@@ -233,14 +201,10 @@ class ReceivedEndTests(ARQTestCase):
 
 
 class SentEndTests(ARQTestCase):
-    """
-    The sending half of kcp_close.md 3.
-    """
+    """The sending half of kcp-close.md 3."""
 
     def test_afterTheData(self) -> None:
-        """
-        It is numbered after all data and may share its datagram.
-        """
+        """It is numbered after all data and may share its datagram."""
         arq = self.make()
         self.hear(arq, self.control())
         arq.write(b"ab")
@@ -257,9 +221,7 @@ class SentEndTests(ARQTestCase):
         self.assertTrue(arq.drained and arq.fin_acknowledged)
 
     def test_oneByOne(self) -> None:
-        """
-        It is acknowledged when everything up to it is, one by one.
-        """
+        """It is acknowledged when everything up to it is, one by one."""
         arq = self.make()
         self.hear(arq, self.control())
         arq.write(bytes(150))
@@ -272,9 +234,7 @@ class SentEndTests(ARQTestCase):
         self.assertTrue(arq.fin_acknowledged)
 
     def test_onlyToMarked(self) -> None:
-        """
-        While the verdict is unknown it waits; an unmarked peer never gets one.
-        """
+        """While the verdict is unknown it waits; an unmarked peer never gets one."""
         arq = self.make()
         arq.finish()
         self.assertEqual(self.flush(arq), [])
@@ -284,9 +244,7 @@ class SentEndTests(ARQTestCase):
         self.assertFalse(arq.fin_sent)
 
     def test_windowZero(self) -> None:
-        """
-        It obeys the peer's window; at 0 probing goes on.
-        """
+        """It obeys the peer's window; at 0 probing goes on."""
         arq = self.make()
         self.hear(arq, self.control(wnd=0))
         arq.finish()
@@ -297,9 +255,7 @@ class SentEndTests(ARQTestCase):
         self.assertEqual([one.frg for one in self.flush(arq, 500)], [END])
 
     def test_fullWindow(self) -> None:
-        """
-        It waits for room in the send window.
-        """
+        """It waits for room in the send window."""
         arq = self.make(sndwnd=2)
         self.hear(arq, self.control())
         arq.write(bytes(200))
@@ -309,10 +265,7 @@ class SentEndTests(ARQTestCase):
         self.assertEqual([one.frg for one in self.flush(arq)], [END])
 
     def test_repeated(self) -> None:
-        """
-        After a timeout it is sent again as it was, with the present window and
-        una.
-        """
+        """After a timeout it is sent again as it was, with the present window and una."""
         arq = self.make()
         self.hear(arq, self.control())
         arq.finish()
@@ -324,9 +277,7 @@ class SentEndTests(ARQTestCase):
         self.assertEqual(arq.fin_sendings, 2)
 
     def test_lastNumber(self) -> None:
-        """
-        Its number may be 2^32 - 1.
-        """
+        """Its number may be 2^32 - 1."""
         arq = self.make(first=(WORD, 0))
         self.hear(arq, self.control(una=WORD))
         arq.finish()
@@ -336,9 +287,7 @@ class SentEndTests(ARQTestCase):
         self.assertTrue(arq.fin_acknowledged)
 
     def test_firstAfterTheirs(self) -> None:
-        """
-        It is known whether theirs was in order when ours was sent first.
-        """
+        """It is known whether theirs was in order when ours was sent first."""
         for theirs_first in (True, False):
             arq = self.make()
             self.hear(arq, self.control())
@@ -352,14 +301,10 @@ class SentEndTests(ARQTestCase):
 
 
 class ResetTests(ARQTestCase):
-    """
-    The reset of kcp_close.md 6.
-    """
+    """The reset of kcp-close.md 6."""
 
     def make_used(self) -> ARQ:
-        """
-        snd_una 1, snd_nxt 3, rcv_nxt 1, window 32.
-        """
+        """snd_una 1, snd_nxt 3, rcv_nxt 1, window 32."""
         arq = self.make()
         arq.write(bytes(300))
         self.flush(arq)
@@ -367,10 +312,7 @@ class ResetTests(ARQTestCase):
         return arq
 
     def test_bounds(self) -> None:
-        """
-        Every number within the bounds is valid, the next ones on either side
-        are not.
-        """
+        """Every number within the bounds is valid, the next ones on either side are not."""
         for una, sn, valid in (
             (1, 1, True),
             (3, 1, True),
@@ -387,26 +329,20 @@ class ResetTests(ARQTestCase):
             self.assertEqual(arq.counters.bad_resets, 0 if valid else 1)
 
     def test_invalidChangesNothing(self) -> None:
-        """
-        C{una} and C{wnd} of an invalid one are not used.
-        """
+        """C{una} and C{wnd} of an invalid one are not used."""
         arq = self.make_used()
         self.hear(arq, self.control(WINS, RESET, sn=99, una=2, wnd=0))
         self.assertEqual((arq.snd_una, arq.rmt_wnd), (1, 32))
 
     def test_otherKinds(self) -> None:
-        """
-        Only a WINS is a reset.
-        """
+        """Only a WINS is a reset."""
         for cmd in (ACK, WASK, PUSH):
             arq = self.make_used()
             self.hear(arq, self.control(cmd, RESET, sn=1, una=1, wnd=0))
             self.assertFalse(arq.reset_heard)
 
     def test_ours(self) -> None:
-        """
-        Ours names C{snd_nxt} and C{rcv_nxt}, and is valid for the other side.
-        """
+        """Ours names C{snd_nxt} and C{rcv_nxt}, and is valid for the other side."""
         arq = self.make_used()
         (ours,) = parse(reset(CONV, arq.snd_nxt, arq.rcv_nxt))
         self.assertEqual(

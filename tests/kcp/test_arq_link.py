@@ -1,7 +1,4 @@
-"""
-Two L{ARQ}s over a simulated link: what goes in comes out, whatever the link
-does.
-"""
+"""Two L{ARQ}s over a simulated link: what goes in comes out, whatever the link does."""
 
 from __future__ import annotations
 
@@ -96,15 +93,10 @@ class Link:
 
 
 class LinkTests(SynchronousTestCase):
-    """
-    Streams and messages over bad links.
-    """
+    """Streams and messages over bad links."""
 
     def transfer(self, link: Link, size: int, limit: int = 60_000) -> None:
-        """
-        Send C{size} bytes in pieces each way as the other side reads; check
-        that they arrive.
-        """
+        """Send C{size} bytes in pieces each way as the other side reads; check that they arrive."""
         data = [link.random.randbytes(size), link.random.randbytes(size)]
         unsent = list(data)
         received = [b"", b""]
@@ -136,64 +128,48 @@ class LinkTests(SynchronousTestCase):
         )
 
     def test_clean(self) -> None:
-        """
-        A clean link needs no retransmission.
-        """
+        """A clean link needs no retransmission."""
         link = Link(*self.pair(), seed=1)
         self.transfer(link, 200_000)
         self.assertEqual([arq.counters.retrans_segs for arq in link.ends], [0, 0])
 
     def test_bad(self) -> None:
-        """
-        Loss, repetition and reordering together, several seeds.
-        """
+        """Loss, repetition and reordering together, several seeds."""
         for seed in range(6):
             link = Link(*self.pair(), seed, loss=0.15, repeat=0.1, jitter=60)
             self.transfer(link, 60_000)
 
     def test_lossOfRuns(self) -> None:
-        """
-        Runs with holes, in order, take the way of whole runs.
-        """
+        """Runs with holes, in order, take the way of whole runs."""
         for seed in range(4):
             link = Link(*self.pair(), seed, loss=0.1)
             self.transfer(link, 120_000)
             self.assertGreater(link.ends[0].counters.fast_retrans_segs, 0)
 
     def test_congestionWindow(self) -> None:
-        """
-        With the congestion window on.
-        """
+        """With the congestion window on."""
         self.transfer(Link(*self.pair(nc=0), seed=3, loss=0.05, jitter=30), 40_000)
 
     def test_profileNodelayOff(self) -> None:
-        """
-        With nodelay off and no fast retransmission.
-        """
+        """With nodelay off and no fast retransmission."""
         self.transfer(
             Link(*self.pair(nodelay=0, interval=40, resend=0), seed=3, loss=0.1, jitter=30), 40_000
         )
 
     def test_numbersWrap(self) -> None:
-        """
-        Segment numbers pass 2^32 under loss.
-        """
+        """Segment numbers pass 2^32 under loss."""
         link = Link(*self.pair(numbers=MASK - 90), seed=4, loss=0.1, repeat=0.1, jitter=40)
         self.transfer(link, 60_000)
         self.assertLess(link.ends[0].snd_nxt, 1 << 20)
 
     def test_clockWraps(self) -> None:
-        """
-        The clock passes 2^32 under loss.
-        """
+        """The clock passes 2^32 under loss."""
         link = Link(*self.pair(), seed=5, loss=0.1, jitter=40, start=MASK - 300)
         self.transfer(link, 60_000)
         self.assertGreater(link.now, MASK)
 
     def test_smallPeerWindow(self) -> None:
-        """
-        A peer with a window of 32 is not overrun.
-        """
+        """A peer with a window of 32 is not overrun."""
         a, _ = self.pair(sndwnd=1024, rcvwnd=1024)
         _, b = self.pair(sndwnd=32, rcvwnd=32)
         link = Link(a, b, seed=6)
@@ -201,9 +177,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(a.counters.retrans_segs, 0)
 
     def test_changingSize(self) -> None:
-        """
-        The segment size may change in both directions at any time.
-        """
+        """The segment size may change in both directions at any time."""
         a, b = self.pair()
         link = Link(a, b, seed=7, loss=0.1, jitter=30)
         data = link.random.randbytes(80_000)
@@ -220,9 +194,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(received, data)
 
     def test_messages(self) -> None:
-        """
-        Messages of one and of many fragments keep their borders and order.
-        """
+        """Messages of one and of many fragments keep their borders and order."""
         a, b = self.pair(stream=False)
         link = Link(a, b, seed=8, loss=0.1, repeat=0.1, jitter=50)
         sizes = [1, 276, 277, 5_000, 12, 12, 12, 9_000, 276 * 40]
@@ -237,9 +209,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(received, messages)
 
     def test_messagesWhileSizeChanges(self) -> None:
-        """
-        A message keeps the division it was queued with.
-        """
+        """A message keeps the division it was queued with."""
         a, b = self.pair(stream=False)
         link = Link(a, b, seed=9, loss=0.1)
         messages = [link.random.randbytes(3_000) for _ in range(30)]
@@ -296,17 +266,13 @@ class LinkTests(SynchronousTestCase):
         window: int,
         numbers: int,
     ) -> None:
-        """
-        Any combination of settings and link delivers.
-        """
+        """Any combination of settings and link delivers."""
         pair = self.pair(numbers, resend=resend, nc=nc, sndwnd=window, rcvwnd=window)
         self.transfer(Link(*pair, seed, loss=loss, repeat=0.05, jitter=jitter), 12_000)
 
 
 class EndTests(SynchronousTestCase):
-    """
-    Ends of stream over bad links (kcp_close.md 3 and 12).
-    """
+    """Ends of stream over bad links (kcp-close.md 3 and 12)."""
 
     def finished(self, loss: float, seed: int) -> Link:
         chosen = Settings(nc=1, mtu=300, sndwnd=64, rcvwnd=64, dead_link=0)

@@ -1,6 +1,4 @@
-"""
-L{ARQ} and whatever a stranger may send.
-"""
+"""L{ARQ} and whatever a stranger may send."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
 
 
 class StrangerTests(ARQTestCase):
-    """
-    Whatever arrives, nothing is raised and memory stays bounded.
-    """
+    """Whatever arrives, nothing is raised and memory stays bounded."""
 
     def check_bounded(self, arq: ARQ) -> None:
         receiver = arq.receiver
@@ -40,9 +36,7 @@ class StrangerTests(ARQTestCase):
         self.assertEqual(arq.round_trip.smoothed, 20)
 
     def test_sizes(self) -> None:
-        """
-        Any length and any size of a run, also impossible ones.
-        """
+        """Any length and any size of a run, also impossible ones."""
         good = self.push(0).pack()
         for size in (-5, 0, 1, 23, 24, 25, 26, 10_000):
             for run in (b"", good, good * 3, good[:23], good + b"?"):
@@ -82,9 +76,7 @@ class StrangerTests(ARQTestCase):
     @settings(max_examples=150, deadline=None, derandomize=True)
     @given(st.data())
     def test_garbage(self, data: st.DataObject) -> None:
-        """
-        Arbitrary segments, damaged anywhere, in runs of any size.
-        """
+        """Arbitrary segments, damaged anywhere, in runs of any size."""
         arq = self.make(stream=data.draw(st.booleans()), first=(WORD - 3, WORD - 3))
         if arq.settings.stream:
             arq.write(bytes(900))
@@ -122,10 +114,7 @@ class StrangerTests(ARQTestCase):
             self.assertGreaterEqual(arq.unread, 0)
 
     def test_unaOvertakesAcknowledgement(self) -> None:
-        """
-        An ACK whose number a later C{una} of the same datagram covers is no
-        news.
-        """
+        """An ACK whose number a later C{una} of the same datagram covers is no news."""
         arq = self.make()
         arq.write(bytes(300))
         self.flush(arq)
@@ -133,9 +122,7 @@ class StrangerTests(ARQTestCase):
         self.assertTrue(arq.drained)
 
     def test_noise(self) -> None:
-        """
-        Pure noise.
-        """
+        """Pure noise."""
         random = Random(1)
         arq = self.make()
         for _ in range(300):

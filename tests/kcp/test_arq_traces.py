@@ -1,7 +1,4 @@
-"""
-The ARQ against recordings of the original programs
-(C{tests/vectors/kcp/arq_*}; kcp.md 12).
-"""
+"""The ARQ against recordings of the original programs (C{tests/vectors/kcp/arq_*}; kcp.md 12)."""
 
 from __future__ import annotations
 
@@ -37,9 +34,7 @@ KCP_GO_DEFAULTS = {
 
 
 def recordings() -> Iterator[dict[str, Any]]:
-    """
-    All files of the schema, packed or not.
-    """
+    """All files of the schema, packed or not."""
     for name in vectors.names("kcp", "arq_"):
         recording = vectors.load("kcp", name)
         if recording["format"] == "kcp-arq-trace/1":
@@ -100,9 +95,7 @@ class SkipModel:
 
 
 class Endpoint:
-    """
-    One endpoint of a trace: settings first, then an L{ARQ} driven by events.
-    """
+    """One endpoint of a trace: settings first, then an L{ARQ} driven by events."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = dict(KCP_GO_DEFAULTS)
@@ -161,9 +154,7 @@ class Endpoint:
         return answer
 
     def dues(self) -> Iterator[int]:
-        """
-        Timeouts of all segments that are not acknowledged.
-        """
+        """Timeouts of all segments that are not acknowledged."""
         flights = self.arq._sender.flights
         for flight in flights:
             for index in flight.missing(flights.start_of(flight), flight.end - flight.first):
@@ -212,9 +203,7 @@ class Endpoint:
 
 
 class KCPGoTraceTests(SynchronousTestCase):
-    """
-    kcp-go 5.6.72, whose policy is ours, event by event.
-    """
+    """kcp-go 5.6.72, whose policy is ours, event by event."""
 
     def replay(self, events: list[Event]) -> None:
         endpoint = Endpoint()
@@ -279,9 +268,7 @@ class KCPGoTraceTests(SynchronousTestCase):
 
 
 class ForeignTraceTests(SynchronousTestCase):
-    """
-    What peers of other versions sent, received by us.
-    """
+    """What peers of other versions sent, received by us."""
 
     def replay(self, events: list[Event]) -> None:
         endpoint = Endpoint()

@@ -1,5 +1,5 @@
 """
-Orderly ends of KCP sessions: the tables and drop scripts of C{kcp_close.md}
+Orderly ends of KCP sessions: the tables and drop scripts of C{kcp-close.md}
 sections 3, 5 and 12.
 """
 
@@ -20,34 +20,26 @@ DONE = (Event.ENDED, Reason.DONE, None)
 
 
 def write(end: End, data: bytes) -> None:
-    """
-    Write at one end and flush.
-    """
+    """Write at one end and flush."""
     end.engine.write(0, data)
     end.turn(end.engine)
 
 
 def close(end: End) -> None:
-    """
-    Close at one end and flush.
-    """
+    """Close at one end and flush."""
     engine = end.engine
     engine.close(end.pair.now)
     end.turn(engine)
 
 
 def half_close(end: End) -> None:
-    """
-    End one direction and flush.
-    """
+    """End one direction and flush."""
     end.engine.close_stream(0)
     end.turn(end.engine)
 
 
 def dropping(predicate: object, times: int, delay: int = 10) -> Fate:
-    """
-    A link that loses the first datagrams for which a predicate holds.
-    """
+    """A link that loses the first datagrams for which a predicate holds."""
     left = [times]
 
     def fate(number: int, datagram: bytes) -> tuple[int, ...]:
@@ -60,32 +52,24 @@ def dropping(predicate: object, times: int, delay: int = 10) -> Fate:
 
 
 def has_fin(datagram: bytes) -> bool:
-    """
-    Whether a datagram is or ends with a FIN.
-    """
+    """Whether a datagram is or ends with a FIN."""
     last = next(segments(datagram[-24:]), None)
     return last is not None and (last.cmd, last.frg) == (PUSH, END)
 
 
 def sends_fin(end: End) -> bool:
-    """
-    Whether an end ever sent a FIN.
-    """
+    """Whether an end ever sent a FIN."""
     return any(has_fin(datagram) for datagram in end.sent)
 
 
 class CloseOnEnd:
-    """
-    Runs a pair so that an end which hears the other's end closes too.
-    """
+    """Runs a pair so that an end which hears the other's end closes too."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
 
     def run(self, milliseconds: int, step: int = 10) -> None:
-        """
-        Let time pass in small steps, closing what has ended.
-        """
+        """Let time pass in small steps, closing what has ended."""
         for _ in range(0, milliseconds, step):
             self.pair.run(step)
             for end in (self.pair.client, self.pair.server):
@@ -95,18 +79,14 @@ class CloseOnEnd:
 
 
 class HalfCloseTests(SynchronousTestCase):
-    """
-    One direction ends, the other goes on.
-    """
+    """One direction ends, the other goes on."""
 
     def setUp(self) -> None:
         self.pair = Pair()
         self.pair.connect()
 
     def test_other_direction_goes_on(self) -> None:
-        """
-        The end is heard behind the last byte; answers still flow, for hours.
-        """
+        """The end is heard behind the last byte; answers still flow, for hours."""
         write(self.pair.client, b"question")
         half_close(self.pair.client)
         self.pair.run(200)
@@ -119,9 +99,7 @@ class HalfCloseTests(SynchronousTestCase):
         self.assertEqual(self.pair.client.received, b"answer")
 
     def test_end_waits_for_the_reader(self) -> None:
-        """
-        A reader that pauses hears of the end after it took the last byte.
-        """
+        """A reader that pauses hears of the end after it took the last byte."""
         self.pair.server.reading = False
         write(self.pair.client, b"x" * 5000)
         half_close(self.pair.client)
@@ -133,9 +111,7 @@ class HalfCloseTests(SynchronousTestCase):
             self.assertEqual(engine.unread() == 0, bool(engine.events()))
 
     def test_both_halves(self) -> None:
-        """
-        With both halves closed the session still waits for the application.
-        """
+        """With both halves closed the session still waits for the application."""
         half_close(self.pair.client)
         half_close(self.pair.server)
         self.pair.run(200)
@@ -152,20 +128,14 @@ class HalfCloseTests(SynchronousTestCase):
 
 
 class OrderlyCloseTests(SynchronousTestCase):
-    """
-    Who closes first, and what is lost on the way.
-    """
+    """Who closes first, and what is lost on the way."""
 
     def outcome(self, pair: Pair, end: End) -> object:
-        """
-        The last thing that happened at an end.
-        """
+        """The last thing that happened at an end."""
         return [what for what in end.happened if what != ("closed",)][-1]
 
     def test_everything_arrives(self) -> None:
-        """
-        All that was written before the close is delivered, then both are done.
-        """
+        """All that was written before the close is delivered, then both are done."""
         pair = Pair()
         pair.connect()
         data = bytes(range(256)) * 400
@@ -177,9 +147,7 @@ class OrderlyCloseTests(SynchronousTestCase):
         self.assertEqual(self.outcome(pair, pair.server), DONE)
 
     def test_fins_lost(self) -> None:
-        """
-        The first 1, 3 and 6 sendings of the first FIN are lost.
-        """
+        """The first 1, 3 and 6 sendings of the first FIN are lost."""
         for times in (1, 3, 6):
             pair = Pair()
             pair.connect()
@@ -192,9 +160,7 @@ class OrderlyCloseTests(SynchronousTestCase):
             self.assertEqual(len(pair.server.received), 10_000)
 
     def test_acknowledgements_of_second_fin_lost(self) -> None:
-        """
-        The tombstone of who closed first answers each repetition.
-        """
+        """The tombstone of who closed first answers each repetition."""
         for times in (1, 3, 6):
             pair = Pair()
             pair.connect()
@@ -206,9 +172,7 @@ class OrderlyCloseTests(SynchronousTestCase):
             self.assertEqual(self.outcome(pair, pair.server), DONE, times)
 
     def test_both_at_once(self) -> None:
-        """
-        Both close before they hear of the other.
-        """
+        """Both close before they hear of the other."""
         pair = Pair()
         pair.connect()
         write(pair.client, b"c" * 10_000)
@@ -220,9 +184,7 @@ class OrderlyCloseTests(SynchronousTestCase):
         self.assertEqual(pair.server.happened[-1], DONE)
 
     def test_server_speaks_and_closes(self) -> None:
-        """
-        A silent client gets all of it and the end.
-        """
+        """A silent client gets all of it and the end."""
         pair = Pair()
         pair.connect()
         write(pair.server, b"banner" * 1000)
@@ -247,9 +209,7 @@ class OrderlyCloseTests(SynchronousTestCase):
         self.assertEqual(self.outcome(pair, pair.server), DONE)
 
     def test_peer_ignores_end(self) -> None:
-        """
-        A peer that never closes is told by a reset when CLOSE ends.
-        """
+        """A peer that never closes is told by a reset when CLOSE ends."""
         pair = Pair()
         pair.connect()
         close(pair.client)
@@ -279,9 +239,7 @@ class OrderlyCloseTests(SynchronousTestCase):
         self.assertIn(DONE, pair.client.happened)
 
     def test_late_words_to_a_grave(self) -> None:
-        """
-        While the tombstone lasts, nothing for its key opens a session.
-        """
+        """While the tombstone lasts, nothing for its key opens a session."""
         pair = Pair()
         pair.connect()
         write(pair.client, b"x")
@@ -302,9 +260,7 @@ class OrderlyCloseTests(SynchronousTestCase):
     @given(st.integers(0, 2**32 - 1), st.sampled_from((0, 5, 20)))
     @settings(max_examples=40, deadline=None, derandomize=True)
     def test_random_loss(self, seed: int, percent: int) -> None:
-        """
-        Whatever is lost at random, both streams are whole and both ends clean.
-        """
+        """Whatever is lost at random, both streams are whole and both ends clean."""
         random = Random(seed)
 
         def fate(number: int, datagram: bytes) -> tuple[int, ...]:
@@ -325,9 +281,7 @@ class OrderlyCloseTests(SynchronousTestCase):
 
 
 class UnmarkedPeerTests(SynchronousTestCase):
-    """
-    Towards kcp-go and the C library: no FIN, no reset, leave with window 0.
-    """
+    """Towards kcp-go and the C library: no FIN, no reset, leave with window 0."""
 
     def setUp(self) -> None:
         self.pair = Pair()
@@ -337,9 +291,7 @@ class UnmarkedPeerTests(SynchronousTestCase):
         self.server.sent.clear()
 
     def test_close(self) -> None:
-        """
-        Drain, then window 0 until a silence of four timeouts, then done.
-        """
+        """Drain, then window 0 until a silence of four timeouts, then done."""
         write(self.server, b"bye")
         close(self.server)
         self.pair.run(100)
@@ -362,27 +314,21 @@ class UnmarkedPeerTests(SynchronousTestCase):
         self.assertFalse(sends_fin(self.server))
 
     def test_half_close_tells_nobody(self) -> None:
-        """
-        A half close is local: flushed when all is acknowledged, no FIN.
-        """
+        """A half close is local: flushed when all is acknowledged, no FIN."""
         half_close(self.server)
         self.assertIn((Event.STREAM_FLUSHED, 0), self.server.happened)
         self.pair.run(100)
         self.assertFalse(sends_fin(self.server))
 
     def test_abort_is_silent(self) -> None:
-        """
-        No reset goes to an unmarked peer.
-        """
+        """No reset goes to an unmarked peer."""
         self.server.engine.abort(self.pair.now)
         self.server.turn(self.server.engine)
         self.pair.run(100)
         self.assertEqual(self.server.sent, [])
 
     def test_turns_unmarked(self) -> None:
-        """
-        A peer that showed the mark and then lacks it is unmarked for good.
-        """
+        """A peer that showed the mark and then lacks it is unmarked for good."""
         pair = Pair(there=steady(), back=steady())
         pair.connect()
         pair.server.arrive(pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), CLIENT)

@@ -1,6 +1,4 @@
-"""
-Encryption against recordings of kcp-go, and by its properties (kcp.md 4).
-"""
+"""Encryption against recordings of kcp-go, and by its properties (kcp.md 4)."""
 
 from __future__ import annotations
 
@@ -26,18 +24,14 @@ KEY = bytes(range(32))
 
 
 def crypt(name: str, key: bytes = KEY, seed: int = 1) -> Crypt:
-    """
-    One end with a random source that repeats itself.
-    """
+    """One end with a random source that repeats itself."""
     made = make_crypt(name, key, random.Random(seed).randbytes)
     assert made is not None
     return made
 
 
 class RecordedTests(SynchronousTestCase):
-    """
-    Byte for byte what kcp-go 5.6.1 and 5.6.72 produce.
-    """
+    """Byte for byte what kcp-go 5.6.1 and 5.6.72 produce."""
 
     def test_packets(self) -> None:
         """
@@ -56,9 +50,7 @@ class RecordedTests(SynchronousTestCase):
                 self.assertEqual((bytes(opened.run), list(opened.failed)), (body, []))
 
     def test_bodies(self) -> None:
-        """
-        The ciphers alone, from the fixed initial vector (kcp.md 4.2).
-        """
+        """The ciphers alone, from the fixed initial vector (kcp.md 4.2)."""
         for one in vectors.load("kcp", "crypt")["ciphers"]:
             for case in one["cases"]:
                 plain, cipher = bytes.fromhex(case["plain"]), bytes.fromhex(case["cipher"])
@@ -87,9 +79,7 @@ class RecordedTests(SynchronousTestCase):
         self.assertEqual(crypt("salsa20", padded).open(sealed, size).run, b"body")
 
     def test_aead(self) -> None:
-        """
-        AES-GCM with each key size (kcp.md 4.4).
-        """
+        """AES-GCM with each key size (kcp.md 4.4)."""
         for one in vectors.load("kcp", "aead")["ciphers"]:
             key = bytes.fromhex(one["key"])
             for packet in one["packets"]:
@@ -101,25 +91,19 @@ class RecordedTests(SynchronousTestCase):
                 self.assertEqual(bytes(fresh.open(datagram, len(datagram)).run), body)
 
     def test_derivation(self) -> None:
-        """
-        A password becomes kcptun's key (kcp.md 8.2).
-        """
+        """A password becomes kcptun's key (kcp.md 8.2)."""
         for one in vectors.load("kcp", "kdf")["kcptun"]:
             self.assertEqual(from_password(one["password"]).hex(), one["key"])
 
     def test_xorTable(self) -> None:
-        """
-        The table of C{xor} (kcp.md 4.3).
-        """
+        """The table of C{xor} (kcp.md 4.3)."""
         for one in vectors.load("kcp", "kdf")["xor_tables"]:
             scrambler = XorScrambler(bytes.fromhex(one["key"]))
             self.assertEqual(scrambler.encrypt(bytes(1500), 1500).hex(), one["table"])
 
 
 class RunTests(SynchronousTestCase):
-    """
-    Whole runs at a time.
-    """
+    """Whole runs at a time."""
 
     @PROPERTY
     @given(
@@ -158,9 +142,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual([bytes(each) for each in opened.failed], [bytes(damaged)])
 
     def test_slow(self) -> None:
-        """
-        The same holds for the ciphers in plain Python.
-        """
+        """The same holds for the ciphers in plain Python."""
         for name in sorted(set(CIPHERS) - set(FAST)):
             run = bytes(range(200))
             sealed, width = crypt(name).seal(run, 77)
@@ -170,35 +152,27 @@ class RunTests(SynchronousTestCase):
     @PROPERTY
     @given(st.sampled_from(FAST), st.binary(min_size=1, max_size=200), st.integers(1, 80))
     def test_anything(self, name: str, run: bytes, size: int) -> None:
-        """
-        Whatever comes is either opened or among the failed; nothing is raised.
-        """
+        """Whatever comes is either opened or among the failed; nothing is raised."""
         opened = crypt(name).open(run, size)
         if name not in ("none", "xor"):
             self.assertEqual(b"".join(bytes(each) for each in opened.failed), run)
 
     def test_short(self) -> None:
-        """
-        A datagram without a body fails (kcp.md 2.2).
-        """
+        """A datagram without a body fails (kcp.md 2.2)."""
         for name in FAST:
             end = crypt(name)
             for length in (1, end.overhead - 1, end.overhead):
                 self.assertEqual(len(end.open(bytes(length), length).failed), 1)
 
     def test_otherKey(self) -> None:
-        """
-        Another key opens nothing.
-        """
+        """Another key opens nothing."""
         for name in set(FAST) - {"none"}:
             sealed, width = crypt(name).seal(bytes(60), 30)
             opened = crypt(name, bytes(32)).open(sealed, width)
             self.assertEqual((bytes(opened.run), len(opened.failed)), (b"", 2), name)
 
     def test_noncesDiffer(self) -> None:
-        """
-        The same datagram is never the same on the wire.
-        """
+        """The same datagram is never the same on the wire."""
         for name in set(CIPHERS) - {"none", "xor"}:
             end = crypt(name)
             sealed, width = end.seal(bytes(30 * 9), 30)
@@ -206,14 +180,10 @@ class RunTests(SynchronousTestCase):
 
 
 class NoncesTests(SynchronousTestCase):
-    """
-    L{Nonces}.
-    """
+    """L{Nonces}."""
 
     def test_batches(self) -> None:
-        """
-        The source is asked seldom, and no byte of it is used twice or left out.
-        """
+        """The source is asked seldom, and no byte of it is used twice or left out."""
         source = random.Random(7).randbytes(1 << 16)
         given: list[int] = []
 
@@ -229,14 +199,10 @@ class NoncesTests(SynchronousTestCase):
 
 
 class SecretTests(SynchronousTestCase):
-    """
-    Which cipher goes with which key.
-    """
+    """Which cipher goes with which key."""
 
     def test_defaults(self) -> None:
-        """
-        A key without a cipher means C{aes}; neither means C{null}.
-        """
+        """A key without a cipher means C{aes}; neither means C{null}."""
         self.assertEqual(Secret(None, KEY).crypt, "aes")
         self.assertEqual(Secret(None, None).crypt, "null")
         self.assertIsNone(make_crypt("null", b"", bytes))
@@ -261,9 +227,7 @@ class SecretTests(SynchronousTestCase):
             self.assertNotIn(repr(key), str(error))
 
     def test_hidden(self) -> None:
-        """
-        A secret does not show itself.
-        """
+        """A secret does not show itself."""
         secret = Secret("aes", KEY)
         self.assertEqual(f"{secret!r} {secret}", "<Secret aes> <Secret aes>")
         self.assertEqual(secret.reveal(), KEY)

@@ -32,14 +32,10 @@ ELSEWHERE = ("203.0.113.9", 9)
 
 
 class OpeningTests(SynchronousTestCase):
-    """
-    The first word, the cookie, and who is shown to the application when.
-    """
+    """The first word, the cookie, and who is shown to the application when."""
 
     def test_both_connected(self) -> None:
-        """
-        A dialler that says nothing is known to the server after three words.
-        """
+        """A dialler that says nothing is known to the server after three words."""
         pair = Pair()
         pair.connect()
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
@@ -47,9 +43,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertTrue(pair.server.engine.proved)
 
     def test_first_word(self) -> None:
-        """
-        The first datagram is a marked WASK with sn 0 and una 0 (kcp_close 1).
-        """
+        """The first datagram is a marked WASK with sn 0 and una 0 (kcp_close 1)."""
         pair = Pair()
         pair.dial()
         word = next(segments(pair.client.sent[0]), None)
@@ -58,9 +52,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(len(pair.client.sent[0]), 24)
 
     def test_words_end(self) -> None:
-        """
-        Once both know of each other nobody says anything more.
-        """
+        """Once both know of each other nobody says anything more."""
         pair = Pair()
         pair.connect()
         said = len(pair.client.sent), len(pair.server.sent)
@@ -68,9 +60,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual((len(pair.client.sent), len(pair.server.sent)), said)
 
     def test_first_words_lost(self) -> None:
-        """
-        The word is repeated after 200, 300, 450 ms until it is heard.
-        """
+        """The word is repeated after 200, 300, 450 ms until it is heard."""
         pair = Pair(there=losing(0, 1, 2))
         pair.dial()
         pair.run(940)
@@ -96,10 +86,7 @@ class OpeningTests(SynchronousTestCase):
                 self.assertEqual(pair.client.received, b"hello", (lost, side))
 
     def test_data_overtakes_cookie(self) -> None:
-        """
-        The session is opened by data that came before the cookie, and shown
-        after the cookie.
-        """
+        """The session is opened by data that came before the cookie, and shown after the cookie."""
         pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
         pair.dial()
         pair.run(25)
@@ -113,10 +100,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.received, b"early")
 
     def test_nothing_before_connected(self) -> None:
-        """
-        What came with the opening is told of after CONNECTED, the end included
-        (CONN-1).
-        """
+        """What came with the opening is told of after CONNECTED, the end included (CONN-1)."""
         pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
         pair.server.reading = False
         pair.dial()
@@ -136,10 +120,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.STREAM_ENDED])
 
     def test_end_alone(self) -> None:
-        """
-        A FIN before anything else opens nothing; repeated, it is an end behind
-        CONNECTED.
-        """
+        """A FIN before anything else opens nothing; repeated, it is an end behind CONNECTED."""
         pair = Pair(there=lambda number, datagram: (50,) if number == 1 else (10,))
         pair.dial()
         pair.run(25)
@@ -150,10 +131,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.STREAM_ENDED])
 
     def test_without_waiting(self) -> None:
-        """
-        A dialler told not to wait is connected at once and its data goes with
-        the first word.
-        """
+        """A dialler told not to wait is connected at once and its data goes with the first word."""
         pair = Pair()
         engine = pair.dial(wait_for_peer=False)
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
@@ -164,19 +142,14 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.admitted, 1)
 
     def test_longWait(self) -> None:
-        """
-        A dialler that is not heard sleeps between its words, however long it
-        waits.
-        """
+        """A dialler that is not heard sleeps between its words, however long it waits."""
         pair = Pair(there=lambda number, datagram: ())
         engine = pair.dial()
         pair.run(100_000)
         self.assertGreater(engine.deadline(), pair.now - 10 * MILLISECOND)
 
     def test_refused(self) -> None:
-        """
-        A closed port ends a dialler that has heard nothing, and nobody else.
-        """
+        """A closed port ends a dialler that has heard nothing, and nobody else."""
         pair = Pair()
         engine = pair.dial()
         engine.path_error(PathError.REFUSED, 0, SERVER, pair.now)
@@ -189,25 +162,19 @@ class OpeningTests(SynchronousTestCase):
 
 
 class StrangerTests(SynchronousTestCase):
-    """
-    What those who only claim an address can get.
-    """
+    """What those who only claim an address can get."""
 
     def setUp(self) -> None:
         self.pair = Pair()
 
     def judge(self, datagram: bytes) -> object:
-        """
-        The gate's verdict on a datagram from an unknown address.
-        """
+        """The gate's verdict on a datagram from an unknown address."""
         return self.pair.server.gate.stranger(
             datagram, ELSEWHERE, self.pair.now, self.pair.server
         )
 
     def test_forged_probe(self) -> None:
-        """
-        A forged first word gets one WINS of its own size and leaves no state.
-        """
+        """A forged first word gets one WINS of its own size and leaves no state."""
         word = pack_header(CONV, WASK, MARK, 1024, 0, 0, 0, 0)
         verdict = self.judge(word)
         self.assertIsInstance(verdict, Reply)
@@ -238,9 +205,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(victim.server.kinds(), [])
 
     def test_credit(self) -> None:
-        """
-        An unproved session keeps to its budget, however much there is to say.
-        """
+        """An unproved session keeps to its budget, however much there is to say."""
         self.pair.server.arrive(
             pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 5) + b"hello", ELSEWHERE
         )
@@ -259,9 +224,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertLessEqual(sum(spent), budget)
 
     def test_unmarked_is_shown_after_its_answer(self) -> None:
-        """
-        A kcp-go client is asked what it is, and shown when it has answered.
-        """
+        """A kcp-go client is asked what it is, and shown when it has answered."""
         self.pair.server.arrive(
             pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 5) + b"hello", ELSEWHERE
         )
@@ -275,9 +238,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertFalse(self.pair.server.engine.proved)
 
     def test_verdicts(self) -> None:
-        """
-        Leftovers, rubbish and data outside the window open nothing (kcp_close 7).
-        """
+        """Leftovers, rubbish and data outside the window open nothing (kcp_close 7)."""
         table = [
             (pack_header(CONV, ACK, MARK, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),
@@ -293,9 +254,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertIsInstance(accepted, Admit)
 
     def test_no_room(self) -> None:
-        """
-        A full table is silent, so that the dialler does not count as connected.
-        """
+        """A full table is silent, so that the dialler does not count as connected."""
         self.pair.server.room = False
         for datagram in (
             pack_header(CONV, WASK, MARK, 32, 0, 0, 0, 0),
@@ -306,14 +265,10 @@ class StrangerTests(SynchronousTestCase):
 
 
 class WatchTests(SynchronousTestCase):
-    """
-    Keepalive, idle timeout, and peers that forgot.
-    """
+    """Keepalive, idle timeout, and peers that forgot."""
 
     def test_kept_alive(self) -> None:
-        """
-        Two silent ends stay connected by a probe each 20 s.
-        """
+        """Two silent ends stay connected by a probe each 20 s."""
         pair = Pair()
         pair.connect()
         before = len(pair.client.sent) + len(pair.server.sent)
@@ -324,9 +279,7 @@ class WatchTests(SynchronousTestCase):
         self.assertLess(probes, 4 * 300 // 20)
 
     def test_idle(self) -> None:
-        """
-        A peer that is gone ends the session after the idle time.
-        """
+        """A peer that is gone ends the session after the idle time."""
         pair = Pair()
         pair.connect()
         pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
@@ -394,14 +347,10 @@ class WatchTests(SynchronousTestCase):
 
 
 class AbortTests(SynchronousTestCase):
-    """
-    The end without delivery.
-    """
+    """The end without delivery."""
 
     def test_peer_told(self) -> None:
-        """
-        An abort is a reset at the peer (kcp_close 6), here and now on a hub.
-        """
+        """An abort is a reset at the peer (kcp_close 6), here and now on a hub."""
         pair = Pair()
         pair.connect()
         pair.client.engine.abort(pair.now)
@@ -427,9 +376,7 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(pair.client.engines, {})
 
     def test_tombstone_resets(self) -> None:
-        """
-        Data for an aborted session is answered by the reset again.
-        """
+        """Data for an aborted session is answered by the reset again."""
         pair = Pair(there=losing(*range(3, 6)))
         pair.connect()
         self.assertEqual(len(pair.client.sent), 2)
@@ -445,9 +392,7 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
 
     def test_twice(self) -> None:
-        """
-        A second abort, and a close after it, change nothing.
-        """
+        """A second abort, and a close after it, change nothing."""
         pair = Pair()
         pair.connect()
         engine = pair.client.engine
@@ -457,9 +402,7 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(list(engine.events()), [(Event.ENDED, Reason.ABORTED, None)])
 
     def test_opening(self) -> None:
-        """
-        A dialler that nobody answered ends at once, whichever way.
-        """
+        """A dialler that nobody answered ends at once, whichever way."""
         for how in ("abort", "close"):
             pair = Pair(there=lambda number, datagram: ())
             engine = pair.dial()
@@ -468,9 +411,7 @@ class AbortTests(SynchronousTestCase):
 
 
 class MessageTests(SynchronousTestCase):
-    """
-    Message mode.
-    """
+    """Message mode."""
 
     def setUp(self) -> None:
         self.pair = Pair(settings=replace(PROFILES["default"], stream=False))
@@ -478,9 +419,7 @@ class MessageTests(SynchronousTestCase):
         self.pair.connect()
 
     def test_boundaries(self) -> None:
-        """
-        Messages arrive whole, in order, also when longer than a segment.
-        """
+        """Messages arrive whole, in order, also when longer than a segment."""
         messages = [b"a", b"b" * 5000, b"c" * 1376]
         client, server = self.pair.client.engine, self.pair.server.engine
         for message in messages:
@@ -492,9 +431,7 @@ class MessageTests(SynchronousTestCase):
         self.assertIn(Capability.MESSAGES, client.capabilities)
 
     def test_refusals(self) -> None:
-        """
-        What KCP cannot carry is refused with its name.
-        """
+        """What KCP cannot carry is refused with its name."""
         client = self.pair.client.engine
         error = self.assertRaises(ValueError, client.send, b"x", Delivery.UNRELIABLE)
         self.assertIn("UNRELIABLE", str(error))
@@ -505,14 +442,10 @@ class MessageTests(SynchronousTestCase):
 
 
 class StateTests(SynchronousTestCase):
-    """
-    What a person sees.
-    """
+    """What a person sees."""
 
     def test_facts(self) -> None:
-        """
-        Facts and counters name the conversation, the peer and what was lost.
-        """
+        """Facts and counters name the conversation, the peer and what was lost."""
         pair = Pair()
         pair.connect()
         facts = pair.client.engine.facts()

@@ -43,9 +43,7 @@ def encode(
     gap: int = 0,
     protected: bool = True,
 ) -> list[bytes]:
-    """
-    All packets for datagrams that come one by one, C{gap} apart.
-    """
+    """All packets for datagrams that come one by one, C{gap} apart."""
     wire = Wire()
     writer = RunWriter(wire, 0)
     for datagram in datagrams:
@@ -56,9 +54,7 @@ def encode(
 
 
 def decode(decoder: Decoder, packets: Sequence[bytes]) -> list[tuple[bytes, bool]]:
-    """
-    The datagrams of packets that come one by one, and whether they came whole.
-    """
+    """The datagrams of packets that come one by one, and whether they came whole."""
     return [
         (bytes(data), regular)
         for packet in packets
@@ -71,15 +67,10 @@ def number(packet: bytes) -> int:
 
 
 class CodecTests(SynchronousTestCase):
-    """
-    L{twisted_rudp.kcp.reed_solomon}.
-    """
+    """L{twisted_rudp.kcp.reed_solomon}."""
 
     def test_matrix(self) -> None:
-        """
-        Parity is the polynomial through the data, at the points that follow
-        (kcp.md 3.3).
-        """
+        """Parity is the polynomial through the data, at the points that follow (kcp.md 3.3)."""
         for one in vectors.load("kcp", "rs_matrix")["matrices"]:
             data, parity = one["data_shards"], one["parity_shards"]
             points, wanted = tuple(range(data)), tuple(range(data, data + parity))
@@ -111,9 +102,7 @@ class CodecTests(SynchronousTestCase):
 
 
 class GroupTests(SynchronousTestCase):
-    """
-    L{twisted_rudp.kcp.fec_groups}.
-    """
+    """L{twisted_rudp.kcp.fec_groups}."""
 
     def setUp(self) -> None:
         if kernels.fec_frame is None:
@@ -139,9 +128,7 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(protect_by_kernel(*args), protect_by_steps(*args))
 
     def test_refused(self) -> None:
-        """
-        What does not fit is an error.
-        """
+        """What does not fit is an error."""
         frame = kernels.fec_frame
         assert frame is not None
         for args in (
@@ -159,9 +146,7 @@ class GroupTests(SynchronousTestCase):
 
 
 class EncoderTests(SynchronousTestCase):
-    """
-    L{Encoder}.
-    """
+    """L{Encoder}."""
 
     def test_recorded(self) -> None:
         """
@@ -179,9 +164,7 @@ class EncoderTests(SynchronousTestCase):
                 self.assertEqual([each.hex() for each in sent], expected)
 
     def test_wrap(self) -> None:
-        """
-        Ids begin again at 0 at the last multiple of a group (kcp.md 3.2).
-        """
+        """Ids begin again at 0 at the last multiple of a group (kcp.md 3.2)."""
         for one in vectors.load("kcp", "fec")["wrap"]:
             data, parity = one["data_shards"], one["parity_shards"]
             self.assertEqual(end_of_ids(data + parity), one["paws"])
@@ -207,23 +190,17 @@ class EncoderTests(SynchronousTestCase):
             self.assertEqual([number(each) for each in sent], expected)
 
     def test_first_of_single(self) -> None:
-        """
-        With one data packet a group, the first group has no parity.
-        """
+        """With one data packet a group, the first group has no parity."""
         sent = encode(Encoder(1, 1), [b"x" * 30] * 2)
         self.assertEqual([number(each) for each in sent], [0, 2, 3])
 
     def test_unprotected(self) -> None:
-        """
-        Parity that may not be sent is passed over.
-        """
+        """Parity that may not be sent is passed over."""
         sent = encode(Encoder(2, 2), [b"x" * 30] * 4, protected=False)
         self.assertEqual([number(each) for each in sent], [0, 1, 4, 5])
 
     def test_copies(self) -> None:
-        """
-        Copies follow their packet and take no id (kcp.md 2.1).
-        """
+        """Copies follow their packet and take no id (kcp.md 2.1)."""
         wire = Wire()
         writer = RunWriter(wire, 0)
         Encoder(2, 1).encode(b"ab" * 15 + b"cd" * 15, 30, 0, writer, True, copies=3)
@@ -244,18 +221,14 @@ class EncoderTests(SynchronousTestCase):
         self.assertEqual([number(each) for each in wire.datagrams()], list(range(58)))
 
     def test_refused(self) -> None:
-        """
-        At least one of each kind and at most 256 together (kcp.md 3.2).
-        """
+        """At least one of each kind and at most 256 together (kcp.md 3.2)."""
         for data, parity in ((0, 1), (1, 0), (200, 57), (-1, 5)):
             self.assertRaises(ValueError, Encoder, data, parity)
         Encoder(200, 56)
 
 
 class DecoderTests(SynchronousTestCase):
-    """
-    L{Decoder}.
-    """
+    """L{Decoder}."""
 
     def test_recorded(self) -> None:
         """
@@ -301,9 +274,7 @@ class DecoderTests(SynchronousTestCase):
                 self.assertEqual([decoder.data, decoder.parity], step["params_5_6_72"])
 
     def test_tunes_in_runs(self) -> None:
-        """
-        What came in order before the mismatch counts for the adoption.
-        """
+        """What came in order before the mismatch counts for the adoption."""
         packets = encode(Encoder(10, 3), [b"x" * 30] * 40)
         decoder = Decoder(10, 2)
         decoder.decode(b"".join(packets[:12]), 38)
@@ -311,9 +282,7 @@ class DecoderTests(SynchronousTestCase):
         self.assertEqual((decoder.data, decoder.parity, decoder.tunings), (10, 3, 1))
 
     def test_gap_prevents_tuning(self) -> None:
-        """
-        A gap before the end of the row makes the attempt fail.
-        """
+        """A gap before the end of the row makes the attempt fail."""
         tuner = Tuner()
         for sequence, kind in ((0, DATA), (1, PARITY), (3, DATA), (4, PARITY)):
             tuner.add(sequence, bytes([kind]))
@@ -373,9 +342,7 @@ class DecoderTests(SynchronousTestCase):
                 self.assertLessEqual(expected, set(came + rebuilt))
 
     def test_old_groups(self) -> None:
-        """
-        A group is given up when one more than three ahead begins.
-        """
+        """A group is given up when one more than three ahead begins."""
         for groups, found in ((3, True), (4, False)):
             packets = encode(Encoder(2, 1), [bytes([at]) * 30 for at in range(10)])
             later = packets[3 : 3 * groups + 1]
@@ -383,9 +350,7 @@ class DecoderTests(SynchronousTestCase):
             self.assertEqual((b"\x01" * 30, False) in came, found)
 
     def test_wrap(self) -> None:
-        """
-        The group after the last id is the one after the last group.
-        """
+        """The group after the last id is the one after the last group."""
         end = end_of_ids(3)
         encoder = Encoder(2, 1, first=end - 3)
         packets = encode(encoder, [bytes([at]) * 30 for at in range(4)])
@@ -396,9 +361,7 @@ class DecoderTests(SynchronousTestCase):
         self.assertEqual(decoder.recovered, 2)
 
     def test_forged_jump(self) -> None:
-        """
-        One packet far ahead changes nothing; two do.
-        """
+        """One packet far ahead changes nothing; two do."""
         packets = encode(Encoder(2, 1), [b"x" * 30] * 4)
         far = encode(Encoder(2, 1, first=3 * (FAR_AHEAD + 9)), [b"y" * 30] * 2)
         decoder = Decoder(2, 1)
@@ -408,18 +371,14 @@ class DecoderTests(SynchronousTestCase):
         self.assertEqual(decoder.newest_group, FAR_AHEAD + 9)
 
     def test_beyond_the_ids(self) -> None:
-        """
-        An id that cannot be is delivered and not collected.
-        """
+        """An id that cannot be is delivered and not collected."""
         decoder = Decoder(10, 3)
         packet = b"\xff\xff\xff\xff\xf1\x00\x20\x00" + bytes(30)
         self.assertEqual(decode(decoder, [packet]), [(bytes(30), True)])
         self.assertEqual(decoder.groups_held, 0)
 
     def test_impossible_size(self) -> None:
-        """
-        A rebuilt block whose size field does not fit is counted and dropped.
-        """
+        """A rebuilt block whose size field does not fit is counted and dropped."""
         packets = encode(Encoder(2, 1), [b"x" * 30] * 2)
         spoilt = packets[2][:6] + b"\xff\xff" + packets[2][8:]
         decoder = Decoder(2, 1)
@@ -441,9 +400,7 @@ class DecoderTests(SynchronousTestCase):
             self.assertLessEqual(decoder.groups_held, 4)
 
     def test_counters(self) -> None:
-        """
-        Full groups and parity packets are counted.
-        """
+        """Full groups and parity packets are counted."""
         packets = encode(Encoder(2, 1), [b"x" * 30] * 8, gap=MILLISECOND)
         decoder = Decoder(2, 1)
         decoder.decode(b"".join(packets), 38)

@@ -1,6 +1,4 @@
-"""
-What was sent and is not acknowledged yet.
-"""
+"""What was sent and is not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ class FlightsTests(SynchronousTestCase):
     """
 
     def launch(self, flights: Flights, count: int, now: int = 0, size: int | None = None) -> Flight:
-        """
-        Segments of 10 bytes, the last of C{size}.
-        """
+        """Segments of 10 bytes, the last of C{size}."""
         data = bytes(10 * count if size is None else 10 * (count - 1) + size)
         flight = Flight(flights.nxt, count, data, 10, 0)
         flight.launch(now, 100, flights.delivered)
@@ -46,9 +42,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertEqual((flights.outstanding, flights.delivered, len(flights.queue)), (0, 35, 0))
 
     def test_noRecordsWithoutLoss(self) -> None:
-        """
-        Without loss no segment gets a record.
-        """
+        """Without loss no segment gets a record."""
         flights = Flights(0)
         flight = self.launch(flights, 3)
         flights.forget(2)
@@ -70,9 +64,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertEqual({i: s.skips for i, s in (second.stragglers or {}).items()}, {0: 1})
 
     def test_fastThenSettled(self) -> None:
-        """
-        A fast retransmission happens once until a timeout.
-        """
+        """A fast retransmission happens once until a timeout."""
         flights = Flights(0)
         flight = self.launch(flights, 4)
         flights.acknowledge([(2, 0), (3, 0)])
@@ -106,9 +98,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertEqual(flight.repeats(0, again), [(0, Cause.FAST)])
 
     def test_early(self) -> None:
-        """
-        A single skip is enough when nothing new is sent.
-        """
+        """A single skip is enough when nothing new is sent."""
         flights = Flights(0)
         flight = self.launch(flights, 2)
         flights.acknowledge([(1, 0)])
@@ -118,9 +108,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertFalse(flight.has_skips)
 
     def test_commonTimeout(self) -> None:
-        """
-        What has no story of its own expires together, in order with the others.
-        """
+        """What has no story of its own expires together, in order with the others."""
         flights = Flights(0)
         flight = self.launch(flights, 5)
         flights.acknowledge([(3, 0)])
@@ -132,9 +120,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertEqual(flight.most_sendings(), 2)
 
     def test_postponed(self) -> None:
-        """
-        Postponing waits once more without counting a transmission.
-        """
+        """Postponing waits once more without counting a transmission."""
         flights = Flights(0)
         flight = self.launch(flights, 2)
         flight.straggler(1)
@@ -142,9 +128,7 @@ class FlightsTests(SynchronousTestCase):
         self.assertEqual((flight.next_due(), flight.most_sendings()), (230, 1))
 
     def test_nothingLeftToExpire(self) -> None:
-        """
-        When only segments with records are missing, the common timeout ends.
-        """
+        """When only segments with records are missing, the common timeout ends."""
         flights = Flights(0)
         flight = self.launch(flights, 2)
         flights.acknowledge([(1, 0)])

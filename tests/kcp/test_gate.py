@@ -42,24 +42,17 @@ def parity(length: int = 33) -> bytes:
 
 
 class CuttingTests(SynchronousTestCase):
-    """
-    L{Cutter}.
-    """
+    """L{Cutter}."""
 
     def cut(self, *datagrams: bytes, cutter: Cutter | None = None) -> list[tuple[object, int]]:
-        """
-        Conversations and number of datagrams of the parts of a run.
-        """
+        """Conversations and number of datagrams of the parts of a run."""
         run = b"".join(datagrams)
         size = len(datagrams[0])
         parts = (cutter or Cutter()).cut(run, size, CLIENT)
         return [(conv, -(-len(part) // size)) for conv, part in parts]
 
     def test_conversations(self) -> None:
-        """
-        Bare or with FEC, a run is cut where the conversation changes and only
-        there.
-        """
+        """Bare or with FEC, a run is cut where the conversation changes and only there."""
         a, b = push(1), push(2)
         self.assertEqual(self.cut(a, a, a), [(1, 3)])
         self.assertEqual(self.cut(a, b, b, a[:24]), [(1, 1), (2, 2), (1, 1)])
@@ -67,10 +60,7 @@ class CuttingTests(SynchronousTestCase):
         self.assertEqual(self.cut(*framed), [(1, 2), (2, 1)])
 
     def test_parity(self) -> None:
-        """
-        Parity goes where its neighbours go: what precedes it, at the beginning
-        what follows.
-        """
+        """Parity goes where its neighbours go: what precedes it, at the beginning what follows."""
         a, b, p = data_packet(0, push(1)), data_packet(0, push(2)), parity()
         self.assertEqual(self.cut(p, a, p, p, a, p), [(1, 6)])
         self.assertEqual(self.cut(p, a, p, b, p), [(1, 3), (2, 2)])
@@ -87,17 +77,13 @@ class CuttingTests(SynchronousTestCase):
         self.assertEqual(cutter.cut(parity(), 33, ELSEWHERE)[0][0], None)
 
     def test_kinds(self) -> None:
-        """
-        Bare, FEC and out-of-band datagrams are never in one part.
-        """
+        """Bare, FEC and out-of-band datagrams are never in one part."""
         bare = push(1, payload=b"x" * 9)
         framed, aside = data_packet(0, push(1)), out_of_band_packet(1, b"y" * 21)
         self.assertEqual(self.cut(framed, aside, aside, bare), [(1, 1), (1, 2), (1, 1)])
 
     def test_bounded(self) -> None:
-        """
-        Only so many addresses are remembered.
-        """
+        """Only so many addresses are remembered."""
         cutter = Cutter()
         for port in range(ADDRESSES_HEARD + 1):
             cutter.cut(data_packet(0, push(1)), 33, ("192.0.2.1", port))
@@ -133,14 +119,10 @@ class CuttingTests(SynchronousTestCase):
 
 
 class GateTests(SynchronousTestCase):
-    """
-    L{KCPGate}.
-    """
+    """L{KCPGate}."""
 
     def test_checksums(self) -> None:
-        """
-        What does not open is dropped and counted (kcp.md 2.2).
-        """
+        """What does not open is dropped and counted (kcp.md 2.2)."""
         crypt = make_crypt("aes", bytes(32), random.Random(1).randbytes)
         gate = KCPGate(crypt=crypt)
         self.assertEqual(list(gate.open(push(), 25, CLIENT)), [])
@@ -156,9 +138,7 @@ class GateTests(SynchronousTestCase):
         return pair.server.gate.stranger(datagram, address, pair.now, pair.server)
 
     def test_strangers(self) -> None:
-        """
-        Parity, out-of-band messages and leftovers open nothing.
-        """
+        """Parity, out-of-band messages and leftovers open nothing."""
         pair = SessionPair()
         for datagram in (
             parity(),
@@ -175,9 +155,7 @@ class GateTests(SynchronousTestCase):
             self.assertEqual(len(answer.datagrams[0]), len(question))
 
     def test_requireSn0(self) -> None:
-        """
-        With the option only number 0 opens a session (kcp.md 10.2).
-        """
+        """With the option only number 0 opens a session (kcp.md 10.2)."""
         for required, expected in ((False, Admit), (True, Drop)):
             pair = SessionPair(rules=Rules(require_sn0=required))
             self.assertIsInstance(self.judge(pair, push(sn=3)), expected)
@@ -204,9 +182,7 @@ class GateTests(SynchronousTestCase):
             self.assertIsInstance(self.judge(pair, push(9), ELSEWHERE), Admit)
 
     def test_addressIsFreed(self) -> None:
-        """
-        When a session is over its address may open another.
-        """
+        """When a session is over its address may open another."""
         pair = SessionPair(rules=Rules(sessions=SessionRule.ADDRESS))
         pair.connect()
         pair.server.gate.ended(pair.server.engine, pair.now)
@@ -227,9 +203,7 @@ class GateTests(SynchronousTestCase):
         self.assertIsInstance(self.judge(pair, push()), Admit)
 
     def test_refusedIsNotListed(self) -> None:
-        """
-        Who was not let in may try again.
-        """
+        """Who was not let in may try again."""
         pair = SessionPair(rules=Rules(blacklist=600 * SECOND))
         verdict = self.judge(pair, push())
         assert isinstance(verdict, Admit)
@@ -237,9 +211,7 @@ class GateTests(SynchronousTestCase):
         self.assertIsInstance(self.judge(pair, push()), Admit)
 
     def test_counters(self) -> None:
-        """
-        The gate has kcp-go's counters for its socket.
-        """
+        """The gate has kcp-go's counters for its socket."""
         pair = SessionPair()
         pair.connect()
         counters = pair.server.gate.counters()
@@ -248,14 +220,10 @@ class GateTests(SynchronousTestCase):
 
 
 class BlacklistTests(SynchronousTestCase):
-    """
-    L{Blacklist}.
-    """
+    """L{Blacklist}."""
 
     def test_renewed(self) -> None:
-        """
-        A key that is listed again is listed from then on.
-        """
+        """A key that is listed again is listed from then on."""
         listed = Blacklist(10)
         listed.add("a", 0)
         listed.add("a", 7)
@@ -263,9 +231,7 @@ class BlacklistTests(SynchronousTestCase):
         self.assertFalse(listed.has("a", 17))
 
     def test_bounded(self) -> None:
-        """
-        Lapsed keys go, and the oldest beyond the limit.
-        """
+        """Lapsed keys go, and the oldest beyond the limit."""
         listed = Blacklist(10)
         for now in range(100):
             listed.add(now, now)
@@ -276,9 +242,7 @@ class BlacklistTests(SynchronousTestCase):
         self.assertEqual(len(listed), MOST)
 
     def test_off(self) -> None:
-        """
-        Without a duration nothing is listed.
-        """
+        """Without a duration nothing is listed."""
         listed = Blacklist(0)
         listed.add("a", 5)
         self.assertFalse(listed.has("a", 5))
@@ -286,14 +250,10 @@ class BlacklistTests(SynchronousTestCase):
 
 
 class DiagnosisTests(SynchronousTestCase):
-    """
-    What does not fit is named. Each case with two ends that do not fit.
-    """
+    """What does not fit is named. Each case with two ends that do not fit."""
 
     def verdict(self, end: End, sign: Sign) -> None:
-        """
-        The end says this and nothing else, and has counted it.
-        """
+        """The end says this and nothing else, and has counted it."""
         text = end.gate.diagnosis()
         assert text is not None
         self.assertIn(MEANINGS[sign].text, text)
@@ -301,18 +261,14 @@ class DiagnosisTests(SynchronousTestCase):
         self.assertIsNone(end.gate.diagnosis())
 
     def talk(self, client: str, server: str, options: SessionOptions = FEC) -> SessionPair:
-        """
-        A client that tries for two seconds.
-        """
+        """A client that tries for two seconds."""
         pair = SessionPair(options, options, crypt=(client, server))
         pair.dial()
         pair.run(2000)
         return pair
 
     def test_otherCipher(self) -> None:
-        """
-        Other ciphers, or keys, or encryption on one side only, bare and framed.
-        """
+        """Other ciphers, or keys, or encryption on one side only, bare and framed."""
         for client, server, sign in (
             ("aes", "aes-128", Sign.OTHER_KEY),
             ("aes-128-gcm", "aes", Sign.OTHER_KEY),
@@ -329,9 +285,7 @@ class DiagnosisTests(SynchronousTestCase):
                 self.verdict(self.talk(client, server, options).server, sign)
 
     def test_fecOnOneSide(self) -> None:
-        """
-        FEC on one side only is named on both.
-        """
+        """FEC on one side only is named on both."""
         for client, server, sign, other in (
             (FEC, SessionOptions(), Sign.PEER_WITH_FEC, Sign.PEER_WITHOUT_FEC),
             (SessionOptions(), FEC, Sign.PEER_WITHOUT_FEC, Sign.PEER_WITH_FEC),
@@ -344,9 +298,7 @@ class DiagnosisTests(SynchronousTestCase):
             self.verdict(pair.client, other)
 
     def test_otherShards(self) -> None:
-        """
-        Other shard numbers are named when they were adopted.
-        """
+        """Other shard numbers are named when they were adopted."""
         pair = SessionPair(SessionOptions(data_shards=3, parity_shards=1), FEC)
         pair.connect()
         pair.write("client", bytes(30_000))
@@ -354,18 +306,14 @@ class DiagnosisTests(SynchronousTestCase):
         self.verdict(pair.server, Sign.OTHER_SHARDS)
 
     def test_otherConversation(self) -> None:
-        """
-        A dialler that hears from another conversation says so.
-        """
+        """A dialler that hears from another conversation says so."""
         pair = SessionPair()
         for _ in range(3):
             pair.client.gate.stranger(push(99), SERVER, pair.now, pair.client)
         self.verdict(pair.client, Sign.OTHER_CONVERSATION)
 
     def test_cutShort(self) -> None:
-        """
-        Datagrams that end too early speak of the path's MTU.
-        """
+        """Datagrams that end too early speak of the path's MTU."""
         pair = SessionPair(SessionOptions(), SessionOptions())
         pair.connect()
         for number in range(3):
@@ -373,9 +321,7 @@ class DiagnosisTests(SynchronousTestCase):
         self.verdict(pair.server, Sign.CUT_SHORT)
 
     def test_kcptun(self) -> None:
-        """
-        What a kcptun with compression or multiplexing sends first is known.
-        """
+        """What a kcptun with compression or multiplexing sends first is known."""
         for first, sign in (
             (SNAPPY_START + b"\x01\x0c\0\0" + bytes(12), Sign.COMPRESSED),
             (b"\x01\0\0\0\3\0\0\0", Sign.MULTIPLEXED),
@@ -389,9 +335,7 @@ class DiagnosisTests(SynchronousTestCase):
             self.verdict(pair.server, sign)
 
     def test_nothing(self) -> None:
-        """
-        Ends that fit give no reason for a line, whatever text they begin with.
-        """
+        """Ends that fit give no reason for a line, whatever text they begin with."""
         for first in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\2\0\1\0\1", b"\x02\0", bytes(9)):
             pair = SessionPair(crypt=("aes", "aes"))
             pair.connect()
@@ -401,9 +345,7 @@ class DiagnosisTests(SynchronousTestCase):
             self.assertIsNone(pair.client.gate.diagnosis())
 
     def test_strayNoise(self) -> None:
-        """
-        A stray datagram or two of the wide internet are no reason either.
-        """
+        """A stray datagram or two of the wide internet are no reason either."""
         gate = KCPGate()
         for _ in range(2):
             gate.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
@@ -412,17 +354,13 @@ class DiagnosisTests(SynchronousTestCase):
         self.assertIsNotNone(gate.diagnosis())
 
     def test_everySign(self) -> None:
-        """
-        Each sign has its words.
-        """
+        """Each sign has its words."""
         self.assertEqual(set(MEANINGS), set(Sign))
 
     @PROPERTY
     @given(st.binary(max_size=80))
     def test_anything(self, datagram: bytes) -> None:
-        """
-        Whatever failed can be looked at.
-        """
+        """Whatever failed can be looked at."""
         diagnosis = Diagnosis()
         diagnosis.unopened(datagram, CLIENT)
         diagnosis.unread(datagram, CLIENT)

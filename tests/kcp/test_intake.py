@@ -1,7 +1,4 @@
-"""
-Reading what the peer sent: the ways for many segments at once do what the way
-for one does.
-"""
+"""Reading what the peer sent: the ways for many segments at once do what the way for one does."""
 
 from __future__ import annotations
 
@@ -21,14 +18,10 @@ CONV = 7
 
 
 class ManyAcknowledgementsTests(SynchronousTestCase):
-    """
-    Datagrams of many ACK segments.
-    """
+    """Datagrams of many ACK segments."""
 
     def make(self) -> ARQ:
-        """
-        40 segments in flight, sent at 100, the peer proved and its verdict known.
-        """
+        """40 segments in flight, sent at 100, the peer proved and its verdict known."""
         arq = ARQ(CONV, Settings(nc=0, mtu=124, sndwnd=64), initial_numbers=(0xFFFFFFF0, 0))
         arq._sender.controller.segments = 64  # type: ignore[attr-defined]
         arq.input(Segment(CONV, WINS, MARK, 64, 0, 0, 0xFFFFFFF0).pack(), 24, 90)

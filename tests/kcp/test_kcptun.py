@@ -35,9 +35,7 @@ def little(data: bytes) -> int:
 
 
 def unsnap(block: bytes) -> bytes:
-    """
-    One block of snappy: its length, then literals and copies.
-    """
+    """One block of snappy: its length, then literals and copies."""
     at = shift = length = 0
     while True:
         length |= (block[at] & 127) << shift
@@ -67,9 +65,7 @@ def unsnap(block: bytes) -> bytes:
 
 
 def uncompressed(data: bytes) -> bytes:
-    """
-    What is in a stream of snappy's framing format (kcp.md 8.5).
-    """
+    """What is in a stream of snappy's framing format (kcp.md 8.5)."""
     assert data.startswith(SNAPPY_START)
     out = b""
     at = len(SNAPPY_START)
@@ -82,9 +78,7 @@ def uncompressed(data: bytes) -> bytes:
 
 
 def pushed(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """
-    The streams and payloads of smux frames with data (kcp.md 7.1).
-    """
+    """The streams and payloads of smux frames with data (kcp.md 7.1)."""
     at = 0
     while at + 8 <= len(data):
         length = little(data[at + 2 : at + 4])
@@ -94,9 +88,7 @@ def pushed(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class CaptureTests(SynchronousTestCase):
-    """
-    Each recording, each direction, down to what the applications said.
-    """
+    """Each recording, each direction, down to what the applications said."""
 
     def test_captures(self) -> None:
         """
@@ -128,9 +120,7 @@ class CaptureTests(SynchronousTestCase):
             self.assertEqual(b"".join(heard), b"".join(said), (options, direction))
 
     def digested(self, capture: dict[str, Any], direction: str, signs: Diagnosis) -> bytes:
-        """
-        The stream that a session of ours makes of the datagrams.
-        """
+        """The stream that a session of ours makes of the datagrams."""
         options = capture["options"]
         name = options[options.index("--crypt") + 1]
         crypt = make_crypt(name, from_password(capture["key"]), bytes)
@@ -157,9 +147,7 @@ class CaptureTests(SynchronousTestCase):
     def session(
         self, conv: int, gate: KCPGate, signs: Diagnosis, options: list[str]
     ) -> KCPSession:
-        """
-        With the shards of the recording, kcptun's own where it names none.
-        """
+        """With the shards of the recording, kcptun's own where it names none."""
         shards = [
             int(options[options.index(name) + 1]) if name in options else default
             for name, default in (("--datashard", 10), ("--parityshard", 3))

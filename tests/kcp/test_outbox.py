@@ -1,6 +1,4 @@
-"""
-What waits to be numbered (kcp.md 1.4).
-"""
+"""What waits to be numbered (kcp.md 1.4)."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 
 
 class StreamOutboxTests(SynchronousTestCase):
-    """
-    L{StreamOutbox}.
-    """
+    """L{StreamOutbox}."""
 
     def test_cut(self) -> None:
-        """
-        Small writes are joined to full segments.
-        """
+        """Small writes are joined to full segments."""
         outbox = StreamOutbox()
         for piece in (b"abc", b"de", b"fghij"):
             outbox.append(piece)
@@ -31,14 +25,10 @@ class StreamOutboxTests(SynchronousTestCase):
 
 
 class MessageOutboxTests(SynchronousTestCase):
-    """
-    L{MessageOutbox}.
-    """
+    """L{MessageOutbox}."""
 
     def test_oneMessageAtATime(self) -> None:
-        """
-        A piece never spans messages.
-        """
+        """A piece never spans messages."""
         outbox = MessageOutbox()
         outbox.append(b"abcde", 2)
         outbox.append(b"fg", 2)
@@ -60,9 +50,7 @@ class MessageOutboxTests(SynchronousTestCase):
         self.assertEqual(outbox.cut_short(1, 2), (b"e", 2, 0))
 
     def test_shortAtTheLimit(self) -> None:
-        """
-        A cut that would make 256 fragments is refused.
-        """
+        """A cut that would make 256 fragments is refused."""
         outbox = MessageOutbox()
         outbox.append(bytes(510), 2)
         self.assertIsNone(outbox.cut_short(1, 2))

@@ -1,6 +1,4 @@
-"""
-Tests of L{twisted_rudp.kcp.pacer}.
-"""
+"""Tests of L{twisted_rudp.kcp.pacer}."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ START = -123_456_789
 
 
 class PacerTests(SynchronousTestCase):
-    """
-    With a window of 320 over 80 ms, 8 segments a millisecond and 20 together.
-    """
+    """With a window of 320 over 80 ms, 8 segments a millisecond and 20 together."""
 
     def setUp(self) -> None:
         self.pacer = Pacer()
@@ -36,34 +32,24 @@ class PacerTests(SynchronousTestCase):
         self.assertEqual(self.pacer.due, START + 1)
 
     def test_pace(self) -> None:
-        """
-        Two windows leave in a round trip.
-        """
+        """Two windows leave in a round trip."""
         self.admit(0)
         self.assertEqual([self.admit(now) for now in (1, 2, 3)], [8, 8, 8])
         self.assertEqual(sum(self.admit(now) for now in range(4, 84)), 640)
 
     def test_pause(self) -> None:
-        """
-        However long nothing was sent, no more than a sixteenth of the window leaves
-        together.
-        """
+        """However long nothing was sent, no more than a sixteenth of the window leaves together."""
         self.admit(0)
         self.assertEqual(self.admit(5_000), 20)
 
     def test_little(self) -> None:
-        """
-        What the window does not admit is not waited for.
-        """
+        """What the window does not admit is not waited for."""
         self.assertEqual(self.admit(0, room=5), 5)
         self.assertEqual(self.admit(0, room=5), 5)
         self.assertEqual(self.pacer.due, NEVER)
 
     def test_unpaced(self) -> None:
-        """
-        What has left meanwhile without being asked about is not held against what
-        follows.
-        """
+        """What has left meanwhile without being asked about is not held against what follows."""
         self.admit(0)
         self.number += 100_000
         self.assertEqual(self.admit(10), 20)

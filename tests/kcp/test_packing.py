@@ -1,6 +1,4 @@
-"""
-Packing segments into runs.
-"""
+"""Packing segments into runs."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from twisted_rudp.kcp.packing import RUN_BYTES, RUN_DATAGRAMS, Packer, segments_
 
 
 class PackerTests(SynchronousTestCase):
-    """
-    L{Packer}.
-    """
+    """L{Packer}."""
 
     def pack(self, *lengths: int, mtu: int = 100) -> list[tuple[int, int]]:
         """
@@ -29,42 +25,30 @@ class PackerTests(SynchronousTestCase):
         return [(len(run), size) for run, size in wire.runs]
 
     def test_sharing(self) -> None:
-        """
-        Small segments share a datagram up to the mtu.
-        """
+        """Small segments share a datagram up to the mtu."""
         self.assertEqual(self.pack(30, 30, 40), [(100, 100)])
 
     def test_equal(self) -> None:
-        """
-        Datagrams of one length make one run, a shorter one ends it.
-        """
+        """Datagrams of one length make one run, a shorter one ends it."""
         self.assertEqual(self.pack(80, 80, 80, 50, 80), [(290, 80), (80, 80)])
 
     def test_longer(self) -> None:
-        """
-        A longer datagram begins a run.
-        """
+        """A longer datagram begins a run."""
         self.assertEqual(self.pack(80, 90, 90), [(80, 80), (180, 90)])
 
     def test_oversized(self) -> None:
-        """
-        A segment longer than the mtu goes alone.
-        """
+        """A segment longer than the mtu goes alone."""
         self.assertEqual(self.pack(30, 150, 30), [(30, 30), (180, 150)])
 
     def test_limits(self) -> None:
-        """
-        A run ends at 64 datagrams and at 65000 bytes.
-        """
+        """A run ends at 64 datagrams and at 65000 bytes."""
         self.assertEqual(self.pack(*[100] * 65), [(6400, 100), (100, 100)])
         self.assertEqual(
             self.pack(*[1400] * 50, mtu=1400), [(46 * 1400, 1400), (4 * 1400, 1400)]
         )
 
     def test_joiningRuns(self) -> None:
-        """
-        Full datagrams and a run of the same size become one run.
-        """
+        """Full datagrams and a run of the same size become one run."""
         wire = Wire()
         packer = Packer(wire, 100, 0)
         packer.add(bytes(100))
@@ -97,18 +81,14 @@ class PackerTests(SynchronousTestCase):
         self.assertEqual(len(wire.runs[-1][0]), 1_500)
 
     def test_blocked(self) -> None:
-        """
-        A run that left at once tells whether more may be made.
-        """
+        """A run that left at once tells whether more may be made."""
         packer = Packer(Wire(room=1), 1000, 0)
         packer.pass_run(bytes(64_000), 1000)
         self.assertTrue(packer.blocked)
         self.assertEqual(packer.admits(1 << 20), 0)
 
     def test_headers(self) -> None:
-        """
-        Headers are divided at their borders.
-        """
+        """Headers are divided at their borders."""
         wire = Wire()
         packer = Packer(wire, 100, 0)
         packer.add_headers(bytes(24 * 9))
@@ -145,14 +125,10 @@ class PackerTests(SynchronousTestCase):
 
 
 class SegmentsPerRunTests(SynchronousTestCase):
-    """
-    L{segments_per_run}.
-    """
+    """L{segments_per_run}."""
 
     def test_figures(self) -> None:
-        """
-        64 datagrams, 65000 bytes, at least one.
-        """
+        """64 datagrams, 65000 bytes, at least one."""
         self.assertEqual(segments_per_run(1376, 0), 46)
         self.assertEqual(segments_per_run(100, 0), 64)
         self.assertEqual(segments_per_run(65_400, 50), 1)

@@ -1,6 +1,4 @@
-"""
-The default profile over paths with a bottleneck: what arrives, and what that costs.
-"""
+"""The default profile over paths with a bottleneck: what arrives, and what that costs."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ class Path:
         self._queue: list[tuple[float, int, int, bytes]] = []
 
     def run(self, seconds: float) -> None:
-        """
-        Shake hands by one message each way, then send for so long.
-        """
+        """Shake hands by one message each way, then send for so long."""
         for end in (0, 1):
             self.ends[end].write(b"hello")
             self._flush(end)
@@ -106,9 +102,7 @@ class Path:
 
 
 class PathTests(SynchronousTestCase):
-    """
-    How much of a rate is used, and how many bytes are sent for each that arrives.
-    """
+    """How much of a rate is used, and how many bytes are sent for each that arrives."""
 
     RATE = 2.5e6
 
@@ -126,42 +120,31 @@ class PathTests(SynchronousTestCase):
         return path.arrived / seconds / self.RATE, path.sent / max(path.arrived, 1)
 
     def test_full(self) -> None:
-        """
-        A link that is full is used, and not flooded.
-        """
+        """A link that is full is used, and not flooded."""
         share, cost = self.measure(0.02, 0.0, 3)
         self.assertGreater(share, 0.9)
         self.assertLess(cost, 1.1)
 
     def test_noise(self) -> None:
-        """
-        One datagram in a hundred that is lost costs hardly more than itself.
-        """
+        """One datagram in a hundred that is lost costs hardly more than itself."""
         share, cost = self.measure(0.02, 0.01, 3)
         self.assertGreater(share, 0.85)
         self.assertLess(cost, 1.12)
 
     def test_bad(self) -> None:
-        """
-        Nor do five in a hundred.
-        """
+        """Nor do five in a hundred."""
         share, cost = self.measure(0.02, 0.05, 3)
         self.assertGreater(share, 0.75)
         self.assertLess(cost, 1.25)
 
     def test_long(self) -> None:
-        """
-        The other side of the world, where a round trip is as long as the first
-        timeout.
-        """
+        """The other side of the world, where a round trip is as long as the first timeout."""
         share, cost = self.measure(0.1, 0.01, 6)
         self.assertGreater(share, 0.6)
         self.assertLess(cost, 1.2)
 
     def test_switchedOn(self) -> None:
-        """
-        A window that is asked for on the way is the same as one from the beginning.
-        """
+        """A window that is asked for on the way is the same as one from the beginning."""
         way = Impairments(
             seed=5, delay=0.02, loss=0.01, rate=self.RATE, queue=int(self.RATE / 20)
         )
@@ -174,9 +157,7 @@ class PathTests(SynchronousTestCase):
         self.assertLess(path.sent / path.arrived, 1.12)
 
     def test_anyClock(self) -> None:
-        """
-        What a clock shows at the beginning makes no difference.
-        """
+        """What a clock shows at the beginning makes no difference."""
         self.assertEqual(
             self.measure(0.02, 0.01, 1, 0x90000000), self.measure(0.02, 0.01, 1, 0)
         )

@@ -1,6 +1,4 @@
-"""
-Settings and named profiles (kcp.md 1.3 and 8.3; design.md 6).
-"""
+"""Settings and named profiles (kcp.md 1.3 and 8.3; design.md 6)."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 
 class SettingsTests(SynchronousTestCase):
-    """
-    L{Settings}.
-    """
+    """L{Settings}."""
 
     def test_ranges(self) -> None:
         """
@@ -39,22 +35,16 @@ class SettingsTests(SynchronousTestCase):
                 self.assertIn(f"within {least} .. {most}", str(error))
 
     def test_derived(self) -> None:
-        """
-        Segment size is what the header leaves; nodelay lowers the least timeout.
-        """
+        """Segment size is what the header leaves; nodelay lowers the least timeout."""
         self.assertEqual(Settings(mtu=1400).mss, 1376)
         self.assertEqual([Settings(nodelay=n).minimum_timeout for n in (0, 1, 2)], [100, 30, 30])
 
 
 class ProfileTests(SynchronousTestCase):
-    """
-    L{PROFILES}.
-    """
+    """L{PROFILES}."""
 
     def test_numbers(self) -> None:
-        """
-        The names stand for (nodelay, interval, resend, nc).
-        """
+        """The names stand for (nodelay, interval, resend, nc)."""
         self.assertEqual(
             {
                 name: (chosen.nodelay, chosen.interval, chosen.resend, chosen.nc)
@@ -70,8 +60,6 @@ class ProfileTests(SynchronousTestCase):
         )
 
     def test_windows(self) -> None:
-        """
-        All have windows of 1024 segments and carry streams.
-        """
+        """All have windows of 1024 segments and carry streams."""
         for chosen in PROFILES.values():
             self.assertEqual((chosen.sndwnd, chosen.rcvwnd, chosen.stream), (1024, 1024, True))

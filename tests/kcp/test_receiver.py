@@ -1,6 +1,4 @@
-"""
-The receiving half on its own.
-"""
+"""The receiving half on its own."""
 
 from __future__ import annotations
 
@@ -14,14 +12,10 @@ from twisted_rudp.kcp.wire import Counters
 
 
 class InboxTests(SynchronousTestCase):
-    """
-    L{Inbox}.
-    """
+    """L{Inbox}."""
 
     def test_wholeChunk(self) -> None:
-        """
-        A chunk that fits is handed out itself.
-        """
+        """A chunk that fits is handed out itself."""
         inbox = Inbox(stream=True)
         chunks = [bytes(JOIN_BELOW), bytes(JOIN_BELOW + 1)]
         for chunk in chunks:
@@ -30,9 +24,7 @@ class InboxTests(SynchronousTestCase):
             self.assertIs(inbox.take(1 << 20), chunk)
 
     def test_joinsSmallOnes(self) -> None:
-        """
-        Small chunks are joined up to the limit.
-        """
+        """Small chunks are joined up to the limit."""
         inbox = Inbox(stream=True)
         for chunk in (b"ab", b"cd", b"ef"):
             inbox.append(chunk, 2, len(chunk) // 2)
@@ -40,9 +32,7 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual((inbox.take(5), inbox.size, inbox.segments), (b"ef", 0, 0))
 
     def test_segmentsOfAChunk(self) -> None:
-        """
-        A segment is free once its last byte was taken.
-        """
+        """A segment is free once its last byte was taken."""
         inbox = Inbox(stream=True)
         inbox.append(b"aabbcc", 2, 3)
         self.assertEqual(inbox.segments, 3)
@@ -51,9 +41,7 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual((inbox.take(9), inbox.segments), (b"bcc", 0))
 
     def test_emptySegments(self) -> None:
-        """
-        An empty segment is nothing in a stream and a message of 0 bytes else.
-        """
+        """An empty segment is nothing in a stream and a message of 0 bytes else."""
         stream, messages = Inbox(stream=True), Inbox(stream=False)
         for inbox in (stream, messages):
             inbox.append(b"", 0, 1)
@@ -62,18 +50,14 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual((messages.take_message(), messages.take_message()), (b"", None))
 
     def test_fragmentsInAStream(self) -> None:
-        """
-        A stream takes the bytes of fragments in order.
-        """
+        """A stream takes the bytes of fragments in order."""
         inbox = Inbox(stream=True)
         for frg in (2, 1):
             inbox.append(b"xy", 2, 1, frg)
         self.assertEqual((inbox.size, inbox.take(9)), (4, b"xyxy"))
 
     def test_messages(self) -> None:
-        """
-        A message is there when all its fragments are; C{size} counts whole ones.
-        """
+        """A message is there when all its fragments are; C{size} counts whole ones."""
         inbox = Inbox(stream=False)
         inbox.append(b"aabb", 2, 2)
         inbox.append(b"c", 1, 1, 1)
@@ -98,18 +82,13 @@ class InboxTests(SynchronousTestCase):
 
 
 class ReceiverTests(SynchronousTestCase):
-    """
-    L{Receiver}.
-    """
+    """L{Receiver}."""
 
     def make(self, wnd: int = 8, stream: bool = True) -> Receiver:
         return Receiver(0, wnd, stream, Control(1, True, 500), Counters())
 
     def test_skipRule(self) -> None:
-        """
-        Of what C{una} covers only the last entry is acknowledged (kcp.md 1.11
-        step 1).
-        """
+        """Of what C{una} covers only the last entry is acknowledged (kcp.md 1.11 step 1)."""
         receiver = self.make()
         for sn in (0, 2, 1, 4, 0):
             receiver.push(sn, 10 + sn, 0, b"x", True)
@@ -129,9 +108,7 @@ class ReceiverTests(SynchronousTestCase):
         self.assertNotIn(9, [number for number, _ in receiver.acks])
 
     def test_overlappingRun(self) -> None:
-        """
-        A run of which something is held already is refused whole.
-        """
+        """A run of which something is held already is refused whole."""
         receiver = self.make()
         receiver.push(3, 0, 0, b"x", True)
         self.assertFalse(receiver.hold_run(2, 2, b"ab", 0))
@@ -140,9 +117,7 @@ class ReceiverTests(SynchronousTestCase):
         self.assertEqual((receiver.take(9), receiver.nxt), (b"yabx", 4))
 
     def test_runIntoFullInbox(self) -> None:
-        """
-        A held run moves on as far as there is room, and the rest later.
-        """
+        """A held run moves on as far as there is room, and the rest later."""
         receiver = self.make(wnd=4)
         receiver.hold_run(1, 3, b"bcd", 0)
         receiver.push(0, 0, 0, b"a", True)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.kcp.session}: what a session has beside its ARQ.
-"""
+"""Tests for L{twisted_rudp.kcp.session}: what a session has beside its ARQ."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ UNLIMITED = Settings(nc=1)
 
 
 class SessionPair(Pair):
-    """
-    Two ends with options and ciphers.
-    """
+    """Two ends with options and ciphers."""
 
     def __init__(
         self,
@@ -96,16 +92,12 @@ class SessionPair(Pair):
 
 
 def kinds(datagrams: list[bytes]) -> list[int]:
-    """
-    The FEC kinds, 0 for bare datagrams.
-    """
+    """The FEC kinds, 0 for bare datagrams."""
     return [each[KIND_OFFSET] if is_framed(each) else 0 for each in datagrams]
 
 
 class FramingTests(SynchronousTestCase):
-    """
-    FEC around the ARQ.
-    """
+    """FEC around the ARQ."""
 
     def test_everySetting(self) -> None:
         """
@@ -142,17 +134,13 @@ class FramingTests(SynchronousTestCase):
         self.assertEqual((numbers[0], numbers[1]), (0, 7))
 
     def test_bareQuestion(self) -> None:
-        """
-        A bare question has a bare answer.
-        """
+        """A bare question has a bare answer."""
         pair = SessionPair(client=SessionOptions())
         pair.connect()
         self.assertEqual(kinds(pair.server.sent)[0], 0)
 
     def test_recovers(self) -> None:
-        """
-        What is lost comes out of parity, without a retransmission.
-        """
+        """What is lost comes out of parity, without a retransmission."""
         pair = SessionPair(settings=UNLIMITED)
         pair.connect()
         sent = len(pair.client.sent)
@@ -167,9 +155,7 @@ class FramingTests(SynchronousTestCase):
         self.assertEqual(pair.session("client").counters()["RetransSegs"], 0)
 
     def test_heavyLoss(self) -> None:
-        """
-        With a fifth of everything lost all arrives, much of it rebuilt.
-        """
+        """With a fifth of everything lost all arrives, much of it rebuilt."""
         chance = random.Random(5)
 
         def fate(number: int, datagram: bytes) -> tuple[int, ...]:
@@ -185,18 +171,14 @@ class FramingTests(SynchronousTestCase):
         self.assertGreater(pair.session("server").counters()["FECRecovered"], 10)
 
     def test_unproved(self) -> None:
-        """
-        Nothing redundant goes to an address that is not proved.
-        """
+        """Nothing redundant goes to an address that is not proved."""
         pair = SessionPair(server=SessionOptions(data_shards=1, parity_shards=3, dup=4))
         pair.dial()
         pair.run(25)
         self.assertNotIn(PARITY, kinds(pair.server.sent))
 
     def test_copies(self) -> None:
-        """
-        C{dup} sends each datagram so often again, with and without FEC.
-        """
+        """C{dup} sends each datagram so often again, with and without FEC."""
         for options in (SessionOptions(dup=2), SessionOptions(5, 2, dup=2)):
             pair = SessionPair(options, options, settings=UNLIMITED)
             pair.connect()
@@ -215,9 +197,7 @@ class FramingTests(SynchronousTestCase):
             self.assertEqual(pair.server.received, b"x" * 3000)
 
     def test_closes(self) -> None:
-        """
-        The farewell of a session goes through FEC and cipher too.
-        """
+        """The farewell of a session goes through FEC and cipher too."""
         pair = SessionPair(crypt=("aes", "aes"))
         pair.connect()
         pair.write("client", b"last words")
@@ -233,15 +213,10 @@ class FramingTests(SynchronousTestCase):
 
 
 class OutOfBandTests(SynchronousTestCase):
-    """
-    Messages beside the stream (kcp.md 5.5).
-    """
+    """Messages beside the stream (kcp.md 5.5)."""
 
     def test_both(self) -> None:
-        """
-        They arrive beside a stream and beside messages, also empty ones, and are
-        counted.
-        """
+        """They arrive beside a stream and beside messages, also empty ones, and are counted."""
         for stream in (True, False):
             pair = SessionPair(settings=Settings(stream=stream))
             pair.server.reading = pair.client.reading = False
@@ -262,17 +237,13 @@ class OutOfBandTests(SynchronousTestCase):
             self.assertEqual(server.counters()["KCPInErrors"], 0)
 
     def test_example(self) -> None:
-        """
-        The bytes of the specification's example.
-        """
+        """The bytes of the specification's example."""
         self.assertEqual(
             out_of_band_packet(0x17E3A979, b"hello").hex(), "fffffffff3000b0079a9e31768656c6c6f"
         )
 
     def test_bounded(self) -> None:
-        """
-        Nobody is made to hold more than a few; the oldest go first.
-        """
+        """Nobody is made to hold more than a few; the oldest go first."""
         pair = SessionPair()
         pair.connect()
         for at in range(OUT_OF_BAND_HELD + 9):
@@ -285,9 +256,7 @@ class OutOfBandTests(SynchronousTestCase):
         self.assertEqual(taken, [bytes([at]) for at in range(9, OUT_OF_BAND_HELD + 9)])
 
     def test_refused(self) -> None:
-        """
-        There are none without FEC, and none longer than a datagram.
-        """
+        """There are none without FEC, and none longer than a datagram."""
         pair = SessionPair(SessionOptions())
         pair.connect()
         engine = pair.session("client")
@@ -303,14 +272,10 @@ class OutOfBandTests(SynchronousTestCase):
 
 
 class PacingTests(SynchronousTestCase):
-    """
-    Rate limit, write delay, delayed acknowledgements.
-    """
+    """Rate limit, write delay, delayed acknowledgements."""
 
     def test_rateLimit(self) -> None:
-        """
-        After a burst of 64 datagrams no more than the rate leaves (kcp.md 5.6).
-        """
+        """After a burst of 64 datagrams no more than the rate leaves (kcp.md 5.6)."""
         pair = SessionPair(SessionOptions(rate_limit=100_000), SessionOptions())
         pair.connect()
         pair.write("client", bytes(400_000))
@@ -321,9 +286,7 @@ class PacingTests(SynchronousTestCase):
         self.assertEqual(len(pair.server.received), 400_000)
 
     def test_writeDelay(self) -> None:
-        """
-        What is written waits for the interval and leaves together (kcp.md 5.1).
-        """
+        """What is written waits for the interval and leaves together (kcp.md 5.1)."""
         pair = SessionPair(SessionOptions(write_delay=True), SessionOptions())
         pair.connect()
         before = len(pair.client.sent)
@@ -336,9 +299,7 @@ class PacingTests(SynchronousTestCase):
         self.assertEqual(pair.server.received, b"abc" * 5)
 
     def test_acknowledgements(self) -> None:
-        """
-        They leave at once, or wait up to an interval when told to.
-        """
+        """They leave at once, or wait up to an interval when told to."""
         for no_delay, delay in ((True, 0), (False, 10)):
             pair = SessionPair(SessionOptions(), SessionOptions(ack_no_delay=no_delay))
             pair.connect()
@@ -356,14 +317,10 @@ class PacingTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    """
-    Read and write time limits.
-    """
+    """Read and write time limits."""
 
     def test_read(self) -> None:
-        """
-        A session ends when no data has come for so long, though the peer lives.
-        """
+        """A session ends when no data has come for so long, though the peer lives."""
         limited = SessionOptions(read_timeout=2 * SECOND)
         pair = SessionPair(SessionOptions(), limited)
         pair.connect()
@@ -398,9 +355,7 @@ class LimitTests(SynchronousTestCase):
 
 
 class NonsenseTests(SynchronousTestCase):
-    """
-    Datagrams of a live session that are neither bare nor of FEC.
-    """
+    """Datagrams of a live session that are neither bare nor of FEC."""
 
     def test_almostFramed(self) -> None:
         """
@@ -423,14 +378,10 @@ class NonsenseTests(SynchronousTestCase):
 
 
 class ConfigureTests(SynchronousTestCase):
-    """
-    Settings that change while a session runs.
-    """
+    """Settings that change while a session runs."""
 
     def test_changes(self) -> None:
-        """
-        Window, mtu and options take effect at once; the mtu is the session's.
-        """
+        """Window, mtu and options take effect at once; the mtu is the session's."""
         pair = SessionPair(settings=UNLIMITED)
         pair.connect()
         engine = pair.session("client")
@@ -443,9 +394,7 @@ class ConfigureTests(SynchronousTestCase):
         self.assertEqual(len(data), 14)
 
     def test_pace(self) -> None:
-        """
-        C{SetNoDelay} of kcp-go, and what else there is to choose, on a live session.
-        """
+        """C{SetNoDelay} of kcp-go, and what else there is to choose, on a live session."""
         pair = SessionPair(settings=UNLIMITED)
         pair.connect()
         engine = pair.session("client")
@@ -461,9 +410,7 @@ class ConfigureTests(SynchronousTestCase):
         self.assertEqual(pair.server.received, bytes(20_000))
 
     def test_refused(self) -> None:
-        """
-        What is not known or not possible changes nothing.
-        """
+        """What is not known or not possible changes nothing."""
         pair = SessionPair()
         pair.connect()
         engine = pair.session("client")
@@ -487,9 +434,7 @@ class ConfigureTests(SynchronousTestCase):
 
 
 class RecordingTests(SynchronousTestCase):
-    """
-    Sessions of kcp-go 5.6.72 with its own peer, replayed into ours.
-    """
+    """Sessions of kcp-go 5.6.72 with its own peer, replayed into ours."""
 
     def test_captures(self) -> None:
         """

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.kcp.snmp}, and of the small parts beside it.
-"""
+"""Tests for L{twisted_rudp.kcp.snmp}, and of the small parts beside it."""
 
 from __future__ import annotations
 
@@ -25,34 +23,24 @@ KCPTUN_HEADER = (
 
 
 class CSVTests(SynchronousTestCase):
-    """
-    kcptun's file (kcp.md 6).
-    """
+    """kcptun's file (kcp.md 6)."""
 
     def test_header(self) -> None:
-        """
-        The names and their order.
-        """
+        """The names and their order."""
         self.assertEqual(",".join(csv_header()), KCPTUN_HEADER)
 
     def test_row(self) -> None:
-        """
-        The time and a value for each name, 0 for what is not counted.
-        """
+        """The time and a value for each name, 0 for what is not counted."""
         row = csv_row(17, {"BytesSent": 5, "OOBPackets": 9})
         self.assertEqual((row[0], row[1], row[2], row[-1]), ("17", "5", "0", "9"))
         self.assertEqual(len(row), len(HEADINGS) + 1)
 
 
 class LedgerTests(SynchronousTestCase):
-    """
-    L{Ledger}.
-    """
+    """L{Ledger}."""
 
     def pair(self) -> SessionPair:
-        """
-        Two ends that have exchanged something, encrypted and with FEC.
-        """
+        """Two ends that have exchanged something, encrypted and with FEC."""
         pair = SessionPair(crypt=("aes", "aes"), there=steady(5), back=steady(5))
         pair.connect()
         pair.write("client", bytes(5000))
@@ -81,10 +69,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual((client["ActiveOpens"], server["PassiveOpens"]), (1, 1))
 
     def test_everyName(self) -> None:
-        """
-        A snapshot has every counter of kcp-go, a session all but those of the
-        socket.
-        """
+        """A snapshot has every counter of kcp-go, a session all but those of the socket."""
         pair = self.pair()
         self.assertEqual(tuple(pair.client.gate.ledger.snapshot()), NAMES)
         missing = set(NAMES) - set(pair.session("client").counters())
@@ -107,9 +92,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual((after["CurrEstab"], after["MaxConn"]), (0, 1))
 
     def test_over(self) -> None:
-        """
-        A session that has ended is not established, though its tombstone is.
-        """
+        """A session that has ended is not established, though its tombstone is."""
         pair = self.pair()
         pair.client.engine.abort(pair.now)
         self.assertEqual(pair.client.gate.ledger.snapshot()["CurrEstab"], 0)
@@ -129,9 +112,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual((ledger.established, ledger.snapshot()["MaxConn"]), (2, 2))
 
     def test_newestGroup(self) -> None:
-        """
-        FECShardMin is the number of a group: sums show the newest of all.
-        """
+        """FECShardMin is the number of a group: sums show the newest of all."""
         ledger = Ledger()
         newest = []
         for messages in (30, 3):
@@ -147,9 +128,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(ledger.snapshot()["FECShardMin"], newest[0])
 
     def test_shortPackets(self) -> None:
-        """
-        InErrs counts FEC packets that are too short, and no others (kcp.md 6).
-        """
+        """InErrs counts FEC packets that are too short, and no others (kcp.md 6)."""
         gate = self.pair().client.gate
         before = gate.ledger.snapshot()["InErrs"]
         framed = bytes(4) + b"\xf1\0" + bytes(5)
@@ -159,9 +138,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(gate.ledger.snapshot()["InErrs"] - before, 1)
 
     def test_reset(self) -> None:
-        """
-        A reset begins at 0, here only; gauges stay.
-        """
+        """A reset begins at 0, here only; gauges stay."""
         pair = self.pair()
         parent = Ledger()
         child = Ledger(parent)
@@ -177,9 +154,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(child.snapshot()["BytesSent"], 3)
 
     def test_gauges(self) -> None:
-        """
-        Queues are shown as they are.
-        """
+        """Queues are shown as they are."""
         pair = SessionPair(FEC, FEC)
         pair.server.reading = False
         pair.connect()
@@ -194,14 +169,10 @@ class LedgerTests(SynchronousTestCase):
 
 
 class OptionTests(SynchronousTestCase):
-    """
-    L{SessionOptions}.
-    """
+    """L{SessionOptions}."""
 
     def test_shards(self) -> None:
-        """
-        Both numbers or none, 256 together at most (kcp.md 3.2).
-        """
+        """Both numbers or none, 256 together at most (kcp.md 3.2)."""
         for data, parity in ((10, 0), (0, 3), (200, 57), (-1, 3), (256, 1)):
             self.assertRaises(
                 ValueError, SessionOptions, data_shards=data, parity_shards=parity
@@ -211,15 +182,10 @@ class OptionTests(SynchronousTestCase):
 
 
 class ThrottleTests(SynchronousTestCase):
-    """
-    L{Throttle}.
-    """
+    """L{Throttle}."""
 
     def test_rate(self) -> None:
-        """
-        Over any time the burst and the rate leave, no matter how often it is
-        asked.
-        """
+        """Over any time the burst and the rate leave, no matter how often it is asked."""
         throttle = Throttle(1_000_000, 0)
         sent = now = 0
         while now < 10 * SECOND:
@@ -231,9 +197,7 @@ class ThrottleTests(SynchronousTestCase):
         self.assertTrue(abs(sent - BURST - 10_000_000) < 5000, sent)
 
     def test_ready(self) -> None:
-        """
-        It says when a datagram may leave.
-        """
+        """It says when a datagram may leave."""
         throttle = Throttle(100_000, 0)
         throttle.spend(BURST + 500)
         self.assertLess(throttle.allowance(0), 0)

@@ -1,6 +1,4 @@
-"""
-The kernels that make one system call for many datagrams.
-"""
+"""The kernels that make one system call for many datagrams."""
 
 from __future__ import annotations
 
@@ -24,18 +22,14 @@ PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def native() -> Any:
-    """
-    The extension, if this system has such calls.
-    """
+    """The extension, if this system has such calls."""
     if not hasattr(_native, "send_run"):
         raise SkipTest("the extension is not built, or this system has no sendmmsg")
     return _native
 
 
 class LoopbackTests(SynchronousTestCase):
-    """
-    Between two UDP sockets.
-    """
+    """Between two UDP sockets."""
 
     def setUp(self) -> None:
         self.kernels = native()
@@ -56,9 +50,7 @@ class LoopbackTests(SynchronousTestCase):
     @PROPERTY
     @given(st.integers(1, 300), st.integers(0, 20_000))
     def test_run(self, size: int, length: int) -> None:
-        """
-        The datagrams of a run, more than one call takes as well, arrive as such.
-        """
+        """The datagrams of a run, more than one call takes as well, arrive as such."""
         length = min(length, size * 200)
         run = os.urandom(length)
         fd = self.sender.fileno()
@@ -106,18 +98,14 @@ class LoopbackTests(SynchronousTestCase):
             self.assertFalse(could and len(one) + len(first) <= 65_535)
 
     def test_most(self) -> None:
-        """
-        Not more than asked for are received.
-        """
+        """Not more than asked for are received."""
         for number in range(5):
             self.sender.sendto(bytes([number]), self.address)
         self.assertEqual([self.receive(3)[1], self.receive(3)[1]], [3, 2])
         self.assertRaises(BlockingIOError, self.receive, 3)
 
     def test_badArguments(self) -> None:
-        """
-        What makes no sense is an error, of the system or of ours.
-        """
+        """What makes no sense is an error, of the system or of ours."""
         fd, raw = self.sender.fileno(), packed(self.address)
         send, receive = self.kernels.send_run, self.kernels.receive_runs
         self.assertRaises(ValueError, send, fd, b"ab", 0, raw)
@@ -143,14 +131,10 @@ class LoopbackTests(SynchronousTestCase):
 
 
 class FullTests(SynchronousTestCase):
-    """
-    A socket that takes no more.
-    """
+    """A socket that takes no more."""
 
     def test_partly(self) -> None:
-        """
-        The answer is what has left; the next call raises.
-        """
+        """The answer is what has left; the next call raises."""
         kernels = native()
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(one.close)

@@ -1,6 +1,4 @@
-"""
-The kernels of RakNet's bulk data: what they do, and that C and Python do the same.
-"""
+"""The kernels of RakNet's bulk data: what they do, and that C and Python do the same."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ anything = st.one_of(counters, st.none(), st.text(max_size=1))
 
 
 def outcome(function: Callable[..., Any], *args: Any) -> Any:
-    """
-    The result, or the type of the exception.
-    """
+    """The result, or the type of the exception."""
     try:
         return function(*args)
     except Exception as error:
@@ -40,9 +36,7 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def datagrams(run: bytes, size: int) -> list[tuple[int, int, list[Frame]]]:
-    """
-    First byte, number and frames of each, read by the general parser.
-    """
+    """First byte, number and frames of each, read by the general parser."""
     found = []
     for start in range(0, len(run), size):
         datagram = run[start : start + size]
@@ -53,9 +47,7 @@ def datagrams(run: bytes, size: int) -> list[tuple[int, int, list[Frame]]]:
 
 
 class StreamTests(SynchronousTestCase):
-    """
-    L{kernels.frame_stream} and L{kernels.take_stream}.
-    """
+    """L{kernels.frame_stream} and L{kernels.take_stream}."""
 
     def test_datagrams(self) -> None:
         """
@@ -75,9 +67,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(taken, (3, b"abcdefghij"))
 
     def test_stops(self) -> None:
-        """
-        Taking ends at the first datagram that has another number or another shape.
-        """
+        """Taking ends at the first datagram that has another number or another shape."""
         run = kernels.frame_stream(1, 2, 3, 0xFE, 4, b"abcdefghijkl")
         for at in (0, 1, 4, 5, 6, 7, 10, 13, 14):
             changed = bytearray(run)
@@ -86,14 +76,10 @@ class StreamTests(SynchronousTestCase):
 
 
 class MessageTests(SynchronousTestCase):
-    """
-    L{kernels.frame_messages} and L{kernels.take_messages}.
-    """
+    """L{kernels.frame_messages} and L{kernels.take_messages}."""
 
     def test_datagrams(self) -> None:
-        """
-        Messages are packed so many to a datagram and come out one by one.
-        """
+        """Messages are packed so many to a datagram and come out one by one."""
         messages = [b"\xfe1", b"\xfe2", b"\xfe3"]
         run = kernels.frame_messages(0xFFFFFF, 7, 0xFFFFFF, 2, messages)
         self.assertEqual(
@@ -124,9 +110,7 @@ class MessageTests(SynchronousTestCase):
 
 
 class TwinTests(SynchronousTestCase):
-    """
-    The C kernels do what the Python ones do, to the byte and to the exception.
-    """
+    """The C kernels do what the Python ones do, to the byte and to the exception."""
 
     def setUp(self) -> None:
         if _native is None:
@@ -135,9 +119,7 @@ class TwinTests(SynchronousTestCase):
     @PROPERTY
     @given(st.tuples(counters, counters, counters, anything, sizes, st.binary(max_size=200)))
     def test_frameStream(self, args: tuple[Any, ...]) -> None:
-        """
-        L{pure_frames.frame_stream}.
-        """
+        """L{pure_frames.frame_stream}."""
         self.assertEqual(
             outcome(_native.frame_stream, *args), outcome(pure_frames.frame_stream, *args)
         )
@@ -157,9 +139,7 @@ class TwinTests(SynchronousTestCase):
         )
     )
     def test_frameMessages(self, args: tuple[Any, ...]) -> None:
-        """
-        L{pure_frames.frame_messages}.
-        """
+        """L{pure_frames.frame_messages}."""
         self.assertEqual(
             outcome(_native.frame_messages, *args), outcome(pure_frames.frame_messages, *args)
         )
@@ -167,9 +147,7 @@ class TwinTests(SynchronousTestCase):
     @PROPERTY
     @given(counters, st.integers(1, 30), st.binary(max_size=200), st.data())
     def test_takeStream(self, first: int, mss: int, data: bytes, drawn: st.DataObject) -> None:
-        """
-        L{pure_frames.take_stream}, also of what was changed on its way.
-        """
+        """L{pure_frames.take_stream}, also of what was changed on its way."""
         run = bytearray(pure_frames.frame_stream(first, first, first, 0xFE, mss, data))
         self._damage(run, drawn)
         size = drawn.draw(st.one_of(st.just(mss + 15), sizes))
@@ -188,9 +166,7 @@ class TwinTests(SynchronousTestCase):
     def test_takeMessages(
         self, first: int, per: int, messages: list[bytes], drawn: st.DataObject
     ) -> None:
-        """
-        L{pure_frames.take_messages}, also of what was changed on its way.
-        """
+        """L{pure_frames.take_messages}, also of what was changed on its way."""
         run = bytearray(pure_frames.frame_messages(first, first, first, per, messages))
         self._damage(run, drawn)
         size = drawn.draw(st.one_of(st.just(4 + 13 * per), sizes))

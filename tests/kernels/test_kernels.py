@@ -1,6 +1,4 @@
-"""
-The kernels: what they do, and that C and Python do the same.
-"""
+"""The kernels: what they do, and that C and Python do the same."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ buffers = st.binary(max_size=600).flatmap(
 
 
 def outcome(function: Callable[..., Any], *args: Any) -> Any:
-    """
-    The result, or the type of the exception.
-    """
+    """The result, or the type of the exception."""
     try:
         return function(*args)
     except Exception as error:
@@ -51,9 +47,7 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class BuildTests(SynchronousTestCase):
-    """
-    L{kernels.build_run}.
-    """
+    """L{kernels.build_run}."""
 
     def test_segments(self) -> None:
         """
@@ -71,9 +65,7 @@ class BuildTests(SynchronousTestCase):
         )
 
     def test_parts(self) -> None:
-        """
-        Parts are cut each on its own, numbers and fragments going on.
-        """
+        """Parts are cut each on its own, numbers and fragments going on."""
         run = kernels.build_run(7, 9, 5, 1, 3, 2, 4, (b"abcdef", bytearray(b"gh"), b""))
         self.assertEqual(
             list(parse(run)),
@@ -85,46 +77,34 @@ class BuildTests(SynchronousTestCase):
         )
 
     def test_tooManyParts(self) -> None:
-        """
-        There is a limit to parts.
-        """
+        """There is a limit to parts."""
         parts = (b"x",) * pure.MAXIMUM_PARTS
         self.assertEqual(len(kernels.build_run(7, 9, 5, 0, 3, 0, 4, parts)), 25 * len(parts))
         self.assertRaises(ValueError, kernels.build_run, 7, 9, 5, 0, 3, 0, 4, (*parts, b"x"))
 
     def test_nothing(self) -> None:
-        """
-        No data makes no segment.
-        """
+        """No data makes no segment."""
         self.assertEqual(kernels.build_run(7, 9, 5, 0, 3, 0, 4, b""), b"")
 
     def test_badSize(self) -> None:
-        """
-        A segment has at least one byte.
-        """
+        """A segment has at least one byte."""
         self.assertRaises(ValueError, kernels.build_run, 7, 9, 5, 0, 3, 0, 0, b"x")
 
 
 class TakeTests(SynchronousTestCase):
-    """
-    L{kernels.take_run}.
-    """
+    """L{kernels.take_run}."""
 
     def setUp(self) -> None:
         self.run_ = kernels.build_run(7, 9, 5, 0xFFFFFFFE, 3, 0, 4, b"aaaabbbbccccdd")
 
     def test_leading(self) -> None:
-        """
-        Whole segments in order are joined; the shorter last one is left.
-        """
+        """Whole segments in order are joined; the shorter last one is left."""
         self.assertEqual(
             kernels.take_run(self.run_, 28, 7, 0xFFFFFFFE, 64), (3, b"aaaabbbbcccc", 5, 9, 3)
         )
 
     def test_limit(self) -> None:
-        """
-        No more than C{limit} are taken.
-        """
+        """No more than C{limit} are taken."""
         self.assertEqual(
             kernels.take_run(self.run_, 28, 7, 0xFFFFFFFE, 2), (2, b"aaaabbbb", 5, 9, 3)
         )
@@ -143,9 +123,7 @@ class TakeTests(SynchronousTestCase):
             )
 
     def test_valuesOfTheLast(self) -> None:
-        """
-        C{ts}, C{wnd} and C{una} may change from one to the next; the last count.
-        """
+        """C{ts}, C{wnd} and C{una} may change from one to the next; the last count."""
         other = kernels.build_run(7, 8, 6, 0, 4, 0, 4, b"cccc")
         self.assertEqual(
             kernels.take_run(self.run_[:56] + other, 28, 7, 0xFFFFFFFE, 64),
@@ -154,43 +132,31 @@ class TakeTests(SynchronousTestCase):
 
 
 class ColumnTests(SynchronousTestCase):
-    """
-    L{kernels.same_column}.
-    """
+    """L{kernels.same_column}."""
 
     def test_change(self) -> None:
-        """
-        The index of the first datagram with another value is found.
-        """
+        """The index of the first datagram with another value is found."""
         self.assertEqual(kernels.same_column(b"xAByABzACwAB", 3, 1, 2), 2)
         self.assertEqual(kernels.same_column(b"xAByABzABwAB", 3, 1, 2), 4)
 
     def test_cut(self) -> None:
-        """
-        A datagram too short for the field differs, even if the first is it.
-        """
+        """A datagram too short for the field differs, even if the first is it."""
         self.assertEqual(kernels.same_column(b"xAByABzA", 3, 1, 2), 2)
         self.assertEqual(kernels.same_column(b"xA", 3, 1, 2), 0)
         self.assertEqual(kernels.same_column(b"", 3, 1, 2), 0)
 
     def test_notBeyondTheDatagram(self) -> None:
-        """
-        A field that does not fit a datagram is nowhere.
-        """
+        """A field that does not fit a datagram is nowhere."""
         self.assertEqual(kernels.same_column(b"abcdef", 3, 2, 2), 0)
 
     def test_badArguments(self) -> None:
-        """
-        Sizes are positive, offsets not negative.
-        """
+        """Sizes are positive, offsets not negative."""
         for size, offset, width in ((0, 0, 1), (1, -1, 1), (1, 0, 0)):
             self.assertRaises(ValueError, kernels.same_column, b"x", size, offset, width)
 
 
 class TwinTests(SynchronousTestCase):
-    """
-    The extension against its specification, C{pure.py} and C{pure_framing.py}.
-    """
+    """The extension against its specification, C{pure.py} and C{pure_framing.py}."""
 
     def setUp(self) -> None:
         if _native is None:
@@ -203,18 +169,14 @@ class TwinTests(SynchronousTestCase):
         st.one_of(buffers, st.lists(st.one_of(buffers, anything), max_size=70).map(tuple)),
     )
     def test_build(self, fields: list[int], mss: int, data: Any) -> None:
-        """
-        build_run: equal results and exceptions.
-        """
+        """build_run: equal results and exceptions."""
         args = (*fields, mss, data)
         self.assertEqual(outcome(_native.build_run, *args), outcome(pure.build_run, *args))
 
     @PROPERTY
     @given(buffers, smallSize, anyInteger, anyInteger, smallSize)
     def test_takeGarbage(self, run: Any, size: int, conv: int, sn: int, limit: int) -> None:
-        """
-        take_run on arbitrary bytes: equal results and exceptions.
-        """
+        """take_run on arbitrary bytes: equal results and exceptions."""
         args = (run, size, conv, sn, limit)
         self.assertEqual(outcome(_native.take_run, *args), outcome(pure.take_run, *args))
 
@@ -229,9 +191,7 @@ class TwinTests(SynchronousTestCase):
     def test_takeBuilt(
         self, data: bytes, mss: int, sn: int, limit: int, damage: tuple[int, int] | None
     ) -> None:
-        """
-        take_run on what build_run made, with one byte changed: equal.
-        """
+        """take_run on what build_run made, with one byte changed: equal."""
         run = bytearray(pure.build_run(1, 2, 3, sn, 5, 0, mss, data))
         if damage is not None:
             run[damage[0] % len(run)] = damage[1]
@@ -243,9 +203,7 @@ class TwinTests(SynchronousTestCase):
         st.lists(st.integers(0, 1), max_size=60).map(bytes), smallSize, smallSize, smallSize
     )
     def test_column(self, run: bytes, size: int, offset: int, width: int) -> None:
-        """
-        same_column: equal results and exceptions.
-        """
+        """same_column: equal results and exceptions."""
         args = (run, size, offset, width)
         self.assertEqual(outcome(_native.same_column, *args), outcome(pure.same_column, *args))
 
@@ -307,9 +265,7 @@ class TwinTests(SynchronousTestCase):
     @PROPERTY
     @given(buffers, st.integers(-1, 90), st.binary(max_size=16), st.integers(-1, 20))
     def test_spread(self, run: Any, size: int, lead: bytes, block: int) -> None:
-        """
-        spread_run, and check_frame with any number of nonces: equal.
-        """
+        """spread_run, and check_frame with any number of nonces: equal."""
         for name, args in (
             ("spread_run", (run, size, lead, block)),
             ("check_frame", (run, size, lead, block)),
@@ -319,9 +275,7 @@ class TwinTests(SynchronousTestCase):
             )
 
     def test_bounds(self) -> None:
-        """
-        Pieces beyond the buffer are refused, to the byte and at any size.
-        """
+        """Pieces beyond the buffer are refused, to the byte and at any size."""
         for module in (_native, pure_framing):
             self.assertEqual(module.gather_run(b"abcdef", 3, 1, 2, 4), b"bcef")
             for args in (
@@ -349,9 +303,7 @@ class TwinTests(SynchronousTestCase):
         st.data(),
     )
     def test_wrongTypes(self, name: str, data: st.DataObject) -> None:
-        """
-        Arguments of a wrong type: equal exceptions.
-        """
+        """Arguments of a wrong type: equal exceptions."""
         args: list[Any] = {
             "build_run": [1, 2, 3, 4, 5, 0, 7, b"abc"],
             "take_run": [bytes(50), 25, 1, 2, 3],
@@ -370,9 +322,7 @@ class TwinTests(SynchronousTestCase):
 
 
 class ChoiceTests(SynchronousTestCase):
-    """
-    Which implementation is used.
-    """
+    """Which implementation is used."""
 
     def implementation(self, **environment: str) -> str:
         return subprocess.run(
@@ -387,24 +337,17 @@ class ChoiceTests(SynchronousTestCase):
         ).stdout
 
     def test_forced(self) -> None:
-        """
-        C{TWISTED_RUDP_PURE=1} forces the Python kernels.
-        """
+        """C{TWISTED_RUDP_PURE=1} forces the Python kernels."""
         self.assertEqual(self.implementation(TWISTED_RUDP_PURE="1"), "pure")
 
     def test_native(self) -> None:
-        """
-        Without it the extension is used if it was built.
-        """
+        """Without it the extension is used if it was built."""
         expected = "pure" if _native is None else "native"
         self.assertEqual(self.implementation(TWISTED_RUDP_PURE=""), expected)
 
 
 def product(matrix: bytes, shards: list[bytes], length: int) -> bytes:
-    """
-    What C{gf_matmul} is to give, by the definition: polynomials over GF(2)
-    modulo 0x11D.
-    """
+    """What C{gf_matmul} is to give, by the definition: polynomials over GF(2) modulo 0x11D."""
     out = bytearray()
     for start in range(0, len(matrix), len(shards)):
         row = matrix[start : start + len(shards)]
@@ -423,9 +366,7 @@ def product(matrix: bytes, shards: list[bytes], length: int) -> bytes:
 
 
 class MatrixTests(SynchronousTestCase):
-    """
-    C{gf_matmul}, which has no twin here: see L{twisted_rudp.kcp.reed_solomon}.
-    """
+    """C{gf_matmul}, which has no twin here: see L{twisted_rudp.kcp.reed_solomon}."""
 
     def setUp(self) -> None:
         if _native is None:
@@ -441,9 +382,7 @@ class MatrixTests(SynchronousTestCase):
         st.randoms(),
     )
     def test_property(self, shards: list[bytes], rows: int, more: int, chance: Any) -> None:
-        """
-        Every way to multiply gives the product, shorter shards ending in zeros.
-        """
+        """Every way to multiply gives the product, shorter shards ending in zeros."""
         length = max(map(len, shards)) + more
         matrix = chance.randbytes(rows * len(shards))
         expected = product(matrix, shards, length)
@@ -452,9 +391,7 @@ class MatrixTests(SynchronousTestCase):
             self.assertEqual(way(matrix, tuple(map(memoryview, shards)), length), expected)
 
     def test_refused(self) -> None:
-        """
-        What does not fit is an error.
-        """
+        """What does not fit is an error."""
         for way in self.ways:
             for matrix, shards, length in (
                 (b"abc", [b"a", b"b"], 1),

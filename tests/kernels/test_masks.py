@@ -1,6 +1,4 @@
-"""
-The masks of packet numbers: the native kernel against its twin.
-"""
+"""The masks of packet numbers: the native kernel against its twin."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ bounded = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 class MaskTests(SynchronousTestCase):
-    """
-    L{masks.sn_masks}, whichever it is, does as L{masks.pure_masks}.
-    """
+    """L{masks.sn_masks}, whichever it is, does as L{masks.pure_masks}."""
 
     @bounded
     @given(
@@ -26,15 +22,11 @@ class MaskTests(SynchronousTestCase):
         at=st.integers(0, 130),
     )
     def test_twins(self, key: bytes, run: bytes, size: int, at: int) -> None:
-        """
-        Both give the same masks for any run, cut wherever it is.
-        """
+        """Both give the same masks for any run, cut wherever it is."""
         self.assertEqual(masks.sn_masks(key, run, size, at), masks.pure_masks(key, run, size, at))
 
     def test_errors(self) -> None:
-        """
-        Both refuse what cannot be meant.
-        """
+        """Both refuse what cannot be meant."""
         for function in (masks.sn_masks, masks.pure_masks):
             for key, size, at in [(b"k" * 31, 40, 0), (b"k" * 32, 0, 0), (b"k" * 32, 40, -1)]:
                 with self.assertRaises(ValueError):

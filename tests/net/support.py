@@ -28,9 +28,7 @@ PORT = 4000
 
 
 class Recorder(Protocol):
-    """
-    Remembers what it is told, in order.
-    """
+    """Remembers what it is told, in order."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -67,9 +65,7 @@ class Recorder(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfRecorder(Recorder):
-    """
-    Knows half close.
-    """
+    """Knows half close."""
 
     def readConnectionLost(self) -> None:
         self.told.append("readLost")
@@ -79,9 +75,7 @@ class HalfRecorder(Recorder):
 
 
 class RecordingFactory(Factory):
-    """
-    Counts what is asked of it.
-    """
+    """Counts what is asked of it."""
 
     noisy = False
 
@@ -147,9 +141,7 @@ class FakePort:
 
 
 class Pair:
-    """
-    A client and a server on a network that loses nothing, with toy I.
-    """
+    """A client and a server on a network that loses nothing, with toy I."""
 
     def __init__(
         self,
@@ -207,9 +199,7 @@ class Pair:
         self.network.run(until, limit)
 
     def lost(self, *protocols: Recorder) -> None:
-        """
-        Run until all of these have heard of the end.
-        """
+        """Run until all of these have heard of the end."""
         self.run(lambda: all(each.reason is not None for each in protocols))
 
     def hub(self) -> Any:

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.addresses}.
-"""
+"""Tests for L{twisted_rudp.net.addresses}."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from twisted_rudp.net.addresses import (
 
 
 class LiteralTests(SynchronousTestCase):
-    """
-    What people type.
-    """
+    """What people type."""
 
     def test_isLiteral(self) -> None:
         """Literals do not go to the resolver (NAME-2); everything else does."""
@@ -75,9 +71,7 @@ class LiteralTests(SynchronousTestCase):
 
 
 class ConversionTests(SynchronousTestCase):
-    """
-    Raw tuples and Twisted's addresses.
-    """
+    """Raw tuples and Twisted's addresses."""
 
     def test_shown(self) -> None:
         """Type UDP (ADDR-1), mapped as IPv4 (ADDR-2), flow and scope kept (ADDR-3)."""

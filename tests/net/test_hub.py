@@ -46,9 +46,7 @@ RUN = 65_000
 
 
 class Scripted(ToyEngine):
-    """
-    Does what the test says and remembers what it was asked.
-    """
+    """Does what the test says and remembers what it was asked."""
 
     def __init__(self, address: Address = PEER, *keys: Key) -> None:
         super().__init__(address)
@@ -107,9 +105,7 @@ class Scripted(ToyEngine):
 
 
 class ScriptedGate(ToyGate):
-    """
-    The key is the sender's address; a stranger gets the verdict the test has chosen.
-    """
+    """The key is the sender's address; a stranger gets the verdict the test has chosen."""
 
     def __init__(self, verdict: Verdict | None = None) -> None:
         super().__init__()
@@ -138,9 +134,7 @@ class ScriptedGate(ToyGate):
 
 
 class Watcher:
-    """
-    An owner that remembers.
-    """
+    """An owner that remembers."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []

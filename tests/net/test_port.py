@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.port}: the three ports on real sockets.
-"""
+"""Tests for L{twisted_rudp.net.port}: the three ports on real sockets."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ def cut(run: bytes, size: int) -> list[bytes]:
 
 
 class RealPortCase(TestCase):
-    """
-    Opens ports and closes them again.
-    """
+    """Opens ports and closes them again."""
 
     kind: str = "auto"
 
@@ -73,9 +69,7 @@ class RealPortCase(TestCase):
 
 
 class EchoMixin:
-    """
-    What all three ports do alike.
-    """
+    """What all three ports do alike."""
 
     kind: str
     RUNS = ((1, 100), (250, 100), (1200 * 70 + 7, 1200), (65_535 + 4321, 1400), (300, 1))
@@ -221,9 +215,7 @@ class EchoMixin:
 
 
 class GSOPortTests(EchoMixin, RealPortCase):
-    """
-    Own descriptor, runs by the kernel.
-    """
+    """Own descriptor, runs by the kernel."""
 
     kind = "gso"
 
@@ -239,30 +231,22 @@ class GSOPortTests(EchoMixin, RealPortCase):
 
 
 class PlainPortTests(EchoMixin, RealPortCase):
-    """
-    Own descriptor, runs by us.
-    """
+    """Own descriptor, runs by us."""
 
     kind = "plain"
 
 
 class StockPortTests(EchoMixin, RealPortCase):
-    """
-    C{listenUDP}.
-    """
+    """C{listenUDP}."""
 
     kind = "stock"
 
 
 class FallBackTests(RealPortCase):
-    """
-    Where no descriptor of our own can be had (UDP-10).
-    """
+    """Where no descriptor of our own can be had (UDP-10)."""
 
     def test_noSocket(self) -> None:
-        """
-        The reactor's own port is taken, unless another kind was asked for.
-        """
+        """The reactor's own port is taken, unless another kind was asked for."""
 
         def refuse(*arguments: object) -> socket.socket:
             raise OSError(errno.EPROTONOSUPPORT, "no such sockets")
@@ -275,9 +259,7 @@ class FallBackTests(RealPortCase):
 
 
 class RefusedMixin:
-    """
-    ICMP errors on our own descriptors.
-    """
+    """ICMP errors on our own descriptors."""
 
     async def refused(self: Any, interface: str) -> None:
         if not platform.isLinux():
@@ -348,9 +330,7 @@ class PlainRefusedTests(RefusedMixin, RealPortCase):
 
 
 class NarrowLinkTests(RealPortCase):
-    """
-    A real link whose MTU is smaller than the datagrams.
-    """
+    """A real link whose MTU is smaller than the datagrams."""
 
     kind = "gso"
     skip = WHY_NO_NAMESPACE
@@ -391,9 +371,7 @@ class NarrowLinkTests(RealPortCase):
 
 
 class SlowLinkMixin:
-    """
-    A real link that is slower than the sender: 50 Mbit/s with a queue.
-    """
+    """A real link that is slower than the sender: 50 Mbit/s with a queue."""
 
     kind: str
     skip = WHY_NO_SLOW_LINK
@@ -445,9 +423,7 @@ class PlainSlowLinkTests(SlowLinkMixin, RealPortCase):
 
 
 class ZoneTests(RealPortCase):
-    """
-    Link-local addresses.
-    """
+    """Link-local addresses."""
 
     kind = "gso"
     skip = WHY_NO_NAMESPACE or ("no IPv6 on this machine" if NO_IPV6 else None)
@@ -470,9 +446,7 @@ class ZoneTests(RealPortCase):
 
 
 class ChoiceTests(RealPortCase):
-    """
-    L{openPort}.
-    """
+    """L{openPort}."""
 
     def test_auto(self) -> None:
         """Left to itself it takes the best this machine has."""
@@ -509,9 +483,7 @@ class ChoiceTests(RealPortCase):
 
 
 class InterpreterTests(SynchronousTestCase):
-    """
-    What takes an interpreter of its own.
-    """
+    """What takes an interpreter of its own."""
 
     def test_noReactorOnImport(self) -> None:
         """Importing the ports installs no reactor (TIME-1)."""

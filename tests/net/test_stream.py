@@ -34,9 +34,7 @@ from twisted_rudp.net.states import DISCONNECTING, READING, WRITING, Cause, Stat
 
 @implementer(IPushProducer)
 class Push:
-    """
-    Writes until it is told to stop, at most C{total} bytes.
-    """
+    """Writes until it is told to stop, at most C{total} bytes."""
 
     def __init__(self, transport: Any, total: int, chunk: int = 20_000) -> None:
         self.transport = transport
@@ -69,9 +67,7 @@ class Push:
 
 @implementer(IPullProducer)
 class Pull:
-    """
-    Writes one chunk each time.
-    """
+    """Writes one chunk each time."""
 
     def __init__(self, transport: Any, chunks: int, turn: Any = None) -> None:
         self.transport = transport
@@ -785,9 +781,7 @@ class StateTests(SynchronousTestCase):
 
 
 class Life(RuleBasedStateMachine):
-    """
-    Two half-closeable peers doing anything in any order.
-    """
+    """Two half-closeable peers doing anything in any order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,9 +16,7 @@ from twisted_rudp.net.timers import (
 
 
 class ClockTests(SynchronousTestCase):
-    """
-    L{MonotonicClock}, with a reactor that has nothing but time (TIME-2).
-    """
+    """L{MonotonicClock}, with a reactor that has nothing but time (TIME-2)."""
 
     def setUp(self) -> None:
         self.reactor = Clock()

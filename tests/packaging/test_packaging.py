@@ -64,16 +64,12 @@ def run(*arguments: object, **more: str) -> str:
 
 
 class CommandFailed(Exception):
-    """
-    A program ended with an error; the text has its output.
-    """
+    """A program ended with an error; the text has its output."""
 
 
 @contextmanager
 def network() -> Iterator[None]:
-    """
-    Steps that need pip to reach the packages we depend on.
-    """
+    """Steps that need pip to reach the packages we depend on."""
     try:
         yield
     except CommandFailed as error:
@@ -88,9 +84,7 @@ def network() -> Iterator[None]:
 
 @cache
 def workplace() -> Path:
-    """
-    A folder for all tests of this module, gone with the process.
-    """
+    """A folder for all tests of this module, gone with the process."""
     folder = tempfile.TemporaryDirectory(prefix="rudp-packaging-")
     _folders.append(folder)
     return Path(folder.name)
@@ -135,9 +129,7 @@ def build(kind: str, **more: str) -> Path:
 
 @cache
 def wheelhouse() -> Path:
-    """
-    Everything we depend on and are built with, fetched once.
-    """
+    """Everything we depend on and are built with, fetched once."""
     folder = workplace() / "wheelhouse"
     with network():
         run(sys.executable, "-m", "pip", "wheel", "-q", "-w", folder, *requirements())
@@ -145,9 +137,7 @@ def wheelhouse() -> Path:
 
 
 def requirements() -> list[str]:
-    """
-    What C{setup.cfg} says we depend on, and what builds us.
-    """
+    """What C{setup.cfg} says we depend on, and what builds us."""
     from configparser import ConfigParser
 
     config = ConfigParser()
@@ -157,9 +147,7 @@ def requirements() -> list[str]:
 
 
 def installed(package: Path) -> Path:
-    """
-    A fresh virtual environment with one of our packages and what it asks for.
-    """
+    """A fresh virtual environment with one of our packages and what it asks for."""
     folder = Path(tempfile.mkdtemp(dir=workplace())) / "environment"
     run(sys.executable, "-m", "venv", folder)
     run(
@@ -170,9 +158,7 @@ def installed(package: Path) -> Path:
 
 
 class ContentsTests(SynchronousTestCase):
-    """
-    What is in the files.
-    """
+    """What is in the files."""
 
     def test_wheel(self) -> None:
         """
@@ -214,26 +200,18 @@ class ContentsTests(SynchronousTestCase):
         )
 
     def test_pureWheel(self) -> None:
-        """
-        On purpose without the extension, it is a wheel for every platform
-        (PLG-9).
-        """
+        """On purpose without the extension, it is a wheel for every platform (PLG-9)."""
         wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
         self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
 
     def test_noCompiler(self) -> None:
-        """
-        Where the compiler fails the wheel is built without the extension
-        (PLG-9).
-        """
+        """Where the compiler fails the wheel is built without the extension (PLG-9)."""
         with zipfile.ZipFile(build("wheel", CC="false")) as wheel:
             self.assertEqual([name for name in wheel.namelist() if name.endswith(".so")], [])
 
 
 class InstalledTests(SynchronousTestCase):
-    """
-    Installed into a fresh environment.
-    """
+    """Installed into a fresh environment."""
 
     def check(self, environment: Path) -> str:
         """
@@ -256,23 +234,17 @@ class InstalledTests(SynchronousTestCase):
         return kernels
 
     def test_wheel(self) -> None:
-        """
-        The wheel works, and uses the extension if it has it.
-        """
+        """The wheel works, and uses the extension if it has it."""
         wheel = build("wheel")
         with zipfile.ZipFile(wheel) as contents:
             compiled = any(name.endswith(".so") for name in contents.namelist())
         self.assertEqual(self.check(installed(wheel)), "native" if compiled else "pure")
 
     def test_sdist(self) -> None:
-        """
-        The sdist works.
-        """
+        """The sdist works."""
         self.check(installed(build("sdist")))
 
     def test_pureWheel(self) -> None:
-        """
-        A wheel without the extension works, with the Python kernels (PLG-9).
-        """
+        """A wheel without the extension works, with the Python kernels (PLG-9)."""
         wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
         self.assertEqual(self.check(installed(wheel)), "pure")

@@ -1,6 +1,4 @@
-"""
-Two ends of QOTP on a scripted link, without hub, reactor or sockets.
-"""
+"""Two ends of QOTP on a scripted link, without hub, reactor or sockets."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class End(pair.End[QOTPEngine, QOTPGate]):
 
 
 class Pair(pair.Pair[QOTPEngine, QOTPGate]):
-    """
-    A client and a server.
-    """
+    """A client and a server."""
 
     kind = QOTPEngine
     client: End
@@ -83,8 +79,6 @@ class Pair(pair.Pair[QOTPEngine, QOTPGate]):
         )
 
     def connect(self, known: bool = True) -> None:
-        """
-        Dial, and run until both sides know of each other.
-        """
+        """Dial, and run until both sides know of each other."""
         self.dial(known)
         self.run(200)

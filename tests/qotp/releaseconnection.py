@@ -32,9 +32,7 @@ Application = Callable[["ReleaseConnection", int], None]
 
 
 class ReleaseStream:
-    """
-    The object that is removed when both directions have ended; its buffers stay.
-    """
+    """The object that is removed when both directions have ended; its buffers stay."""
 
     def __init__(self) -> None:
         self.receiving_over = False
@@ -42,9 +40,7 @@ class ReleaseStream:
 
 
 class ReleaseConnection:
-    """
-    One connection. Its engine-like methods let L{tests.qotp.pair.Pair} drive it.
-    """
+    """One connection. Its engine-like methods let L{tests.qotp.pair.Pair} drive it."""
 
     def __init__(self, peer: ReleasePeer, name: bytes, direction: int, address: Address) -> None:
         self.peer = peer
@@ -81,9 +77,7 @@ class ReleaseConnection:
     # the application's side
 
     def stream(self, number: int) -> ReleaseStream:
-        """
-        Get or create.
-        """
+        """Get or create."""
         if number not in self.streams:
             self.streams[number] = ReleaseStream()
             self.sends.setdefault(number, SendBuffer())
@@ -105,9 +99,7 @@ class ReleaseConnection:
         return len(taken)
 
     def read(self, number: int) -> bytes:
-        """
-        One segment; notes the end of the stream as the release does.
-        """
+        """One segment; notes the end of the stream as the release does."""
         receive = self.receives[number]
         data = receive.read()
         self.buffered -= len(data)
@@ -117,36 +109,28 @@ class ReleaseConnection:
         return data
 
     def close(self, number: int) -> None:
-        """
-        5.5.
-        """
+        """5.5."""
         self.stream(number)
         self.sends[number].close()
 
     # driven as an engine
 
     def deadline(self) -> int | None:
-        """
-        Its loop comes round when pacing lets it, and every 100 ms.
-        """
+        """Its loop comes round when pacing lets it, and every 100 ms."""
         if self.dead is not None:
             return None
         busy = self.acks or any(s.queue or s.close_at is not None for s in self.sends.values())
         return min(self._next_pass, self._next_send) if busy else self._next_pass
 
     def tick(self, now: int) -> None:
-        """
-        A pass of the loop without a datagram.
-        """
+        """A pass of the loop without a datagram."""
         if now >= self._next_pass:
             self._next_pass = now + PASS
             for number in list(self.streams):
                 self.peer.application(self, number)
 
     def flush(self, now: int) -> None:
-        """
-        Streams in turn; the first that sends data ends the pass (8).
-        """
+        """Streams in turn; the first that sends data ends the pass (8)."""
         if self.dead is not None:
             return
         if self.heard_at is not None and self.streams and now - self.heard_at > IDLE:
@@ -236,9 +220,7 @@ class ReleaseConnection:
     # what arrives
 
     def digest(self, payload: Payload, now: int) -> None:
-        """
-        4.4, 5.2, 5.4, 5.5.
-        """
+        """4.4, 5.2, 5.4, 5.5."""
         self.heard_at = now
         if payload.ack is not None:
             self._acknowledged(payload.ack, now)

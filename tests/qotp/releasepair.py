@@ -1,6 +1,4 @@
-"""
-One of our ends and the model of the release on a scripted link.
-"""
+"""One of our ends and the model of the release on a scripted link."""
 
 from __future__ import annotations
 
@@ -16,23 +14,17 @@ from twisted_rudp.qotp.keys import KeyPair
 
 
 def idle(connection: ReleaseConnection, number: int) -> None:
-    """
-    An application that does nothing.
-    """
+    """An application that does nothing."""
 
 
 def sink(connection: ReleaseConnection, number: int) -> None:
-    """
-    Reads everything.
-    """
+    """Reads everything."""
     while connection.read(number):
         pass
 
 
 def echo(connection: ReleaseConnection, number: int) -> None:
-    """
-    Writes what it reads.
-    """
+    """Writes what it reads."""
     while data := connection.read(number):
         connection.write(number, data)
 
@@ -68,51 +60,37 @@ class ReleasePair(Pair):
             self.client = self.mine
 
     def call(self, known: bool = True) -> ReleaseConnection:
-        """
-        The release dials us.
-        """
+        """The release dials us."""
         return self.release.dial(SERVER, self.identity.public if known else None)
 
     def connected(self, known: bool = True) -> ReleaseConnection:
-        """
-        We dial, and it comes about.
-        """
+        """We dial, and it comes about."""
         self.dial(known)
         self.until(lambda: Event.CONNECTED in self.mine.kinds())
         return self.release.connection
 
     def happens(self, *event: object, within: int = 60_000) -> None:
-        """
-        Wait for an event that begins so.
-        """
+        """Wait for an event that begins so."""
         size = len(event)
         self.until(lambda: any(each[:size] == event for each in self.mine.happened), within)
 
     def receives(self, size: int, stream: int = 0) -> bytes:
-        """
-        Wait until our side has so much.
-        """
+        """Wait until our side has so much."""
         self.until(lambda: len(self.mine.streams[stream]) >= size)
         return bytes(self.mine.streams[stream])
 
     def delivers(self, connection: ReleaseConnection, size: int, stream: int = 0) -> bytes:
-        """
-        Wait until the release's side has so much.
-        """
+        """Wait until the release's side has so much."""
         self.until(lambda: len(connection.delivered.get(stream, b"")) >= size)
         return bytes(connection.delivered[stream])
 
     def close(self) -> None:
-        """
-        Our side closes.
-        """
+        """Our side closes."""
         self.mine.engine.close(self.now)
         self.mine.turn(self.mine.engine)
 
     def until(self, condition: Callable[[], bool], milliseconds: int = 60_000) -> None:
-        """
-        Let time pass until something is so.
-        """
+        """Let time pass until something is so."""
         for _ in range(milliseconds // 10):
             if condition():
                 return
@@ -121,9 +99,7 @@ class ReleasePair(Pair):
 
 
 def links() -> list[tuple[Fate, Fate]]:
-    """
-    Without loss, and with more and more.
-    """
+    """Without loss, and with more and more."""
     found = [(steady(), steady())]
     for seed in range(1, 7):
         loss = 0.02 if seed < 4 else 0.08

@@ -23,26 +23,18 @@ if TYPE_CHECKING:
 
 
 class LoopEnded(AssertionError):
-    """
-    The release's listener has returned an error: R9 was broken.
-    """
+    """The release's listener has returned an error: R9 was broken."""
 
 
 class NoGate:
-    """
-    The release keeps no half-open connections.
-    """
+    """The release keeps no half-open connections."""
 
     def deadline(self) -> None:
-        """
-        Never.
-        """
+        """Never."""
 
 
 class ReleasePeer:
-    """
-    A socket of the release, in the place of an L{End<tests.qotp.pair.End>}.
-    """
+    """A socket of the release, in the place of an L{End<tests.qotp.pair.End>}."""
 
     def __init__(
         self, pair: Pair, name: str, address: Address, identity: KeyPair, application: Application
@@ -60,16 +52,12 @@ class ReleasePeer:
 
     @property
     def connection(self) -> ReleaseConnection:
-        """
-        The only one.
-        """
+        """The only one."""
         (connection,) = self.engines.values()
         return connection
 
     def dial(self, address: Address, known: bytes | None) -> ReleaseConnection:
-        """
-        10: nothing is sent before a stream is made.
-        """
+        """10: nothing is sent before a stream is made."""
         connection = ReleaseConnection(self, b"", INITIATOR, address)
         connection.name = wire.connection_id(connection.ephemeral.public)
         if known is not None:
@@ -78,15 +66,11 @@ class ReleasePeer:
         return connection
 
     def emit(self, datagram: bytes, address: Address) -> None:
-        """
-        Onto the link.
-        """
+        """Onto the link."""
         self.pair.carry(self, datagram, address)  # type: ignore[arg-type]
 
     def turn(self, connection: ReleaseConnection) -> None:
-        """
-        After a tick.
-        """
+        """After a tick."""
         connection.flush(self.pair.now)
         if connection.dead is not None:
             self.engines.pop(connection.name, None)

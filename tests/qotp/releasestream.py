@@ -1,6 +1,4 @@
-"""
-One stream as release v0.2.19 keeps it, faults included (C{qotp.md} 5).
-"""
+"""One stream as release v0.2.19 keeps it, faults included (C{qotp.md} 5)."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ CAPACITY = 16 << 20
 
 
 class ReleasePanicked(Exception):
-    """
-    The process of the release is gone.
-    """
+    """The process of the release is gone."""
 
 
 @dataclass
@@ -34,9 +30,7 @@ class Entry:
 
 @dataclass
 class SendBuffer:
-    """
-    The sending half; the list in flight is in the order of insertion (5.1).
-    """
+    """The sending half; the list in flight is in the order of insertion (5.1)."""
 
     queue: bytearray = field(default_factory=bytearray)
     sent: int = 0
@@ -46,26 +40,20 @@ class SendBuffer:
     ever_sent: bool = False
 
     def close(self) -> None:
-        """
-        5.5: fixed when it is called.
-        """
+        """5.5: fixed when it is called."""
         if self.close_at is None:
             self.close_at = self.sent + len(self.queue)
 
     @property
     def acknowledged(self) -> bool:
-        """
-        5.5, W8: only the offset of the first entry is looked at.
-        """
+        """5.5, W8: only the offset of the first entry is looked at."""
         if self.close_at is None:
             return False
         first = next(iter(self.flying.values()), None)
         return (self.sent if first is None else first.offset) >= self.close_at
 
     def fresh(self, space: int, now: int) -> Entry | None:
-        """
-        The next new segment (5.1).
-        """
+        """The next new segment (5.1)."""
         if not self.queue or not space:
             if self.close_at is None or self.sent < self.close_at or self.close_sent:
                 return None
@@ -80,9 +68,7 @@ class SendBuffer:
         return self._enter(entry)
 
     def opening(self, now: int) -> Entry:
-        """
-        3.2: the InitSnd stands for an empty segment, and swallows a CLOSE.
-        """
+        """3.2: the InitSnd stands for an empty segment, and swallows a CLOSE."""
         closing = self.close_at is not None and self.sent >= self.close_at
         return self._enter(Entry(0, b"", closing, now))
 
@@ -93,9 +79,7 @@ class SendBuffer:
         return entry
 
     def late(self, now: int, timeout: int) -> Entry | None:
-        """
-        5.3: the first entry alone, if its time has passed.
-        """
+        """5.3: the first entry alone, if its time has passed."""
         first = next(iter(self.flying.values()), None)
         if first is None or now - first.sent_at <= timeout << (first.sendings - 1):
             return None
@@ -160,9 +144,7 @@ class ReceiveBuffer:
         return len(data)
 
     def read(self) -> bytes:
-        """
-        One stored segment; none when there is a gap.
-        """
+        """One stored segment; none when there is a gap."""
         data = self.segments.pop(self.next, b"")
         self.next += len(data)
         return data

@@ -1,6 +1,4 @@
-"""
-The encryption layer against the release's own bytes (C{qotp.md} section 2).
-"""
+"""The encryption layer against the release's own bytes (C{qotp.md} section 2)."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ bounded = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 class Vectors:
-    """
-    The keys that all files of one set share.
-    """
+    """The keys that all files of one set share."""
 
     def __init__(self) -> None:
         keys = load("qotp", "keys")
@@ -34,17 +30,13 @@ class Vectors:
 
 
 class SealedVectorTests(SynchronousTestCase):
-    """
-    All sealed messages.
-    """
+    """All sealed messages."""
 
     def setUp(self) -> None:
         self.vectors = Vectors()
 
     def check(self, file: str, kind: Kind, who: str) -> None:
-        """
-        Encoding gives the recorded bytes and decoding gives back the payload.
-        """
+        """Encoding gives the recorded bytes and decoding gives back the payload."""
         vectors = self.vectors
         cipher = vectors.opening if kind is Kind.INIT_CRYPTO_SND else vectors.session
         public = vectors.public
@@ -66,33 +58,23 @@ class SealedVectorTests(SynchronousTestCase):
             self.assertEqual(opened, (number, plain))
 
     def test_initRcv(self) -> None:
-        """
-        InitRcv, with 73 bytes of cleartext (2.2).
-        """
+        """InitRcv, with 73 bytes of cleartext (2.2)."""
         self.check("init_rcv", Kind.INIT_RCV, "b")
 
     def test_initCryptoSnd(self) -> None:
-        """
-        InitCryptoSnd, under K0 and with its fill (2.2).
-        """
+        """InitCryptoSnd, under K0 and with its fill (2.2)."""
         self.check("init_crypto_snd", Kind.INIT_CRYPTO_SND, "a")
 
     def test_initCryptoRcv(self) -> None:
-        """
-        InitCryptoRcv (2.2).
-        """
+        """InitCryptoRcv (2.2)."""
         self.check("init_crypto_rcv", Kind.INIT_CRYPTO_RCV, "b")
 
     def test_data(self) -> None:
-        """
-        Data in both directions, in all epochs of the set (2.3, 2.4).
-        """
+        """Data in both directions, in all epochs of the set (2.3, 2.4)."""
         self.check("data", Kind.DATA, "a")
 
     def test_initSnd(self) -> None:
-        """
-        InitSnd is keys and zeros up to the MTU (2.2).
-        """
+        """InitSnd is keys and zeros up to the MTU (2.2)."""
         public = self.vectors.public
         for case in load("qotp", "init_snd")["cases"]:
             datagram = wire.init_snd(public["a_ep"], public["a_id"], case["mtu"])
@@ -101,9 +83,7 @@ class SealedVectorTests(SynchronousTestCase):
 
 
 class EpochTests(SynchronousTestCase):
-    """
-    Rolling over (2.5, 2.6).
-    """
+    """Rolling over (2.5, 2.6)."""
 
     def setUp(self) -> None:
         vectors = Vectors()
@@ -112,9 +92,7 @@ class EpochTests(SynchronousTestCase):
         self.recorded: Any = load("qotp", "epoch_rollover")
 
     def test_sequences(self) -> None:
-        """
-        Numbers beyond 2^48 go on in the next epoch, to the byte; up to epoch 127.
-        """
+        """Numbers beyond 2^48 go on in the next epoch, to the byte; up to epoch 127."""
         checked = 0
         for sequence in self.recorded["sequences"]:
             direction = DIRECTIONS[sequence["direction"]]
@@ -137,9 +115,7 @@ class EpochTests(SynchronousTestCase):
         self.assertTrue(checked)
 
     def test_acceptance(self) -> None:
-        """
-        A receiver takes its own epoch and the two beside it; 127 and 128 alias.
-        """
+        """A receiver takes its own epoch and the two beside it; 127 and 128 alias."""
         for case in self.recorded["acceptance"]:
             datagram = bytes.fromhex(case["datagram"])
             epoch = case["receiver_epoch"]
@@ -153,9 +129,7 @@ class EpochTests(SynchronousTestCase):
 
 
 class RunTests(SynchronousTestCase):
-    """
-    Runs are nothing but datagrams.
-    """
+    """Runs are nothing but datagrams."""
 
     cipher = Cipher(bytes(range(32)))
     prefix = bytes((Kind.DATA,)) + b"identity"
@@ -168,9 +142,7 @@ class RunTests(SynchronousTestCase):
         last=st.integers(8, 60),
     )
     def test_sealRun(self, first: int, size: int, count: int, last: int) -> None:
-        """
-        A sealed run is its datagrams sealed one by one, and opens to its payloads.
-        """
+        """A sealed run is its datagrams sealed one by one, and opens to its payloads."""
         payloads = [bytes([i]) * size for i in range(count - 1)] + [b"z" * min(size, last)]
         run = self.cipher.seal_run(self.prefix, first, INITIATOR, payloads)
         single = [
@@ -184,23 +156,17 @@ class RunTests(SynchronousTestCase):
     @bounded
     @given(run=st.binary(max_size=200), size=st.integers(1, 60))
     def test_junk(self, run: bytes, size: int) -> None:
-        """
-        Whatever comes: a None for each datagram, never an exception.
-        """
+        """Whatever comes: a None for each datagram, never an exception."""
         opened = self.cipher.open_run(run, size, INITIATOR, 3)
         self.assertEqual(opened, [None] * -(-len(run) // size))
 
     def test_shortPayload(self) -> None:
-        """
-        2.4: a payload under eight bytes is refused.
-        """
+        """2.4: a payload under eight bytes is refused."""
         with self.assertRaises(ValueError):
             self.cipher.seal(self.prefix, 0, INITIATOR, bytes(7))
 
     def test_fillTooLong(self) -> None:
-        """
-        2.2: what does not fit into an InitCryptoSnd is refused.
-        """
+        """2.2: what does not fit into an InitCryptoSnd is refused."""
         self.assertEqual(len(wire.with_fill(bytes(1311), 1400)), 2 + 1311)
         with self.assertRaises(ValueError):
             wire.with_fill(bytes(1312), 1400)

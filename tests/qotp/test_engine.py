@@ -1,6 +1,4 @@
-"""
-Connections between our own peers, on a scripted link.
-"""
+"""Connections between our own peers, on a scripted link."""
 
 from __future__ import annotations
 
@@ -17,22 +15,16 @@ from twisted_rudp.qotp.streams import MAX_STREAMS
 
 
 def write(end: End, stream: int, data: bytes) -> None:
-    """
-    Write and flush, as a turn does.
-    """
+    """Write and flush, as a turn does."""
     end.engine.write(stream, data)
     end.turn(end.engine)
 
 
 class HandshakeTests(SynchronousTestCase):
-    """
-    Becoming connected (3, 12.1).
-    """
+    """Becoming connected (3, 12.1)."""
 
     def test_known(self) -> None:
-        """
-        12.1: with the listener's key the echo proves it; both know what the other is.
-        """
+        """12.1: with the listener's key the echo proves it; both know what the other is."""
         pair = Pair()
         pair.connect()
         for end in (pair.client, pair.server):
@@ -45,9 +37,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(pair.client.engine.export(b"a"), pair.server.engine.export(b"a"))
 
     def test_unknown(self) -> None:
-        """
-        W1: without it everything works and nothing is proved.
-        """
+        """W1: without it everything works and nothing is proved."""
         pair = Pair()
         pair.connect(known=False)
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
@@ -55,9 +45,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(len(pair.client.sent[0]), 1400)
 
     def test_losses(self) -> None:
-        """
-        W7: whatever of the handshake is lost, it comes about; the key stays.
-        """
+        """W7: whatever of the handshake is lost, it comes about; the key stays."""
         for known in (True, False):
             for lost in range(3):
                 for there, back in ((lost, 99), (99, lost)):
@@ -69,9 +57,7 @@ class HandshakeTests(SynchronousTestCase):
                     self.assertEqual(pair.server.engine.facts()["peer"], "OWN")
 
     def test_wrongKey(self) -> None:
-        """
-        Whoever expects another key is never connected.
-        """
+        """Whoever expects another key is never connected."""
         pair = Pair()
         pair.identity = type(pair.identity).from_text("another")
         pair.dial()
@@ -81,18 +67,14 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(set(pair.server.drops), {"not authentic"})
 
     def test_amplification(self) -> None:
-        """
-        W11: before Data came, no more than three times what came is sent.
-        """
+        """W11: before Data came, no more than three times what came is sent."""
         pair = Pair(losing(*range(1, 50)))
         pair.dial()
         pair.run(10_000)
         self.assertTrue(sum(map(len, pair.server.sent)) <= 3 * 1400)
 
     def test_refused(self) -> None:
-        """
-        A closed port ends the attempt at once.
-        """
+        """A closed port ends the attempt at once."""
         for kind, reason in [
             (PathError.REFUSED, Reason.REFUSED),
             (PathError.UNREACHABLE, Reason.UNREACHABLE),
@@ -104,9 +86,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
 
     def test_answeredTooLate(self) -> None:
-        """
-        An answer that comes when the attempt was given up changes nothing.
-        """
+        """An answer that comes when the attempt was given up changes nothing."""
         pair = Pair()
         engine = pair.dial()
         engine.abort(pair.now)
@@ -116,9 +96,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(pair.client.happened, [(Event.ENDED, Reason.ABORTED, None)])
 
     def test_patient(self) -> None:
-        """
-        9.3: who punches a hole goes on when nobody listens there yet.
-        """
+        """9.3: who punches a hole goes on when nobody listens there yet."""
         pair = Pair()
         engine = pair.dial(patient=True)
         engine.path_error(PathError.REFUSED, 1400, SERVER, pair.now)
@@ -127,14 +105,10 @@ class HandshakeTests(SynchronousTestCase):
 
 
 class DataTests(SynchronousTestCase):
-    """
-    Bytes in both directions.
-    """
+    """Bytes in both directions."""
 
     def test_losses(self) -> None:
-        """
-        Everything arrives in order over links that lose, repeat and reorder.
-        """
+        """Everything arrives in order over links that lose, repeat and reorder."""
         for loss in (0.0, 0.05, 0.3):
             pair = Pair(chancy(loss, 1), chancy(loss, 2))
             pair.dial()
@@ -150,9 +124,7 @@ class DataTests(SynchronousTestCase):
             self.assertTrue(pair.client.streams[0] == data[::-1])
 
     def test_runs(self) -> None:
-        """
-        Datagrams of a bulk transfer are full.
-        """
+        """Datagrams of a bulk transfer are full."""
         pair = Pair()
         pair.connect()
         before = len(pair.client.sent)
@@ -164,9 +136,7 @@ class DataTests(SynchronousTestCase):
         self.assertTrue(len(pair.server.sent) - answers <= 20)
 
     def test_echoIsOneDatagram(self) -> None:
-        """
-        A small answer carries the acknowledgement of what it answers.
-        """
+        """A small answer carries the acknowledgement of what it answers."""
         pair = Pair()
         pair.connect()
         pair.run(500)
@@ -186,9 +156,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(pair.client.engine.in_flight, 0)
 
     def test_wideOffsets(self) -> None:
-        """
-        4.2: beyond 2^24 offsets are wide, and nothing is lost at the border.
-        """
+        """4.2: beyond 2^24 offsets are wide, and nothing is lost at the border."""
         pair = Pair(steady(1), steady(1))
         pair.connect()
         for end in (pair.client, pair.server):
@@ -200,9 +168,7 @@ class DataTests(SynchronousTestCase):
         self.assertTrue(pair.server.streams[0] == data)
 
     def test_window(self) -> None:
-        """
-        6, R7: a reader that stops stops the writer; when it goes on the rest comes.
-        """
+        """6, R7: a reader that stops stops the writer; when it goes on the rest comes."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -237,9 +203,7 @@ class DataTests(SynchronousTestCase):
         self.assertNotIn("no_room", pair.server.engine.counters())
 
     def test_windowUpdateLost(self) -> None:
-        """
-        6: when the news of the open window is lost, a probe finds it out.
-        """
+        """6: when the news of the open window is lost, a probe finds it out."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -255,10 +219,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(len(pair.server.streams[0]), len(data))
 
     def test_releasePacing(self) -> None:
-        """
-        7: the release's controller can be chosen; it is slower, and everything
-        arrives.
-        """
+        """7: the release's controller can be chosen; it is slower, and everything arrives."""
         times = []
         data = random.Random(5).randbytes(60_000)
         for congestion in ("delivery", "release"):
@@ -275,9 +236,7 @@ class DataTests(SynchronousTestCase):
             Pair(congestion="fast")
 
     def test_outage(self) -> None:
-        """
-        Two seconds without a link are survived.
-        """
+        """Two seconds without a link are survived."""
         pair = Pair()
         pair.connect()
         pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
@@ -288,9 +247,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(len(pair.server.streams[0]), 100_000)
 
     def test_smallerPath(self) -> None:
-        """
-        W13, R5: when the path takes less, segments are cut and none is joined.
-        """
+        """W13, R5: when the path takes less, segments are cut and none is joined."""
         pair = Pair()
         pair.connect()
         pair.fates["client"] = lambda number, datagram: () if len(datagram) > 1280 else (10,)
@@ -303,18 +260,14 @@ class DataTests(SynchronousTestCase):
 
 
 class StreamTests(SynchronousTestCase):
-    """
-    More streams than one.
-    """
+    """More streams than one."""
 
     def setUp(self) -> None:
         self.pair = Pair()
         self.pair.connect()
 
     def test_numbers(self) -> None:
-        """
-        The dialler's are even, the listener's odd.
-        """
+        """The dialler's are even, the listener's odd."""
         self.assertEqual([self.pair.client.engine.open_stream() for _ in range(2)], [2, 4])
         self.assertEqual([self.pair.server.engine.open_stream() for _ in range(2)], [1, 3])
 
@@ -346,9 +299,7 @@ class StreamTests(SynchronousTestCase):
             client.engine.write(0, b"after the end")
 
     def test_reset(self) -> None:
-        """
-        A stream that is given up takes nothing with it.
-        """
+        """A stream that is given up takes nothing with it."""
         client, server = self.pair.client, self.pair.server
         number = client.engine.open_stream()
         write(client, number, bytes(300_000))
@@ -362,9 +313,7 @@ class StreamTests(SynchronousTestCase):
             self.assertEqual(end.engine.facts()["streams"], 1)
 
     def test_resetLost(self) -> None:
-        """
-        A reset that is lost is said again.
-        """
+        """A reset that is lost is said again."""
         client, server = self.pair.client, self.pair.server
         number = client.engine.open_stream()
         write(client, number, b"x")
@@ -376,9 +325,7 @@ class StreamTests(SynchronousTestCase):
         self.assertIn((Event.STREAM_RESET, number, 0), server.happened)
 
     def test_limit(self) -> None:
-        """
-        W6: there are so many streams and no more, on either side's account.
-        """
+        """W6: there are so many streams and no more, on either side's account."""
         client, server = self.pair.client, self.pair.server
         for _ in range(MAX_STREAMS - 1):
             number = client.engine.open_stream()
@@ -398,14 +345,10 @@ class StreamTests(SynchronousTestCase):
 
 
 class EndTests(SynchronousTestCase):
-    """
-    How connections end.
-    """
+    """How connections end."""
 
     def test_inOrder(self) -> None:
-        """
-        Both sides end with everything delivered, and forget each other.
-        """
+        """Both sides end with everything delivered, and forget each other."""
         for loss in (0.0, 0.3):
             pair = Pair(chancy(loss, 5), chancy(loss, 6))
             pair.dial()
@@ -426,10 +369,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(len(pair.server.streams[0]), 50_000)
 
     def test_ownSocket(self) -> None:
-        """
-        A client with a socket of its own repeats its last word, then ends and forgets
-        in one.
-        """
+        """A client with a socket of its own repeats its last word, then ends and forgets in one."""
         pair = Pair(own_socket=True)
         pair.connect()
         pair.client.engine.close(pair.now)
@@ -442,9 +382,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(pair.client.engines, {})
 
     def test_abort(self) -> None:
-        """
-        The other side hears of it, also when the first word of it is lost.
-        """
+        """The other side hears of it, also when the first word of it is lost."""
         for lost in (False, True):
             pair = Pair()
             pair.connect()
@@ -457,9 +395,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
 
     def test_vanished(self) -> None:
-        """
-        An idle peer that is gone is noticed, one that is there is kept.
-        """
+        """An idle peer that is gone is noticed, one that is there is kept."""
         pair = Pair()
         pair.connect()
         pair.run(200_000)
@@ -469,9 +405,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.IDLE, None))
 
     def test_closeInVain(self) -> None:
-        """
-        A close that nobody acknowledges ends in bounded time.
-        """
+        """A close that nobody acknowledges ends in bounded time."""
         pair = Pair()
         pair.connect()
         pair.fates["client"] = lambda number, datagram: ()
@@ -483,10 +417,7 @@ class EndTests(SynchronousTestCase):
         self.assertIn(pair.client.happened[-1][1], (Reason.IDLE, Reason.CLOSE_TIMEOUT))
 
     def test_contradictingEnds(self) -> None:
-        """
-        W17: a stream that ends in two places, or goes on behind its end, ends the
-        connection.
-        """
+        """W17: a stream that ends in two places, or goes on behind its end, ends the connection."""
         for second in (
             Segment(2, 0, b"longer", True),
             Segment(2, 3, b"more", False),
@@ -504,9 +435,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.RESET))
 
     def test_numbersUsedUp(self) -> None:
-        """
-        W9: before a nonce could repeat the connection ends.
-        """
+        """W9: before a nonce could repeat the connection ends."""
         pair = Pair()
         pair.connect()
         engine = pair.client.engine
@@ -516,18 +445,14 @@ class EndTests(SynchronousTestCase):
 
 
 class AbuseTests(SynchronousTestCase):
-    """
-    What somebody on the path can do.
-    """
+    """What somebody on the path can do."""
 
     def setUp(self) -> None:
         self.pair = Pair()
         self.pair.connect()
 
     def test_replay(self) -> None:
-        """
-        W4: nothing that was received is digested twice, whatever its age.
-        """
+        """W4: nothing that was received is digested twice, whatever its age."""
         client, server = self.pair.client, self.pair.server
         for number in range(50):
             write(client, 0, b"%d" % number)
@@ -562,9 +487,7 @@ class AbuseTests(SynchronousTestCase):
         self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
 
     def test_reflected(self) -> None:
-        """
-        2.3: what a side sent itself is not authentic to it.
-        """
+        """2.3: what a side sent itself is not authentic to it."""
         client = self.pair.client
         for datagram in list(client.sent):
             client.arrive(datagram, SERVER)
@@ -572,9 +495,7 @@ class AbuseTests(SynchronousTestCase):
         self.assertTrue(client.engine.counters()["not_authentic"])
 
     def test_roaming(self) -> None:
-        """
-        W10: a peer whose address changed is followed after it has answered there.
-        """
+        """W10: a peer whose address changed is followed after it has answered there."""
         pair = self.pair
         pair.client.address = ("198.51.100.7", 9)
         write(pair.client, 0, b"from elsewhere")
@@ -603,9 +524,7 @@ class AbuseTests(SynchronousTestCase):
         self.assertEqual(pair.client.streams[0], b"still there")
 
     def test_roamingOff(self) -> None:
-        """
-        It can be switched off.
-        """
+        """It can be switched off."""
         pair = Pair(roaming=False)
         pair.connect()
         pair.client.address = ("198.51.100.7", 9)
@@ -614,9 +533,7 @@ class AbuseTests(SynchronousTestCase):
         self.assertNotIn(Event.PATH, pair.server.kinds())
 
     def test_openingsOnALiveConnection(self) -> None:
-        """
-        W16: a repeated opening is ignored.
-        """
+        """W16: a repeated opening is ignored."""
         pair = self.pair
         sent = len(pair.server.sent)
         pair.server.arrive(pair.client.sent[0], CLIENT)
@@ -625,9 +542,7 @@ class AbuseTests(SynchronousTestCase):
 
 
 class BudgetTests(SynchronousTestCase):
-    """
-    W6: what may be kept.
-    """
+    """W6: what may be kept."""
 
     def test_growth(self) -> None:
         """
@@ -657,9 +572,7 @@ class BudgetTests(SynchronousTestCase):
         self.assertEqual(budget.free, FIRST + 1000)
 
     def test_released(self) -> None:
-        """
-        A connection that has ended keeps nothing.
-        """
+        """A connection that has ended keeps nothing."""
         pair = Pair()
         free = pair.settings.budget.free
         pair.connect()

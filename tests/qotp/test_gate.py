@@ -1,6 +1,4 @@
-"""
-What strangers can do (C{qotp.md} 12), with the release's vectors.
-"""
+"""What strangers can do (C{qotp.md} 12), with the release's vectors."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ NOW = 100 * SECOND
 
 
 class Listener:
-    """
-    The state that the vectors describe: an identity, and one connection.
-    """
+    """The state that the vectors describe: an identity, and one connection."""
 
     def __init__(self, vectors: dict[str, Any]) -> None:
         keys = vectors["keys"]
@@ -66,9 +62,7 @@ class Listener:
         return verdicts
 
     def answers(self) -> list[bytes]:
-        """
-        What the connection has to say.
-        """
+        """What the connection has to say."""
         sent: list[bytes] = []
 
         def emit(run: Any, size: int, address: Any) -> bool:
@@ -80,14 +74,10 @@ class Listener:
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    Datagrams that end the release, or its connections.
-    """
+    """Datagrams that end the release, or its connections."""
 
     def test_negative(self) -> None:
-        """
-        W3: each is dropped without an exception, an answer, or a change of state.
-        """
+        """W3: each is dropped without an exception, an answer, or a change of state."""
         vectors = load("qotp", "negative")
         for case in vectors["cases"]:
             with self.subTest(case["name"]):
@@ -100,9 +90,7 @@ class VectorTests(SynchronousTestCase):
                 self.assertEqual(len(listener.gate._half_open), 0)
 
     def test_positive(self) -> None:
-        """
-        The controls beside them are taken.
-        """
+        """The controls beside them are taken."""
         vectors = load("qotp", "negative")
         controls = {c["name"]: bytes.fromhex(c["datagram"]) for c in vectors["positive_controls"]}
         listener = Listener(vectors)
@@ -112,9 +100,7 @@ class VectorTests(SynchronousTestCase):
         self.assertIsInstance(verdict, Reply)
 
     def test_hijack(self) -> None:
-        """
-        W2: nothing unauthenticated changes the key of a connection.
-        """
+        """W2: nothing unauthenticated changes the key of a connection."""
         vectors = load("qotp", "hijack")
         control = load("qotp", "negative")["positive_controls"][0]
         for case in vectors["cases"]:
@@ -129,9 +115,7 @@ class VectorTests(SynchronousTestCase):
 
 
 class FloodTests(SynchronousTestCase):
-    """
-    W5: openings from nowhere.
-    """
+    """W5: openings from nowhere."""
 
     def setUp(self) -> None:
         self.random = Random(5)
@@ -149,9 +133,7 @@ class FloodTests(SynchronousTestCase):
         return QOTPGate(self.settings, identity, limit=ExchangeLimit(**limits))
 
     def test_exchanges(self) -> None:
-        """
-        Key exchanges are bounded per second and per network.
-        """
+        """Key exchanges are bounded per second and per network."""
         gate = self.gate(total=20, each=8)
         for count, host in [(8, "192.0.2.1"), (8, "192.0.2.2"), (4, "192.0.2.3")]:
             verdicts = [
@@ -165,9 +147,7 @@ class FloodTests(SynchronousTestCase):
         self.assertIsInstance(later, Reply)
 
     def test_table(self) -> None:
-        """
-        The table of the half-open is bounded, and its records lapse.
-        """
+        """The table of the half-open is bounded, and its records lapse."""
         table = HalfOpenTable(limit=10)
         record: Any = object()
         for number in range(50):
@@ -182,9 +162,7 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(table.lapse(NOW + 44 + halfopen.LIFETIME), 5)
 
     def test_lapse(self) -> None:
-        """
-        A dialler that never sends Data is forgotten.
-        """
+        """A dialler that never sends Data is forgotten."""
         gate = self.gate()
         gate.stranger(self.opening(), CLIENT, NOW, self)
         gate.tick(NOW + halfopen.LIFETIME)
@@ -214,9 +192,7 @@ class FloodTests(SynchronousTestCase):
         self.assertTrue(sum(map(len, answers)) <= len(datagram))
 
     def test_noRoom(self) -> None:
-        """
-        Without room for more nothing is computed.
-        """
+        """Without room for more nothing is computed."""
         self.room = False
         self.assertEqual(self.gate().stranger(self.opening(), CLIENT, NOW, self), Drop("no room"))
 
@@ -238,18 +214,14 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(gate.stranger(datagram, ("192.0.2.9", 1), NOW, self), taken)
 
     def test_notListening(self) -> None:
-        """
-        A socket that only dials answers nobody.
-        """
+        """A socket that only dials answers nobody."""
         gate = QOTPGate(self.settings)
         verdict = gate.stranger(self.opening(), CLIENT, NOW, self)
         self.assertEqual(verdict, Drop("not listening"))
 
 
 class JunkTests(SynchronousTestCase):
-    """
-    Anything at all.
-    """
+    """Anything at all."""
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(
@@ -294,9 +266,7 @@ class JunkTests(SynchronousTestCase):
 
 
 class OpeningTests(SynchronousTestCase):
-    """
-    The dialler's side of it.
-    """
+    """The dialler's side of it."""
 
     def setUp(self) -> None:
         self.random = Random(9)
@@ -341,9 +311,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(engine.facts()["state"], "OPENING")
 
     def test_exchangesAreBounded(self) -> None:
-        """
-        Forged answers cost a bounded number of exchanges.
-        """
+        """Forged answers cost a bounded number of exchanges."""
         opening = self.dialler(None)
         for _ in range(500):
             forged = b"\x20" + opening.name + self.random.randbytes(150)

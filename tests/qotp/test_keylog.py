@@ -1,6 +1,4 @@
-"""
-The key log (C{qotp.md} 2.7).
-"""
+"""The key log (C{qotp.md} 2.7)."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from twisted_rudp.qotp.opening import Secrets
 
 
 class KeyLogTests(SynchronousTestCase):
-    """
-    Writing it and reading with it.
-    """
+    """Writing it and reading with it."""
 
     def test_format(self) -> None:
         """
@@ -39,9 +35,7 @@ class KeyLogTests(SynchronousTestCase):
         self.assertNotEqual(second.split()[2], ours[1].split()[2])
 
     def test_zeros(self) -> None:
-        """
-        Numbers are written without leading zeros and read all the same.
-        """
+        """Numbers are written without leading zeros and read all the same."""
         secrets = Secrets(bytes(32), None, (b"", b""), (b"", b""))
         name = b"\x01\x02" + bytes(6)
         self.assertEqual(lines_of(name, secrets).split()[1], "201")

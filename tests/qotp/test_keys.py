@@ -1,6 +1,4 @@
-"""
-Keys and key files.
-"""
+"""Keys and key files."""
 
 from __future__ import annotations
 
@@ -14,23 +12,17 @@ from twisted_rudp.qotp.keys import KeyPair, LowOrder, create_key_file
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    Against the release.
-    """
+    """Against the release."""
 
     def test_seeds(self) -> None:
-        """
-        10: the key of a seed text is its SHA-256.
-        """
+        """10: the key of a seed text is its SHA-256."""
         for case in load("qotp", "keys")["seed_strings"]:
             pair = KeyPair.from_text(case["seed_string"])
             self.assertEqual(pair.private_hex(), case["private"])
             self.assertEqual(pair.public.hex(), case["public"])
 
     def test_exchange(self) -> None:
-        """
-        1: K and K0 are the raw X25519 outputs, from either side.
-        """
+        """1: K and K0 are the raw X25519 outputs, from either side."""
         recorded = load("qotp", "keys")
         pairs = {name: KeyPair.from_hex(key["private"]) for name, key in recorded["keys"].items()}
         for name, pair in pairs.items():
@@ -46,23 +38,17 @@ class VectorTests(SynchronousTestCase):
 
 
 class KeyTests(SynchronousTestCase):
-    """
-    What is refused, and files.
-    """
+    """What is refused, and files."""
 
     def test_lowOrder(self) -> None:
-        """
-        1: a result of zeros is an error.
-        """
+        """1: a result of zeros is an error."""
         pair = KeyPair(b"7" * 32)
         for point in (bytes(32), b"\1" + bytes(31)):
             with self.assertRaises(LowOrder):
                 pair.exchange(point)
 
     def test_hex(self) -> None:
-        """
-        10: hex with or without 0x; anything else is refused without repeating it.
-        """
+        """10: hex with or without 0x; anything else is refused without repeating it."""
         plain = KeyPair.from_hex("ab" * 32)
         self.assertEqual(KeyPair.from_hex("0x" + "AB" * 32).public, plain.public)
         for wrong in ("", "ab" * 31, "xy" * 32, "ab" * 33, "0xx" + "ab" * 32):
@@ -70,16 +56,12 @@ class KeyTests(SynchronousTestCase):
             self.assertFalse(wrong and wrong in str(error))
 
     def test_length(self) -> None:
-        """
-        A private key of another length is refused.
-        """
+        """A private key of another length is refused."""
         with self.assertRaises(ValueError):
             KeyPair(bytes(31))
 
     def test_file(self) -> None:
-        """
-        A key file is its owner's alone, is read back, and is never overwritten.
-        """
+        """A key file is its owner's alone, is read back, and is never overwritten."""
         path = self.mktemp()
         made = create_key_file(path, b"k" * 32)
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)

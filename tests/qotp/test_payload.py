@@ -1,6 +1,4 @@
-"""
-Payload headers and the window code (C{qotp.md} section 4).
-"""
+"""Payload headers and the window code (C{qotp.md} section 4)."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ KINDS = {
 
 
 def shown(payload: Payload | None) -> dict[str, Any] | None:
-    """
-    As the vectors write it.
-    """
+    """As the vectors write it."""
     if payload is None:
         return None
     ack, segment = payload.ack, payload.segment
@@ -73,14 +69,10 @@ def recorded(decoded: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    Against the release.
-    """
+    """Against the release."""
 
     def test_encode(self) -> None:
-        """
-        4.1, 4.2: the bytes of all forms, narrow and wide, and what they decode to.
-        """
+        """4.1, 4.2: the bytes of all forms, narrow and wide, and what they decode to."""
         for case in load("qotp", "payload_headers")["encode_cases"]:
             given = case["encode"]
             ack = given["ack"] and Ack(
@@ -105,26 +97,20 @@ class VectorTests(SynchronousTestCase):
                 self.assertEqual(encode(ack, segment), payload, given)
 
     def test_decode(self) -> None:
-        """
-        4.3: every length of every form, and version bits.
-        """
+        """4.3: every length of every form, and version bits."""
         for case in load("qotp", "payload_headers")["decode_cases"]:
             found = decode(bytes.fromhex(case["payload"]))
             self.assertEqual(shown(found), recorded(case["decode"]), case["why"])
 
     def test_windows(self) -> None:
-        """
-        4.5: all 256 codes, and the edges of the encoder.
-        """
+        """4.5: all 256 codes, and the edges of the encoder."""
         vectors = load("qotp", "rcv_window")
         self.assertEqual(list(WINDOWS), vectors["decode"])
         for case in vectors["encode"]:
             self.assertEqual(encode_window(int(case["bytes"])), case["code"], case)
 
     def test_maxData(self) -> None:
-        """
-        5.1: how much fits, by message, MTU and widths.
-        """
+        """5.1: how much fits, by message, MTU and widths."""
         for case in load("qotp", "max_data")["cases"]:
             found = max_data(
                 KINDS[case["message"]],
@@ -136,16 +122,12 @@ class VectorTests(SynchronousTestCase):
 
 
 class PayloadTests(SynchronousTestCase):
-    """
-    Whatever comes, and whatever goes.
-    """
+    """Whatever comes, and whatever goes."""
 
     @bounded
     @given(payload=st.binary(max_size=40))
     def test_junk(self, payload: bytes) -> None:
-        """
-        Decoding never raises, and what it gives encodes to the same meaning.
-        """
+        """Decoding never raises, and what it gives encodes to the same meaning."""
         found = decode(payload)
         if found is not None:
             self.assertEqual(decode(encode(found.ack, found.segment)), found)
@@ -170,17 +152,13 @@ class PayloadTests(SynchronousTestCase):
         close: bool,
         acknowledged: bool,
     ) -> None:
-        """
-        What is encoded is decoded, the window rounded by its code.
-        """
+        """What is encoded is decoded, the window rounded by its code."""
         rounded = WINDOWS[encode_window(window)]
         ack = Ack(stream ^ 5, offset ^ 0xFF, length, rounded) if acknowledged else None
         segment = Segment(stream, offset, data, close)
         self.assertEqual(decode(encode(ack, segment)), Payload(ack, segment))
 
     def test_nothing(self) -> None:
-        """
-        A payload without content is refused.
-        """
+        """A payload without content is refused."""
         with self.assertRaises(ValueError):
             encode(None, None)

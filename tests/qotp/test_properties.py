@@ -1,6 +1,4 @@
-"""
-Whatever two applications do, over links that lose, repeat and reorder.
-"""
+"""Whatever two applications do, over links that lose, repeat and reorder."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ acts = st.lists(
 
 
 class History:
-    """
-    What was done, and what therefore has to be seen.
-    """
+    """What was done, and what therefore has to be seen."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -52,9 +48,7 @@ class History:
         self.random = random.Random(1)
 
     def do(self, act: Act) -> None:
-        """
-        One act, then some time.
-        """
+        """One act, then some time."""
         who, what, which, size, later = act
         end = self.ends[who]
         streams = sorted(end.engine._talk.streams.open)
@@ -80,9 +74,7 @@ class History:
         self.pair.run(later)
 
     def check(self, case: SynchronousTestCase) -> None:
-        """
-        Everything that was not given up has arrived, and nothing else.
-        """
+        """Everything that was not given up has arrived, and nothing else."""
         for who, end in enumerate(self.ends):
             written, ended = self.written[1 - who], self.ended[1 - who]
             for stream, data in written.items():
@@ -99,9 +91,7 @@ class History:
 
 
 class EverythingTests(SynchronousTestCase):
-    """
-    Two of our own.
-    """
+    """Two of our own."""
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(acts, st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 3))
@@ -151,9 +141,7 @@ says = st.lists(
 
 
 class ReleaseTests(SynchronousTestCase):
-    """
-    One of our own and the model of the release, which is strict.
-    """
+    """One of our own and the model of the release, which is strict."""
 
     @settings(max_examples=25, deadline=None, derandomize=True)
     @given(says, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.05]))

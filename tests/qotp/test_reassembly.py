@@ -1,6 +1,4 @@
-"""
-Reassembly (C{qotp.md} 5.4).
-"""
+"""Reassembly (C{qotp.md} 5.4)."""
 
 from __future__ import annotations
 
@@ -29,14 +27,10 @@ C{conflicting_overlap} the first copy of the overlap.
 
 
 class VectorTests(SynchronousTestCase):
-    """
-    Against the release, and against reason where that fails.
-    """
+    """Against the release, and against reason where that fails."""
 
     def test_cases(self) -> None:
-        """
-        The same bytes come out, and the same segments are taken and acknowledged.
-        """
+        """The same bytes come out, and the same segments are taken and acknowledged."""
         for case in load("qotp", "receive_buffer")["cases"]:
             with self.subTest(case["name"]):
                 self.play(case)
@@ -69,9 +63,7 @@ class VectorTests(SynchronousTestCase):
 
 
 class ReassemblyTests(SynchronousTestCase):
-    """
-    Any segments in any order.
-    """
+    """Any segments in any order."""
 
     @bounded
     @given(
@@ -102,9 +94,7 @@ class ReassemblyTests(SynchronousTestCase):
         self.assertEqual((stream.held, stream.unread), (0, 0))
 
     def test_end(self) -> None:
-        """
-        W17: the first end counts, and bytes beyond it contradict it.
-        """
+        """W17: the first end counts, and bytes beyond it contradict it."""
         stream = Reassembly()
         self.assertTrue(stream.finish(4))
         self.assertTrue(stream.finish(4))
@@ -117,9 +107,7 @@ class ReassemblyTests(SynchronousTestCase):
         self.assertFalse(ahead.finish(5))
 
     def test_memory(self) -> None:
-        """
-        W6: small pieces take no more memory than they are counted for.
-        """
+        """W6: small pieces take no more memory than they are counted for."""
         count = 5000
         for size in (1, 64, 500):
             stream = Reassembly()
@@ -134,9 +122,7 @@ class ReassemblyTests(SynchronousTestCase):
             tracemalloc.stop()
 
     def test_cost(self) -> None:
-        """
-        W6: a piece out of order costs more than its byte.
-        """
+        """W6: a piece out of order costs more than its byte."""
         stream = Reassembly()
         self.assertTrue(stream.insert(5, b"x", 1000))
         self.assertEqual(stream.held, 1 + PIECE_COST)
@@ -145,9 +131,7 @@ class ReassemblyTests(SynchronousTestCase):
         self.assertEqual(stream.held, 6)
 
     def test_small(self) -> None:
-        """
-        W6: bytes one by one are joined to few objects.
-        """
+        """W6: bytes one by one are joined to few objects."""
         stream = Reassembly()
         for number in range(5000):
             stream.insert(number, b"z", 1 << 20)

@@ -20,17 +20,13 @@ from twisted_rudp.qotp.payload import Payload, Segment
 
 
 class ReleaseCase(SynchronousTestCase):
-    """
-    Without the mark.
-    """
+    """Without the mark."""
 
     def setUp(self) -> None:
         self.patch(gate, "MARK", Segment(0, 1 << 47, b""))
 
     def payloads(self, pair: Pair, end: End) -> list[Payload]:
-        """
-        What one end has said.
-        """
+        """What one end has said."""
         engine = pair.client.engine
         secrets = engine._channel._secrets
         assert secrets is not None
@@ -40,14 +36,10 @@ class ReleaseCase(SynchronousTestCase):
 
 
 class DialectTests(ReleaseCase):
-    """
-    What is said to the release.
-    """
+    """What is said to the release."""
 
     def test_met(self) -> None:
-        """
-        The peer is taken for the release, and half close is not offered (R4).
-        """
+        """The peer is taken for the release, and half close is not offered (R4)."""
         pair = Pair()
         pair.connect()
         for end in (pair.client, pair.server):
@@ -96,9 +88,7 @@ class DialectTests(ReleaseCase):
                     self.assertEqual(len(segment.data), size)
 
     def test_nothingOfOurs(self) -> None:
-        """
-        The release is shown nothing on the control stream but windows (R7).
-        """
+        """The release is shown nothing on the control stream but windows (R7)."""
         pair = Pair()
         pair.connect()
         write(pair.client, 0, bytes(50_000))
@@ -118,9 +108,7 @@ class DialectTests(ReleaseCase):
                     self.assertEqual(payload.ack[1:3], (0, 0))
 
     def test_window(self) -> None:
-        """
-        R7: a window that reopens is announced.
-        """
+        """R7: a window that reopens is announced."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -156,14 +144,10 @@ class DialectTests(ReleaseCase):
 
 
 class EndTests(ReleaseCase):
-    """
-    Ends without a word for them.
-    """
+    """Ends without a word for them."""
 
     def test_inOrder(self) -> None:
-        """
-        CLOSE from both sides ends the connection.
-        """
+        """CLOSE from both sides ends the connection."""
         pair = Pair()
         pair.connect()
         write(pair.client, 0, b"last words")
@@ -179,9 +163,7 @@ class EndTests(ReleaseCase):
         self.assertEqual(bytes(pair.server.streams[0]), b"last words")
 
     def test_lostClose(self) -> None:
-        """
-        R14: the other side's CLOSE is waited for in bounded time only.
-        """
+        """R14: the other side's CLOSE is waited for in bounded time only."""
         pair = Pair()
         pair.connect()
         pair.client.engine.close(pair.now)
@@ -190,9 +172,7 @@ class EndTests(ReleaseCase):
         self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
 
     def test_kept(self) -> None:
-        """
-        R13: PINGs keep an idle connection, and show when the peer is gone.
-        """
+        """R13: PINGs keep an idle connection, and show when the peer is gone."""
         pair = Pair()
         pair.connect()
         pair.run(100_000)

@@ -18,14 +18,10 @@ from twisted_rudp.qotp.mark import CONTROL
 
 
 class DiallingTests(SynchronousTestCase):
-    """
-    We dial the release.
-    """
+    """We dial the release."""
 
     def test_echo(self) -> None:
-        """
-        Both handshakes, with and without loss: bytes go there and come back.
-        """
+        """Both handshakes, with and without loss: bytes go there and come back."""
         data = random.Random(1).randbytes(60_000)
         for known in (True, False):
             for there, back in links():
@@ -99,9 +95,7 @@ class DiallingTests(SynchronousTestCase):
         self.assertNotIn(CONTROL, challenge)
 
     def test_lateReply(self) -> None:
-        """
-        R3: what the release says long after the handshake arrives.
-        """
+        """R3: what the release says long after the handshake arrives."""
         for known in (True, False):
             pair = ReleasePair(sink)
             connection = pair.connected(known)
@@ -215,9 +209,7 @@ class DiallingTests(SynchronousTestCase):
         self.assertNotIn(CONTROL, connection.named)
 
     def test_ourWindow(self) -> None:
-        """
-        R7: our application does not read and then does; the release goes on.
-        """
+        """R7: our application does not read and then does; the release goes on."""
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(1000)
@@ -249,9 +241,7 @@ class DiallingTests(SynchronousTestCase):
         self.assertIsNone(connection.dead)
 
     def test_kept(self) -> None:
-        """
-        R13: an idle connection lives as long as both want it.
-        """
+        """R13: an idle connection lives as long as both want it."""
         pair = ReleasePair(sink)
         connection = pair.connected()
         pair.run(200_000)
@@ -260,9 +250,7 @@ class DiallingTests(SynchronousTestCase):
 
 
 class ListeningTests(SynchronousTestCase):
-    """
-    The release dials us.
-    """
+    """The release dials us."""
 
     def test_echo(self) -> None:
         """
@@ -285,9 +273,7 @@ class ListeningTests(SynchronousTestCase):
         self.assertTrue(pair.delivers(connection, len(data)) == data[::-1])
 
     def test_streams(self) -> None:
-        """
-        The release opens many streams, with losses; each gets its own bytes back.
-        """
+        """The release opens many streams, with losses; each gets its own bytes back."""
         pair = ReleasePair(sink, dialling=True, there=chancy(0.05, 1), back=chancy(0.05, 2))
         connection = pair.call()
         data = {number: random.Random(number).randbytes(9000) for number in range(1, 8)}
@@ -300,9 +286,7 @@ class ListeningTests(SynchronousTestCase):
             self.assertTrue(pair.delivers(connection, 9000, number) == each[::-1])
 
     def test_anotherStreamFirst(self) -> None:
-        """
-        3.2: the release begins with stream 7 and never mentions stream 0.
-        """
+        """3.2: the release begins with stream 7 and never mentions stream 0."""
         for known in (True, False):
             pair = ReleasePair(sink, dialling=True)
             pair.call(known).write(7, b"seven" * 1000)
@@ -324,9 +308,7 @@ class ListeningTests(SynchronousTestCase):
                 self.assertEqual(pair.delivers(connection, 7000), b"welcome" * 1000)
 
     def test_close(self) -> None:
-        """
-        Close from each side, with everything delivered.
-        """
+        """Close from each side, with everything delivered."""
         for we in (True, False):
             for there, back in links():
                 pair = ReleasePair(sink, dialling=True, there=there, back=back)
@@ -342,9 +324,7 @@ class ListeningTests(SynchronousTestCase):
                 self.assertEqual(bytes(connection.delivered[0]), b"good bye")
 
     def test_vanished(self) -> None:
-        """
-        A dialler that is gone is noticed within the idle time.
-        """
+        """A dialler that is gone is noticed within the idle time."""
         pair = ReleasePair(sink, dialling=True)
         pair.call().write(0, b"here I am")
         pair.run(1000)

@@ -1,6 +1,4 @@
-"""
-Recorded conversations of two ends of the release (C{transcript_*.json}).
-"""
+"""Recorded conversations of two ends of the release (C{transcript_*.json})."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ KEYS = {
 
 
 class Transcript:
-    """
-    One of them.
-    """
+    """One of them."""
 
     def __init__(self, name: str) -> None:
         self.recorded = load("qotp", name)
@@ -60,9 +56,7 @@ class Transcript:
         self.name = wire.connection_id(pairs["a_ep"].public)
 
     def datagrams(self, side: str, arrived: bool = False) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """
-        What one side sent, whole.
-        """
+        """What one side sent, whole."""
         for event in self.recorded["events"]:
             if event["event"] != "datagram" or (side and event["from"] != side):
                 continue
@@ -73,9 +67,7 @@ class Transcript:
 
 
 class PassiveTests(SynchronousTestCase):
-    """
-    Reading along.
-    """
+    """Reading along."""
 
     def test_read(self) -> None:
         """
@@ -117,9 +109,7 @@ class PassiveTests(SynchronousTestCase):
 
 
 class Side:
-    """
-    Our implementation in the place of one end.
-    """
+    """Our implementation in the place of one end."""
 
     def __init__(self, transcript: Transcript, role: str) -> None:
         self.transcript = transcript
@@ -190,9 +180,7 @@ class Side:
 
 
 class ReplayTests(SynchronousTestCase):
-    """
-    In the place of one end, against what the other sent.
-    """
+    """In the place of one end, against what the other sent."""
 
     def play(self, transcript: Transcript, role: str) -> Side:
         side = Side(transcript, role)
@@ -237,22 +225,16 @@ class ReplayTests(SynchronousTestCase):
                 self.assertIn((stream["stream_id"], stream["offset"], size), acks)
 
     def test_responder(self) -> None:
-        """
-        As the responder we deliver what the release delivered.
-        """
+        """As the responder we deliver what the release delivered."""
         self.check("responder")
 
     def test_initiator(self) -> None:
-        """
-        As the initiator too.
-        """
+        """As the initiator too."""
         self.check("initiator")
 
 
 class EarlyTests(SynchronousTestCase):
-    """
-    Early data of the release's dialler (W4).
-    """
+    """Early data of the release's dialler (W4)."""
 
     name = "transcript_zero_rtt_loss_first"
 
@@ -275,10 +257,7 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual((side.engine.proved, side.engine.facts()["early"]), (True, False))
 
     def test_replayed(self) -> None:
-        """
-        The same opening is not heard again, neither by the connection nor when that
-        has gone.
-        """
+        """The same opening is not heard again, neither by the connection nor when that has gone."""
         side = Side(self.transcript, "responder")
         for _ in range(3):
             side.arrive(self.datagrams[0], MILLISECOND)

@@ -1,3 +1,1 @@
-"""
-Tests for L{twisted_rudp.raknet}.
-"""
+"""Tests for L{twisted_rudp.raknet}."""

@@ -1,6 +1,4 @@
-"""
-Two ends of RakNet on a scripted link, without hub, reactor or sockets.
-"""
+"""Two ends of RakNet on a scripted link, without hub, reactor or sockets."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ MESSAGES = replace(DEFAULT, stream=False)
 
 
 class End(pair.End[RakNetEngine, RakNetGate]):
-    """
-    One end, whose application also takes messages.
-    """
+    """One end, whose application also takes messages."""
 
     def __init__(self, whole: Pair, name: str, address: Address, gate: RakNetGate) -> None:
         super().__init__(whole, name, address, gate)
@@ -37,9 +33,7 @@ class End(pair.End[RakNetEngine, RakNetGate]):
 
 
 class Pair(pair.Pair[RakNetEngine, RakNetGate]):
-    """
-    A dialler and a listener.
-    """
+    """A dialler and a listener."""
 
     kind = RakNetEngine
     longest_run = 44
@@ -82,9 +76,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
         )
 
     def accept(self, request: Request2, address: Address, now: int, proved: bool) -> RakNetEngine:
-        """
-        What the server's gate does with a newcomer.
-        """
+        """What the server's gate does with a newcomer."""
         return RakNetEngine(
             address,
             self.server_settings,
@@ -97,9 +89,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
         )
 
     def dial(self, guid: int = CLIENT_GUID) -> RakNetEngine:
-        """
-        Make the client's engine and let it speak.
-        """
+        """Make the client's engine and let it speak."""
         return self.begin(
             RakNetEngine(
                 SERVER,
@@ -113,8 +103,6 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
         )
 
     def write(self, end: End, data: bytes) -> None:
-        """
-        Have one end write to the stream.
-        """
+        """Have one end write to the stream."""
         end.engine.write(0, data)
         end.turn(end.engine)

@@ -1,6 +1,4 @@
-"""
-What strangers and hostile peers send (raknet.md 13, C{malformed.json}).
-"""
+"""What strangers and hostile peers send (raknet.md 13, C{malformed.json})."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ DELIVERS = {
 
 
 class Victim:
-    """
-    A listener's session that has had two datagrams, as the vectors suppose.
-    """
+    """A listener's session that has had two datagrams, as the vectors suppose."""
 
     def __init__(self, settings: Settings = MESSAGES) -> None:
         self.now = 0
@@ -58,22 +54,16 @@ class Victim:
         self.frames(Frame(3, pack_incoming(SERVER, Incoming(0, 5), 20), 1, None, 0), number=1)
 
     def arrive(self, datagram: bytes) -> None:
-        """
-        Receive, then flush.
-        """
+        """Receive, then flush."""
         self.engine.receive(datagram, len(datagram) or 1, CLIENT, self.now)
         self.flush()
 
     def frames(self, *frames: Frame, number: int = 0) -> None:
-        """
-        A datagram with frames arrives.
-        """
+        """A datagram with frames arrives."""
         self.arrive(pack_header(number) + b"".join(map(pack_frame, frames)))
 
     def flush(self) -> None:
-        """
-        Send what is to be sent.
-        """
+        """Send what is to be sent."""
 
         def emit(run: object, size: int, address: object) -> bool:
             self.sent.append(bytes(run))  # type: ignore[call-overload]
@@ -83,28 +73,20 @@ class Victim:
         self.happened += self.engine.events()
 
     def messages(self) -> list[bytes]:
-        """
-        What the application is given.
-        """
+        """What the application is given."""
         return [message.data for message in self.engine.take_messages()]
 
     @property
     def alive(self) -> bool:
-        """
-        The session goes on.
-        """
+        """The session goes on."""
         return not self.engine.over
 
 
 class MalformedTests(SynchronousTestCase):
-    """
-    The odd datagrams that three servers were tried with.
-    """
+    """The odd datagrams that three servers were tried with."""
 
     def test_vectors(self) -> None:
-        """
-        None ends the session, each good message is delivered and nothing else.
-        """
+        """None ends the session, each good message is delivered and nothing else."""
         for vector in vectors.load("raknet", "malformed")["vectors"]:
             victim = Victim()
             self.assertEqual(victim.happened, [(Event.CONNECTED, False)])
@@ -133,9 +115,7 @@ class MalformedTests(SynchronousTestCase):
         self.assertEqual(victim.engine.counters()["datagrams_far"], 1)
 
     def test_hugeRange(self) -> None:
-        """
-        Records that name everything, often, cost no more than what is in flight.
-        """
+        """Records that name everything, often, cost no more than what is in flight."""
         victim = Victim()
         victim.engine.send(b"\xfe" + bytes(100_000))
         victim.flush()
@@ -179,9 +159,7 @@ class MalformedTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    """
-    Every limit of raknet.md 13 bites, and is counted.
-    """
+    """Every limit of raknet.md 13 bites, and is counted."""
 
     def test_splits(self) -> None:
         """
@@ -205,9 +183,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(victim.engine.counters()["datagrams_withheld"], 27)
 
     def test_held(self) -> None:
-        """
-        Bytes that wait for others end the session beyond the limit.
-        """
+        """Bytes that wait for others end the session beyond the limit."""
         victim = Victim(replace(MESSAGES, held=10_000))
         for number in range(2, 20):
             frame = Frame(3, b"\xfe" + bytes(1000), number, None, number)
@@ -215,10 +191,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
 
     def test_waiting(self) -> None:
-        """
-        Messages of one channel that wait for an earlier one end the session beyond
-        the limit.
-        """
+        """Messages of one channel that wait for an earlier one end the session beyond the limit."""
         victim = Victim(replace(MESSAGES, order_limit=10))
         for number in range(2, 14):
             victim.frames(Frame(3, b"\xfe", number, None, number), number=number)
@@ -242,18 +215,14 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(received, sent[: len(received)])
 
     def test_reliableWindow(self) -> None:
-        """
-        A reliable index beyond the window is not acknowledged, as it would be lost.
-        """
+        """A reliable index beyond the window is not acknowledged, as it would be lost."""
         victim = Victim()
         victim.frames(Frame(2, b"\xfe", 2 + 8192), number=2)
         self.assertEqual(victim.messages(), [])
         self.assertEqual(victim.engine.counters()["datagrams_withheld"], 1)
 
     def test_early(self) -> None:
-        """
-        Messages that overtake the handshake are kept up to a bound.
-        """
+        """Messages that overtake the handshake are kept up to a bound."""
         engine = RakNetEngine(
             CLIENT, MESSAGES, now=0, guid=1, epoch=0, request=Request2(None, SERVER, 1492, 5)
         )
@@ -283,9 +252,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(engine.counters()["datagrams_withheld"], 16)
 
     def test_pingFlood(self) -> None:
-        """
-        Pings in one turn are answered up to a bound.
-        """
+        """Pings in one turn are answered up to a bound."""
         victim = Victim()
         frames = [Frame(0, bytes((Id.PING,)) + bytes(8))] * 100
         victim.sent.clear()
@@ -294,9 +261,7 @@ class LimitTests(SynchronousTestCase):
         self.assertGreaterEqual(victim.engine.counters()["system_ignored"], 36)
 
     def test_rate(self) -> None:
-        """
-        Where the rate of a session is limited, what is beyond is not read.
-        """
+        """Where the rate of a session is limited, what is beyond is not read."""
         victim = Victim(replace(MESSAGES, online_rate=10))
         for number in range(2, 40):
             victim.frames(Frame(0, b"\xfe"), number=number)
@@ -329,9 +294,7 @@ class LimitTests(SynchronousTestCase):
         self.assertLessEqual(len([each for each in sent if len(each) > 100]), 4)
 
     def test_forgedRequests(self) -> None:
-        """
-        Requests with forged addresses leave nothing behind while cookies are on.
-        """
+        """Requests with forged addresses leave nothing behind while cookies are on."""
         pair = Pair()
         for number in range(5000):
             request = pack(Request2(number, SERVER, 1492, number))
@@ -340,9 +303,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual((pair.server.engines, pair.server.sent), ({}, []))
 
     def test_numbersNearTheWrap(self) -> None:
-        """
-        A session whose peer names numbers around 2^24 that were never sent goes on.
-        """
+        """A session whose peer names numbers around 2^24 that were never sent goes on."""
         victim = Victim()
         for number in (MASK24, MASK24 - 1, 0x800000):
             victim.arrive(b"\xc0\x00\x01\x01" + number.to_bytes(3, "little"))

@@ -1,6 +1,4 @@
-"""
-Runs of messages and of the stream: what is alike goes out and comes in together.
-"""
+"""Runs of messages and of the stream: what is alike goes out and comes in together."""
 
 from __future__ import annotations
 
@@ -21,17 +19,13 @@ WRAP = Starts(0xFFFFF0, 0xFFFFF0, 0xFFFFF0)
 
 
 def lossy(seed: int, share: float) -> Fate:
-    """
-    A link that loses a share of the datagrams, by chance.
-    """
+    """A link that loses a share of the datagrams, by chance."""
     chance = random.Random(seed)
     return lambda number, datagram: () if number > 6 and chance.random() < share else (10,)
 
 
 def connected(settings: Settings = MESSAGES, there: Fate | None = None) -> Pair:
-    """
-    A session just below the wrap of all its counters.
-    """
+    """A session just below the wrap of all its counters."""
     pair = Pair(settings, there=there, starts=WRAP)
     pair.connect()
     pair.run(3000)
@@ -39,14 +33,10 @@ def connected(settings: Settings = MESSAGES, there: Fate | None = None) -> Pair:
 
 
 class MessageRunTests(SynchronousTestCase):
-    """
-    Messages in runs.
-    """
+    """Messages in runs."""
 
     def carry(self, pair: Pair, messages: Sequence[bytes], milliseconds: int = 60_000) -> None:
-        """
-        All of them arrive, once and in order.
-        """
+        """All of them arrive, once and in order."""
         for message in messages:
             pair.client.engine.send(message)
         pair.client.turn(pair.client.engine)
@@ -67,9 +57,7 @@ class MessageRunTests(SynchronousTestCase):
         self.assertEqual(pair.server.engine.counters()["frames_repeated"], 0)
 
     def test_small(self) -> None:
-        """
-        Small ones share datagrams, as many as fit (raknet.md 5).
-        """
+        """Small ones share datagrams, as many as fit (raknet.md 5)."""
         pair = connected()
         before = pair.client.engine.counters()["datagrams_sent"]
         self.carry(pair, [b"\xfe%04d" % number for number in range(1000)], 500)
@@ -77,18 +65,14 @@ class MessageRunTests(SynchronousTestCase):
         self.assertEqual(datagrams, -(-1000 // ((1492 - 28 - 4) // 15)))
 
     def test_mixed(self) -> None:
-        """
-        Lengths that alternate share datagrams too.
-        """
+        """Lengths that alternate share datagrams too."""
         pair = connected()
         before = pair.client.engine.counters()["datagrams_sent"]
         self.carry(pair, [b"\xfe" + bytes(number % 2) for number in range(100)], 500)
         self.assertEqual(pair.client.engine.counters()["datagrams_sent"] - before, 1)
 
     def test_seed(self) -> None:
-        """
-        The seed's profile has one frame in each datagram (raknet.md 14).
-        """
+        """The seed's profile has one frame in each datagram (raknet.md 14)."""
         pair = connected(replace(SEED, stream=False))
         before = pair.client.engine.counters()["datagrams_sent"]
         for number in range(40):
@@ -107,9 +91,7 @@ class MessageRunTests(SynchronousTestCase):
             self.assertGreater(pair.client.engine.counters()["frames_resent"], 0)
 
     def test_priority(self) -> None:
-        """
-        An urgent message overtakes a run that waits, which keeps its own order.
-        """
+        """An urgent message overtakes a run that waits, which keeps its own order."""
         pair = connected()
         many = [b"\xfe%04d" % number + bytes(1300) for number in range(200)]
         for message in many:

@@ -40,9 +40,7 @@ def frames(kinds: list[bool], first: int) -> list[Frame]:
 
 
 class ChannelTests(SynchronousTestCase):
-    """
-    Ordering and sequencing (raknet.md 7).
-    """
+    """Ordering and sequencing (raknet.md 7)."""
 
     @given(
         kinds=st.lists(st.booleans(), max_size=40),
@@ -71,9 +69,7 @@ class ChannelTests(SynchronousTestCase):
     @given(kinds=st.lists(st.booleans(), max_size=40))
     @settings(max_examples=50, deadline=None, derandomize=True)
     def test_undisturbed(self, kinds: list[bool]) -> None:
-        """
-        What comes in the order it was sent is all delivered.
-        """
+        """What comes in the order it was sent is all delivered."""
         sent = frames(kinds, 0)
         channel = ReceiveChannel(0)
         self.assertEqual([frame for each in sent for frame in channel.put(each)], sent)
@@ -96,9 +92,7 @@ class ChannelTests(SynchronousTestCase):
             self.assertEqual(receiving.put(frame), [])
 
     def test_heldBySize(self) -> None:
-        """
-        What waits is counted, each message once.
-        """
+        """What waits is counted, each message once."""
         channel = ReceiveChannel(0)
         for _ in range(3):
             self.assertEqual(channel.put(Frame(ORDERED, b"abc", 0, None, 5)), [])
@@ -106,14 +100,10 @@ class ChannelTests(SynchronousTestCase):
 
 
 class ArrivalsTests(SynchronousTestCase):
-    """
-    Acknowledging (raknet.md 8).
-    """
+    """Acknowledging (raknet.md 8)."""
 
     def numbers(self, datagrams: list[bytes]) -> set[int]:
-        """
-        What ACKs or NACKs name.
-        """
+        """What ACKs or NACKs name."""
         return {
             number
             for datagram in datagrams
@@ -185,9 +175,7 @@ class ArrivalsTests(SynchronousTestCase):
         self.assertTrue(arrivals.is_ack_due(0, 1464))
 
     def test_withheld(self) -> None:
-        """
-        What was dropped for lack of room is asked for when there is room again.
-        """
+        """What was dropped for lack of room is asked for when there is room again."""
         arrivals = Arrivals(DEFAULT)
         arrivals.accept(0, 1, 50, 0, 0)
         for number in (1, 2, 3):

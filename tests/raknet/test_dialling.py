@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.dialling}: MTU discovery and the two requests.
-"""
+"""Tests for L{twisted_rudp.raknet.dialling}: MTU discovery and the two requests."""
 
 from __future__ import annotations
 
@@ -27,35 +25,26 @@ GUID = 0x99
 
 
 class DiallingTests(SynchronousTestCase):
-    """
-    The dialler's part outside of the session (raknet.md 2.2 and 3).
-    """
+    """The dialler's part outside of the session (raknet.md 2.2 and 3)."""
 
     def setUp(self) -> None:
         self.now = 0
         self.dialling = Dialling(DEFAULT, GUID, SERVER, 0)
 
     def sent(self) -> list[object]:
-        """
-        What is sent when the time has come.
-        """
+        """What is sent when the time has come."""
         self.now = max(self.now, self.dialling.due)
         return [parse(each) for each in self.dialling.datagrams(self.now)]
 
     def test_sizes(self) -> None:
-        """
-        Four probes of each size half a second apart, and from the top again.
-        """
+        """Four probes of each size half a second apart, and from the top again."""
         probes = [self.sent() for _ in range(13)]
         sizes = [1492] * 4 + [1200] * 4 + [576] * 4 + [1492]
         self.assertEqual(probes, [[Request1(11, size)] for size in sizes])
         self.assertEqual(self.now, 12 * 500 * MILLISECOND)
 
     def test_likeThem(self) -> None:
-        """
-        The order of sizes that C++ has when the path is narrow (the recorded
-        fallback).
-        """
+        """The order of sizes that C++ has when the path is narrow (the recorded fallback)."""
         session = vectors.load("raknet", "session_mtu_fallback_cpp")
         theirs = []
         for entry in session["datagrams"]:
@@ -71,9 +60,7 @@ class DiallingTests(SynchronousTestCase):
         self.assertEqual(ours, theirs)
 
     def test_tooBig(self) -> None:
-        """
-        A probe that the path does not take is followed by the next size at once.
-        """
+        """A probe that the path does not take is followed by the next size at once."""
         self.sent()
         self.dialling.too_big(1464, 5)
         self.assertEqual(self.dialling.due, 5)
@@ -98,9 +85,7 @@ class DiallingTests(SynchronousTestCase):
         self.assertEqual((self.dialling.mtu, self.dialling.guid), (1492, 7))
 
     def test_tooEarly(self) -> None:
-        """
-        Reply 2 before reply 1 means nothing.
-        """
+        """Reply 2 before reply 1 means nothing."""
         self.dialling.receive(Reply2(7, ("192.0.2.1", 1), 1492), 3)
         self.assertEqual(self.dialling.stage, Stage.PROBING)
 
@@ -117,9 +102,7 @@ class DiallingTests(SynchronousTestCase):
             self.assertEqual((trial.cookie, self.dialling.stage), (1, Stage.PROBING))
 
     def test_refused(self) -> None:
-        """
-        Each refusal has its reason; after the agreement none counts.
-        """
+        """Each refusal has its reason; after the agreement none counts."""
         reasons = {}
         for kind in REFUSALS:
             dialling = Dialling(DEFAULT, GUID, SERVER, 0)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.engine}: sessions from the first word to the last.
-"""
+"""Tests for L{twisted_rudp.raknet.engine}: sessions from the first word to the last."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ WRAP = Starts(2**24 - 9, 2**24 - 6, 2**24 - 4, 2**24 - 3, 2**16 - 2)
 
 
 def lossy(seed: int, rate: float, spread: float = 5) -> Fate:
-    """
-    A link that loses and reorders.
-    """
+    """A link that loses and reorders."""
     source = random.Random(seed)
     return lambda number, datagram: (
         () if source.random() < rate else (10 + source.random() * spread,)
@@ -40,24 +36,17 @@ def lossy(seed: int, rate: float, spread: float = 5) -> Fate:
 
 
 def close(pair: Pair, end: End) -> None:
-    """
-    Have one end close.
-    """
+    """Have one end close."""
     engine = end.engine
     engine.close(pair.now)
     end.turn(engine)
 
 
 class OpeningTests(SynchronousTestCase):
-    """
-    The way to a session (raknet.md 2.2 and 4).
-    """
+    """The way to a session (raknet.md 2.2 and 4)."""
 
     def test_connected(self) -> None:
-        """
-        Both sides are connected once, know each other's GUID, the MTU and the round
-        trip.
-        """
+        """Both sides are connected once, know each other's GUID, the MTU and the round trip."""
         pair = Pair()
         pair.connect()
         for end, peer in ((pair.client, SERVER_GUID), (pair.server, CLIENT_GUID)):
@@ -86,9 +75,7 @@ class OpeningTests(SynchronousTestCase):
                 self.assertEqual(pair.server.admitted, 1)
 
     def test_narrowPath(self) -> None:
-        """
-        A path that swallows long datagrams ends in a smaller MTU (raknet.md 3).
-        """
+        """A path that swallows long datagrams ends in a smaller MTU (raknet.md 3)."""
 
         def narrow(number: int, datagram: bytes) -> tuple[float, ...]:
             return () if len(datagram) > 1200 else (10,)
@@ -117,9 +104,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
 
     def test_version(self) -> None:
-        """
-        Another version of the protocol ends the attempt with that reason.
-        """
+        """Another version of the protocol ends the attempt with that reason."""
         pair = Pair(replace(DEFAULT, protocol=9))
         pair.connect()
         self.assertEqual(pair.client.happened[0][:2], (Event.ENDED, Reason.VERSION))
@@ -172,9 +157,7 @@ class OpeningTests(SynchronousTestCase):
 
 
 class StreamTests(SynchronousTestCase):
-    """
-    Bytes (raknet.md 15).
-    """
+    """Bytes (raknet.md 15)."""
 
     def test_losses(self) -> None:
         """
@@ -195,9 +178,7 @@ class StreamTests(SynchronousTestCase):
                 self.assertEqual(pair.client.engine.in_flight, 0)
 
     def test_messageSize(self) -> None:
-        """
-        Every message is one datagram's: the user id and at most MTU - 61 bytes.
-        """
+        """Every message is one datagram's: the user id and at most MTU - 61 bytes."""
         pair = Pair()
         pair.connect()
         before = len(pair.client.sent)
@@ -213,9 +194,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual([len(payload) for payload in payloads], [1432] * 10)
 
     def test_foreignMessages(self) -> None:
-        """
-        Messages with another user id are no part of the stream (raknet.md 15).
-        """
+        """Messages with another user id are no part of the stream (raknet.md 15)."""
         pair = Pair(MESSAGES, server_settings=DEFAULT)
         pair.connect()
         for data in (b"\xfeab", b"\x90zz", b"\xfecd"):
@@ -246,9 +225,7 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(pair.server.received == data)
 
     def test_blockedPort(self) -> None:
-        """
-        A full port gets one more run at most, and the rest follows.
-        """
+        """A full port gets one more run at most, and the rest follows."""
         pair = Pair()
         pair.connect()
         runs: list[int] = []
@@ -261,23 +238,17 @@ class StreamTests(SynchronousTestCase):
 
 
 class MessageTests(SynchronousTestCase):
-    """
-    Messages (raknet.md 6, 7 and 9).
-    """
+    """Messages (raknet.md 6, 7 and 9)."""
 
     def pair(self, there: Fate | None = None, starts: Starts = ZERO) -> Pair:
-        """
-        A connected pair.
-        """
+        """A connected pair."""
         pair = Pair(MESSAGES, there=there, starts=starts)
         pair.connect()
         pair.run(3000)
         return pair
 
     def test_deliveries(self) -> None:
-        """
-        Each delivery arrives as what it was sent as, with its channel.
-        """
+        """Each delivery arrives as what it was sent as, with its channel."""
         pair = self.pair()
         sent = []
         for delivery in list(Delivery)[:5]:
@@ -292,9 +263,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual([tuple(message) for message in pair.server.messages], sent)
 
     def test_packed(self) -> None:
-        """
-        Small messages of one turn share a datagram (raknet.md 5).
-        """
+        """Small messages of one turn share a datagram (raknet.md 5)."""
         pair = self.pair()
         before = pair.client.engine.counters()["datagrams_sent"]
         for number in range(50):
@@ -390,9 +359,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(pair.server.engine.counters()["messages_early_dropped"], 0)
 
     def test_channels(self) -> None:
-        """
-        A loss on one channel keeps no other waiting (raknet.md 7).
-        """
+        """A loss on one channel keeps no other waiting (raknet.md 7)."""
         pair = self.pair()
         engine = pair.client.engine
         pair.fates["client"] = losing(len(pair.client.sent))
@@ -430,9 +397,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(told, {big: True, small: True, loose: True, gone: False})
 
     def test_receiptsAtTheEnd(self) -> None:
-        """
-        Receipts that nobody will tell any more are told False at an abort.
-        """
+        """Receipts that nobody will tell any more are told False at an abort."""
         pair = self.pair()
         engine = pair.client.engine
         receipt = engine.send(b"\xfe" + bytes(500_000), receipt=True)
@@ -441,9 +406,7 @@ class MessageTests(SynchronousTestCase):
         self.assertIn((Event.RECEIPT, receipt, False), pair.client.happened)
 
     def test_priorities(self) -> None:
-        """
-        The more urgent goes first, also between the fragments of a long message.
-        """
+        """The more urgent goes first, also between the fragments of a long message."""
         pair = self.pair()
         engine = pair.client.engine
         engine.send(b"\xfelow" + bytes(300_000), Delivery.RELIABLE, priority=0)
@@ -454,9 +417,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual([m.data[1:4] for m in pair.server.messages], [b"hig", b"low"])
 
     def test_refused(self) -> None:
-        """
-        What the wire cannot carry is refused with the argument's name (raknet.md 15).
-        """
+        """What the wire cannot carry is refused with the argument's name (raknet.md 15)."""
         engine = self.pair().client.engine
         for arguments, name in (
             ((b"",), "data"),
@@ -519,9 +480,7 @@ class MessageTests(SynchronousTestCase):
 
 
 class ClosingTests(SynchronousTestCase):
-    """
-    Ends (raknet.md 11.2 and 11.3).
-    """
+    """Ends (raknet.md 11.2 and 11.3)."""
 
     def test_inOrder(self) -> None:
         """
@@ -545,9 +504,7 @@ class ClosingTests(SynchronousTestCase):
             self.assertEqual(pair.server.engines, {})
 
     def test_unread(self) -> None:
-        """
-        The peer's end is told only after its last byte was taken.
-        """
+        """The peer's end is told only after its last byte was taken."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -561,9 +518,7 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.STREAM_ENDED])
 
     def test_both(self) -> None:
-        """
-        When both close at once both end in order.
-        """
+        """When both close at once both end in order."""
         pair = Pair()
         pair.connect()
         for end in (pair.client, pair.server):
@@ -586,9 +541,7 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
 
     def test_notDelivered(self) -> None:
-        """
-        A close whose data nobody acknowledges fails in bounded time.
-        """
+        """A close whose data nobody acknowledges fails in bounded time."""
         pair = Pair(replace(DEFAULT, stall=4_000_000_000))
         pair.connect()
         pair.fates["client"] = lambda number, datagram: ()
@@ -666,9 +619,7 @@ class ClosingTests(SynchronousTestCase):
         )
 
     def test_writingAfterwards(self) -> None:
-        """
-        Writing after close is misuse; after an end that came by itself it is not.
-        """
+        """Writing after close is misuse; after an end that came by itself it is not."""
         pair = Pair()
         pair.connect()
         server, client = pair.server.engine, pair.client.engine

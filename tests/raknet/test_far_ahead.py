@@ -69,18 +69,14 @@ class Window:
         return complaint
 
     def shift(self) -> bool:
-        """
-        Leave behind what has come in order.
-        """
+        """Leave behind what has come in order."""
         before = self.lowest
         while self.came.pop(self.lowest, None) is not None:
             self.lowest += 1
         return self.lowest > before
 
     def complaint(self, now: int) -> bytes | None:
-        """
-        Name what is missing.
-        """
+        """Name what is missing."""
         is_old = False
         missing = []
         for number in range(self.highest - 1, self.lowest - 1, -1):
@@ -94,9 +90,7 @@ class Window:
         return pack_records(DATA | NACK_BIT, missing[:200], MTU)[0] if missing else None
 
     def tick(self, now: int) -> list[bytes]:
-        """
-        Acknowledge.
-        """
+        """Acknowledge."""
         if now < self.next_tick or not self.unacknowledged:
             return []
         self.next_tick = now + TICK
@@ -105,9 +99,7 @@ class Window:
 
 
 class FarAheadTests(SynchronousTestCase):
-    """
-    L{Sender}.
-    """
+    """L{Sender}."""
 
     def carry(self, seed: int, loss: float, patience: int, stops: bool) -> Window:
         """
@@ -170,9 +162,7 @@ class FarAheadTests(SynchronousTestCase):
     @example(seed=1, loss=0.1, patience=75, stops=True)
     @example(seed=2, loss=0.1, patience=4000, stops=True)
     def test_window(self, seed: int, loss: float, patience: int, stops: bool) -> None:
-        """
-        All arrives, and the peer never has to give up.
-        """
+        """All arrives, and the peer never has to give up."""
         window = self.carry(seed, loss, patience * MILLISECOND, stops)
         self.assertEqual(len(window.indices), 1)
         self.assertLessEqual(window.widest, MOST)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.gate}: everything outside of sessions.
-"""
+"""Tests for L{twisted_rudp.raknet.gate}: everything outside of sessions."""
 
 from __future__ import annotations
 
@@ -36,32 +34,24 @@ OTHER = ("198.51.100.7", 5)
 
 
 class Table:
-    """
-    A table of sessions without any.
-    """
+    """A table of sessions without any."""
 
     room = True
 
     def get(self, key: Key) -> Engine | None:
-        """
-        Nobody.
-        """
+        """Nobody."""
         return None
 
 
 def server_gate(pair: Pair, **options: object) -> RakNetGate:
-    """
-    A gate that accepts.
-    """
+    """A gate that accepts."""
     return RakNetGate(
         DEFAULT, SERVER_GUID, pair.accept, pong_data=lambda: b"\0\2hi", **options  # type: ignore[arg-type]
     )
 
 
 class GateTests(SynchronousTestCase):
-    """
-    Requests and replies (raknet.md 2).
-    """
+    """Requests and replies (raknet.md 2)."""
 
     def setUp(self) -> None:
         self.pair = Pair()
@@ -71,15 +61,11 @@ class GateTests(SynchronousTestCase):
     def ask(
         self, gate: RakNetGate, message: object, now: int = 0, address: object = CLIENT
     ) -> Verdict:
-        """
-        What a gate says to a message.
-        """
+        """What a gate says to a message."""
         return gate.stranger(pack(message), address, now, self.table)  # type: ignore[arg-type]
 
     def answer(self, verdict: Verdict) -> object:
-        """
-        The message in a reply.
-        """
+        """The message in a reply."""
         assert isinstance(verdict, Reply), verdict
         (datagram,) = verdict.datagrams
         return parse(datagram)
@@ -99,9 +85,7 @@ class GateTests(SynchronousTestCase):
         self.assertIsInstance(self.ask(gate, Ping(1, 2, False)), Reply)
 
     def test_pongIsBounded(self) -> None:
-        """
-        What is longer than C++ clients read is cut (raknet.md 2.1).
-        """
+        """What is longer than C++ clients read is cut (raknet.md 2.1)."""
         gate = RakNetGate(DEFAULT, 1, pong_data=lambda: bytes(5000))
         pong = self.answer(self.ask(gate, Ping(1, 2)))
         assert isinstance(pong, Pong)
@@ -124,9 +108,7 @@ class GateTests(SynchronousTestCase):
         )
 
     def test_oneNetwork(self) -> None:
-        """
-        Of IPv6 a whole /64 counts as one host (raknet.md 13).
-        """
+        """Of IPv6 a whole /64 counts as one host (raknet.md 13)."""
         gate = server_gate(self.pair)
         hosts = [(f"2001:db8::{n:x}", 5, 0, 0) for n in range(1, 100)]
         got = [isinstance(self.ask(gate, Ping(1, 2), address=host), Reply) for host in hosts]
@@ -144,19 +126,14 @@ class GateTests(SynchronousTestCase):
         self.assertIn("protocol 9", gate.diagnosis() or "")
 
     def test_mtu(self) -> None:
-        """
-        Reply 1 says what came through, and no more than our most (raknet.md 3).
-        """
+        """Reply 1 says what came through, and no more than our most (raknet.md 3)."""
         gate = RakNetGate(replace(DEFAULT, mtu=1400), 5, self.pair.accept)
         for probed, said in ((1492, 1400), (1200, 1200), (576, 576), (74, 74)):
             reply = self.answer(self.ask(gate, Request1(11, probed)))
             self.assertEqual(reply, Reply1(5, None, said))
 
     def test_agreed(self) -> None:
-        """
-        What request 2 wants is brought within bounds, and reply 2 says so
-        (raknet.md 3).
-        """
+        """What request 2 wants is brought within bounds, and reply 2 says so (raknet.md 3)."""
         for wanted, agreed in ((9000, 1492), (200, 576), (1000, 1000)):
             gate = server_gate(self.pair)
             verdict = self.ask(gate, Request2(None, SERVER, wanted, 7))
@@ -187,9 +164,7 @@ class GateTests(SynchronousTestCase):
         self.assertTrue(verdict.engine.proved)
 
     def test_cookiesOff(self) -> None:
-        """
-        With cookies off the longer form is taken too (raknet.md 2.4).
-        """
+        """With cookies off the longer form is taken too (raknet.md 2.4)."""
         gate = server_gate(self.pair)
         self.assertIsInstance(self.ask(gate, Request2(5, SERVER, 1492, 7)), Admit)
 
@@ -207,10 +182,7 @@ class GateTests(SynchronousTestCase):
         self.assertIsInstance(self.ask(gate, Ping(1, 2), address=OTHER), Reply)
 
     def test_frequency(self) -> None:
-        """
-        Where that is limited a host has to wait 100 ms for its next session
-        (raknet.md 2.2).
-        """
+        """Where that is limited a host has to wait 100 ms for its next session (raknet.md 2.2)."""
         gate = server_gate(self.pair, limit_frequency=True)
         request = Request2(None, SERVER, 1492, 7)
         self.assertIsInstance(self.ask(gate, request), Admit)
@@ -231,9 +203,7 @@ class GateTests(SynchronousTestCase):
         self.assertEqual(self.ask(gate, Request1(11, 50)), Drop("short probe"))
 
     def test_dialler(self) -> None:
-        """
-        The gate of a dialler answers nobody (raknet.md 13).
-        """
+        """The gate of a dialler answers nobody (raknet.md 13)."""
         gate = RakNetGate(DEFAULT, 5)
         for message in (Ping(1, 2), Request1(11, 1492), Request2(None, SERVER, 1492, 7)):
             self.assertIsInstance(self.ask(gate, message), Drop)
@@ -259,10 +229,7 @@ class GateTests(SynchronousTestCase):
     @given(data=st.binary(max_size=80), first=st.sampled_from([0, 1, 2, 5, 6, 7, 8, 0x19, 0x84]))
     @settings(max_examples=150, deadline=None, derandomize=True)
     def test_anything(self, data: bytes, first: int) -> None:
-        """
-        Anything from a stranger gets a verdict, and nothing that is not ours an
-        answer.
-        """
+        """Anything from a stranger gets a verdict, and nothing that is not ours an answer."""
         gate = server_gate(self.pair, cookies=self.cookies)
         verdict = gate.stranger(bytes((first,)) + data, CLIENT, 0, self.table)
         self.assertIsInstance(verdict, Drop)
@@ -273,9 +240,7 @@ class GateTests(SynchronousTestCase):
 
 
 class ExchangeTests(SynchronousTestCase):
-    """
-    The recorded exchanges with four servers (C{offline_exchanges.json}).
-    """
+    """The recorded exchanges with four servers (C{offline_exchanges.json})."""
 
     def test_answers(self) -> None:
         """

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.inbox}: what waits for the application.
-"""
+"""Tests for L{twisted_rudp.raknet.inbox}: what waits for the application."""
 
 from __future__ import annotations
 
@@ -20,31 +18,23 @@ USER = DEFAULT.user_id
 
 
 class InboxTests(SynchronousTestCase):
-    """
-    Sessions of both kinds, before and after the handshake.
-    """
+    """Sessions of both kinds, before and after the handshake."""
 
     def setUp(self) -> None:
-        """
-        One that carries bytes and one that carries messages.
-        """
+        """One that carries bytes and one that carries messages."""
         self.counters = Counters()
         self.bytes = Inbox(DEFAULT, self.counters)
         self.messages = Inbox(replace(DEFAULT, stream=False, early=2), self.counters)
 
     def test_stream(self) -> None:
-        """
-        A stream takes messages with its own id, without the id, and counts others.
-        """
+        """A stream takes messages with its own id, without the id, and counts others."""
         self.bytes.put(Delivered(bytes((USER,)) + b"ab", ORDERED, 0))
         self.bytes.put(Delivered(bytes((USER ^ 1,)) + b"cd", ORDERED, 0))
         self.assertEqual((self.bytes.size, self.bytes.stream.take(9)), (2, b"ab"))
         self.assertEqual(self.counters.messages_foreign, 1)
 
     def test_messages(self) -> None:
-        """
-        Messages are kept whole, with delivery and channel, whatever their id.
-        """
+        """Messages are kept whole, with delivery and channel, whatever their id."""
         self.messages.put(Delivered(memoryview(b"\xf0x"), ORDERED, 7))
         self.assertEqual(self.messages.size, 2)
         expected = Message(b"\xf0x", Delivery.RELIABLE_ORDERED, 7)
@@ -70,9 +60,7 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual(found, [b"\x80a", b"\x80b", b"\x80d"])
 
     def test_earlyBytes(self) -> None:
-        """
-        The limit is one of bytes as well.
-        """
+        """The limit is one of bytes as well."""
         settings = replace(DEFAULT, stream=False, receive_buffer=10)
         inbox = Inbox(settings, self.counters)
         inbox.keep(Delivered(bytes(9), UNRELIABLE, 0))
@@ -83,9 +71,7 @@ class InboxTests(SynchronousTestCase):
         self.assertFalse(inbox.early_full)
 
     def test_clear(self) -> None:
-        """
-        Nothing is left, of what was put aside neither.
-        """
+        """Nothing is left, of what was put aside neither."""
         self.messages.put(Delivered(b"\x80a", ORDERED, 0))
         self.messages.keep(Delivered(b"\x80b", ORDERED, 0))
         self.messages.clear()

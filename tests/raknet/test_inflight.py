@@ -1,6 +1,4 @@
-"""
-What is in flight: lost acknowledgements, and gaps that the peer may still have.
-"""
+"""What is in flight: lost acknowledgements, and gaps that the peer may still have."""
 
 from __future__ import annotations
 
@@ -22,18 +20,14 @@ FREE = WINDOW - WINDOW // SPARE
 
 
 class InFlightTests(SynchronousTestCase):
-    """
-    L{InFlight} with a window of a hundred datagrams.
-    """
+    """L{InFlight} with a window of a hundred datagrams."""
 
     def setUp(self) -> None:
         self.table = InFlight(replace(DEFAULT, window=WINDOW), Counters())
         self.table.begin(BYTES)
 
     def send(self, count: int, now: int) -> None:
-        """
-        So many datagrams with a frame each.
-        """
+        """So many datagrams with a frame each."""
         table = self.table
         for _ in range(count):
             parcel = Parcel(bytes(BYTES), table.reliable, None)
@@ -41,9 +35,7 @@ class InFlightTests(SynchronousTestCase):
             table.launch(Packet(table.number, [parcel], [], now), now)
 
     def repeat(self, now: int) -> None:
-        """
-        Send everything lost again.
-        """
+        """Send everything lost again."""
         table = self.table
         while table.lost and table.may_repeat:
             parcel = table.lost.popleft()
@@ -63,9 +55,7 @@ class InFlightTests(SynchronousTestCase):
         self.assertGreaterEqual(self.table.controller.window, before)
 
     def test_silence(self) -> None:
-        """
-        Where nothing later was acknowledged it makes the window smaller.
-        """
+        """Where nothing later was acknowledged it makes the window smaller."""
         self.send(30, 0)
         before = self.table.controller.window
         self.table.expire(SECOND)
@@ -73,9 +63,7 @@ class InFlightTests(SynchronousTestCase):
         self.assertLess(self.table.controller.window, before)
 
     def gap(self) -> InFlight:
-        """
-        Number 0 has timed out; its frame has arrived in number 60.
-        """
+        """Number 0 has timed out; its frame has arrived in number 60."""
         table = self.table
         self.send(60, 0)
         table.acknowledge([(1, 59)], MILLISECOND)
@@ -109,9 +97,7 @@ class InFlightTests(SynchronousTestCase):
         self.assertEqual(table.frames_room, FREE)
 
     def test_filledWithFrames(self) -> None:
-        """
-        Frames that are still missing are in it, so that its acknowledgement is theirs.
-        """
+        """Frames that are still missing are in it, so that its acknowledgement is theirs."""
         table = self.table
         self.send(60, 0)
         table.acknowledge([(1, 59)], MILLISECOND)
@@ -188,23 +174,17 @@ class InFlightTests(SynchronousTestCase):
         self.assertEqual(table.frames_room, FREE)
 
     def test_named(self) -> None:
-        """
-        A number that the peer has asked for, late, holds nothing back any more.
-        """
+        """A number that the peer has asked for, late, holds nothing back any more."""
         table = self.gap()
         table.complain([(0, 0)], SECOND)
         self.assertEqual(table.frames_room, FREE)
 
 
 class RunTests(SynchronousTestCase):
-    """
-    Gaps within a run.
-    """
+    """Gaps within a run."""
 
     def test_gaps(self) -> None:
-        """
-        Each is one by itself: what the peer names or acknowledges is none any more.
-        """
+        """Each is one by itself: what the peer names or acknowledges is none any more."""
         table = InFlight(DEFAULT, Counters())
         table.begin(BYTES)
         size = HEADER_SIZE + 10

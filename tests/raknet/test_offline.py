@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.offline}.
-"""
+"""Tests for L{twisted_rudp.raknet.offline}."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ messages = st.one_of(
 
 
 def address_of(text: str) -> tuple[Any, ...]:
-    """
-    An address as the vectors write it.
-    """
+    """An address as the vectors write it."""
     host, _, port = text.rpartition(":")
     if host.startswith("["):
         return host[1:-1], int(port), 0, 0
@@ -64,9 +60,7 @@ def address_of(text: str) -> tuple[Any, ...]:
 
 
 def message_of(fields: dict[str, Any]) -> Offline | None:
-    """
-    A message as the vectors describe it; None for kinds not listed here.
-    """
+    """A message as the vectors describe it; None for kinds not listed here."""
     name = fields["message"]
     guids = [fields[key] for key in ("server_guid", "client_guid", "guid") if key in fields]
     guid = int(guids[0], 16) if guids else 0
@@ -93,24 +87,18 @@ def message_of(fields: dict[str, Any]) -> Offline | None:
 
 
 class OfflineTests(SynchronousTestCase):
-    """
-    Messages outside of sessions (raknet.md 2).
-    """
+    """Messages outside of sessions (raknet.md 2)."""
 
     @given(message=messages)
     @bounded
     def test_roundTrip(self, message: Offline) -> None:
-        """
-        What is packed is parsed again.
-        """
+        """What is packed is parsed again."""
         self.assertEqual(parse(pack(message)), message)
 
     @given(message=messages, cut=st.integers(1, 40), data=st.binary(max_size=80))
     @bounded
     def test_anything(self, message: Offline, cut: int, data: bytes) -> None:
-        """
-        What is cut short or made up is a message or None; there is no exception.
-        """
+        """What is cut short or made up is a message or None; there is no exception."""
         parse(pack(message)[:-cut])
         parse(data)
         parse(data[:1] + pack(message)[1:])
@@ -118,9 +106,7 @@ class OfflineTests(SynchronousTestCase):
     @given(message=messages, magic=st.binary(min_size=16, max_size=16))
     @bounded
     def test_magic(self, message: Offline, magic: bytes) -> None:
-        """
-        Another magic is another network.
-        """
+        """Another magic is another network."""
         self.assertEqual(parse(pack(message, magic), magic), message)
         self.assertIsNone(parse(pack(message, magic)))
 
@@ -140,9 +126,7 @@ class OfflineTests(SynchronousTestCase):
             self.assertEqual(whole[len(packed) :].strip(b"\0"), b"")
 
     def test_sizes(self) -> None:
-        """
-        The sizes of raknet.md 2.
-        """
+        """The sizes of raknet.md 2."""
         v4, v6 = ("192.0.2.1", 1), ("2001:db8::1", 1, 0, 0)
         for message, size in (
             (Ping(1, 2), 33),

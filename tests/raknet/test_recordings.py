@@ -34,9 +34,7 @@ LENIENT = replace(DEFAULT, stream=False)
 
 
 def pattern(item: dict[str, Any]) -> bytes:
-    """
-    A large message of a recording.
-    """
+    """A large message of a recording."""
     if "hex" in item:
         return bytes.fromhex(item["hex"])
     length = item["length"]
@@ -49,9 +47,7 @@ def pattern(item: dict[str, Any]) -> bytes:
 
 
 def datagrams(session: dict[str, Any], direction: str) -> list[bytes]:
-    """
-    What arrived in one direction, without messages outside of the session.
-    """
+    """What arrived in one direction, without messages outside of the session."""
     messages = [pattern(item) for item in session["data"]]
     found = []
     for entry in session["datagrams"]:
@@ -74,14 +70,10 @@ def datagrams(session: dict[str, Any], direction: str) -> list[bytes]:
 
 
 class RecordedSessionTests(SynchronousTestCase):
-    """
-    Every recorded session, in both directions.
-    """
+    """Every recorded session, in both directions."""
 
     def sessions(self) -> list[dict[str, Any]]:
-        """
-        All of them.
-        """
+        """All of them."""
         names = list(vectors.names("raknet", "session_"))
         self.assertGreater(len(names), 15)
         return [vectors.load("raknet", name) for name in names]
@@ -167,9 +159,7 @@ def delivered(receiver: Receiver, datagram: bytes, now: int) -> list[tuple[bytes
 
 
 def launch(table: InFlight, sent: list[bytes]) -> set[int]:
-    """
-    Enter one frame for each datagram number that was seen, in order.
-    """
+    """Enter one frame for each datagram number that was seen, in order."""
     numbers = {
         unwrap24(int.from_bytes(d[1:4], "little"), table.number)
         for d in sent

@@ -1,6 +1,4 @@
-r"""
-Tests for what may be typed behind C{raknet:}.
-"""
+r"""Tests for what may be typed behind C{raknet:}."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndp
 
 
 class RakNetStringTests(SynchronousTestCase):
-    """
-    C{serverFromString} and C{clientFromString} with C{raknet:}.
-    """
+    """C{serverFromString} and C{clientFromString} with C{raknet:}."""
 
     def refused(self, parse: Any, description: str) -> str:
         """
@@ -65,9 +61,7 @@ class RakNetStringTests(SynchronousTestCase):
         self.assertEqual(server._settings.accepted, frozenset({10, 11}))
 
     def test_client(self) -> None:
-        """
-        C{raknet:HOST:PORT} makes a client.
-        """
+        """C{raknet:HOST:PORT} makes a client."""
         client: Any = clientFromString(Clock(), "raknet:example.org:19132:userId=9a:timeout=3")
         self.assertIsInstance(client, RakNetClientEndpoint)
         self.assertEqual(client._settings.user_id, 0x9A)
@@ -86,9 +80,7 @@ class RakNetStringTests(SynchronousTestCase):
         self.assertEqual(settings.congestion, "none")
 
     def test_refused(self) -> None:
-        """
-        What is wrong is named, with its value and what would be right (STR-4).
-        """
+        """What is wrong is named, with its value and what would be right (STR-4)."""
         for description, words in (
             ("raknet:1:guid=xyz", "guid='xyz'"),
             ("raknet:1:protocol=300", "protocol='300'"),

@@ -37,9 +37,7 @@ numbers = st.integers(0, MASK24)
 
 @st.composite
 def frames(draw: st.DrawFn) -> Frame:
-    """
-    Any frame that can be written.
-    """
+    """Any frame that can be written."""
     reliability = draw(st.integers(0, 7))
     split = st.builds(
         Split, st.integers(0, 2**32 - 1), st.integers(0, 65535), st.integers(0, 2**32 - 1)
@@ -56,9 +54,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 def frame_of(fields: dict[str, Any]) -> Frame:
-    """
-    A frame as the vectors describe it.
-    """
+    """A frame as the vectors describe it."""
     split = None
     if fields["split"]:
         split = Split(fields["split_count"], fields["split_id"], fields["split_index"])
@@ -74,9 +70,7 @@ def frame_of(fields: dict[str, Any]) -> Frame:
 
 
 def split_ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """
-    Numbers as merged half-open intervals, sorted by plain value as go-raknet does.
-    """
+    """Numbers as merged half-open intervals, sorted by plain value as go-raknet does."""
     ranges: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if ranges and ranges[-1][1] == number:
@@ -87,42 +81,32 @@ def split_ranges(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 class FrameTests(SynchronousTestCase):
-    """
-    Frames (raknet.md 6).
-    """
+    """Frames (raknet.md 6)."""
 
     @given(sent=st.lists(frames(), max_size=6))
     @bounded
     def test_roundTrip(self, sent: list[Frame]) -> None:
-        """
-        What is packed is parsed again, of every reliability.
-        """
+        """What is packed is parsed again, of every reliability."""
         datagram = b"\x84\x00\x00\x00" + b"".join(pack_frame(frame) for frame in sent)
         self.assertEqual(parse_frames(datagram), (sent, False))
 
     @given(data=st.binary(max_size=80))
     @bounded
     def test_anything(self, data: bytes) -> None:
-        """
-        Anything is parsed into frames within it, without an exception.
-        """
+        """Anything is parsed into frames within it, without an exception."""
         found, _ = parse_frames(data)
         self.assertLessEqual(sum(len(frame.payload) for frame in found), len(data))
 
     @given(frame=frames(), cut=st.integers(1, 60))
     @bounded
     def test_cutShort(self, frame: Frame, cut: int) -> None:
-        """
-        A frame that does not fit its datagram is not given, and that is told.
-        """
+        """A frame that does not fit its datagram is not given, and that is told."""
         whole = b"\x84\x00\x00\x00" + pack_frame(frame)
         cut = min(cut, len(whole) - 5)
         self.assertEqual(parse_frames(whole[:-cut]), ([], True))
 
     def test_padding(self) -> None:
-        """
-        A frame of length 0 ends the datagram and is no offence (raknet.md 5).
-        """
+        """A frame of length 0 ends the datagram and is no offence (raknet.md 5)."""
         frame = Frame(0, b"abc")
         found = parse_frames(b"\x94\x00\x00\x00" + pack_frame(frame) + bytes(9))
         self.assertEqual(found, ([frame], False))
@@ -152,16 +136,12 @@ class FrameTests(SynchronousTestCase):
 
 
 class AddressTests(SynchronousTestCase):
-    """
-    Addresses (raknet.md 1.1).
-    """
+    """Addresses (raknet.md 1.1)."""
 
     @given(host=st.ip_addresses(v=4).map(str), port=st.integers(0, 65535))
     @bounded
     def test_v4(self, host: str, port: int) -> None:
-        """
-        Seven bytes, inverted.
-        """
+        """Seven bytes, inverted."""
         packed = pack_address((host, port))
         self.assertEqual(len(packed), 7)
         self.assertEqual(parse_address(packed, 0), ((host, port), 7))
@@ -170,9 +150,7 @@ class AddressTests(SynchronousTestCase):
     @given(host=st.ip_addresses(v=6), port=st.integers(0, 65535))
     @bounded
     def test_v6(self, host: Any, port: int) -> None:
-        """
-        Twenty-nine bytes, whatever family number stands in them.
-        """
+        """Twenty-nine bytes, whatever family number stands in them."""
         if host.ipv4_mapped is None:
             packed = pack_address((f"{host}%eth0", port, 0, 3))
             self.assertEqual(parse_address(packed, 0), ((str(host), port, 0, 0), 29))
@@ -180,18 +158,14 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(parse_address(linux, 0), ((str(host), port, 0, 0), 29))
 
     def test_example(self) -> None:
-        """
-        The example of raknet.md 1.1.
-        """
+        """The example of raknet.md 1.1."""
         packed = pack_address(("127.0.0.1", 19132))
         self.assertEqual(packed, bytes.fromhex("0480fffffe4abc"))
 
     @given(data=st.binary(max_size=40), at=st.integers(0, 45))
     @bounded
     def test_anything(self, data: bytes, at: int) -> None:
-        """
-        Anything is an address or L{Malformed}.
-        """
+        """Anything is an address or L{Malformed}."""
         try:
             _, end = parse_address(data, at)
         except Malformed:
@@ -200,15 +174,10 @@ class AddressTests(SynchronousTestCase):
 
 
 class RecordTests(SynchronousTestCase):
-    """
-    ACK and NACK (raknet.md 8).
-    """
+    """ACK and NACK (raknet.md 8)."""
 
     def test_written(self) -> None:
-        """
-        go-raknet's encodings for the same numbers, also where its limit divides
-        them.
-        """
+        """go-raknet's encodings for the same numbers, also where its limit divides them."""
         for vector in vectors.load("raknet", "codec")["vectors"]:
             fields = vector["fields"]
             if "input_sequences" in fields:
@@ -217,9 +186,7 @@ class RecordTests(SynchronousTestCase):
                 self.assertEqual([each.hex() for each in packed], [vector["hex"]])
 
     def test_read(self) -> None:
-        """
-        Every recorded ACK and NACK, in wire order.
-        """
+        """Every recorded ACK and NACK, in wire order."""
         for vector in vectors.load("raknet", "acks")["vectors"]:
             expected = [tuple(record) for record in vector["fields"]["records"]]
             self.assertEqual(parse_records(bytes.fromhex(vector["hex"])), expected)
@@ -251,22 +218,16 @@ class RecordTests(SynchronousTestCase):
     @given(data=st.binary(max_size=60))
     @bounded
     def test_anything(self, data: bytes) -> None:
-        """
-        Anything gives records that run forward.
-        """
+        """Anything gives records that run forward."""
         for kind in (b"\xc0", b"\xa0", b"\xe0"):
             self.assertTrue(all(first <= last for first, last in parse_records(kind + data)))
 
 
 class SystemTests(SynchronousTestCase):
-    """
-    Messages of the protocol itself (raknet.md 4).
-    """
+    """Messages of the protocol itself (raknet.md 4)."""
 
     def test_written(self) -> None:
-        """
-        go-raknet's encodings of all of them.
-        """
+        """go-raknet's encodings of all of them."""
         guid, address = 0x0123456789ABCDEF, ("203.0.113.77", 19132)
         then, now = 1700000000123, 1700000000456
         ours = {
@@ -290,9 +251,7 @@ class SystemTests(SynchronousTestCase):
             self.assertEqual(packed.hex(), theirs[name], name)
 
     def test_read(self) -> None:
-        """
-        The recorded ones of all implementations, with 10 and with 20 addresses.
-        """
+        """The recorded ones of all implementations, with 10 and with 20 addresses."""
         lengths = set()
         for vector in vectors.load("raknet", "handshake")["vectors"]:
             for frame in vector["fields"]["frames"]:
@@ -312,9 +271,7 @@ class SystemTests(SynchronousTestCase):
     @given(data=st.binary(max_size=60))
     @bounded
     def test_anything(self, data: bytes) -> None:
-        """
-        Anything is a message or L{Malformed}.
-        """
+        """Anything is a message or L{Malformed}."""
         for parse in (
             system.parse_request,
             system.parse_accepted,

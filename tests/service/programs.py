@@ -1,6 +1,4 @@
-"""
-Programs of ours as real processes, heard line by line.
-"""
+"""Programs of ours as real processes, heard line by line."""
 
 from __future__ import annotations
 
@@ -14,18 +12,14 @@ from threading import Timer
 from tests.interpreter import environment, python
 
 PATIENCE = 120
-"""
-Seconds without what is waited for, after which a program is killed, which fails its test.
-"""
+"""Seconds without what is waited for, after which a program is killed, which fails its test."""
 
 TWIST = ("-m", "twisted", "--log-format=text")
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
 
 
 class Program:
-    """
-    A running program with its standard output and error in one stream.
-    """
+    """A running program with its standard output and error in one stream."""
 
     def __init__(
         self,
@@ -68,31 +62,23 @@ class Program:
         raise AssertionError(f"no {pattern!r} in:\n{self.output}")
 
     def port(self) -> int:
-        """
-        The next port it says that it listens on.
-        """
+        """The next port it says that it listens on."""
         return int(self.expect(r"listening on 127\.0\.0\.1 port (\d+)")[1])
 
     def type(self, text: str) -> None:
-        """
-        Give it something to read.
-        """
+        """Give it something to read."""
         assert self.process.stdin is not None
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
     def leave(self) -> None:
-        """
-        End its input.
-        """
+        """End its input."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.stdin = None
 
     def interrupt(self) -> None:
-        """
-        What a person does with the keyboard.
-        """
+        """What a person does with the keyboard."""
         self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
@@ -110,9 +96,7 @@ class Program:
         return self.process.returncode
 
     def kill(self) -> None:
-        """
-        For cleaning up, whatever its state.
-        """
+        """For cleaning up, whatever its state."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()

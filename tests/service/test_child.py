@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.child}.
-"""
+"""Tests for L{twisted_rudp.service.child}."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from twisted_rudp.service.child import Child, ChildFailed
 
 
 class Process:
-    """
-    Remembers the signals.
-    """
+    """Remembers the signals."""
 
     def __init__(self) -> None:
         self.signals: list[str] = []
@@ -27,9 +23,7 @@ class Process:
 
 
 class ChildTests(SynchronousTestCase):
-    """
-    Reading a service's log.
-    """
+    """Reading a service's log."""
 
     def setUp(self) -> None:
         self.child = Child()
@@ -37,17 +31,13 @@ class ChildTests(SynchronousTestCase):
         self.child.makeConnection(self.process)
 
     def test_listening(self) -> None:
-        """
-        The port is told as soon as it is logged, however the bytes are cut.
-        """
+        """The port is told as soon as it is logged, however the bytes are cut."""
         for byte in b"x\n... forward a -> b: listening on 127.0.0.1 port 4711 (UDP)\n":
             self.child.outReceived(bytes([byte]))
         self.assertEqual(self.successResultOf(self.child.listening), 4711)
 
     def test_stop(self) -> None:
-        """
-        Stopping interrupts it and answers with the counters it logged.
-        """
+        """Stopping interrupts it and answers with the counters it logged."""
         self.child.outReceived(b"listening on 127.0.0.1 port 1 (UDP)\n")
         ended = self.child.stop()
         self.assertEqual(self.process.signals, ["INT"])
@@ -61,9 +51,7 @@ class ChildTests(SynchronousTestCase):
         self.assertEqual(self.process.signals, ["INT"])
 
     def test_failed(self) -> None:
-        """
-        One that ends before it listens says why.
-        """
+        """One that ends before it listens says why."""
         self.child.errReceived(b"cannot do this\n")
         self.child.processEnded(Failure(ProcessDone(0)))
         failure = self.failureResultOf(self.child.listening, ChildFailed)
@@ -71,16 +59,12 @@ class ChildTests(SynchronousTestCase):
         self.successResultOf(self.child.ended)
 
     def test_kill(self) -> None:
-        """
-        A child that has not ended can be killed.
-        """
+        """A child that has not ended can be killed."""
         self.child.kill()
         self.assertEqual(self.process.signals, ["KILL"])
 
     def test_start(self) -> None:
-        """
-        It is C{twist rudp} under this interpreter.
-        """
+        """It is C{twist rudp} under this interpreter."""
         spawned: list[Any] = []
         reactor: Any = MemoryReactor()
         reactor.spawnProcess = lambda *args, **kwargs: spawned.append(args)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.command}, as a person runs it.
-"""
+"""Tests for L{twisted_rudp.service.command}, as a person runs it."""
 
 from __future__ import annotations
 
@@ -16,14 +14,10 @@ RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 
 
 class CommandTests(SynchronousTestCase):
-    """
-    The C{rudp} command.
-    """
+    """The C{rudp} command."""
 
     def test_help(self) -> None:
-        """
-        Help lists the tools and says how to go on.
-        """
+        """Help lists the tools and says how to go on."""
         for arguments in (("--help",), ("demo", "--help"), ("link", "--help")):
             status, output = run(*RUDP, *arguments)
             self.assertEqual(status, 0)
@@ -32,9 +26,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("rudp link --help", output)
 
     def test_version(self) -> None:
-        """
-        The version says which kernels are in use.
-        """
+        """The version says which kernels are in use."""
         status, output = run(*RUDP, "--version")
         self.assertEqual(
             (status, output),
@@ -62,10 +54,7 @@ class CommandTests(SynchronousTestCase):
             self.assertNotIn("Traceback", output)
 
     def test_link(self) -> None:
-        """
-        C{rudp link} relays there and back, and an interrupt ends it with what
-        it has seen.
-        """
+        """C{rudp link} relays there and back, and an interrupt ends it with what it has seen."""
         with (
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,

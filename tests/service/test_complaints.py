@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.complaints}.
-"""
+"""Tests for L{twisted_rudp.service.complaints}."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.service.complaints import INTERVAL, Complaints
 
 
 class ComplaintsTests(SynchronousTestCase):
-    """
-    Rate limits for what a stranger can cause to be logged (LOG-2).
-    """
+    """Rate limits for what a stranger can cause to be logged (LOG-2)."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -27,9 +23,7 @@ class ComplaintsTests(SynchronousTestCase):
         return [formatEvent(event) for event in self.events]
 
     def test_once(self) -> None:
-        """
-        The same complaint is logged once in an interval, then with a count.
-        """
+        """The same complaint is logged once in an interval, then with a count."""
         for _ in range(5):
             self.complaints.complain("forward", "refused")
         self.assertEqual(self.said(), ["forward: refused"])
@@ -43,17 +37,13 @@ class ComplaintsTests(SynchronousTestCase):
         self.assertEqual(self.said()[2:], ["forward: refused"])
 
     def test_different(self) -> None:
-        """
-        Another reason is another complaint.
-        """
+        """Another reason is another complaint."""
         self.complaints.complain("forward", "refused")
         self.complaints.complain("forward", "timed out")
         self.assertEqual(self.said(), ["forward: refused", "forward: timed out"])
 
     def test_bounded(self) -> None:
-        """
-        Ever new reasons do not make it remember ever more.
-        """
+        """Ever new reasons do not make it remember ever more."""
         for number in range(1000):
             self.complaints.complain("forward", str(number))
             self.complaints.complain("forward", str(number))

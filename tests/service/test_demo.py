@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.demo}.
-"""
+"""Tests for L{twisted_rudp.service.demo}."""
 
 from __future__ import annotations
 
@@ -11,15 +9,10 @@ from tests.service.test_command import RUDP
 
 
 class DemoTests(SynchronousTestCase):
-    """
-    What a stranger sees first.
-    """
+    """What a stranger sees first."""
 
     def test_demo(self) -> None:
-        """
-        A small download crosses the bad link whole, and the table says what it
-        took.
-        """
+        """A small download crosses the bad link whole, and the table says what it took."""
         status, output = run(*RUDP, "demo", "--megabytes", "1")
         self.assertEqual(status, 0, output)
         self.assertIn("100 %", output)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.echo}.
-"""
+"""Tests for L{twisted_rudp.service.echo}."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from twisted_rudp.service.echo import EchoService
 
 
 class EchoTests(SynchronousTestCase):
-    """
-    What arrives is sent back.
-    """
+    """What arrives is sent back."""
 
     def setUp(self) -> None:
         self.endpoint = ServerEndpoint()
@@ -34,9 +30,7 @@ class EchoTests(SynchronousTestCase):
         return echo
 
     def test_echo(self) -> None:
-        """
-        Bytes come back and are counted.
-        """
+        """Bytes come back and are counted."""
         transport = HalfTransport()
         echo = self.accept(transport)
         verifyObject(IHalfCloseableProtocol, echo)
@@ -45,18 +39,14 @@ class EchoTests(SynchronousTestCase):
         self.assertEqual(self.service.tally.counts["echoed"], 5)
 
     def test_backPressure(self) -> None:
-        """
-        A peer that does not read is not read either (FLOW-2).
-        """
+        """A peer that does not read is not read either (FLOW-2)."""
         transport = HalfTransport()
         self.accept(transport)
         transport.producer.pauseProducing()
         self.assertEqual(transport.producerState, "paused")
 
     def test_end(self) -> None:
-        """
-        The peer's end of stream closes the connection in order (CLOSE-9).
-        """
+        """The peer's end of stream closes the connection in order (CLOSE-9)."""
         transport = HalfTransport()
         echo = self.accept(transport)
         echo.dataReceived(b"x")
@@ -65,9 +55,7 @@ class EchoTests(SynchronousTestCase):
         self.assertIsNone(transport.producer)
 
     def test_tally(self) -> None:
-        """
-        Ends and the session's own counters are counted.
-        """
+        """Ends and the session's own counters are counted."""
         self.accept(CountingTransport()).connectionLost(Failure(ConnectionDone()))
         self.accept(HalfTransport()).connectionLost(Failure(ConnectionLost()))
         self.assertEqual(
@@ -76,18 +64,14 @@ class EchoTests(SynchronousTestCase):
         )
 
     def test_limit(self) -> None:
-        """
-        Above the limit connections are refused (PORT-6).
-        """
+        """Above the limit connections are refused (PORT-6)."""
         self.accept(HalfTransport())
         self.accept(HalfTransport())
         self.assertIsNone(self.accept(HalfTransport()))
         self.assertEqual(self.service.tally.counts["refused"], 1)
 
     def test_stop(self) -> None:
-        """
-        Stopping finishes what is there, then aborts it (SVC-5).
-        """
+        """Stopping finishes what is there, then aborts it (SVC-5)."""
         transport = HalfTransport()
         echo = self.accept(transport)
         stopped = self.service.stopService()

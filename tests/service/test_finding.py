@@ -35,18 +35,14 @@ RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 
 
 class Terminal(StringIO):
-    """
-    Something to draw on.
-    """
+    """Something to draw on."""
 
     def isatty(self) -> bool:
         return True
 
 
 class ServiceTests(SynchronousTestCase):
-    """
-    Services and tools on a simulated network.
-    """
+    """Services and tools on a simulated network."""
 
     def setUp(self) -> None:
         self.lan = Lan()
@@ -67,9 +63,7 @@ class ServiceTests(SynchronousTestCase):
         return sorted(str(address) for node in nodes for address in node.addresses)
 
     def test_announce(self) -> None:
-        """
-        C{announce} announces between start and stop, and again.
-        """
+        """C{announce} announces between start and stop, and again."""
         lease = discoveryOf(self.two.reactor).listen()
         service = AnnounceService(self.announcer(Audience((V4,))), ["kcp://[::]:4000"])
         for _ in range(2):
@@ -99,9 +93,7 @@ class ServiceTests(SynchronousTestCase):
         other.stopListening()
 
     def test_listening(self) -> None:
-        """
-        A service that listens announces the port it was given, and only while it listens.
-        """
+        """A service that listens announces the port it was given, and only while it listens."""
         lease = discoveryOf(self.two.reactor).listen()
         endpoint = KCPServerEndpoint(self.one.reactor, 0)
         announcer = self.announcer(Audience((V4,)), "kcp")
@@ -137,9 +129,7 @@ class ServiceTests(SynchronousTestCase):
             self.network.runFor(1)
 
     def test_browseLines(self) -> None:
-        """
-        Where there is no terminal C{browse} writes a line for each change.
-        """
+        """Where there is no terminal C{browse} writes a line for each change."""
         options = BrowseOptions()
         options.parseOptions(["--seconds", "20"])
         out = StringIO()
@@ -154,9 +144,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn("kcp://10.0.0.1:4000", out.getvalue())
 
     def test_browseTable(self) -> None:
-        """
-        On a terminal it draws a table again and again, with ages and ways.
-        """
+        """On a terminal it draws a table again and again, with ages and ways."""
         options = BrowseOptions()
         options.parseOptions(["--seconds", "8"])
         out = Terminal()
@@ -173,9 +161,7 @@ class ServiceTests(SynchronousTestCase):
 
 
 class OptionsTests(SynchronousTestCase):
-    """
-    Command lines.
-    """
+    """Command lines."""
 
     def services(self, *arguments: str) -> list[Any]:
         options = Options()
@@ -187,9 +173,7 @@ class OptionsTests(SynchronousTestCase):
         return str(self.assertRaises(UsageError, options.parseOptions, list(arguments)))
 
     def test_announce(self) -> None:
-        """
-        C{--port} and C{--transport} are an address before those given whole.
-        """
+        """C{--port} and C{--transport} are an address before those given whole."""
         [service] = self.services(
             "announce", "--id", "alice", "--port", "7", "--transport", "raknet",
             "--url", "kcp://0.0.0.0:8", "--profile", "v1,syncthing", "--server", "h:9",
@@ -198,9 +182,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(service._announcer._audience, Audience((V1, SYNCTHING), ("h", 9)))
 
     def test_server(self) -> None:
-        """
-        The limits of C{discovery-server} can be set.
-        """
+        """The limits of C{discovery-server} can be set."""
         path = Path(self.mktemp())
         [service] = self.services(
             "discovery-server", "--port", "0", "--file", str(path), "--life", "60",
@@ -209,9 +191,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsInstance(service, DiscoveryServerService)
 
     def test_refused(self) -> None:
-        """
-        What is wrong is said in one line (SVC-7).
-        """
+        """What is wrong is said in one line (SVC-7)."""
         for arguments, expected in [
             (("announce",), "there is no --id"),
             (("announce", "--id", "a"), "there is neither --port nor --url"),
@@ -233,9 +213,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(expected, self.refused(*arguments))
 
     def test_tools(self) -> None:
-        """
-        So it is for the tools; without C{--profile} it is v4.
-        """
+        """So it is for the tools; without C{--profile} it is v4."""
         browse = BrowseOptions()
         self.assertRaises(UsageError, browse.parseOptions, ["--profile", "none"])
         lookup = LookupOptions()
@@ -246,14 +224,10 @@ class OptionsTests(SynchronousTestCase):
 
 
 class ProgramTests(SynchronousTestCase):
-    """
-    As a person runs them.
-    """
+    """As a person runs them."""
 
     def test_help(self) -> None:
-        """
-        Help has examples (SVC-7).
-        """
+        """Help has examples (SVC-7)."""
         for program, command in [
             ((*TWIST, "rudp"), "announce"),
             ((*TWIST, "rudp"), "discovery-server"),
@@ -266,9 +240,7 @@ class ProgramTests(SynchronousTestCase):
             self.assertIn(f"\n  {name} {command}", output)
 
     def test_notFound(self) -> None:
-        """
-        A node nobody knows is a sentence and a status.
-        """
+        """A node nobody knows is a sentence and a status."""
         status, output = run(
             *RUDP, "lookup", "--profile", "none", "--server", "127.0.0.1:9", "--timeout", "0.2", "a"
         )

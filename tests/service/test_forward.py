@@ -32,9 +32,7 @@ from twisted_rudp.service.listening import ListeningService
 
 
 class ForwardTests(SynchronousTestCase):
-    """
-    Counting, complaining, refusing.
-    """
+    """Counting, complaining, refusing."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -61,9 +59,7 @@ class ForwardTests(SynchronousTestCase):
         ]
 
     def test_tally(self) -> None:
-        """
-        Bytes each way, ends, and what the sessions count are in the tally.
-        """
+        """Bytes each way, ends, and what the sessions count are in the tally."""
         near = self.accept(HalfTransport())
         far = self.far.answer(CountingTransport())
         near.dataReceived(b"12345")
@@ -77,10 +73,7 @@ class ForwardTests(SynchronousTestCase):
         )
 
     def test_unreachable(self) -> None:
-        """
-        A far side that cannot be reached is said once, not once for each
-        connection (LOG-2).
-        """
+        """A far side that cannot be reached is said once, not once for each connection (LOG-2)."""
         for _ in range(3):
             near = self.accept(HalfTransport())
             self.far.attempts.pop()[1].errback(ConnectionRefusedError("nobody there"))
@@ -91,9 +84,7 @@ class ForwardTests(SynchronousTestCase):
         self.assertEqual(self.service.tally.counts["unreachable"], 3)
 
     def test_limit(self) -> None:
-        """
-        Above the limit connections are refused (PORT-6), until one has ended.
-        """
+        """Above the limit connections are refused (PORT-6), until one has ended."""
         first = self.accept(HalfTransport())
         self.accept(HalfTransport())
         self.assertIsNone(self.accept(HalfTransport()))
@@ -133,9 +124,7 @@ class ForwardTests(SynchronousTestCase):
 
 @implementer(IHalfCloseableProtocol)
 class Peer(Protocol):
-    """
-    An end of a real connection that collects, half closes and closes.
-    """
+    """An end of a real connection that collects, half closes and closes."""
 
     transport: Any
 
@@ -161,9 +150,7 @@ class Peer(Protocol):
 
 
 class Server(Factory):
-    """
-    Hands out its one peer when it connects.
-    """
+    """Hands out its one peer when it connects."""
 
     noisy = False
 
@@ -177,9 +164,7 @@ class Server(Factory):
 
 
 class RealForwardTests(TestCase):
-    """
-    TCP to TCP, over loopback: C{forward} is any to any.
-    """
+    """TCP to TCP, over loopback: C{forward} is any to any."""
 
     async def connect(self) -> tuple[Peer, Peer]:
         """
@@ -214,9 +199,7 @@ class RealForwardTests(TestCase):
         return endpoint
 
     async def test_bothDirections(self) -> None:
-        """
-        Megabytes both ways arrive whole, with each direction's end (CLOSE-9).
-        """
+        """Megabytes both ways arrive whole, with each direction's end (CLOSE-9)."""
         client, server = await self.connect()
         forth, back = Random(1).randbytes(3_000_000), Random(2).randbytes(2_000_000)
         client.transport.write(forth)
@@ -255,9 +238,7 @@ class RealForwardTests(TestCase):
         await client.lost
 
     async def test_stopDelivers(self) -> None:
-        """
-        What a forwarder has taken in when it is stopped is delivered (SVC-5).
-        """
+        """What a forwarder has taken in when it is stopped is delivered (SVC-5)."""
         client, server = await self.connect()
         client.transport.write(b"last words")
         await server.arrived
@@ -271,9 +252,7 @@ class RealForwardTests(TestCase):
 
 
 class StrangersTests(TestCase):
-    """
-    KCP in front: who has not proved his address reaches nobody behind.
-    """
+    """KCP in front: who has not proved his address reaches nobody behind."""
 
     async def test_forgedProbe(self) -> None:
         """
@@ -308,9 +287,7 @@ class StrangersTests(TestCase):
 
 
 class Stranger(DatagramProtocol):
-    """
-    Sends one datagram and waits for an answer.
-    """
+    """Sends one datagram and waits for an answer."""
 
     noisy = False
 
@@ -329,9 +306,7 @@ class Stranger(DatagramProtocol):
 
 
 class _Writer:
-    """
-    A push producer that writes until it has been paused for many turns.
-    """
+    """A push producer that writes until it has been paused for many turns."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport

@@ -1,6 +1,4 @@
-"""
-Tests for C{rudp keygen}, as a person runs it.
-"""
+"""Tests for C{rudp keygen}, as a person runs it."""
 
 from __future__ import annotations
 
@@ -16,15 +14,10 @@ from twisted_rudp.service.command import USAGE_ERROR
 
 
 class KeygenTests(SynchronousTestCase):
-    """
-    Keys in files.
-    """
+    """Keys in files."""
 
     def test_made(self) -> None:
-        """
-        A key file is made for its owner alone, and its public key is printed, now and
-        later.
-        """
+        """A key file is made for its owner alone, and its public key is printed, now and later."""
         path = self.mktemp()
         status, made = run(*RUDP, "keygen", path)
         self.assertEqual((status, len(made)), (0, 65))
@@ -33,9 +26,7 @@ class KeygenTests(SynchronousTestCase):
         self.assertEqual(KeyPair.from_file(path).public.hex() + "\n", made)
 
     def test_refused(self) -> None:
-        """
-        A file that is there is not overwritten, and one that is no key is named.
-        """
+        """A file that is there is not overwritten, and one that is no key is named."""
         path = self.mktemp()
         with open(path, "w") as file:
             file.write("not a key")

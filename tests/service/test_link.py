@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.link}.
-"""
+"""Tests for L{twisted_rudp.service.link}."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from twisted_rudp.testing import Impairments, MemoryHost, MemoryNetwork
 
 
 class SimulatedTestCase(SynchronousTestCase):
-    """
-    Clients, a link and an echo server on a simulated network of no delay.
-    """
+    """Clients, a link and an echo server on a simulated network of no delay."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=1, delay=0.0)
@@ -56,9 +52,7 @@ class SimulatedTestCase(SynchronousTestCase):
 
 
 class RelayTests(SimulatedTestCase):
-    """
-    Without impairments.
-    """
+    """Without impairments."""
 
     def test_bothWays(self) -> None:
         """Each client gets its own answers, from the address it sent to."""
@@ -173,14 +167,10 @@ class RelayTests(SimulatedTestCase):
 
 
 class ImpairedTests(SimulatedTestCase):
-    """
-    With impairments.
-    """
+    """With impairments."""
 
     def through(self, impairments: Impairments, count: int, **options: Any) -> list[bytes]:
-        """
-        What comes back of C{count} numbered datagrams.
-        """
+        """What comes back of C{count} numbered datagrams."""
         self.link = self.start(impairments, **options)
         client, side = self.client()
         self.sendThrough(client, *(b"%04d" % number for number in range(count)))
@@ -256,9 +246,7 @@ class ImpairedTests(SimulatedTestCase):
 
 
 class RealLinkTests(TestCase):
-    """
-    On this machine's own sockets.
-    """
+    """On this machine's own sockets."""
 
     def open(self, hook: Callable[[Any], Any] | None = None) -> tuple[DatagramPort, Recorder]:
         from twisted.internet import reactor

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.linkoptions}.
-"""
+"""Tests for L{twisted_rudp.service.linkoptions}."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ def parsed(*arguments: str) -> LinkOptions:
 
 
 class AddressTests(SynchronousTestCase):
-    """
-    C{HOST:PORT}.
-    """
+    """C{HOST:PORT}."""
 
     def test_forms(self) -> None:
         """Names of either family; IPv6 in brackets, also with a zone."""
@@ -57,9 +53,7 @@ class AddressTests(SynchronousTestCase):
 
 
 class LinkOptionsTests(SynchronousTestCase):
-    """
-    L{LinkOptions}.
-    """
+    """L{LinkOptions}."""
 
     def test_defaults(self) -> None:
         """Without options the link is perfect."""
@@ -132,9 +126,7 @@ class LinkOptionsTests(SynchronousTestCase):
 
 
 class RunLinkTests(SynchronousTestCase):
-    """
-    L{runLink}.
-    """
+    """L{runLink}."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(delay=0.0)

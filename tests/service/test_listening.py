@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.listening}.
-"""
+"""Tests for L{twisted_rudp.service.listening}."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ from twisted_rudp.service.tally import Tally
 
 
 class ListeningServiceTests(SynchronousTestCase):
-    """
-    The life of a service.
-    """
+    """The life of a service."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -43,17 +39,13 @@ class ListeningServiceTests(SynchronousTestCase):
         return [formatEvent(event) for event in self.events]
 
     def test_interface(self) -> None:
-        """
-        It is a service, and making it opens nothing (SVC-2).
-        """
+        """It is a service, and making it opens nothing (SVC-2)."""
         endpoint = ServerEndpoint()
         verifyObject(IService, self.service(endpoint))
         self.assertEqual(endpoint.factories, [])
 
     def test_privileged(self) -> None:
-        """
-        It binds while the process may, and once (SVC-3).
-        """
+        """It binds while the process may, and once (SVC-3)."""
         endpoint = ServerEndpoint()
         service = self.service(endpoint)
         service.privilegedStartService()
@@ -62,9 +54,7 @@ class ListeningServiceTests(SynchronousTestCase):
         self.assertEqual(self.said(), ["a test: listening on a host"])
 
     def test_unprivileged(self) -> None:
-        """
-        C{twist} calls startService alone (SVC-3).
-        """
+        """C{twist} calls startService alone (SVC-3)."""
         endpoint = ServerEndpoint()
         service = self.service(endpoint)
         service.startService()
@@ -72,9 +62,7 @@ class ListeningServiceTests(SynchronousTestCase):
         self.assertEqual(len(endpoint.factories), 1)
 
     def test_cannotListen(self) -> None:
-        """
-        A port that cannot be had ends the program at start, with one line (SVC-4).
-        """
+        """A port that cannot be had ends the program at start, with one line (SVC-4)."""
         for error, where in [
             (CannotListenError("", 80, OSError(98, "in use")), "port 80"),
             (CannotListenError("10.0.0.1", 80, OSError("in use")), "10.0.0.1 port 80"),
@@ -87,16 +75,12 @@ class ListeningServiceTests(SynchronousTestCase):
             )
 
     def test_failsOtherwise(self) -> None:
-        """
-        What is not an address that cannot be had is raised as it is.
-        """
+        """What is not an address that cannot be had is raised as it is."""
         service = self.service(ServerEndpoint(fail(RuntimeError("broken"))))
         self.assertRaises(RuntimeError, service.startService)
 
     def test_cannotListenLater(self) -> None:
-        """
-        An endpoint that fails later is logged, and stopping still works.
-        """
+        """An endpoint that fails later is logged, and stopping still works."""
         result: Deferred[Any] = Deferred()
         service = self.service(ServerEndpoint(result))
         service.startService()
@@ -105,19 +89,14 @@ class ListeningServiceTests(SynchronousTestCase):
         self.successResultOf(service.stopService())
 
     def test_stopWhileBinding(self) -> None:
-        """
-        Stopping cancels a listen that has not answered, silently (SVC-5).
-        """
+        """Stopping cancels a listen that has not answered, silently (SVC-5)."""
         service = self.service(ServerEndpoint(Deferred()))
         service.startService()
         self.successResultOf(service.stopService())
         self.assertEqual(self.said(), ["a test: stopped: connections=0"])
 
     def test_stopOrder(self) -> None:
-        """
-        New peers are refused first; then sessions end, then the port is waited
-        for (SVC-5).
-        """
+        """New peers are refused first; then sessions end, then the port is waited for (SVC-5)."""
         endpoint = ServerEndpoint()
         service = self.service(endpoint)
         service.startService()
@@ -136,9 +115,7 @@ class ListeningServiceTests(SynchronousTestCase):
         self.assertEqual(self.said()[1:], ["a test: stopped: connections=0"])
 
     def test_restart(self) -> None:
-        """
-        It may be started again after it was stopped (SVC-6).
-        """
+        """It may be started again after it was stopped (SVC-6)."""
         endpoint = ServerEndpoint()
         service = self.service(endpoint)
         for turn in range(1, 3):
@@ -151,9 +128,7 @@ class ListeningServiceTests(SynchronousTestCase):
             self.successResultOf(stopped)
 
     def test_stopTwice(self) -> None:
-        """
-        Stopping what is stopped does nothing.
-        """
+        """Stopping what is stopped does nothing."""
         endpoint = ServerEndpoint()
         service = self.service(endpoint)
         self.successResultOf(service.stopService())

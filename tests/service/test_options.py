@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.options}.
-"""
+"""Tests for L{twisted_rudp.service.options}."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ from twisted_rudp.service.options import Options, makeService
 
 
 class OptionsTests(SynchronousTestCase):
-    """
-    Command lines.
-    """
+    """Command lines."""
 
     def parse(self, *arguments: str) -> Options:
         options = Options()
@@ -35,18 +31,13 @@ class OptionsTests(SynchronousTestCase):
         return str(self.assertRaises(UsageError, self.parse, *arguments))
 
     def test_plugin(self) -> None:
-        """
-        C{twist} and C{twistd} find C{rudp} (SVC-1, PLG-8).
-        """
+        """C{twist} and C{twistd} find C{rudp} (SVC-1, PLG-8)."""
         [maker] = [each for each in getPlugins(IServiceMaker) if each.tapname == "rudp"]
         self.assertIs(maker.options, Options)
         self.assertIs(maker.makeService, makeService)
 
     def test_pairs(self) -> None:
-        """
-        The first C{--listen} belongs to the first C{--to}, in any order of
-        writing.
-        """
+        """The first C{--listen} belongs to the first C{--to}, in any order of writing."""
         services = self.services(
             "forward", "--to", "tcp:h:1", "--listen", "tcp:2", "--listen", "tcp:3",
             "--to", "tcp:i:4", "--drain", "0.5", "--max-connections", "9",
@@ -59,9 +50,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertIsInstance(service, ForwardService)
 
     def test_echo(self) -> None:
-        """
-        C{echo} listens on every C{--listen}.
-        """
+        """C{echo} listens on every C{--listen}."""
         services = self.services("echo", "--listen", "tcp:1", "--listen", "tcp:2")
         self.assertEqual(
             [service.description for service in services], ["echo tcp:1", "echo tcp:2"]
@@ -70,9 +59,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertIsInstance(service, EchoService)
 
     def test_secrets(self) -> None:
-        """
-        Keys and passwords are not in what is logged (LOG-3).
-        """
+        """Keys and passwords are not in what is logged (LOG-3)."""
         self.assertEqual(
             redacted(r"kcp:4000:key=ab\:cd:password=x:serverKey=1:keyFile=/k:mtu=1400"),
             "kcp:4000:key=...:password=...:serverKey=...:keyFile=/k:mtu=1400",
@@ -80,9 +67,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertNotIn("sesame", self.refused("echo", "--listen", "kcp:1:key=sesame"))
 
     def test_refused(self) -> None:
-        """
-        What is wrong is said in one line about what was typed (SVC-7).
-        """
+        """What is wrong is said in one line about what was typed (SVC-7)."""
         for arguments, expected in [
             ((), "a command is needed: announce, discovery-server, echo, forward or raknet-pong"),
             (("forward",), "every --listen needs its --to: there are 0 and 0"),
@@ -119,14 +104,10 @@ class OptionsTests(SynchronousTestCase):
 
 
 class HelpTests(SynchronousTestCase):
-    """
-    What a person sees.
-    """
+    """What a person sees."""
 
     def test_help(self) -> None:
-        """
-        Help on every level has examples that can be typed (SVC-7).
-        """
+        """Help on every level has examples that can be typed (SVC-7)."""
         for arguments, example in [
             ((), "\n  twist rudp echo --listen kcp:4000\n"),
             (("forward",), "\n  twist rudp forward --listen kcp:4000 --to tcp:127.0.0.1:80\n"),
@@ -137,9 +118,7 @@ class HelpTests(SynchronousTestCase):
             self.assertIn(example, output)
 
     def test_noTraceback(self) -> None:
-        """
-        A wrong command line is answered with a sentence (SVC-7).
-        """
+        """A wrong command line is answered with a sentence (SVC-7)."""
         for arguments in ((), ("echo", "--listen", "kcp:x"), ("forward", "--listen", "tcp:0")):
             status, output = run(*TWIST, "rudp", *arguments)
             self.assertNotEqual(status, 0)

@@ -1,6 +1,4 @@
-"""
-Tests for C{twist rudp raknet-pong} and C{rudp ping}, as a person runs them.
-"""
+"""Tests for C{twist rudp raknet-pong} and C{rudp ping}, as a person runs them."""
 
 from __future__ import annotations
 
@@ -17,14 +15,10 @@ MOTD = "MCPE;Back at noon: see you;685;1.21;3;20"
 
 
 class PingPongTests(SynchronousTestCase):
-    """
-    One program asks, the other answers.
-    """
+    """One program asks, the other answers."""
 
     def test_answer(self) -> None:
-        """
-        The fields of a Bedrock text are shown by name, with the round trip.
-        """
+        """The fields of a Bedrock text are shown by name, with the round trip."""
         listen = "raknet:port=0:interface=127.0.0.1:guid=1234"
         server = Program(*TWIST, "rudp", "raknet-pong", "--listen", listen, "--motd", MOTD)
         self.addCleanup(server.kill)
@@ -42,9 +36,7 @@ class PingPongTests(SynchronousTestCase):
         self.assertNotIn("Traceback", server.output)
 
     def test_silence(self) -> None:
-        """
-        Nobody there is a sentence and a status.
-        """
+        """Nobody there is a sentence and a status."""
         status, output = run(*RUDP, "ping", "raknet:127.0.0.1:9:timeout=0.2")
         self.assertEqual(status, 1)
         self.assertIn("rudp: ", output)
@@ -52,9 +44,7 @@ class PingPongTests(SynchronousTestCase):
         self.assertNotIn("Traceback", output)
 
     def test_refused(self) -> None:
-        """
-        An endpoint that answers no pings is refused (SVC-7).
-        """
+        """An endpoint that answers no pings is refused (SVC-7)."""
         status, output = run(*TWIST, "rudp", "raknet-pong", "--listen", "tcp:0")
         self.assertNotEqual(status, 0)
         self.assertIn("this kind answers no pings", output)

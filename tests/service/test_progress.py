@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.progress}.
-"""
+"""Tests for L{twisted_rudp.service.progress}."""
 
 from __future__ import annotations
 
@@ -12,23 +10,17 @@ from twisted_rudp.service.progress import Progress
 
 
 class Terminal(StringIO):
-    """
-    A text file that is a terminal.
-    """
+    """A text file that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class ProgressTests(SynchronousTestCase):
-    """
-    How far something is.
-    """
+    """How far something is."""
 
     def test_terminal(self) -> None:
-        """
-        On a terminal one line is drawn over and over, and ended at the end.
-        """
+        """On a terminal one line is drawn over and over, and ended at the end."""
         out = Terminal()
         progress = Progress(2_000_000, out)
         progress.show(500_000, 0.5)
@@ -39,9 +31,7 @@ class ProgressTests(SynchronousTestCase):
         )
 
     def test_elsewhere(self) -> None:
-        """
-        In a file there is one line for each tenth, however often it is shown.
-        """
+        """In a file there is one line for each tenth, however often it is shown."""
         out = StringIO()
         progress = Progress(1000, out)
         for done in range(0, 1001, 10):

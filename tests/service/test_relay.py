@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.relay}.
-"""
+"""Tests for L{twisted_rudp.service.relay}."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ LOST = Failure(ConnectionLost())
 
 
 class RelayTestCase(SynchronousTestCase):
-    """
-    A relay between two remembered transports.
-    """
+    """A relay between two remembered transports."""
 
     def setUp(self) -> None:
         self.endpoint = ClientEndpoint()
@@ -58,23 +54,17 @@ class RelayTestCase(SynchronousTestCase):
 
 
 class DiallingTests(RelayTestCase):
-    """
-    Before the far side is there.
-    """
+    """Before the far side is there."""
 
     def test_notRead(self) -> None:
-        """
-        The near side is paused until the far side is there.
-        """
+        """The near side is paused until the far side is there."""
         self.accept()
         self.assertEqual(self.near.producerState, "paused")
         self.endpoint.answer(self.far)
         self.assertEqual(self.near.producerState, "producing")
 
     def test_earlyBytes(self) -> None:
-        """
-        What a transport still delivers while paused is passed on first.
-        """
+        """What a transport still delivers while paused is passed on first."""
         self.accept()
         self.relay.near.dataReceived(b"a")
         self.relay.near.dataReceived(b"b")
@@ -83,9 +73,7 @@ class DiallingTests(RelayTestCase):
         self.assertEqual(self.far.value(), b"abc")
 
     def test_earlyBytesBounded(self) -> None:
-        """
-        A near side that does not respect the pause is aborted at the limit.
-        """
+        """A near side that does not respect the pause is aborted at the limit."""
         self.accept()
         self.relay.near.dataReceived(bytes(EARLY_LIMIT))
         self.assertFalse(self.near.aborting)
@@ -132,9 +120,7 @@ class DiallingTests(RelayTestCase):
         self.assertEqual(self.near.value(), b"answer")
 
     def test_finish(self) -> None:
-        """
-        Stopping while dialling closes the near side and cancels the rest.
-        """
+        """Stopping while dialling closes the near side and cancels the rest."""
         self.accept()
         self.relay.finish()
         self.assertTrue(self.near.disconnecting)
@@ -144,21 +130,15 @@ class DiallingTests(RelayTestCase):
 
 
 class FlowTests(RelayTestCase):
-    """
-    Bytes and back-pressure.
-    """
+    """Bytes and back-pressure."""
 
     def test_interfaces(self) -> None:
-        """
-        A side asks for half closes and is a push producer.
-        """
+        """A side asks for half closes and is a push producer."""
         verifyObject(IHalfCloseableProtocol, self.relay.near)
         verifyObject(IPushProducer, self.relay.near)
 
     def test_bothWays(self) -> None:
-        """
-        Each side's bytes reach the other, and are counted.
-        """
+        """Each side's bytes reach the other, and are counted."""
         self.join()
         self.relay.near.dataReceived(b"question")
         self.relay.far.dataReceived(b"the answer")
@@ -167,10 +147,7 @@ class FlowTests(RelayTestCase):
         self.assertEqual((self.relay.near.received, self.relay.far.received), (8, 10))
 
     def test_backPressure(self) -> None:
-        """
-        A full transport pauses the reading of the other side, both ways
-        (FLOW-2).
-        """
+        """A full transport pauses the reading of the other side, both ways (FLOW-2)."""
         self.join()
         for full, source in [(self.near, self.far), (self.far, self.near)]:
             self.assertTrue(full.streaming)
@@ -181,9 +158,7 @@ class FlowTests(RelayTestCase):
 
 
 class ClosingTests(RelayTestCase):
-    """
-    Ends, carried over.
-    """
+    """Ends, carried over."""
 
     def test_halfClose(self) -> None:
         """
@@ -219,18 +194,14 @@ class ClosingTests(RelayTestCase):
         self.assertTrue(self.near.disconnecting)
 
     def test_tlsHasNoHalfClose(self) -> None:
-        """
-        TLS offers the method of the transport below and must not be asked.
-        """
+        """TLS offers the method of the transport below and must not be asked."""
         transport = HalfTransport()
         self.assertTrue(canHalfClose(transport))
         directlyProvides(transport, ISSLTransport)
         self.assertFalse(canHalfClose(transport))
 
     def test_doneFollows(self) -> None:
-        """
-        One side closing in order closes the other in order.
-        """
+        """One side closing in order closes the other in order."""
         self.join()
         self.relay.far.connectionLost(DONE)
         self.assertTrue(self.near.disconnecting)
@@ -241,10 +212,7 @@ class ClosingTests(RelayTestCase):
         self.assertEqual(self.over, [DONE])
 
     def test_errorFollows(self) -> None:
-        """
-        One side breaking aborts the other, and the first reason is the one
-        reported.
-        """
+        """One side breaking aborts the other, and the first reason is the one reported."""
         self.join()
         self.relay.near.connectionLost(LOST)
         self.assertTrue(self.far.aborting)
@@ -252,9 +220,7 @@ class ClosingTests(RelayTestCase):
         self.assertEqual(self.over, [LOST])
 
     def test_finishAndAbort(self) -> None:
-        """
-        Stopping closes both in order, impatience aborts both.
-        """
+        """Stopping closes both in order, impatience aborts both."""
         self.join()
         self.relay.finish()
         self.assertTrue(self.near.disconnecting and self.far.disconnecting)
@@ -330,14 +296,10 @@ class RelayMachine(RuleBasedStateMachine):
 
 
 class MachineTests(SynchronousTestCase):
-    """
-    L{RelayMachine}, run by trial.
-    """
+    """L{RelayMachine}, run by trial."""
 
     def test_anyOrder(self) -> None:
-        """
-        Sides that speak, end and break in any order (ORD-1).
-        """
+        """Sides that speak, end and break in any order (ORD-1)."""
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             RelayMachine,
             settings=settings(

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.service.sessions}.
-"""
+"""Tests for L{twisted_rudp.service.sessions}."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from twisted_rudp.service.sessions import Sessions
 
 
 class Session:
-    """
-    Remembers what it was told.
-    """
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -26,9 +22,7 @@ class Session:
 
 
 class SessionsTests(SynchronousTestCase):
-    """
-    Bounds and draining.
-    """
+    """Bounds and draining."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -36,9 +30,7 @@ class SessionsTests(SynchronousTestCase):
         self.first, self.second = Session(), Session()
 
     def test_limit(self) -> None:
-        """
-        The set is full at its limit, and has room again after an end (EP-7).
-        """
+        """The set is full at its limit, and has room again after an end (EP-7)."""
         self.sessions.add(self.first)
         self.assertFalse(self.sessions.full)
         self.sessions.add(self.second)
@@ -47,16 +39,12 @@ class SessionsTests(SynchronousTestCase):
         self.assertFalse(self.sessions.full)
 
     def test_drainNothing(self) -> None:
-        """
-        Without sessions draining is done at once and leaves no timer (TIME-6).
-        """
+        """Without sessions draining is done at once and leaves no timer (TIME-6)."""
         self.successResultOf(self.sessions.drain(5))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_drain(self) -> None:
-        """
-        Sessions are finished, waited for, and no timer is left (SVC-5).
-        """
+        """Sessions are finished, waited for, and no timer is left (SVC-5)."""
         self.sessions.add(self.first)
         self.sessions.add(self.second)
         drained = self.sessions.drain(5)
@@ -68,9 +56,7 @@ class SessionsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_impatience(self) -> None:
-        """
-        What does not end in time is aborted, and still waited for (SVC-5).
-        """
+        """What does not end in time is aborted, and still waited for (SVC-5)."""
         self.sessions.add(self.first)
         drained = self.sessions.drain(5)
         self.clock.advance(4.9)
@@ -82,9 +68,7 @@ class SessionsTests(SynchronousTestCase):
         self.successResultOf(drained)
 
     def test_again(self) -> None:
-        """
-        After a drain there may be sessions again (SVC-6).
-        """
+        """After a drain there may be sessions again (SVC-6)."""
         for _ in range(2):
             self.sessions.add(self.first)
             drained = self.sessions.drain(5)

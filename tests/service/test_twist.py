@@ -1,7 +1,4 @@
-"""
-The services as people run them: under C{twist} and C{twistd}, in processes of
-their own.
-"""
+"""The services as people run them: under C{twist} and C{twistd}, in processes of their own."""
 
 from __future__ import annotations
 
@@ -33,9 +30,7 @@ def ask(port: int, question: bytes) -> bytes:
 
 
 class TwistTests(SynchronousTestCase):
-    """
-    In the foreground.
-    """
+    """In the foreground."""
 
     def start(self, *arguments: str) -> Program:
         program = Program(*arguments)
@@ -79,9 +74,7 @@ class TwistTests(SynchronousTestCase):
             self.assertNotIn("Traceback", program.output)
 
     def test_kernels(self) -> None:
-        """
-        The start-up log says which kernels are in use (design 3.6).
-        """
+        """The start-up log says which kernels are in use (design 3.6)."""
         echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
         version, used = echo.expect(r"twisted_rudp (\S+), (\w+) kernels").groups()
         self.assertEqual((version, used), (__version__, kernels.IMPLEMENTATION))
@@ -125,9 +118,7 @@ class TwistTests(SynchronousTestCase):
 
 
 class TwistdTests(SynchronousTestCase):
-    """
-    As a daemon.
-    """
+    """As a daemon."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).resolve()
@@ -141,9 +132,7 @@ class TwistdTests(SynchronousTestCase):
         )  # fmt: skip
 
     def test_pidFile(self) -> None:
-        """
-        The pid file is there while it runs and gone afterwards.
-        """
+        """The pid file is there while it runs and gone afterwards."""
         program = Program(*self.command("--nodaemon"), directory=str(self.folder))
         self.addCleanup(program.kill)
         self.assertEqual(ask(program.port(), b"hello"), b"hello")
@@ -154,9 +143,7 @@ class TwistdTests(SynchronousTestCase):
         self.assertFalse(self.pid.exists())
 
     def test_daemon(self) -> None:
-        """
-        In the background it serves, and a signal stops it in order (SVC-2).
-        """
+        """In the background it serves, and a signal stops it in order (SVC-2)."""
         log = self.folder / "rudp.log"
         status, output = run(*self.command(f"--logfile={log}", f"--rundir={self.folder}"))
         self.assertEqual((status, output), (0, ""))

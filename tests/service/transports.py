@@ -1,6 +1,4 @@
-"""
-Stream transports and endpoints that only remember, for the services' tests.
-"""
+"""Stream transports and endpoints that only remember, for the services' tests."""
 
 from __future__ import annotations
 
@@ -16,22 +14,16 @@ from twisted_rudp.interfaces import IRUDPTransport
 
 
 class Transport(StringTransport):
-    """
-    A transport that cannot half close, as TLS over TCP.
-    """
+    """A transport that cannot half close, as TLS over TCP."""
 
     aborting = False
 
     def unregisterProducer(self) -> None:
-        """
-        Harmless without one (FLOW-4).
-        """
+        """Harmless without one (FLOW-4)."""
         self.producer = None
 
     def resumeProducing(self) -> None:
-        """
-        Ignored while closing (FLOW-7).
-        """
+        """Ignored while closing (FLOW-7)."""
         if not self.disconnecting:
             super().resumeProducing()
 
@@ -40,9 +32,7 @@ class Transport(StringTransport):
 
 
 class HalfTransport(Transport):
-    """
-    A transport that can half close, as TCP's.
-    """
+    """A transport that can half close, as TCP's."""
 
     halfClosed = False
 
@@ -52,9 +42,7 @@ class HalfTransport(Transport):
 
 @implementer(IRUDPTransport)
 class CountingTransport(HalfTransport):
-    """
-    A transport that can tell about its session, as ours.
-    """
+    """A transport that can tell about its session, as ours."""
 
     def counters(self) -> dict[str, int]:
         return {"retrans_segs": 3}
@@ -65,9 +53,7 @@ class CountingTransport(HalfTransport):
 
 @implementer(IListeningPort)
 class Port:
-    """
-    A port whose closing the test decides.
-    """
+    """A port whose closing the test decides."""
 
     def __init__(self) -> None:
         self.stopping: Deferred[None] | None = None
@@ -85,9 +71,7 @@ class Port:
 
 @implementer(IStreamServerEndpoint)
 class ServerEndpoint:
-    """
-    Keeps what is listened with; answers with C{result}, or at once with a L{Port}.
-    """
+    """Keeps what is listened with; answers with C{result}, or at once with a L{Port}."""
 
     def __init__(self, result: Deferred[Any] | None = None) -> None:
         self.result = result
@@ -104,9 +88,7 @@ class ServerEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class ClientEndpoint:
-    """
-    Keeps the attempts to connect.
-    """
+    """Keeps the attempts to connect."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[Any, Deferred[Any]]] = []
@@ -122,9 +104,7 @@ class ClientEndpoint:
         return attempt
 
     def answer(self, transport: Any) -> Any:
-        """
-        Let the oldest attempt succeed.
-        """
+        """Let the oldest attempt succeed."""
         factory, attempt = self.attempts.pop(0)
         protocol = factory.buildProtocol(None)
         protocol.makeConnection(transport)

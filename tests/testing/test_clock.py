@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.testing.clock}.
-"""
+"""Tests for L{twisted_rudp.testing.clock}."""
 
 from __future__ import annotations
 
@@ -50,9 +48,7 @@ def history(clock: Clock, deeds: list[tuple[Any, ...]]) -> list[tuple[float, int
 
 
 class EventClockTests(SynchronousTestCase):
-    """
-    L{EventClock}.
-    """
+    """L{EventClock}."""
 
     @given(DEEDS)
     @settings(max_examples=300, deadline=None, derandomize=True)
@@ -65,9 +61,7 @@ class EventClockTests(SynchronousTestCase):
         self.assertEqual(history(EventClock(), deeds), expected)
 
     def test_equalTimes(self) -> None:
-        """
-        Of calls for one time the oldest is the first.
-        """
+        """Of calls for one time the oldest is the first."""
         clock, ran = EventClock(), []
         for number in range(5):
             clock.callLater(1, ran.append, number)

@@ -36,9 +36,7 @@ from twisted_rudp.testing.conformance.actors import (
 
 
 class Paper(Transport):
-    """
-    A transport that exists on paper only.
-    """
+    """A transport that exists on paper only."""
 
     name = "Paper"
 
@@ -59,9 +57,7 @@ ALL = ~Capability(0)
 
 
 class MakingTests(SynchronousTestCase):
-    """
-    Which topics become test cases.
-    """
+    """Which topics become test cases."""
 
     def made(self, capabilities: Capability, stage: Any) -> dict[str, type[ConformanceCase]]:
         return makeTestCases(Paper(capabilities), stage, "some.module")
@@ -70,9 +66,7 @@ class MakingTests(SynchronousTestCase):
         return {made.__bases__[0] for made in self.made(capabilities, stage).values()}
 
     def test_everyTopicIsMadeForSomebody(self) -> None:
-        """
-        No topic is left out whatever is declared.
-        """
+        """No topic is left out whatever is declared."""
         made: set[type] = set()
         for capabilities in (ALL, Capability(0)):
             for stage in (RealSockets, Simulation):
@@ -80,9 +74,7 @@ class MakingTests(SynchronousTestCase):
         self.assertEqual(made, set(TOPICS))
 
     def test_capabilities(self) -> None:
-        """
-        What a topic needs must be declared, what it excludes must not be.
-        """
+        """What a topic needs must be declared, what it excludes must not be."""
         for stage in (RealSockets, Simulation):
             for topic in self.topics(ALL, stage):
                 self.assertFalse(topic.lacks)  # type: ignore[attr-defined]
@@ -108,9 +100,7 @@ class MakingTests(SynchronousTestCase):
         self.assertEqual({case.__module__ for case in made.values()}, {"some.module"})
 
     def test_everyTestNamesItsRule(self) -> None:
-        """
-        Each test says in its docstring which rule or item it proves, or what happens.
-        """
+        """Each test says in its docstring which rule or item it proves, or what happens."""
         for topic in TOPICS:
             for name in dir(topic):
                 if name.startswith("test_"):
@@ -118,9 +108,7 @@ class MakingTests(SynchronousTestCase):
 
 
 class RecorderTests(SynchronousTestCase):
-    """
-    The recorder notices every breach of order.
-    """
+    """The recorder notices every breach of order."""
 
     def setUp(self) -> None:
         self.stage = Simulation()
@@ -133,9 +121,7 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual(self.recorder.violations, list(expected))
 
     def test_goodOrder(self) -> None:
-        """
-        A life as it should be.
-        """
+        """A life as it should be."""
         self.recorder.makeConnection(StringTransport())
         for data in (b"ab", b"c"):
             self.recorder.dataReceived(data)
@@ -145,16 +131,12 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual((self.recorder.received, self.recorder.chunks), (b"abc", [2, 1]))
 
     def test_tooEarly(self) -> None:
-        """
-        ORD-1: something before connectionMade.
-        """
+        """ORD-1: something before connectionMade."""
         self.recorder.dataReceived(b"x")
         self.assertViolations("dataReceived before connectionMade")
 
     def test_tooLate(self) -> None:
-        """
-        ORD-1: something after connectionLost.
-        """
+        """ORD-1: something after connectionLost."""
         self.recorder.makeConnection(StringTransport())
         self.lose()
         self.recorder.dataReceived(b"x")
@@ -164,9 +146,7 @@ class RecorderTests(SynchronousTestCase):
         )
 
     def test_insideMethod(self) -> None:
-        """
-        ORD-2: a callback from inside a transport's method.
-        """
+        """ORD-2: a callback from inside a transport's method."""
 
         class Eager(StringTransport):
             def write(inner, data: bytes) -> None:
@@ -177,18 +157,14 @@ class RecorderTests(SynchronousTestCase):
         self.assertViolations("dataReceived inside write")
 
     def test_insideCallback(self) -> None:
-        """
-        ORD-2: a callback from inside another.
-        """
+        """ORD-2: a callback from inside another."""
         self.recorder.hooks["dataReceived"] = lambda r: self.lose()
         self.recorder.makeConnection(StringTransport())
         self.recorder.dataReceived(b"x")
         self.assertViolations("connectionLost inside dataReceived")
 
     def test_afterRaising(self) -> None:
-        """
-        A hook that raises leaves the recorder as it was.
-        """
+        """A hook that raises leaves the recorder as it was."""
         self.recorder.makeConnection(StringTransport())
         self.recorder.hooks["dataReceived"] = lambda r: 1 / 0
         self.assertRaises(ZeroDivisionError, self.recorder.dataReceived, b"x")
@@ -196,18 +172,14 @@ class RecorderTests(SynchronousTestCase):
         self.assertViolations()
 
     def test_wrongTypes(self) -> None:
-        """
-        CLOSE-8, FLOW-11: the reason is a Failure and data is bytes.
-        """
+        """CLOSE-8, FLOW-11: the reason is a Failure and data is bytes."""
         self.recorder.makeConnection(StringTransport())
         self.recorder.dataReceived(bytearray(b"x"))  # type: ignore[arg-type]
         self.recorder.connectionLost(ValueError())  # type: ignore[arg-type]
         self.assertEqual(len(self.recorder.violations), 2)
 
     def test_halfClose(self) -> None:
-        """
-        Only one kind of recorder is half-closeable.
-        """
+        """Only one kind of recorder is half-closeable."""
         self.assertFalse(IHalfCloseableProtocol.providedBy(self.recorder))
         other = HalfCloseRecorder(self.stage)
         self.assertTrue(IHalfCloseableProtocol.providedBy(other))
@@ -220,14 +192,10 @@ class RecorderTests(SynchronousTestCase):
 
 
 class FactoryTests(SynchronousTestCase):
-    """
-    What the factory notes.
-    """
+    """What the factory notes."""
 
     def test_life(self) -> None:
-        """
-        Starts, stops and peers in order; protocols get the hooks.
-        """
+        """Starts, stops and peers in order; protocols get the hooks."""
         seen: list[Recorder] = []
         factory = RecordingFactory(Simulation(), connectionMade=seen.append)
         factory.doStart()
@@ -239,9 +207,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(factory.events, ["doStart", "buildProtocol", "doStop"])
 
     def test_answer(self) -> None:
-        """
-        The answer may be given by the test.
-        """
+        """The answer may be given by the test."""
         factory = RecordingFactory(Simulation())
         factory.answer = lambda: None
         self.assertIs(factory.buildProtocol(None), None)
@@ -249,9 +215,7 @@ class FactoryTests(SynchronousTestCase):
 
 
 class ProducerTests(SynchronousTestCase):
-    """
-    Producers do as they are told.
-    """
+    """Producers do as they are told."""
 
     def setUp(self) -> None:
         self.stage = Simulation()
@@ -260,9 +224,7 @@ class ProducerTests(SynchronousTestCase):
         self.recorder.makeConnection(self.transport)
 
     def test_pusher(self) -> None:
-        """
-        A pusher writes a piece a turn, not while paused, and unregisters itself.
-        """
+        """A pusher writes a piece a turn, not while paused, and unregisters itself."""
         pusher = Pusher(self.recorder, self.stage, b"ab", 3)
         self.assertTrue(IPushProducer.providedBy(pusher))
         pusher.start()
@@ -278,9 +240,7 @@ class ProducerTests(SynchronousTestCase):
         self.assertEqual((pusher.calls, pusher.written), (["pause", "resume"], 6))
 
     def test_stopped(self) -> None:
-        """
-        A stopped pusher writes no more.
-        """
+        """A stopped pusher writes no more."""
         pusher = Pusher(self.recorder, self.stage, b"ab", 3)
         pusher.start()
         pusher.stopProducing()
@@ -288,9 +248,7 @@ class ProducerTests(SynchronousTestCase):
         self.assertEqual((self.transport.value(), pusher.calls), (b"ab", ["stop"]))
 
     def test_puller(self) -> None:
-        """
-        A puller writes when asked and notices when it is asked from inside.
-        """
+        """A puller writes when asked and notices when it is asked from inside."""
         puller = Puller(self.recorder, self.stage, b"ab", 3)
         self.assertTrue(IPullProducer.providedBy(puller))
         self.assertFalse(IPushProducer.providedBy(puller))
@@ -303,22 +261,16 @@ class ProducerTests(SynchronousTestCase):
         self.assertEqual(puller.nested, 4)
 
     def test_pattern(self) -> None:
-        """
-        Patterns are reproducible and do not repeat themselves.
-        """
+        """Patterns are reproducible and do not repeat themselves."""
         self.assertEqual(pattern(1000), pattern(1000))
         self.assertEqual(len({pattern(4000)[n : n + 4] for n in range(0, 4000, 4)}), 1000)
 
 
 class StageTests(SynchronousTestCase):
-    """
-    Waiting in simulated time.
-    """
+    """Waiting in simulated time."""
 
     def test_waiting(self) -> None:
-        """
-        Conditions and Deferreds are waited for as long as the limit allows.
-        """
+        """Conditions and Deferreds are waited for as long as the limit allows."""
         stage = Simulation()
         seen: list[str] = []
         stage.clientReactor.callLater(5, seen.append, "x")
@@ -329,9 +281,7 @@ class StageTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(stage.result(waiting)), "y")
 
     def test_leftovers(self) -> None:
-        """
-        Timers, sockets and triggers that a transport leaves behind are found.
-        """
+        """Timers, sockets and triggers that a transport leaves behind are found."""
         from twisted.internet.protocol import DatagramProtocol
 
         stage = Simulation()
@@ -347,9 +297,7 @@ class StageTests(SynchronousTestCase):
 
 
 class TearDownTests(SynchronousTestCase):
-    """
-    What the end of each conformance test finds.
-    """
+    """What the end of each conformance test finds."""
 
     def outcome(self, mess: Callable[[Any], object]) -> str:
         """
@@ -368,23 +316,17 @@ class TearDownTests(SynchronousTestCase):
         return "".join(str(problem[1].value) for problem in [*result.failures, *result.errors])
 
     def test_clean(self) -> None:
-        """
-        A clean test passes.
-        """
+        """A clean test passes."""
         self.assertEqual(self.outcome(lambda case: None), "")
 
     def test_timer(self) -> None:
-        """
-        CLOSE-10: a timer left over fails the test.
-        """
+        """CLOSE-10: a timer left over fails the test."""
         self.assertIn(
             "DelayedCall", self.outcome(lambda case: case.stage.clientReactor.callLater(99, int))
         )
 
     def test_violation(self) -> None:
-        """
-        ORD-1: a breach of order fails the test, whatever else it was about.
-        """
+        """ORD-1: a breach of order fails the test, whatever else it was about."""
 
         def early(case: Any) -> None:
             case.factory().buildProtocol(None).connectionLost(Failure(ValueError()))

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.testing.groups}, and for what goes to many.
-"""
+"""Tests for L{twisted_rudp.testing.groups}, and for what goes to many."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ GROUP = "ff12::1"
 
 
 class Heard(DatagramProtocol):
-    """
-    Remembers what it heard.
-    """
+    """Remembers what it heard."""
 
     def __init__(self) -> None:
         self.datagrams: list[bytes] = []
@@ -30,9 +26,7 @@ class Heard(DatagramProtocol):
 
 
 class GroupTests(SynchronousTestCase):
-    """
-    Three hosts.
-    """
+    """Three hosts."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
@@ -43,9 +37,7 @@ class GroupTests(SynchronousTestCase):
         return heard, host.reactor.listenUDP(9, heard, interface)
 
     def test_interface(self) -> None:
-        """
-        A port has all that C{IMulticastTransport} asks for, and gives back what was set.
-        """
+        """A port has all that C{IMulticastTransport} asks for, and gives back what was set."""
         _, port = self.listen(self.hosts[0])
         verifyObject(IMulticastTransport, port)
         port.setTTL(3)
@@ -55,9 +47,7 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(kept, (3, False, "10.0.0.1"))
 
     def test_groups(self) -> None:
-        """
-        What is sent to a group comes to those that have joined it, while they have.
-        """
+        """What is sent to a group comes to those that have joined it, while they have."""
         _, sending = self.listen(self.hosts[0], "::")
         joined, port = self.listen(self.hosts[1], "::")
         others, _ = self.listen(self.hosts[2], "::")
@@ -86,9 +76,7 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual((heard.datagrams, deaf.datagrams), ([b"x"], []))
 
     def test_bindV6Only(self) -> None:
-        """
-        On a host with that setting both families have a port of one number.
-        """
+        """On a host with that setting both families have a port of one number."""
         host = self.hosts[0]
         host.bindV6Only = True
         self.listen(host, "")

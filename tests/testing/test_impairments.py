@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.testing.impairments}.
-"""
+"""Tests for L{twisted_rudp.testing.impairments}."""
 
 from __future__ import annotations
 
@@ -31,22 +29,16 @@ datagrams = st.lists(st.tuples(st.floats(0.0, 0.1), st.integers(0, 2000)), max_s
 
 
 class SettingsTests(SynchronousTestCase):
-    """
-    What the constructor accepts.
-    """
+    """What the constructor accepts."""
 
     def test_aPerfectPath(self) -> None:
-        """
-        Without settings every datagram arrives once and at once.
-        """
+        """Without settings every datagram arrives once and at once."""
         path = Impairments()
         self.assertEqual([path.fate(t, 1000) for t in range(5)], [[0.0]] * 5)
         self.assertEqual(path.counters["delivered"], 5)
 
     def test_nonsense(self) -> None:
-        """
-        What is no probability, time, size or rate is refused.
-        """
+        """What is no probability, time, size or rate is refused."""
         nonsense = {
             "loss": 1.5,
             "reorder": -0.1,
@@ -64,26 +56,20 @@ class SettingsTests(SynchronousTestCase):
 
 
 class FateTests(SynchronousTestCase):
-    """
-    Each impairment by itself.
-    """
+    """Each impairment by itself."""
 
     def fates(self, path: Impairments, count: int, gap: float = 0.001) -> list[list[float]]:
         return [path.fate(n * gap, 100) for n in range(count)]
 
     def test_loss(self) -> None:
-        """
-        Independent losses come in about the asked share and are counted.
-        """
+        """Independent losses come in about the asked share and are counted."""
         path = Impairments(seed=1, loss=0.2)
         lost = self.fates(path, 2000).count([])
         self.assertEqual(lost, path.counters["lost"])
         self.assertTrue(300 < lost < 500, lost)
 
     def test_burstLoss(self) -> None:
-        """
-        The mean length of a burst is the inverse of the probability to leave.
-        """
+        """The mean length of a burst is the inverse of the probability to leave."""
         path = Impairments(seed=2, burst=BurstLoss(enter=0.01, leave=0.25))
         marks = "".join(" " if arrivals else "x" for arrivals in self.fates(path, 20_000))
         bursts = marks.split()
@@ -92,9 +78,7 @@ class FateTests(SynchronousTestCase):
         self.assertEqual(path.counters["burst_lost"], marks.count("x"))
 
     def test_delayAndJitter(self) -> None:
-        """
-        Delay is a floor, jitter stays inside its range and does not reorder.
-        """
+        """Delay is a floor, jitter stays inside its range and does not reorder."""
         path = Impairments(seed=3, delay=0.05, jitter=0.02)
         fates = self.fates(path, 500)
         self.assertTrue(all(0.05 - 1e-9 <= f[0] <= 0.07 + 1e-9 for f in fates))
@@ -103,9 +87,7 @@ class FateTests(SynchronousTestCase):
         self.assertTrue(len({f[0] for f in fates}) > 100)
 
     def test_reorder(self) -> None:
-        """
-        A held-back datagram arrives behind those sent after it.
-        """
+        """A held-back datagram arrives behind those sent after it."""
         path = Impairments(seed=4, delay=0.05, reorder=0.1, reorder_delay=0.0045)
         arrivals = [n * 0.001 + f[0] for n, f in enumerate(self.fates(path, 500))]
         overtaken = sum(b < a for a, b in pairwise(arrivals))
@@ -113,18 +95,14 @@ class FateTests(SynchronousTestCase):
         self.assertTrue(overtaken <= path.counters["reordered"] < 100)
 
     def test_duplicate(self) -> None:
-        """
-        A duplicated datagram arrives twice.
-        """
+        """A duplicated datagram arrives twice."""
         path = Impairments(seed=5, duplicate=0.5)
         twice = sum(len(f) == 2 for f in self.fates(path, 200))
         self.assertEqual(twice, path.counters["duplicated"])
         self.assertTrue(70 < twice < 130, twice)
 
     def test_rate(self) -> None:
-        """
-        The bottleneck carries so many bytes a second, one datagram after the other.
-        """
+        """The bottleneck carries so many bytes a second, one datagram after the other."""
         path = Impairments(rate=1000.0, delay=1.0)
         arrivals = [path.fate(0.0, 100)[0] for _ in range(3)]
         for got, wanted in zip(arrivals, [1.1, 1.2, 1.3], strict=True):
@@ -143,9 +121,7 @@ class FateTests(SynchronousTestCase):
         self.assertEqual(path.counters["queue_full"], 2)
 
     def test_mtu(self) -> None:
-        """
-        Longer datagrams than the path takes vanish.
-        """
+        """Longer datagrams than the path takes vanish."""
         path = Impairments(mtu=1200)
         self.assertEqual([len(path.fate(0.0, n)) for n in (1200, 1201)], [1, 0])
         self.assertIs(path.last_fate, Fate.TOO_BIG)
@@ -166,9 +142,7 @@ class FateTests(SynchronousTestCase):
         self.assertEqual(scripted.counters["scripted"], 3)
 
     def test_reseeded(self) -> None:
-        """
-        A reseeded copy has the settings, not the history.
-        """
+        """A reseeded copy has the settings, not the history."""
         path = Impairments(seed=1, loss=0.5, rate=10.0)
         self.fates(path, 10)
         other = path.reseeded(2)
@@ -177,9 +151,7 @@ class FateTests(SynchronousTestCase):
 
 
 class PropertyTests(SynchronousTestCase):
-    """
-    What holds whatever the settings are.
-    """
+    """What holds whatever the settings are."""
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(path=impairments, traffic=datagrams)

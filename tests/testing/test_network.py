@@ -1,6 +1,4 @@
-"""
-Tests for the simulated network: L{twisted_rudp.testing.network} and C{host}.
-"""
+"""Tests for the simulated network: L{twisted_rudp.testing.network} and C{host}."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.testing import Fate, Impairments, MemoryHost, MemoryNetwork, M
 
 
 class Collector(DatagramProtocol):
-    """
-    Keeps what arrives.
-    """
+    """Keeps what arrives."""
 
     noisy = False
 
@@ -28,9 +24,7 @@ class Collector(DatagramProtocol):
 
 
 class NetworkTestCase(SynchronousTestCase):
-    """
-    Two hosts, a port on each.
-    """
+    """Two hosts, a port on each."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=7, delay=0.01)
@@ -45,14 +39,10 @@ class NetworkTestCase(SynchronousTestCase):
 
 
 class DeliveryTests(NetworkTestCase):
-    """
-    From one host to another.
-    """
+    """From one host to another."""
 
     def test_afterTheDelay(self) -> None:
-        """
-        A datagram arrives when the link's delay is over, from the sender's address.
-        """
+        """A datagram arrives when the link's delay is over, from the sender's address."""
         sender, _ = self.listen(self.left, 1000)
         _, receiver = self.listen(self.right, 2000)
         sender.write(b"x", (self.right.address, 2000))
@@ -63,9 +53,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertAlmostEqual(self.network.clock.seconds(), 0.01)
 
     def test_IPv6(self) -> None:
-        """
-        IPv6 goes from IPv6 address to IPv6 address, however they are written.
-        """
+        """IPv6 goes from IPv6 address to IPv6 address, however they are written."""
         sender, _ = self.listen(self.left, 1000, "::")
         _, receiver = self.listen(self.right, 2000, "fd00::2")
         sender.write(b"x", ("fd00:0::0:2", 2000))
@@ -73,10 +61,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual(receiver.received, [(b"x", ("fd00::1", 1000))])
 
     def test_dualStack(self) -> None:
-        """
-        A port on C{::} hears IPv4 peers under mapped addresses and answers there
-        (ADDR-2).
-        """
+        """A port on C{::} hears IPv4 peers under mapped addresses and answers there (ADDR-2)."""
         four, hears = self.listen(self.left, 1000)
         both, receiver = self.listen(self.right, 2000, "::")
         four.write(b"x", (self.right.address, 2000))
@@ -87,9 +72,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual(hears.received, [(b"y", (self.right.address, 2000))])
 
     def test_loopback(self) -> None:
-        """
-        Each host has its own 127.0.0.1.
-        """
+        """Each host has its own 127.0.0.1."""
         sender, _ = self.listen(self.left, 1000)
         _, here = self.listen(self.left, 2000, "127.0.0.1")
         _, there = self.listen(self.right, 2000, "127.0.0.1")
@@ -99,9 +82,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual(there.received, [])
 
     def test_exactlyBoundFirst(self) -> None:
-        """
-        Of two addresses of one host each port gets what was sent to its own.
-        """
+        """Of two addresses of one host each port gets what was sent to its own."""
         host = self.network.host("many", "10.9.0.1", "10.9.0.2")
         _, first = self.listen(host, 2000, "10.9.0.1")
         _, second = self.listen(host, 2000, "10.9.0.2")
@@ -111,9 +92,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual([len(first.received), len(second.received)], [0, 1])
 
     def test_broadcast(self) -> None:
-        """
-        A broadcast reaches that port on all other hosts, once it is allowed.
-        """
+        """A broadcast reaches that port on all other hosts, once it is allowed."""
         third = self.network.host("third")
         sender, own = self.listen(self.left, 2000)
         others = [self.listen(host, 2000)[1] for host in (self.right, third)]
@@ -125,9 +104,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual([len(p.received) for p in (own, *others)], [0, 1, 1])
 
     def test_receiveBuffer(self) -> None:
-        """
-        What does not fit into the receive buffer is dropped and counted.
-        """
+        """What does not fit into the receive buffer is dropped and counted."""
         self.right.receiveBuffer = 250
         sender, _ = self.listen(self.left)
         port, receiver = self.listen(self.right, 2000)
@@ -137,9 +114,7 @@ class DeliveryTests(NetworkTestCase):
         self.assertEqual((len(receiver.received), port.overflowed), (2, 3))
 
     def test_throughputPerTurn(self) -> None:
-        """
-        A port gives others a turn after 256 KiB (FLOW-11) and loses nothing by it.
-        """
+        """A port gives others a turn after 256 KiB (FLOW-11) and loses nothing by it."""
         sender, _ = self.listen(self.left)
         _, receiver = self.listen(self.right, 2000)
         receiver.transport.maxPacketSize = 65535  # type: ignore[union-attr]
@@ -152,14 +127,10 @@ class DeliveryTests(NetworkTestCase):
 
 
 class FailingTests(NetworkTestCase):
-    """
-    What can go wrong on purpose.
-    """
+    """What can go wrong on purpose."""
 
     def test_interfaceMTU(self) -> None:
-        """
-        A datagram longer than the host's interface takes is refused to the writer.
-        """
+        """A datagram longer than the host's interface takes is refused to the writer."""
         self.left.mtu = 1400
         sender, _ = self.listen(self.left)
         sender.write(bytes(1400), (self.right.address, 9))
@@ -168,9 +139,7 @@ class FailingTests(NetworkTestCase):
         )
 
     def test_writeErrors(self) -> None:
-        """
-        Writes to an address fail with the errno the test asks for (UDP-2).
-        """
+        """Writes to an address fail with the errno the test asks for (UDP-2)."""
         self.left.writeErrors[self.right.address] = errno.EPERM
         sender, _ = self.listen(self.left)
         failure = self.assertRaises(OSError, sender.write, b"x", (self.right.address, 9))
@@ -180,26 +149,20 @@ class FailingTests(NetworkTestCase):
         self.assertEqual(failure.errno, errno.ENOBUFS)
 
     def test_noAddressOfThatFamily(self) -> None:
-        """
-        A host without IPv6 cannot send to IPv6.
-        """
+        """A host without IPv6 cannot send to IPv6."""
         host = self.network.host("old", "10.5.0.1")
         sender, _ = self.listen(host, 0, "::")
         failure = self.assertRaises(OSError, sender.write, b"x", ("fd00::1", 9))
         self.assertEqual(failure.errno, errno.ENETUNREACH)
 
     def test_nobody(self) -> None:
-        """
-        What is sent to an address that nobody has vanishes; the trace says so.
-        """
+        """What is sent to an address that nobody has vanishes; the trace says so."""
         sender, _ = self.listen(self.left)
         sender.write(b"x", ("10.3.4.5", 9))
         self.assertEqual([t.fate for t in self.network.trace], [Fate.NOBODY])
 
     def test_cutAndMend(self) -> None:
-        """
-        Nothing crosses a cut wire in either direction; mending it helps.
-        """
+        """Nothing crosses a cut wire in either direction; mending it helps."""
         one, hearsOne = self.listen(self.left, 1000)
         other, hearsOther = self.listen(self.right, 1000)
         self.network.cut(self.left, self.right)
@@ -235,21 +198,15 @@ class FailingTests(NetworkTestCase):
         self.assertEqual(sees.received[-1], (b"z", (self.left.address, 1000)))
 
     def test_addressesAreUnique(self) -> None:
-        """
-        No two hosts share an address.
-        """
+        """No two hosts share an address."""
         self.assertRaises(ValueError, self.network.host, "twin", self.left.address)
 
 
 class LinkTests(NetworkTestCase):
-    """
-    Impairments per direction.
-    """
+    """Impairments per direction."""
 
     def test_directionsAreSeparate(self) -> None:
-        """
-        Losing everything one way leaves the way back alone.
-        """
+        """Losing everything one way leaves the way back alone."""
         one, hearsOne = self.listen(self.left, 1000)
         other, hearsOther = self.listen(self.right, 1000)
         self.network.link(self.left, self.right).loss = 1.0
@@ -273,9 +230,7 @@ class LinkTests(NetworkTestCase):
         self.assertEqual(len({link.seed for link in links}), 3)
 
     def test_duplicates(self) -> None:
-        """
-        Both copies arrive and the trace has both times.
-        """
+        """Both copies arrive and the trace has both times."""
         self.network.impair(Impairments(duplicate=1.0, delay=0.2), self.left, self.right)
         sender, _ = self.listen(self.left)
         _, receiver = self.listen(self.right, 2000)
@@ -285,9 +240,7 @@ class LinkTests(NetworkTestCase):
         self.assertEqual(self.network.trace[0].arrivals, (0.2, 0.2))
 
     def test_sameSeedSameTrace(self) -> None:
-        """
-        Two networks with one seed do the same, with another seed something else.
-        """
+        """Two networks with one seed do the same, with another seed something else."""
 
         def trace(seed: int) -> list[object]:
             network = MemoryNetwork(seed=seed)

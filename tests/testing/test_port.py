@@ -18,9 +18,7 @@ from twisted_rudp.testing import MemoryNetwork, MemoryUDPPort
 
 
 class Recorder(DatagramProtocol):
-    """
-    Writes down what is called, and wakes whoever waits for more.
-    """
+    """Writes down what is called, and wakes whoever waits for more."""
 
     noisy = False
 
@@ -50,22 +48,16 @@ class Recorder(DatagramProtocol):
 
 
 class PortMixin:
-    """
-    Needs C{reactor}, and C{until(condition)} that returns an awaitable.
-    """
+    """Needs C{reactor}, and C{until(condition)} that returns an awaitable."""
 
     reactor: Any
     until: Any
 
     def changed(self) -> None:
-        """
-        Something was called.
-        """
+        """Something was called."""
 
     def close(self, port: Any, protocol: Recorder) -> Any:
-        """
-        Stop a port that the test has left open.
-        """
+        """Stop a port that the test has left open."""
         return port.stopListening() if protocol.transport is port else None
 
     def listen(self, *args: Any, **kwargs: Any) -> tuple[Any, Recorder]:
@@ -76,9 +68,7 @@ class PortMixin:
         return port, protocol
 
     async def test_startAndAddresses(self: Any) -> None:
-        """
-        The protocol starts inside listenUDP; port 0 becomes a real number.
-        """
+        """The protocol starts inside listenUDP; port 0 becomes a real number."""
         port, protocol = self.listen()
         self.assertEqual(protocol.events, ["start"])
         self.assertIs(protocol.transport, port)
@@ -89,9 +79,7 @@ class PortMixin:
         self.assertEqual(other.transport.getHost().host, "::1")
 
     async def test_exchange(self: Any) -> None:
-        """
-        Datagrams come with the sender's address; an empty one is one (UDP-6).
-        """
+        """Datagrams come with the sender's address; an empty one is one (UDP-6)."""
         one, _ = self.listen()
         other, protocol = self.listen()
         there = ("127.0.0.1", other.getHost().port)
@@ -102,9 +90,7 @@ class PortMixin:
         self.assertEqual(protocol.events[1], ("127.0.0.1", one.getHost().port))
 
     async def test_truncation(self: Any) -> None:
-        """
-        Longer datagrams than maxPacketSize are cut short without a word (UDP-1).
-        """
+        """Longer datagrams than maxPacketSize are cut short without a word (UDP-1)."""
         one, _ = self.listen()
         other, protocol = self.listen()
         short, shortProtocol = self.listen(maxPacketSize=10)
@@ -115,18 +101,14 @@ class PortMixin:
         self.assertEqual(len(shortProtocol.received[0]), 10)
 
     async def test_tooLong(self: Any) -> None:
-        """
-        What UDP cannot carry raises MessageLengthError.
-        """
+        """What UDP cannot carry raises MessageLengthError."""
         one, _ = self.listen()
         there = ("127.0.0.1", one.getHost().port)
         one.write(bytes(65507), there)
         self.assertRaises(error.MessageLengthError, one.write, bytes(65508), there)
 
     async def test_addressTaken(self: Any) -> None:
-        """
-        A taken address, by the same or by all interfaces, is CannotListenError.
-        """
+        """A taken address, by the same or by all interfaces, is CannotListenError."""
         port, _ = self.listen()
         number = port.getHost().port
         for interface in ("127.0.0.1", "", "::"):
@@ -134,17 +116,12 @@ class PortMixin:
         self.listen(number, interface="::1")
 
     async def test_foreignAddress(self: Any) -> None:
-        """
-        An address of another machine is CannotListenError, a name is
-        InvalidAddressError.
-        """
+        """An address of another machine is CannotListenError, a name is InvalidAddressError."""
         self.assertRaises(error.CannotListenError, self.listen, interface="192.0.2.1")
         self.assertRaises(error.InvalidAddressError, self.listen, interface="localhost")
 
     async def test_addressFamilies(self: Any) -> None:
-        """
-        Names and addresses of the other family cannot be written to.
-        """
+        """Names and addresses of the other family cannot be written to."""
         four, _ = self.listen()
         six, _ = self.listen(interface="::1")
         self.assertRaises(error.InvalidAddressError, four.write, b"", ("localhost", 9))
@@ -153,9 +130,7 @@ class PortMixin:
         self.assertEqual([four.addressFamily, six.addressFamily], [socket.AF_INET, socket.AF_INET6])
 
     async def test_dualStack(self: Any) -> None:
-        """
-        On C{::} IPv4 peers have mapped addresses that can be answered (ADDR-2).
-        """
+        """On C{::} IPv4 peers have mapped addresses that can be answered (ADDR-2)."""
         four, hears = self.listen()
         both, protocol = self.listen(interface="::")
         four.write(b"x", ("127.0.0.1", both.getHost().port))
@@ -184,9 +159,7 @@ class PortMixin:
         self.listen(number)
 
     async def test_stopInsideDatagramReceived(self: Any) -> None:
-        """
-        What waits in the turn of stopListening still arrives (UDP-3).
-        """
+        """What waits in the turn of stopListening still arrives (UDP-3)."""
         one, _ = self.listen()
         other, protocol = self.listen()
         stopping: list[object] = []
@@ -197,9 +170,7 @@ class PortMixin:
         self.assertEqual(protocol.received, [b"\0", b"\1", b"\2"])
 
     async def test_raisingProtocol(self: Any) -> None:
-        """
-        An exception of the protocol is logged, the port lives on (FAC-5).
-        """
+        """An exception of the protocol is logged, the port lives on (FAC-5)."""
         one, _ = self.listen()
         other, protocol = self.listen()
         protocol.react = lambda datagram: 1 // len(datagram)
@@ -209,9 +180,7 @@ class PortMixin:
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_connected(self: Any) -> None:
-        """
-        A connected port hears its peer only and writes without an address.
-        """
+        """A connected port hears its peer only and writes without an address."""
         one, hears = self.listen()
         peer, _ = self.listen()
         stranger, _ = self.listen()
@@ -226,9 +195,7 @@ class PortMixin:
         self.assertEqual(hears.received, [b"peer"])
 
     async def test_broadcastFlag(self: Any) -> None:
-        """
-        Whether broadcasts are allowed is remembered; by default they are not.
-        """
+        """Whether broadcasts are allowed is remembered; by default they are not."""
         port, _ = self.listen(interface="")
         self.assertFalse(port.getBroadcastAllowed())
         self.assertRaises(PermissionError, port.write, b"x", ("255.255.255.255", 9))
@@ -237,9 +204,7 @@ class PortMixin:
 
 
 class StockPortTests(PortMixin, TestCase):
-    """
-    Twisted's own port, on real sockets.
-    """
+    """Twisted's own port, on real sockets."""
 
     def setUp(self) -> None:
         from twisted.internet import reactor
@@ -262,9 +227,7 @@ class StockPortTests(PortMixin, TestCase):
 
 
 class MemoryPortTests(PortMixin, TestCase):
-    """
-    The fake port.
-    """
+    """The fake port."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
@@ -283,9 +246,7 @@ class MemoryPortTests(PortMixin, TestCase):
 
 
 class OnlyHereTests(SynchronousTestCase):
-    """
-    What the fake makes louder than the stock port, or easier to see.
-    """
+    """What the fake makes louder than the stock port, or easier to see."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
@@ -304,9 +265,7 @@ class OnlyHereTests(SynchronousTestCase):
         self.successResultOf(stopping)
 
     def test_refused(self) -> None:
-        """
-        A connected port hears that nobody listens; others do not (UDP-5).
-        """
+        """A connected port hears that nobody listens; others do not (UDP-5)."""
         connected = self.host.reactor.listenUDP(0, self.protocol)
         connected.connect("127.0.0.1", 9)
         connected.write(b"x")
@@ -317,9 +276,7 @@ class OnlyHereTests(SynchronousTestCase):
         self.assertEqual(other.events, ["start"])
 
     def test_ephemeralNumbersRunOut(self) -> None:
-        """
-        When no number is free, port 0 is CannotListenError.
-        """
+        """When no number is free, port 0 is CannotListenError."""
         from twisted_rudp.testing import host
 
         self.patch(host, "EPHEMERAL", range(49152, 49154))

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.testing.reactor}, C{events} and C{resolver}.
-"""
+"""Tests for L{twisted_rudp.testing.reactor}, C{events} and C{resolver}."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class Quiet(DatagramProtocol):
 
 @implementer(IResolutionReceiver)
 class Receiver:
-    """
-    Keeps what a resolver says.
-    """
+    """Keeps what a resolver says."""
 
     def __init__(self) -> None:
         self.began: IHostResolution | None = None
@@ -58,9 +54,7 @@ class Receiver:
 
 
 class ReactorTests(SynchronousTestCase):
-    """
-    What the reactor of a host promises.
-    """
+    """What the reactor of a host promises."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
@@ -69,9 +63,7 @@ class ReactorTests(SynchronousTestCase):
         self.calls: list[object] = []
 
     def test_interfaces(self) -> None:
-        """
-        Reactor, ports, resolver and resolutions provide what they declare (TYP-1).
-        """
+        """Reactor, ports, resolver and resolutions provide what they declare (TYP-1)."""
         for interface in (
             IReactorCore,
             IReactorFromThreads,
@@ -88,9 +80,7 @@ class ReactorTests(SynchronousTestCase):
         verifyObject(IHostResolution, resolution)
 
     def test_time(self) -> None:
-        """
-        All reactors share the network's clock.
-        """
+        """All reactors share the network's clock."""
         other = self.network.host("other").reactor
         other.callLater(2, self.calls.append, "x")
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
@@ -99,9 +89,7 @@ class ReactorTests(SynchronousTestCase):
         self.assertRaises(AssertionError, self.reactor.callLater, -1, self.calls.append, "y")
 
     def test_callFromThreadAndWhenRunning(self) -> None:
-        """
-        One calls in the next turn, the other at once while running.
-        """
+        """One calls in the next turn, the other at once while running."""
         self.reactor.callFromThread(self.calls.append, "later")
         self.reactor.callWhenRunning(self.calls.append, "now")
         self.assertEqual(self.calls, ["now"])
@@ -109,9 +97,7 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["now", "later"])
 
     def test_runAndStop(self) -> None:
-        """
-        C{run} goes from event to event until C{stop}.
-        """
+        """C{run} goes from event to event until C{stop}."""
         self.reactor.crash()
         self.reactor.callWhenRunning(self.calls.append, "started")
         self.reactor.callLater(1, self.calls.append, "one")
@@ -142,9 +128,7 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(self.reactor.triggers, 0)
 
     def test_brokenTriggers(self) -> None:
-        """
-        Triggers that fail are logged and do not keep the others from running.
-        """
+        """Triggers that fail are logged and do not keep the others from running."""
         add = self.reactor.addSystemEventTrigger
         add("before", "shutdown", lambda: 1 / 0)
         add("during", "shutdown", lambda: 1 / 0)
@@ -154,9 +138,7 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_removingTriggers(self) -> None:
-        """
-        A removed trigger does not run and cannot be removed again.
-        """
+        """A removed trigger does not run and cannot be removed again."""
         trigger = self.reactor.addSystemEventTrigger("before", "shutdown", self.calls.append, "no")
         self.reactor.removeSystemEventTrigger(trigger)
         self.assertRaises(ValueError, self.reactor.removeSystemEventTrigger, trigger)
@@ -169,9 +151,7 @@ class ReactorTests(SynchronousTestCase):
 
 
 class ResolverTests(SynchronousTestCase):
-    """
-    Names.
-    """
+    """Names."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
@@ -184,9 +164,7 @@ class ResolverTests(SynchronousTestCase):
         return receiver
 
     def test_hostNames(self) -> None:
-        """
-        A host's name stands for its addresses, of the wanted semantics and types.
-        """
+        """A host's name stands for its addresses, of the wanted semantics and types."""
         receiver = self.ask("here", transportSemantics="UDP")
         self.assertEqual((receiver.addresses, receiver.complete), ([], 0))
         self.network.runFor(0)
@@ -200,18 +178,14 @@ class ResolverTests(SynchronousTestCase):
         self.assertEqual(receiver.addresses, [IPv6Address("TCP", "fd00::1", 53)])
 
     def test_unknownAndLiteral(self) -> None:
-        """
-        An unknown name has no addresses, a literal has itself.
-        """
+        """An unknown name has no addresses, a literal has itself."""
         unknown, literal = self.ask("elsewhere"), self.ask("192.0.2.1")
         self.network.runFor(0)
         self.assertEqual((unknown.addresses, unknown.complete), ([], 1))
         self.assertEqual(literal.addresses, [IPv4Address("TCP", "192.0.2.1", 53)])
 
     def test_heldAndReleased(self) -> None:
-        """
-        Held questions are answered on release, once.
-        """
+        """Held questions are answered on release, once."""
         self.resolver.hold("here")
         receiver = self.ask("here")
         self.network.runFor(100)
@@ -223,9 +197,7 @@ class ResolverTests(SynchronousTestCase):
         self.assertEqual(receiver.complete, 1)
 
     def test_synchronousAndLateAnswers(self) -> None:
-        """
-        The delay of answers is the test's choice, down to none at all.
-        """
+        """The delay of answers is the test's choice, down to none at all."""
         self.resolver.delay = None
         self.assertEqual(self.ask("here").complete, 1)
         self.resolver.delay = 2.0
@@ -236,26 +208,20 @@ class ResolverTests(SynchronousTestCase):
         self.assertEqual(receiver.complete, 1)
 
     def test_cancel(self) -> None:
-        """
-        As with Twisted's resolver a resolution cannot be cancelled (NAME-4).
-        """
+        """As with Twisted's resolver a resolution cannot be cancelled (NAME-4)."""
         receiver = self.ask("here")
         assert receiver.began is not None
         self.assertRaises(NotImplementedError, receiver.began.cancel)
 
     def test_resolve(self) -> None:
-        """
-        C{IReactorCore.resolve} gives one IPv4 address or L{error.DNSLookupError}.
-        """
+        """C{IReactorCore.resolve} gives one IPv4 address or L{error.DNSLookupError}."""
         found, failed = self.reactor.resolve("here"), self.reactor.resolve("elsewhere")
         self.network.runFor(0)
         self.assertEqual(self.successResultOf(found), "10.0.0.1")
         self.failureResultOf(failed, error.DNSLookupError)
 
     def test_install(self) -> None:
-        """
-        Another resolver may be installed; the old one is returned.
-        """
+        """Another resolver may be installed; the old one is returned."""
         other = MemoryNetwork().resolver
         self.assertIs(self.reactor.installNameResolver(other), self.resolver)
         self.assertIs(self.reactor.nameResolver, other)

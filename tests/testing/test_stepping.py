@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.testing.stepping}.
-"""
+"""Tests for L{twisted_rudp.testing.stepping}."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.testing.stepping import NotReached, runFor, runUntil, step
 
 
 class SteppingTests(SynchronousTestCase):
-    """
-    One event at a time, each at its own time (TEST-3).
-    """
+    """One event at a time, each at its own time (TEST-3)."""
 
     clockClass = Clock
 
@@ -28,9 +24,7 @@ class SteppingTests(SynchronousTestCase):
         self.seen.append((what, self.clock.seconds()))
 
     def test_step(self) -> None:
-        """
-        A step runs one call, at the time it was scheduled for.
-        """
+        """A step runs one call, at the time it was scheduled for."""
         self.clock.callLater(2, self.note, "second")
         self.clock.callLater(1, self.note, "first")
         self.assertTrue(step(self.clock))
@@ -40,9 +34,7 @@ class SteppingTests(SynchronousTestCase):
         self.assertEqual(self.seen[-1], ("second", 2))
 
     def test_movedCalls(self) -> None:
-        """
-        Calls that were delayed or reset run in the order of their new times.
-        """
+        """Calls that were delayed or reset run in the order of their new times."""
         late = self.clock.callLater(1, self.note, "late")
         early = self.clock.callLater(5, self.note, "early")
         late.delay(2)
@@ -51,9 +43,7 @@ class SteppingTests(SynchronousTestCase):
         self.assertEqual(self.seen, [("early", 2), ("late", 3)])
 
     def test_runFor(self) -> None:
-        """
-        C{runFor} runs what is due, leaves the rest, and shows the end of the time.
-        """
+        """C{runFor} runs what is due, leaves the rest, and shows the end of the time."""
         self.clock.callLater(1, lambda: self.clock.callLater(1, self.note, "inner"))
         self.clock.callLater(3.5, self.note, "later")
         runFor(self.clock, 3)
@@ -62,18 +52,14 @@ class SteppingTests(SynchronousTestCase):
         self.assertEqual(len(self.clock.calls), 1)
 
     def test_runUntilCondition(self) -> None:
-        """
-        C{runUntil} stops right after the event that fulfils the condition.
-        """
+        """C{runUntil} stops right after the event that fulfils the condition."""
         for n in range(5):
             self.clock.callLater(n, self.note, str(n))
         runUntil(self.clock, lambda: len(self.seen) == 3)
         self.assertEqual(self.clock.seconds(), 2)
 
     def test_runUntilDeferred(self) -> None:
-        """
-        A Deferred is waited for with all that it waits for, and keeps its result.
-        """
+        """A Deferred is waited for with all that it waits for, and keeps its result."""
         outer: Deferred[str] = Deferred()
         inner: Deferred[str] = Deferred()
         outer.addCallback(lambda _: inner)
@@ -84,32 +70,24 @@ class SteppingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(outer), "inner")
 
     def test_failures(self) -> None:
-        """
-        A failure is a result like any other.
-        """
+        """A failure is a result like any other."""
         failing: Deferred[None] = Deferred()
         self.clock.callLater(1, failing.errback, ValueError())
         runUntil(self.clock, failing)
         self.failureResultOf(failing, ValueError)
 
     def test_limit(self) -> None:
-        """
-        Time is up at the limit and not at the next event.
-        """
+        """Time is up at the limit and not at the next event."""
         self.clock.callLater(100, self.note, "too late")
         self.assertRaises(NotReached, runUntil, self.clock, lambda: self.seen, 60)
         self.assertEqual((self.clock.seconds(), self.seen), (60, []))
 
     def test_nothingScheduled(self) -> None:
-        """
-        Waiting while nothing can happen is an error at once.
-        """
+        """Waiting while nothing can happen is an error at once."""
         self.assertRaises(NotReached, runUntil, self.clock, lambda: False)
 
     def test_endlessLoop(self) -> None:
-        """
-        A zero-delay call that schedules itself is given up, not followed for ever.
-        """
+        """A zero-delay call that schedules itself is given up, not followed for ever."""
         self.patch(stepping, "MAX_EVENTS", 1000)
 
         def again() -> None:
@@ -121,8 +99,6 @@ class SteppingTests(SynchronousTestCase):
 
 
 class EventClockSteppingTests(SteppingTests):
-    """
-    The same on the clock of L{MemoryNetwork<twisted_rudp.testing.MemoryNetwork>}.
-    """
+    """The same on the clock of L{MemoryNetwork<twisted_rudp.testing.MemoryNetwork>}."""
 
     clockClass = EventClock

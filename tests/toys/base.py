@@ -1,6 +1,4 @@
-"""
-What the toys share.
-"""
+"""What the toys share."""
 
 from __future__ import annotations
 
@@ -144,9 +142,7 @@ class ToyEngine:
 
 
 class ToyGate:
-    """
-    A gate that neither seals nor has anything half open.
-    """
+    """A gate that neither seals nor has anything half open."""
 
     overhead = 0
 
@@ -163,9 +159,7 @@ class ToyGate:
     def cut(
         self, run: Buffer, size: int, keyOf: Callable[[bytes], Key | None]
     ) -> list[tuple[Key | None, Buffer, int]]:
-        """
-        Cut a run where the key changes and only there.
-        """
+        """Cut a run where the key changes and only there."""
         pieces: list[tuple[Key | None, Buffer, int]] = []
         for start in range(0, len(run), size):
             datagram = bytes(run[start : start + size])

@@ -43,9 +43,7 @@ TAG = b"\x5a"
 
 
 class CipherGate(ToyGate):
-    """
-    Every datagram has a tag in front and all its bytes exclusive-or'ed.
-    """
+    """Every datagram has a tag in front and all its bytes exclusive-or'ed."""
 
     overhead = len(TAG)
 

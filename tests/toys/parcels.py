@@ -39,9 +39,7 @@ LONGEST = 1000
 
 
 class ParcelGate(ToyGate):
-    """
-    Answers pings also while nobody is connected, and from those who are.
-    """
+    """Answers pings also while nobody is connected, and from those who are."""
 
     def __init__(self, name: bytes = b"toy") -> None:
         super().__init__()

@@ -40,9 +40,7 @@ LINGER = SECOND
 
 
 class PathGate(ToyGate):
-    """
-    Keeps who has knocked for three seconds and repeats its challenge once.
-    """
+    """Keeps who has knocked for three seconds and repeats its challenge once."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -100,16 +98,12 @@ class PathGate(ToyGate):
 
 
 def _keyOf(datagram: bytes) -> Key | None:
-    """
-    The id, for all but a knock, which names one that the dialler made up.
-    """
+    """The id, for all but a knock, which names one that the dialler made up."""
     return None if datagram[0] == KNOCK else datagram[1:9]
 
 
 class Half:
-    """
-    One stream's bytes in and out.
-    """
+    """One stream's bytes in and out."""
 
     def __init__(self) -> None:
         self.out = bytearray()

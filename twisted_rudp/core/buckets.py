@@ -1,6 +1,4 @@
-"""
-Token buckets: how often somebody may ask for something.
-"""
+"""Token buckets: how often somebody may ask for something."""
 
 from __future__ import annotations
 

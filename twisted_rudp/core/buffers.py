@@ -1,6 +1,4 @@
-"""
-Queues of bytes that copy as little as they can.
-"""
+"""Queues of bytes that copy as little as they can."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ class ByteQueue:
         self.size = 0
 
     def append(self, piece: bytes) -> None:
-        """
-        Add to the end.
-        """
+        """Add to the end."""
         if piece:
             if self._pieces is NOTHING:
                 self._pieces = deque()
@@ -42,9 +38,7 @@ class ByteQueue:
             self.size += len(piece)
 
     def clear(self) -> None:
-        """
-        Throw everything away.
-        """
+        """Throw everything away."""
         self._pieces = NOTHING
         self._offset = 0
         self.size = 0

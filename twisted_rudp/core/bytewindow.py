@@ -44,9 +44,7 @@ class SmoothedRoundTrip:
         self.timeout = first
 
     def sample(self, elapsed: int) -> None:
-        """
-        Take in one measured round trip, 0 or more.
-        """
+        """Take in one measured round trip, 0 or more."""
         if self.smoothed is None:
             self.smoothed = elapsed
             self.variation = elapsed >> 1
@@ -58,9 +56,7 @@ class SmoothedRoundTrip:
         self.timeout = min(max(wanted, self._minimum), self._maximum)
 
     def backed_off(self, repeats: int) -> int:
-        """
-        The timeout of what has expired C{repeats} times already.
-        """
+        """The timeout of what has expired C{repeats} times already."""
         if not repeats:
             return self.timeout
         return min(int(self.timeout * 1.5 ** min(repeats, 32)), self._maximum)
@@ -86,10 +82,7 @@ class ByteController(Protocol):
         """
 
     def lost(self, sent: int, now: int, size: int) -> None:
-        """
-        C{size} bytes sent at C{sent} are known to be missing from among what came
-        later.
-        """
+        """C{size} bytes sent at C{sent} are known to be missing from among what came later."""
 
     def expired(self, sent: int, now: int, size: int, in_flight: int) -> None:
         """
@@ -101,9 +94,7 @@ class ByteController(Protocol):
 
 
 class Unlimited:
-    """
-    No congestion control.
-    """
+    """No congestion control."""
 
     __slots__ = ("window",)
 
@@ -121,9 +112,7 @@ class Unlimited:
 
 
 class TolerantBytes:
-    """
-    L{TolerantWindow}, which counts segments, for wires that count bytes.
-    """
+    """L{TolerantWindow}, which counts segments, for wires that count bytes."""
 
     __slots__ = ("_most", "_segments", "_unit", "window")
 
@@ -209,7 +198,5 @@ class LossWindow:
             self.window = self.SMALLEST * self._unit
 
     def _is_news(self, sent: int) -> bool:
-        """
-        Whether the window has not been reduced since.
-        """
+        """Whether the window has not been reduced since."""
         return self._reduced is None or sent >= self._reduced

@@ -14,15 +14,11 @@ from twisted_rudp.core.engine import SECOND
 _Choice = TypeVar("_Choice", bound=Enum)
 
 LONGEST_SECONDS = 10**9
-"""
-Three decades; what is longer is meant to be for ever.
-"""
+"""Three decades; what is longer is meant to be for ever."""
 
 
 def written(name: str) -> str:
-    """
-    A setting's name as people write it: C{dead_link} is C{deadLink} to them.
-    """
+    """A setting's name as people write it: C{dead_link} is C{deadLink} to them."""
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
 

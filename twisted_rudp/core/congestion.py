@@ -13,9 +13,7 @@ from typing import NamedTuple, Protocol
 from twisted_rudp.core.serial import MASK32
 
 UNLIMITED = 1 << 32
-"""
-A window larger than any that fits a wire.
-"""
+"""A window larger than any that fits a wire."""
 
 
 class RoundTrip:
@@ -49,9 +47,7 @@ class RoundTrip:
         self.timeout = self.INITIAL
 
     def sample(self, elapsed: int) -> None:
-        """
-        Take in one measured round trip, 0 or more.
-        """
+        """Take in one measured round trip, 0 or more."""
         if self.smoothed == 0:
             self.smoothed = elapsed
             self.variation = elapsed >> 1
@@ -97,9 +93,7 @@ class Controller(Protocol):
     selective: bool
 
     def window(self) -> int:
-        """
-        How many segments may be in flight now.
-        """
+        """How many segments may be in flight now."""
 
     def advanced(self, size: int, peer_window: int, covered: int, in_flight: int) -> None:
         """
@@ -112,25 +106,17 @@ class Controller(Protocol):
         """
 
     def sampled(self, elapsed: int) -> None:
-        """
-        A round trip was measured, in milliseconds.
-        """
+        """A round trip was measured, in milliseconds."""
 
     def lost(self, size: int, losses: Losses) -> None:
-        """
-        A flush has sent something again.
-        """
+        """A flush has sent something again."""
 
     def started(self, size: int) -> None:
-        """
-        The first flush is over.
-        """
+        """The first flush is over."""
 
 
 class FixedWindow:
-    """
-    No congestion control: the two ends' windows alone decide (kcp.md C{nc} 1).
-    """
+    """No congestion control: the two ends' windows alone decide (kcp.md C{nc} 1)."""
 
     __slots__ = ("selective",)
 
@@ -285,9 +271,7 @@ class TolerantWindow:
         return int(self.segments)
 
     def sampled(self, elapsed: int) -> None:
-        """
-        End the doubling when L{QUEUED} round trips in a row told of a queue.
-        """
+        """End the doubling when L{QUEUED} round trips in a row told of a queue."""
         if elapsed < self._least:
             self._least = elapsed
             if elapsed < self._base:
@@ -328,9 +312,7 @@ class TolerantWindow:
         self._left = in_flight
 
     def _judge(self) -> None:
-        """
-        See whether the window is too large after a round trip.
-        """
+        """See whether the window is too large after a round trip."""
         if self._relearning:
             self._base = self._least
             self._relearning = False

@@ -42,9 +42,7 @@ class Cookies:
         return self._hash(address, what, now // self._slot)
 
     def check(self, cookie: int, address: Address, what: int, now: int) -> bool:
-        """
-        Whether a cookie was made for this in the present slot or the last.
-        """
+        """Whether a cookie was made for this in the present slot or the last."""
         if not 0 < cookie <= 0xFFFFFFFF:
             return False
         slot = now // self._slot

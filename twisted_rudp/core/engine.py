@@ -110,8 +110,7 @@ class Event(IntEnum):
     """C{(STREAM_RESET, stream, code)}. The peer gave this stream up."""
 
     RECEIPT = 6
-    """C{(RECEIPT, receipt, acknowledged)}. The fate of a message sent with a
-    receipt."""
+    """C{(RECEIPT, receipt, acknowledged)}. The fate of a message sent with a receipt."""
 
     PATH = 7
     """C{(PATH, address)}. The peer is now reached at this address."""
@@ -120,8 +119,7 @@ class Event(IntEnum):
     """C{(KEYS,)}. L{Engine.keys} answers something else than before."""
 
     ENDED = 9
-    """C{(ENDED, reason, detail)}. The last event. L{Reason} and a text for
-    people, or None."""
+    """C{(ENDED, reason, detail)}. The last event. L{Reason} and a text for people, or None."""
 
 
 class Reason(Enum):
@@ -151,9 +149,7 @@ class Reason(Enum):
 
 
 class PathError(IntEnum):
-    """
-    What the network says about a datagram sent to an address.
-    """
+    """What the network says about a datagram sent to an address."""
 
     TOO_BIG = 0
     """Longer than the path takes (EMSGSIZE). C{size} is the datagram's."""
@@ -183,9 +179,7 @@ class Delivery(IntEnum):
 
 
 class Message(NamedTuple):
-    """
-    A message as it came from the peer.
-    """
+    """A message as it came from the peer."""
 
     data: bytes
     delivery: Delivery = Delivery.RELIABLE_ORDERED
@@ -215,49 +209,33 @@ class Engine(Protocol):
 
     @property
     def forgotten(self) -> bool:
-        """
-        Nothing is left to be answered: the hub drops the session.
-        """
+        """Nothing is left to be answered: the hub drops the session."""
 
     @property
     def in_flight(self) -> int:
-        """
-        Bytes sent and not yet acknowledged.
-        """
+        """Bytes sent and not yet acknowledged."""
 
     def keys(self) -> Sequence[Key]:
-        """
-        All the keys under which datagrams of this session arrive.
-        """
+        """All the keys under which datagrams of this session arrive."""
 
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """
-        Digest a run that L{Gate.open} gave for one of our keys.
-        """
+        """Digest a run that L{Gate.open} gave for one of our keys."""
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
-        """
-        The network refused a datagram of C{size} bytes (0: not known).
-        """
+        """The network refused a datagram of C{size} bytes (0: not known)."""
 
     def tick(self, now: int) -> None:
-        """
-        Time has reached C{deadline}. Early and repeated calls are harmless.
-        """
+        """Time has reached C{deadline}. Early and repeated calls are harmless."""
 
     def deadline(self) -> int | None:
-        """
-        When C{tick} and then C{flush} want to be called next, or None. O(1).
-        """
+        """When C{tick} and then C{flush} want to be called next, or None. O(1)."""
 
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes for a stream. The engine keeps the reference.
-        """
+        """Queue bytes for a stream. The engine keeps the reference."""
 
     def send(
         self,
@@ -285,9 +263,7 @@ class Engine(Protocol):
     # wire -> application
 
     def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that L{take} (or L{take_messages}) could give now.
-        """
+        """Bytes that L{take} (or L{take_messages}) could give now."""
 
     def take(self, stream: int, limit: int) -> bytes:
         """
@@ -319,16 +295,12 @@ class Engine(Protocol):
         """
 
     def events(self) -> Sequence[tuple[Any, ...]]:
-        """
-        What changed since the last call, oldest first.
-        """
+        """What changed since the last call, oldest first."""
 
     # life
 
     def open_stream(self) -> int:
-        """
-        Open a stream; nothing goes on the wire before its first byte.
-        """
+        """Open a stream; nothing goes on the wire before its first byte."""
 
     def close_stream(self, stream: int) -> None:
         """
@@ -337,9 +309,7 @@ class Engine(Protocol):
         """
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
-        """
-        Give a stream up in both directions.
-        """
+        """Give a stream up in both directions."""
 
     def close(self, now: int) -> None:
         """
@@ -357,9 +327,7 @@ class Engine(Protocol):
     # state, read from outside
 
     def counters(self) -> Mapping[str, int]:
-        """
-        This session's counters under their own names.
-        """
+        """This session's counters under their own names."""
 
     def facts(self) -> Mapping[str, Any]:
         """
@@ -370,10 +338,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Configurable(Protocol):
-    """
-    What an engine has, besides L{Engine}, if its settings can be changed while
-    it runs.
-    """
+    """What an engine has, besides L{Engine}, if its settings can be changed while it runs."""
 
     def configure(self, changes: Mapping[str, Any], now: int) -> None:
         """
@@ -383,9 +348,7 @@ class Configurable(Protocol):
 
 
 class Drop(NamedTuple):
-    """
-    A stranger's datagram is ignored and counted under C{reason}.
-    """
+    """A stranger's datagram is ignored and counted under C{reason}."""
 
     reason: str
 
@@ -405,9 +368,7 @@ class Reply(NamedTuple):
 
 
 class Route(NamedTuple):
-    """
-    The datagram belongs to the session with this key after all.
-    """
+    """The datagram belongs to the session with this key after all."""
 
     key: Key
 
@@ -429,21 +390,14 @@ Verdict: TypeAlias = Drop | Reply | Route | Admit
 
 
 class SessionTable(Protocol):
-    """
-    What a gate may know of the sessions on its socket.
-    """
+    """What a gate may know of the sessions on its socket."""
 
     def get(self, key: Key) -> Engine | None:
-        """
-        The engine under a key. One that has ended and is not yet forgotten is
-        still here.
-        """
+        """The engine under a key. One that has ended and is not yet forgotten is still here."""
 
     @property
     def room(self) -> bool:
-        """
-        Whether one more session would be let in.
-        """
+        """Whether one more session would be let in."""
 
 
 class Gate(Protocol):
@@ -480,19 +434,13 @@ class Gate(Protocol):
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Judge one datagram whose key is None or is in no session.
-        """
+        """Judge one datagram whose key is None or is in no session."""
 
     def ended(self, engine: Engine, now: int) -> None:
-        """
-        The hub has dropped this session, forgotten or thrown out.
-        """
+        """The hub has dropped this session, forgotten or thrown out."""
 
     def deadline(self) -> int | None:
-        """
-        When the half-open table wants L{tick}, or None.
-        """
+        """When the half-open table wants L{tick}, or None."""
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
         """
@@ -502,9 +450,7 @@ class Gate(Protocol):
         """
 
     def counters(self) -> Mapping[str, int]:
-        """
-        What was dropped here, by reason.
-        """
+        """What was dropped here, by reason."""
 
     def diagnosis(self) -> str | None:
         """

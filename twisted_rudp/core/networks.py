@@ -1,6 +1,4 @@
-"""
-What an address says about who is behind it.
-"""
+"""What an address says about who is behind it."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ def network_of(address: Address) -> Hashable:
 
 
 def is_loopback(address: Address) -> bool:
-    """
-    Whether an address is this machine's own.
-    """
+    """Whether an address is this machine's own."""
     ip = ip_address(str(address[0]).partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         return ip.ipv4_mapped.is_loopback

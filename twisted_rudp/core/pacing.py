@@ -43,29 +43,19 @@ class RateController(Protocol):
     """
 
     def window(self) -> int:
-        """
-        How many bytes may be in flight now.
-        """
+        """How many bytes may be in flight now."""
 
     def pause(self, size: int) -> int:
-        """
-        Nanoseconds that C{size} bytes on the wire are to take.
-        """
+        """Nanoseconds that C{size} bytes on the wire are to take."""
 
     def delivered(self, news: Delivered) -> None:
-        """
-        Something was acknowledged.
-        """
+        """Something was acknowledged."""
 
     def duplicate(self) -> None:
-        """
-        An acknowledgement came of something that is not in flight.
-        """
+        """An acknowledgement came of something that is not in flight."""
 
     def lost(self, size: int) -> None:
-        """
-        So many bytes were lost, or are about to be sent again.
-        """
+        """So many bytes were lost, or are about to be sent again."""
 
 
 class PreciseRoundTrip:
@@ -241,9 +231,7 @@ class DeliveryRate:
 
     @property
     def rate(self) -> float:
-        """
-        The bandwidth, in bytes per second; 0 while it is not known.
-        """
+        """The bandwidth, in bytes per second; 0 while it is not known."""
         return self._best
 
     def window(self) -> int:
@@ -288,9 +276,7 @@ class DeliveryRate:
         return self.STARTUP if self._phase == "startup" else 1 / self.STARTUP
 
     def _judge_growth(self) -> None:
-        """
-        Three rounds without a quarter more: the bandwidth is found.
-        """
+        """Three rounds without a quarter more: the bandwidth is found."""
         if self._best >= self._full * 1.25:
             self._full, self._stalled = self._best, 0
             return

@@ -1,7 +1,4 @@
-"""
-Sets of integers that are mostly consecutive, such as the numbers of what has
-arrived.
-"""
+"""Sets of integers that are mostly consecutive, such as the numbers of what has arrived."""
 
 from __future__ import annotations
 
@@ -25,15 +22,11 @@ class Ranges:
         return bool(self._starts)
 
     def __len__(self) -> int:
-        """
-        How many intervals there are.
-        """
+        """How many intervals there are."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """
-        The intervals as pairs of first number and end, ascending.
-        """
+        """The intervals as pairs of first number and end, ascending."""
         return iter(list(zip(self._starts, self._ends, strict=True)))
 
     def __contains__(self, number: int) -> bool:
@@ -42,9 +35,7 @@ class Ranges:
 
     @property
     def total(self) -> int:
-        """
-        How many numbers there are.
-        """
+        """How many numbers there are."""
         return sum(self._ends) - sum(self._starts)
 
     def add(self, first: int, end: int) -> int:
@@ -74,9 +65,7 @@ class Ranges:
         return end - first - had
 
     def remove(self, first: int, end: int) -> None:
-        """
-        Remove C{first} .. C{end} - 1, as far as they are here.
-        """
+        """Remove C{first} .. C{end} - 1, as far as they are here."""
         if first >= end:
             return
         starts, ends = self._starts, self._ends
@@ -105,9 +94,7 @@ class Ranges:
         return base
 
     def gaps(self, first: int, end: int) -> list[tuple[int, int]]:
-        """
-        What of C{first} .. C{end} - 1 is not here, as intervals.
-        """
+        """What of C{first} .. C{end} - 1 is not here, as intervals."""
         found: list[tuple[int, int]] = []
         at = bisect_right(self._ends, first)
         while first < end and at < len(self._starts):
@@ -123,8 +110,6 @@ class Ranges:
         return found
 
     def clear(self) -> None:
-        """
-        Remove everything.
-        """
+        """Remove everything."""
         self._starts.clear()
         self._ends.clear()

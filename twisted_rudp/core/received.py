@@ -1,7 +1,4 @@
-"""
-Packet numbers that were received, kept as ranges: to be acknowledged, and to know
-a replay.
-"""
+"""Packet numbers that were received, kept as ranges: to be acknowledged, and to know a replay."""
 
 from __future__ import annotations
 
@@ -39,15 +36,11 @@ class Received:
 
     @property
     def highest(self) -> int:
-        """
-        The largest member; -1 while there is none.
-        """
+        """The largest member; -1 while there is none."""
         return self._highs[-1] if self._highs else self.floor - 1
 
     def add(self, low: int, high: int) -> None:
-        """
-        Enter C{low} .. C{high}, both included.
-        """
+        """Enter C{low} .. C{high}, both included."""
         lows, highs = self._lows, self._highs
         if highs and highs[-1] + 1 == low:
             highs[-1] = high
@@ -67,15 +60,11 @@ class Received:
 
     @property
     def last(self) -> tuple[int, int]:
-        """
-        The highest range; there has to be one.
-        """
+        """The highest range; there has to be one."""
         return self._lows[-1], self._highs[-1]
 
     def newest(self, count: int) -> Iterator[tuple[int, int]]:
-        """
-        The highest ranges, as pairs of first and last member, highest first.
-        """
+        """The highest ranges, as pairs of first and last member, highest first."""
         lows, highs = self._lows, self._highs
         for index in range(len(lows) - 1, max(len(lows) - 1 - count, -1), -1):
             yield lows[index], highs[index]

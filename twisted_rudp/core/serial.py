@@ -25,9 +25,7 @@ def difference32(a: int, b: int) -> int:
 
 
 def difference24(a: int, b: int) -> int:
-    """
-    As L{difference32} on a circle of 2^24.
-    """
+    """As L{difference32} on a circle of 2^24."""
     return ((a - b + HALF24) & MASK24) - HALF24
 
 
@@ -40,7 +38,5 @@ def unwrap32(number: int, near: int) -> int:
 
 
 def unwrap24(number: int, near: int) -> int:
-    """
-    As L{unwrap32} for a number of 24 bits.
-    """
+    """As L{unwrap32} for a number of 24 bits."""
     return near + difference24(number, near)

@@ -1,6 +1,4 @@
-"""
-Asking a discovery server where a node is (discovery.md 1.4, and better: 1.6 rule 5).
-"""
+"""Asking a discovery server where a node is (discovery.md 1.4, and better: 1.6 rule 5)."""
 
 from __future__ import annotations
 
@@ -103,9 +101,7 @@ class Server:
         return asking
 
     def stop(self) -> None:
-        """
-        Ask nothing any more.
-        """
+        """Ask nothing any more."""
         for question in list(self._questions.values()):
             question.end()
 
@@ -142,9 +138,7 @@ class Server:
 
 
 class Question(Ears):
-    """
-    One question, asked until it is answered or time is up.
-    """
+    """One question, asked until it is answered or time is up."""
 
     _log = Logger()
 
@@ -165,9 +159,7 @@ class Question(Ears):
         self._open = True
 
     def start(self) -> None:
-        """
-        Begin with the server's name.
-        """
+        """Begin with the server's name."""
         reactor = self._server.reactor
         self._calls.append(reactor.callLater(PATIENCE, self.end))
         try:
@@ -211,9 +203,7 @@ class Question(Ears):
         return self._ports[family]
 
     def runReceived(self, run: bytes, size: int, address: RawAddress) -> None:
-        """
-        Believe the server only, and only about what it was asked.
-        """
+        """Believe the server only, and only about what it was asked."""
         for start in range(0, len(run), size):
             if not self._open:
                 return
@@ -249,17 +239,13 @@ class Question(Ears):
         return Address(ANY_TRANSPORT, socket.inet_ntop(family, packet.ip), packet.port)
 
     def end(self) -> None:
-        """
-        There are answers, or there will be none.
-        """
+        """There are answers, or there will be none."""
         if self._open:
             self.close()
             self._ended(self, tuple(dict.fromkeys(self._found.values())))
 
     def close(self) -> None:
-        """
-        Let go of sockets and timers.
-        """
+        """Let go of sockets and timers."""
         self._open = False
         for call in self._calls:
             if call.active():

@@ -1,6 +1,4 @@
-"""
-Telling applications which nodes come and go.
-"""
+"""Telling applications which nodes come and go."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from twisted_rudp.net.fence import callApplication
 
 
 class Browsing:
-    """
-    One browser, and what it has been told.
-    """
+    """One browser, and what it has been told."""
 
     def __init__(self, browsers: Browsers, browser: INodeBrowser) -> None:
         self._browsers = browsers
@@ -26,9 +22,7 @@ class Browsing:
         self._told: dict[NodeId, tuple[Address, ...]] = {}
 
     def stop(self) -> None:
-        """
-        Tell it nothing more, not even what is on the way. Harmless when repeated.
-        """
+        """Tell it nothing more, not even what is on the way. Harmless when repeated."""
         self._browsers.remove(self)
 
     def tell(self, node: Node, reason: Removal) -> None:
@@ -80,9 +74,7 @@ class Browsers:
         return browsing
 
     def remove(self, browsing: Browsing) -> None:
-        """
-        Forget a browser.
-        """
+        """Forget a browser."""
         if browsing in self._browsings:
             self._browsings.remove(browsing)
         if not self._browsings:
@@ -101,9 +93,7 @@ class Browsers:
             self._call = self._clock.callLater(0, self._tell)
 
     def stop(self) -> None:
-        """
-        Forget all browsers.
-        """
+        """Forget all browsers."""
         self._browsings.clear()
         self._changes.clear()
         if self._call is not None:
@@ -111,9 +101,7 @@ class Browsers:
             self._call = None
 
     def _tell(self) -> None:
-        """
-        One node a turn, so that others are served in between.
-        """
+        """One node a turn, so that others are served in between."""
         self._call = None
         node = next(iter(self._changes))
         reason = self._changes.pop(node)

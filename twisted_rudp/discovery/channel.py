@@ -32,9 +32,7 @@ Heard = Callable[["Channel", bytes, str], None]
 
 
 class _Listening(Ears):
-    """
-    What comes to the well-known port.
-    """
+    """What comes to the well-known port."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -48,9 +46,7 @@ class _Listening(Ears):
 
 
 class _Sending(Ears):
-    """
-    What becomes of what is sent.
-    """
+    """What becomes of what is sent."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -104,9 +100,7 @@ class Channel(ABC):
 
     @abstractmethod
     def _destinations(self) -> list[Address]:
-        """
-        Where a datagram goes.
-        """
+        """Where a datagram goes."""
 
     def _follow(self, listening: DatagramPort, again: bool) -> None:
         """
@@ -116,23 +110,17 @@ class Channel(ABC):
         """
 
     def _options(self) -> dict[str, Any]:
-        """
-        Options of both sockets.
-        """
+        """Options of both sockets."""
         return {}
 
     @property
     def listening(self) -> bool:
-        """
-        Whether it hears anything.
-        """
+        """Whether it hears anything."""
         return self._listening is not None
 
     @property
     def status(self) -> str:
-        """
-        The same for people.
-        """
+        """The same for people."""
         return "listening" if self.listening else "sending only"
 
     def refresh(self, again: bool = False) -> None:
@@ -165,9 +153,7 @@ class Channel(ABC):
             self._journal.clear(_TAKEN)
 
     def send(self, datagram: bytes) -> None:
-        """
-        Send to every network. One that fails stops no other.
-        """
+        """Send to every network. One that fails stops no other."""
         if self._stopped:
             return
         if self._sending is None:
@@ -184,15 +170,11 @@ class Channel(ABC):
             self._sending.send(datagram, len(datagram), destination)
 
     def received(self, datagram: bytes, address: Address) -> None:
-        """
-        The listening socket has heard something.
-        """
+        """The listening socket has heard something."""
         self._heard(self, datagram, self._shown(address))
 
     def _shown(self, address: Address) -> str:
-        """
-        The sender as a literal, an IPv6 link-local one with its interface's name.
-        """
+        """The sender as a literal, an IPv6 link-local one with its interface's name."""
         host: str = address[0].partition("%")[0]
         scope = address[3] if len(address) > 3 else 0
         if not scope:
@@ -201,30 +183,22 @@ class Channel(ABC):
         return f"{host}%{names.get(scope, scope)}"
 
     def refused(self, kind: PathError, address: Address) -> None:
-        """
-        The system did not send to one of the destinations.
-        """
+        """The system did not send to one of the destinations."""
         self.counters["send_errors"] += 1
         self._journal.note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
 
     def snapshot(self) -> dict[str, int]:
-        """
-        All counters, with what the listening socket has turned away.
-        """
+        """All counters, with what the listening socket has turned away."""
         far = 0 if self._listening is None else self._listening.counters.far
         return {**self.counters, "far": self.counters["far"] + far}
 
     def lost(self) -> None:
-        """
-        The listening socket is gone; the next L{refresh} makes another.
-        """
+        """The listening socket is gone; the next L{refresh} makes another."""
         self.counters = self.snapshot()
         self._listening = None
 
     def stop(self) -> Deferred[None]:
-        """
-        Close the sockets.
-        """
+        """Close the sockets."""
         self._stopped = True
         ports = [port for port in (self._listening, self._sending) if port is not None]
         self._listening = self._sending = None
@@ -233,9 +207,7 @@ class Channel(ABC):
 
 
 class Broadcast(Channel):
-    """
-    IPv4: the broadcast address of each network.
-    """
+    """IPv4: the broadcast address of each network."""
 
     way = "broadcast"
     version = 4
@@ -249,10 +221,7 @@ class Broadcast(Channel):
 
 
 class Multicast(Channel):
-    """
-    IPv6: a group on each link, whose scope is the link. Interfaces are joined as they
-    appear.
-    """
+    """IPv6: a group on each link, whose scope is the link. Interfaces are joined as they appear."""
 
     way = "multicast"
     version = 6

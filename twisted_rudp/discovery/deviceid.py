@@ -19,16 +19,12 @@ _TYPED = str.maketrans("018", "OIB", "- ")
 
 
 def from_certificate(der: bytes) -> bytes:
-    """
-    The id of whoever has this certificate.
-    """
+    """The id of whoever has this certificate."""
     return sha256(der).digest()
 
 
 def unchecked(raw: bytes) -> str:
-    """
-    The 52 symbols without the check symbols, as ids were written before 2014.
-    """
+    """The 52 symbols without the check symbols, as ids were written before 2014."""
     return b32encode(raw).decode("ascii").rstrip("=")
 
 

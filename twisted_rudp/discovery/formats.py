@@ -1,6 +1,4 @@
-"""
-Which protocol a datagram belongs to, by its magic (discovery.md 0).
-"""
+"""Which protocol a datagram belongs to, by its magic (discovery.md 0)."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from twisted_rudp.discovery import legacy, v1, v4
 
 
 class Format(Enum):
-    """
-    What a datagram claims to be.
-    """
+    """What a datagram claims to be."""
 
     V1_ANNOUNCE = "v1"
     V1_QUERY = "v1 query"
@@ -39,13 +35,9 @@ _MAGICS = {
 }
 
 OLD = frozenset(_MAGICS.values()) - {Format.V1_ANNOUNCE, Format.V1_QUERY, Format.V4}
-"""
-Formats that are recognised and not used.
-"""
+"""Formats that are recognised and not used."""
 
 
 def format_of(datagram: bytes) -> Format:
-    """
-    By the first four bytes only; whether the rest fits is for the decoders.
-    """
+    """By the first four bytes only; whether the rest fits is for the decoders."""
     return _MAGICS.get(int.from_bytes(datagram[:4], "big"), Format.UNKNOWN)

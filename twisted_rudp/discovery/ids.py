@@ -1,6 +1,4 @@
-"""
-Who a node is, whatever the wire calls it.
-"""
+"""Who a node is, whatever the wire calls it."""
 
 from __future__ import annotations
 
@@ -92,18 +90,14 @@ class NodeId:
 
     @property
     def v1(self) -> bytes:
-        """
-        As v1 carries it.
-        """
+        """As v1 carries it."""
         if self.name is not None:
             return self.name
         return deviceid.unchecked(self.key).encode("ascii")
 
     @property
     def text(self) -> str:
-        """
-        For people; L{from_text} reads it. Unprintable bytes of a name are escaped.
-        """
+        """For people; L{from_text} reads it. Unprintable bytes of a name are escaped."""
         if self.name is None:
             return deviceid.to_text(self.key)
         name = self.name.decode("utf-8", "backslashreplace")

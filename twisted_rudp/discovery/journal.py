@@ -1,6 +1,4 @@
-"""
-What a stranger causes, in the log: once, and then once a minute with a count.
-"""
+"""What a stranger causes, in the log: once, and then once a minute with a count."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ QUIET = 60.0
 
 
 class Journal:
-    """
-    Log lines by kind. The kinds are ours, so their number is bounded.
-    """
+    """Log lines by kind. The kinds are ours, so their number is bounded."""
 
     def __init__(self, clock: IReactorTime, log: Logger, name: str) -> None:
         """
@@ -45,9 +41,7 @@ class Journal:
         )
 
     def clear(self, kind: str) -> None:
-        """
-        It is over: say so if it was said, and say it at once when it comes again.
-        """
+        """It is over: say so if it was said, and say it at once when it comes again."""
         if self._quietUntil.pop(kind, None) is not None:
             self._unsaid.pop(kind, None)
             self._log.info("{name}: no longer: {kind}", name=self._name, kind=kind)

@@ -28,9 +28,7 @@ _URL = 2083
 
 @dataclass(frozen=True)
 class Endpoint:
-    """
-    An address of v2 and v3. An empty C{ip} means the sender's.
-    """
+    """An address of v2 and v3. An empty C{ip} means the sender's."""
 
     ip: bytes
     port: int
@@ -50,9 +48,7 @@ class Relay:
 
 @dataclass(frozen=True)
 class Node:
-    """
-    One node with what it can be reached at: endpoints up to v3, URLs later.
-    """
+    """One node with what it can be reached at: endpoints up to v3, URLs later."""
 
     node_id: bytes
     endpoints: tuple[Endpoint, ...] = ()
@@ -73,9 +69,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Query:
-    """
-    A question to a server of that time.
-    """
+    """A question to a server of that time."""
 
     magic: int
     node_id: bytes

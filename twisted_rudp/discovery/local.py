@@ -37,9 +37,7 @@ Entropy = Callable[[int], bytes]
 
 
 class _Extra:
-    """
-    Announcements out of turn on one channel.
-    """
+    """Announcements out of turn on one channel."""
 
     def __init__(self) -> None:
         self.call: IDelayedCall | None = None
@@ -100,9 +98,7 @@ class LocalDiscovery:
         self.counters = dict.fromkeys(("ticks", "reactions", "solicitations", "wakes"), 0)
 
     def start(self) -> None:
-        """
-        Begin to listen. Sockets that cannot be had are tried again at each tick.
-        """
+        """Begin to listen. Sockets that cannot be had are tried again at each tick."""
         ports.add(self)
         for channel in self._channels:
             channel.refresh()
@@ -112,9 +108,7 @@ class LocalDiscovery:
             self._retry = self._reactor.callLater(AGAIN, self._listenAgain)
 
     def stop(self) -> Deferred[None]:
-        """
-        Say goodbye and close the sockets.
-        """
+        """Say goodbye and close the sockets."""
         ports.discard(self)
         for publication in list(self._publications):
             self.withdraw(publication)
@@ -127,9 +121,7 @@ class LocalDiscovery:
         return stopping.addCallback(lambda _: None)
 
     def publish(self, publication: Publication) -> None:
-        """
-        Announce a node from now on: now, once more soon, and then at intervals.
-        """
+        """Announce a node from now on: now, once more soon, and then at intervals."""
         self._publications.append(publication)
         if not any(self._told(channel, [publication]) for channel in self._channels):
             self._log.warn(
@@ -143,9 +135,7 @@ class LocalDiscovery:
             self._extra(channel, AGAIN)
 
     def withdraw(self, publication: Publication) -> None:
-        """
-        Announce a node no more, and say so where the wire can.
-        """
+        """Announce a node no more, and say so where the wire can."""
         self._publications.remove(publication)
         farewell = goodbye(self.profile.wire, publication, self._instance)
         for channel in self._channels:
@@ -188,22 +178,16 @@ class LocalDiscovery:
         self.solicit()
 
     def status(self) -> Mapping[str, str]:
-        """
-        For people: whether each channel listens.
-        """
+        """For people: whether each channel listens."""
         return {channel.via: channel.status for channel in self._channels}
 
     @property
     def junk(self) -> Mapping[str, int]:
-        """
-        Datagrams that were of no use, by sender, as far as they are remembered.
-        """
+        """Datagrams that were of no use, by sender, as far as they are remembered."""
         return self._intake.junk
 
     def snapshot(self) -> PortStats:
-        """
-        All counters, for L{stats<twisted_rudp.stats>}.
-        """
+        """All counters, for L{stats<twisted_rudp.stats>}."""
         channels = total(channel.snapshot() for channel in self._channels)
         counters = {**self.counters, **self._intake.counters, **channels}
         named = {f"discovery.{name}": count for name, count in counters.items()}
@@ -219,9 +203,7 @@ class LocalDiscovery:
             self._extra(channel, self._random.uniform(0, JITTER))
 
     def _extra(self, channel: Channel, delay: float) -> None:
-        """
-        Announce out of turn, soon, but not often.
-        """
+        """Announce out of turn, soon, but not often."""
         extra = self._extras[channel]
         if extra.call is not None:
             return
@@ -237,9 +219,7 @@ class LocalDiscovery:
         self._announce(channel)
 
     def _announce(self, channel: Channel, slept: bool = False) -> None:
-        """
-        Look at the interfaces and announce everything, if there is anything.
-        """
+        """Look at the interfaces and announce everything, if there is anything."""
         channel.refresh(again=slept)
         for publication in self._told(channel, self._publications):
             channel.send(encode(self.profile.wire, publication, self._instance))
@@ -247,9 +227,7 @@ class LocalDiscovery:
     def _told(
         self, channel: Channel, publications: Sequence[Publication]
     ) -> Sequence[Publication]:
-        """
-        What of these a channel can tell: nobody is sent to where nothing listens.
-        """
+        """What of these a channel can tell: nobody is sent to where nothing listens."""
         return told(self.profile.wire, publications, channel.version)
 
     def _listenAgain(self) -> None:

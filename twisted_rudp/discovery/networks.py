@@ -1,6 +1,4 @@
-"""
-The networks this machine is in, read anew each time: they come and go.
-"""
+"""The networks this machine is in, read anew each time: they come and go."""
 
 from __future__ import annotations
 
@@ -25,16 +23,12 @@ class Interface:
 
     @property
     def loopback(self) -> bool:
-        """
-        Whether it leads nowhere but here.
-        """
+        """Whether it leads nowhere but here."""
         return all(address.is_loopback for address in self.addresses)
 
     @property
     def link_local(self) -> bool:
-        """
-        Whether it has an IPv6 link-local address, and so can send to a link's group.
-        """
+        """Whether it has an IPv6 link-local address, and so can send to a link's group."""
         return any(a.version == 6 and a.is_link_local for a in self.addresses)
 
 
@@ -42,9 +36,7 @@ Enumerate = Callable[[], Sequence[Interface]]
 
 
 def interfaces() -> list[Interface]:
-    """
-    All interfaces that have an address now, by index.
-    """
+    """All interfaces that have an address now, by index."""
     found = []
     for adapter in ifaddr.get_adapters():
         addresses = tuple(
@@ -90,9 +82,7 @@ def on_link(source: str, interfaces: Iterable[Interface]) -> bool:
 
 
 def is_own(source: str, interfaces: Iterable[Interface]) -> bool:
-    """
-    Whether an address is this machine's.
-    """
+    """Whether an address is this machine's."""
     ip = ip_address(source.partition("%")[0])
     return any(
         ip == address.ip for interface in interfaces for address in interface.addresses

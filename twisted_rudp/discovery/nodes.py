@@ -1,6 +1,4 @@
-"""
-What is known about nodes.
-"""
+"""What is known about nodes."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ class Source(NamedTuple):
 
 
 class Change(Enum):
-    """
-    What an announcement meant to the registry.
-    """
+    """What an announcement meant to the registry."""
 
     NEW = "the source had not announced this node"
     RESTARTED = "the node has another instance number than before"
@@ -41,9 +37,7 @@ class Change(Enum):
 
 
 class Removal(Enum):
-    """
-    Why a node is not listed any more.
-    """
+    """Why a node is not listed any more."""
 
     EXPIRED = "it was not announced again"
     EVICTED = "there was no room"
@@ -78,7 +72,5 @@ class Node:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """
-        Where it may be reached, best first.
-        """
+        """Where it may be reached, best first."""
         return tuple(candidate.address for candidate in self.candidates)

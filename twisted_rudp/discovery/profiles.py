@@ -1,6 +1,4 @@
-"""
-The ways of announcing on a local network.
-"""
+"""The ways of announcing on a local network."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from twisted_rudp.discovery import v1
 
 
 class Wire(Enum):
-    """
-    What the datagrams look like.
-    """
+    """What the datagrams look like."""
 
     V1 = "v1"
     V4 = "v4"

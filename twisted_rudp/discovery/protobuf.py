@@ -89,9 +89,7 @@ def _varint(message: bytes, offset: int) -> tuple[int, int]:
 
 
 def varint(value: int) -> bytes:
-    """
-    A number of at most 64 bits, unsigned.
-    """
+    """A number of at most 64 bits, unsigned."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -101,21 +99,15 @@ def varint(value: int) -> bytes:
 
 
 def bytes_field(number: int, value: bytes) -> bytes:
-    """
-    A field of bytes or text.
-    """
+    """A field of bytes or text."""
     return varint(number << 3 | BYTES) + varint(len(value)) + value
 
 
 def int64_field(number: int, value: int) -> bytes:
-    """
-    A signed number; zero is left out, as proto3 does.
-    """
+    """A signed number; zero is left out, as proto3 does."""
     return varint(number << 3 | VARINT) + varint(value & (1 << 64) - 1) if value else b""
 
 
 def signed64(value: int) -> int:
-    """
-    What an C{int64} was before it became a varint.
-    """
+    """What an C{int64} was before it became a varint."""
     return value - (value >> 63 << 64)

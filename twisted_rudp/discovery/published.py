@@ -1,6 +1,4 @@
-"""
-What this process announces.
-"""
+"""What this process announces."""
 
 from __future__ import annotations
 
@@ -50,15 +48,11 @@ class Publication:
 
     @property
     def port(self) -> int:
-        """
-        The one port that v1 can tell.
-        """
+        """The one port that v1 can tell."""
         return parse(self.urls[0]).port
 
     def over(self, wire: Wire, version: int) -> Publication | None:
-        """
-        What of it can be told over IPv4 or IPv6; None if nothing can.
-        """
+        """What of it can be told over IPv4 or IPv6; None if nothing can."""
         kept = tuple(url for url in self.urls if _TELLS[wire](parse(url), version))
         return Publication(self.id, kept) if kept else None
 
@@ -94,40 +88,30 @@ def merged(publications: Sequence[Publication]) -> list[Publication]:
 
 
 def told(wire: Wire, publications: Iterable[Publication], version: int) -> list[Publication]:
-    """
-    What is announced over IPv4 or IPv6, one publication for each node.
-    """
+    """What is announced over IPv4 or IPv6, one publication for each node."""
     over = (publication.over(wire, version) for publication in publications)
     return merged([publication for publication in over if publication is not None])
 
 
 def encode(wire: Wire, publication: Publication, instance: int) -> bytes:
-    """
-    The announcement of a node.
-    """
+    """The announcement of a node."""
     return _ENCODERS[wire](publication, instance)
 
 
 def goodbye(wire: Wire, publication: Publication, instance: int) -> bytes | None:
-    """
-    What tells others that a node has gone; None where the wire cannot say it.
-    """
+    """What tells others that a node has gone; None where the wire cannot say it."""
     if wire is Wire.V4:
         return v4.encode(publication.id.key, (), instance)
     return None
 
 
 def _tells_v1(address: Address, version: int) -> bool:
-    """
-    Listeners take the port only, and the address from the sender.
-    """
+    """Listeners take the port only, and the address from the sender."""
     return version in served(address)
 
 
 def _tells_v4(address: Address, version: int) -> bool:
-    """
-    What has an address of its own is the same whichever way it is told.
-    """
+    """What has an address of its own is the same whichever way it is told."""
     return not filled_in(address) or version in served(address)
 
 

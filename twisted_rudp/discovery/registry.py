@@ -1,6 +1,4 @@
-"""
-The one place where everything heard about nodes comes together.
-"""
+"""The one place where everything heard about nodes comes together."""
 
 from __future__ import annotations
 
@@ -80,9 +78,7 @@ class Registry:
         )
 
     def __len__(self) -> int:
-        """
-        How many announcements are held.
-        """
+        """How many announcements are held."""
         return len(self._table)
 
     # what sources say
@@ -168,9 +164,7 @@ class Registry:
         return change
 
     def _makeRoom(self) -> None:
-        """
-        Evict the oldest, but nothing that somebody waits for or is about to dial.
-        """
+        """Evict the oldest, but nothing that somebody waits for or is about to dial."""
         while self._table.crowded():
             record = self._table.oldest(self._waiting)
             if record is None:
@@ -194,9 +188,7 @@ class Registry:
         self._schedule()
 
     def succeeded(self, node: NodeId, address: Address) -> None:
-        """
-        A connection to this address has come about; it is offered first from now on.
-        """
+        """A connection to this address has come about; it is offered first from now on."""
         self._successes.pop((node, address), None)
         self._successes[node, address] = self._clock.seconds()
         if len(self._successes) > _SUCCESSES:
@@ -227,9 +219,7 @@ class Registry:
         return tuple(c for _, c in sorted(best.values(), key=lambda ranked: ranked[0]))
 
     def snapshot(self) -> list[Node]:
-        """
-        All nodes that have an address, sorted by their text.
-        """
+        """All nodes that have an address, sorted by their text."""
         nodes = [self._node(node) for node in self._table]
         return sorted((n for n in nodes if n.candidates), key=lambda n: (n.id.text, n.id.key))
 
@@ -245,9 +235,7 @@ class Registry:
         return self._waiting.wait(node, self.candidates(node), timeout)
 
     def browse(self, browser: INodeBrowser) -> Browsing:
-        """
-        Tell C{browser} of all nodes, those known already first, until stopped.
-        """
+        """Tell C{browser} of all nodes, those known already first, until stopped."""
         return self._browsers.add(browser, self.snapshot())
 
     def stop(self) -> None:
@@ -282,9 +270,7 @@ class Registry:
             self._waiting.found(node, self.candidates(node))
 
     def _schedule(self) -> None:
-        """
-        Wake up at the next record's end, once.
-        """
+        """Wake up at the next record's end, once."""
         moment = self._table.next()
         if moment is None:
             return

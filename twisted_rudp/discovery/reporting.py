@@ -1,6 +1,4 @@
-"""
-Announcing nodes to a discovery server (discovery.md 1.4).
-"""
+"""Announcing nodes to a discovery server (discovery.md 1.4)."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ class Reporter(Ears):
         self.counters = dict.fromkeys(("reports", "failures"), 0)
 
     def publish(self, publication: Publication) -> None:
-        """
-        Report a node from now on.
-        """
+        """Report a node from now on."""
         self._publications.append(publication)
         self._schedule(0)
 
@@ -71,15 +67,11 @@ class Reporter(Ears):
         return not self._publications
 
     def woken(self) -> None:
-        """
-        The machine has slept: the server may have forgotten it, or it has moved.
-        """
+        """The machine has slept: the server may have forgotten it, or it has moved."""
         self._schedule(0)
 
     def stop(self) -> None:
-        """
-        Report nothing any more.
-        """
+        """Report nothing any more."""
         self._stopped = True
         self._publications.clear()
         if self._call is not None:
@@ -90,9 +82,7 @@ class Reporter(Ears):
         self._ports.clear()
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
-        """
-        Once more before the next turn, if none of the server's addresses is left.
-        """
+        """Once more before the next turn, if none of the server's addresses is left."""
         if self._stopped:
             return
         detail = f"{address[0]}: {kind.name.lower()}"
@@ -103,9 +93,7 @@ class Reporter(Ears):
             self._failed(_REFUSED, detail)
 
     def portLost(self, failure: object) -> None:
-        """
-        The next report makes another.
-        """
+        """The next report makes another."""
         self._ports = {n: port for n, port in self._ports.items() if not port.closed}
 
     def _schedule(self, delay: float) -> None:

@@ -134,9 +134,7 @@ class DiscoveryServer(Ears):
 
     @property
     def listening(self) -> bool:
-        """
-        Whether it was started and not stopped.
-        """
+        """Whether it was started and not stopped."""
         return self._port is not None
 
     def getHost(self) -> IPv4Address | IPv6Address:
@@ -165,9 +163,7 @@ class DiscoveryServer(Ears):
         return gatherResults([self._writing, closing]).addCallback(lambda _: None)
 
     def snapshot(self) -> PortStats:
-        """
-        All counters, for L{stats<twisted_rudp.stats>}.
-        """
+        """All counters, for L{stats<twisted_rudp.stats>}."""
         counters = {**self.counters, **self.table.counters, "nodes": len(self.table)}
         named = {f"discovery.server.{name}": count for name, count in counters.items()}
         host = None if self._port is None else self._port.getHost()
@@ -176,16 +172,12 @@ class DiscoveryServer(Ears):
     # the socket's side
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
-        """
-        Deal with datagrams; what is not right is counted and has no answer.
-        """
+        """Deal with datagrams; what is not right is counted and has no answer."""
         for start in range(0, len(run), size):
             self._received(run[start : start + size], address)
 
     def portLost(self, failure: Failure) -> None:
-        """
-        The reactor shuts down.
-        """
+        """The reactor shuts down."""
         self._port = None
 
     def _received(self, datagram: bytes, address: Address) -> None:
@@ -208,9 +200,7 @@ class DiscoveryServer(Ears):
             self._asked(packet, packed, len(datagram), address)
 
     def _now(self) -> int:
-        """
-        Nanoseconds.
-        """
+        """Nanoseconds."""
         return int(self._reactor.seconds() * SECOND)
 
     def _network(self, packed: bytes) -> bytes:
@@ -226,9 +216,7 @@ class DiscoveryServer(Ears):
             self._journal.note("not understood, ignored", detail)
 
     def _announced(self, packet: v1.Announcement, packed: bytes) -> None:
-        """
-        The address is where it came from, whatever it says (discovery.md 1.5).
-        """
+        """The address is where it came from, whatever it says (discovery.md 1.5)."""
         if not packet.port:
             self.counters["bad"] += 1
             return

@@ -1,6 +1,4 @@
-"""
-A discovery server's table in a file, so that a restart forgets nobody.
-"""
+"""A discovery server's table in a file, so that a restart forgets nobody."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ VERSION = 1
 
 
 class CorruptFile(ValueError):
-    """
-    The file is not what was written.
-    """
+    """The file is not what was written."""
 
 
 def save(path: Path, places: Iterable[tuple[bytes, Place]]) -> None:

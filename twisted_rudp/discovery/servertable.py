@@ -1,6 +1,4 @@
-"""
-What a discovery server remembers (discovery.md 1.5, 1.6 rule 6).
-"""
+"""What a discovery server remembers (discovery.md 1.5, 1.6 rule 6)."""
 
 from __future__ import annotations
 
@@ -93,9 +91,7 @@ class ServerTable:
 
     @property
     def longest_file(self) -> int:
-        """
-        Bytes that this table takes in a file at most.
-        """
+        """Bytes that this table takes in a file at most."""
         return 2 * self._most_id_bytes + 100 * (self._limit + 2)
 
     def find(self, node: bytes, family: int, now: float) -> Place | None:
@@ -109,9 +105,7 @@ class ServerTable:
         return fresh[0] if self._same_family else max(fresh, key=lambda place: place.seen)
 
     def expire(self, now: float) -> None:
-        """
-        Forget what is too old. Costs nothing when nothing is.
-        """
+        """Forget what is too old. Costs nothing when nothing is."""
         while self._places:
             key, place = next(iter(self._places.items()))
             if now < place.seen + self._life:
@@ -120,9 +114,7 @@ class ServerTable:
             self.counters["expired"] += 1
 
     def dump(self) -> Iterator[tuple[bytes, Place]]:
-        """
-        Everything as it is now, oldest first; may be read in another thread.
-        """
+        """Everything as it is now, oldest first; may be read in another thread."""
         keys, places = list(self._places), list(self._places.values())
         return ((node, place) for (node, _), place in zip(keys, places, strict=True))
 

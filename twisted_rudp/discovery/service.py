@@ -33,9 +33,7 @@ GRACE = 45.0
 
 
 class Lease:
-    """
-    A use of discovery. While there is one, it runs.
-    """
+    """A use of discovery. While there is one, it runs."""
 
     def __init__(self, release: Callable[[], Deferred[None]]) -> None:
         self._release: Callable[[], Deferred[None]] | None = release
@@ -51,9 +49,7 @@ class Lease:
 
 
 class _Used:
-    """
-    A profile that is in use, and by how many.
-    """
+    """A profile that is in use, and by how many."""
 
     def __init__(self, local: LocalDiscovery) -> None:
         self.local = local
@@ -159,9 +155,7 @@ class Discovery:
         return Lease(release)
 
     def server(self, host: str, port: int) -> Server:
-        """
-        A discovery server, shared by all who ask it.
-        """
+        """A discovery server, shared by all who ask it."""
         return self._servers.setdefault((host, port), Server(self._reactor, host, port))
 
     # asking
@@ -208,9 +202,7 @@ class Discovery:
         return looking.addBoth(done)
 
     def solicit(self, profiles: Sequence[Profile] = (V4,)) -> None:
-        """
-        Have others announce themselves now, where a profile that is in use has a way.
-        """
+        """Have others announce themselves now, where a profile that is in use has a way."""
         for profile in profiles:
             if profile in self._used:
                 self._used[profile].local.solicit()
@@ -232,9 +224,7 @@ class Discovery:
     # life
 
     def stop(self) -> Deferred[None]:
-        """
-        Stop whatever is in use; who waits for something is told.
-        """
+        """Stop whatever is in use; who waits for something is told."""
         closing = [used.local.stop() for used in self._used.values()]
         self._used.clear()
         for reporter in self._reporters.values():
@@ -244,9 +234,7 @@ class Discovery:
         return gatherResults(closing).addCallback(lambda _: None)
 
     def status(self) -> dict[str, str]:
-        """
-        For people: what listens, and what only sends.
-        """
+        """For people: what listens, and what only sends."""
         shown: dict[str, str] = {}
         for used in self._used.values():
             shown.update(used.local.status())
@@ -281,9 +269,7 @@ class Discovery:
         return gatherResults(closing).addCallback(lambda _: None)
 
     def _woken(self) -> None:
-        """
-        What was heard may be wrong by now, and nobody may know of us.
-        """
+        """What was heard may be wrong by now, and nobody may know of us."""
         self.registry.markStale(GRACE)
         for used in self._used.values():
             used.local.woken()
@@ -313,9 +299,7 @@ _shared: WeakKeyDictionary[Any, Discovery] = WeakKeyDictionary()
 
 
 def discoveryOf(reactor: Any) -> Discovery:
-    """
-    The discovery that everything on this reactor shares.
-    """
+    """The discovery that everything on this reactor shares."""
     shared = _shared.get(reactor)
     if shared is None:
         shared = _shared[reactor] = Discovery(reactor)

@@ -1,6 +1,4 @@
-"""
-The sockets of discovery: datagram ports without offloading, for single datagrams.
-"""
+"""The sockets of discovery: datagram ports without offloading, for single datagrams."""
 
 from __future__ import annotations
 
@@ -16,19 +14,13 @@ _BUFFER = 256 << 10
 
 
 class Ears:
-    """
-    What a port of discovery hears; to be overridden where it matters.
-    """
+    """What a port of discovery hears; to be overridden where it matters."""
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
-        """
-        Ignored.
-        """
+        """Ignored."""
 
     def turnEnded(self) -> None:
-        """
-        Datagrams are dealt with one by one.
-        """
+        """Datagrams are dealt with one by one."""
 
     def portWritable(self) -> None:
         """
@@ -37,14 +29,10 @@ class Ears:
         """
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
-        """
-        Ignored; the port counts it.
-        """
+        """Ignored; the port counts it."""
 
     def portLost(self, failure: Failure) -> None:
-        """
-        The reactor shuts down, or the socket broke.
-        """
+        """The reactor shuts down, or the socket broke."""
 
 
 def openSocket(

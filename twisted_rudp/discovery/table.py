@@ -1,6 +1,4 @@
-"""
-The announcements that a registry holds: bounded, expiring, oldest out first.
-"""
+"""The announcements that a registry holds: bounded, expiring, oldest out first."""
 
 from __future__ import annotations
 
@@ -42,16 +40,12 @@ class Record:
 
     @property
     def weight(self) -> int:
-        """
-        Bytes, for the bound on all of them.
-        """
+        """Bytes, for the bound on all of them."""
         return _OVERHEAD + sum(len(a.host) + len(a.rest) + 60 for a in self.addresses)
 
 
 class Table:
-    """
-    Records by node and source.
-    """
+    """Records by node and source."""
 
     def __init__(self, limit: int, weight: int) -> None:
         """
@@ -73,28 +67,20 @@ class Table:
         return iter(list(self._nodes))
 
     def get(self, node: NodeId, source: Source) -> Record | None:
-        """
-        What a source said about a node.
-        """
+        """What a source said about a node."""
         return self._nodes.get(node, {}).get(source)
 
     def of(self, node: NodeId) -> list[Record]:
-        """
-        Everything said about a node.
-        """
+        """Everything said about a node."""
         return list(self._nodes.get(node, {}).values())
 
     def id_of(self, node: NodeId) -> NodeId:
-        """
-        A node's id with its name, if any source has told that.
-        """
+        """A node's id with its name, if any source has told that."""
         ids = [record.id for record in self.of(node)]
         return next((each for each in ids if each.name is not None), ids[0] if ids else node)
 
     def add(self, record: Record) -> None:
-        """
-        Enter a record for a node and source that has none.
-        """
+        """Enter a record for a node and source that has none."""
         self._nodes.setdefault(record.id, {})[record.source] = record
         self._by_age[record.id, record.source] = record
         self._weight += record.weight
@@ -103,9 +89,7 @@ class Table:
     def renew(
         self, record: Record, addresses: tuple[Address, ...], seen: float, expires: float
     ) -> None:
-        """
-        The source has said it again, or something else.
-        """
+        """The source has said it again, or something else."""
         if addresses != record.addresses:
             self._weight -= record.weight
             record.addresses = addresses
@@ -116,17 +100,13 @@ class Table:
         self.expire_at(record, expires)
 
     def expire_at(self, record: Record, expires: float) -> None:
-        """
-        Set the end of a record. A later end costs nothing until the earlier has come.
-        """
+        """Set the end of a record. A later end costs nothing until the earlier has come."""
         record.expires = expires
         if expires < record.queued:
             self._queue(record)
 
     def remove(self, record: Record) -> None:
-        """
-        Forget a record.
-        """
+        """Forget a record."""
         record.held = False
         self._weight -= record.weight
         del self._by_age[record.id, record.source]
@@ -136,27 +116,19 @@ class Table:
             del self._nodes[record.id]
 
     def records(self) -> Iterator[Record]:
-        """
-        All of them, oldest first.
-        """
+        """All of them, oldest first."""
         return iter(list(self._by_age.values()))
 
     def crowded(self) -> bool:
-        """
-        Whether a record must go.
-        """
+        """Whether a record must go."""
         return len(self._by_age) > self._limit or self._weight > self._most_weight
 
     def oldest(self, pinned: Container[NodeId]) -> Record | None:
-        """
-        The record to go first. Those of pinned nodes stay.
-        """
+        """The record to go first. Those of pinned nodes stay."""
         return next((r for r in self._by_age.values() if r.id not in pinned), None)
 
     def due(self, now: float) -> Iterator[Record]:
-        """
-        The records whose end has come, still in the table.
-        """
+        """The records whose end has come, still in the table."""
         while (moment := self.next()) is not None and moment <= now:
             _, _, record = heappop(self._heap)
             if record.expires > now:
@@ -165,9 +137,7 @@ class Table:
                 yield record
 
     def next(self) -> float | None:
-        """
-        When to ask for L{due} again.
-        """
+        """When to ask for L{due} again."""
         while self._heap and not self._means(self._heap[0]):
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
@@ -180,8 +150,6 @@ class Table:
 
     @staticmethod
     def _means(entry: tuple[float, int, Record]) -> bool:
-        """
-        Whether an entry of the heap is still its record's.
-        """
+        """Whether an entry of the heap is still its record's."""
         queued, _, record = entry
         return record.held and queued == record.queued

@@ -46,9 +46,7 @@ class Address:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """
-        The names in the query. C{urlsplit} would raise for some paths.
-        """
+        """The names in the query. C{urlsplit} would raise for some paths."""
         query = self.rest.partition("#")[0].partition("?")[2]
         return tuple(name for name, _ in parse_qsl(query, keep_blank_values=True))
 
@@ -129,9 +127,7 @@ def _ip(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _check_family(scheme: str, ip: IPv4Address | IPv6Address) -> None:
-    """
-    A scheme that ends in 4 or 6 allows one family only.
-    """
+    """A scheme that ends in 4 or 6 allows one family only."""
     if scheme[-1] in "46" and scheme[-1] != str(ip.version):
         raise ValueError(f"{scheme} with {ip}")
 
@@ -152,8 +148,6 @@ def served(address: Address) -> frozenset[int]:
 
 
 def filled_in(address: Address) -> bool:
-    """
-    Whether its host is to be taken from the announcement's sender.
-    """
+    """Whether its host is to be taken from the announcement's sender."""
     ip = _ip(address.host)
     return not address.host or (ip is not None and ip.is_unspecified)

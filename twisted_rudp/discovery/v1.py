@@ -37,17 +37,13 @@ class Announcement(NamedTuple):
 
 
 class Query(NamedTuple):
-    """
-    Where is this node?
-    """
+    """Where is this node?"""
 
     node_id: bytes
 
 
 class UnknownMagic(FormatError):
-    """
-    The datagram belongs to another protocol.
-    """
+    """The datagram belongs to another protocol."""
 
 
 def encode_announcement(announcement: Announcement) -> bytes:
@@ -71,9 +67,7 @@ def encode_announcement(announcement: Announcement) -> bytes:
 
 
 def encode_query(query: Query) -> bytes:
-    """
-    A query has no transaction number; the answer repeats the id.
-    """
+    """A query has no transaction number; the answer repeats the id."""
     return u32(QUERY) + opaque(query.node_id)
 
 

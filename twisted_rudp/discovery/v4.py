@@ -48,9 +48,7 @@ class Announcement(NamedTuple):
 
 
 def encode(key: bytes, addresses: Sequence[str], instance: int, name: bytes = b"") -> bytes:
-    """
-    A datagram, fields in the order the original writes them, and the name behind.
-    """
+    """A datagram, fields in the order the original writes them, and the name behind."""
     return b"".join(
         (
             u32(MAGIC),

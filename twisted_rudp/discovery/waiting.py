@@ -1,6 +1,4 @@
-"""
-Lookups that wait for an announcement.
-"""
+"""Lookups that wait for an announcement."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ Candidates = tuple[Candidate, ...]
 
 
 class Waiting:
-    """
-    Who waits for which node. Contains the nodes that somebody waits for.
-    """
+    """Who waits for which node. Contains the nodes that somebody waits for."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -49,17 +45,13 @@ class Waiting:
         return lookup.addBoth(done)
 
     def found(self, node: NodeId, candidates: Candidates) -> None:
-        """
-        Something is known about a node.
-        """
+        """Something is known about a node."""
         if candidates:
             for lookup in self._lookups.pop(node, []):
                 lookup.callback(candidates)
 
     def stop(self) -> None:
-        """
-        Nobody will announce anything any more.
-        """
+        """Nobody will announce anything any more."""
         lookups, self._lookups = self._lookups, {}
         for node, waiting in lookups.items():
             for lookup in waiting:

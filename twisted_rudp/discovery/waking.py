@@ -24,9 +24,7 @@ Clocks = Callable[[], tuple[float, float]]
 
 
 def clocks() -> tuple[float, float]:
-    """
-    Seconds of the wall clock and of one that never steps.
-    """
+    """Seconds of the wall clock and of one that never steps."""
     return time(), monotonic()
 
 
@@ -52,25 +50,19 @@ class SleepWatch:
         self._seen = (0.0, 0.0)
 
     def start(self) -> None:
-        """
-        Begin to watch. Harmless when repeated.
-        """
+        """Begin to watch. Harmless when repeated."""
         if self._call is None:
             self._seen = self._clocks()
             self._call = self._reactor.callLater(INTERVAL, self._tick)
 
     def stop(self) -> None:
-        """
-        Watch no more. Harmless when repeated.
-        """
+        """Watch no more. Harmless when repeated."""
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()
 
     def look(self) -> None:
-        """
-        Look at the clocks now.
-        """
+        """Look at the clocks now."""
         if self._call is None:
             return
         before, self._seen = self._seen, self._clocks()

@@ -12,15 +12,11 @@ _HALVES = struct.Struct(">HH")
 
 
 class FormatError(ValueError):
-    """
-    A datagram is not what its magic says.
-    """
+    """A datagram is not what its magic says."""
 
 
 class Reader:
-    """
-    Takes a datagram apart from front to back.
-    """
+    """Takes a datagram apart from front to back."""
 
     __slots__ = ("_data", "_offset")
 
@@ -30,9 +26,7 @@ class Reader:
 
     @property
     def remaining(self) -> int:
-        """
-        Bytes not yet read.
-        """
+        """Bytes not yet read."""
         return len(self._data) - self._offset
 
     def u32(self) -> int:
@@ -81,21 +75,15 @@ class Reader:
 
 
 def u32(value: int) -> bytes:
-    """
-    A number as the wire has it.
-    """
+    """A number as the wire has it."""
     return _U32.pack(value)
 
 
 def halves(upper: int, lower: int) -> bytes:
-    """
-    Two numbers of sixteen bits in one word.
-    """
+    """Two numbers of sixteen bits in one word."""
     return _HALVES.pack(upper, lower)
 
 
 def opaque(value: bytes) -> bytes:
-    """
-    A byte string with length and padding.
-    """
+    """A byte string with length and padding."""
     return u32(len(value)) + value + bytes(-len(value) & 3)

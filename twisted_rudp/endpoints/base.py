@@ -142,9 +142,7 @@ class ServerEndpoint(Endpoint, ABC):
 
     @abstractmethod
     def _listeningGate(self) -> Gate:
-        """
-        A gate for one socket, which makes the engines of those who come.
-        """
+        """A gate for one socket, which makes the engines of those who come."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -194,9 +192,7 @@ class ClientEndpoint(Endpoint, ABC):
 
     @abstractmethod
     def _diallingSession(self, address: Address, now: int) -> tuple[Gate, Engine]:
-        """
-        A gate and an engine for one attempt, which has its socket for itself.
-        """
+        """A gate and an engine for one attempt, which has its socket for itself."""
 
 
 def profiled(profiles: Mapping[str, Numbers], profile: str, **given: Any) -> Numbers:

@@ -32,9 +32,7 @@ class Dialler:
 
     @property
     def arguments(self) -> frozenset[str]:
-        """
-        What can be set, by the names that its endpoint uses.
-        """
+        """What can be set, by the names that its endpoint uses."""
         constructor = getattr(import_module(self.module), self.endpoint)
         return frozenset(signature(constructor).parameters) - {"reactor", "host", "port"}
 
@@ -53,9 +51,7 @@ DIALLERS: dict[str, Dialler] = {
     "qotp": Dialler("twisted_rudp.endpoints.qotp", "QOTPClientEndpoint", proof="serverKey"),
     "raknet": Dialler("twisted_rudp.endpoints.raknet", "RakNetClientEndpoint"),
 }
-"""
-The transports by the scheme of their announced addresses.
-"""
+"""The transports by the scheme of their announced addresses."""
 
 
 def transportOf(scheme: str) -> str:

@@ -138,9 +138,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         return gate, engine
 
     def _remember(self, key: tuple[Address, int]) -> None:
-        """
-        A session is over.
-        """
+        """A session is over."""
         self._recent.add(key, self._now())
 
     def _now(self) -> int:

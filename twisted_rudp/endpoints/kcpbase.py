@@ -173,9 +173,7 @@ class KCPEndpoint(Endpoint):
         cookies: Cookies | None = None,
         rules: Rules | None = None,
     ) -> KCPGate:
-        """
-        A gate with cipher contexts of its own.
-        """
+        """A gate with cipher contexts of its own."""
         secret = self._secret
         if secret.crypt in CIPHERS and CIPHERS[secret.crypt].slow:
             self._log.warn(
@@ -192,17 +190,13 @@ class KCPEndpoint(Endpoint):
         )
 
     def _randomConv(self) -> int:
-        """
-        A conversation that the peer most likely has not; never 0.
-        """
+        """A conversation that the peer most likely has not; never 0."""
         return int.from_bytes(self.entropy(4), "little") or FIRST_CONV
 
     def _engine(
         self, gate: KCPGate, conv: int, address: Address, now: int, **named: Any
     ) -> KCPSession:
-        """
-        A session for a socket with this gate.
-        """
+        """A session for a socket with this gate."""
         return KCPSession(
             conv,
             address,

@@ -1,6 +1,4 @@
-"""
-The cipher and the key of a KCP endpoint, from arguments of which some exclude others.
-"""
+"""The cipher and the key of a KCP endpoint, from arguments of which some exclude others."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def serverAddress(text: str) -> tuple[str, int]:
 
 @implementer(IStreamClientEndpoint)
 class NodeClientEndpoint:
-    """
-    Looks a node up and dials it.
-    """
+    """Looks a node up and dials it."""
 
     def __init__(
         self,
@@ -131,30 +129,22 @@ class NodeClientEndpoint:
 
     @property
     def id(self) -> NodeId:
-        """
-        The node.
-        """
+        """The node."""
         return self._id
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """
-        Where it is looked for on the local network.
-        """
+        """Where it is looked for on the local network."""
         return self._profiles
 
     @property
     def timeout(self) -> float:
-        """
-        Seconds for everything.
-        """
+        """Seconds for everything."""
         return self._timeout
 
     @property
     def transports(self) -> tuple[str, ...]:
-        """
-        Those that may be dialled.
-        """
+        """Those that may be dialled."""
         return self._transports
 
     def dialled(self, addresses: Sequence[Address]) -> list[Address]:

@@ -1,6 +1,4 @@
-"""
-One attempt to connect to a node: look it up, and race its addresses.
-"""
+"""One attempt to connect to a node: look it up, and race its addresses."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ MOST_ATTEMPTS = 32
 
 
 class State(Enum):
-    """
-    How far an attempt is.
-    """
+    """How far an attempt is."""
 
     LOOKING = auto()
     """No address is known."""
@@ -81,9 +77,7 @@ class Connecting:
         self._call: IDelayedCall = reactor.callLater(endpoint.timeout, self._timedOut)
 
     def start(self) -> None:
-        """
-        Begin with the registry.
-        """
+        """Begin with the registry."""
         # Longer than ours, so that the end is decided in one place.
         patience = self._endpoint.timeout + 1
         looking = self._discovery.lookup(
@@ -219,9 +213,7 @@ class Connecting:
         deferred.errback(error.ConnectingCancelledError(address))  # type: ignore[no-untyped-call]
 
     def _finish(self) -> None:
-        """
-        Let go of everything but what has been connected.
-        """
+        """Let go of everything but what has been connected."""
         self._state = State.DONE
         self._stopDelay()
         if self._call.active():

@@ -1,6 +1,4 @@
-"""
-Pings and pongs without sessions (raknet.md 2.1).
-"""
+"""Pings and pongs without sessions (raknet.md 2.1)."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ REPEAT = 1.0
 
 @implementer(IListeningPort)
 class PongPort:
-    """
-    A socket that answers strangers and has no sessions.
-    """
+    """A socket that answers strangers and has no sessions."""
 
     def __init__(
         self,
@@ -53,9 +49,7 @@ class PongPort:
         self._hub.attach(self._port)
 
     def startListening(self) -> None:
-        """
-        It has listened from the start.
-        """
+        """It has listened from the start."""
 
     def stopListening(self) -> Deferred[None]:
         """
@@ -64,16 +58,12 @@ class PongPort:
         return self._hub.close()
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """
-        The bound address.
-        """
+        """The bound address."""
         return self._port.getHost()
 
 
 class Pinging:
-    """
-    One ping of a host, repeated to all of its addresses until somebody answers.
-    """
+    """One ping of a host, repeated to all of its addresses until somebody answers."""
 
     def __init__(
         self,
@@ -103,9 +93,7 @@ class Pinging:
         self._calls: list[IDelayedCall] = []
 
     def start(self) -> Deferred[Pong]:
-        """
-        Look the host up and ping it.
-        """
+        """Look the host up and ping it."""
         self._calls.append(self._reactor.callLater(self._timeout, self._timedOut))
         try:
             resolve(self._reactor, hostText(self._host), self._number, self._resolved)
@@ -182,9 +170,7 @@ class Pinging:
 
 
 class _Receiver:
-    """
-    What comes in on the socket of one address.
-    """
+    """What comes in on the socket of one address."""
 
     def __init__(self, pinging: Pinging, address: Address) -> None:
         self._pinging = pinging
@@ -196,21 +182,13 @@ class _Receiver:
                 self._pinging.received(run[start : start + size], address)
 
     def turnEnded(self) -> None:
-        """
-        Nothing was kept for it.
-        """
+        """Nothing was kept for it."""
 
     def portWritable(self) -> None:
-        """
-        The next ping comes by itself.
-        """
+        """The next ping comes by itself."""
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
-        """
-        Perhaps the server is just starting; the timeout decides.
-        """
+        """Perhaps the server is just starting; the timeout decides."""
 
     def portLost(self, failure: Failure) -> None:
-        """
-        The timeout decides.
-        """
+        """The timeout decides."""

@@ -38,9 +38,7 @@ LARGEST_MTU = 65507
 
 
 class Identity:
-    """
-    A private key that is read or made when it is first needed.
-    """
+    """A private key that is read or made when it is first needed."""
 
     def __init__(
         self, seed: str | None, seedHex: str | None, keyFile: str | None, entropy: Entropy

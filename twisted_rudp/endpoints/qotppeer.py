@@ -1,6 +1,4 @@
-"""
-Peer to peer over QOTP: one UDP socket that listens, dials, and goes through NATs.
-"""
+"""Peer to peer over QOTP: one UDP socket that listens, dials, and goes through NATs."""
 
 from __future__ import annotations
 
@@ -135,9 +133,7 @@ class QOTPPeer(QOTPServerEndpoint):
 
 
 class _Opener(Factory):
-    """
-    For the connection whose only use is that it was dialled.
-    """
+    """For the connection whose only use is that it was dialled."""
 
     noisy = False
 
@@ -183,21 +179,15 @@ class _Switch:
         return wanted
 
     def ignore(self, host: str, port: int) -> None:
-        """
-        Nobody wants what comes from there.
-        """
+        """Nobody wants what comes from there."""
         self._ignored.add((host, port))
 
     def forget(self, host: str, port: int) -> None:
-        """
-        Connections from there are like any other again.
-        """
+        """Connections from there are like any other again."""
         self._ignored.discard((host, port))
 
     def giveUp(self, host: str, port: int) -> None:
-        """
-        It has taken too long.
-        """
+        """It has taken too long."""
         _, wanted = self._expected.pop((host, port), (None, None))
         if wanted is not None and not wanted.called:
             wanted.errback(Failure(NotReachedInTime()))  # type: ignore[no-untyped-call]
@@ -205,21 +195,15 @@ class _Switch:
     # IProtocolFactory
 
     def doStart(self) -> None:
-        """
-        The port listens.
-        """
+        """The port listens."""
         self._factory.doStart()
 
     def doStop(self) -> None:
-        """
-        The port has stopped.
-        """
+        """The port has stopped."""
         self._factory.doStop()
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
-        """
-        Ask the factory that this connection is for.
-        """
+        """Ask the factory that this connection is for."""
         place = (addr.host, addr.port)
         if place in self._ignored:
             return None

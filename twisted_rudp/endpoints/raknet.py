@@ -115,9 +115,7 @@ class RakNetEndpoint(Endpoint):
         return versions
 
     def _newGuid(self) -> int:
-        """
-        The one that was given, or a random one, which is never 0.
-        """
+        """The one that was given, or a random one, which is never 0."""
         if self.guid is not None:
             return self.guid
         return int.from_bytes(self.entropy(8), "big") or 1
@@ -234,9 +232,7 @@ class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
         return versions
 
     def _newGuid(self) -> int:
-        """
-        The one that was given, or a random negative one.
-        """
+        """The one that was given, or a random negative one."""
         return super()._newGuid() | (_NEGATIVE if self.guid is None else 0)
 
     def _diallingSession(self, address: Address, now: int) -> tuple[RakNetGate, RakNetEngine]:

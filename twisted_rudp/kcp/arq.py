@@ -1,6 +1,6 @@
 """
 One KCP conversation as a value: the ARQ of kcp-go 5.6.72 (kcp.md 1) with the
-mark, the end of stream and the reset of kcp_close.md.
+mark, the end of stream and the reset of kcp-close.md.
 
 It does no I/O and reads no clock. Times are milliseconds modulo 2^32, and so
 are segment numbers on its surface; inside both are unbounded.
@@ -23,19 +23,14 @@ from twisted_rudp.kernels.pure import Buffer
 __all__ = ["ARQ", "Peer"]
 
 SMALLEST_PATH = 548
-"""
-UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2).
-"""
+"""UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2)."""
 
 # A name of this module: it is needed in each flush.
 _MARKED = Peer.MARKED
 
 
 class ARQ(Conversation):
-    """
-    Reliable, ordered delivery over datagrams that may be lost, repeated and
-    reordered.
-    """
+    """Reliable, ordered delivery over datagrams that may be lost, repeated and reordered."""
 
     __slots__ = ()
 
@@ -104,15 +99,11 @@ class ARQ(Conversation):
     # when it ends
 
     def shut_window(self) -> None:
-        """
-        Advertise window 0 from now on. What comes is acknowledged all the same.
-        """
+        """Advertise window 0 from now on. What comes is acknowledged all the same."""
         self.receiver.shut = True
 
     def release(self) -> None:
-        """
-        It is over: drop all data, keep numbers and counters.
-        """
+        """It is over: drop all data, keep numbers and counters."""
         self._sender.release()
         self.outbox = StreamOutbox()
         self.receiver.release()
@@ -158,15 +149,11 @@ class ARQ(Conversation):
             self.set_mss(settings.mss)
 
     def ask(self) -> None:
-        """
-        Send a WASK with the next flush.
-        """
+        """Send a WASK with the next flush."""
         self._control.ask = True
 
     def tell(self) -> None:
-        """
-        Send a WINS with the next flush.
-        """
+        """Send a WINS with the next flush."""
         self._control.tell = True
 
     # wire -> ARQ
@@ -294,9 +281,7 @@ class ARQ(Conversation):
 
     @property
     def wait(self) -> int | None:
-        """
-        As L{next_flush}, right after a flush.
-        """
+        """As L{next_flush}, right after a flush."""
         due = self._due()
         if due >= NEVER:
             return None

@@ -1,6 +1,4 @@
-"""
-Messages beside the stream (kcp.md 5.5): sent once, unordered, perhaps lost.
-"""
+"""Messages beside the stream (kcp.md 5.5): sent once, unordered, perhaps lost."""
 
 from __future__ import annotations
 
@@ -8,10 +6,7 @@ from twisted_rudp.kcp.fec_wire import OUT_OF_BAND_OVERHEAD, out_of_band_packet
 from twisted_rudp.kcp.runs import RunWriter
 
 OUT_OF_BAND_HELD = 64
-"""
-Out-of-band messages kept each way; the oldest goes first: they are not worth
-waiting for.
-"""
+"""Out-of-band messages kept each way; the oldest goes first: they are not worth waiting for."""
 
 
 class Aside:
@@ -51,9 +46,7 @@ class Aside:
         _keep(self._said, bytes(data))
 
     def flush(self, writer: RunWriter) -> None:
-        """
-        Write what was said.
-        """
+        """Write what was said."""
         for data in self._said:
             writer.add(out_of_band_packet(self._conv, data))
         self._said.clear()

@@ -1,6 +1,4 @@
-"""
-Conversations that were here and must not come again for a while (kcp.md 5.4).
-"""
+"""Conversations that were here and must not come again for a while (kcp.md 5.4)."""
 
 from __future__ import annotations
 
@@ -9,9 +7,7 @@ from itertools import islice
 from twisted_rudp.core.engine import Key
 
 MOST = 65_536
-"""
-Entries kept; the oldest goes first.
-"""
+"""Entries kept; the oldest goes first."""
 
 
 class Blacklist:
@@ -30,9 +26,7 @@ class Blacklist:
         self._until: dict[Key, int] = {}
 
     def add(self, key: Key, now: int) -> None:
-        """
-        List a key from now on.
-        """
+        """List a key from now on."""
         if not self._duration:
             return
         until = self._until
@@ -44,9 +38,7 @@ class Blacklist:
                 del until[old]
 
     def has(self, key: Key, now: int) -> bool:
-        """
-        No session is to be opened for this key.
-        """
+        """No session is to be opened for this key."""
         return now < self._until.get(key, 0)
 
     def __len__(self) -> int:

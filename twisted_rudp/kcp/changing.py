@@ -1,7 +1,4 @@
-"""
-Settings that may change while a session runs, by the names they have for
-people.
-"""
+"""Settings that may change while a session runs, by the names they have for people."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The ciphers by the names that kcptun and kcp-go give them (kcp.md 4.2 to 4.4).
-"""
+"""The ciphers by the names that kcptun and kcp-go give them (kcp.md 4.2 to 4.4)."""
 
 from __future__ import annotations
 
@@ -32,10 +30,7 @@ from twisted_rudp.kcp.slow_ciphers import (
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD
 
 DEFAULT = "aes"
-"""
-What a key without a cipher means: nobody gets plaintext by forgetting an
-argument.
-"""
+"""What a key without a cipher means: nobody gets plaintext by forgetting an argument."""
 
 WITHOUT_KEY = frozenset({"null", "none"})
 
@@ -145,9 +140,7 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
         "xtea": _plain(xtea, 8, 16),
     }
 )
-"""
-All but C{null}, which is no cipher and no header.
-"""
+"""All but C{null}, which is no cipher and no header."""
 
 NAMES = ("null", *CIPHERS)
 

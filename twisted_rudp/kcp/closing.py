@@ -1,6 +1,6 @@
 """
 How a session ends after a full close was asked: the session table of
-C{kcp_close.md} section 3, as one decision over the state of the ARQ.
+C{kcp-close.md} section 3, as one decision over the state of the ARQ.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ they have gone without waiting for it."""
 
 
 class Outcome(Enum):
-    """
-    What the present state of both halves means.
-    """
+    """What the present state of both halves means."""
 
     WAIT = "go on"
     ASK = "go on, and ask the peer what it is"
@@ -36,9 +34,7 @@ class Outcome(Enum):
 
 
 class Closing:
-    """
-    Watches the close of one session.
-    """
+    """Watches the close of one session."""
 
     __slots__ = ("_fin_since", "_progress", "until")
 
@@ -48,9 +44,7 @@ class Closing:
         self._fin_since = NEVER
 
     def judge(self, arq: ARQ, now: int) -> Outcome:
-        """
-        Decide by what the ARQ knows now.
-        """
+        """Decide by what the ARQ knows now."""
         progress = (arq.snd_una, arq.rcv_nxt)
         if progress != self._progress:
             self._progress = progress

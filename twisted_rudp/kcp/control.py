@@ -10,15 +10,11 @@ from enum import Enum, auto
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, RESET, WASK, WINS, pack_header
 
 PROBE_LIMIT = 120_000
-"""
-Longest wait between two window probes (kcp.md 1.3).
-"""
+"""Longest wait between two window probes (kcp.md 1.3)."""
 
 
 class Peer(Enum):
-    """
-    The verdict about the peer (kcp_close.md 2): does it know the mark?
-    """
+    """The verdict about the peer (kcp-close.md 2): does it know the mark?"""
 
     UNKNOWN = auto()
     MARKED = auto()
@@ -79,9 +75,7 @@ class Control:
         self.probe_due = 0
 
     def judge(self, frg: int) -> None:
-        """
-        Draw the conclusion from C{frg} of an ACK, WASK or WINS (kcp_close.md 2).
-        """
+        """Draw the conclusion from C{frg} of an ACK, WASK or WINS (kcp-close.md 2)."""
         if frg != MARK:
             self.peer = Peer.UNMARKED
         elif self.peer is Peer.UNKNOWN:
@@ -121,9 +115,7 @@ class Control:
             self.ask = True
 
     def acknowledgements(self, acks: list[tuple[int, int]], wnd: int, una: int) -> bytes:
-        """
-        An ACK segment for each pair of number and timestamp.
-        """
+        """An ACK segment for each pair of number and timestamp."""
         conv, frg = self._conv, self._frg
         if len(acks) == 1:
             sn, ts = acks[0]
@@ -134,7 +126,7 @@ class Control:
         """
         The WASK and WINS segments due; they count as sent.
 
-        @param sn: our C{snd_nxt}; the first word carries 0 instead (kcp_close.md
+        @param sn: our C{snd_nxt}; the first word carries 0 instead (kcp-close.md
             7.2 and 8).
         @param space: bytes they may take; what does not fit stays due.
         """

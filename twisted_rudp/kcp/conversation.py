@@ -1,6 +1,4 @@
-"""
-What a KCP conversation is made of and what can be seen of it.
-"""
+"""What a KCP conversation is made of and what can be seen of it."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from twisted_rudp.kcp.wire import Counters
 
 
 def controller_for(settings: Settings) -> Controller:
-    """
-    The congestion controller that the settings ask for.
-    """
+    """The congestion controller that the settings ask for."""
     if settings.nc:
         return FixedWindow(selective=settings.congestion != "kcp-go")
     if settings.congestion == "kcp-go":
@@ -111,25 +107,18 @@ class Conversation:
 
     @property
     def unsent(self) -> int:
-        """
-        Bytes queued that have no number yet.
-        """
+        """Bytes queued that have no number yet."""
         return self.outbox.size
 
     @property
     def in_flight(self) -> int:
-        """
-        Payload bytes sent and not acknowledged, neither by C{una} nor one by
-        one.
-        """
+        """Payload bytes sent and not acknowledged, neither by C{una} nor one by one."""
         flights = self._sender.flights
         return flights.numbered - flights.delivered
 
     @property
     def wait_snd(self) -> int:
-        """
-        Segments queued and in flight, as kcp-go counts them.
-        """
+        """Segments queued and in flight, as kcp-go counts them."""
         return self._sender.wait_snd
 
     @property
@@ -142,44 +131,32 @@ class Conversation:
 
     @property
     def fin_sent(self) -> bool:
-        """
-        Our end of stream has been numbered.
-        """
+        """Our end of stream has been numbered."""
         return self._sender.end is not None
 
     @property
     def fin_sendings(self) -> int:
-        """
-        How often our end of stream was sent.
-        """
+        """How often our end of stream was sent."""
         return self._sender.end_sendings
 
     @property
     def fin_acknowledged(self) -> bool:
-        """
-        Our end of stream, and with it everything, is acknowledged.
-        """
+        """Our end of stream, and with it everything, is acknowledged."""
         return self._sender.end_acknowledged
 
     @property
     def only_fin_unacknowledged(self) -> bool:
-        """
-        Everything but our end of stream has arrived.
-        """
+        """Everything but our end of stream has arrived."""
         return self.fin_sent and self._sender.flights.outstanding == 1
 
     @property
     def end_ts(self) -> int:
-        """
-        Timestamp of the peer's end of stream, for its acknowledgement.
-        """
+        """Timestamp of the peer's end of stream, for its acknowledgement."""
         return self.receiver.end_ts
 
     @property
     def notable(self) -> bool:
-        """
-        Something came or happened that ends a session or a half of it.
-        """
+        """Something came or happened that ends a session or a half of it."""
         return (
             self._control.reset_heard
             or self.receiver.end is not None
@@ -187,9 +164,7 @@ class Conversation:
         )
 
     def facts(self) -> dict[str, float | int | bool]:
-        """
-        The state for people. Times are seconds, windows are segments.
-        """
+        """The state for people. Times are seconds, windows are segments."""
         trip = self.round_trip
         return {
             "rtt": trip.smoothed / 1000,
@@ -205,23 +180,17 @@ class Conversation:
 
     @property
     def unread(self) -> int:
-        """
-        Bytes that can be taken; in message mode those of whole messages.
-        """
+        """Bytes that can be taken; in message mode those of whole messages."""
         return self.receiver.inbox.size
 
     @property
     def readable(self) -> bool:
-        """
-        There is something to take; for messages also one of 0 bytes.
-        """
+        """There is something to take; for messages also one of 0 bytes."""
         return self.receiver.inbox.readable
 
     @property
     def end_in_order(self) -> bool:
-        """
-        The peer's end of stream and everything before it has arrived.
-        """
+        """The peer's end of stream and everything before it has arrived."""
         return self.receiver.end_in_order
 
     @property
@@ -234,51 +203,37 @@ class Conversation:
 
     @property
     def peer(self) -> Peer:
-        """
-        The verdict about the peer so far.
-        """
+        """The verdict about the peer so far."""
         return self._control.peer
 
     @property
     def heard(self) -> bool:
-        """
-        A valid segment of the peer has arrived.
-        """
+        """A valid segment of the peer has arrived."""
         return self._control.heard
 
     @property
     def reset_heard(self) -> bool:
-        """
-        A valid reset has arrived.
-        """
+        """A valid reset has arrived."""
         return self._control.reset_heard
 
     @property
     def control_heard(self) -> int:
-        """
-        How many WASK and WINS have arrived.
-        """
+        """How many WASK and WINS have arrived."""
         return self._control.heard_controls
 
     @property
     def control_ts(self) -> int:
-        """
-        C{ts} of the last WASK or WINS that arrived.
-        """
+        """C{ts} of the last WASK or WINS that arrived."""
         return self._control.heard_ts
 
     @property
     def control_una(self) -> int:
-        """
-        C{una} of the last WASK or WINS that arrived.
-        """
+        """C{una} of the last WASK or WINS that arrived."""
         return self._control.heard_una
 
     @property
     def control_ts_out(self) -> int:
-        """
-        C{ts} of the WASK and WINS we send; may be set.
-        """
+        """C{ts} of the WASK and WINS we send; may be set."""
         return self._control.ts_out
 
     @control_ts_out.setter
@@ -298,70 +253,50 @@ class Conversation:
 
     @property
     def dead(self) -> bool:
-        """
-        A segment was sent C{dead_link} times. Only a mark (kcp.md 1.13).
-        """
+        """A segment was sent C{dead_link} times. Only a mark (kcp.md 1.13)."""
         return self._sender.dead
 
     @property
     def snd_una(self) -> int:
-        """
-        First number the peer's cumulative acknowledgement does not cover.
-        """
+        """First number the peer's cumulative acknowledgement does not cover."""
         return self._sender.flights.una & MASK32
 
     @property
     def snd_nxt(self) -> int:
-        """
-        Next number we give.
-        """
+        """Next number we give."""
         return self._sender.flights.nxt & MASK32
 
     @property
     def rcv_nxt(self) -> int:
-        """
-        Next number we wait for.
-        """
+        """Next number we wait for."""
         return self.receiver.nxt & MASK32
 
     @property
     def waiting_acks(self) -> int:
-        """
-        Acknowledgements that the next flush sends.
-        """
+        """Acknowledgements that the next flush sends."""
         return len(self.receiver.acks)
 
     @property
     def wnd(self) -> int:
-        """
-        The window we advertise.
-        """
+        """The window we advertise."""
         return self.receiver.free
 
     @property
     def rmt_wnd(self) -> int:
-        """
-        The window the peer advertised last.
-        """
+        """The window the peer advertised last."""
         return self._sender.peer_window
 
     @property
     def round_trip(self) -> RoundTrip:
-        """
-        Smoothed round trip and timeout, in milliseconds.
-        """
+        """Smoothed round trip and timeout, in milliseconds."""
         return self._sender.round_trip
 
     @property
     def controller(self) -> Controller:
-        """
-        The congestion controller.
-        """
+        """The congestion controller."""
         return self._sender.controller
 
     @property
     def probe_wait(self) -> int:
-        """
-        Present wait between window probes; 0 while the peer's window is open.
-        """
+        """Present wait between window probes; 0 while the peer's window is open."""
         return self._control.probe_wait

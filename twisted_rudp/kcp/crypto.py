@@ -44,25 +44,17 @@ class Opened(NamedTuple):
 
 
 class Crypt(Protocol):
-    """
-    The encryption of one socket.
-    """
+    """The encryption of one socket."""
 
     @property
     def overhead(self) -> int:
-        """
-        Bytes by which a datagram grows.
-        """
+        """Bytes by which a datagram grows."""
 
     def seal(self, run: Buffer, size: int) -> tuple[bytes, int]:
-        """
-        Encrypt a run.
-        """
+        """Encrypt a run."""
 
     def open(self, run: Buffer, size: int) -> Opened:
-        """
-        Decrypt and check a run.
-        """
+        """Decrypt and check a run."""
 
 
 class Scrambler(Protocol):
@@ -100,9 +92,7 @@ class CheckedCrypt:
         self._nonces = nonces
 
     def seal(self, run: Buffer, size: int) -> tuple[bytes, int]:
-        """
-        See L{Crypt}.
-        """
+        """See L{Crypt}."""
         scrambler = self._scrambler
         total = len(run)
         count = -(-total // size)
@@ -116,9 +106,7 @@ class CheckedCrypt:
         return gather_run(sealed, stride, 0, width, total), width
 
     def open(self, run: Buffer, size: int) -> Opened:
-        """
-        See L{Crypt}.
-        """
+        """See L{Crypt}."""
         scrambler = self._scrambler
         lead = scrambler.lead
         stride = len(lead) + size + -size % scrambler.block
@@ -129,9 +117,7 @@ class CheckedCrypt:
 
 
 class AuthenticatedCrypt:
-    """
-    kcp-go's framing of AEAD ciphers: nonce, ciphertext, tag (kcp.md 4.4).
-    """
+    """kcp-go's framing of AEAD ciphers: nonce, ciphertext, tag (kcp.md 4.4)."""
 
     overhead = AEAD_NONCE_SIZE + AEAD_TAG_SIZE
 
@@ -140,9 +126,7 @@ class AuthenticatedCrypt:
         self._nonces = nonces
 
     def seal(self, run: Buffer, size: int) -> tuple[bytes, int]:
-        """
-        See L{Crypt}.
-        """
+        """See L{Crypt}."""
         encrypt = self._cipher.encrypt
         if len(run) <= size:
             nonce = self._nonces.take(AEAD_NONCE_SIZE)
@@ -159,9 +143,7 @@ class AuthenticatedCrypt:
         return joined, size + self.overhead
 
     def open(self, run: Buffer, size: int) -> Opened:
-        """
-        See L{Crypt}.
-        """
+        """See L{Crypt}."""
         view = memoryview(run)
         good: list[Buffer] = []
         failed: list[Buffer] = []

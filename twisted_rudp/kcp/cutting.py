@@ -1,6 +1,4 @@
-"""
-Cutting a run where the conversation changes (kcp.md 5.3).
-"""
+"""Cutting a run where the conversation changes (kcp.md 5.3)."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ from twisted_rudp.kernels.pure import Buffer
 CONV_SIZE = 4
 
 ADDRESSES_HEARD = 4096
-"""
-Addresses whose last conversation is remembered; the oldest goes first.
-"""
+"""Addresses whose last conversation is remembered; the oldest goes first."""
 
 Part: TypeAlias = tuple[int | None, Buffer]
 """
@@ -74,9 +70,7 @@ class Cutter:
         self.short_framed = 0
 
     def cut(self, run: Buffer, size: int, address: Address) -> Sequence[Part]:
-        """
-        The parts of a run, in order. Datagrams that are too short are left out.
-        """
+        """The parts of a run, in order. Datagrams that are too short are left out."""
         if is_framed(run):
             conv = fec_conversation(run, size)
             if conv >= 0:
@@ -126,9 +120,7 @@ class Cutter:
         return found
 
     def _join(self, stretches: list[_Stretch], view: memoryview) -> list[Part]:
-        """
-        Neighbours that belong together, as one part.
-        """
+        """Neighbours that belong together, as one part."""
         joined: list[_Stretch] = []
         for each in stretches:
             last = joined[-1] if joined else None

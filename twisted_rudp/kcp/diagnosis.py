@@ -21,15 +21,11 @@ from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
 ENOUGH_LOOKED_AT = 64
-"""
-Failures that are looked into between two verdicts; more are only counted.
-"""
+"""Failures that are looked into between two verdicts; more are only counted."""
 
 
 class Sign(Enum):
-    """
-    What is wrong with a datagram or with a session.
-    """
+    """What is wrong with a datagram or with a session."""
 
     OTHER_KEY = auto()
     PEER_ENCRYPTS = auto()
@@ -122,9 +118,7 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
 
 
 class _Form(Enum):
-    """
-    What a datagram looks like from outside.
-    """
+    """What a datagram looks like from outside."""
 
     KCP = auto()
     CUT = auto()
@@ -162,9 +156,7 @@ _SMUX_LARGEST_COMMAND = 4
 
 
 class Diagnosis:
-    """
-    Collects the signs of one socket.
-    """
+    """Collects the signs of one socket."""
 
     def __init__(self) -> None:
         self._signs: Counter[Sign] = Counter()
@@ -173,32 +165,24 @@ class Diagnosis:
         self._verdicts: Counter[str] = Counter()
 
     def note(self, sign: Sign, address: Address) -> None:
-        """
-        Something showed.
-        """
+        """Something showed."""
         self._signs[sign] += 1
         self._last[sign] = address
 
     def unopened(self, datagram: Buffer, address: Address) -> None:
-        """
-        The cipher of this side could not open a datagram.
-        """
+        """The cipher of this side could not open a datagram."""
         if self._may_look():
             self.note(_UNOPENED[_form(datagram)], address)
 
     def unread(self, datagram: Buffer, address: Address) -> None:
-        """
-        A datagram is in clear and is not understood.
-        """
+        """A datagram is in clear and is not understood."""
         if self._may_look():
             sign = _UNREAD[_form(datagram)]
             if sign is not None:
                 self.note(sign, address)
 
     def first_bytes(self, data: Buffer, address: Address) -> None:
-        """
-        The beginning of what an application is given.
-        """
+        """The beginning of what an application is given."""
         if data[: len(SNAPPY_START)] == SNAPPY_START:
             self.note(Sign.COMPRESSED, address)
         elif (
@@ -227,9 +211,7 @@ class Diagnosis:
         return None
 
     def counters(self) -> Mapping[str, int]:
-        """
-        How often each verdict was given.
-        """
+        """How often each verdict was given."""
         return dict(self._verdicts)
 
     def _may_look(self) -> bool:
@@ -238,9 +220,7 @@ class Diagnosis:
 
 
 def _form(datagram: Buffer) -> _Form:
-    """
-    Guess from the structure alone.
-    """
+    """Guess from the structure alone."""
     data = bytes(datagram)
     if is_framed(data):
         known = data[KIND_OFFSET] != DATA or _looks_like_kcp(data[FEC_OVERHEAD:])

@@ -60,9 +60,7 @@ class KCPEngine(SessionLife):
 
     @property
     def capabilities(self) -> Capability:
-        """
-        Bytes or messages with a window; an end of stream with marked peers only.
-        """
+        """Bytes or messages with a window; an end of stream with marked peers only."""
         kind = Capability.BYTES if self._settings.stream else Capability.MESSAGES
         kind |= Capability.RECEIVE_WINDOW | Capability.NEEDS_IDLE_TIMEOUT
         if self._arq.peer is not Peer.UNMARKED:
@@ -71,36 +69,26 @@ class KCPEngine(SessionLife):
 
     @property
     def forgotten(self) -> bool:
-        """
-        The tombstone is over too.
-        """
+        """The tombstone is over too."""
         return self._life is Life.FORGOTTEN
 
     @property
     def in_flight(self) -> int:
-        """
-        Bytes sent and not acknowledged.
-        """
+        """Bytes sent and not acknowledged."""
         return self._arq.in_flight
 
     @property
     def heard(self) -> bool:
-        """
-        Something valid has come from the peer.
-        """
+        """Something valid has come from the peer."""
         return self._arq.heard
 
     @property
     def key(self) -> tuple[Address, int]:
-        """
-        Address and conversation: the rule of the second seed.
-        """
+        """Address and conversation: the rule of the second seed."""
         return self._address, self._conv
 
     def keys(self) -> Sequence[Key]:
-        """
-        The only one.
-        """
+        """The only one."""
         return (self.key,)
 
     # wire -> engine
@@ -120,9 +108,7 @@ class KCPEngine(SessionLife):
         self._heed_news(self._arq.input(run, size, clock, regular), now)
 
     def _heed_news(self, news: int, now: int) -> None:
-        """
-        Draw the conclusions from what a run has brought.
-        """
+        """Draw the conclusions from what a run has brought."""
         if news & _HEARD:
             self._liveness.heard = now
         if news & _COVERED:
@@ -152,9 +138,7 @@ class KCPEngine(SessionLife):
             self._refused_by_path += 1
 
     def tick(self, now: int) -> None:
-        """
-        See what time has brought.
-        """
+        """See what time has brought."""
         if self._tombstone is not None:
             if self._life is Life.ENDED and self._tombstone.forgotten(now):
                 self._enter(Life.FORGOTTEN)
@@ -169,9 +153,7 @@ class KCPEngine(SessionLife):
             self._advance(now)
 
     def deadline(self) -> int | None:
-        """
-        The earliest of retransmission, first word, close and idle.
-        """
+        """The earliest of retransmission, first word, close and idle."""
         due = self._flush_at
         if self._life is not _LIVE:
             if self._life is Life.FORGOTTEN:
@@ -193,9 +175,7 @@ class KCPEngine(SessionLife):
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-        """
+        """Queue bytes."""
         self._arq.write(data)
 
     def send(
@@ -218,32 +198,24 @@ class KCPEngine(SessionLife):
         return None
 
     def unsent(self, stream: int = STREAM) -> int:
-        """
-        Bytes not yet numbered.
-        """
+        """Bytes not yet numbered."""
         return self._arq.outbox.size
 
     # wire -> application
 
     def unread(self, stream: int = STREAM) -> int:
-        """
-        Bytes that can be taken.
-        """
+        """Bytes that can be taken."""
         return self._arq.unread
 
     def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
+        """The next bytes in order."""
         data = self._arq.take(limit)
         if self._end_heard and self._arq.end_received:
             self._tell_end()
         return data
 
     def take_messages(self) -> Iterator[Message]:
-        """
-        Whole messages.
-        """
+        """Whole messages."""
         while True:
             data = self._arq.take_message()
             if self._end_heard and self._arq.end_received:
@@ -255,9 +227,7 @@ class KCPEngine(SessionLife):
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
-        """
-        Send what can be sent now.
-        """
+        """Send what can be sent now."""
         address = self._address
         return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
 
@@ -283,9 +253,7 @@ class KCPEngine(SessionLife):
         return more
 
     def events(self) -> Sequence[tuple[Any, ...]]:
-        """
-        What changed.
-        """
+        """What changed."""
         if not self._events:
             return _NOTHING
         events, self._events = self._events, []
@@ -300,9 +268,7 @@ class KCPEngine(SessionLife):
         raise ValueError("KCP has one stream, number 0; it is open from the start")
 
     def close_stream(self, stream: int) -> None:
-        """
-        Half close: FIN behind the data, towards a marked peer.
-        """
+        """Half close: FIN behind the data, towards a marked peer."""
         self._half_closing = self._slow = True
         self._arq.finish()
 
@@ -313,9 +279,7 @@ class KCPEngine(SessionLife):
         raise ValueError("KCP cannot reset its only stream; abort the session")
 
     def close(self, now: int) -> None:
-        """
-        Deliver the rest, exchange FINs, discard what comes.
-        """
+        """Deliver the rest, exchange FINs, discard what comes."""
         if self._life is Life.OPENING:
             self.abort(now)
         elif self._life is Life.LIVE:
@@ -326,24 +290,18 @@ class KCPEngine(SessionLife):
             self._advance(now)
 
     def abort(self, now: int) -> None:
-        """
-        Drop everything; a marked peer is told by a reset.
-        """
+        """Drop everything; a marked peer is told by a reset."""
         if self._life not in OVER:
             self._end(Reason.ABORTED, now, tell=True)
 
     # state
 
     def counters(self) -> Mapping[str, int]:
-        """
-        The ARQ's counters.
-        """
+        """The ARQ's counters."""
         return {**self._arq.counters.as_dict(), "path_errors_ignored": self._refused_by_path}
 
     def facts(self) -> Mapping[str, Any]:
-        """
-        Conversation, peer, round trip, windows.
-        """
+        """Conversation, peer, round trip, windows."""
         return {
             "transport": "kcp",
             "conversation": self._conv,

@@ -1,6 +1,4 @@
-"""
-The receiving half of FEC (kcp.md 3.4).
-"""
+"""The receiving half of FEC (kcp.md 3.4)."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ they were rebuilt.
 """
 
 GROUPS_BEHIND = 3
-"""
-Groups further behind the newest are given up.
-"""
+"""Groups further behind the newest are given up."""
 
 FAR_AHEAD = 4096
 """
@@ -71,9 +67,7 @@ class _Group:
                 self.pieces.append((position + at, size, packet))
 
     def shards(self) -> dict[int, Buffer]:
-        """
-        Coded blocks by position.
-        """
+        """Coded blocks by position."""
         found: dict[int, Buffer] = {}
         for position, size, packets in self.pieces:
             view = memoryview(packets)
@@ -135,16 +129,12 @@ class Decoder:
 
     @property
     def groups_held(self) -> int:
-        """
-        Groups of which something is missing.
-        """
+        """Groups of which something is missing."""
         return sum(group is not None for group in self._groups.values())
 
     @property
     def newest_group(self) -> int:
-        """
-        Number of the newest group.
-        """
+        """Number of the newest group."""
         return self._newest or 0
 
     def decode(self, run: Buffer, size: int) -> Sequence[Piece]:
@@ -230,9 +220,7 @@ class Decoder:
         count: int,
         rebuilt: list[bytes],
     ) -> None:
-        """
-        Neighbours of one group have come.
-        """
+        """Neighbours of one group have come."""
         groups = self._groups
         if number in groups:
             group = groups[number]

@@ -1,6 +1,4 @@
-"""
-The sending half of FEC (kcp.md 3.2).
-"""
+"""The sending half of FEC (kcp.md 3.2)."""
 
 from __future__ import annotations
 
@@ -77,9 +75,7 @@ class Encoder:
             start = end
 
     def _is_timely(self, count: int, now: int) -> bool:
-        """
-        Whether a group that is completed by C{count} more packets gets parity.
-        """
+        """Whether a group that is completed by C{count} more packets gets parity."""
         return (
             self.always
             or count > 1
@@ -120,9 +116,7 @@ class Encoder:
     def _step(
         self, run: memoryview, size: int, now: int, out: RunWriter, protected: bool, copies: int
     ) -> None:
-        """
-        Not beyond the end of the group.
-        """
+        """Not beyond the end of the group."""
         starts = range(0, len(run), size)
         packets = [
             data_packet(number, run[at : at + size]) for number, at in enumerate(starts, self.next)

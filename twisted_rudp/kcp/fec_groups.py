@@ -1,6 +1,4 @@
-"""
-Making FEC packets of a whole run (kcp.md 3.2).
-"""
+"""Making FEC packets of a whole run (kcp.md 3.2)."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ def parity_packets(group: Sequence[Buffer], first: int, parity: int) -> list[byt
 def protect_by_steps(
     earlier: Sequence[Buffer], run: Buffer, size: int, first: int, data: int, parity: int
 ) -> bytes:
-    """
-    See L{Protect}.
-    """
+    """See L{Protect}."""
     view = memoryview(run)
     group = list(earlier)
     packets: list[bytes] = []
@@ -67,9 +63,7 @@ def _matrix(data: int, parity: int) -> bytes:
 def protect_by_kernel(
     earlier: Sequence[Buffer], run: Buffer, size: int, first: int, data: int, parity: int
 ) -> bytes:
-    """
-    See L{Protect}.
-    """
+    """See L{Protect}."""
     assert kernels.fec_frame is not None
     return kernels.fec_frame(earlier, run, size, first, data, _matrix(data, parity))
 

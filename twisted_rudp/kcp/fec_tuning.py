@@ -1,6 +1,4 @@
-"""
-Finding out the peer's numbers of data and parity packets (kcp.md 3.5).
-"""
+"""Finding out the peer's numbers of data and parity packets (kcp.md 3.5)."""
 
 from __future__ import annotations
 
@@ -12,15 +10,11 @@ from twisted_rudp.kcp.fec_wire import DATA, PARITY
 from twisted_rudp.kcp.reed_solomon import MAXIMUM_SHARDS
 
 SAMPLES = 258
-"""
-So many packets are looked back upon: the longest group, and one on each side.
-"""
+"""So many packets are looked back upon: the longest group, and one on each side."""
 
 
 class Tuner:
-    """
-    Remembers which kinds came under which sequence ids.
-    """
+    """Remembers which kinds came under which sequence ids."""
 
     __slots__ = ("_count", "_stretches")
 
@@ -29,9 +23,7 @@ class Tuner:
         self._count = 0
 
     def add(self, first: int, kinds: bytes) -> None:
-        """
-        Packets of these kinds came, numbered from C{first} without a gap.
-        """
+        """Packets of these kinds came, numbered from C{first} without a gap."""
         self._stretches.append((first, kinds))
         self._count += len(kinds)
         while self._count - len(self._stretches[0][1]) >= SAMPLES:

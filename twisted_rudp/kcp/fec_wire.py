@@ -1,6 +1,4 @@
-"""
-Bytes of FEC packets (kcp.md 3.1), and telling them from bare datagrams.
-"""
+"""Bytes of FEC packets (kcp.md 3.1), and telling them from bare datagrams."""
 
 from __future__ import annotations
 
@@ -21,24 +19,16 @@ nothing is ambiguous (kcp.md 2.2).
 """
 
 CODED_OFFSET: Final = 6
-"""
-What is coded begins here: in a data packet with the size field.
-"""
+"""What is coded begins here: in a data packet with the size field."""
 
 FEC_OVERHEAD: Final = 8
-"""
-What a data packet is longer than its datagram.
-"""
+"""What a data packet is longer than its datagram."""
 
 OUT_OF_BAND_OVERHEAD: Final = 12
-"""
-What an out-of-band packet is longer than its message.
-"""
+"""What an out-of-band packet is longer than its message."""
 
 SIZE_FIELD: Final = 2
-"""
-The size field counts itself.
-"""
+"""The size field counts itself."""
 
 _NO_SEQUENCE = 0xFFFFFFFF
 
@@ -48,9 +38,7 @@ _out_of_band = struct.Struct("<IHHI")
 
 
 def is_framed(datagram: Buffer) -> bool:
-    """
-    It is an FEC or out-of-band packet; else it is bare, or nonsense.
-    """
+    """It is an FEC or out-of-band packet; else it is bare, or nonsense."""
     return (
         len(datagram) > CODED_OFFSET
         and DATA <= datagram[KIND_OFFSET] <= OUT_OF_BAND
@@ -67,15 +55,11 @@ def end_of_ids(shards: int) -> int:
 
 
 def data_packet(sequence: int, datagram: Buffer) -> bytes:
-    """
-    An ARQ datagram with its FEC header.
-    """
+    """An ARQ datagram with its FEC header."""
     return pack_data_header(sequence, DATA, len(datagram) + SIZE_FIELD) + datagram
 
 
 def out_of_band_packet(conv: int, message: Buffer) -> bytes:
-    """
-    A message beside the stream (kcp.md 5.5).
-    """
+    """A message beside the stream (kcp.md 5.5)."""
     size = SIZE_FIELD + 4 + len(message)
     return _out_of_band.pack(_NO_SEQUENCE, OUT_OF_BAND, size, conv) + message

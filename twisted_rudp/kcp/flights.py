@@ -28,9 +28,7 @@ NEVER: Final = 1 << 62
 
 
 class Cause(Enum):
-    """
-    Why a segment is sent again.
-    """
+    """Why a segment is sent again."""
 
     FAST = auto()
     EARLY = auto()
@@ -79,9 +77,7 @@ class Straggler:
         self.skips = 0
 
     def cause(self, policy: Policy) -> Cause | None:
-        """
-        Whether to send it now, by the first rule that applies.
-        """
+        """Whether to send it now, by the first rule that applies."""
         if self.skips > 0:
             if self.skips >= policy.threshold:
                 return Cause.FAST
@@ -90,9 +86,7 @@ class Straggler:
         return Cause.TIMEOUT if policy.now >= self.due else None
 
     def renew(self, cause: Cause, policy: Policy) -> None:
-        """
-        It is sent again.
-        """
+        """It is sent again."""
         if cause is Cause.TIMEOUT:
             self.timeout += policy.growth
             self.skips = 0
@@ -146,9 +140,7 @@ class Flight:
         delivered: int = 0,
         sendings: int = 0,
     ) -> None:
-        """
-        It has numbers; without the last four it is not sent yet.
-        """
+        """It has numbers; without the last four it is not sent yet."""
         self.first = first
         self.end = first + count
         self.data = data
@@ -163,9 +155,7 @@ class Flight:
         self.stragglers: dict[int, Straggler] | None = None
 
     def launch(self, now: int, timeout: int, delivered: int) -> None:
-        """
-        It is sent for the first time.
-        """
+        """It is sent for the first time."""
         self.sent = now
         self.timeout = timeout
         self.due = now + timeout
@@ -173,17 +163,13 @@ class Flight:
         self.delivered = delivered
 
     def payload(self, start: int, end: int) -> Buffer:
-        """
-        Payload of the segments with these indices, back to back.
-        """
+        """Payload of the segments with these indices, back to back."""
         if start == 0 and end == self.end - self.first:
             return self.data
         return memoryview(self.data)[start * self.mss : end * self.mss]
 
     def fragment(self, index: int) -> int:
-        """
-        C{frg} of a segment.
-        """
+        """C{frg} of a segment."""
         return max(self.frg - index, 0)
 
     def size_between(self, start: int, end: int) -> int:
@@ -202,9 +188,7 @@ class Flight:
         return size
 
     def missing(self, start: int, end: int) -> Iterator[int]:
-        """
-        Indices in C{start} .. C{end} - 1 that have not been acknowledged.
-        """
+        """Indices in C{start} .. C{end} - 1 that have not been acknowledged."""
         arrived = self.arrived
         if arrived is None:
             yield from range(start, end)
@@ -215,9 +199,7 @@ class Flight:
             index = arrived.find(0, index + 1, end)
 
     def straggler(self, index: int) -> Straggler:
-        """
-        The record of one segment, made if there is none.
-        """
+        """The record of one segment, made if there is none."""
         if self.stragglers is None:
             self.stragglers = {}
         found = self.stragglers.get(index)
@@ -261,17 +243,13 @@ class Flight:
         return index < start or (self.arrived is not None and self.arrived[index] == 1)
 
     def next_due(self) -> int:
-        """
-        A time before which nothing here expires; L{NEVER} if nothing will.
-        """
+        """A time before which nothing here expires; L{NEVER} if nothing will."""
         if not self.stragglers:
             return self.due
         return min(self.due, min(straggler.due for straggler in self.stragglers.values()))
 
     def postpone(self, now: int) -> None:
-        """
-        Let what has expired wait once more for as long, without counting it.
-        """
+        """Let what has expired wait once more for as long, without counting it."""
         if self.due <= now:
             self.due = now + self.timeout
         for straggler in (self.stragglers or {}).values():
@@ -280,15 +258,11 @@ class Flight:
 
     @property
     def has_skips(self) -> bool:
-        """
-        A later retransmission because of skips is possible.
-        """
+        """A later retransmission because of skips is possible."""
         return any(one.skips > 0 for one in (self.stragglers or {}).values())
 
     def most_sendings(self) -> int:
-        """
-        How often the most often sent segment was sent.
-        """
+        """How often the most often sent segment was sent."""
         return max(
             [self.sendings, *(one.sendings for one in (self.stragglers or {}).values())]
         )
@@ -326,32 +300,24 @@ class Flights:
         return iter(self.queue)
 
     def add(self, flight: Flight) -> None:
-        """
-        Append the flight that begins at L{nxt}.
-        """
+        """Append the flight that begins at L{nxt}."""
         self.queue.append(flight)
         self.outstanding += flight.end - flight.first
         self.numbered += len(flight.data)
         self.nxt = flight.end
 
     def release(self) -> None:
-        """
-        Drop all flights, keep the numbers.
-        """
+        """Drop all flights, keep the numbers."""
         self.queue.clear()
         self.outstanding = 0
         self.skipped = False
 
     def start_of(self, flight: Flight) -> int:
-        """
-        Index of the first segment that L{una} does not cover.
-        """
+        """Index of the first segment that L{una} does not cover."""
         return max(self.una - flight.first, 0)
 
     def forget(self, una: int) -> None:
-        """
-        Everything before C{una}, which is not after L{nxt}, has arrived.
-        """
+        """Everything before C{una}, which is not after L{nxt}, has arrived."""
         past = 0
         for flight in self.queue:
             if flight.first >= una:

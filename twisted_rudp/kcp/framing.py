@@ -1,6 +1,4 @@
-"""
-What lies between the ARQ and the wire of one session: FEC both ways, and copies.
-"""
+"""What lies between the ARQ and the wire of one session: FEC both ways, and copies."""
 
 from __future__ import annotations
 
@@ -63,16 +61,12 @@ class Framing:
             self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
 
     def note_bare(self) -> None:
-        """
-        Bare datagrams have come.
-        """
+        """Bare datagrams have come."""
         if self.encoder is not None:
             self._note_form(Sign.PEER_WITHOUT_FEC)
 
     def decode(self, run: Buffer, size: int) -> Sequence[Piece]:
-        """
-        The datagrams in a run of FEC packets, and those that were rebuilt.
-        """
+        """The datagrams in a run of FEC packets, and those that were rebuilt."""
         if self.encoder is None:
             self._note_form(Sign.PEER_WITH_FEC)
         decoder = self.decoder

@@ -1,6 +1,6 @@
 """
 What the KCP sessions of one socket share: the cipher, cutting runs by
-conversation, and judging strangers (C{kcp_close.md} section 7).
+conversation, and judging strangers (C{kcp-close.md} section 7).
 """
 
 from __future__ import annotations
@@ -105,17 +105,13 @@ class KCPGate:
 
     @property
     def overhead(self) -> int:
-        """
-        What the cipher adds to each datagram.
-        """
+        """What the cipher adds to each datagram."""
         return 0 if self._crypt is None else self._crypt.overhead
 
     def open(
         self, run: Buffer, size: int, address: Address
     ) -> Sequence[tuple[Key | None, Buffer, int]]:
-        """
-        Decrypt a run and cut it where the conversation changes.
-        """
+        """Decrypt a run and cut it where the conversation changes."""
         if self._crypt is not None:
             run, size, failed = self._crypt.open(run, size)
             if failed:
@@ -141,17 +137,13 @@ class KCPGate:
         ]
 
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
-        """
-        Encrypt a run.
-        """
+        """Encrypt a run."""
         return (run, size) if self._crypt is None else self._crypt.seal(run, size)
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Judge by the first segment.
-        """
+        """Judge by the first segment."""
         framed = is_framed(datagram)
         if framed and datagram[KIND_OFFSET] != DATA:
             return Drop("parity or out of band without a session")
@@ -201,9 +193,7 @@ class KCPGate:
     def _admit(
         self, accept: Accept, first: Segment, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Let a new conversation in, if the rules do.
-        """
+        """Let a new conversation in, if the rules do."""
         if not table.room:
             return Drop("no room")
         key = (address, first.conv)
@@ -232,9 +222,7 @@ class KCPGate:
         return Reply((datagram,))
 
     def ended(self, engine: Engine, now: int) -> None:
-        """
-        Its address is free, its conversation is not for a while.
-        """
+        """Its address is free, its conversation is not for a while."""
         assert isinstance(engine, KCPEngine)
         address, conv = engine.key
         if engine.heard:
@@ -243,15 +231,11 @@ class KCPGate:
             del self._current[address]
 
     def deadline(self) -> int | None:
-        """
-        Cookies need no table of the half-open.
-        """
+        """Cookies need no table of the half-open."""
         return None
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
-        """
-        Nothing to repeat.
-        """
+        """Nothing to repeat."""
         return ()
 
     def counters(self) -> Mapping[str, int]:
@@ -265,7 +249,5 @@ class KCPGate:
         return found
 
     def diagnosis(self) -> str | None:
-        """
-        What most likely does not fit.
-        """
+        """What most likely does not fit."""
         return self.signs.verdict()

@@ -1,7 +1,7 @@
 """
 The rhythm of the first word and of its repetitions.
 
-Source: C{kcp_close.md} sections 2.4 and 4, timer HELLO.
+Source: C{kcp-close.md} sections 2.4 and 4, timer HELLO.
 """
 
 from __future__ import annotations
@@ -28,29 +28,21 @@ class Hello:
         self._wait = FIRST_WAIT
 
     def want(self, now: int) -> None:
-        """
-        An answer is needed: begin at once, unless already begun.
-        """
+        """An answer is needed: begin at once, unless already begun."""
         if self.due is None:
             self.due = now
             self._wait = FIRST_WAIT
 
     def again(self, now: int) -> None:
-        """
-        There is something new to say: begin anew at once.
-        """
+        """There is something new to say: begin anew at once."""
         self.due = now
         self._wait = FIRST_WAIT
 
     def sent(self, now: int) -> None:
-        """
-        One was sent; set the time of the next.
-        """
+        """One was sent; set the time of the next."""
         self.due = now + self._wait
         self._wait = min(self._wait * 3 // 2, LONGEST_WAIT)
 
     def enough(self) -> None:
-        """
-        The answer is here.
-        """
+        """The answer is here."""
         self.due = None

@@ -1,6 +1,4 @@
-"""
-Reading what the peer sent.
-"""
+"""Reading what the peer sent."""
 
 from __future__ import annotations
 
@@ -29,23 +27,17 @@ SN_OFFSET = 12
 UNA_OFFSET = 16
 
 MANY_ACKS = 4
-"""
-From so many on the ACK segments of a datagram are read together.
-"""
+"""From so many on the ACK segments of a datagram are read together."""
 
 _timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
 
 
 def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
-    """
-    C{sn} and C{ts} of segments without payload.
-    """
+    """C{sn} and C{ts} of segments without payload."""
     return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
 
 ACKS_TO_HOLD = 4_096
-"""
-Beyond so many waiting acknowledgements the superfluous ones are thinned out.
-"""
+"""Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
 
 
 class News:
@@ -312,9 +304,7 @@ class Intake:
             self._control.peer = Peer.MARKED
 
     def _is_valid_reset(self, sn: int, una: int) -> bool:
-        """
-        Only who has seen our numbers can name them (kcp_close.md 6).
-        """
+        """Only who has seen our numbers can name them (kcp-close.md 6)."""
         flights = self._sender.flights
         receiver = self._receiver
         return (

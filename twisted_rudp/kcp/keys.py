@@ -29,10 +29,7 @@ def from_hex(digits: str) -> bytes:
 
 
 def from_password(password: str) -> bytes:
-    """
-    kcptun's derivation (kcp.md 8.2): 32 bytes, of which each cipher takes the
-    first ones.
-    """
+    """kcptun's derivation (kcp.md 8.2): 32 bytes, of which each cipher takes the first ones."""
     return hashlib.pbkdf2_hmac("sha1", password.encode(), _SALT, _ITERATIONS, _KEY_SIZE)
 
 
@@ -64,9 +61,7 @@ class Secret:
         self._key = key or b""
 
     def reveal(self) -> bytes:
-        """
-        The key itself.
-        """
+        """The key itself."""
         return self._key
 
     def __repr__(self) -> str:

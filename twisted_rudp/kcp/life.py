@@ -1,6 +1,4 @@
-"""
-The states of a KCP session.
-"""
+"""The states of a KCP session."""
 
 from __future__ import annotations
 
@@ -8,18 +6,14 @@ from enum import Enum
 
 
 class Role(Enum):
-    """
-    Which side spoke first.
-    """
+    """Which side spoke first."""
 
     DIALLER = "dialled"
     LISTENER = "was dialled"
 
 
 class Life(Enum):
-    """
-    The states of a session.
-    """
+    """The states of a session."""
 
     OPENING = "not yet shown to the application"
     LIVE = "carrying data"

@@ -4,7 +4,7 @@ Whether the peer is still there: keepalive, idle timeout, a peer that forgot us.
 KCP has nothing of its own for this. Silence is ended by a probe (WASK), which
 every implementation answers. The answer of a kcp-go listener that has closed
 the session meanwhile comes from a new, empty session and gives itself away:
-C{kcp_close.md} section 5.5.
+C{kcp-close.md} section 5.5.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Liveness:
 
     @property
     def deadline(self) -> int:
-        """
-        When L{probe_due} or L{gone} may turn true.
-        """
+        """When L{probe_due} or L{gone} may turn true."""
         if not self._idle:
             return NEVER
         if self.heard >= self._probed:
@@ -53,15 +51,11 @@ class Liveness:
         return min(self._probed + self._gap, self.heard + self._idle)
 
     def gone(self, now: int) -> bool:
-        """
-        Nothing was heard for the whole idle time.
-        """
+        """Nothing was heard for the whole idle time."""
         return bool(self._idle) and now >= self.heard + self._idle
 
     def probe_due(self, now: int) -> bool:
-        """
-        It is time to ask whether the peer is there. Counts as asked.
-        """
+        """It is time to ask whether the peer is there. Counts as asked."""
         if not self._idle or now < max(self.heard, self._probed) + self._gap:
             return False
         self._probed = now

@@ -1,6 +1,4 @@
-"""
-Random bytes for every datagram.
-"""
+"""Random bytes for every datagram."""
 
 from __future__ import annotations
 
@@ -8,9 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 Entropy: TypeAlias = Callable[[int], bytes]
-"""
-A cryptographically secure source: number of bytes -> so many.
-"""
+"""A cryptographically secure source: number of bytes -> so many."""
 
 _BATCH = 4096
 
@@ -29,9 +25,7 @@ class Nonces:
         self._position = 0
 
     def take(self, count: int) -> bytes:
-        """
-        The next C{count} bytes; none is given twice.
-        """
+        """The next C{count} bytes; none is given twice."""
         end = self._position + count
         if end > len(self._store):
             rest = self._store[self._position :]

@@ -1,6 +1,4 @@
-"""
-What a session does beside its ARQ: the rest of kcp-go's options (kcp.md 5.1).
-"""
+"""What a session does beside its ARQ: the rest of kcp-go's options (kcp.md 5.1)."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 
 class SessionRule(Enum):
-    """
-    What a listener tells sessions of one address apart by (kcp.md 5.3).
-    """
+    """What a listener tells sessions of one address apart by (kcp.md 5.3)."""
 
     CONVERSATION = "conversation"
     """Each conversation is a session: the second seed's rule."""
@@ -100,14 +96,10 @@ class SessionOptions:
 
     @property
     def protects(self) -> bool:
-        """
-        What is sent is sent with FEC.
-        """
+        """What is sent is sent with FEC."""
         return bool(self.data_shards)
 
     @property
     def overhead(self) -> int:
-        """
-        Bytes that FEC adds to a datagram.
-        """
+        """Bytes that FEC adds to a datagram."""
         return FEC_OVERHEAD if self.data_shards else 0

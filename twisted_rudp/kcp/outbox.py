@@ -1,6 +1,4 @@
-"""
-What the application gave to send and has no numbers yet (C{snd_queue}).
-"""
+"""What the application gave to send and has no numbers yet (C{snd_queue})."""
 
 from __future__ import annotations
 
@@ -28,15 +26,10 @@ class Outbox(Protocol):
     size: int
 
     def segments(self, mss: int) -> int:
-        """
-        How many segments they will make.
-        """
+        """How many segments they will make."""
 
     def cut(self, count: int, mss: int) -> Piece:
-        """
-        Remove the next segments, at most C{count}. Not to be asked when L{size}
-        is 0.
-        """
+        """Remove the next segments, at most C{count}. Not to be asked when L{size} is 0."""
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         """
@@ -46,9 +39,7 @@ class Outbox(Protocol):
 
 
 class StreamOutbox(ByteQueue):
-    """
-    Bytes without borders: segments are full as long as there are bytes.
-    """
+    """Bytes without borders: segments are full as long as there are bytes."""
 
     __slots__ = ()
 

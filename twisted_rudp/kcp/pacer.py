@@ -1,6 +1,4 @@
-"""
-Spreading what a window admits over the round trip.
-"""
+"""Spreading what a window admits over the round trip."""
 
 from __future__ import annotations
 

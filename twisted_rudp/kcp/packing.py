@@ -1,6 +1,4 @@
-"""
-Packing segments into runs of datagrams.
-"""
+"""Packing segments into runs of datagrams."""
 
 from __future__ import annotations
 
@@ -13,14 +11,10 @@ from twisted_rudp.kernels.pure import Buffer
 Emit: TypeAlias = Callable[[Buffer, int], bool]
 
 RUN_DATAGRAMS = 64
-"""
-Most datagrams of one run: what older kernels take in one call.
-"""
+"""Most datagrams of one run: what older kernels take in one call."""
 
 RUN_BYTES = 65_000
-"""
-Longest run; UDP ends at 65507.
-"""
+"""Longest run; UDP ends at 65507."""
 
 
 class Packer:
@@ -71,9 +65,7 @@ class Packer:
 
     @property
     def cost(self) -> int:
-        """
-        L{spent} and what is still held here.
-        """
+        """L{spent} and what is still held here."""
         if not self._total:
             return self.spent
         return self.spent + self._total + self._overhead * (self._closed + 1)
@@ -91,9 +83,7 @@ class Packer:
         self._fill += need
 
     def _close(self, need: int) -> None:
-        """
-        End the open datagram; C{need} bytes are to follow it.
-        """
+        """End the open datagram; C{need} bytes are to follow it."""
         if not self._closed:
             self._limit = self._fill
         if (
@@ -178,9 +168,7 @@ class Packer:
             self.add(segments[start : start + step])
 
     def finish(self) -> None:
-        """
-        Emit what is held.
-        """
+        """Emit what is held."""
         total = self._total
         if not total:
             return
@@ -194,7 +182,5 @@ class Packer:
 
 
 def segments_per_run(mss: int, overhead: int) -> int:
-    """
-    How many full segments, a datagram each, fit one run.
-    """
+    """How many full segments, a datagram each, fit one run."""
     return max(1, min(RUN_DATAGRAMS, RUN_BYTES // (mss + HEADER_SIZE + overhead)))

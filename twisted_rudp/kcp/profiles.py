@@ -1,6 +1,4 @@
-"""
-Settings of a KCP session and the named profiles (kcp.md 1.3 and 8.3).
-"""
+"""Settings of a KCP session and the named profiles (kcp.md 1.3 and 8.3)."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from twisted_rudp.core.checking import require_flag, require_within
 from twisted_rudp.kcp.wire import HEADER_SIZE
 
 MAXIMUM_WINDOW = 65_535
-"""
-The wire's window field has 16 bits (kcp.md 1.6).
-"""
+"""The wire's window field has 16 bits (kcp.md 1.6)."""
 
 MAXIMUM_MTU = 65_507
-"""
-Longest payload of a UDP datagram over IPv4.
-"""
+"""Longest payload of a UDP datagram over IPv4."""
 
 _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -36,9 +30,7 @@ _RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 
 CONGESTION = ("tolerant", "kcp-go")
-"""
-The congestion windows there are.
-"""
+"""The congestion windows there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +85,12 @@ class Settings:
 
     @property
     def mss(self) -> int:
-        """
-        Payload bytes of a full segment.
-        """
+        """Payload bytes of a full segment."""
         return self.mtu - HEADER_SIZE
 
     @property
     def minimum_timeout(self) -> int:
-        """
-        Least retransmission timeout (kcp.md 1.3).
-        """
+        """Least retransmission timeout (kcp.md 1.3)."""
         return 30 if self.nodelay else 100
 
 

@@ -63,16 +63,12 @@ class Inbox:
         self.segments += count
 
     def _complete(self, size: int) -> None:
-        """
-        C{size} bytes with the fragment field 0 end the message begun before them.
-        """
+        """C{size} bytes with the fragment field 0 end the message begun before them."""
         self.size += self._unfinished + size
         self._unfinished = 0
 
     def take(self, limit: int) -> bytes:
-        """
-        The next bytes, at most C{limit}, whatever the borders of messages.
-        """
+        """The next bytes, at most C{limit}, whatever the borders of messages."""
         if len(self._chunks) == 1 and not self._offset and self.size <= limit:
             chunk, _, _ = self._chunks[0]
             self._chunks = NOTHING
@@ -107,22 +103,16 @@ class Inbox:
 
     @property
     def readable(self) -> bool:
-        """
-        There is something to take.
-        """
+        """There is something to take."""
         return self.size > 0 if self._stream else self.has_message
 
     @property
     def has_message(self) -> bool:
-        """
-        A whole message is there (kcp.md 1.5).
-        """
+        """A whole message is there (kcp.md 1.5)."""
         return bool(self._chunks) and self.segments > self._chunks[0][2]
 
     def take_message(self) -> bytes | None:
-        """
-        The next whole message, or None.
-        """
+        """The next whole message, or None."""
         if not self.has_message:
             return None
         parts: list[bytes] = []
@@ -193,17 +183,13 @@ class Receiver:
 
     @property
     def free(self) -> int:
-        """
-        The window to advertise (kcp.md 1.6).
-        """
+        """The window to advertise (kcp.md 1.6)."""
         free = 0 if self.shut else self.wnd - self.inbox.segments
         return free if free > 0 else 0
 
     @property
     def end_in_order(self) -> bool:
-        """
-        The peer's end of stream and all before it has arrived.
-        """
+        """The peer's end of stream and all before it has arrived."""
         return self.end is not None and self.nxt > self.end
 
     def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
@@ -236,9 +222,7 @@ class Receiver:
         return True
 
     def push(self, sn: int, ts: int, frg: int, payload: bytes, regular: bool) -> None:
-        """
-        Take in one segment (kcp.md 1.7 step 3).
-        """
+        """Take in one segment (kcp.md 1.7 step 3)."""
         if (
             sn == self.nxt & MASK32
             and not self.held
@@ -260,7 +244,7 @@ class Receiver:
 
     def push_end(self, sn: int, ts: int) -> bool:
         """
-        Take in the peer's end of stream (kcp_close.md 3).
+        Take in the peer's end of stream (kcp-close.md 3).
 
         @return: it is one: of the number known, or within the window.
         """
@@ -284,7 +268,7 @@ class Receiver:
     def swallow(self, sn: int, ts: int) -> None:
         """
         Take in a segment that has a number and is not to be delivered: the end
-        of stream of a peer that should not send one (kcp_close.md 2).
+        of stream of a peer that should not send one (kcp-close.md 2).
         """
         number = unwrap32(sn, self.nxt)
         if self._acknowledge(number, ts) and number >= self.nxt and number not in self.held:
@@ -292,10 +276,7 @@ class Receiver:
             self.advance()
 
     def _acknowledge(self, number: int, ts: int) -> bool:
-        """
-        Note an acknowledgement, also for what is old, unless the number is
-        beyond the window.
-        """
+        """Note an acknowledgement, also for what is old, unless the number is beyond the window."""
         if number >= self.nxt + self.wnd:
             return False
         self.acks.append((number, ts))
@@ -313,9 +294,7 @@ class Receiver:
         self.acks = [*latest.items(), last]
 
     def advance(self) -> None:
-        """
-        Move what is in order now to the inbox, as far as there is room.
-        """
+        """Move what is in order now to the inbox, as far as there is room."""
         held = self.held
         inbox = self.inbox
         while self.nxt in held and inbox.segments < self.wnd:
@@ -334,9 +313,7 @@ class Receiver:
             self.nxt += 1
 
     def take(self, limit: int) -> bytes:
-        """
-        As L{Inbox.take}; opens the window.
-        """
+        """As L{Inbox.take}; opens the window."""
         inbox = self.inbox
         segments = inbox.segments
         if not segments:
@@ -347,9 +324,7 @@ class Receiver:
         return data
 
     def take_message(self) -> bytes | None:
-        """
-        As L{Inbox.take_message}; opens the window.
-        """
+        """As L{Inbox.take_message}; opens the window."""
         full = self.inbox.segments >= self.wnd
         message = self.inbox.take_message()
         self._reopen(full)
@@ -380,15 +355,11 @@ class Receiver:
         return wanted
 
     def release(self) -> None:
-        """
-        Drop all data.
-        """
+        """Drop all data."""
         self.held.clear()
         self.acks.clear()
         self.inbox = Inbox(stream=True)
 
     def requeue(self, acks: list[tuple[int, int]]) -> None:
-        """
-        Give back what L{acknowledgements} gave and could not be sent.
-        """
+        """Give back what L{acknowledgements} gave and could not be sent."""
         self.acks[:0] = [(unwrap32(sn, self.nxt), ts) for sn, ts in acks]

@@ -23,9 +23,7 @@ from twisted_rudp import kernels
 from twisted_rudp.kernels.pure import Buffer
 
 MAXIMUM_SHARDS = 256
-"""
-Data and parity shards of a group together: there are so many points.
-"""
+"""Data and parity shards of a group together: there are so many points."""
 
 Points: TypeAlias = tuple[int, ...]
 
@@ -39,9 +37,7 @@ _POLYNOMIAL = 0x11D
 
 
 def _powers() -> tuple[bytes, bytes]:
-    """
-    2^0 .. 2^254, and the exponent for each non-zero element.
-    """
+    """2^0 .. 2^254, and the exponent for each non-zero element."""
     power = bytearray(255)
     exponent = bytearray(256)
     value = 1
@@ -94,9 +90,7 @@ def _blocks(points: Points) -> list[int]:
 def evaluate_by_zfec(
     points: Points, shards: Sequence[Buffer], wanted: Points, length: int
 ) -> bytes:
-    """
-    See L{Evaluate}.
-    """
+    """See L{Evaluate}."""
     decoder, encoder = _zfec(len(points))
     padded = [bytes(shard).ljust(length, b"\0") for shard in shards]
     primaries = decoder.decode(padded, _blocks(points))
@@ -106,9 +100,7 @@ def evaluate_by_zfec(
 def evaluate_by_kernel(
     points: Points, shards: Sequence[Buffer], wanted: Points, length: int
 ) -> bytes:
-    """
-    See L{Evaluate}.
-    """
+    """See L{Evaluate}."""
     assert kernels.gf_matmul is not None
     return kernels.gf_matmul(coefficients(points, wanted), shards, length)
 

@@ -1,6 +1,4 @@
-"""
-Sending segments that have numbers, above all again (kcp.md 1.11 step 5).
-"""
+"""Sending segments that have numbers, above all again (kcp.md 1.11 step 5)."""
 
 from __future__ import annotations
 
@@ -27,16 +25,12 @@ C{ts}, C{una}, and the unbounded clock of which C{ts} is what goes on the wire.
 
 
 class Repeater(SendState):
-    """
-    Encodes segments, and sends again what was skipped or has expired.
-    """
+    """Encodes segments, and sends again what was skipped or has expired."""
 
     __slots__ = ()
 
     def _note(self, flight: Flight, start: int, end: int, ts: int) -> None:
-        """
-        Count segments that leave now, and remember them until one is echoed.
-        """
+        """Count segments that leave now, and remember them until one is echoed."""
         self._counters.out_segs += end - start
         if flight.first == self.end:
             self.end_sendings += 1
@@ -44,9 +38,7 @@ class Repeater(SendState):
             self._remember(flight.first + start, end - start, ts)
 
     def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:
-        """
-        Consecutive segments of one flight, as they go on the wire.
-        """
+        """Consecutive segments of one flight, as they go on the wire."""
         conv, wnd, ts, una, _ = stamp
         first = (flight.first + start) & MASK32
         frg = flight.fragment(start) if flight.frg else 0
@@ -104,9 +96,7 @@ class Repeater(SendState):
         return stopped
 
     def _fits(self, flight: Flight, packer: Packer, budget: int) -> bool:
-        """
-        All that is missing of a flight may be sent within a strict budget.
-        """
+        """All that is missing of a flight may be sent within a strict budget."""
         start, end = self.flights.start_of(flight), flight.end - flight.first
         count = sum(1 for _ in flight.missing(start, end))
         cost = flight.size_between(start, end) + count * (HEADER_SIZE + self.overhead)

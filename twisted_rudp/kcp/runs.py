@@ -1,6 +1,4 @@
-"""
-Joining single datagrams to runs.
-"""
+"""Joining single datagrams to runs."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ from twisted_rudp.kcp.packing import RUN_BYTES, RUN_DATAGRAMS
 from twisted_rudp.kernels.pure import Buffer
 
 Send: TypeAlias = Callable[[Buffer, int], bool]
-"""
-C{(run, size)} -> whether there is room for more.
-"""
+"""C{(run, size)} -> whether there is room for more."""
 
 
 class RunWriter:
@@ -49,9 +45,7 @@ class RunWriter:
         self.writable = True
 
     def add(self, datagram: Buffer) -> None:
-        """
-        Append a datagram.
-        """
+        """Append a datagram."""
         length = len(datagram)
         if self._parts and (
             self._ended or length > self._size or self._count >= self._most
@@ -67,9 +61,7 @@ class RunWriter:
         self._count += 1
 
     def add_run(self, run: Buffer, size: int) -> None:
-        """
-        Append datagrams that lie back to back, all C{size} bytes long.
-        """
+        """Append datagrams that lie back to back, all C{size} bytes long."""
         view = memoryview(run)
         start = 0
         while start < len(view):
@@ -83,9 +75,7 @@ class RunWriter:
                     start += len(more)
 
     def flush(self) -> None:
-        """
-        Send what is held.
-        """
+        """Send what is held."""
         if self._parts:
             parts, self._parts = self._parts, []
             self._count = 0

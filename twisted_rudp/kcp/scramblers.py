@@ -21,23 +21,17 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherAlgorithm
 
 INITIAL_VECTOR = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
-"""
-The one of kcp-go; ciphers with blocks of 8 bytes take its first half.
-"""
+"""The one of kcp-go; ciphers with blocks of 8 bytes take its first half."""
 
 _XOR_SALT = b"sH3CIVoF#rWLtJo6"
 _XOR_ITERATIONS = 32
 
 XOR_REACH = 1500
-"""
-Bytes of a datagram that C{xor} covers, so none may be longer.
-"""
+"""Bytes of a datagram that C{xor} covers, so none may be longer."""
 
 
 class CFBScrambler:
-    """
-    A block cipher in full-block CFB, one running context each way.
-    """
+    """A block cipher in full-block CFB, one running context each way."""
 
     def __init__(self, algorithm: CipherAlgorithm) -> None:
         assert isinstance(algorithm, BlockCipherAlgorithm)
@@ -55,9 +49,7 @@ class CFBScrambler:
 
 
 class NoScrambler:
-    """
-    C{none}: framed as if encrypted, and not encrypted.
-    """
+    """C{none}: framed as if encrypted, and not encrypted."""
 
     block = 1
     lead = b""
@@ -91,8 +83,6 @@ class XorScrambler:
 
 
 def datagrams(data: bytes, stride: int) -> Iterator[bytes]:
-    """
-    What lies back to back, one by one.
-    """
+    """What lies back to back, one by one."""
     for start in range(0, len(data), stride):
         yield data[start : start + stride]

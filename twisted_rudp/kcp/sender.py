@@ -68,9 +68,7 @@ class Sender(Repeater):
         return more
 
     def _paced(self, room: int, now: int) -> int:
-        """
-        How many of the segments that the window admits may leave now.
-        """
+        """How many of the segments that the window admits may leave now."""
         window, trip = self.controller.window(), self.round_trip.smoothed
         return self._pacer.admit(room, self.flights.nxt, now, window, trip)
 
@@ -95,9 +93,7 @@ class Sender(Repeater):
 
     @property
     def is_small(self) -> bool:
-        """
-        At most one segment is due, and nothing but data.
-        """
+        """At most one segment is due, and nothing but data."""
         return (
             self.started
             and not self.ending
@@ -244,9 +240,7 @@ class Sender(Repeater):
         return self._encode(flight, 0, flight.end - flight.first, stamp)
 
     def _begin(self, flight: Flight, stamp: Stamp) -> None:
-        """
-        Note that a flight leaves for the first time.
-        """
+        """Note that a flight leaves for the first time."""
         flight.launch(stamp[4], self.round_trip.timeout, self.flights.delivered)
         if flight.due < self.alarm:
             self.alarm = flight.due

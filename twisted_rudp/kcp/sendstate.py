@@ -17,14 +17,10 @@ from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.wire import Counters
 
 REMEMBERED_SENDINGS = 64
-"""
-How many transmissions are kept to recognise the first acknowledgement by.
-"""
+"""How many transmissions are kept to recognise the first acknowledgement by."""
 
 INITIAL_PEER_WINDOW = 32
-"""
-Guess of the peer's window before it was heard (kcp.md 1.2).
-"""
+"""Guess of the peer's window before it was heard (kcp.md 1.2)."""
 
 
 class SendState:
@@ -103,16 +99,12 @@ class SendState:
         self.set_mss(settings.mss)
 
     def set_mss(self, mss: int) -> None:
-        """
-        Change the size of what will be numbered from now on.
-        """
+        """Change the size of what will be numbered from now on."""
         self.mss = mss
         self._run_limit = segments_per_run(mss, self.overhead)
 
     def adopt(self, settings: Settings, controller: Controller) -> None:
-        """
-        Go by other settings from now on; timeouts that run are not moved.
-        """
+        """Go by other settings from now on; timeouts that run are not moved."""
         self._settings = settings
         self.controller = controller
         self._selective = controller.selective
@@ -122,9 +114,7 @@ class SendState:
         self.snd_wnd = settings.sndwnd
 
     def release(self) -> None:
-        """
-        Drop all data, keep the numbers.
-        """
+        """Drop all data, keep the numbers."""
         self.flights.release()
         self._unlaunched.clear()
         self._sendings.clear()
@@ -135,7 +125,7 @@ class SendState:
     def cover(self, una: int) -> bool:
         """
         Take in a cumulative acknowledgement from the wire. One of what was never
-        sent is ignored and counted (kcp_close.md 7.3).
+        sent is ignored and counted (kcp-close.md 7.3).
 
         @return: it was news.
         """
@@ -150,9 +140,7 @@ class SendState:
         return True
 
     def grow(self, covered: int) -> None:
-        """
-        A datagram has moved C{una} on.
-        """
+        """A datagram has moved C{una} on."""
         flights = self.flights
         underway = flights.nxt - flights.una
         if self._selective:
@@ -189,9 +177,7 @@ class SendState:
             self.controller.sampled(elapsed)
 
     def prove(self, sn: int, ts: int) -> None:
-        """
-        See whether an acknowledgement echoes a transmission of ours.
-        """
+        """See whether an acknowledgement echoes a transmission of ours."""
         for first, count, sent in self._sendings:
             if ts == sent and (sn - first) & MASK32 < count:
                 self.proved = True
@@ -200,25 +186,19 @@ class SendState:
 
     @property
     def end_acknowledged(self) -> bool:
-        """
-        Our end of stream and everything before it is acknowledged.
-        """
+        """Our end of stream and everything before it is acknowledged."""
         return self.end is not None and not self.flights.outstanding
 
     # windows
 
     @property
     def window(self) -> int:
-        """
-        How many segments may be in flight.
-        """
+        """How many segments may be in flight."""
         return min(self.snd_wnd, self.peer_window, self.controller.window())
 
     @property
     def room(self) -> int:
-        """
-        How many segments may get a number now; may be negative.
-        """
+        """How many segments may get a number now; may be negative."""
         flights = self.flights
         span = underway = flights.nxt - flights.una
         if self._selective:
@@ -230,23 +210,17 @@ class SendState:
 
     @property
     def underway(self) -> int:
-        """
-        How many segments count for the congestion window.
-        """
+        """How many segments count for the congestion window."""
         flights = self.flights
         return flights.outstanding if self._selective else flights.nxt - flights.una
 
     @property
     def wait_snd(self) -> int:
-        """
-        Segments queued and in flight, as kcp-go counts them (kcp.md 1.4).
-        """
+        """Segments queued and in flight, as kcp-go counts them (kcp.md 1.4)."""
         return self.flights.nxt - self.flights.una + self.outbox.segments(self.mss)
 
     def may_end(self, peer_marked: bool) -> bool:
-        """
-        Our end of stream is the next thing to get a number.
-        """
+        """Our end of stream is the next thing to get a number."""
         return self.ending and peer_marked and self.end is None and not self.outbox.size
 
     @property

@@ -129,9 +129,7 @@ class KCPSession(KCPEngine):
     def receive(
         self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
     ) -> None:
-        """
-        Digest a run: all bare datagrams or all with FEC, whatever is sent here.
-        """
+        """Digest a run: all bare datagrams or all with FEC, whatever is sent here."""
         tally = self.tally
         length = len(run)
         tally.in_pkts += 1 if length <= size else -(-length // size)
@@ -183,9 +181,7 @@ class KCPSession(KCPEngine):
     # time
 
     def tick(self, now: int) -> None:
-        """
-        As the engine's, and the application's own time limits.
-        """
+        """As the engine's, and the application's own time limits."""
         super().tick(now)
         if self._life is Life.LIVE:
             for since, limit, what in self._limits():
@@ -195,9 +191,7 @@ class KCPSession(KCPEngine):
                     return
 
     def deadline(self) -> int | None:
-        """
-        As the engine's, and the application's own time limits.
-        """
+        """As the engine's, and the application's own time limits."""
         due = KCPEngine.deadline(self)
         options = self._options
         if (options.read_timeout or options.write_timeout) and self._life is Life.LIVE:
@@ -218,9 +212,7 @@ class KCPSession(KCPEngine):
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes.
-        """
+        """Queue bytes."""
         self._arq.write(data)
         self.tally.bytes_sent += len(data)
 
@@ -250,9 +242,7 @@ class KCPSession(KCPEngine):
     # wire -> application
 
     def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
+        """The next bytes in order."""
         receiver = self._receiver
         if not receiver.inbox.segments and not self._end_heard:
             # So ends every delivery.
@@ -268,9 +258,7 @@ class KCPSession(KCPEngine):
         return data
 
     def take_messages(self) -> Iterator[Message]:
-        """
-        Messages: those out of band first.
-        """
+        """Messages: those out of band first."""
         heard = self._aside.heard
         while heard:
             yield Message(heard.pop(0), Delivery.OUT_OF_BAND)
@@ -283,9 +271,7 @@ class KCPSession(KCPEngine):
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
-        """
-        Send what can be sent now and may be.
-        """
+        """Send what can be sent now and may be."""
         self._emit = emit
         if self._life is _LIVE:
             if self._read_since is None:
@@ -316,9 +302,7 @@ class KCPSession(KCPEngine):
         return more
 
     def _flush_framed(self, now: int, budget: int) -> bool:
-        """
-        Flush the engine, through FEC if that is on.
-        """
+        """Flush the engine, through FEC if that is on."""
         framing = self._framing
         options = self._options
         copies = 1 + options.dup if self.proved else 1
@@ -376,9 +360,7 @@ class KCPSession(KCPEngine):
     # state
 
     def gauges(self) -> Mapping[str, int]:
-        """
-        The present state under kcp-go's names.
-        """
+        """The present state under kcp-go's names."""
         arq, decoder = self._arq, self._framing.decoder
         in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
         return {
@@ -391,9 +373,7 @@ class KCPSession(KCPEngine):
         }
 
     def counters(self) -> Mapping[str, int]:
-        """
-        kcp-go's counters under its names, then those it does not have.
-        """
+        """kcp-go's counters under its names, then those it does not have."""
         own = self._arq.counters
         return {
             **self.tally.snmp(),

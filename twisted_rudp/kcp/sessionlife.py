@@ -1,6 +1,6 @@
 """
 How a KCP session lives: its first word, proof of address, its end, and what is
-answered after that (C{kcp_close.md}).
+answered after that (C{kcp-close.md}).
 
 The proof of address takes a cookie both ways in the C{ts} field of WASK and
 WINS, which no implementation reads::
@@ -45,9 +45,7 @@ _LIVE, _CLOSING = Life.LIVE, Life.CLOSING
 
 
 class SessionLife:
-    """
-    A session as far as time and the peer move it from state to state.
-    """
+    """A session as far as time and the peer move it from state to state."""
 
     # Of so many attributes a dictionary would be several times as large.
     __slots__ = (
@@ -131,9 +129,7 @@ class SessionLife:
             self._arq.control_ts_out = cookies.make(address, conv, now)
 
     def prove(self) -> None:
-        """
-        The gate has seen the cookie come back.
-        """
+        """The gate has seen the cookie come back."""
         self.proved = True
         self._arq.control_ts_out = 0
 
@@ -144,9 +140,7 @@ class SessionLife:
 
     @property
     def _watches(self) -> bool:
-        """
-        The peer's silence means something.
-        """
+        """The peer's silence means something."""
         return self._life is _LIVE or self._life is _CLOSING
 
     def _connected(self) -> None:
@@ -189,10 +183,7 @@ class SessionLife:
         return cost
 
     def _control(self, now: int) -> None:
-        """
-        A WASK, WINS or reset came: cookies, and the signs of a peer that forgot
-        this session.
-        """
+        """A WASK, WINS or reset came: cookies, and the signs of a peer that forgot this session."""
         arq = self._arq
         settled = now - self._una_moved >= arq.round_trip.timeout * MILLISECOND
         behind = settled and 0 < (arq.snd_una - arq.control_una) & MASK32 < 1 << 31
@@ -226,9 +217,7 @@ class SessionLife:
         return False
 
     def _advance(self, now: int) -> None:
-        """
-        Whatever is not plain data on a live session.
-        """
+        """Whatever is not plain data on a live session."""
         if self._life in OVER:
             return
         arq = self._arq

@@ -25,9 +25,7 @@ _DELTA = 0x9E3779B9
 
 
 class SlowCFB:
-    """
-    A block cipher, given as a function, in full-block CFB.
-    """
+    """A block cipher, given as a function, in full-block CFB."""
 
     block = 1
     lead = b""
@@ -57,9 +55,7 @@ class SlowCFB:
 
 
 def tea(key: bytes) -> EncryptBlock:
-    """
-    TEA with 8 cycles instead of the usual 32 (kcp.md 10.13).
-    """
+    """TEA with 8 cycles instead of the usual 32 (kcp.md 10.13)."""
     k0, k1, k2, k3 = struct.unpack(">4I", key)
 
     def encrypt(block: bytes) -> bytes:
@@ -75,9 +71,7 @@ def tea(key: bytes) -> EncryptBlock:
 
 
 def xtea(key: bytes) -> EncryptBlock:
-    """
-    XTEA with 32 cycles.
-    """
+    """XTEA with 32 cycles."""
     keys = struct.unpack(">4I", key)
     rounds: list[tuple[int, int]] = []
     total = 0
@@ -147,9 +141,7 @@ _SALSA_DOUBLE_ROUND = (
 
 
 def _permutation(tables: Sequence[str]) -> bytes:
-    """
-    One of Twofish's two fixed permutations of bytes, from its four of nibbles.
-    """
+    """One of Twofish's two fixed permutations of bytes, from its four of nibbles."""
     t0, t1, t2, t3 = [[int(digit, 16) for digit in table] for table in tables]
     out = bytearray()
     for x in range(256):
@@ -226,9 +218,7 @@ def _rotate(word: int, by: int) -> int:
 
 
 def twofish(key: bytes) -> EncryptBlock:
-    """
-    Twofish with a key of 16, 24 or 32 bytes.
-    """
+    """Twofish with a key of 16, 24 or 32 bytes."""
     words = [key[at : at + 4] for at in range(0, len(key), 4)]
     even, odd = _substitution(words[::2]), _substitution(words[1::2])
     subkeys: list[int] = []

@@ -1,7 +1,4 @@
-"""
-kcp-go's counters under their own names (kcp.md 6): of a session, of a socket,
-of the process.
-"""
+"""kcp-go's counters under their own names (kcp.md 6): of a session, of a socket, of the process."""
 
 from __future__ import annotations
 
@@ -21,14 +18,10 @@ NAMES = (
     "FECShardSet", "FECShardMin", "RingBufferSndQueue", "RingBufferRcvQueue",
     "RingBufferSndBuffer", "OOBPackets",
 )  # fmt: skip
-"""
-In the order in which kcptun writes them.
-"""
+"""In the order in which kcptun writes them."""
 
 HEADINGS = tuple("FECFullShards" if name == "FECFullShardSet" else name for name in NAMES)
-"""
-The same as the heading of kcptun's file has them.
-"""
+"""The same as the heading of kcptun's file has them."""
 
 GAUGES = frozenset(
     {
@@ -41,15 +34,11 @@ GAUGES = frozenset(
         "RingBufferSndBuffer",
     }
 )
-"""
-They tell a present state, so a reset leaves them alone.
-"""
+"""They tell a present state, so a reset leaves them alone."""
 
 
 def csv_header() -> list[str]:
-    """
-    The first line of kcptun's C{snmplog}.
-    """
+    """The first line of kcptun's C{snmplog}."""
     return ["Unix", *HEADINGS]
 
 
@@ -84,17 +73,13 @@ class Tally:
     ledgers: tuple[Ledger, ...] = ()
 
     def end(self) -> None:
-        """
-        The session is established no more.
-        """
+        """The session is established no more."""
         for ledger in self.ledgers:
             ledger.established -= 1
         self.ledgers = ()
 
     def snmp(self) -> dict[str, int]:
-        """
-        All that only grows, under kcp-go's names.
-        """
+        """All that only grows, under kcp-go's names."""
         arq = self.arq
         found = {
             "BytesSent": self.bytes_sent,
@@ -134,10 +119,7 @@ class Source(Protocol):
     tally: Tally
 
     def gauges(self) -> Mapping[str, int]:
-        """
-        Its present state under kcp-go's names; C{CurrEstab} is 0 once it is
-        over.
-        """
+        """Its present state under kcp-go's names; C{CurrEstab} is 0 once it is over."""
 
 
 class Ledger:
@@ -159,9 +141,7 @@ class Ledger:
         self._most = 0
 
     def enter(self, source: Source) -> None:
-        """
-        A session begins. It is counted as long as anybody has it.
-        """
+        """A session begins. It is counted as long as anybody has it."""
         ledger: Ledger | None = self
         while ledger is not None:
             ledger._live[weakref.ref(source, ledger._leave)] = source.tally
@@ -171,26 +151,20 @@ class Ledger:
             ledger = ledger._parent
 
     def _left(self, source: weakref.ref[Source]) -> None:
-        """
-        Nobody has a session any more: keep its sums.
-        """
+        """Nobody has a session any more: keep its sums."""
         tally = self._live.pop(source)
         tally.end()
         _add(self._gone, tally.snmp())
 
     def count(self, name: str, count: int = 1) -> None:
-        """
-        Something happened that belongs to no session.
-        """
+        """Something happened that belongs to no session."""
         ledger: Ledger | None = self
         while ledger is not None:
             _add(ledger._gone, {name: count})
             ledger = ledger._parent
 
     def snapshot(self) -> dict[str, int]:
-        """
-        All counters, in kcp-go's order.
-        """
+        """All counters, in kcp-go's order."""
         sums = dict(self._gone)
         newest = 0
         for reference, tally in list(self._live.items()):
@@ -209,9 +183,7 @@ class Ledger:
         }
 
     def reset(self) -> None:
-        """
-        Count from 0 again, here and nowhere else.
-        """
+        """Count from 0 again, here and nowhere else."""
         now = self.snapshot()
         _add(self._base, {name: now[name] for name in NAMES if name not in GAUGES})
         self._most = self.established
@@ -223,6 +195,4 @@ def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:
 
 
 process = Ledger()
-"""
-Of all KCP sessions in this process, as kcp-go's C{DefaultSnmp}.
-"""
+"""Of all KCP sessions in this process, as kcp-go's C{DefaultSnmp}."""

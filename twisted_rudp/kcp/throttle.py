@@ -1,15 +1,11 @@
-"""
-kcp-go's rate limit (kcp.md 5.6).
-"""
+"""kcp-go's rate limit (kcp.md 5.6)."""
 
 from __future__ import annotations
 
 from twisted_rudp.core.engine import SECOND
 
 BURST = 64 * 1500
-"""
-Bytes that may leave at once.
-"""
+"""Bytes that may leave at once."""
 
 _TICKS = 50
 """A timer comes this often a second at least; a fast link is not to wait for it."""
@@ -31,9 +27,7 @@ class Throttle:
         self._spent = 0
 
     def allowance(self, now: int) -> int:
-        """
-        Bytes that may leave now; negative while too much has left.
-        """
+        """Bytes that may leave now; negative while too much has left."""
         filled = (now - self._since) * self._rate // SECOND
         if filled:
             self._since += filled * SECOND // self._rate
@@ -41,14 +35,10 @@ class Throttle:
         return self._burst - self._spent
 
     def spend(self, count: int) -> None:
-        """
-        So many bytes have left.
-        """
+        """So many bytes have left."""
         self._spent += count
 
     def ready(self, now: int) -> int:
-        """
-        When a full datagram may leave.
-        """
+        """When a full datagram may leave."""
         missing = 1500 - self.allowance(now)
         return now if missing <= 0 else now + missing * SECOND // self._rate + 1

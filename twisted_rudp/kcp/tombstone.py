@@ -1,7 +1,7 @@
 """
 What is left of a session that has ended, so that the peer's end is clean too.
 
-Source: C{kcp_close.md} sections 3, 5 and 6. A tombstone holds six numbers
+Source: C{kcp-close.md} sections 3, 5 and 6. A tombstone holds six numbers
 instead of a session; a hub keeps thousands of them.
 """
 
@@ -19,9 +19,7 @@ LONGEST = 4
 
 
 class Grave(Enum):
-    """
-    What a tombstone does with what still comes.
-    """
+    """What a tombstone does with what still comes."""
 
     QUIET = "drops it: the peer has seen our end"
     ACKNOWLEDGING = "acknowledges data again: our last acknowledgement may be lost"
@@ -86,27 +84,19 @@ class Tombstone:
 
     @property
     def told(self) -> bool:
-        """
-        The farewell has been sent as often as it is to be.
-        """
+        """The farewell has been sent as often as it is to be."""
         return self._left == 0
 
     def forgotten(self, now: int) -> bool:
-        """
-        Nothing is left to be answered.
-        """
+        """Nothing is left to be answered."""
         return now >= self._until
 
     def deadline(self) -> int:
-        """
-        When L{take_answers} has something again or L{forgotten} turns true.
-        """
+        """When L{take_answers} has something again or L{forgotten} turns true."""
         return self._until if self.told else min(self._repeat, self._until)
 
     def receive(self, run: Buffer, size: int, now: int) -> None:
-        """
-        Note what has to be answered.
-        """
+        """Note what has to be answered."""
         if self._grave is Grave.QUIET:
             return
         # One answer for a datagram at most, so that nothing is amplified.
@@ -132,9 +122,7 @@ class Tombstone:
         return reply
 
     def take_answers(self, now: int) -> list[bytes]:
-        """
-        Datagrams to send now.
-        """
+        """Datagrams to send now."""
         answers, self._answers = self._answers, []
         if self._farewell is not None and self._left and now >= self._repeat:
             answers.append(self._farewell.datagram)
@@ -144,7 +132,5 @@ class Tombstone:
 
 
 def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
-    """
-    The reset of C{kcp_close.md} section 1.
-    """
+    """The reset of C{kcp-close.md} section 1."""
     return pack_header(conv, WINS, RESET, 0, 0, snd_nxt & MASK32, rcv_nxt & MASK32, 0)

@@ -1,6 +1,4 @@
-"""
-Bytes of KCP segments (kcp.md 1.1) and of what C{kcp_close.md} adds to them.
-"""
+"""Bytes of KCP segments (kcp.md 1.1) and of what C{kcp-close.md} adds to them."""
 
 from __future__ import annotations
 
@@ -19,43 +17,29 @@ WINS: Final = 84
 HEADER_SIZE: Final = 24
 
 MARK: Final = 0xE5
-"""
-C{frg} of every ACK, WASK and WINS of ours (kcp_close.md 1).
-"""
+"""C{frg} of every ACK, WASK and WINS of ours (kcp-close.md 1)."""
 
 RESET: Final = 0xE6
-"""
-C{frg} of a WINS that is a reset.
-"""
+"""C{frg} of a WINS that is a reset."""
 
 END: Final = 255
-"""
-C{frg} of the empty PUSH that ends a stream. kcp-go's largest is 254.
-"""
+"""C{frg} of the empty PUSH that ends a stream. kcp-go's largest is 254."""
 
 MAXIMUM_FRAGMENTS: Final = 255
-"""
-Most segments of one message (kcp-go; the C library stops at 127).
-"""
+"""Most segments of one message (kcp-go; the C library stops at 127)."""
 
 _header = struct.Struct("<IBBHIIII")
 
 pack_header = _header.pack
-"""
-C{(conv, cmd, frg, wnd, ts, sn, una, len) -> bytes}, each within its width.
-"""
+"""C{(conv, cmd, frg, wnd, ts, sn, una, len) -> bytes}, each within its width."""
 
 unpack_header = _header.unpack_from
-"""
-C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}.
-"""
+"""C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}."""
 
 
 
 class Segment(NamedTuple):
-    """
-    A header as it stands on the wire.
-    """
+    """A header as it stands on the wire."""
 
     conv: int
     cmd: int
@@ -68,9 +52,7 @@ class Segment(NamedTuple):
 
 
 def segments(datagram: Buffer) -> Iterator[Segment]:
-    """
-    The headers in a datagram, up to the first that is wrong (kcp.md 1.7).
-    """
+    """The headers in a datagram, up to the first that is wrong (kcp.md 1.7)."""
     total = len(datagram)
     position = 0
     while total - position >= HEADER_SIZE:
@@ -119,20 +101,14 @@ class Counters:
 
     @property
     def repeated(self) -> tuple[int, int]:
-        """
-        Segments sent again because later ones had arrived, and because of a timeout.
-        """
+        """Segments sent again because later ones had arrived, and because of a timeout."""
         return self.fast_retrans_segs + self.early_retrans_segs, self.lost_segs
 
     @property
     def retrans_segs(self) -> int:
-        """
-        All that was sent again (C{RetransSegs}).
-        """
+        """All that was sent again (C{RetransSegs})."""
         return self.lost_segs + self.fast_retrans_segs + self.early_retrans_segs
 
     def as_dict(self) -> dict[str, int]:
-        """
-        All of them by name.
-        """
+        """All of them by name."""
         return {**asdict(self), "retrans_segs": self.retrans_segs}

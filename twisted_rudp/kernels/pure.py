@@ -31,9 +31,7 @@ _wnd_to_una = struct.Struct("<6xHI4xI").unpack_from
 MAXIMUM_PARTS = 64
 
 _TOGETHER = 64
-"""
-Up to so many equal pieces are cut by one C{struct}, which is kept.
-"""
+"""Up to so many equal pieces are cut by one C{struct}, which is kept."""
 
 
 @lru_cache(_TOGETHER)
@@ -42,18 +40,14 @@ def _cutter(size: int, count: int) -> Callable[[Buffer], tuple[bytes, ...]]:
 
 
 def _words(first: int, count: int) -> Sequence[bytes]:
-    """
-    Consecutive numbers as the wire has them.
-    """
+    """Consecutive numbers as the wire has them."""
     if count <= _TOGETHER and first + count <= _WORD:
         return _cutter(4, count)(struct.pack(f"<{count}I", *range(first, first + count)))
     return [_sn(number & _WORD) for number in range(first, first + count)]
 
 
 def _pieces(view: memoryview, size: int) -> list[Buffer]:
-    """
-    All of a view in pieces of one size; the last may be shorter.
-    """
+    """All of a view in pieces of one size; the last may be shorter."""
     total = len(view)
     count = total // size
     if count > _TOGETHER:
@@ -114,9 +108,7 @@ def build_run(
 
 @lru_cache(64)
 def _segments_of(size: int) -> Callable[[Buffer], Iterator[tuple[bytes, int, bytes, bytes]]]:
-    """
-    Reads C{conv} to C{frg}, C{sn}, C{len} and payload of each datagram.
-    """
+    """Reads C{conv} to C{frg}, C{sn}, C{len} and payload of each datagram."""
     fields = struct.Struct(f"<6s6xI4x4s{size - KCP_HEADER}s")
     return fields.iter_unpack
 

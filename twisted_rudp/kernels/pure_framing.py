@@ -160,10 +160,7 @@ def spread_run(run: Buffer, size: int, lead: Buffer, block: int) -> bytes:
 
 
 def gather_run(spread: Buffer, stride: int, offset: int, size: int, total: int) -> bytes:
-    """
-    Join pieces that lie apart. The arguments and errors are those of
-    L{check_take}.
-    """
+    """Join pieces that lie apart. The arguments and errors are those of L{check_take}."""
     return b"".join(_pieces(spread, stride, offset, size, total))
 
 

@@ -16,9 +16,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted_rudp.core.engine import Address
 
 _MAPPED = "::ffff:"
-"""
-How the C library writes the first 96 bits of an IPv4 address inside IPv6.
-"""
+"""How the C library writes the first 96 bits of an IPv4 address inside IPv6."""
 
 
 def isLiteral(host: str) -> bool:

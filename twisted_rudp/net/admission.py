@@ -1,6 +1,4 @@
-"""
-How many strangers come in before they have proved where they are (EP-7, PORT-7).
-"""
+"""How many strangers come in before they have proved where they are (EP-7, PORT-7)."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ DEFAULTS = Limits()
 
 
 class Admission:
-    """
-    Counts who has been let in without proof.
-    """
+    """Counts who has been let in without proof."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -63,23 +59,17 @@ class Admission:
         return None
 
     def room(self, alive: int) -> bool:
-        """
-        Whether somebody could be let in.
-        """
+        """Whether somebody could be let in."""
         return alive < self.limits.maxSessions and len(self._unproved) < self.limits.backlog
 
     def enter(self, session: Session) -> None:
-        """
-        C{session} was let in without proof.
-        """
+        """C{session} was let in without proof."""
         network = network_of(session.address)
         self._unproved[session] = network
         self._hosts[network] = self._hosts.get(network, 0) + 1
 
     def leave(self, session: Session) -> None:
-        """
-        It has proved its address or is over. Harmless when repeated.
-        """
+        """It has proved its address or is over. Harmless when repeated."""
         network = self._unproved.pop(session, None)
         if network is None:
             return

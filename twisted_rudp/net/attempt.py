@@ -1,6 +1,4 @@
-"""
-One address that is dialled, on a socket of its own.
-"""
+"""One address that is dialled, on a socket of its own."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ class Attempt:
         self._timer = self._reactor.callLater(dialling.timeout, self._timedOut)
 
     def _useSocket(self, hub: Hub, port: DatagramPort) -> None:
-        """
-        Dial from a socket that others use too.
-        """
+        """Dial from a socket that others use too."""
         host = port.getHost().host
         if familyOf(host) != familyOf(self.address[0]):
             raise _bindError(None, f"{host} cannot reach {self.address[0]}")
@@ -158,9 +154,7 @@ class Attempt:
             self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
 
     def stopTimer(self) -> None:
-        """
-        Harmless when none runs.
-        """
+        """Harmless when none runs."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -176,14 +170,10 @@ class Attempt:
         self._connected(self, session)
 
     def sessionReadable(self, stream: int | None) -> None:
-        """
-        Of a session that nobody wanted.
-        """
+        """Of a session that nobody wanted."""
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
-        """
-        Of a session that nobody wanted.
-        """
+        """Of a session that nobody wanted."""
 
     def sessionShare(self, budget: int) -> int:
         return budget

@@ -1,6 +1,4 @@
-"""
-Connecting: resolve, race the addresses, time out, cancel (CONN-1 to CONN-8).
-"""
+"""Connecting: resolve, race the addresses, time out, cancel (CONN-1 to CONN-8)."""
 
 from __future__ import annotations
 
@@ -39,10 +37,7 @@ class _State(Enum):
 
 
 class _Started:
-    """
-    A factory that was told of the start of an attempt. All that a connection keeps of
-    it.
-    """
+    """A factory that was told of the start of an attempt. All that a connection keeps of it."""
 
     __slots__ = ("_factory",)
 
@@ -51,9 +46,7 @@ class _Started:
         callApplication(factory.doStart)
 
     def stop(self) -> None:
-        """
-        Tell it of the end, once.
-        """
+        """Tell it of the end, once."""
         factory, self._factory = self._factory, None
         if factory is not None:
             callApplication(factory.doStop)
@@ -88,9 +81,7 @@ class Connecting:
         self._transport: SessionTransport | None = None
 
     def start(self) -> None:
-        """
-        Begin with the name.
-        """
+        """Begin with the name."""
         outcome = outcomeOf(resolve, self._reactor, self._host, self._number, self._resolved)
         if isinstance(outcome, Failure) and self._state is _State.RESOLVING:
             self._fail(outcome)
@@ -125,9 +116,7 @@ class Connecting:
             self._failed(dialled, outcome)
 
     def _failed(self, dialled: Attempt, failure: Failure) -> None:
-        """
-        One address has failed, or the peer that won is closed after all.
-        """
+        """One address has failed, or the peer that won is closed after all."""
         self._attempts.remove(dialled)
         if self._state is _State.RACING and self._waiting:
             self._dialNext()
@@ -135,9 +124,7 @@ class Connecting:
             self._fail(failure)
 
     def _connected(self, winner: Attempt, session: Session) -> None:
-        """
-        The first peer is there: drop the others, then ask the factory (CONN-1).
-        """
+        """The first peer is there: drop the others, then ask the factory (CONN-1)."""
         self._state = _State.WON
         self._stopDelay()
         self._waiting.clear()
@@ -156,9 +143,7 @@ class Connecting:
             self._make(winner, session, protocol)
 
     def _make(self, winner: Attempt, session: Session, protocol: Any) -> None:
-        """
-        Give the connection to its protocol and the protocol to the caller.
-        """
+        """Give the connection to its protocol and the protocol to the caller."""
         if winner.port is None:
             raise RuntimeError("a session without a socket has connected")
         host = winner.port.getHost()
@@ -187,9 +172,7 @@ class Connecting:
         self.deferred.errback(failure)
 
     def _cancelled(self, deferred: Deferred[IProtocol]) -> None:
-        """
-        Whatever the state: let go of everything, nothing is built any more (CONN-5).
-        """
+        """Whatever the state: let go of everything, nothing is built any more (CONN-5)."""
         self._state = _State.DONE
         self._stopDelay()
         self._waiting.clear()

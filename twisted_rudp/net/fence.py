@@ -1,6 +1,4 @@
-"""
-How the application's factories, protocols and producers are called (FAC-5).
-"""
+"""How the application's factories, protocols and producers are called (FAC-5)."""
 
 from __future__ import annotations
 
@@ -37,8 +35,6 @@ def callApplication(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def logged(failure: Failure, function: Callable[..., Any]) -> Failure:
-    """
-    Put into the log what code that is not ours has raised.
-    """
+    """Put into the log what code that is not ours has raised."""
     _log.failure("the application failed in {function}", failure, function=function)
     return failure

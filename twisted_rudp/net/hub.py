@@ -48,9 +48,7 @@ LINGER_TIMEOUT = 5.0
 
 
 class _GateTimer(Timed):
-    """
-    The gate's half-open table in the schedule.
-    """
+    """The gate's half-open table in the schedule."""
 
     __slots__ = ()
 
@@ -108,18 +106,14 @@ class Hub:
         self._counts: Counter[str] = Counter()
 
     def attach(self, port: DatagramPort) -> None:
-        """
-        Take the port whose receiver this is.
-        """
+        """Take the port whose receiver this is."""
         self._port = port
         stats.ports.add(self)
 
     # the port's receiver
 
     def runReceived(self, run: Buffer, size: int, address: Address) -> None:
-        """
-        A run has come from the socket.
-        """
+        """A run has come from the socket."""
         if self.closed:
             return
         self.turns.running = True
@@ -138,9 +132,7 @@ class Hub:
                 session.receive(piece, pieceSize, address, now)
 
     def turnEnded(self) -> None:
-        """
-        The socket has been read: flush what was touched, once.
-        """
+        """The socket has been read: flush what was touched, once."""
         if self.closed:
             return
         now = self._clock.now()
@@ -148,16 +140,12 @@ class Hub:
         self._askGate(now)
 
     def portWritable(self) -> None:
-        """
-        The port takes runs again.
-        """
+        """The port takes runs again."""
         if not self.closed:
             self.turns.writable()
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
-        """
-        The network refused a datagram to C{address}.
-        """
+        """The network refused a datagram to C{address}."""
         if self.closed:
             return
         now = self.turns.begin()
@@ -192,9 +180,7 @@ class Hub:
         return session
 
     def admit(self, engine: Engine, address: Address, now: int) -> Session:
-        """
-        Let a stranger in, on credit until it has proved its address.
-        """
+        """Let a stranger in, on credit until it has proved its address."""
         if self._acceptor is None:
             raise RuntimeError("this socket does not accept sessions")
         session = self._enter(engine, address, self._acceptor)
@@ -205,30 +191,22 @@ class Hub:
         return session
 
     def refusal(self, address: Address) -> str | None:
-        """
-        Why no stranger from C{address} can be let in now, or None.
-        """
+        """Why no stranger from C{address} can be let in now, or None."""
         if not self.accepting:
             return "notAccepting"
         return self._roster.refusal(address)
 
     @property
     def room(self) -> bool:
-        """
-        Whether one more session would be let in, its host aside.
-        """
+        """Whether one more session would be let in, its host aside."""
         return self.accepting and self._roster.room
 
     def find(self, key: Key) -> Session | None:
-        """
-        The session under C{key}, its tombstone included.
-        """
+        """The session under C{key}, its tombstone included."""
         return self._roster.byKey.get(key)
 
     def living(self) -> list[Session]:
-        """
-        The sessions that are not over.
-        """
+        """The sessions that are not over."""
         return self._roster.alive()
 
     def answered(self, session: Session) -> None:
@@ -239,9 +217,7 @@ class Hub:
         self._roster.admission.leave(session)
 
     def reindex(self, session: Session) -> None:
-        """
-        The session's keys have changed.
-        """
+        """The session's keys have changed."""
         self._roster.reindex(session)
 
     def sessionEnded(self, session: Session, opening: bool) -> Deferred[None] | None:
@@ -274,17 +250,13 @@ class Hub:
             )
 
     def lapsed(self, session: Session) -> None:
-        """
-        A session has not got as far as the factory in time.
-        """
+        """A session has not got as far as the factory in time."""
         self.count("lapsed")
         session.expel(Reason.HANDSHAKE_TIMEOUT, None)
         self._roster.drop(session)
 
     def drop(self, session: Session) -> None:
-        """
-        Forget a session for good.
-        """
+        """Forget a session for good."""
         self._roster.drop(session)
 
     def _dropped(self, session: Session) -> None:
@@ -301,9 +273,7 @@ class Hub:
     # time
 
     def _expired(self, due: list[Timed], now: int) -> None:
-        """
-        From the schedule: the time of these has come.
-        """
+        """From the schedule: the time of these has come."""
         self.turns.begin()
         for timed in due:
             if timed is self._gateTimer:
@@ -339,9 +309,7 @@ class Hub:
     # out
 
     def emit(self, run: Buffer, size: int, address: Address) -> bool:
-        """
-        Seal a run of an engine and give it to the port.
-        """
+        """Seal a run of an engine and give it to the port."""
         self.emitted += len(run)
         if self._sealing:
             run, size = self._gate.seal(run, size)
@@ -361,24 +329,18 @@ class Hub:
             self.turns.full = True
 
     def overheadOf(self, run: Buffer, size: int) -> int:
-        """
-        Bytes that sealing adds to a run, or that opening took off it.
-        """
+        """Bytes that sealing adds to a run, or that opening took off it."""
         overhead = self._gate.overhead
         return overhead * -(-len(run) // size) if overhead else 0
 
     # life
 
     def now(self) -> int:
-        """
-        The present time of this socket.
-        """
+        """The present time of this socket."""
         return self._clock.now()
 
     def getHost(self) -> IPv4Address | IPv6Address | None:
-        """
-        The port's address, also after closing; None before there was a port.
-        """
+        """The port's address, also after closing; None before there was a port."""
         return None if self._port is None else self._port.getHost()
 
     def configure(self, changes: Mapping[str, Any], session: bool = False) -> Callable[[], None]:
@@ -423,9 +385,7 @@ class Hub:
             self._closing.callback(None)
 
     def _release(self) -> None:
-        """
-        Let go of timers and sessions. Those still alive are the caller's to end.
-        """
+        """Let go of timers and sessions. Those still alive are the caller's to end."""
         self.accepting = False
         stats.ports.discard(self)
         self._roster.clear()
@@ -435,15 +395,11 @@ class Hub:
     # seen from outside
 
     def count(self, name: str) -> None:
-        """
-        Count something under a name of the program's choice, never of a stranger's.
-        """
+        """Count something under a name of the program's choice, never of a stranger's."""
         self._counts[name] += 1
 
     def snapshot(self) -> stats.PortStats:
-        """
-        See L{twisted_rudp.stats}.
-        """
+        """See L{twisted_rudp.stats}."""
         counters = dict(self._counts)
         facts: dict[str, Any] = {}
         if self._port is not None:

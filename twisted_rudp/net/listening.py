@@ -1,6 +1,4 @@
-"""
-Listening ports: accepting, refusing, draining (PORT-1 to PORT-7).
-"""
+"""Listening ports: accepting, refusing, draining (PORT-1 to PORT-7)."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ class ListeningPort:
         mode: str = Mode.STREAM,
         dial: MakeSession | None = None,
     ) -> None:
-        """
-        See L{listen}.
-        """
+        """See L{listen}."""
         self._reactor = reactor
         self._factory = factory
         self._gate = gate
@@ -193,9 +189,7 @@ class ListeningPort:
     # the owner of sessions nobody has accepted yet
 
     def sessionConnected(self, session: Session, early: bool) -> None:
-        """
-        The peer has proved itself: ask the factory (PORT-6, PORT-7).
-        """
+        """The peer has proved itself: ask the factory (PORT-6, PORT-7)."""
         protocol = None
         if self._phase is _Phase.LISTENING:
             protocol = callApplication(self._factory.buildProtocol, toTwisted(session.address))
@@ -208,14 +202,10 @@ class ListeningPort:
         transport.makeConnection(protocol)
 
     def sessionReadable(self, stream: int | None) -> None:
-        """
-        Of a session that was refused.
-        """
+        """Of a session that was refused."""
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
-        """
-        Of a session that was refused.
-        """
+        """Of a session that was refused."""
 
     def sessionShare(self, budget: int) -> int:
         return budget
@@ -224,9 +214,7 @@ class ListeningPort:
         return False
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
-        """
-        Of a session that never became a connection: nobody is to be told.
-        """
+        """Of a session that never became a connection: nobody is to be told."""
 
     # draining
 
@@ -236,9 +224,7 @@ class ListeningPort:
             self._drained()
 
     def _drained(self) -> None:
-        """
-        Close the socket; what is left of the connections ends with it.
-        """
+        """Close the socket; what is left of the connections ends with it."""
         self._phase = _Phase.CLOSING
         self._cancelTimer()
         for session in self._hub.living():

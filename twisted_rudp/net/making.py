@@ -1,6 +1,4 @@
-"""
-From a session whose peer is there to a transport with its protocol.
-"""
+"""From a session whose peer is there to a transport with its protocol."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from twisted_rudp.net.transport import SessionTransport
 
 
 class Mode(StrEnum):
-    """
-    What a factory's protocols are to be given.
-    """
+    """What a factory's protocols are to be given."""
 
     STREAM = "stream"
     """Bytes, as TCP."""

@@ -1,6 +1,4 @@
-"""
-A session as a transport of messages.
-"""
+"""A session as a transport of messages."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ _OPEN = State.OPEN
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IMessageTransport)
 class MessageTransport(SessionTransport):
-    """
-    The messages of a session.
-    """
+    """The messages of a session."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -45,9 +41,7 @@ class MessageTransport(SessionTransport):
         priority: int = 0,
         receipt: bool = False,
     ) -> Deferred[bool] | None:
-        """
-        See L{IMessageTransport}.
-        """
+        """See L{IMessageTransport}."""
         if not isinstance(data, bytes):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
         if self._state is not _OPEN and self._state not in WRITING:
@@ -67,15 +61,11 @@ class MessageTransport(SessionTransport):
     # ITransport
 
     def write(self, data: bytes) -> None:
-        """
-        Send one message, reliably and in order.
-        """
+        """Send one message, reliably and in order."""
         self.send(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """
-        Send one message made of these pieces.
-        """
+        """Send one message made of these pieces."""
         self.send(b"".join(data))
 
     # the session's owner

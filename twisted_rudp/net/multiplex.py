@@ -1,6 +1,4 @@
-"""
-More streams on one session.
-"""
+"""More streams on one session."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ MAX_WAITING = 64
 
 @implementer(IMultiplexed)
 class MultiplexTransport(StreamTransport):
-    """
-    Stream 0 of a session that can have more. It ends them when it ends.
-    """
+    """Stream 0 of a session that can have more. It ends them when it ends."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -36,9 +32,7 @@ class MultiplexTransport(StreamTransport):
     # IMultiplexed
 
     def openStream(self, factory: IProtocolFactory) -> Any:
-        """
-        See L{IMultiplexed}.
-        """
+        """See L{IMultiplexed}."""
         if not self.connected or self._state in DISCONNECTING:
             raise RuntimeError("a connection that is not open opens no stream")
         protocol = self._connect(self._engine.open_stream(), factory)
@@ -47,9 +41,7 @@ class MultiplexTransport(StreamTransport):
         return protocol
 
     def acceptStreams(self, factory: IProtocolFactory) -> None:
-        """
-        See L{IMultiplexed}.
-        """
+        """See L{IMultiplexed}."""
         self._acceptor = factory
         self.session.later(self._acceptWaiting)
 
@@ -114,9 +106,7 @@ class MultiplexTransport(StreamTransport):
             self._waiting.remove(event[1])
 
     def sessionShare(self, budget: int) -> int:
-        """
-        All of it: what one stream leaves behind another may send.
-        """
+        """All of it: what one stream leaves behind another may send."""
         return budget
 
     def sessionFlushed(self) -> bool:
@@ -132,10 +122,7 @@ class MultiplexTransport(StreamTransport):
 
 
 class SubStream(StreamTransport):
-    """
-    A stream whose life is its own: it ends when both its halves have, or with its
-    session.
-    """
+    """A stream whose life is its own: it ends when both its halves have, or with its session."""
 
     _DISCARDING = frozenset({State.DRAINING, State.CLOSING})
 
@@ -166,10 +153,7 @@ class SubStream(StreamTransport):
             super()._endStream()
 
     def _finish(self) -> None:
-        """
-        All we wrote and its end are acknowledged; the peer is told if it still
-        writes.
-        """
+        """All we wrote and its end are acknowledged; the peer is told if it still writes."""
         if not self._endReceived:
             self._engine.reset_stream(self.stream)
             self.session.touch()

@@ -1,6 +1,4 @@
-"""
-A producer that feeds a transport (FLOW-1 to FLOW-5).
-"""
+"""A producer that feeds a transport (FLOW-1 to FLOW-5)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-From what a person calls a host to raw addresses (NAME-1 to NAME-5).
-"""
+"""From what a person calls a host to raw addresses (NAME-1 to NAME-5)."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ def hostText(host: str | bytes) -> str:
 
 
 def shownAs(host: str, port: int) -> IAddress:
-    """
-    The address of a host for error messages.
-    """
+    """The address of a host for error messages."""
     if isLiteral(host):
         return toTwisted(parseLiteral(host, port))
     return HostnameAddress(host.encode("ascii"), port)
@@ -75,18 +71,14 @@ def resolve(reactor: Any, host: str, port: int, resolved: Callable[[list[Address
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    """
-    Collects what a resolver finds, in whatever type it gives it (NAME-3).
-    """
+    """Collects what a resolver finds, in whatever type it gives it (NAME-3)."""
 
     def __init__(self, resolved: Callable[[list[Address]], None]) -> None:
         self._resolved = resolved
         self._addresses: dict[Address, None] = {}
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """
-        Its C{cancel} may raise, so it is not kept (NAME-4).
-        """
+        """Its C{cancel} may raise, so it is not kept (NAME-4)."""
 
     def addressResolved(self, address: IAddress) -> None:
         if isinstance(address, IPv4Address | IPv6Address):

@@ -1,6 +1,4 @@
-"""
-The sessions of one socket, from their entry to the end of their tombstone.
-"""
+"""The sessions of one socket, from their entry to the end of their tombstone."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ MAX_TOMBSTONES = 4096
 
 
 class Roster:
-    """
-    Who is found under which key, who is alive, who has been let in without proof.
-    """
+    """Who is found under which key, who is alive, who has been let in without proof."""
 
     def __init__(
         self,
@@ -37,21 +33,15 @@ class Roster:
         self._tombstones: dict[Session, None] = {}
 
     def alive(self) -> list[Session]:
-        """
-        The sessions that are not over.
-        """
+        """The sessions that are not over."""
         return list(self._alive)
 
     def at(self, address: Address) -> list[Session]:
-        """
-        Those of them whose peer is at C{address}.
-        """
+        """Those of them whose peer is at C{address}."""
         return [session for session in self._alive if session.address == address]
 
     def enter(self, session: Session) -> None:
-        """
-        A session begins.
-        """
+        """A session begins."""
         self._alive[session] = None
         self.reindex(session)
 
@@ -67,38 +57,28 @@ class Roster:
                 self._count("keyTaken")
 
     def refusal(self, address: Address) -> str | None:
-        """
-        Why nobody from C{address} can be let in now, or None.
-        """
+        """Why nobody from C{address} can be let in now, or None."""
         return self.admission.refusal(address, len(self._alive))
 
     @property
     def room(self) -> bool:
-        """
-        Whether one more session would be let in, its host aside.
-        """
+        """Whether one more session would be let in, its host aside."""
         return self.admission.room(len(self._alive))
 
     def ended(self, session: Session) -> None:
-        """
-        The session is over and no tombstone is wanted.
-        """
+        """The session is over and no tombstone is wanted."""
         self._alive.pop(session, None)
         self.admission.leave(session)
 
     def bury(self, session: Session) -> None:
-        """
-        The session is over; its tombstone stays for what still comes.
-        """
+        """The session is over; its tombstone stays for what still comes."""
         self.ended(session)
         self._tombstones[session] = None
         if len(self._tombstones) > MAX_TOMBSTONES:
             self.drop(next(iter(self._tombstones)))
 
     def drop(self, session: Session) -> None:
-        """
-        Forget a session for good.
-        """
+        """Forget a session for good."""
         if session.state is SessionState.GONE:
             return
         session.state = SessionState.GONE
@@ -107,9 +87,7 @@ class Roster:
         self._dropped(session)
 
     def clear(self) -> None:
-        """
-        Forget all, without a word.
-        """
+        """Forget all, without a word."""
         for session in self._tombstones:
             session.state = SessionState.GONE
         self.byKey.clear()

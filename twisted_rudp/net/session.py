@@ -42,9 +42,7 @@ only. Without it the factory would be asked again for each retransmission (PORT-
 
 
 class SessionState(IntEnum):
-    """
-    Where a session is in its life.
-    """
+    """Where a session is in its life."""
 
     OPENING = auto()
     """The peer has not been given to anybody yet."""
@@ -77,19 +75,13 @@ class Owner(Protocol):
     """
 
     def sessionConnected(self, session: Session, early: bool) -> None:
-        """
-        The peer is there. Sets C{session.owner} to the transport, or refuses.
-        """
+        """The peer is there. Sets C{session.owner} to the transport, or refuses."""
 
     def sessionReadable(self, stream: int | None) -> None:
-        """
-        There is something to take.
-        """
+        """There is something to take."""
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
-        """
-        One of the events of streams and receipts.
-        """
+        """One of the events of streams and receipts."""
 
     def sessionShare(self, budget: int) -> int:
         """
@@ -106,9 +98,7 @@ class Owner(Protocol):
         """
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
-        """
-        The session is over. Called once and last.
-        """
+        """The session is over. Called once and last."""
 
 
 class Session(Timed):
@@ -157,30 +147,22 @@ class Session(Timed):
 
     @property
     def alive(self) -> bool:
-        """
-        Whether everything of the engine may be called.
-        """
+        """Whether everything of the engine may be called."""
         return self.state <= _LIVE
 
     # from the owner
 
     def touch(self) -> None:
-        """
-        There is something to flush at the end of this turn (TR-8).
-        """
+        """There is something to flush at the end of this turn (TR-8)."""
         if not self.dirty:
             self.hub.turns.touch(self)
 
     def later(self, function: Callable[[], None]) -> None:
-        """
-        Call C{function} in a later turn if the session is still alive then.
-        """
+        """Call C{function} in a later turn if the session is still alive then."""
         self.hub.turns.later(self, function)
 
     def refuse(self) -> None:
-        """
-        The owner does not want this peer: end it, and remember that for a while.
-        """
+        """The owner does not want this peer: end it, and remember that for a while."""
         self.limit = self.hub.now() + REFUSAL_MEMORY
         self.engine.abort(self.hub.now())
         self.touch()
@@ -188,9 +170,7 @@ class Session(Timed):
     # from the hub, each inside a fence
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """
-        Digest a run, then deliver what came of it.
-        """
+        """Digest a run, then deliver what came of it."""
         if self.state is _CRASHED:
             return
         engine = self.engine
@@ -209,18 +189,14 @@ class Session(Timed):
             self.hub.turns.touch(self)
 
     def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
-        """
-        Tell the engine what the network said, then deliver what came of it.
-        """
+        """Tell the engine what the network said, then deliver what came of it."""
         if self.alive:
             self._fenced(self.engine.path_error, kind, size, address, now)
             self._fenced(self._dispatch)
             self.touch()
 
     def call(self, function: Callable[[], None]) -> None:
-        """
-        Call a function of the owner's that was kept for this turn.
-        """
+        """Call a function of the owner's that was kept for this turn."""
         if self.alive:
             self._fenced(function)
 
@@ -242,9 +218,7 @@ class Session(Timed):
             self._settle(now)
 
     def flush(self, now: int) -> None:
-        """
-        Send within the budget of one turn, refilling from the owner's producer.
-        """
+        """Send within the budget of one turn, refilling from the owner's producer."""
         hub, engine = self.hub, self.engine
         start = hub.emitted
         budget = TURN_BUDGET
@@ -271,9 +245,7 @@ class Session(Timed):
             turns.block(self)
 
     def end(self, reason: Reason, detail: str | None) -> None:
-        """
-        It is over: change the state first, then tell the owner (ORD-5).
-        """
+        """It is over: change the state first, then tell the owner (ORD-5)."""
         if self.alive:
             opening = self.state is SessionState.OPENING
             self.state = SessionState.ENDED
@@ -281,17 +253,13 @@ class Session(Timed):
             self._tell(opening, reason, detail)
 
     def expel(self, reason: Reason, detail: str | None) -> None:
-        """
-        End without waiting for anything: the peer is told once if the wire can.
-        """
+        """End without waiting for anything: the peer is told once if the wire can."""
         if self.alive:
             self._fenced(self.engine.abort, self.hub.now())
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
-        """
-        What there is to be read from outside.
-        """
+        """What there is to be read from outside."""
         if self.state is SessionState.CRASHED:
             return SessionStats(self.address, self.state.name, {}, {})
         return SessionStats(
@@ -301,9 +269,7 @@ class Session(Timed):
     # inside
 
     def _tell(self, opening: bool, reason: Reason, detail: str | None) -> None:
-        """
-        Tell the owner of the end; on a socket of its own only after that is closed.
-        """
+        """Tell the owner of the end; on a socket of its own only after that is closed."""
         owner, self.owner = self.owner, None
         released = self.hub.sessionEnded(self, opening)
         if owner is None:
@@ -314,17 +280,13 @@ class Session(Timed):
             released.addCallback(lambda _: owner.sessionEnded(reason, detail))
 
     def _tick(self, now: int) -> None:
-        """
-        The deadline that the schedule knows of is over, or there is none.
-        """
+        """The deadline that the schedule knows of is over, or there is none."""
         due = self.engine.deadline()
         if due is not None and due <= now:
             self.engine.tick(now)
 
     def _settle(self, now: int) -> None:
-        """
-        At the end of a visit: come again, or leave the hub.
-        """
+        """At the end of a visit: come again, or leave the hub."""
         hub = self.hub
         if hub.closed or self.state is _GONE:
             return
@@ -347,9 +309,7 @@ class Session(Timed):
         hub.schedule.set(self, deadline, now)
 
     def _fenced(self, function: Callable[..., object], *arguments: object) -> None:
-        """
-        The fence: what escapes ends this session and no other.
-        """
+        """The fence: what escapes ends this session and no other."""
         try:
             function(*arguments)
         except Exception:
@@ -399,9 +359,7 @@ class Session(Timed):
             owner.sessionEvent(event)
 
     def _crashed(self) -> None:
-        """
-        The engine, or this library around it, has failed. Log it, end the session.
-        """
+        """The engine, or this library around it, has failed. Log it, end the session."""
         self.hub.sessionFailed(self)
         alive, opening = self.alive, self.state is SessionState.OPENING
         self.limit = self.hub.now() + REFUSAL_MEMORY

@@ -1,6 +1,4 @@
-"""
-Holding a reactor's shutdown until what is closing has closed (CLOSE-6).
-"""
+"""Holding a reactor's shutdown until what is closing has closed (CLOSE-6)."""
 
 from __future__ import annotations
 
@@ -30,17 +28,13 @@ class ShutdownGuard:
         self._timer: IDelayedCall | None = None
 
     def hold(self, closing: Hashable) -> None:
-        """
-        C{closing} is not done yet.
-        """
+        """C{closing} is not done yet."""
         self._held.add(closing)
         if self._core is not None and self._trigger is None and self._waiting is None:
             self._trigger = self._core.addSystemEventTrigger("before", "shutdown", self._wait)
 
     def release(self, closing: Hashable) -> None:
-        """
-        Harmless for what is not held.
-        """
+        """Harmless for what is not held."""
         self._held.discard(closing)
         if self._held:
             return

@@ -1,7 +1,4 @@
-"""
-The states of a connection as its protocol sees it, and the one table of their
-changes.
-"""
+"""The states of a connection as its protocol sees it, and the one table of their changes."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ from enum import Enum, IntEnum, auto
 
 
 class State(IntEnum):
-    """
-    Both halves of a connection in one. Integers, because the hash of one is cheap.
-    """
+    """Both halves of a connection in one. Integers, because the hash of one is cheap."""
 
     CONNECTING = auto()
     """The protocol is not there yet."""
@@ -47,9 +42,7 @@ class State(IntEnum):
 
 
 class Cause(Enum):
-    """
-    What changes a state.
-    """
+    """What changes a state."""
 
     MADE = auto()
     """C{makeConnection}."""
@@ -149,7 +142,5 @@ DISCONNECTING = frozenset({_S.DRAINING, _S.CLOSING, _S.ABORTING})
 
 
 def after(state: State, cause: Cause) -> State | None:
-    """
-    The next state, or None if C{cause} changes nothing here.
-    """
+    """The next state, or None if C{cause} changes nothing here."""
     return _TABLE[state].get(cause)

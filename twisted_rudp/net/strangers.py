@@ -1,6 +1,4 @@
-"""
-Datagrams that belong to no session, and what the gate says about them (UDP-7).
-"""
+"""Datagrams that belong to no session, and what the gate says about them (UDP-7)."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """
-    What the gate may know of the hub (L{twisted_rudp.core.engine.SessionTable}).
-    """
+    """What the gate may know of the hub (L{twisted_rudp.core.engine.SessionTable})."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -45,9 +41,7 @@ class Table:
 
 
 class Strangers:
-    """
-    Carries out the gate's verdicts for one hub.
-    """
+    """Carries out the gate's verdicts for one hub."""
 
     _log = Logger()
 
@@ -76,9 +70,7 @@ class Strangers:
                 return
 
     def gateFailed(self, now: int) -> None:
-        """
-        The gate, which must not raise, has done so: count it, log it now and then.
-        """
+        """The gate, which must not raise, has done so: count it, log it now and then."""
         self._hub.count("gateFailed")
         if now >= self._complaint:
             self._complaint = now + COMPLAINT_INTERVAL

@@ -1,6 +1,4 @@
-"""
-A stream of an engine as Twisted's TCP transport.
-"""
+"""A stream of an engine as Twisted's TCP transport."""
 
 from __future__ import annotations
 
@@ -62,10 +60,7 @@ class StreamTransport(SessionTransport):
             self._wrote(len(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """
-        As C{write} with the pieces joined; all are checked before any is queued
-        (TR-3).
-        """
+        """As C{write} with the pieces joined; all are checked before any is queued (TR-3)."""
         pieces = list(data)
         for piece in pieces:
             if not isinstance(piece, bytes):
@@ -75,35 +70,27 @@ class StreamTransport(SessionTransport):
     # ITCPTransport
 
     def loseWriteConnection(self) -> None:
-        """
-        End our half after what is written (CLOSE-9).
-        """
+        """End our half after what is written (CLOSE-9)."""
         self._step(Cause.LOSE_WRITE)
 
     def getTcpNoDelay(self) -> bool:
         return self._noDelay
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """
-        Remembered only: everything leaves at the end of its turn anyway (TR-7).
-        """
+        """Remembered only: everything leaves at the end of its turn anyway (TR-7)."""
         self._noDelay = bool(enabled)
 
     def getTcpKeepAlive(self) -> bool:
         return self._keepAlive
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """
-        Remembered only: keeping alive is a setting of the endpoint (TR-7).
-        """
+        """Remembered only: keeping alive is a setting of the endpoint (TR-7)."""
         self._keepAlive = bool(enabled)
 
     # the session's owner
 
     def sessionReadable(self, stream: int | None) -> None:
-        """
-        Bytes of the stream, or, with None, messages beside it.
-        """
+        """Bytes of the stream, or, with None, messages beside it."""
         if stream is None:
             self._readAside()
         else:
@@ -175,9 +162,7 @@ class StreamTransport(SessionTransport):
             self._stopFeed()
 
     def _drained(self) -> bool:
-        """
-        Nothing is left to be admitted to the window: end our half, or everything.
-        """
+        """Nothing is left to be admitted to the window: end our half, or everything."""
         if not super()._drained():
             return False
         if self._state is not State.CLOSING:

@@ -56,9 +56,7 @@ class MonotonicClock:
         self.horizon: int | None = None
 
     def now(self) -> int:
-        """
-        The present time; never less than the last answer.
-        """
+        """The present time; never less than the last answer."""
         reading = int((self._seconds() - self._origin) * SECOND + 0.5) + self._offset
         if self.horizon is not None and reading > self.horizon:
             self._moveTo(max(self.horizon, self._last), reading)
@@ -69,9 +67,7 @@ class MonotonicClock:
         return self._last
 
     def reached(self, moment: int) -> int:
-        """
-        The present time, given that C{moment} was slept for and has come.
-        """
+        """The present time, given that C{moment} was slept for and has come."""
         now = self.now()
         if now < moment <= now + ROUNDING:
             self._last = moment
@@ -99,9 +95,7 @@ class Timed:
 
 
 class Schedule:
-    """
-    The deadlines of one socket.
-    """
+    """The deadlines of one socket."""
 
     def __init__(
         self,
@@ -124,9 +118,7 @@ class Schedule:
         self._wakeAt = 0
 
     def set(self, timed: Timed, deadline: int | None, now: int) -> None:
-        """
-        Say when C{timed} wants to be called.
-        """
+        """Say when C{timed} wants to be called."""
         timed.deadline = deadline
         if deadline is None:
             self._near.pop(timed, None)
@@ -148,9 +140,7 @@ class Schedule:
             self._wakeBy(second * SECOND, now)
 
     def discard(self, timed: Timed) -> None:
-        """
-        Forget C{timed}. When nothing is left, nothing stays scheduled (TIME-6).
-        """
+        """Forget C{timed}. When nothing is left, nothing stays scheduled (TIME-6)."""
         timed.deadline = None
         self._near.pop(timed, None)
         if timed.second is not None:
@@ -160,9 +150,7 @@ class Schedule:
             self.stop()
 
     def stop(self) -> None:
-        """
-        Forget everything.
-        """
+        """Forget everything."""
         self._near.clear()
         for _, _, timed in self._far:
             timed.second = None
@@ -177,9 +165,7 @@ class Schedule:
         self._clock.horizon = None
 
     def _wakeBy(self, moment: int, now: int) -> None:
-        """
-        Be awake at C{moment}: an earlier wake is kept, a later one moved.
-        """
+        """Be awake at C{moment}: an earlier wake is kept, a later one moved."""
         if self._call is not None:
             if moment >= self._wakeAt:
                 return
@@ -207,9 +193,7 @@ class Schedule:
         self._plan(now)
 
     def _popFar(self, due: dict[Timed, None], now: int) -> None:
-        """
-        Take what the heap has up to now: due, or to be put back.
-        """
+        """Take what the heap has up to now: due, or to be put back."""
         while self._far and self._far[0][0] * SECOND <= now:
             second, _, timed = heappop(self._far)
             if timed.second != second:
@@ -224,9 +208,7 @@ class Schedule:
                 self.set(timed, timed.deadline, now)
 
     def _plan(self, now: int) -> None:
-        """
-        Sleep until the earliest deadline; the near ones on the grid of L{TICK}.
-        """
+        """Sleep until the earliest deadline; the near ones on the grid of L{TICK}."""
         while self._far and self._far[0][2].second != self._far[0][0]:
             heappop(self._far)
         moments = [self._far[0][0] * SECOND] if self._far else []

@@ -72,49 +72,35 @@ class SessionTransport:
 
     @property
     def connected(self) -> bool:
-        """
-        The protocol was given the connection and not yet told its end.
-        """
+        """The protocol was given the connection and not yet told its end."""
         return self._state not in (State.CONNECTING, State.LOST)
 
     @property
     def disconnected(self) -> bool:
-        """
-        The end has been told.
-        """
+        """The end has been told."""
         return self._state is State.LOST
 
     @property
     def disconnecting(self) -> bool:
-        """
-        The end was asked for and has not come yet.
-        """
+        """The end was asked for and has not come yet."""
         return self._state in DISCONNECTING
 
     @property
     def producer(self) -> Any:
-        """
-        Whoever is registered, or None.
-        """
+        """Whoever is registered, or None."""
         return None if self._feed is None else self._feed.producer
 
     @property
     def failure(self) -> Failure | None:
-        """
-        What the application's code raised, if it did.
-        """
+        """What the application's code raised, if it did."""
         return self._failure
 
     def getHost(self) -> Host:
-        """
-        The address of our socket, for ever (TR-6).
-        """
+        """The address of our socket, for ever (TR-6)."""
         return self._host
 
     def getPeer(self) -> Host:
-        """
-        The peer's present or last address, for ever (TR-6).
-        """
+        """The peer's present or last address, for ever (TR-6)."""
         raw, shown = self._peer
         if raw != self.session.address:
             raw = self.session.address
@@ -123,9 +109,7 @@ class SessionTransport:
         return shown
 
     def logPrefix(self) -> str:
-        """
-        The protocol's name, the session's number and the peer (TR-9).
-        """
+        """The protocol's name, the session's number and the peer (TR-9)."""
         protocol = self.protocol
         if ILoggingContext.providedBy(protocol):
             name = protocol.logPrefix()
@@ -137,21 +121,15 @@ class SessionTransport:
     # IRUDPTransport
 
     def counters(self) -> Mapping[str, int]:
-        """
-        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
-        """
+        """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         return self._engine.counters()
 
     def facts(self) -> Mapping[str, Any]:
-        """
-        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
-        """
+        """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         return self._engine.facts()
 
     def configure(self, **changes: Any) -> None:
-        """
-        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
-        """
+        """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         hub = self.session.hub
         ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS & changes.keys()}
         reconfigure = hub.configure(ofSocket, session=True) if ofSocket else None
@@ -164,9 +142,7 @@ class SessionTransport:
             reconfigure()
 
     def sendOutOfBand(self, data: bytes) -> None:
-        """
-        See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}.
-        """
+        """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         if not isinstance(data, bytes):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
         if self._state in WRITING:
@@ -185,9 +161,7 @@ class SessionTransport:
         self._step(Cause.LOSE)
 
     def abortConnection(self) -> None:
-        """
-        Give up now; C{connectionLost} follows in a later turn (CLOSE-7).
-        """
+        """Give up now; C{connectionLost} follows in a later turn (CLOSE-7)."""
         self._step(Cause.ABORT)
 
     def _step(self, cause: Cause) -> bool:
@@ -211,22 +185,16 @@ class SessionTransport:
         return True
 
     def _close(self) -> None:
-        """
-        Have the engine end in order.
-        """
+        """Have the engine end in order."""
         self._engine.close(self.session.hub.now())
 
     def _abort(self) -> None:
-        """
-        Have the engine give up.
-        """
+        """Have the engine give up."""
         self._engine.abort(self.session.hub.now())
         self.session.touch()
 
     def _read(self) -> None:
-        """
-        Deliver what waits, or throw it away when nobody wants it any more.
-        """
+        """Deliver what waits, or throw it away when nobody wants it any more."""
         raise NotImplementedError
 
     # IConsumer
@@ -253,18 +221,14 @@ class SessionTransport:
                 self._call(producer.resumeProducing)
 
     def unregisterProducer(self) -> None:
-        """
-        Harmless without a producer. A close that waited for it goes on (CLOSE-2).
-        """
+        """Harmless without a producer. A close that waited for it goes on (CLOSE-2)."""
         if self._feed is not None:
             self._feed = None
             if self._state in DRAINING:
                 self.session.touch()
 
     def _wrote(self, size: int) -> None:
-        """
-        So many bytes were given to the engine.
-        """
+        """So many bytes were given to the engine."""
         session = self.session
         if not session.dirty:
             session.hub.turns.touch(session)
@@ -282,9 +246,7 @@ class SessionTransport:
     # IPushProducer
 
     def pauseProducing(self) -> None:
-        """
-        Deliver nothing more, from this moment on (FLOW-6).
-        """
+        """Deliver nothing more, from this moment on (FLOW-6)."""
         self._paused = True
 
     def resumeProducing(self) -> None:
@@ -297,9 +259,7 @@ class SessionTransport:
             self.session.later(self._resume)
 
     def stopProducing(self) -> None:
-        """
-        As C{loseConnection} (FLOW-10).
-        """
+        """As C{loseConnection} (FLOW-10)."""
         self.loseConnection()
 
     def _resume(self) -> None:
@@ -320,35 +280,25 @@ class SessionTransport:
         return self._call(protocol.makeConnection, self)
 
     def sessionConnected(self, session: Session, early: bool) -> None:
-        """
-        Known already.
-        """
+        """Known already."""
 
     def sessionReadable(self, stream: int | None) -> None:
-        """
-        Something waits to be taken.
-        """
+        """Something waits to be taken."""
         self._read()
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
-        """
-        What else happened, by kind of transport.
-        """
+        """What else happened, by kind of transport."""
         raise NotImplementedError
 
     def sessionShare(self, budget: int) -> int:
-        """
-        What a paused producer will add to is not sent to the last byte.
-        """
+        """What a paused producer will add to is not sent to the last byte."""
         feed = self._feed
         if feed is None or not feed.paused:
             return budget
         return min(budget, max(self._engine.unsent(self.stream) - LOW_WATER, LEAST_SHARE))
 
     def sessionFlushed(self) -> bool:
-        """
-        Refill from the producer, or go on with what waited for empty buffers.
-        """
+        """Refill from the producer, or go on with what waited for empty buffers."""
         feed = self._feed
         if feed is None and self._state not in DRAINING:
             return False
@@ -368,9 +318,7 @@ class SessionTransport:
         return self._step(Cause.DRAINED)
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
-        """
-        Tell the producer, then the protocol, then drop both (FLOW-5, CLOSE-10).
-        """
+        """Tell the producer, then the protocol, then drop both (FLOW-5, CLOSE-10)."""
         if self._state is State.ABORTING:
             reason = Reason.ABORTED
         self._over(self._failure or failureFor(reason, detail, Phase.CONNECTED))
@@ -401,9 +349,7 @@ class SessionTransport:
         return True
 
     def _raised(self, function: Callable[..., object]) -> None:
-        """
-        From inside of an exception's handler: C{function} of the application raised it.
-        """
+        """From inside of an exception's handler: C{function} of the application raised it."""
         failure = logged(Failure(), function)  # type: ignore[no-untyped-call]
         if self._state is not State.LOST:
             self._failure = self._failure or failure

@@ -48,9 +48,7 @@ class Turns:
         return self._clock.now()
 
     def touch(self, session: Session) -> None:
-        """
-        Flush this session at the end of the turn; if there is none, start one soon.
-        """
+        """Flush this session at the end of the turn; if there is none, start one soon."""
         if session.dirty or self._stopped:
             return
         session.dirty = True
@@ -59,37 +57,27 @@ class Turns:
             self._schedule()
 
     def again(self, session: Session) -> None:
-        """
-        Visit this session in the next turn, after those that wait already.
-        """
+        """Visit this session in the next turn, after those that wait already."""
         self._next.append(session)
         if not self.running:
             self._schedule()
 
     def later(self, session: Session, function: Callable[[], None]) -> None:
-        """
-        Call C{function} in a later turn, never in this one (ORD-2).
-        """
+        """Call C{function} in a later turn, never in this one (ORD-2)."""
         if not self._stopped:
             self._later.append((session, function))
             self._schedule()
 
     def block(self, session: Session) -> None:
-        """
-        Flush this session when the port is writable.
-        """
+        """Flush this session when the port is writable."""
         self._blocked[session] = None
 
     def forget(self, session: Session) -> None:
-        """
-        It has left; nothing of it waits for the port.
-        """
+        """It has left; nothing of it waits for the port."""
         self._blocked.pop(session, None)
 
     def writable(self) -> None:
-        """
-        The port takes runs again: flush what it stopped.
-        """
+        """The port takes runs again: flush what it stopped."""
         self.full = False
         self.begin()
         blocked, self._blocked = self._blocked, {}
@@ -114,9 +102,7 @@ class Turns:
             self._schedule()
 
     def stop(self) -> None:
-        """
-        Let go of everything; nothing is scheduled any more.
-        """
+        """Let go of everything; nothing is scheduled any more."""
         self._stopped = True
         call, self._call = self._call, None
         if call is not None and call.active():
@@ -129,9 +115,7 @@ class Turns:
             self._call = self._reactor.callLater(0, self._start)
 
     def _start(self) -> None:
-        """
-        A turn of our own: what was kept for later, then all that is dirty.
-        """
+        """A turn of our own: what was kept for later, then all that is dirty."""
         self._call = None
         self.begin()
         later, self._later = self._later, []

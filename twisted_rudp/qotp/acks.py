@@ -22,8 +22,7 @@ from twisted_rudp.qotp.outlet import Outlet
 from twisted_rudp.qotp.payload import NARROW, Ack, Segment, encode
 
 MAX_QUEUED = 4096
-"""Segments waiting to be acknowledged; the oldest go first, for they will be sent
-again (W6)."""
+"""Segments waiting to be acknowledged; the oldest go first, for they will be sent again (W6)."""
 
 
 NO_PLACE = NARROW
@@ -70,9 +69,7 @@ class Acks:
 
     @property
     def pending(self) -> bool:
-        """
-        There is something to say.
-        """
+        """There is something to say."""
         return self.wanted or self.announce or bool(self._heard)
 
     def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
@@ -110,9 +107,7 @@ class Acks:
         return Ack(one.stream, one.offset, one.length, self.window)
 
     def flush(self, outlet: Outlet) -> None:
-        """
-        Send all of them in datagrams of their own.
-        """
+        """Send all of them in datagrams of their own."""
         if self.peer is Peer.OWN:
             self._flush_ranges(outlet)
         else:

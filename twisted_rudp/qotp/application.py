@@ -1,6 +1,4 @@
-"""
-What an application asks of a connection: bytes in, bytes out, streams.
-"""
+"""What an application asks of a connection: bytes in, bytes out, streams."""
 
 from __future__ import annotations
 
@@ -12,18 +10,13 @@ from twisted_rudp.qotp.mark import Peer
 
 
 class ApplicationSide:
-    """
-    That part of L{Engine<twisted_rudp.core.engine.Engine>} which is only about what is
-    said.
-    """
+    """That part of L{Engine<twisted_rudp.core.engine.Engine>} which is only about what is said."""
 
     _talk: Conversation
 
     @property
     def capabilities(self) -> Capability:
-        """
-        Streams with a window; half close not with the release (rule R4).
-        """
+        """Streams with a window; half close not with the release (rule R4)."""
         kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
         kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
         if self._talk.peer is not Peer.RELEASE:
@@ -32,9 +25,7 @@ class ApplicationSide:
 
     @property
     def in_flight(self) -> int:
-        """
-        Bytes sent and not acknowledged.
-        """
+        """Bytes sent and not acknowledged."""
         return self._talk.sender.flights.in_flight
 
     def write(self, stream: int, data: bytes) -> None:
@@ -65,32 +56,24 @@ class ApplicationSide:
         raise ValueError("QOTP carries streams of bytes, no messages")
 
     def unsent(self, stream: int = 0) -> int:
-        """
-        Bytes not yet numbered.
-        """
+        """Bytes not yet numbered."""
         found = self._talk.streams.open.get(stream)
         return 0 if found is None else found.queue.size
 
     def unread(self, stream: int = 0) -> int:
-        """
-        Bytes that can be taken.
-        """
+        """Bytes that can be taken."""
         found = self._talk.streams.open.get(stream)
         return 0 if found is None else found.incoming.unread
 
     def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
+        """The next bytes in order."""
         found = self._talk.streams.open.get(stream)
         if found is None or not found.incoming.unread:
             return b""
         return self._talk.incoming.take(found, limit)
 
     def take_messages(self) -> Iterator[Message]:
-        """
-        There are none.
-        """
+        """There are none."""
         return iter(())
 
     def open_stream(self) -> int:
@@ -102,13 +85,9 @@ class ApplicationSide:
         return self._talk.streams.make().number
 
     def close_stream(self, stream: int) -> None:
-        """
-        CLOSE behind the data.
-        """
+        """CLOSE behind the data."""
         self._talk.close_stream(stream)
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
-        """
-        Our own peer is told; the release sees an end.
-        """
+        """Our own peer is told; the release sees an end."""
         self._talk.reset_stream(stream, code)

@@ -1,6 +1,4 @@
-"""
-How much may be kept for peers that send and applications that do not read (W6).
-"""
+"""How much may be kept for peers that send and applications that do not read (W6)."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ class ReceiveWindow:
 
     @property
     def free(self) -> int:
-        """
-        Bytes that can still come.
-        """
+        """Bytes that can still come."""
         free = self._capacity - self.held
         return free if free > 0 else 0
 
@@ -69,15 +65,11 @@ class ReceiveWindow:
 
     @property
     def capacity(self) -> int:
-        """
-        Bytes that may be kept.
-        """
+        """Bytes that may be kept."""
         return self._capacity
 
     def took(self, size: int) -> None:
-        """
-        The application has read something.
-        """
+        """The application has read something."""
         self._read += size
         if self._read < self._capacity:
             return
@@ -98,8 +90,6 @@ class ReceiveWindow:
         return more > 0 and (more >= self._capacity // 2 or self.told < 4 * 1400)
 
     def release(self) -> None:
-        """
-        The connection is over.
-        """
+        """The connection is over."""
         self._budget.free += self._reserved
         self._reserved = self._capacity = 0

@@ -78,9 +78,7 @@ class Channel:
             self._settings.key_log(self.name, secrets)
 
     def prove(self) -> None:
-        """
-        Authentic Data: the dialler has received our answer, and this is no replay.
-        """
+        """Authentic Data: the dialler has received our answer, and this is no replay."""
         self.proved = True
         if self.early and self.unsealer is not None:
             self.early = False
@@ -101,9 +99,7 @@ class Channel:
         return HKDF(SHA256(), length, salt, info).derive(secrets.session)
 
     def facts(self) -> Mapping[str, Any]:
-        """
-        Connection id, role, and what the peer's key is worth.
-        """
+        """Connection id, role, and what the peer's key is worth."""
         secrets = self._secrets
         key = None
         if secrets is not None:
@@ -118,9 +114,7 @@ class Channel:
         }
 
     def _use(self, kind: Kind) -> None:
-        """
-        Send messages of this type from now on.
-        """
+        """Send messages of this type from now on."""
         assert self._cipher is not None and self._secrets is not None
         mine = self._role is Role.INITIATOR
         keys = self._secrets.initiator if mine else self._secrets.responder

@@ -1,6 +1,4 @@
-"""
-How a connection ends after a close was asked.
-"""
+"""How a connection ends after a close was asked."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ UNSEEN_TIME = 3 * SECOND
 
 
 class Outcome(Enum):
-    """
-    What the state of both directions means.
-    """
+    """What the state of both directions means."""
 
     WAIT = "go on"
     QUIET = "both ends were seen by both: nothing to wait for"

@@ -85,9 +85,7 @@ class Conversation:
         self.reset_heard = False
 
     def meet(self, peer: Peer) -> None:
-        """
-        What the other side is has become known.
-        """
+        """What the other side is has become known."""
         self.peer = self.acks.peer = peer
         if peer is Peer.RELEASE:
             self.sender.flights.expect_segments()
@@ -98,9 +96,7 @@ class Conversation:
             self.sender.words.append(self.ping(repeat=True))
 
     def release(self) -> None:
-        """
-        It is over: nothing more is kept or sent.
-        """
+        """It is over: nothing more is kept or sent."""
         self.window.release()
         self.streams.open = {0: Stream(0)}
         self.sender.ready.clear()
@@ -110,9 +106,7 @@ class Conversation:
     # application
 
     def close_stream(self, stream: int) -> None:
-        """
-        CLOSE behind the data.
-        """
+        """CLOSE behind the data."""
         found = self.streams.open.get(stream)
         if found is not None and not found.finishing:
             found.finishing = True
@@ -231,9 +225,7 @@ class Conversation:
             self._challenge_path(self.path.candidate, now, emit)
 
     def tell_settled(self) -> None:
-        """
-        Tell the application which streams have been acknowledged altogether.
-        """
+        """Tell the application which streams have been acknowledged altogether."""
         settled = self.sender.flights.settled
         for stream in settled:
             if stream.fin_acknowledged:
@@ -241,9 +233,7 @@ class Conversation:
         settled.clear()
 
     def ping(self, repeat: bool = False) -> Word:
-        """
-        Rule R8: towards the release with an offset that cannot be mistaken.
-        """
+        """Rule R8: towards the release with an offset that cannot be mistaken."""
         if self.peer is Peer.OWN:
             return Word(CONTROL, 0, repeat=repeat)
         offset = int.from_bytes(self._settings.entropy(6), "little") | 1 << 47
@@ -258,9 +248,7 @@ class Conversation:
             self.streams.drop(stream)
 
     def _abandon(self, stream: Stream) -> None:
-        """
-        A stream is given up in both directions.
-        """
+        """A stream is given up in both directions."""
         stream.stop_sending()
         stream.fin_acknowledged = stream.end_told = True
         stream.unsettled = 0

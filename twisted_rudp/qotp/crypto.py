@@ -47,9 +47,7 @@ def _integers(count: int) -> struct.Struct:
 
 
 class Cipher:
-    """
-    One key: K of a session, or K0 of an opening message.
-    """
+    """One key: K of a session, or K0 of an opening message."""
 
     __slots__ = ("_decrypt", "_encrypt", "_key")
 
@@ -154,9 +152,7 @@ class Cipher:
     def _open(
         self, sn: int, prefix: bytes, sealed: bytes, direction: int, epoch: int
     ) -> tuple[int, bytes] | None:
-        """
-        Try the neighbours of the epoch that it was not of.
-        """
+        """Try the neighbours of the epoch that it was not of."""
         for candidate in (epoch - 1, epoch + 1):
             if candidate < 0:
                 continue

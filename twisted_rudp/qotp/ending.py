@@ -1,6 +1,4 @@
-"""
-How a connection comes to its end, and what is still said after it.
-"""
+"""How a connection comes to its end, and what is still said after it."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ _ABORT = header(CONTROL, 0) + say_abort()
 
 
 class Ending:
-    """
-    Ends one connection: in order, or at once.
-    """
+    """Ends one connection: in order, or at once."""
 
     def __init__(self, life: Lifetime, talk: Conversation) -> None:
         self._life = life
@@ -28,15 +24,11 @@ class Ending:
 
     @property
     def until(self) -> int | None:
-        """
-        When to look at a close again; None if none was asked.
-        """
+        """When to look at a close again; None if none was asked."""
         return None if self._closing is None else self._closing.until
 
     def close(self, now: int) -> None:
-        """
-        Deliver the rest, exchange CLOSE, discard what comes.
-        """
+        """Deliver the rest, exchange CLOSE, discard what comes."""
         self._life.enter(Life.CLOSING)
         self._closing = Closing(self._talk.streams, now)
         for stream in list(self._talk.streams.open):
@@ -82,9 +74,7 @@ class Ending:
     # after it
 
     def digest(self, number: int, payload: Payload, now: int) -> None:
-        """
-        Something authentic has come after the end.
-        """
+        """Something authentic has come after the end."""
         self._talk.numbers.add(number, number)
         segment = payload.segment
         if segment is None or (segment.stream == CONTROL and segment.data):
@@ -95,9 +85,7 @@ class Ending:
             self._talk.acks.heard(segment.stream, segment.offset, len(segment.data), True)
 
     def flush(self, now: int, outlet: Outlet) -> None:
-        """
-        Say what is still to be said.
-        """
+        """Say what is still to be said."""
         stone = self._life.tombstone
         if stone is not None and stone.due(now):
             if stone.grave is not Grave.RESETTING:

@@ -43,9 +43,7 @@ _NOTHING: Sequence[tuple[Any, ...]] = ()
 
 
 class QOTPEngine(ApplicationSide):
-    """
-    A connection.
-    """
+    """A connection."""
 
     def __init__(
         self,
@@ -138,22 +136,16 @@ class QOTPEngine(ApplicationSide):
 
     @property
     def forgotten(self) -> bool:
-        """
-        The tombstone is over too.
-        """
+        """The tombstone is over too."""
         return self._life.state is Life.FORGOTTEN
 
     def keys(self) -> Sequence[Key]:
-        """
-        The connection id, wherever the peer is.
-        """
+        """The connection id, wherever the peer is."""
         return (self._name,)
 
     @property
     def proved(self) -> bool:
-        """
-        The peer has shown that it receives at its address.
-        """
+        """The peer has shown that it receives at its address."""
         return self._channel.proved
 
     def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
@@ -169,9 +161,7 @@ class QOTPEngine(ApplicationSide):
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """
-        Digest a run.
-        """
+        """Digest a run."""
         view = memoryview(run)
         while self._opening is not None and view and not self._life.over:
             self._hear_answer(self._opening, bytes(view[:size]), now)
@@ -207,9 +197,7 @@ class QOTPEngine(ApplicationSide):
             self._counters["path_errors_ignored"] += 1
 
     def tick(self, now: int) -> None:
-        """
-        See what time has brought.
-        """
+        """See what time has brought."""
         if self._life.tombstone is not None:
             self._life.tick(now)
             return
@@ -227,9 +215,7 @@ class QOTPEngine(ApplicationSide):
         self._advance(now)
 
     def deadline(self) -> int | None:
-        """
-        The earliest of retransmission, first word, close and idle.
-        """
+        """The earliest of retransmission, first word, close and idle."""
         if self._life.tombstone is not None:
             return None if self._life.state is Life.FORGOTTEN else self._life.tombstone.deadline()
         if self._opening is not None:
@@ -247,9 +233,7 @@ class QOTPEngine(ApplicationSide):
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
-        """
-        Send what can be sent now.
-        """
+        """Send what can be sent now."""
         outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.proved)
         if self._life.tombstone is not None:
             self._ending.flush(now, outlet)
@@ -262,9 +246,7 @@ class QOTPEngine(ApplicationSide):
         return outlet.short and not outlet.full
 
     def events(self) -> Sequence[tuple[Any, ...]]:
-        """
-        What changed.
-        """
+        """What changed."""
         if not self._events:
             return _NOTHING
         events = tuple(self._events)
@@ -274,9 +256,7 @@ class QOTPEngine(ApplicationSide):
     # life
 
     def close(self, now: int) -> None:
-        """
-        Deliver the rest, exchange CLOSE, discard what comes.
-        """
+        """Deliver the rest, exchange CLOSE, discard what comes."""
         if self._life.state is Life.OPENING:
             self.abort(now)
         elif self._life.state is Life.LIVE:
@@ -284,18 +264,14 @@ class QOTPEngine(ApplicationSide):
             self._advance(now)
 
     def abort(self, now: int) -> None:
-        """
-        Drop everything; our own peer is told.
-        """
+        """Drop everything; our own peer is told."""
         if not self._life.over:
             self._ending.end(Reason.ABORTED, now, tell=True)
 
     # state
 
     def counters(self) -> Mapping[str, int]:
-        """
-        What was dropped, and what was sent again.
-        """
+        """What was dropped, and what was sent again."""
         return {
             **self._counters,
             "resent": self._talk.sender.resent,
@@ -303,9 +279,7 @@ class QOTPEngine(ApplicationSide):
         }
 
     def facts(self) -> Mapping[str, Any]:
-        """
-        Connection id, peer, its key and whether that is proved, round trip, windows.
-        """
+        """Connection id, peer, its key and whether that is proved, round trip, windows."""
         trip = self._talk.sender.round_trip
         return {
             "transport": "qotp",
@@ -343,9 +317,7 @@ class QOTPEngine(ApplicationSide):
         self._talk.sender.mtu = self._channel.mtu
 
     def _meet(self, peer: Peer, now: int) -> None:
-        """
-        The other side is there, and what it is is known.
-        """
+        """The other side is there, and what it is is known."""
         self._heard = now
         self._talk.meet(peer)
         self._life.enter(Life.LIVE)
@@ -361,9 +333,7 @@ class QOTPEngine(ApplicationSide):
         size: int,
         now: int,
     ) -> None:
-        """
-        A run of Data, decrypted: what is plain bulk at once, the rest one by one.
-        """
+        """A run of Data, decrypted: what is plain bulk at once, the rest one by one."""
         at = 0
         if len(opened) > 1 and address == self._address:
             at = self._digest_stretch(opened, now)
@@ -388,9 +358,7 @@ class QOTPEngine(ApplicationSide):
         return count
 
     def _digest(self, opened: Opened, address: Address, size: int, now: int) -> None:
-        """
-        An authentic payload that is new.
-        """
+        """An authentic payload that is new."""
         number, payload, data, newest = opened
         self._heard = now
         if number < 0:
@@ -415,9 +383,7 @@ class QOTPEngine(ApplicationSide):
     # what follows from it
 
     def _advance(self, now: int) -> None:
-        """
-        Tell what was acknowledged; go on with a change of address and with a close.
-        """
+        """Tell what was acknowledged; go on with a change of address and with a close."""
         if self._life.tombstone is not None:
             return
         talk = self._talk

@@ -84,9 +84,7 @@ class Flight:
         self._settled: bytearray | None = None
 
     def segment(self, index: int) -> tuple[int, Buffer, bool]:
-        """
-        Offset, bytes and end of one segment.
-        """
+        """Offset, bytes and end of one segment."""
         start = index * self.size
         fin = self.fin and self.first + index == self.last
         if self.first == self.last:
@@ -94,15 +92,11 @@ class Flight:
         return self.offset + start, memoryview(self.data)[start : start + self.size], fin
 
     def in_flight(self, index: int) -> bool:
-        """
-        Whether this datagram is neither acknowledged nor lost.
-        """
+        """Whether this datagram is neither acknowledged nor lost."""
         return self._settled is None or not self._settled[index]
 
     def settle(self, index: int) -> None:
-        """
-        It is one or the other now.
-        """
+        """It is one or the other now."""
         if self._settled is None:
             self._settled = bytearray(self.last - self.first + 1)
         self._settled[index] = 1
@@ -136,15 +130,11 @@ class Flights:
 
     @property
     def pending(self) -> bool:
-        """
-        Something is in flight.
-        """
+        """Something is in flight."""
         return bool(self._flights)
 
     def expect_segments(self) -> None:
-        """
-        From now on acknowledgements name segments.
-        """
+        """From now on acknowledgements name segments."""
         if self._exact is None:
             self._exact = {}
             for flight in self._flights:
@@ -152,15 +142,11 @@ class Flights:
 
     @property
     def overtaken(self) -> bool:
-        """
-        Something that was sent later than the oldest datagram has been acknowledged.
-        """
+        """Something that was sent later than the oldest datagram has been acknowledged."""
         return bool(self._flights) and self._flights[0].first < self.largest
 
     def sent(self, flight: Flight) -> None:
-        """
-        Enter what has just been sent.
-        """
+        """Enter what has just been sent."""
         if not self._flights:
             self.since = flight.sent_at
         flight.before, flight.since = self.total, self.since
@@ -254,9 +240,7 @@ class Flights:
             self.settled[flight.stream] = None
 
     def _sweep(self, begin: int, end: int) -> None:
-        """
-        Forget the flights in this part of which nothing is in flight.
-        """
+        """Forget the flights in this part of which nothing is in flight."""
         self._flights[begin:end] = [each for each in self._flights[begin:end] if each.left]
 
     # lost
@@ -310,9 +294,7 @@ class Flights:
         return words, size
 
     def forget(self, stream: Stream) -> None:
-        """
-        A stream is given up: nothing of it is sent again.
-        """
+        """A stream is given up: nothing of it is sent again."""
         self.losing.pop(stream, None)
         for flight in self._flights:
             if flight.stream is stream:

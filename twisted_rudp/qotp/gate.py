@@ -99,17 +99,13 @@ class QOTPGate:
         return parts
 
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
-        """
-        Nothing is added: each connection seals its own.
-        """
+        """Nothing is added: each connection seals its own."""
         return run, size
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Judge a datagram of an unknown connection.
-        """
+        """Judge a datagram of an unknown connection."""
         if self._identity is None:
             return Drop("not listening")
         data = bytes(datagram)
@@ -134,9 +130,7 @@ class QOTPGate:
     def _opened(
         self, identity: KeyPair, kind: int, data: bytes, address: Address, now: int
     ) -> Verdict:
-        """
-        Somebody new.
-        """
+        """Somebody new."""
         if not self._limit.allow(address, now):
             return Drop("too many key exchanges")
         opening = parse_opening(data)
@@ -229,9 +223,7 @@ class QOTPGate:
     def _first_data(
         self, data: bytes, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Whoever sends authentic Data has received our answer at its address.
-        """
+        """Whoever sends authentic Data has received our answer at its address."""
         name = data[ID]
         record = self._half_open.get(name)
         if record is None:
@@ -255,31 +247,21 @@ class QOTPGate:
         return Admit(engine)
 
     def ended(self, engine: Engine, now: int) -> None:
-        """
-        Nothing is kept here.
-        """
+        """Nothing is kept here."""
 
     def deadline(self) -> int | None:
-        """
-        When the oldest half-open record lapses.
-        """
+        """When the oldest half-open record lapses."""
         return self._half_open.deadline()
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
-        """
-        Repeat answers; forget who never proved that it had one.
-        """
+        """Repeat answers; forget who never proved that it had one."""
         self._dropped["half_open_lapsed"] += self._half_open.lapse(now)
         return [(each.datagram(), each.address) for each in self._half_open.again(now)]
 
     def counters(self) -> Mapping[str, int]:
-        """
-        What was dropped before it reached a connection.
-        """
+        """What was dropped before it reached a connection."""
         return {**self._dropped, "half_open": len(self._half_open)}
 
     def diagnosis(self) -> str | None:
-        """
-        Nothing can be told apart from an attack without answering to it.
-        """
+        """Nothing can be told apart from an attack without answering to it."""
         return None

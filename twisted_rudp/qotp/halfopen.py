@@ -49,17 +49,13 @@ class HalfOpen(NamedTuple):
     answer: bytes
 
     def datagram(self) -> bytes:
-        """
-        The answer, under a number of its own.
-        """
+        """The answer, under a number of its own."""
         ((datagram, _),) = self.sealer.seal([self.answer])
         return datagram
 
 
 class HalfOpenTable:
-    """
-    The records of one socket by connection id. When it is full the oldest goes.
-    """
+    """The records of one socket by connection id. When it is full the oldest goes."""
 
     def __init__(self, limit: int = MAX_HALF_OPEN) -> None:
         self._limit = limit
@@ -70,16 +66,12 @@ class HalfOpenTable:
         return len(self._records)
 
     def get(self, name: bytes) -> HalfOpen | None:
-        """
-        The record of a connection id.
-        """
+        """The record of a connection id."""
         found = self._records.get(name)
         return None if found is None else found[1]
 
     def put(self, name: bytes, record: HalfOpen, now: int) -> None:
-        """
-        Enter or renew a record.
-        """
+        """Enter or renew a record."""
         if self._records.pop(name, None) is None:
             self._schedule(name, 0, now)
         if len(self._records) >= self._limit:
@@ -91,24 +83,18 @@ class HalfOpenTable:
             heappush(self._repeats, (now + REPEATS[times], times, name))
 
     def pop(self, name: bytes) -> None:
-        """
-        It has become a connection.
-        """
+        """It has become a connection."""
         self._records.pop(name, None)
 
     def deadline(self) -> int | None:
-        """
-        When the oldest lapses, or an answer is to be given again.
-        """
+        """When the oldest lapses, or an answer is to be given again."""
         if not self._records:
             return None
         oldest = next(iter(self._records.values()))[0]
         return min(oldest, self._repeats[0][0]) if self._repeats else oldest
 
     def again(self, now: int) -> Iterator[HalfOpen]:
-        """
-        Those whose answer is to be repeated now.
-        """
+        """Those whose answer is to be repeated now."""
         while self._repeats and self._repeats[0][0] <= now:
             _, times, name = heappop(self._repeats)
             record = self.get(name)
@@ -132,9 +118,7 @@ class HalfOpenTable:
 
 
 class ExchangeLimit:
-    """
-    How many key exchanges strangers may ask for, in all and from one network.
-    """
+    """How many key exchanges strangers may ask for, in all and from one network."""
 
     def __init__(
         self, total: int = EXCHANGES_PER_SECOND, each: int = EXCHANGES_PER_NETWORK
@@ -146,9 +130,7 @@ class ExchangeLimit:
         self._networks: dict[Hashable, int] = {}
 
     def allow(self, address: Address, now: int) -> bool:
-        """
-        Count one, if it is allowed.
-        """
+        """Count one, if it is allowed."""
         if now // SECOND != self._second:
             self._second = now // SECOND
             self._used = 0

@@ -90,18 +90,14 @@ class Incoming:
             self.contradicted = True
 
     def tell_readable(self) -> None:
-        """
-        Once for everything that came in one call.
-        """
+        """Once for everything that came in one call."""
         if self._readable:
             for stream in self._readable:
                 self.events.append((Event.READABLE, stream.number))
             self._readable.clear()
 
     def take(self, stream: Stream, limit: int) -> bytes:
-        """
-        The next bytes for the application.
-        """
+        """The next bytes for the application."""
         incoming = stream.incoming
         if not incoming.unread:
             return b""
@@ -113,9 +109,7 @@ class Incoming:
         return data
 
     def tell_end(self, stream: Stream) -> None:
-        """
-        After the last byte was taken.
-        """
+        """After the last byte was taken."""
         incoming = stream.incoming
         if incoming.complete and not incoming.unread and not stream.end_told:
             stream.end_told = True
@@ -125,18 +119,14 @@ class Incoming:
                 self._streams.drop(stream)
 
     def drop(self, stream: Stream) -> None:
-        """
-        Nobody wants the rest of this stream.
-        """
+        """Nobody wants the rest of this stream."""
         self.window.held -= stream.incoming.held
         stream.incoming.discard()
         stream.discarding = True
         self._readable.pop(stream, None)
 
     def discard(self) -> None:
-        """
-        Nobody wants the rest of any stream.
-        """
+        """Nobody wants the rest of any stream."""
         self.discarding = True
         for stream in list(self._streams.open.values()):
             size = stream.incoming.unread

@@ -1,6 +1,4 @@
-"""
-The key log, and what can be read with it (C{qotp.md} 2.7 and 10).
-"""
+"""The key log, and what can be read with it (C{qotp.md} 2.7 and 10)."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ def lines_of(name: bytes, secrets: Secrets) -> str:
 
 
 class KeyLog:
-    """
-    Writes the lines of every connection. Whoever has them can read everything.
-    """
+    """Writes the lines of every connection. Whoever has them can read everything."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """
@@ -42,9 +38,7 @@ class KeyLog:
         self._write = write
 
     def write(self, name: bytes, secrets: Secrets) -> None:
-        """
-        A connection has its keys.
-        """
+        """A connection has its keys."""
         self._write(lines_of(name, secrets))
 
 
@@ -65,9 +59,7 @@ class Read(NamedTuple):
 
 
 class KeyLogReader:
-    """
-    Decrypts captured datagrams with the lines of a key log.
-    """
+    """Decrypts captured datagrams with the lines of a key log."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         """

@@ -1,6 +1,4 @@
-"""
-Keys: identities, Diffie-Hellman, key files (C{qotp.md} 1 and 10).
-"""
+"""Keys: identities, Diffie-Hellman, key files (C{qotp.md} 1 and 10)."""
 
 from __future__ import annotations
 
@@ -18,10 +16,7 @@ _HEX = re.compile(r"(0x)?([0-9a-fA-F]{64})", re.ASCII)
 
 
 class LowOrder(ValueError):
-    """
-    A public key with which every exchange gives zeros. Nobody has made it in good
-    faith.
-    """
+    """A public key with which every exchange gives zeros. Nobody has made it in good faith."""
 
 
 class KeyPair:
@@ -82,9 +77,7 @@ class KeyPair:
         return shared
 
     def private_hex(self) -> str:
-        """
-        The secret itself, for a key file.
-        """
+        """The secret itself, for a key file."""
         return self._private.hex()
 
 

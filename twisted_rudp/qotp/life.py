@@ -1,6 +1,4 @@
-"""
-The states of a connection, what all connections of an endpoint share, and the end.
-"""
+"""The states of a connection, what all connections of an endpoint share, and the end."""
 
 from __future__ import annotations
 
@@ -23,25 +21,19 @@ CONGESTION = ("delivery", "release")
 
 
 class Role(Enum):
-    """
-    Who dialled. It never changes (C{qotp.md} 1).
-    """
+    """Who dialled. It never changes (C{qotp.md} 1)."""
 
     INITIATOR = INITIATOR
     RESPONDER = RESPONDER
 
     @property
     def peer(self) -> int:
-        """
-        The direction bit of what the other side sends.
-        """
+        """The direction bit of what the other side sends."""
         return RESPONDER if self is Role.INITIATOR else INITIATOR
 
 
 class Life(Enum):
-    """
-    The states of a connection.
-    """
+    """The states of a connection."""
 
     OPENING = "not yet shown to the application"
     LIVE = "carrying data"
@@ -120,15 +112,11 @@ class Lifetime:
 
     @property
     def over(self) -> bool:
-        """
-        It has ended, for the application or altogether.
-        """
+        """It has ended, for the application or altogether."""
         return self.state in OVER
 
     def enter(self, state: Life) -> None:
-        """
-        The only way from state to state.
-        """
+        """The only way from state to state."""
         if state not in _NEXT[self.state]:
             raise AssertionError(f"no way from {self.state.name} to {state.name}")
         self.state = state
@@ -149,16 +137,12 @@ class Lifetime:
             self._tell_ended()
 
     def said_farewell(self) -> None:
-        """
-        Something was sent after the end; perhaps that was all.
-        """
+        """Something was sent after the end; perhaps that was all."""
         if self.state is Life.FAREWELL and self.tombstone is not None and self.tombstone.told:
             self._tell_ended()
 
     def tick(self, now: int) -> None:
-        """
-        See whether the tombstone is over too.
-        """
+        """See whether the tombstone is over too."""
         stone = self.tombstone
         if stone is not None and self.state is Life.ENDED and now >= stone.until:
             self.enter(Life.FORGOTTEN)

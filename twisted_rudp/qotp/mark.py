@@ -41,9 +41,7 @@ _abort = Struct("<BI")
 
 
 class Peer(Enum):
-    """
-    What the other side is.
-    """
+    """What the other side is."""
 
     UNKNOWN = "not heard yet"
     RELEASE = "speaks the release's protocol and no more"
@@ -51,9 +49,7 @@ class Peer(Enum):
 
 
 class Word(IntEnum):
-    """
-    First byte of what is said on L{CONTROL}.
-    """
+    """First byte of what is said on L{CONTROL}."""
 
     RANGES = 1
     RESET = 2
@@ -61,49 +57,37 @@ class Word(IntEnum):
 
 
 class Reset(NamedTuple):
-    """
-    A stream is given up in both directions.
-    """
+    """A stream is given up in both directions."""
 
     stream: int
     code: int
 
 
 class Abort(NamedTuple):
-    """
-    The session is given up.
-    """
+    """The session is given up."""
 
     code: int
 
 
 def mark_ack(window: int) -> Ack:
-    """
-    A dialler's mark.
-    """
+    """A dialler's mark."""
     return Ack(CONTROL, MARK_OFFSET, 0, window)
 
 
 def peer_of(ack: Ack | None) -> Peer:
-    """
-    What a dialler is, by its first Data.
-    """
+    """What a dialler is, by its first Data."""
     if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == MARK_OFFSET):
         return Peer.OWN
     return Peer.RELEASE
 
 
 def window_ack(window: int) -> Ack:
-    """
-    Announces a window and acknowledges nothing (rule R7).
-    """
+    """Announces a window and acknowledges nothing (rule R7)."""
     return Ack(CONTROL, 0, 0, window)
 
 
 def range_ack(low: int, high: int, window: int) -> Ack:
-    """
-    Acknowledges packet numbers, as many below C{high} as fit.
-    """
+    """Acknowledges packet numbers, as many below C{high} as fit."""
     length = high - low + 1
     if length > LONGEST_SEGMENT:
         length = LONGEST_SEGMENT
@@ -141,9 +125,7 @@ def say_ranges(newest: int, ranges: Iterable[tuple[int, int]]) -> bytes:
 
 
 def read_ranges(body: bytes, newest: int) -> list[tuple[int, int]]:
-    """
-    The inverse of L{say_ranges}; what makes no sense ends it.
-    """
+    """The inverse of L{say_ranges}; what makes no sense ends it."""
     found = []
     for gap, length in _range.iter_unpack(body[1 : len(body) - (len(body) - 1) % _range.size]):
         high = newest - gap
@@ -158,23 +140,17 @@ def read_ranges(body: bytes, newest: int) -> list[tuple[int, int]]:
 
 
 def say_reset(stream: int, code: int) -> bytes:
-    """
-    Gives a stream up.
-    """
+    """Gives a stream up."""
     return _reset.pack(Word.RESET, stream, code & 0xFFFFFFFF)
 
 
 def say_abort(code: int = 0) -> bytes:
-    """
-    Gives the session up.
-    """
+    """Gives the session up."""
     return _abort.pack(Word.ABORT, code)
 
 
 def read_word(body: bytes) -> Reset | Abort | None:
-    """
-    A reset or abort; None for whatever else it is.
-    """
+    """A reset or abort; None for whatever else it is."""
     if len(body) == _reset.size and body[0] == Word.RESET:
         _, stream, code = _reset.unpack(body)
         return Reset(stream, code)

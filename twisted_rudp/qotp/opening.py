@@ -34,8 +34,7 @@ from twisted_rudp.qotp.wire import (
 
 REPEAT = 200 * MILLISECOND
 SLOWEST = SECOND
-"""The first message is repeated after 200 ms, then twice as late each time up to
-this."""
+"""The first message is repeated after 200 ms, then twice as late each time up to this."""
 
 MAX_ANSWERS = 64
 """Different answers, each worth an exchange of keys, that are looked at; who forges
@@ -113,15 +112,11 @@ class Opening:
 
     @property
     def kind(self) -> Kind:
-        """
-        The form of the first message.
-        """
+        """The form of the first message."""
         return Kind.INIT_SND if self._opening is None else Kind.INIT_CRYPTO_SND
 
     def start(self, sealer: Sealer) -> None:
-        """
-        Have the first message sealed, if it is.
-        """
+        """Have the first message sealed, if it is."""
         if self._opening is not None:
             cipher = Cipher(self._opening)
             sealer.use(
@@ -131,9 +126,7 @@ class Opening:
     def speak(
         self, now: int, sealer: Sealer, emit: Emit, address: Address, budget: int, window: int
     ) -> None:
-        """
-        Send the first message, if it is time.
-        """
+        """Send the first message, if it is time."""
         if now < self.due:
             return
         self.due = now + self._wait
@@ -149,9 +142,7 @@ class Opening:
             Outlet(sealer, emit, address, budget, True).send([encode(mark_ack(window), ping)])
 
     def answer(self, kind: int, datagram: bytes) -> Answer | None:
-        """
-        Look at an answer; None if it is not authentic or of another form than ours.
-        """
+        """Look at an answer; None if it is not authentic or of another form than ours."""
         wanted = Kind.INIT_RCV if self._opening is None else Kind.INIT_CRYPTO_RCV
         if kind != wanted or len(datagram) < OVERHEAD[wanted]:
             return None

@@ -1,6 +1,4 @@
-"""
-From payloads to runs on the wire.
-"""
+"""From payloads to runs on the wire."""
 
 from __future__ import annotations
 
@@ -47,26 +45,20 @@ class Sealer:
 
     @property
     def exhausted(self) -> bool:
-        """
-        So few numbers are left that the connection has to end (W9).
-        """
+        """So few numbers are left that the connection has to end (W9)."""
         return self.next >= (LAST_EPOCH + 1) * NUMBERS - _RESERVE
 
     def use(
         self, kind: Kind, cipher: Cipher, name: bytes, ephemeral: bytes, identity: bytes
     ) -> None:
-        """
-        Send messages of this type from now on.
-        """
+        """Send messages of this type from now on."""
         self.kind = kind
         self.overhead = OVERHEAD[kind]
         self._cipher = cipher
         self._prefix = prefix_of(kind, name, ephemeral, identity)
 
     def seal_one(self, payload: bytes) -> bytes:
-        """
-        Number and seal a single payload.
-        """
+        """Number and seal a single payload."""
         assert self._cipher is not None, "nothing can be sealed before there is a key"
         if self.kind is Kind.INIT_CRYPTO_SND:
             payload = with_fill(payload, self._mtu)
@@ -75,9 +67,7 @@ class Sealer:
         return datagram
 
     def seal(self, payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-        """
-        Number and seal payloads, as runs with their size.
-        """
+        """Number and seal payloads, as runs with their size."""
         assert self._cipher is not None, "nothing can be sealed before there is a key"
         if self.kind is not Kind.DATA:
             for payload in payloads:
@@ -95,10 +85,7 @@ class Sealer:
             start = end
 
     def _run_end(self, payloads: Sequence[bytes], start: int) -> int:
-        """
-        How far one run goes: equal lengths, the last may be shorter; within one
-        epoch.
-        """
+        """How far one run goes: equal lengths, the last may be shorter; within one epoch."""
         size = len(payloads[start])
         room = min(RUN_SEGMENTS, max(RUN_BYTES // (size + DATA_OVERHEAD), 1))
         room = min(room, NUMBERS - self.next % NUMBERS)

@@ -1,7 +1,4 @@
-"""
-A peer that appears at another address (W10): believed only when it has answered
-there.
-"""
+"""A peer that appears at another address (W10): believed only when it has answered there."""
 
 from __future__ import annotations
 
@@ -60,17 +57,13 @@ class Path:
 
     @property
     def deadline(self) -> int | None:
-        """
-        When L{challenge} has something to send.
-        """
+        """When L{challenge} has something to send."""
         if self.candidate is None or len(self._offsets) >= TRIES or self._credit < COST:
             return None
         return self._due
 
     def challenge(self, now: int) -> Word | None:
-        """
-        A PING for the new address, if it is time for one.
-        """
+        """A PING for the new address, if it is time for one."""
         due = self.deadline
         if due is None or now < due:
             return None
@@ -81,29 +74,21 @@ class Path:
         return Word(self._stream, offset)
 
     def sent(self, number: int) -> None:
-        """
-        The challenge has left under this packet number.
-        """
+        """The challenge has left under this packet number."""
         self._numbers.append(number)
 
     def range_answered(self, low: int, high: int) -> None:
-        """
-        Our own peer acknowledges these packet numbers.
-        """
+        """Our own peer acknowledges these packet numbers."""
         if any(low <= number <= high for number in self._numbers):
             self._proved = True
 
     def segment_answered(self, stream: int, offset: int) -> None:
-        """
-        The release acknowledges this PING.
-        """
+        """The release acknowledges this PING."""
         if stream == self._stream and offset in self._offsets:
             self._proved = True
 
     def take_proved(self) -> Address | None:
-        """
-        The new address, once a challenge was answered.
-        """
+        """The new address, once a challenge was answered."""
         if not self._proved:
             return None
         address, self.candidate, self._proved = self.candidate, None, False

@@ -62,18 +62,14 @@ class Segment(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """
-    What a datagram says.
-    """
+    """What a datagram says."""
 
     ack: Ack | None
     segment: Segment | None
 
 
 def encode_window(free: int) -> int:
-    """
-    The code of a receive window, rounded down (section 4.5).
-    """
+    """The code of a receive window, rounded down (section 4.5)."""
     if free <= 0:
         return 0
     if free < 256:
@@ -94,9 +90,7 @@ WINDOWS = tuple(map(_decode_window, range(256)))
 
 
 def header(stream: int, offset: int, close: bool = False) -> bytes:
-    """
-    What stands in front of a segment without an acknowledgement.
-    """
+    """What stands in front of a segment without an acknowledgement."""
     first = _CLOSE if close else PLAIN
     if offset > NARROW:
         return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)

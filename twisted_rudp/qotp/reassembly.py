@@ -43,9 +43,7 @@ class Reassembly:
 
     @property
     def complete(self) -> bool:
-        """
-        Everything up to the end has come.
-        """
+        """Everything up to the end has come."""
         return self.end is not None and self.next >= self.end
 
     def finish(self, end: int) -> bool:
@@ -90,9 +88,7 @@ class Reassembly:
         return True
 
     def take(self, limit: int) -> bytes:
-        """
-        The next bytes in order, at most C{limit}.
-        """
+        """The next bytes in order, at most C{limit}."""
         ready = self._ready
         if self.unread <= limit:
             data = b"".join(ready)
@@ -114,18 +110,14 @@ class Reassembly:
         return data
 
     def discard(self) -> None:
-        """
-        Forget everything that is kept.
-        """
+        """Forget everything that is kept."""
         self._ready.clear()
         self._starts.clear()
         self._pieces.clear()
         self.unread = self.held = 0
 
     def _gaps(self, low: int, high: int) -> list[tuple[int, int]]:
-        """
-        The parts of C{low} .. C{high} that are not kept yet.
-        """
+        """The parts of C{low} .. C{high} that are not kept yet."""
         gaps = []
         starts = self._starts
         index = bisect_left(starts, low)

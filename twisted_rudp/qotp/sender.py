@@ -1,7 +1,4 @@
-"""
-What to send next, and when: windows, pacing, retransmission (C{qotp.md} 5.1 to 5.3,
-6 and 7).
-"""
+"""What to send next, and when: windows, pacing, retransmission (C{qotp.md} 5.1 to 5.3, 6 and 7)."""
 
 from __future__ import annotations
 
@@ -90,10 +87,7 @@ class Sender:
     # news
 
     def note_window(self, number: int, window: int) -> None:
-        """
-        The peer's window, from the datagram with this number; only the newest
-        counts (W4).
-        """
+        """The peer's window, from the datagram with this number; only the newest counts (W4)."""
         if number >= self._window_number:
             self._window_number = number
             self.peer_window = window
@@ -116,9 +110,7 @@ class Sender:
             self._digest(newest, before, now, exact=True)
 
     def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> None:
-        """
-        The release has received this segment.
-        """
+        """The release has received this segment."""
         before = self.flights.total
         flight = self.flights.acknowledge_segment(stream, offset, length)
         if flight is None:
@@ -143,27 +135,21 @@ class Sender:
             flights.since = now
 
     def shrink(self, size: int) -> None:
-        """
-        The path takes no datagrams of C{size} bytes (0: of the present MTU).
-        """
+        """The path takes no datagrams of C{size} bytes (0: of the present MTU)."""
         size = min(size or self.mtu, self.mtu)
         self.mtu = next((mtu for mtu in SMALLER_MTUS if mtu < size), self.mtu)
 
     # time
 
     def deadline(self) -> int:
-        """
-        When L{tick} and a flush have something to do.
-        """
+        """When L{tick} and a flush have something to do."""
         due = self._timeout_at()
         if self._again < due:
             due = self._again
         return self.wake if self.wake < due else due
 
     def tick(self, now: int) -> None:
-        """
-        Give up on what was not acknowledged in time.
-        """
+        """Give up on what was not acknowledged in time."""
         if self.flights.overtaken:
             self._find_lost(now)
         else:
@@ -205,9 +191,7 @@ class Sender:
 
     @property
     def waiting(self) -> bool:
-        """
-        There is more than one datagram to send.
-        """
+        """There is more than one datagram to send."""
         if self.flights.losing or self.words or len(self.ready) > 1:
             return True
         for stream in self.ready:
@@ -299,9 +283,7 @@ class Sender:
         return batch
 
     def _send_new(self, now: int, outlet: Outlet, acks: Acks) -> None:
-        """
-        Take turns among the streams, a run each.
-        """
+        """Take turns among the streams, a run each."""
         ready = self.ready
         while ready:
             stream = next(iter(ready))

@@ -23,9 +23,7 @@ FINISHED_MEMORY = 4096
 
 
 class Segment(NamedTuple):
-    """
-    Bytes to be sent again, at the border they had (rule R5).
-    """
+    """Bytes to be sent again, at the border they had (rule R5)."""
 
     offset: int
     data: Buffer
@@ -71,39 +69,29 @@ class Stream:
 
     @property
     def has_new(self) -> bool:
-        """
-        There are bytes, or an end, that were never sent.
-        """
+        """There are bytes, or an end, that were never sent."""
         return bool(self.queue.size) or (self.finishing and not self.fin_sent)
 
     @property
     def drained(self) -> bool:
-        """
-        All that was written is acknowledged, the end included if there is one.
-        """
+        """All that was written is acknowledged, the end included if there is one."""
         if self.queue.size or self.unsettled or self.lost:
             return False
         return self.fin_acknowledged or not self.finishing
 
     @property
     def over(self) -> bool:
-        """
-        Both directions have ended and both sides know.
-        """
+        """Both directions have ended and both sides know."""
         return self.fin_acknowledged and self.drained and self.end_told
 
     def settle(self, size: int, fin: bool) -> None:
-        """
-        Bytes were acknowledged, or C{fin}: the end was.
-        """
+        """Bytes were acknowledged, or C{fin}: the end was."""
         self.unsettled -= size
         if fin:
             self.fin_acknowledged = True
 
     def stop_sending(self) -> None:
-        """
-        Drop what was not sent and what would be sent again.
-        """
+        """Drop what was not sent and what would be sent again."""
         self.queue = ByteQueue()
         self.lost.clear()
         self.finishing = self.fin_sent = True
@@ -136,31 +124,23 @@ class StreamTable:
         return stream
 
     def heard(self, number: int) -> Stream | None:
-        """
-        The peer has named a stream for the first time; None if there are too many.
-        """
+        """The peer has named a stream for the first time; None if there are too many."""
         if len(self.open) >= MAX_STREAMS:
             return None
         stream = self.open[number] = Stream(number)
         return stream
 
     def finished(self, number: int) -> bool:
-        """
-        The stream was here and is over.
-        """
+        """The stream was here and is over."""
         return number in self._finished
 
     def completed(self, number: int) -> bool:
-        """
-        The peer's half of the stream has come whole, its end included.
-        """
+        """The peer's half of the stream has come whole, its end included."""
         stream = self.open.get(number)
         return number in self._finished if stream is None else stream.incoming.complete
 
     def drop(self, stream: Stream) -> None:
-        """
-        A stream is over. Stream 0 stays, it is the connection's own.
-        """
+        """A stream is over. Stream 0 stays, it is the connection's own."""
         if stream.number and self.open.pop(stream.number, None) is not None:
             self._finished[stream.number] = None
             if len(self._finished) > FINISHED_MEMORY:

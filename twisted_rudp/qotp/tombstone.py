@@ -1,6 +1,4 @@
-"""
-What is left of a connection that has ended, so that the peer's end is clean too.
-"""
+"""What is left of a connection that has ended, so that the peer's end is clean too."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ GAP = 10 * MILLISECOND
 
 
 class Grave(Enum):
-    """
-    What is done with what still comes.
-    """
+    """What is done with what still comes."""
 
     QUIET = "dropped: the peer has seen our end"
     ACKNOWLEDGING = "acknowledged again: our last acknowledgement may be lost"
@@ -54,29 +50,21 @@ class Tombstone:
 
     @property
     def told(self) -> bool:
-        """
-        It has been said as often as it is to be.
-        """
+        """It has been said as often as it is to be."""
         return self._left == 0
 
     def deadline(self) -> int:
-        """
-        When L{due} turns true, or it is over.
-        """
+        """When L{due} turns true, or it is over."""
         return self.until if self.told else min(self._repeat, self.until)
 
     def heard(self, now: int) -> None:
-        """
-        Something came that asks for an answer.
-        """
+        """Something came that asks for an answer."""
         if self.grave is not Grave.QUIET:
             self._answer = True
             self.until = min(now + self._span, self._last)
 
     def due(self, now: int) -> bool:
-        """
-        It is to be said now. Counts as said.
-        """
+        """It is to be said now. Counts as said."""
         answer, self._answer = self._answer, False
         if self._left and now >= self._repeat:
             self._left -= 1

@@ -65,15 +65,11 @@ class Unsealer:
         self._early_numbers = Received()
 
     def close_early(self) -> None:
-        """
-        The handshake is over.
-        """
+        """The handshake is over."""
         self._early = None
 
     def open_run(self, run: memoryview, size: int) -> Sequence[tuple[int, bytes] | None] | None:
-        """
-        Decrypt a run of Data. None if something else is in it.
-        """
+        """Decrypt a run of Data. None if something else is in it."""
         count = -(-len(run) // size)
         if count == 1:
             if run[0] != Kind.DATA:
@@ -109,9 +105,7 @@ class Unsealer:
         return None
 
     def check(self, opened: tuple[int, bytes] | None, data: bool = True) -> Opened | None:
-        """
-        What was decrypted, if it is new and well-formed.
-        """
+        """What was decrypted, if it is new and well-formed."""
         if opened is None:
             self._counters["not_authentic"] += 1
             return None
@@ -130,9 +124,7 @@ class Unsealer:
         return Opened(number, payload, data, newest)
 
     def _open_early(self, early: Cipher, datagram: bytes) -> Opened | None:
-        """
-        What came under K0, or was repeated.
-        """
+        """What came under K0, or was repeated."""
         if datagram[KEY] != self._secrets.initiator[0]:
             self._counters["openings_ignored"] += 1
             return None

@@ -41,9 +41,7 @@ LAST_EPOCH = 127
 
 
 class Kind(IntEnum):
-    """
-    Message types, as the whole first byte: the version bits are 0.
-    """
+    """Message types, as the whole first byte: the version bits are 0."""
 
     INIT_SND = 0x00
     INIT_RCV = 0x20
@@ -72,32 +70,24 @@ DATA_OVERHEAD = OVERHEAD[Kind.DATA]
 
 
 class Opening(NamedTuple):
-    """
-    The cleartext of the initiator's first message.
-    """
+    """The cleartext of the initiator's first message."""
 
     ephemeral: bytes
     identity: bytes
 
 
 def connection_id(ephemeral: bytes) -> bytes:
-    """
-    The name of a connection, in both directions and for ever (section 3.1).
-    """
+    """The name of a connection, in both directions and for ever (section 3.1)."""
     return ephemeral[:8]
 
 
 def init_snd(ephemeral: bytes, identity: bytes, mtu: int) -> bytes:
-    """
-    The in-band opening message.
-    """
+    """The in-band opening message."""
     return (bytes((Kind.INIT_SND,)) + ephemeral + identity).ljust(mtu, b"\0")
 
 
 def parse_opening(datagram: bytes) -> Opening:
-    """
-    The keys of an InitSnd or InitCryptoSnd, whose length was checked.
-    """
+    """The keys of an InitSnd or InitCryptoSnd, whose length was checked."""
     return Opening(datagram[1:33], datagram[33:65])
 
 
@@ -132,9 +122,7 @@ def with_fill(payload: bytes, mtu: int) -> bytes:
 
 
 def without_fill(plain: bytes) -> bytes | None:
-    """
-    The payload of an InitCryptoSnd; None if its fill length lies (W3b).
-    """
+    """The payload of an InitCryptoSnd; None if its fill length lies (W3b)."""
     fill = int.from_bytes(plain[:2], "little")
     if 2 + fill + LEAST_PAYLOAD > len(plain):
         return None

@@ -28,9 +28,7 @@ trip (raknet.md 8.1)."""
 
 
 class Arrival(Enum):
-    """
-    What a datagram's number means.
-    """
+    """What a datagram's number means."""
 
     NEW = auto()
     REPEATED = auto()
@@ -69,9 +67,7 @@ class Arrivals:
         self.withholding = False
 
     def near(self, number: int) -> int:
-        """
-        The integer that a number on the wire stands for.
-        """
+        """The integer that a number on the wire stands for."""
         return unwrap24(number, self.expected)
 
     def accept(self, number: int, count: int, size: int, now: int, guard: int) -> Arrival:
@@ -117,9 +113,7 @@ class Arrivals:
             self.withholding = True
 
     def release(self, now: int) -> None:
-        """
-        There is room again.
-        """
+        """There is room again."""
         for first, end in self._withheld:
             self._gaps.append((now, first, end))
             self.nack_due = min(self.nack_due, now)
@@ -133,9 +127,7 @@ class Arrivals:
             self.nack_due = due
 
     def hurry(self, now: int) -> None:
-        """
-        Acknowledge with the next flush.
-        """
+        """Acknowledge with the next flush."""
         if self.waiting:
             self.ack_due = now
 
@@ -175,9 +167,7 @@ class Arrivals:
         return datagrams
 
     def complaints(self, now: int, limit: int) -> list[bytes]:
-        """
-        Report the gaps that had their time to close; each is reported once.
-        """
+        """Report the gaps that had their time to close; each is reported once."""
         missing: list[tuple[int, int]] = []
         gaps = self._gaps
         while gaps and gaps[0][0] <= now:

@@ -84,18 +84,14 @@ class Bulk:
         return self._send_messages(*following, now, packer, left, strict)
 
     def frame(self) -> bytes:
-        """
-        All that is left of the stream, as one frame for any datagram.
-        """
+        """All that is left of the stream, as one frame for any datagram."""
         data = self._stream.take(self._stream.size)
         order = self._zero.ordered()
         flying, user_id = self._flying, self._settings.user_id
         return frame_stream(0, flying.reliable, order, user_id, self.mss, data)[HEADER_SIZE:]
 
     def _room(self, size: int, per: int, left: int, strict: bool) -> int:
-        """
-        How many datagrams of this size, with so many frames, may leave now.
-        """
+        """How many datagrams of this size, with so many frames, may leave now."""
         flying = self._flying
         room = flying.room // (size - HEADER_SIZE)
         if room < 1 and not flying.bytes:

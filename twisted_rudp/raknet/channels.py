@@ -14,8 +14,7 @@ from twisted_rudp.core.serial import unwrap24
 from twisted_rudp.raknet.wire import IS_SEQUENCED, Frame
 
 _Waiting: TypeAlias = tuple[int, bool, int, int, Frame]
-"""Order index, whether ordered (which goes last), sequence index, a tie breaker,
-the frame."""
+"""Order index, whether ordered (which goes last), sequence index, a tie breaker, the frame."""
 
 
 class SendChannel:
@@ -75,9 +74,7 @@ class ReceiveChannel:
         self._arrival = 0
 
     def __len__(self) -> int:
-        """
-        Messages that wait.
-        """
+        """Messages that wait."""
         return len(self._waiting)
 
     def advance(self, count: int) -> None:

@@ -58,9 +58,7 @@ class Closing:
     # in order
 
     def begin(self, now: int) -> None:
-        """
-        The owner has closed a live session: deliver the rest.
-        """
+        """The owner has closed a live session: deliver the rest."""
         state = self._state
         state.inbox.clear()
         if state.left:
@@ -71,9 +69,7 @@ class Closing:
         self.advance(now)
 
     def advance(self, now: int) -> None:
-        """
-        Closing goes on with what was acknowledged.
-        """
+        """Closing goes on with what was acknowledged."""
         state = self._state
         if state.life is Life.CLOSING:
             if state.sender.drained:
@@ -99,10 +95,7 @@ class Closing:
     # the peer
 
     def peer_left(self, payload: Buffer, now: int) -> None:
-        """
-        The notification has come: the end of what the peer says, and of what it
-        hears.
-        """
+        """The notification has come: the end of what the peer says, and of what it hears."""
         state = self._state
         if payload == system.ABORTED:
             self.end(Reason.RESET, now)
@@ -119,9 +112,7 @@ class Closing:
             self.end(Reason.DONE, now, acknowledge=True)
 
     def tell_end(self) -> None:
-        """
-        All that the peer said before it left was read.
-        """
+        """All that the peer said before it left was read."""
         if not self._end_told and self._state.life is Life.LIVE:
             self._end_told = True
             self._state.events.append((Event.STREAM_ENDED, STREAM))
@@ -165,9 +156,7 @@ class Closing:
             self._tell_ended()
 
     def flush(self, tombstone: Tombstone, packer: Packer) -> None:
-        """
-        Send what the tombstone has to say.
-        """
+        """Send what the tombstone has to say."""
         for datagram in tombstone.take(self._state.sender.datagram):
             packer.add(datagram)
         packer.finish()
@@ -175,10 +164,7 @@ class Closing:
             self._tell_ended()
 
     def make_room(self) -> None:
-        """
-        Forget the session at once, without a word to the peer, which has begun
-        another.
-        """
+        """Forget the session at once, without a word to the peer, which has begun another."""
         state = self._state
         if not state.over:
             state.sender.release()

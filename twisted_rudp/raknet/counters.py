@@ -1,6 +1,4 @@
-"""
-What a session counts.
-"""
+"""What a session counts."""
 
 from __future__ import annotations
 
@@ -51,7 +49,5 @@ class Counters:
     path_errors_ignored: int = 0
 
     def as_dict(self) -> Mapping[str, int]:
-        """
-        All of them by name.
-        """
+        """All of them by name."""
         return asdict(self)

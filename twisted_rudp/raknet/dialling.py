@@ -40,9 +40,7 @@ _REASONS = {
 
 
 class Stage(Enum):
-    """
-    How far the dialler has come.
-    """
+    """How far the dialler has come."""
 
     PROBING = "looking for a size that gets through"
     ASKING = "the size is known; asking for a session"
@@ -81,9 +79,7 @@ class Dialling:
         self._trial: Reply1 | None = None
 
     def datagrams(self, now: int) -> list[bytes]:
-        """
-        What is to be sent now.
-        """
+        """What is to be sent now."""
         found: list[bytes] = []
         trial, self._trial = self._trial, None
         if trial is not None:
@@ -103,9 +99,7 @@ class Dialling:
         return found
 
     def receive(self, message: Offline, now: int) -> None:
-        """
-        Digest what came from the address we dial.
-        """
+        """Digest what came from the address we dial."""
         if isinstance(message, Reply1):
             self._replied(message, now)
         elif isinstance(message, Reply2):

@@ -52,9 +52,7 @@ _NOTHING: Sequence[tuple[Any, ...]] = ()
 
 
 class RakNetEngine:
-    """
-    A RakNet session.
-    """
+    """A RakNet session."""
 
     def __init__(
         self,
@@ -99,81 +97,59 @@ class RakNetEngine:
 
     @property
     def capabilities(self) -> Capability:
-        """
-        Bytes or messages; no receive window, no half close.
-        """
+        """Bytes or messages; no receive window, no half close."""
         kind = Capability.BYTES if self._settings.stream else Capability.MESSAGES
         return kind | Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
 
     @property
     def proved(self) -> bool:
-        """
-        By the cookie, or by an echo of our clock.
-        """
+        """By the cookie, or by an echo of our clock."""
         return self._state.handshake.proved
 
     @property
     def forgotten(self) -> bool:
-        """
-        The tombstone is over too.
-        """
+        """The tombstone is over too."""
         return self._state.life is Life.FORGOTTEN
 
     @property
     def over(self) -> bool:
-        """
-        The application has been, or will be, told of the end.
-        """
+        """The application has been, or will be, told of the end."""
         return self._state.over
 
     @property
     def unverified(self) -> bool:
-        """
-        A listener that has not seen a connection request.
-        """
+        """A listener that has not seen a connection request."""
         return self._opening.unverified
 
     @property
     def reply2(self) -> bytes:
-        """
-        The listener's answer to the second request.
-        """
+        """The listener's answer to the second request."""
         return self._opening.reply2
 
     @property
     def idle_since(self) -> int:
-        """
-        When anything was heard of the peer last.
-        """
+        """When anything was heard of the peer last."""
         return self._state.liveness.heard
 
     @property
     def in_flight(self) -> int:
-        """
-        Bytes of frames sent and not acknowledged.
-        """
+        """Bytes of frames sent and not acknowledged."""
         return self._state.flying.bytes
 
     def keys(self) -> Sequence[Key]:
-        """
-        The address; of a listener also the peer's GUID, which may have one session.
-        """
+        """The address; of a listener also the peer's GUID, which may have one session."""
         if self._state.role is Role.DIALLER:
             return (self._address,)
         return (self._address, ("guid", self._state.peer_guid))
 
     def make_room(self) -> None:
-        """
-        The peer wants a new session, so this one means nothing to it any more.
-        """
+        """The peer wants a new session, so this one means nothing to it any more."""
         self._closing.make_room()
 
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """
-        Digest a run.
-        """
+        """Digest a run."""
         self._now = now
         if not run:
             return
@@ -200,24 +176,18 @@ class RakNetEngine:
             self._sender.shrink(size)
 
     def tick(self, now: int) -> None:
-        """
-        See what time has brought.
-        """
+        """See what time has brought."""
         self._now = now
         self._timers.tick(now)
 
     def deadline(self) -> int | None:
-        """
-        The earliest of acknowledgements, repeats, pings, close and idle.
-        """
+        """The earliest of acknowledgements, repeats, pings, close and idle."""
         return self._timers.deadline()
 
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
-        """
-        Queue bytes. What follows the peer's last word goes nowhere.
-        """
+        """Queue bytes. What follows the peer's last word goes nowhere."""
         self._check_open()
         if self._state.life is _LIVE and not self._state.left:
             self._sender.write(data)
@@ -255,32 +225,24 @@ class RakNetEngine:
         return number
 
     def unsent(self, stream: int = STREAM) -> int:
-        """
-        Bytes that wait for the window.
-        """
+        """Bytes that wait for the window."""
         return self._sender.unsent
 
     # wire -> application
 
     def unread(self, stream: int = STREAM) -> int:
-        """
-        Bytes that can be taken.
-        """
+        """Bytes that can be taken."""
         return self._inbox.size
 
     def take(self, stream: int, limit: int) -> bytes:
-        """
-        The next bytes in order.
-        """
+        """The next bytes in order."""
         data = self._inbox.stream.take(limit)
         if self._arrivals.withholding or self._state.left:
             self._took()
         return data
 
     def take_messages(self) -> Iterator[Message]:
-        """
-        Messages in the order of their delivery.
-        """
+        """Messages in the order of their delivery."""
         try:
             yield from self._inbox.messages.take()
         finally:
@@ -288,9 +250,7 @@ class RakNetEngine:
                 self._took()
 
     def _took(self) -> None:
-        """
-        There may be room again, or nothing left before the peer's end.
-        """
+        """There may be room again, or nothing left before the peer's end."""
         unread = self._inbox.size
         if unread <= self._settings.receive_buffer // 2:
             self._arrivals.release(self._now)
@@ -300,9 +260,7 @@ class RakNetEngine:
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
-        """
-        Send what can be sent now.
-        """
+        """Send what can be sent now."""
         self._now = now
         state, closing = self._state, self._closing
         packer = Packer(emit, self._address)
@@ -317,9 +275,7 @@ class RakNetEngine:
         return self._outflow.flush(now, packer, budget)
 
     def events(self) -> Sequence[tuple[Any, ...]]:
-        """
-        What changed.
-        """
+        """What changed."""
         state = self._state
         if not state.events:
             return _NOTHING
@@ -335,9 +291,7 @@ class RakNetEngine:
         raise ValueError("RakNet has one stream, number 0; it is open from the start")
 
     def close_stream(self, stream: int) -> None:
-        """
-        The wire has no end of stream; what was written goes on its way.
-        """
+        """The wire has no end of stream; what was written goes on its way."""
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
         """
@@ -346,9 +300,7 @@ class RakNetEngine:
         raise ValueError("RakNet cannot reset its only stream; abort the session")
 
     def close(self, now: int) -> None:
-        """
-        Deliver the rest, then say so (raknet.md 11.3). What arrives is thrown away.
-        """
+        """Deliver the rest, then say so (raknet.md 11.3). What arrives is thrown away."""
         self._now = now
         if self._state.life in (Life.OFFLINE, Life.OPENING):
             self.abort(now)
@@ -356,9 +308,7 @@ class RakNetEngine:
             self._closing.begin(now)
 
     def abort(self, now: int) -> None:
-        """
-        Drop everything and say so once.
-        """
+        """Drop everything and say so once."""
         if self._state.life is _OFFLINE:
             self._closing.end(Reason.ABORTED, now)
         elif not self._state.over:
@@ -376,9 +326,7 @@ class RakNetEngine:
     # state
 
     def counters(self) -> Mapping[str, int]:
-        """
-        This session's counters.
-        """
+        """This session's counters."""
         return self._state.counters.as_dict()
 
     def facts(self) -> Mapping[str, Any]:

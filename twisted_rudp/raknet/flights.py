@@ -47,29 +47,19 @@ class Parcel:
 
 
 class Ledger(Protocol):
-    """
-    Who keeps the sums.
-    """
+    """Who keeps the sums."""
 
     def arrived(self, reliable: int, count: int, size: int) -> None:
-        """
-        Frames of bulk data that were in flight are acknowledged, C{size} bytes.
-        """
+        """Frames of bulk data that were in flight are acknowledged, C{size} bytes."""
 
     def parcel_arrived(self, parcel: Parcel) -> None:
-        """
-        A datagram with this frame was acknowledged, perhaps not the first one.
-        """
+        """A datagram with this frame was acknowledged, perhaps not the first one."""
 
     def receipt(self, message: Outgoing, arrived: bool) -> None:
-        """
-        The fate of an unreliable message.
-        """
+        """The fate of an unreliable message."""
 
     def lost_parcel(self, parcel: Parcel) -> None:
-        """
-        A frame that was in flight is to be sent again.
-        """
+        """A frame that was in flight is to be sent again."""
 
 
 class Flight(Protocol):
@@ -123,15 +113,11 @@ class Flight(Protocol):
         """
 
     def forget(self) -> None:
-        """
-        Nothing is unnamed any more.
-        """
+        """Nothing is unnamed any more."""
 
 
 class Packet:
-    """
-    One datagram with any frames.
-    """
+    """One datagram with any frames."""
 
     __slots__ = (
         "_parcels",
@@ -163,9 +149,7 @@ class Packet:
 
     @property
     def repeats(self) -> int:
-        """
-        How often the most unlucky frame has timed out.
-        """
+        """How often the most unlucky frame has timed out."""
         return max((parcel.repeats for parcel in self._parcels), default=0)
 
     @property
@@ -357,9 +341,7 @@ class Run:
     def _stretches(
         states: bytearray, start: int, end: int, state: int
     ) -> Iterator[tuple[int, int]]:
-        """
-        Where neighbours are in one state.
-        """
+        """Where neighbours are in one state."""
         at = states.find(state, start, end)
         while at >= 0:
             stop = at + 1
@@ -373,9 +355,7 @@ class Run:
         return min(stop * size, self._length) - start * size - HEADER_SIZE * (stop - start)
 
     def _cut(self, index: int) -> list[Parcel]:
-        """
-        The frames of one datagram, each by itself.
-        """
+        """The frames of one datagram, each by itself."""
         size = self._size
         body = self._build(index)[HEADER_SIZE:]
         length = (size - HEADER_SIZE) // self._per

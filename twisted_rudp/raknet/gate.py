@@ -61,8 +61,7 @@ for that is the limit on how many there are.
 
 OFFLINE_RATE = 20.0
 OFFLINE_BURST = 64.0
-"""Messages outside of sessions a second, and at once, from one IPv4 address or
-IPv6 /64."""
+"""Messages outside of sessions a second, and at once, from one IPv4 address or IPv6 /64."""
 
 TOTAL_RATE = 20_000.0
 """The same from everybody together."""
@@ -147,17 +146,13 @@ class RakNetGate:
         return parts
 
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
-        """
-        Nothing is added.
-        """
+        """Nothing is added."""
         return run, size
 
     def stranger(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
-        """
-        Answer messages outside of sessions; let a peer in at its second request.
-        """
+        """Answer messages outside of sessions; let a peer in at its second request."""
         if datagram and datagram[0] & VALID:
             return Drop("no session")
         message = parse(datagram, self._settings.magic)
@@ -245,33 +240,23 @@ class RakNetGate:
         return Admit(accept(request._replace(mtu=mtu), address, now, proved))
 
     def ended(self, engine: Engine, now: int) -> None:
-        """
-        Nothing is kept here.
-        """
+        """Nothing is kept here."""
 
     def deadline(self) -> int | None:
-        """
-        There is no table of the half-open.
-        """
+        """There is no table of the half-open."""
         return None
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
-        """
-        Nothing to repeat.
-        """
+        """Nothing to repeat."""
         return ()
 
     def counters(self) -> Mapping[str, int]:
-        """
-        What was dropped before it reached a session, and refused versions.
-        """
+        """What was dropped before it reached a session, and refused versions."""
         versions = {f"protocol {number}": n for number, n in self._versions.items()}
         return {**self._dropped, **versions}
 
     def diagnosis(self) -> str | None:
-        """
-        Peers of another protocol version are what most often does not fit.
-        """
+        """Peers of another protocol version are what most often does not fit."""
         if not self._versions:
             return None
         (wanted, _), *_ = self._versions.most_common(1)

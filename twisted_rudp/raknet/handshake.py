@@ -36,9 +36,7 @@ STOCK_ADDRESSES = 10
 
 
 class Step(Enum):
-    """
-    How far the handshake is.
-    """
+    """How far the handshake is."""
 
     WAITING = "for the peer's first message"
     ASKED = "the listener has accepted, or the dialler has asked"
@@ -46,9 +44,7 @@ class Step(Enum):
 
 
 class WrongPassword(Exception):
-    """
-    The request brings another password than ours.
-    """
+    """The request brings another password than ours."""
 
 
 class Handshake:
@@ -75,9 +71,7 @@ class Handshake:
     # dialler
 
     def ask(self, time: int) -> bytes:
-        """
-        The dialler's first message.
-        """
+        """The dialler's first message."""
         self.step = Step.ASKED
         return pack_request(Request(self._guid, time, 0, self._settings.password))
 
@@ -115,15 +109,11 @@ class Handshake:
         return pack_accepted(Accepted(self._peer, message.time, time), addresses)
 
     def answered_by(self, answer: Outgoing) -> None:
-        """
-        What L{asked} gave is on its way as this message.
-        """
+        """What L{asked} gave is on its way as this message."""
         self._answer = answer
 
     def came(self, message: Incoming) -> None:
-        """
-        The dialler's last word has come.
-        """
+        """The dialler's last word has come."""
         if self.step is not Step.ASKED:
             return
         self.incoming = True
@@ -141,9 +131,7 @@ class Handshake:
             self._conclude()
 
     def prove(self) -> None:
-        """
-        The peer has echoed something that only its address received.
-        """
+        """The peer has echoed something that only its address received."""
         self.proved = True
         self._conclude()
 

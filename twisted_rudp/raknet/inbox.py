@@ -1,6 +1,4 @@
-"""
-What has arrived and was not taken yet.
-"""
+"""What has arrived and was not taken yet."""
 
 from __future__ import annotations
 
@@ -31,16 +29,12 @@ class StreamInbox:
         self.size = 0
 
     def put(self, piece: bytes) -> None:
-        """
-        Append bytes.
-        """
+        """Append bytes."""
         self._pieces.append(piece)
         self.size += len(piece)
 
     def take(self, limit: int) -> bytes:
-        """
-        The next bytes: as many whole pieces as C{limit} allows, or a part of one.
-        """
+        """The next bytes: as many whole pieces as C{limit} allows, or a part of one."""
         pieces, offset = self._pieces, self._offset
         if not pieces or limit <= 0:
             return b""
@@ -60,9 +54,7 @@ class StreamInbox:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def clear(self) -> None:
-        """
-        Throw everything away.
-        """
+        """Throw everything away."""
         self._pieces.clear()
         self._offset = 0
         self.size = 0
@@ -82,23 +74,17 @@ class MessageInbox:
         self.size = 0
 
     def put_plain(self, payloads: list[bytes]) -> None:
-        """
-        Append messages that came reliably and in order on channel 0.
-        """
+        """Append messages that came reliably and in order on channel 0."""
         self._messages.append(payloads)
         self.size += sum(map(len, payloads))
 
     def put(self, message: Message) -> None:
-        """
-        Append a message.
-        """
+        """Append a message."""
         self._messages.append(message)
         self.size += len(message.data)
 
     def take(self) -> Iterator[Message]:
-        """
-        All of them, each taken when it is asked for.
-        """
+        """All of them, each taken when it is asked for."""
         messages = self._messages
         while messages:
             message = messages.popleft()
@@ -110,9 +96,7 @@ class MessageInbox:
                 yield message
 
     def _take_plain(self, payloads: list[bytes]) -> Iterator[Message]:
-        """
-        What was appended together; what is not asked for is put back.
-        """
+        """What was appended together; what is not asked for is put back."""
         count = size = 0
         new = tuple.__new__
         try:
@@ -127,9 +111,7 @@ class MessageInbox:
                 self._messages.appendleft(payloads[count:])
 
     def clear(self) -> None:
-        """
-        Throw everything away.
-        """
+        """Throw everything away."""
         self._messages.clear()
         self.size = 0
 
@@ -154,24 +136,18 @@ class Inbox:
 
     @property
     def size(self) -> int:
-        """
-        Bytes that can be taken.
-        """
+        """Bytes that can be taken."""
         return self.stream.size + self.messages.size
 
     def put_bulk(self, taken: bytes | list[bytes]) -> None:
-        """
-        Append a part of the stream, or messages.
-        """
+        """Append a part of the stream, or messages."""
         if isinstance(taken, bytes):
             self.stream.put(taken)
         else:
             self.messages.put_plain(taken)
 
     def put(self, delivered: Delivered) -> None:
-        """
-        Append a message of the application's.
-        """
+        """Append a message of the application's."""
         payload, reliability, channel = delivered
         if not self._settings.stream:
             self.messages.put(Message(bytes(payload), Delivery(reliability), channel))
@@ -182,9 +158,7 @@ class Inbox:
 
     @property
     def early_full(self) -> bool:
-        """
-        Nothing more should come before the handshake is done.
-        """
+        """Nothing more should come before the handshake is done."""
         settings = self._settings
         return len(self._early) >= settings.early or self._early_size >= settings.receive_buffer
 
@@ -202,17 +176,13 @@ class Inbox:
         self._early_size += len(payload)
 
     def put_kept(self) -> None:
-        """
-        The handshake is done: append what was put aside.
-        """
+        """The handshake is done: append what was put aside."""
         while self._early:
             self.put(self._early.popleft())
         self._early_size = 0
 
     def clear(self) -> None:
-        """
-        Throw everything away.
-        """
+        """Throw everything away."""
         self.stream.clear()
         self.messages.clear()
         self._early.clear()

@@ -1,7 +1,4 @@
-"""
-The table of what is in flight: acknowledgements, losses, timeouts, receipts
-(raknet.md 9).
-"""
+"""The table of what is in flight: acknowledgements, losses, timeouts, receipts (raknet.md 9)."""
 
 from __future__ import annotations
 
@@ -106,9 +103,7 @@ class InFlight:
         self._compact_at = 128
 
     def begin(self, datagram: int) -> None:
-        """
-        The size of a full datagram is agreed.
-        """
+        """The size of a full datagram is agreed."""
         congestion, window = self._settings.congestion, self._settings.window
         if congestion == "tolerant":
             self.controller = TolerantBytes(datagram, window, ACKS_KEPT_BACK)
@@ -136,15 +131,11 @@ class InFlight:
 
     @property
     def room(self) -> int:
-        """
-        Bytes of frames that may still be sent; may be negative.
-        """
+        """Bytes of frames that may still be sent; may be negative."""
         return self.controller.window - self.bytes
 
     def release(self) -> None:
-        """
-        Forget everything but the numbers.
-        """
+        """Forget everything but the numbers."""
         self._flights.clear()
         self.lost.clear()
         self.gaps.clear()
@@ -176,17 +167,13 @@ class InFlight:
         return -(-max(wanted, 1) // step) * step
 
     def sent(self, frames: int, size: int) -> None:
-        """
-        Reliable frames got an index and are in flight.
-        """
+        """Reliable frames got an index and are in flight."""
         self.reliable += frames
         self.outstanding += frames
         self.bytes += size
 
     def resent(self, parcel: Parcel) -> None:
-        """
-        A lost frame is in flight again.
-        """
+        """A lost frame is in flight again."""
         parcel.flying = True
         self.bytes += len(parcel.data)
         self._counters.frames_resent += 1
@@ -219,9 +206,7 @@ class InFlight:
         return True
 
     def complain(self, records: Sequence[tuple[int, int]], now: int) -> None:
-        """
-        Take in the records of a NACK.
-        """
+        """Take in the records of a NACK."""
         for flight, first, end in self._named(records):
             before = self.bytes
             found = flight.lose(first, end, self, False)
@@ -263,15 +248,11 @@ class InFlight:
         self._prune(now)
 
     def _is_far(self, number: int) -> bool:
-        """
-        So many numbers lie beyond this one that it must not stay a gap at the peer.
-        """
+        """So many numbers lie beyond this one that it must not stay a gap at the peer."""
         return self.number - number > self._settings.window // FILL_BEHIND
 
     def _fill(self, flight: Flight, now: int) -> None:
-        """
-        Fill the gaps of a flight, each time that the peer was heard since the last.
-        """
+        """Fill the gaps of a flight, each time that the peer was heard since the last."""
         flight.due = now + self._timeout(0)
         if flight.fillings and self._heard <= flight.filled:
             # Nothing of ours came through: the fillings may not have, either.
@@ -284,9 +265,7 @@ class InFlight:
             flight.forget()
 
     def _ask(self, now: int) -> None:
-        """
-        Send something empty to be acknowledged, if that is not under way.
-        """
+        """Send something empty to be acknowledged, if that is not under way."""
         if now >= self._ask_again:
             self._ask_again = now + self._timeout(0)
             self.gaps.append((self.number, b""))
@@ -320,9 +299,7 @@ class InFlight:
         return named
 
     def _prune(self, now: int) -> None:
-        """
-        Drop what is done with: at once from the front, elsewhere now and then.
-        """
+        """Drop what is done with: at once from the front, elsewhere now and then."""
         flights = self._flights
         count = 0
         while count < len(flights) and self._is_over(flights[count], now):
@@ -340,18 +317,13 @@ class InFlight:
 
     @staticmethod
     def _is_over(flight: Flight, now: int) -> bool:
-        """
-        Nothing more is to come of it.
-        """
+        """Nothing more is to come of it."""
         if flight.live or flight.unnamed:
             return False
         return flight.finished or flight.sent + REMEMBERED <= now
 
     def _find_edge(self) -> None:
-        """
-        The peer may be missing nothing before the first number that is in flight or
-        unnamed.
-        """
+        """The peer may be missing nothing before the first number that is in flight or unnamed."""
         for flight in self._flights:
             if flight.live or flight.unnamed:
                 self._edge = flight.first

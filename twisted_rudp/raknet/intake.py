@@ -1,6 +1,4 @@
-"""
-What becomes of the datagrams of a session.
-"""
+"""What becomes of the datagrams of a session."""
 
 from __future__ import annotations
 
@@ -65,10 +63,7 @@ class Intake:
         self._bad_since = now
 
     def receive(self, run: Buffer, size: int, now: int) -> None:
-        """
-        Tell bulk data, other datagrams with frames, and acknowledgements from each
-        other.
-        """
+        """Tell bulk data, other datagrams with frames, and acknowledgements from each other."""
         state, closing = self._state, self._closing
         if self._buckets is not None:
             count = -(-len(run) // size)
@@ -141,16 +136,12 @@ class Intake:
             self._judge_bad(now)
 
     def _nack_guard(self) -> int:
-        """
-        How long a gap may be mere reordering (raknet.md 8.1).
-        """
+        """How long a gap may be mere reordering (raknet.md 8.1)."""
         mean = self._state.flying.round_trip.smoothed
         return self._guard and max(self._guard, (mean or 0) >> 3)
 
     def _judge_bad(self, now: int) -> None:
-        """
-        A few unreadable datagrams happen; many in a short time are no RakNet.
-        """
+        """A few unreadable datagrams happen; many in a short time are no RakNet."""
         settings, receiver = self._state.settings, self._state.receiver
         if now - self._bad_since > settings.bad_span:
             self._bad_since = now
@@ -159,9 +150,7 @@ class Intake:
             self._closing.end(Reason.PROTOCOL, now, words=system.ABORTED)
 
     def _handle(self, delivered: Delivered, now: int) -> None:
-        """
-        One message, in order.
-        """
+        """One message, in order."""
         state = self._state
         payload = delivered.payload
         if is_users(payload[0]):

@@ -1,6 +1,4 @@
-"""
-The states of a session and the ways between them.
-"""
+"""The states of a session and the ways between them."""
 
 from __future__ import annotations
 
@@ -8,18 +6,14 @@ from enum import Enum
 
 
 class Role(Enum):
-    """
-    Which side asked for the session.
-    """
+    """Which side asked for the session."""
 
     DIALLER = "dialled"
     LISTENER = "was dialled"
 
 
 class Life(Enum):
-    """
-    The states of a session.
-    """
+    """The states of a session."""
 
     OFFLINE = "the dialler's first requests"
     OPENING = "the handshake inside of the session"

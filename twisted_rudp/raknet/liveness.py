@@ -1,6 +1,4 @@
-"""
-Pings, and whether the peer is still there (raknet.md 11.1 and 11.2).
-"""
+"""Pings, and whether the peer is still there (raknet.md 11.1 and 11.2)."""
 
 from __future__ import annotations
 
@@ -27,21 +25,15 @@ class Liveness:
         self._reliable_since = now
 
     def start(self, now: int) -> None:
-        """
-        The session is there: ping, at once for the first time.
-        """
+        """The session is there: ping, at once for the first time."""
         self.ping_due = now
 
     def stop(self) -> None:
-        """
-        The peer has left; nothing is to be expected of it.
-        """
+        """The peer has left; nothing is to be expected of it."""
         self.ping_due = NEVER
 
     def pinged(self, time: int, now: int) -> None:
-        """
-        A ping with this time on it is being sent.
-        """
+        """A ping with this time on it is being sent."""
         self._waiting[time] = now
         if len(self._waiting) > MOST_PINGS:
             del self._waiting[next(iter(self._waiting))]
@@ -71,8 +63,6 @@ class Liveness:
         return True
 
     def silent_until(self, round_trip: int | None) -> int:
-        """
-        When the peer counts as gone if nothing is heard.
-        """
+        """When the peer counts as gone if nothing is heard."""
         extra = self._settings.timeout_rtts * (round_trip or 0)
         return self.heard + self._settings.timeout + extra

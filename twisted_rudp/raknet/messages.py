@@ -1,6 +1,4 @@
-"""
-Which messages are the application's, and which of them it may send.
-"""
+"""Which messages are the application's, and which of them it may send."""
 
 from __future__ import annotations
 

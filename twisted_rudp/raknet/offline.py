@@ -1,6 +1,4 @@
-"""
-Messages outside of sessions (raknet.md 2).
-"""
+"""Messages outside of sessions (raknet.md 2)."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ MAGIC = bytes.fromhex("00ffff00fefefefefdfdfdfd12345678")
 
 
 class Id(IntEnum):
-    """
-    First bytes of messages outside of sessions (raknet.md 1.2).
-    """
+    """First bytes of messages outside of sessions (raknet.md 1.2)."""
 
     PING = 0x01
     PING_OPEN = 0x02
@@ -126,9 +122,7 @@ class Refusal(NamedTuple):
 
 
 class OutOfBand(NamedTuple):
-    """
-    An application's message without a session.
-    """
+    """An application's message without a session."""
 
     guid: int
     data: bytes
@@ -143,9 +137,7 @@ _u64 = struct.Struct(">Q")
 
 
 def parse(datagram: Buffer, magic: bytes = MAGIC) -> Offline | None:
-    """
-    Read a message outside of sessions; None if it is none.
-    """
+    """Read a message outside of sessions; None if it is none."""
     data = bytes(datagram)
     try:
         return _PARSERS[data[0]](data, magic)
@@ -237,9 +229,7 @@ _PARSERS: dict[int, Callable[[bytes, bytes], Offline]] = {
 
 
 def pack(message: Offline, magic: bytes = MAGIC) -> bytes:
-    """
-    A message as it goes on the wire.
-    """
+    """A message as it goes on the wire."""
     match message:
         case Ping(time, guid, only_open):
             head = bytes((Id.PING_OPEN if only_open else Id.PING,)) + _u64.pack(time) + magic

@@ -53,16 +53,12 @@ class Opening:
 
     @property
     def unverified(self) -> bool:
-        """
-        A listener that has not seen a connection request.
-        """
+        """A listener that has not seen a connection request."""
         return self._state.life is Life.OPENING and self._handshake.step is Step.WAITING
 
     @property
     def unconfirmed(self) -> bool:
-        """
-        The listener's long answer was repeated often enough.
-        """
+        """The listener's long answer was repeated often enough."""
         state = self._state
         return (
             state.life is Life.OPENING
@@ -74,15 +70,11 @@ class Opening:
 
     @property
     def due(self) -> int:
-        """
-        When the dialler's requests want to be sent next.
-        """
+        """When the dialler's requests want to be sent next."""
         return NEVER if self._dialling is None else self._dialling.due
 
     def receive(self, run: Buffer, size: int, now: int) -> None:
-        """
-        Something that belongs to no session has come, perhaps an answer.
-        """
+        """Something that belongs to no session has come, perhaps an answer."""
         dialling, state = self._dialling, self._state
         if dialling is None:
             return
@@ -94,9 +86,7 @@ class Opening:
                 self._dialled(dialling, now)
 
     def path_error(self, kind: PathError, size: int, now: int) -> None:
-        """
-        A request has not reached the peer.
-        """
+        """A request has not reached the peer."""
         if kind is not PathError.TOO_BIG:
             refused = kind is PathError.REFUSED
             self._closing.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
@@ -104,26 +94,20 @@ class Opening:
             self._dialling.too_big(size, now)
 
     def flush(self, now: int, packer: Packer) -> None:
-        """
-        Send the dialler's requests.
-        """
+        """Send the dialler's requests."""
         if self._dialling is not None:
             for datagram in self._dialling.datagrams(now):
                 packer.add(datagram)
             packer.finish()
 
     def flush_reply(self, packer: Packer) -> None:
-        """
-        Send the listener's reply to the second request, once.
-        """
+        """Send the listener's reply to the second request, once."""
         if self._reply2_due:
             self._reply2_due = False
             packer.add(self.reply2)
 
     def _dialled(self, dialling: Dialling, now: int) -> None:
-        """
-        See how the first requests went on.
-        """
+        """See how the first requests went on."""
         if dialling.stage is Stage.REFUSED:
             self._closing.end(dialling.refusal[0], now, dialling.refusal[1])
         elif dialling.stage is Stage.AGREED:
@@ -136,9 +120,7 @@ class Opening:
     # the handshake
 
     def requested(self, request: system.Request, now: int) -> None:
-        """
-        The listener is asked for the session.
-        """
+        """The listener is asked for the session."""
         state = self._state
         try:
             answer = self._handshake.asked(request, state.time(now))
@@ -150,49 +132,37 @@ class Opening:
             self._handshake.answered_by(state.sender.system(answer))
 
     def accepted(self, message: system.Accepted, now: int) -> None:
-        """
-        The dialler is answered.
-        """
+        """The dialler is answered."""
         answer = self._handshake.accepted(message, self._state.time(now))
         if answer is not None:
             self._state.sender.system(answer)
             self._conclude(now)
 
     def came(self, message: system.Incoming, now: int) -> None:
-        """
-        The listener hears the dialler's last word.
-        """
+        """The listener hears the dialler's last word."""
         self._handshake.came(message)
         if self._state.life is Life.OPENING and not self._handshake.proved:
             self._pings.ping(now)
         self._conclude(now)
 
     def refused(self, now: int) -> None:
-        """
-        The dialler's password is a wrong one.
-        """
+        """The dialler's password is a wrong one."""
         detail = "the peer wants another password"
         self._closing.end(Reason.AUTHENTICATION, now, detail, acknowledge=True)
 
     def answered(self, now: int) -> None:
-        """
-        The peer has echoed one of our pings.
-        """
+        """The peer has echoed one of our pings."""
         self._handshake.prove()
         self._conclude(now)
 
     def spoke(self, delivered: Delivered, now: int) -> None:
-        """
-        A message of the application's has come before its time.
-        """
+        """A message of the application's has come before its time."""
         self._handshake.spoke()
         self._state.inbox.keep(delivered)
         self._conclude(now)
 
     def _conclude(self, now: int) -> None:
-        """
-        The handshake may be done.
-        """
+        """The handshake may be done."""
         state = self._state
         if state.life is not Life.OPENING or self._handshake.step is not Step.DONE:
             return

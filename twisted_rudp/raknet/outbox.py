@@ -1,6 +1,4 @@
-"""
-What the application has written and the window has not admitted yet.
-"""
+"""What the application has written and the window has not admitted yet."""
 
 from __future__ import annotations
 
@@ -72,31 +70,23 @@ class Outgoing:
         self._fragment = len(payload)
 
     def split(self, fragment: int) -> None:
-        """
-        Have it go in pieces.
-        """
+        """Have it go in pieces."""
         self._fragment = fragment
         self.fragments = self.unacknowledged = -(-len(self.payload) // fragment)
 
     @property
     def is_reliable(self) -> bool:
-        """
-        It is sent until it is acknowledged.
-        """
+        """It is sent until it is acknowledged."""
         return IS_RELIABLE[self.reliability]
 
     @property
     def left(self) -> int:
-        """
-        Bytes that have not left the queue.
-        """
+        """Bytes that have not left the queue."""
         return max(len(self.payload) - self.cut * self._fragment, 0)
 
     @property
     def next_size(self) -> int:
-        """
-        Length of its next frame.
-        """
+        """Length of its next frame."""
         size = HEADER_BYTES[self.reliability] + min(self.left, self._fragment)
         return size + SPLIT_SIZE if self.fragments > 1 else size
 
@@ -136,9 +126,7 @@ class Batch:
         self.messages = [payload]
 
     def take(self, count: int) -> list[bytes]:
-        """
-        Remove the next ones, at most C{count}.
-        """
+        """Remove the next ones, at most C{count}."""
         taken = self.messages[:count]
         del self.messages[:count]
         self.order += len(taken)
@@ -167,9 +155,7 @@ class Outbox:
         self.size = 0
 
     def put(self, message: Outgoing, priority: int) -> None:
-        """
-        Append to the queue of a priority.
-        """
+        """Append to the queue of a priority."""
         self._queues[priority].append(message)
         self.size += len(message.payload)
         if not message.is_reliable:
@@ -205,24 +191,18 @@ class Outbox:
         self._growing = None
 
     def stamp(self, now: int) -> None:
-        """
-        What came since the last call, and may grow too old, was queued now.
-        """
+        """What came since the last call, and may grow too old, was queued now."""
         if self._unstamped:
             for message in self._unstamped:
                 message.queued = now
             self._unstamped.clear()
 
     def priorities(self) -> list[int]:
-        """
-        Those that have something waiting, most urgent first.
-        """
+        """Those that have something waiting, most urgent first."""
         return [priority for priority in reversed(PRIORITIES) if self._queues[priority]]
 
     def head(self, priority: int) -> Outgoing | Batch | None:
-        """
-        What is next within a priority.
-        """
+        """What is next within a priority."""
         queue = self._queues[priority]
         return queue[0] if queue else None
 
@@ -237,9 +217,7 @@ class Outbox:
             self._queues[priority].popleft()
 
     def next_batch(self) -> tuple[Batch, bool] | None:
-        """
-        The batch that is next of all, if that is one, and whether nothing follows it.
-        """
+        """The batch that is next of all, if that is one, and whether nothing follows it."""
         for queue in reversed(self._queues):
             if queue:
                 first = queue[0]
@@ -249,9 +227,7 @@ class Outbox:
         return None
 
     def cut(self, batch: Batch, count: int) -> list[bytes]:
-        """
-        Remove the next messages of the batch that is at the head of its queue.
-        """
+        """Remove the next messages of the batch that is at the head of its queue."""
         taken = batch.take(count)
         self.size -= batch.size * len(taken)
         if not batch.messages:
@@ -259,17 +235,13 @@ class Outbox:
         return taken
 
     def _remove(self, batch: Batch) -> None:
-        """
-        A batch, the first in its queue, is empty.
-        """
+        """A batch, the first in its queue, is empty."""
         self._queues[batch.priority].popleft()
         if batch is self._growing:
             self._growing = None
 
     def single(self, batch: Batch) -> Outgoing:
-        """
-        Make the first message of the batch at the head of a queue one of its own there.
-        """
+        """Make the first message of the batch at the head of a queue one of its own there."""
         order = batch.order
         (payload,) = batch.take(1)
         message = Outgoing(payload, Reliability.RELIABLE_ORDERED, 0, order)
@@ -279,9 +251,7 @@ class Outbox:
         return message
 
     def drop(self, priority: int) -> Outgoing:
-        """
-        Throw the message at the head of a queue away.
-        """
+        """Throw the message at the head of a queue away."""
         message = self._queues[priority].popleft()
         assert isinstance(message, Outgoing)
         self.size -= message.left

@@ -1,6 +1,4 @@
-"""
-What leaves a session that is opening or carrying data, and in which order.
-"""
+"""What leaves a session that is opening or carrying data, and in which order."""
 
 from __future__ import annotations
 
@@ -15,10 +13,7 @@ _OPENING = Life.OPENING
 
 
 class Outflow:
-    """
-    Fills a turn: the listener's reply, NACKs and ACKs, a ping, then what the window
-    admits.
-    """
+    """Fills a turn: the listener's reply, NACKs and ACKs, a ping, then what the window admits."""
 
     __slots__ = ("_opening", "_pings", "_state")
 
@@ -49,9 +44,7 @@ class Outflow:
         return more
 
     def _acknowledge(self, now: int, packer: Packer, budget: int) -> None:
-        """
-        What is no frame: NACKs, ACKs.
-        """
+        """What is no frame: NACKs, ACKs."""
         state = self._state
         limit = state.sender.datagram
         if not state.handshake.proved:

@@ -1,6 +1,4 @@
-"""
-Handing datagrams on as runs.
-"""
+"""Handing datagrams on as runs."""
 
 from __future__ import annotations
 
@@ -38,15 +36,11 @@ class Packer:
 
     @property
     def cost(self) -> int:
-        """
-        L{spent} and what is still held here.
-        """
+        """L{spent} and what is still held here."""
         return self.spent + self._held
 
     def add(self, datagram: bytes) -> None:
-        """
-        Append one datagram.
-        """
+        """Append one datagram."""
         size = len(datagram)
         if self._parts and (
             size > self._size
@@ -73,9 +67,7 @@ class Packer:
         self._send(run, size)
 
     def finish(self) -> None:
-        """
-        Emit what is held.
-        """
+        """Emit what is held."""
         if self._parts:
             parts, self._parts = self._parts, []
             self._held = 0

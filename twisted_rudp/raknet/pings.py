@@ -1,6 +1,4 @@
-"""
-Pings and pongs inside of a session (raknet.md 11.1).
-"""
+"""Pings and pongs inside of a session (raknet.md 11.1)."""
 
 from __future__ import annotations
 
@@ -9,15 +7,11 @@ from twisted_rudp.raknet.state import State
 from twisted_rudp.raknet.wire import Reliability
 
 MOST_URGENT = 64
-"""Answers to the protocol's own messages that may wait; what is asked beyond is
-ignored."""
+"""Answers to the protocol's own messages that may wait; what is asked beyond is ignored."""
 
 
 class Pings:
-    """
-    Sends both. What they mean L{Liveness<twisted_rudp.raknet.liveness.Liveness>}
-    knows.
-    """
+    """Sends both. What they mean L{Liveness<twisted_rudp.raknet.liveness.Liveness>} knows."""
 
     __slots__ = ("_state",)
 
@@ -25,9 +19,7 @@ class Pings:
         self._state = state
 
     def ping(self, now: int) -> None:
-        """
-        Ask the peer for a sign of life.
-        """
+        """Ask the peer for a sign of life."""
         state = self._state
         time = state.time(now)
         reliability = Reliability.UNRELIABLE

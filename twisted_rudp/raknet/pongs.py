@@ -1,6 +1,4 @@
-"""
-What servers say of themselves in pongs (raknet.md 2.1).
-"""
+"""What servers say of themselves in pongs (raknet.md 2.1)."""
 
 from __future__ import annotations
 
@@ -28,18 +26,13 @@ BEDROCK_FIELDS = (
 
 
 def pack_text(text: str) -> bytes:
-    """
-    A text as most programs write it: its length in two bytes, then UTF-8.
-    """
+    """A text as most programs write it: its length in two bytes, then UTF-8."""
     data = text.encode("utf-8", "surrogateescape")
     return len(data).to_bytes(_PREFIX, "big") + data
 
 
 def unpack_text(data: bytes) -> str:
-    """
-    The text of a pong, with or without a length in front. What is no UTF-8 is
-    replaced.
-    """
+    """The text of a pong, with or without a length in front. What is no UTF-8 is replaced."""
     if len(data) >= _PREFIX and int.from_bytes(data[:_PREFIX], "big") == len(data) - _PREFIX:
         data = data[_PREFIX:]
     return data.decode("utf-8", "replace")

@@ -1,6 +1,4 @@
-"""
-Numbers of a session, and named sets of them.
-"""
+"""Numbers of a session, and named sets of them."""
 
 from __future__ import annotations
 
@@ -155,17 +153,13 @@ class Settings:
             raise ValueError(f"probes={self.probes!r} do not go down")
 
     def whole(self, mtu: int) -> int:
-        """
-        Longest message that goes unsplit at an agreed MTU.
-        """
+        """Longest message that goes unsplit at an agreed MTU."""
         if self.tight:
             return mtu - IP_UDP - _ORDERED
         return mtu - CONSERVATIVE_OVERHEAD
 
     def fragment(self, mtu: int) -> int:
-        """
-        Payload of a fragment at an agreed MTU.
-        """
+        """Payload of a fragment at an agreed MTU."""
         if self.tight:
             return mtu - IP_UDP - _ORDERED - SPLIT_SIZE
         return mtu - CONSERVATIVE_OVERHEAD

@@ -1,6 +1,4 @@
-"""
-The receiving half: from datagrams to messages in order (raknet.md 7).
-"""
+"""The receiving half: from datagrams to messages in order (raknet.md 7)."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ class Delivered(NamedTuple):
 
 
 class LimitExceeded(Exception):
-    """
-    The peer makes this session hold more than it may.
-    """
+    """The peer makes this session hold more than it may."""
 
 
 class Receiver:
@@ -75,9 +71,7 @@ class Receiver:
 
     @property
     def held(self) -> int:
-        """
-        Bytes that wait for something else.
-        """
+        """Bytes that wait for something else."""
         return self._splits.size + sum(one.size for one in self._channels.values())
 
     def _channel(self, number: int) -> ReceiveChannel:
@@ -160,9 +154,7 @@ class Receiver:
             self.bad += 1
 
     def _unwelcome(self, frames: list[Frame], full: bool, early: bool, now: int) -> bool:
-        """
-        Something here cannot be taken in now and would be lost if acknowledged.
-        """
+        """Something here cannot be taken in now and would be lost if acknowledged."""
         edge = self.reliable + self._settings.reliable_window
         for frame in frames:
             if frame.reliable is None:

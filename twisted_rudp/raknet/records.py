@@ -1,6 +1,4 @@
-"""
-ACK and NACK datagrams (raknet.md 8).
-"""
+"""ACK and NACK datagrams (raknet.md 8)."""
 
 from __future__ import annotations
 

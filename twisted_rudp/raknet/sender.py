@@ -1,6 +1,4 @@
-"""
-The sending half: what goes into datagrams, and when (raknet.md 9, 10 and 15).
-"""
+"""The sending half: what goes into datagrams, and when (raknet.md 9, 10 and 15)."""
 
 from __future__ import annotations
 
@@ -33,14 +31,11 @@ BURST = 16
 """Datagrams that may always leave in one turn (raknet.md 10)."""
 
 BURST_SHARE = 4
-"""A window this many times larger than a turn's burst is spread over as many
-turns."""
+"""A window this many times larger than a turn's burst is spread over as many turns."""
 
 
 class Draft:
-    """
-    A datagram in the making.
-    """
+    """A datagram in the making."""
 
     __slots__ = ("frames", "parcels", "receipts", "repeats", "room")
 
@@ -52,9 +47,7 @@ class Draft:
         self.repeats = 0
 
     def add(self, frame: bytes) -> None:
-        """
-        Append a frame.
-        """
+        """Append a frame."""
         self.frames.append(frame)
         self.room -= len(frame)
 
@@ -86,9 +79,7 @@ class Sender:
         self.agree(settings.mtu_min)
 
     def agree(self, mtu: int) -> None:
-        """
-        Both ends know the MTU, as the wire counts it.
-        """
+        """Both ends know the MTU, as the wire counts it."""
         self.datagram = mtu - IP_UDP
         self.outbox.whole = self._whole = self._settings.whole(mtu)
         self._fragment = self._settings.fragment(mtu)
@@ -109,37 +100,27 @@ class Sender:
 
     @property
     def unsent(self) -> int:
-        """
-        Bytes of the application's that wait for the window.
-        """
+        """Bytes of the application's that wait for the window."""
         return self._stream.size + self.outbox.size
 
     @property
     def urgent(self) -> int:
-        """
-        Messages of the protocol's own that wait.
-        """
+        """Messages of the protocol's own that wait."""
         return len(self._urgent)
 
     @property
     def drained(self) -> bool:
-        """
-        Everything reliable was sent and acknowledged.
-        """
+        """Everything reliable was sent and acknowledged."""
         return not (
             self.flying.outstanding or self._urgent or self._stream.size or self.outbox.size
         )
 
     def write(self, data: bytes) -> None:
-        """
-        Queue bytes of the stream.
-        """
+        """Queue bytes of the stream."""
         self._stream.append(data)
 
     def system(self, payload: bytes, reliability: int = Reliability.RELIABLE_ORDERED) -> Outgoing:
-        """
-        Queue a message of the protocol's own, before everything else, on channel 0.
-        """
+        """Queue a message of the protocol's own, before everything else, on channel 0."""
         message = self._outgoing(payload, reliability, 0)
         self._urgent.append(message)
         return message
@@ -192,9 +173,7 @@ class Sender:
         return found
 
     def release(self) -> None:
-        """
-        Drop everything, telling receipts.
-        """
+        """Drop everything, telling receipts."""
         self._stream.clear()
         self._urgent.clear()
         for message in self.outbox.release():
@@ -240,18 +219,14 @@ class Sender:
         return False
 
     def _fill_gaps(self, packer: Packer) -> None:
-        """
-        Send datagrams again under numbers that the peer may be missing.
-        """
+        """Send datagrams again under numbers that the peer may be missing."""
         gaps, self.flying.gaps = self.flying.gaps, []
         self._counters.gaps_filled += len(gaps)
         for number, frames in gaps:
             packer.add(pack_header(number, DATA) + frames)
 
     def _fill(self, draft: Draft, now: int) -> None:
-        """
-        Put frames into a datagram until it is full or the windows are.
-        """
+        """Put frames into a datagram until it is full or the windows are."""
         most = 1 << 16 if self._settings.packed else 1
         self._fill_lost(draft, most)
         while self._urgent and len(draft.frames) < most:
@@ -283,9 +258,7 @@ class Sender:
             flying.resent(parcel)
 
     def _fill_stream(self, draft: Draft) -> None:
-        """
-        Put the rest of the stream beside other frames if all of it fits.
-        """
+        """Put the rest of the stream beside other frames if all of it fits."""
         flying = self.flying
         size = self._stream.size + STREAM_FRAME
         if size > draft.room or size > flying.room or flying.frames_room <= 0:
@@ -296,9 +269,7 @@ class Sender:
         flying.sent(1, size)
 
     def _fill_from(self, draft: Draft, priority: int, most: int, now: int) -> None:
-        """
-        Take from the queue of one priority.
-        """
+        """Take from the queue of one priority."""
         outbox, flying = self.outbox, self.flying
         while len(draft.frames) < most:
             message = outbox.head(priority)
@@ -322,25 +293,19 @@ class Sender:
             outbox.took(priority, before - message.left)
 
     def _may_cut(self, message: Outgoing) -> bool:
-        """
-        The windows admit the next frame of a reliable message.
-        """
+        """The windows admit the next frame of a reliable message."""
         if not self._may_send(message.next_size):
             return False
         starts = message.fragments > 1 and not message.cut
         return not starts or self.flying.open_splits < self._settings.send_splits
 
     def _may_send(self, size: int) -> bool:
-        """
-        The windows admit a frame of this size.
-        """
+        """The windows admit a frame of this size."""
         flying = self.flying
         return flying.frames_room > 0 and (flying.room >= size or not flying.bytes)
 
     def _add(self, draft: Draft, message: Outgoing) -> bool:
-        """
-        Put the next frame of a message into a datagram if it fits.
-        """
+        """Put the next frame of a message into a datagram if it fits."""
         size = message.next_size
         if size > draft.room and (draft.frames or size + HEADER_SIZE <= self.datagram):
             # What is longer than a datagram dates from before the MTU shrank.

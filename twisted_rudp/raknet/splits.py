@@ -1,6 +1,4 @@
-"""
-Putting split messages together again (raknet.md 7).
-"""
+"""Putting split messages together again (raknet.md 7)."""
 
 from __future__ import annotations
 
@@ -9,9 +7,7 @@ from twisted_rudp.raknet.wire import WITHOUT_RECEIPT, Frame, Split
 
 
 class Disagreement(ValueError):
-    """
-    A fragment that cannot be one.
-    """
+    """A fragment that cannot be one."""
 
 
 class _Partial:
@@ -32,9 +28,7 @@ class _Partial:
 
 
 def kind_of(frame: Frame) -> tuple[object, ...]:
-    """
-    What all fragments of one message have in common.
-    """
+    """What all fragments of one message have in common."""
     return (WITHOUT_RECEIPT[frame.reliability], frame.order, frame.channel, frame.sequence)
 
 

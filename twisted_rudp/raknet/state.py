@@ -1,6 +1,4 @@
-"""
-What the parts of one session share.
-"""
+"""What the parts of one session share."""
 
 from __future__ import annotations
 
@@ -71,10 +69,7 @@ class State:
         proved: bool,
         starts: Starts,
     ) -> None:
-        """
-        See L{RakNetEngine<twisted_rudp.raknet.engine.RakNetEngine>} for the
-        parameters.
-        """
+        """See L{RakNetEngine<twisted_rudp.raknet.engine.RakNetEngine>} for the parameters."""
         self.settings = settings
         self.guid = guid
         self.counters = Counters()
@@ -99,53 +94,39 @@ class State:
 
     @property
     def over(self) -> bool:
-        """
-        The application has been, or will be, told of the end.
-        """
+        """The application has been, or will be, told of the end."""
         return self.life in OVER
 
     @property
     def silent_until(self) -> int:
-        """
-        When the peer counts as gone if nothing is heard.
-        """
+        """When the peer counts as gone if nothing is heard."""
         return self.liveness.silent_until(self.flying.round_trip.smoothed)
 
     def enter(self, life: Life) -> None:
-        """
-        Go on to another state.
-        """
+        """Go on to another state."""
         if life not in NEXT[self.life]:
             raise AssertionError(f"no way from {self.life.name} to {life.name}")
         self.life = life
         self.carrying = life in CARRYING
 
     def agree(self, mtu: int, peer_guid: int | None) -> None:
-        """
-        Both ends know of each other.
-        """
+        """Both ends know of each other."""
         self.mtu = mtu
         self.peer_guid = peer_guid
         self.sender.agree(mtu)
 
     def time(self, now: int) -> int:
-        """
-        Our clock as the wire shows it, in milliseconds.
-        """
+        """Our clock as the wire shows it, in milliseconds."""
         return (self._epoch + now // MILLISECOND) & _MASK64
 
     def tell_receipts(self) -> None:
-        """
-        Tell what became of the messages somebody asked about.
-        """
+        """Tell what became of the messages somebody asked about."""
         receipts = self.flying.receipts
         self.events += [(Event.RECEIPT, *fate) for fate in receipts]
         receipts.clear()
 
     def facts(self) -> Mapping[str, Any]:
-        """
-        See L{RakNetEngine.facts<twisted_rudp.raknet.engine.RakNetEngine.facts>}.
-        """
+        """See L{RakNetEngine.facts<twisted_rudp.raknet.engine.RakNetEngine.facts>}."""
         mean = self.flying.round_trip.smoothed
         latest = self.liveness.latest
         return {

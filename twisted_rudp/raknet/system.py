@@ -1,6 +1,4 @@
-"""
-Messages of the protocol itself inside of sessions (raknet.md 4).
-"""
+"""Messages of the protocol itself inside of sessions (raknet.md 4)."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ FIRST_USER_ID = 0x80
 
 
 class Id(IntEnum):
-    """
-    First bytes of system messages.
-    """
+    """First bytes of system messages."""
 
     PING = 0x00
     PONG = 0x03
@@ -100,9 +96,7 @@ def parse_ping(data: Buffer) -> int:
 
 
 def pack_pong(echoed: int, time: int) -> bytes:
-    """
-    The answer to a ping.
-    """
+    """The answer to a ping."""
     return _pong.pack(Id.PONG, echoed, time)
 
 
@@ -119,9 +113,7 @@ def parse_pong(data: Buffer) -> int:
 
 
 def pack_request(request: Request) -> bytes:
-    """
-    The dialler's first message.
-    """
+    """The dialler's first message."""
     head = _request.pack(Id.REQUEST, request.guid, request.time, request.security)
     return head + request.password
 
@@ -161,9 +153,7 @@ def parse_accepted(data: Buffer) -> Accepted:
 
 
 def pack_incoming(server: Address, message: Incoming, addresses: int) -> bytes:
-    """
-    The dialler's last word of the handshake.
-    """
+    """The dialler's last word of the handshake."""
     times = _two_times.pack(*message)
     return bytes((Id.INCOMING,)) + pack_address(server) + EMPTY_ADDRESS * addresses + times
 
@@ -178,7 +168,5 @@ def parse_incoming(data: Buffer) -> Incoming:
 
 
 def pack_invalid_password(guid: int) -> bytes:
-    """
-    The refusal of a wrong password.
-    """
+    """The refusal of a wrong password."""
     return _ping.pack(Id.INVALID_PASSWORD, guid)

@@ -1,6 +1,4 @@
-"""
-What time brings to a session: when to look again, and what is due then.
-"""
+"""What time brings to a session: when to look again, and what is due then."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ class Timers:
             closing.end(Reason.HANDSHAKE_TIMEOUT, now)
 
     def deadline(self) -> int | None:
-        """
-        The earliest of acknowledgements, repeats, pings, close and idle.
-        """
+        """The earliest of acknowledgements, repeats, pings, close and idle."""
         state, closing = self._state, self._closing
         if closing.tombstone is not None:
             return None if state.life is Life.FORGOTTEN else closing.tombstone.until

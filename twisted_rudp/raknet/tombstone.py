@@ -1,6 +1,4 @@
-"""
-What answers for a session that is over (raknet.md 11.3).
-"""
+"""What answers for a session that is over (raknet.md 11.3)."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class Tombstone:
         self._repeats = 0
 
     def receive(self, run: Buffer, size: int, now: int) -> None:
-        """
-        Something has come after the end.
-        """
+        """Something has come after the end."""
         view = memoryview(run)
         heard = False
         for start in range(0, len(view), size):

@@ -43,9 +43,7 @@ MAX_PAYLOAD = 0xFFFF >> 3
 
 
 class Malformed(ValueError):
-    """
-    What the peer sent cannot be read.
-    """
+    """What the peer sent cannot be read."""
 
 
 class Reliability(IntEnum):
@@ -116,9 +114,7 @@ ZERO = Starts()
 
 
 class Split(NamedTuple):
-    """
-    Which fragment of which message a frame is.
-    """
+    """Which fragment of which message a frame is."""
 
     total: int
     ident: int
@@ -146,16 +142,12 @@ _bits = struct.Struct(">H")
 
 
 def u24(number: int) -> bytes:
-    """
-    A number as 24 bits, taken modulo 2^24.
-    """
+    """A number as 24 bits, taken modulo 2^24."""
     return (number & MASK24).to_bytes(3, "little")
 
 
 def pack_header(number: int, first: int = DATA) -> bytes:
-    """
-    The header of a datagram with frames.
-    """
+    """The header of a datagram with frames."""
     return bytes((first,)) + u24(number)
 
 
@@ -185,9 +177,7 @@ def pack_frame_header(
 
 
 def pack_frame(frame: Frame) -> bytes:
-    """
-    A whole frame.
-    """
+    """A whole frame."""
     header = pack_frame_header(
         frame.reliability,
         len(frame.payload),
@@ -256,10 +246,7 @@ _INVERT = bytes(255 - byte for byte in range(256))
 
 
 def pack_address(address: Address) -> bytes:
-    """
-    A raw address. IPv4 inside IPv6 is written as the IPv4 that it is; zones are
-    left out.
-    """
+    """A raw address. IPv4 inside IPv6 is written as the IPv4 that it is; zones are left out."""
     ip = ip_address(str(address[0]).partition("%")[0])
     port = int(address[1]).to_bytes(2, "big")
     if isinstance(ip, IPv6Address):

@@ -36,9 +36,7 @@ class Audience:
 
 
 class Announcer:
-    """
-    Announces one node to one audience.
-    """
+    """Announces one node to one audience."""
 
     _log = Logger()
 
@@ -53,9 +51,7 @@ class Announcer:
         self._lease: Lease | None = None
 
     def begin(self, host: IAddress) -> None:
-        """
-        Announce what listens at C{host}.
-        """
+        """Announce what listens at C{host}."""
         if isinstance(host, IPv4Address | IPv6Address):
             if ip_address(host.host.partition("%")[0]).is_loopback:
                 self._log.warn("{host} is of use on this machine only", host=host.host)
@@ -98,9 +94,7 @@ class Announcer:
 
 
 class AnnounceService(Service):
-    """
-    Announces a node that is somebody else's program.
-    """
+    """Announces a node that is somebody else's program."""
 
     def __init__(self, announcer: Announcer, urls: Sequence[str]) -> None:
         self._announcer = announcer

@@ -1,6 +1,4 @@
-"""
-A C{twist rudp} process as a child, heard through its log.
-"""
+"""A C{twist rudp} process as a child, heard through its log."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ _KEPT = 20
 
 
 class ChildFailed(Exception):
-    """
-    The child ended before it was told to; the text has its last lines.
-    """
+    """The child ended before it was told to; the text has its last lines."""
 
 
 class Child(ProcessProtocol):
@@ -43,9 +39,7 @@ class Child(ProcessProtocol):
 
     @classmethod
     def start(cls, reactor: IReactorProcess, *arguments: str) -> Child:
-        """
-        Start C{twist rudp} with this interpreter.
-        """
+        """Start C{twist rudp} with this interpreter."""
         child = cls()
         command = [sys.executable, "-m", "twisted", "--log-format=text", "rudp", *arguments]
         reactor.spawnProcess(child, sys.executable, command, env=dict(os.environ))
@@ -61,9 +55,7 @@ class Child(ProcessProtocol):
         return self.ended
 
     def kill(self) -> None:
-        """
-        End it whatever it does.
-        """
+        """End it whatever it does."""
         if not self.ended.called:
             self.transport.signalProcess("KILL")
 

@@ -23,9 +23,7 @@ from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.teaching import TeachingOptions
 
 USAGE_ERROR = 2
-"""
-Exit status for a command line that is not right.
-"""
+"""Exit status for a command line that is not right."""
 
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
@@ -36,15 +34,11 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
-"""
-What runs each command; called with the reactor and the command's options.
-"""
+"""What runs each command; called with the reactor and the command's options."""
 
 
 class Options(TeachingOptions):
-    """
-    C{rudp}.
-    """
+    """C{rudp}."""
 
     synopsis = "Usage: rudp COMMAND [options]"
     longdesc = "Tools for reliable UDP. The services are 'twist rudp'."
@@ -65,16 +59,12 @@ Examples:
     ]
 
     def opt_version(self) -> None:
-        """
-        Show the version, and whether the fast kernels are there, and exit.
-        """
+        """Show the version, and whether the fast kernels are there, and exit."""
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
 
     def tool(self) -> tuple[Callable[[Any, Any], Deferred[None] | None], usage.Options]:
-        """
-        What runs the command that was given, and its options.
-        """
+        """What runs the command that was given, and its options."""
         assert self.subCommand is not None
         return TOOLS[self.subCommand], self.subOptions
 

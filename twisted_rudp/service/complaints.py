@@ -1,6 +1,4 @@
-"""
-Telling the operator what is wrong once, however often it happens.
-"""
+"""Telling the operator what is wrong once, however often it happens."""
 
 from __future__ import annotations
 

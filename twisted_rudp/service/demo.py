@@ -38,9 +38,7 @@ _SEED = 20
 
 
 class DemoFailed(Exception):
-    """
-    The bytes that came are not those that were sent.
-    """
+    """The bytes that came are not those that were sent."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,7 @@ class Result:
 
 
 class Download(Protocol):
-    """
-    Digests a body as it comes.
-    """
+    """Digests a body as it comes."""
 
     def __init__(self, clock: Any, progress: Progress) -> None:
         self.finished: Deferred[Result] = Deferred()
@@ -85,9 +81,7 @@ class Download(Protocol):
 
 
 class DemoOptions(TeachingOptions):
-    """
-    C{rudp demo}.
-    """
+    """C{rudp demo}."""
 
     longdesc = (
         "Download something over HTTP through two 'twist rudp forward' processes with a link"
@@ -107,9 +101,7 @@ def runDemo(reactor: Any, options: DemoOptions) -> Deferred[None]:
 
 
 class Demo:
-    """
-    One download.
-    """
+    """One download."""
 
     def __init__(self, reactor: Any, size: int) -> None:
         """
@@ -120,9 +112,7 @@ class Demo:
         self._children: list[Child] = []
 
     async def run(self) -> None:
-        """
-        Put everything up, download, take everything down, and say what it did.
-        """
+        """Put everything up, download, take everything down, and say what it did."""
         resource = Resource()
         resource.putChild(b"file", Data(self._payload, "application/octet-stream"))
         site = await TCP4ServerEndpoint(self._reactor, 0, interface=_LOCAL).listen(Site(resource))

@@ -44,10 +44,7 @@ def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) ->
 
 
 def redacted(description: str) -> str:
-    """
-    An endpoint description for the log, without the values of keys and
-    passwords (LOG-3).
-    """
+    """An endpoint description for the log, without the values of keys and passwords (LOG-3)."""
     return _SECRET.sub(r"\1=...", description)
 
 

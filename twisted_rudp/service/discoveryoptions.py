@@ -37,17 +37,13 @@ def profiles(given: str) -> tuple[Profile, ...]:
 
 
 def profilesOf(options: usage.Options, name: str = "profile") -> tuple[Profile, ...]:
-    """
-    What was given for C{--profile}, or what is usual. Twisted coerces no defaults.
-    """
+    """What was given for C{--profile}, or what is usual. Twisted coerces no defaults."""
     given: tuple[Profile, ...] | None = options[name]
     return (V4,) if given is None else given
 
 
 def theReactor() -> Any:
-    """
-    The reactor that the program runs with.
-    """
+    """The reactor that the program runs with."""
     from twisted.internet import reactor
 
     return reactor
@@ -82,9 +78,7 @@ def checkParameters(url: str) -> None:
 
 
 class AnnounceOptions(TeachingOptions):
-    """
-    C{twist rudp announce}.
-    """
+    """C{twist rudp announce}."""
 
     synopsis = "[options] --id ID (--port PORT | --url URL ...)"
     longdesc = (
@@ -116,9 +110,7 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
         self.services: list[IService] = []
 
     def opt_url(self, url: str) -> None:
-        """
-        Address, as kcp://0.0.0.0:4000; may be repeated. 0.0.0.0 is our IPv4, [::] is both.
-        """
+        """Address, as kcp://0.0.0.0:4000; may be repeated. 0.0.0.0 is our IPv4, [::] is both."""
         self.urls.append(url)
 
     def postOptions(self) -> None:
@@ -172,9 +164,7 @@ def audience(options: usage.Options, prefix: str = "") -> Audience:
 
 
 class DiscoveryServerOptions(TeachingOptions):
-    """
-    C{twist rudp discovery-server}.
-    """
+    """C{twist rudp discovery-server}."""
 
     longdesc = (
         "Remember who announces itself and tell who asks, with the protocol of Syncthing's"

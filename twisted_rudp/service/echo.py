@@ -1,6 +1,4 @@
-"""
-C{twist rudp echo}: what arrives is sent back.
-"""
+"""C{twist rudp echo}: what arrives is sent back."""
 
 from __future__ import annotations
 
@@ -50,56 +48,42 @@ class Echo(Protocol):
         self.finish()
 
     def writeConnectionLost(self) -> None:
-        """
-        Only a full close follows, and that has been asked for.
-        """
+        """Only a full close follows, and that has been asked for."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._owner.over(self, reason)
 
     def finish(self) -> None:
-        """
-        Send back what has arrived, then close.
-        """
+        """Send back what has arrived, then close."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """
-        Close at once.
-        """
+        """Close at once."""
         abort(self)
 
 
 class EchoFactory(QuietFactory):
-    """
-    Makes a bounded number of L{Echo}s.
-    """
+    """Makes a bounded number of L{Echo}s."""
 
     def __init__(self, sessions: Sessions) -> None:
         self.tally = Tally("connections", "refused", "broken", "echoed")
         self._sessions = sessions
 
     def buildProtocol(self, addr: IAddress | None) -> Echo | None:
-        """
-        One more, or None when there are too many (PORT-6).
-        """
+        """One more, or None when there are too many (PORT-6)."""
         if self._sessions.full:
             self.tally.add("refused")
             return None
         return Echo(self)
 
     def began(self, echo: Echo) -> None:
-        """
-        An echo has its transport.
-        """
+        """An echo has its transport."""
         self.tally.add("connections")
         self._sessions.add(echo)
 
     def over(self, echo: Echo, reason: Failure) -> None:
-        """
-        An echo has lost its transport.
-        """
+        """An echo has lost its transport."""
         self.tally.absorb(echo.transport)
         if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
@@ -108,9 +92,7 @@ class EchoFactory(QuietFactory):
 
 
 class EchoService(ListeningService):
-    """
-    Echo on one endpoint.
-    """
+    """Echo on one endpoint."""
 
     def __init__(
         self,

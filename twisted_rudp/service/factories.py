@@ -1,6 +1,4 @@
-"""
-Protocol factories with nothing but what an endpoint uses.
-"""
+"""Protocol factories with nothing but what an endpoint uses."""
 
 from __future__ import annotations
 
@@ -16,17 +14,11 @@ class QuietFactory:
     """
 
     def doStart(self) -> None:
-        """
-        Nothing is to be done.
-        """
+        """Nothing is to be done."""
 
     def doStop(self) -> None:
-        """
-        Nothing is to be done.
-        """
+        """Nothing is to be done."""
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
-        """
-        A protocol for one connection, or None to refuse it.
-        """
+        """A protocol for one connection, or None to refuse it."""
         raise NotImplementedError

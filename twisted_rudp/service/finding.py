@@ -1,6 +1,4 @@
-"""
-C{rudp browse} and C{rudp lookup}: what discovery hears, for a person.
-"""
+"""C{rudp browse} and C{rudp lookup}: what discovery hears, for a person."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ NOT_FOUND = 1
 
 
 class BrowseOptions(TeachingOptions):
-    """
-    C{rudp browse}.
-    """
+    """C{rudp browse}."""
 
     longdesc = (
         "Show the nodes that announce themselves on the local network: a table on a terminal,"
@@ -70,9 +66,7 @@ Our own nodes, and those of Syncthing:
 
 
 class LookupOptions(TeachingOptions):
-    """
-    C{rudp lookup}.
-    """
+    """C{rudp lookup}."""
 
     synopsis = "[options] ID"
     longdesc = (
@@ -109,9 +103,7 @@ In the local network, and at a server:
 
 @implementer(INodeBrowser)
 class Lines:
-    """
-    A line for everything that happens.
-    """
+    """A line for everything that happens."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -130,9 +122,7 @@ class Lines:
 
 
 def table(nodes: list[Node], status: dict[str, str]) -> str:
-    """
-    All nodes for a terminal, with the age of what was heard.
-    """
+    """All nodes for a terminal, with the age of what was heard."""
     shown = [f"{len(nodes)} nodes ({', '.join(f'{k}: {v}' for k, v in status.items())})", ""]
     for node in nodes:
         shown.append(node.id.text)
@@ -144,9 +134,7 @@ def table(nodes: list[Node], status: dict[str, str]) -> str:
 
 
 async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = None) -> None:
-    """
-    Show nodes until time is up, or for ever.
-    """
+    """Show nodes until time is up, or for ever."""
     out = sys.stdout if out is None else out
     checked = options["check-hops"]
     discovery = Discovery(reactor, checkHops=True) if checked else discoveryOf(reactor)

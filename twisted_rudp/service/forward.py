@@ -25,9 +25,7 @@ from twisted_rudp.service.tally import Tally
 
 
 class ForwardFactory(QuietFactory):
-    """
-    Makes a L{Relay} for each accepted connection.
-    """
+    """Makes a L{Relay} for each accepted connection."""
 
     _log = Logger()
 
@@ -48,9 +46,7 @@ class ForwardFactory(QuietFactory):
         self._complaints = Complaints(clock, self._log)
 
     def buildProtocol(self, addr: IAddress | None) -> Side | None:
-        """
-        The near side of a new relay, or None when there are too many (PORT-6).
-        """
+        """The near side of a new relay, or None when there are too many (PORT-6)."""
         if self._sessions.full:
             self.tally.add("refused")
             self._complaints.complain(self._description, "too many connections, one refused")
@@ -86,9 +82,7 @@ class ForwardFactory(QuietFactory):
 
 
 class ForwardService(ListeningService):
-    """
-    One pair of endpoints.
-    """
+    """One pair of endpoints."""
 
     def __init__(
         self,

@@ -1,6 +1,4 @@
-"""
-C{rudp keygen}: identity keys for QOTP.
-"""
+"""C{rudp keygen}: identity keys for QOTP."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from twisted_rudp.service.teaching import TeachingOptions
 
 
 class KeygenOptions(TeachingOptions):
-    """
-    C{rudp keygen}.
-    """
+    """C{rudp keygen}."""
 
     synopsis = "Usage: rudp keygen [--show] FILE"
     longdesc = (

@@ -27,14 +27,10 @@ addresses cost a stranger nothing.
 """
 
 IDLE = 60.0
-"""
-Seconds without a datagram in either direction after which a client is forgotten.
-"""
+"""Seconds without a datagram in either direction after which a client is forgotten."""
 
 ON_THE_WAY = 65536
-"""
-Datagrams held for their delay in both directions together; more are dropped.
-"""
+"""Datagrams held for their delay in both directions together; more are dropped."""
 
 
 class _Delays:
@@ -54,16 +50,12 @@ class _Delays:
         self.overflow = 0
 
     def now(self) -> float:
-        """
-        Seconds that never go back, although the reactor's may (TIME-3).
-        """
+        """Seconds that never go back, although the reactor's may (TIME-3)."""
         self._now = max(self._now, self._clock.seconds())
         return self._now
 
     def send(self, delay: float, datagram: bytes, port: DatagramPort, address: Address) -> None:
-        """
-        Send after C{delay} seconds; datagrams due at the same time leave in order.
-        """
+        """Send after C{delay} seconds; datagrams due at the same time leave in order."""
         if not delay and not self._waiting:
             port.send(datagram, len(datagram), address)
         elif len(self._waiting) >= self._limit:
@@ -74,9 +66,7 @@ class _Delays:
             self._schedule()
 
     def _schedule(self) -> None:
-        """
-        Have the timer at the earliest datagram.
-        """
+        """Have the timer at the earliest datagram."""
         delay = max(0.0, self._waiting[0][0] - self.now())
         if self._call is None:
             self._call = self._clock.callLater(delay, self._arrive)
@@ -93,9 +83,7 @@ class _Delays:
             self._schedule()
 
     def stop(self) -> None:
-        """
-        Drop everything.
-        """
+        """Drop everything."""
         self._waiting.clear()
         if self._call is not None:
             self._call.cancel()
@@ -103,45 +91,33 @@ class _Delays:
 
 
 class _End:
-    """
-    One socket of the relay.
-    """
+    """One socket of the relay."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def turnEnded(self) -> None:
-        """
-        Everything was passed on at once.
-        """
+        """Everything was passed on at once."""
 
     def portWritable(self) -> None:
-        """
-        The port holds some, drops and counts the rest, as any router does.
-        """
+        """The port holds some, drops and counts the rest, as any router does."""
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         self._link.counts["path_errors"] += 1
 
     def portLost(self, failure: Failure) -> None:
-        """
-        The reactor shuts down.
-        """
+        """The reactor shuts down."""
 
 
 class _Front(_End):
-    """
-    Where clients send to.
-    """
+    """Where clients send to."""
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
         self._link.fromClient(run, size, address)
 
 
 class _Back(_End):
-    """
-    What the server sees of one client.
-    """
+    """What the server sees of one client."""
 
     def __init__(self, link: Link, client: Address) -> None:
         super().__init__(link)
@@ -263,9 +239,7 @@ class Link:
         }
 
     def fromClient(self, run: bytes, size: int, address: Address) -> None:
-        """
-        Carry datagrams towards the server.
-        """
+        """Carry datagrams towards the server."""
         client = self._clients.get(address) or self._admit(address)
         if client is None:
             self.counts["refused"] += -(-len(run) // size)
@@ -274,9 +248,7 @@ class Link:
         self._carry(self.forward, run, size, client.port, self._target)
 
     def fromServer(self, client: _Back, run: bytes, size: int, address: Address) -> None:
-        """
-        Carry datagrams back to a client. What others send to its socket goes nowhere.
-        """
+        """Carry datagrams back to a client. What others send to its socket goes nowhere."""
         if address != self._target or self._front is None:
             self.counts["strangers"] += -(-len(run) // size)
             return

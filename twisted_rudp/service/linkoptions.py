@@ -1,6 +1,4 @@
-"""
-The command line of C{rudp link}.
-"""
+"""The command line of C{rudp link}."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ milliseconds = number(0, 60_000, "milliseconds")
 
 
 class LinkOptions(TeachingOptions):
-    """
-    C{rudp link}.
-    """
+    """C{rudp link}."""
 
     synopsis = "--to HOST:PORT [--listen HOST:PORT] [options]"
     longdesc = (
@@ -101,9 +97,7 @@ class LinkOptions(TeachingOptions):
             raise usage.UsageError(f"--{option}: {problem}") from problem
 
     def impairments(self) -> Impairments:
-        """
-        What was asked for, of the way to the server.
-        """
+        """What was asked for, of the way to the server."""
         rate = None if self["rate"] is None else self["rate"] * 1e6 / 8
         queue = self["queue"]
         if rate is not None and queue is None:

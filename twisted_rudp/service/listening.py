@@ -1,6 +1,4 @@
-"""
-A service that listens on one stream endpoint and stops in order.
-"""
+"""A service that listens on one stream endpoint and stops in order."""
 
 from __future__ import annotations
 
@@ -55,17 +53,12 @@ class ListeningService(Service):
         self._listening: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
-        """
-        Bind while the process may still bind everything. C{twist} leaves this
-        out.
-        """
+        """Bind while the process may still bind everything. C{twist} leaves this out."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
 
     def startService(self) -> None:
-        """
-        Bind, unless L{privilegedStartService} has.
-        """
+        """Bind, unless L{privilegedStartService} has."""
         super().startService()  # type: ignore[no-untyped-call]
         if self._listening is None:
             self._listen()

@@ -34,9 +34,7 @@ from twisted_rudp.service.teaching import TeachingOptions, count, seconds
 
 
 class CommandOptions(TeachingOptions):
-    """
-    What every command has.
-    """
+    """What every command has."""
 
     optParameters = [
         ["drain", None, 5.0, "Seconds that connections are given to end when stopping.", seconds],
@@ -52,9 +50,7 @@ class CommandOptions(TeachingOptions):
         self.services: list[IService] = []
 
     def opt_listen(self, description: str) -> None:
-        """
-        Endpoint to accept connections on, such as tcp:8080 or kcp:4000.
-        """
+        """Endpoint to accept connections on, such as tcp:8080 or kcp:4000."""
         self.listen.append(description)
 
     def running(self, listen: str) -> dict[str, Any]:
@@ -85,18 +81,14 @@ class CommandOptions(TeachingOptions):
         return Announcer(self.clock(), id, audience(self, "announce-"), scheme)
 
     def clock(self) -> IReactorTime:
-        """
-        The reactor.
-        """
+        """The reactor."""
         from twisted.internet import reactor
 
         return cast(IReactorTime, reactor)
 
 
 class ForwardOptions(CommandOptions):
-    """
-    C{twist rudp forward}.
-    """
+    """C{twist rudp forward}."""
 
     synopsis = "[options] --listen ENDPOINT --to ENDPOINT [--listen ENDPOINT --to ENDPOINT ...]"
     longdesc = (
@@ -122,9 +114,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         self.to: list[str] = []
 
     def opt_to(self, description: str) -> None:
-        """
-        Endpoint to connect to, such as kcp:host=example.org:port=4000.
-        """
+        """Endpoint to connect to, such as kcp:host=example.org:port=4000."""
         self.to.append(description)
 
     def postOptions(self) -> None:
@@ -149,9 +139,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
 
 
 class EchoOptions(CommandOptions):
-    """
-    C{twist rudp echo}.
-    """
+    """C{twist rudp echo}."""
 
     synopsis = "[options] --listen ENDPOINT [--listen ENDPOINT ...]"
     longdesc = "Send back what arrives, to try a link out."
@@ -188,9 +176,7 @@ In one local network the second needs no address, if the first has --announce al
 
 
 class PongOptions(TeachingOptions):
-    """
-    C{twist rudp raknet-pong}.
-    """
+    """C{twist rudp raknet-pong}."""
 
     synopsis = "[options] --listen ENDPOINT --motd TEXT"
     longdesc = "Answer RakNet pings, without any sessions."
@@ -229,9 +215,7 @@ A text of that form is shown in Bedrock's list of servers.
 
 
 class Options(TeachingOptions):
-    """
-    C{twist rudp}.
-    """
+    """C{twist rudp}."""
 
     synopsis = "COMMAND [options]"
     longdesc = "Streams over reliable UDP, between any two stream endpoints of Twisted."
@@ -263,16 +247,12 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
 
 
 class Services(MultiService):
-    """
-    The services of one command line.
-    """
+    """The services of one command line."""
 
     _log = Logger()
 
     def startService(self) -> None:
-        """
-        Say what is running, and whether the fast kernels are there.
-        """
+        """Say what is running, and whether the fast kernels are there."""
         self._log.info(
             "twisted_rudp {version}, {kernels} kernels",
             version=__version__,
@@ -282,9 +262,7 @@ class Services(MultiService):
 
 
 def makeService(options: Options) -> IService:
-    """
-    The services of the command that was given; nothing is opened yet (SVC-2).
-    """
+    """The services of the command that was given; nothing is opened yet (SVC-2)."""
     parent = Services()  # type: ignore[no-untyped-call]
     for service in options.subOptions.services:
         service.setServiceParent(parent)

@@ -1,6 +1,4 @@
-"""
-C{rudp ping}: what a server says of itself, and how long that takes.
-"""
+"""C{rudp ping}: what a server says of itself, and how long that takes."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from twisted_rudp.service.teaching import TeachingOptions
 
 
 class PingOptions(TeachingOptions):
-    """
-    C{rudp ping}.
-    """
+    """C{rudp ping}."""
 
     synopsis = "ENDPOINT"
     longdesc = (
@@ -70,9 +66,7 @@ async def _ping(endpoint: Any) -> None:
 
 
 def lines(pong: Pong) -> list[str]:
-    """
-    A pong for people. What a server says cannot move the cursor of a terminal.
-    """
+    """A pong for people. What a server says cannot move the cursor of a terminal."""
     address: Any = pong.address
     found = [
         f"pong from {address.host} port {address.port} in {pong.seconds * 1000:.1f} ms,"

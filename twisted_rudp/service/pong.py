@@ -1,6 +1,4 @@
-"""
-C{twist rudp raknet-pong}: answer pings where no server runs.
-"""
+"""C{twist rudp raknet-pong}: answer pings where no server runs."""
 
 from __future__ import annotations
 
@@ -23,25 +21,19 @@ from twisted_rudp.service.tally import Tally
 
 @implementer(IStreamServerEndpoint)
 class _OnlyPings:
-    """
-    A server endpoint that accepts no connections.
-    """
+    """A server endpoint that accepts no connections."""
 
     def __init__(self, endpoint: Any) -> None:
         self._endpoint = endpoint
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        The factory is never asked.
-        """
+        """The factory is never asked."""
         answering: Deferred[IListeningPort] = self._endpoint.answerPings()
         return answering
 
 
 class PongService(ListeningService):
-    """
-    Answers pings on one endpoint.
-    """
+    """Answers pings on one endpoint."""
 
     def __init__(self, clock: IReactorTime, description: str, endpoint: Any) -> None:
         """

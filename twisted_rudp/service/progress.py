@@ -1,6 +1,4 @@
-"""
-A progress bar for a terminal, and plain lines where there is none.
-"""
+"""A progress bar for a terminal, and plain lines where there is none."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ _WIDTH = 40
 
 
 class Progress:
-    """
-    Shows how much of something has come.
-    """
+    """Shows how much of something has come."""
 
     def __init__(self, total: int, out: TextIO) -> None:
         """

@@ -1,6 +1,4 @@
-"""
-Two connections tied together: what arrives on one is written to the other.
-"""
+"""Two connections tied together: what arrives on one is written to the other."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ can come near to this (FLOW-6).
 
 
 class Reading(Enum):
-    """
-    How far a side has been read.
-    """
+    """How far a side has been read."""
 
     OPEN = auto()
     ENDED = auto()
@@ -70,9 +66,7 @@ class Side(Protocol):
         self._relay.ended(self)
 
     def writeConnectionLost(self) -> None:
-        """
-        Nothing is to be done: the relay itself asked for it.
-        """
+        """Nothing is to be done: the relay itself asked for it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reading = Reading.LOST
@@ -126,10 +120,7 @@ class Relay:
     # from the two sides
 
     def made(self, side: Side) -> None:
-        """
-        A side has its transport: the near one makes us dial, the far one joins
-        the two.
-        """
+        """A side has its transport: the near one makes us dial, the far one joins the two."""
         if side is self.near:
             _flow(side).pauseProducing()
             self._dial()
@@ -137,9 +128,7 @@ class Relay:
             self._join()
 
     def data(self, side: Side, data: bytes) -> None:
-        """
-        Pass bytes on; hold them while the far side is not there.
-        """
+        """Pass bytes on; hold them while the far side is not there."""
         other = self._other(side)
         if other.transport is not None:
             other.transport.write(data)
@@ -149,9 +138,7 @@ class Relay:
             abort(side)
 
     def ended(self, side: Side) -> None:
-        """
-        Carry the end of one direction over.
-        """
+        """Carry the end of one direction over."""
         other = self._other(side)
         if other.transport is None:
             return
@@ -162,9 +149,7 @@ class Relay:
             self.finish()
 
     def lost(self, side: Side, reason: Failure) -> None:
-        """
-        One side is gone; the other follows.
-        """
+        """One side is gone; the other follows."""
         if self._reason is None:
             self._reason = reason
         other = self._other(side)
@@ -180,16 +165,12 @@ class Relay:
     # from the service
 
     def finish(self) -> None:
-        """
-        Deliver to each side what came from the other, and close both.
-        """
+        """Deliver to each side what came from the other, and close both."""
         for side in (self.near, self.far):
             _close(side)
 
     def abort(self) -> None:
-        """
-        Drop everything and close both.
-        """
+        """Drop everything and close both."""
         for side in (self.near, self.far):
             abort(side)
 
@@ -229,9 +210,7 @@ class Relay:
 
 
 class _FarFactory(QuietFactory):
-    """
-    Gives the one protocol that is waiting for its connection.
-    """
+    """Gives the one protocol that is waiting for its connection."""
 
     def __init__(self, far: Side) -> None:
         self._far = far
@@ -266,9 +245,7 @@ def _close(side: Side) -> None:
 
 
 def _consumer(side: Side) -> Any:
-    """
-    A stream transport takes producers (TR-1); C{ITransport} does not say so.
-    """
+    """A stream transport takes producers (TR-1); C{ITransport} does not say so."""
     return side.transport
 
 

@@ -1,6 +1,4 @@
-"""
-C{twist rudp discovery-server}.
-"""
+"""C{twist rudp discovery-server}."""
 
 from __future__ import annotations
 

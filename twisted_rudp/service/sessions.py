@@ -12,25 +12,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Session(Protocol):
-    """
-    What a service holds for one accepted connection.
-    """
+    """What a service holds for one accepted connection."""
 
     def finish(self) -> None:
-        """
-        End in order: deliver what was taken in, then close.
-        """
+        """End in order: deliver what was taken in, then close."""
 
     def abort(self) -> None:
-        """
-        End now.
-        """
+        """End now."""
 
 
 class Sessions:
-    """
-    A bounded set of sessions that can be drained.
-    """
+    """A bounded set of sessions that can be drained."""
 
     def __init__(self, clock: IReactorTime, limit: int) -> None:
         """
@@ -47,21 +39,15 @@ class Sessions:
 
     @property
     def full(self) -> bool:
-        """
-        One more would be too many.
-        """
+        """One more would be too many."""
         return len(self._live) >= self._limit
 
     def add(self, session: Session) -> None:
-        """
-        A session has begun.
-        """
+        """A session has begun."""
         self._live.add(session)
 
     def remove(self, session: Session) -> None:
-        """
-        A session has ended, whatever the reason.
-        """
+        """A session has ended, whatever the reason."""
         self._live.discard(session)
         if not self._live and self._empty is not None:
             empty, self._empty = self._empty, None

@@ -1,6 +1,4 @@
-"""
-Services that cannot start.
-"""
+"""Services that cannot start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What a service has seen pass, for the line it logs when it stops.
-"""
+"""What a service has seen pass, for the line it logs when it stops."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ class Tally:
         self._roundTrip: float | None = None
 
     def add(self, name: str, amount: int = 1) -> None:
-        """
-        Count something.
-        """
+        """Count something."""
         self.counts[name] += amount
 
     def absorb(self, transport: ITransport) -> None:

@@ -35,9 +35,7 @@ class TeachingOptions(usage.Options):
             raise usage.UsageError(f"{rest[0]!r} belongs to no option")
 
     def getUsage(self, width: int | None = None) -> str:
-        """
-        The help text.
-        """
+        """The help text."""
         return f"{super().getUsage(width)}\n{self.examples.strip()}\n"
 
 
@@ -61,9 +59,7 @@ def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
 
 
 def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
-    """
-    The same for whole numbers.
-    """
+    """The same for whole numbers."""
 
     def coerce(given: str) -> int:
         value = int(given) if given.isascii() and given.isdigit() and len(given) < 20 else -1
@@ -75,9 +71,7 @@ def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
 
 
 def _naming(option: str, coerce: Callable[[str], Any]) -> Callable[[str], Any]:
-    """
-    A coercion that says which option it refuses.
-    """
+    """A coercion that says which option it refuses."""
 
     def named(given: str) -> Any:
         try:

@@ -42,9 +42,7 @@ class Argument:
 
 
 def integer(name: str, low: int, high: int, meaning: str) -> Argument:
-    """
-    A whole number in ASCII digits from C{low} to C{high}.
-    """
+    """A whole number in ASCII digits from C{low} to C{high}."""
 
     def convert(given: str) -> int:
         if not _INTEGER.fullmatch(given) or not low <= int(given) <= high:
@@ -55,10 +53,7 @@ def integer(name: str, low: int, high: int, meaning: str) -> Argument:
 
 
 def decimal(name: str, low: float, high: float, meaning: str) -> Argument:
-    """
-    A number with or without a fraction, from C{low} to C{high}; no exponent,
-    no infinity.
-    """
+    """A number with or without a fraction, from C{low} to C{high}; no exponent, no infinity."""
 
     def convert(given: str) -> float:
         if not _DECIMAL.fullmatch(given):
@@ -72,9 +67,7 @@ def decimal(name: str, low: float, high: float, meaning: str) -> Argument:
 
 
 def boolean(name: str, meaning: str) -> Argument:
-    """
-    Yes or no, in the words of STR-5.
-    """
+    """Yes or no, in the words of STR-5."""
 
     def convert(given: str) -> bool:
         try:
@@ -86,9 +79,7 @@ def boolean(name: str, meaning: str) -> Argument:
 
 
 def oneOf(name: str, choices: Sequence[str], meaning: str) -> Argument:
-    """
-    One of a few words.
-    """
+    """One of a few words."""
 
     def convert(given: str) -> str:
         if given not in choices:
@@ -113,9 +104,7 @@ def address(name: str, meaning: str) -> Argument:
 
 
 def text(name: str, meaning: str, expected: str = "a name or an address") -> Argument:
-    """
-    Any text but the empty one. Whether a host exists is asked when connecting.
-    """
+    """Any text but the empty one. Whether a host exists is asked when connecting."""
 
     def convert(given: str) -> str:
         if not given:
@@ -126,16 +115,12 @@ def text(name: str, meaning: str, expected: str = "a name or an address") -> Arg
 
 
 def secret(name: str, meaning: str, expected: str) -> Argument:
-    """
-    Any text but the empty one, which nobody is shown.
-    """
+    """Any text but the empty one, which nobody is shown."""
     return replace(text(name, meaning, expected), secret=True)
 
 
 def publicKey(name: str, meaning: str) -> Argument:
-    """
-    A key that everybody may see, in hex digits.
-    """
+    """A key that everybody may see, in hex digits."""
 
     def convert(given: str) -> str:
         if not _KEY.fullmatch(given):
@@ -146,9 +131,7 @@ def publicKey(name: str, meaning: str) -> Argument:
 
 
 def hexadecimal(name: str, digits: int, meaning: str) -> Argument:
-    """
-    A number in hexadecimal, of at most so many digits.
-    """
+    """A number in hexadecimal, of at most so many digits."""
     pattern = re.compile(rf"(0x)?[0-9a-fA-F]{{1,{digits}}}", re.ASCII)
 
     def convert(given: str) -> int:
@@ -160,9 +143,7 @@ def hexadecimal(name: str, digits: int, meaning: str) -> Argument:
 
 
 def octets(name: str, count: int, meaning: str) -> Argument:
-    """
-    So many bytes, in hex digits.
-    """
+    """So many bytes, in hex digits."""
     pattern = re.compile(rf"[0-9a-fA-F]{{{2 * count}}}", re.ASCII)
 
     def convert(given: str) -> bytes:
@@ -174,9 +155,7 @@ def octets(name: str, count: int, meaning: str) -> Argument:
 
 
 def several(name: str, one: Argument, meaning: str) -> Argument:
-    """
-    Values of C{one}, joined by C{+}; a single one stays what it is.
-    """
+    """Values of C{one}, joined by C{+}; a single one stays what it is."""
 
     def convert(given: str) -> Any:
         values = [one.convert(each) for each in given.split("+")]
@@ -186,9 +165,7 @@ def several(name: str, one: Argument, meaning: str) -> Argument:
 
 
 def shortText(name: str, most: int, meaning: str) -> Argument:
-    """
-    Any text of at most so many bytes of UTF-8, also the empty one.
-    """
+    """Any text of at most so many bytes of UTF-8, also the empty one."""
 
     def convert(given: str) -> str:
         if len(given.encode("utf-8", "surrogateescape")) > most:

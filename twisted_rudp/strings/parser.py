@@ -43,9 +43,7 @@ class Role:
     arguments: tuple[Argument, ...]
 
     def table(self) -> Mapping[str, Argument]:
-        """
-        The arguments by name.
-        """
+        """The arguments by name."""
         return {argument.name: argument for argument in self.arguments}
 
 
@@ -115,9 +113,7 @@ class DescriptionParser:
     def constructed(
         self, module: str, role: Role, reactor: IReactorCore, values: dict[str, Any]
     ) -> Any:
-        """
-        The endpoint. What is not given is left to its constructor.
-        """
+        """The endpoint. What is not given is left to its constructor."""
         constructor = getattr(import_module(module), role.endpoint)
         leading = [values.pop(name) for name in role.positional[: role.required]]
         try:
@@ -126,9 +122,7 @@ class DescriptionParser:
             raise self.error(str(problem)) from None
 
     def unknown(self, name: str, known: Iterable[str]) -> ValueError:
-        """
-        The error for an argument that is not among those that are known.
-        """
+        """The error for an argument that is not among those that are known."""
         lowered = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower(), lowered, n=1)
         if near:
@@ -136,9 +130,7 @@ class DescriptionParser:
         return self.error(f"unknown argument {name!r}; known are {', '.join(lowered.values())}")
 
     def error(self, problem: str) -> ValueError:
-        """
-        One that says whose description is not right.
-        """
+        """One that says whose description is not right."""
         return ValueError(f"{self.prefix}: {problem}")
 
 

@@ -234,9 +234,7 @@ QOTP = _transport(
         ),
     ),
 )
-"""
-QOTP, with the arguments of the design's section 8.
-"""
+"""QOTP, with the arguments of the design's section 8."""
 
 _protocol = integer("protocol", 0, 255, "version of the protocol: 11 for today's Bedrock")
 

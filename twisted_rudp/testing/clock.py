@@ -1,6 +1,4 @@
-"""
-A clock for many events.
-"""
+"""A clock for many events."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ class EventClock(Clock):
     def callLater(
         self, delay: float, callable: Callable[..., object], *args: object, **kw: object
     ) -> DelayedCall:
-        """
-        See C{IReactorTime.callLater}.
-        """
+        """See C{IReactorTime.callLater}."""
         call = _Call(
             self.seconds() + delay, callable, args, kw, self.calls.remove, self._moved, self.seconds
         )
@@ -40,9 +36,7 @@ class EventClock(Clock):
 
 
 class _Call(DelayedCall):
-    """
-    A call that tells whenever its time is another one, not only when it is earlier.
-    """
+    """A call that tells whenever its time is another one, not only when it is earlier."""
 
     def reset(self, secondsFromNow: float) -> None:
         super().reset(secondsFromNow)

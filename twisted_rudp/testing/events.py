@@ -1,6 +1,4 @@
-"""
-System events with their three phases, as a reactor has them.
-"""
+"""System events with their three phases, as a reactor has them."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ _PHASES = ("before", "during", "after")
 
 
 class Trigger(NamedTuple):
-    """
-    What C{addSystemEventTrigger} returns.
-    """
+    """What C{addSystemEventTrigger} returns."""
 
     number: int
     phase: str
@@ -26,9 +22,7 @@ class Trigger(NamedTuple):
 
 
 class SystemEvents:
-    """
-    The triggers of one reactor.
-    """
+    """The triggers of one reactor."""
 
     _log = Logger()
 
@@ -37,9 +31,7 @@ class SystemEvents:
         self._next = 0
 
     def __len__(self) -> int:
-        """
-        How many triggers wait for their event.
-        """
+        """How many triggers wait for their event."""
         return len(self._triggers)
 
     def add(
@@ -98,9 +90,7 @@ class SystemEvents:
         return waiting.addCallback(goOn)
 
     def _take(self, phase: str, eventType: str) -> list[Callable[[], object]]:
-        """
-        Forget the triggers of a phase and return what they call.
-        """
+        """Forget the triggers of a phase and return what they call."""
         due = [t for t in self._triggers.values() if (t.phase, t.eventType) == (phase, eventType)]
         for trigger in due:
             del self._triggers[trigger.number]

@@ -1,6 +1,4 @@
-"""
-Multicast as far as the port of a simulated reactor knows it: which groups it has joined.
-"""
+"""Multicast as far as the port of a simulated reactor knows it: which groups it has joined."""
 
 from __future__ import annotations
 
@@ -24,52 +22,36 @@ class MemoryGroups:
         self._hops = 1
 
     def joinGroup(self, addr: str, interface: str = "") -> Deferred[None]:
-        """
-        Receive what is sent to a group.
-        """
+        """Receive what is sent to a group."""
         self.groups.add(addr)
         return succeed(None)
 
     def leaveGroup(self, addr: str, interface: str = "") -> Deferred[None]:
-        """
-        Undo L{joinGroup}.
-        """
+        """Undo L{joinGroup}."""
         self.groups.discard(addr)
         return succeed(None)
 
     def getOutgoingInterface(self) -> Any:
-        """
-        What was set.
-        """
+        """What was set."""
         return self._interface
 
     def setOutgoingInterface(self, addr: Any) -> Deferred[Any]:
-        """
-        Note an interface.
-        """
+        """Note an interface."""
         self._interface = addr
         return succeed(addr)
 
     def getLoopbackMode(self) -> bool:
-        """
-        What was set.
-        """
+        """What was set."""
         return self._loopback
 
     def setLoopbackMode(self, mode: bool) -> None:
-        """
-        Note whether the sender wants to hear itself.
-        """
+        """Note whether the sender wants to hear itself."""
         self._loopback = mode
 
     def getTTL(self) -> int:
-        """
-        What was set.
-        """
+        """What was set."""
         return self._hops
 
     def setTTL(self, ttl: int) -> None:
-        """
-        Note how far datagrams are to go.
-        """
+        """Note how far datagrams are to go."""
         self._hops = ttl

@@ -1,6 +1,4 @@
-"""
-A machine on a simulated network.
-"""
+"""A machine on a simulated network."""
 
 from __future__ import annotations
 
@@ -57,9 +55,7 @@ class MemoryHost:
 
     @property
     def address(self) -> str:
-        """
-        Its first address.
-        """
+        """Its first address."""
         return self.addresses[0]
 
     def rebind(self, inside: Address, outside: Address | None) -> None:
@@ -96,9 +92,7 @@ class MemoryHost:
         return number
 
     def unbind(self, port: MemoryUDPPort) -> None:
-        """
-        Give a port's address back.
-        """
+        """Give a port's address back."""
         self.ports.remove(port)
 
     def send(self, port: MemoryUDPPort, datagram: bytes, destination: Address) -> None:

@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 
 class Fate(StrEnum):
-    """
-    What became of a datagram; also the names of the counters.
-    """
+    """What became of a datagram; also the names of the counters."""
 
     DELIVERED = "delivered"
     SCRIPTED = "scripted"
@@ -116,8 +114,7 @@ class Impairments:
     """What became of the datagram asked about last."""
 
     counters: dict[str, int] = field(init=False)
-    """Datagrams by L{Fate}, and how many were C{offered}, C{duplicated} and
-    C{reordered}."""
+    """Datagrams by L{Fate}, and how many were C{offered}, C{duplicated} and C{reordered}."""
 
     _random: random.Random = field(init=False, repr=False)
     _in_burst: bool = field(default=False, init=False, repr=False)
@@ -208,9 +205,7 @@ class Impairments:
         return Fate.DELIVERED
 
     def _burst_takes(self) -> bool:
-        """
-        Move the chain one step and say whether the bad state takes this datagram.
-        """
+        """Move the chain one step and say whether the bad state takes this datagram."""
         if self.burst is None:
             return False
         if self._in_burst:
@@ -220,9 +215,7 @@ class Impairments:
         return self._in_burst and self._happens(self.burst.loss)
 
     def _waiting(self, now: float) -> float:
-        """
-        Bytes that have not yet left the bottleneck.
-        """
+        """Bytes that have not yet left the bottleneck."""
         return max(0.0, self._idle_from - now) * self.rate if self.rate is not None else 0.0
 
     def _through_bottleneck(self, now: float, size: int) -> float:
@@ -237,9 +230,7 @@ class Impairments:
         return self._idle_from
 
     def _arrival(self, sent: float) -> float:
-        """
-        When a copy that left the bottleneck at C{sent} is there.
-        """
+        """When a copy that left the bottleneck at C{sent} is there."""
         arrival = sent + self.delay
         if self.jitter:
             arrival += self._random.uniform(0.0, self.jitter)

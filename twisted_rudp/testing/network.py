@@ -34,9 +34,7 @@ _T = TypeVar("_T")
 
 
 class Traced(NamedTuple):
-    """
-    A datagram that was sent.
-    """
+    """A datagram that was sent."""
 
     time: float
     """When, in seconds."""
@@ -105,9 +103,7 @@ class MemoryNetwork:
     # links
 
     def link(self, source: MemoryHost, destination: MemoryHost) -> Impairments:
-        """
-        The live L{Impairments} of one direction; what is assigned to it acts at once.
-        """
+        """The live L{Impairments} of one direction; what is assigned to it acts at once."""
         pair = (source, destination)
         if pair not in self._links:
             self._links[pair] = self._default.reseeded(self.random.getrandbits(32))
@@ -116,9 +112,7 @@ class MemoryNetwork:
     def setLink(
         self, source: MemoryHost, destination: MemoryHost, impairments: Impairments
     ) -> None:
-        """
-        Use these very L{Impairments} in one direction.
-        """
+        """Use these very L{Impairments} in one direction."""
         self._links[source, destination] = impairments
 
     def impair(self, impairments: Impairments, *hosts: MemoryHost) -> None:
@@ -135,15 +129,11 @@ class MemoryNetwork:
                     self.setLink(source, destination, impairments.reseeded(seed))
 
     def cut(self, one: MemoryHost, other: MemoryHost) -> None:
-        """
-        Cut the wire between two hosts: nothing sent from now on arrives.
-        """
+        """Cut the wire between two hosts: nothing sent from now on arrives."""
         self.link(one, other).cut = self.link(other, one).cut = True
 
     def mend(self, one: MemoryHost, other: MemoryHost) -> None:
-        """
-        Undo L{cut}.
-        """
+        """Undo L{cut}."""
         self.link(one, other).cut = self.link(other, one).cut = False
 
     # time
@@ -167,9 +157,7 @@ class MemoryNetwork:
         runUntil(self.clock, until, limit)
 
     def runFor(self, seconds: float) -> None:
-        """
-        Run event by event for so much simulated time.
-        """
+        """Run event by event for so much simulated time."""
         runFor(self.clock, seconds)
 
     # the hosts' side
@@ -203,9 +191,7 @@ class MemoryNetwork:
         return [host for host in self.hosts if host.inside(destination) is not None]
 
     def _arrive(self, sender: MemoryUDPPort, receiver: MemoryHost, traced: Traced) -> None:
-        """
-        Hand a copy to the port that has its address by now.
-        """
+        """Hand a copy to the port that has its address by now."""
         takers = receiver.takers(traced.destination)
         for taker in takers:
             taker.arrive(traced.data, traced.source)

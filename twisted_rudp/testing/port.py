@@ -1,6 +1,4 @@
-"""
-The UDP port of a simulated reactor, with the manners of Twisted's own.
-"""
+"""The UDP port of a simulated reactor, with the manners of Twisted's own."""
 
 from __future__ import annotations
 
@@ -46,16 +44,12 @@ LAN_BROADCAST = "10.0.255.255"
 
 
 def isForMany(host: str) -> bool:
-    """
-    Whether an IP literal is a broadcast address or a multicast group.
-    """
+    """Whether an IP literal is a broadcast address or a multicast group."""
     return host in (BROADCAST, LAN_BROADCAST) or parseIP(host).is_multicast
 
 
 def parseIP(host: str) -> IP:
-    """
-    An IP literal as a value to compare: without zone, and IPv4 where IPv6 maps it.
-    """
+    """An IP literal as a value to compare: without zone, and IPv4 where IPv6 maps it."""
     ip = ip_address(host.partition("%")[0])
     if isinstance(ip, IPv6) and ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
@@ -179,9 +173,7 @@ class MemoryUDPPort(MemoryGroups):
         self.memoryHost.send(self, bytes(packet), addr)
 
     def writeSequence(self, seq: Iterable[bytes], addr: Address | None = None) -> None:
-        """
-        Send one datagram made of these pieces.
-        """
+        """Send one datagram made of these pieces."""
         self.write(b"".join(seq), addr)
 
     def connect(self, host: str, port: int) -> None:
@@ -206,9 +198,7 @@ class MemoryUDPPort(MemoryGroups):
     # the network's side
 
     def covers(self, ip: IP) -> bool:
-        """
-        Whether datagrams to this IP address come here.
-        """
+        """Whether datagrams to this IP address come here."""
         if not self._ip.is_unspecified:
             return self._ip == ip
         if self.addressFamily == socket.AF_INET:
@@ -226,15 +216,11 @@ class MemoryUDPPort(MemoryGroups):
         return self.port == destination[1] and self.covers(ip)
 
     def clashes(self, other: MemoryUDPPort) -> bool:
-        """
-        Whether two ports of one number cannot be bound together.
-        """
+        """Whether two ports of one number cannot be bound together."""
         return self.covers(other._ip) or other.covers(self._ip)
 
     def arrive(self, datagram: bytes, source: Address) -> None:
-        """
-        Put a datagram into the receive buffer.
-        """
+        """Put a datagram into the receive buffer."""
         if self._peer is not None and self._peer != source:
             return
         room = self.memoryHost.receiveBuffer
@@ -259,9 +245,7 @@ class MemoryUDPPort(MemoryGroups):
             self.protocol.connectionRefused()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: object = None) -> None:
-        """
-        Close: the protocol is stopped, then the Deferred of C{stopListening} fires.
-        """
+        """Close: the protocol is stopped, then the Deferred of C{stopListening} fires."""
         if not self.connected:
             return
         self.connected = False
@@ -274,9 +258,7 @@ class MemoryUDPPort(MemoryGroups):
             stopping.callback(None)
 
     def _doRead(self) -> None:
-        """
-        One turn: what has arrived, up to C{maxThroughput} bytes.
-        """
+        """One turn: what has arrived, up to C{maxThroughput} bytes."""
         self._reading = None
         read = 0
         while self._inbox and read < self.maxThroughput:
@@ -301,9 +283,7 @@ class MemoryUDPPort(MemoryGroups):
             raise AttributeError("the port is closed")
 
     def _checkFamily(self, host: str) -> None:
-        """
-        What the stock port refuses to send to.
-        """
+        """What the stock port refuses to send to."""
         isIPv4 = isIPAddress(host) or host == "<broadcast>"
         if not isIPv4 and not isIPv6Address(host):
             raise _invalid(host, "write() only accepts IP addresses, not hostnames")

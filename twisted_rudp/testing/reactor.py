@@ -1,6 +1,4 @@
-"""
-A reactor for each host of a simulated network.
-"""
+"""A reactor for each host of a simulated network."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ class MemoryUDPReactor:
 
     @property
     def triggers(self) -> int:
-        """
-        How many system event triggers the program has added and not removed.
-        """
+        """How many system event triggers the program has added and not removed."""
         return max(0, len(self._events) - self._ownTriggers)
 
     # IReactorUDP
@@ -93,9 +89,7 @@ class MemoryUDPReactor:
         return made
 
     def disconnectAll(self) -> None:
-        """
-        Take all sockets away, as a real reactor does while it shuts down.
-        """
+        """Take all sockets away, as a real reactor does while it shuts down."""
         reason = Failure(ConnectionLost())  # type: ignore[no-untyped-call]
         for port in list(self.host.ports):
             port.connectionLost(reason)
@@ -115,9 +109,7 @@ class MemoryUDPReactor:
         return self._clock.callLater(delay, callable, *args, **kwargs)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
-        """
-        Everything scheduled on the clock, by whatever host.
-        """
+        """Everything scheduled on the clock, by whatever host."""
         return self._clock.getDelayedCalls()
 
     # IReactorPluggableNameResolver
@@ -129,9 +121,7 @@ class MemoryUDPReactor:
     # IReactorFromThreads
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
-        """
-        Call in the next turn. To be called from the test's own thread only.
-        """
+        """Call in the next turn. To be called from the test's own thread only."""
         self._clock.callLater(0, callable, *args, **kwargs)
 
     # IReactorCore
@@ -198,9 +188,7 @@ class MemoryUDPReactor:
     def callWhenRunning(
         self, callable: Callable[..., Any], *args: object, **kwargs: object
     ) -> Trigger | None:
-        """
-        Call at once while running, else at the next start.
-        """
+        """Call at once while running, else at the next start."""
         if not self.running:
             return self.addSystemEventTrigger("after", "startup", callable, *args, **kwargs)
         callable(*args, **kwargs)
@@ -209,9 +197,7 @@ class MemoryUDPReactor:
 
 @implementer(IResolutionReceiver)
 class _FirstAddress:
-    """
-    Keeps the first address a resolver gives.
-    """
+    """Keeps the first address a resolver gives."""
 
     def __init__(self) -> None:
         self.found: Deferred[str] = Deferred()

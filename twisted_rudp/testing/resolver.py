@@ -1,6 +1,4 @@
-"""
-A name resolver whose answers and their moment are the test's decision.
-"""
+"""A name resolver whose answers and their moment are the test's decision."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from zope.interface import implementer
 
 @implementer(IHostResolution)
 class MemoryResolution:
-    """
-    A question that was put to a L{MemoryResolver}.
-    """
+    """A question that was put to a L{MemoryResolver}."""
 
     def __init__(
         self,
@@ -93,15 +89,11 @@ class MemoryResolver:
         self._names[name] = hosts
 
     def hold(self, name: str) -> None:
-        """
-        Leave questions for this name without an answer until L{release}.
-        """
+        """Leave questions for this name without an answer until L{release}."""
         self._held.setdefault(name, [])
 
     def release(self, name: str) -> None:
-        """
-        Answer at once the questions held for a name, and later ones as usual.
-        """
+        """Answer at once the questions held for a name, and later ones as usual."""
         for resolution in self._held.pop(name, []):
             self._answer(resolution)
 
@@ -113,9 +105,7 @@ class MemoryResolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> MemoryResolution:
-        """
-        See C{IHostnameResolver.resolveHostName}.
-        """
+        """See C{IHostnameResolver.resolveHostName}."""
         resolution = MemoryResolution(
             resolutionReceiver, hostName, portNumber, addressTypes, transportSemantics
         )

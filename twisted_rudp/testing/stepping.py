@@ -28,9 +28,7 @@ MAX_EVENTS = 5_000_000
 
 
 class NotReached(AssertionError):
-    """
-    What a run waited for did not come about.
-    """
+    """What a run waited for did not come about."""
 
 
 def step(clock: Clock) -> bool:
@@ -89,18 +87,14 @@ def runFor(clock: Clock, seconds: float) -> None:
 
 
 def _earliest(clock: Clock) -> DelayedCall:
-    """
-    The next call. Where it was moved, a plain clock's list is not in order.
-    """
+    """The next call. Where it was moved, a plain clock's list is not in order."""
     if isinstance(clock, EventClock):
         return clock.calls[0]
     return min(clock.calls, key=DelayedCall.getTime)
 
 
 def _hasFired(deferred: Deferred[_T]) -> Condition:
-    """
-    A condition that holds once a Deferred, with all it waits for, has a result.
-    """
+    """A condition that holds once a Deferred, with all it waits for, has a result."""
     fired: list[bool] = []
 
     def note(result: _T) -> _T:

@@ -1,6 +1,4 @@
-"""
-A reactor, a socket and a receiver that do as they are told.
-"""
+"""A reactor, a socket and a receiver that do as they are told."""
 
 from __future__ import annotations
 
@@ -27,17 +25,13 @@ OTHER = ("192.0.2.2", 4000)
 
 
 def refusal(code: int) -> OSError:
-    """
-    The exception of a system call that fails with C{code}.
-    """
+    """The exception of a system call that fails with C{code}."""
     return OSError(code, os.strerror(code))
 
 
 @implementer(IReactorFDSet)
 class FakeReactor(Clock):
-    """
-    A clock that remembers who wants to read and write.
-    """
+    """A clock that remembers who wants to read and write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,9 +67,7 @@ class FakeReactor(Clock):
 
 
 def errorEntry(code: int, destination: Address, origin: int = 2) -> tuple[Any, ...]:
-    """
-    An entry of the error queue, as C{recvmsg} gives it.
-    """
+    """An entry of the error queue, as C{recvmsg} gives it."""
     header = struct.pack("=IBBBBII", code, origin, 3, 3, 0, 0, 0)
     offender = struct.pack("=H", socket.AF_INET) + bytes([0, 0, 10, 0, 0, 1]) + bytes(8)
     return (b"", [(0, 11, header + offender)], 0, destination)
@@ -175,10 +167,7 @@ class Recorder:
                 waiter.callback(None)
 
     def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """
-        Fires after the first entry from now on for which C{condition} is true, or at
-        once.
-        """
+        """Fires after the first entry from now on for which C{condition} is true, or at once."""
         if condition():
             return succeed(None)
         waiter: Deferred[None] = Deferred()
@@ -186,9 +175,7 @@ class Recorder:
         return waiter
 
     def kinds(self) -> list[str]:
-        """
-        The names of the calls so far.
-        """
+        """The names of the calls so far."""
         return [entry[0] for entry in self.log]
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
@@ -207,9 +194,7 @@ class Recorder:
         self._write("lost", failure.type)
 
     def datagrams(self) -> list[bytes]:
-        """
-        All that arrived, cut into datagrams.
-        """
+        """All that arrived, cut into datagrams."""
         return [
             run[start : start + size]
             for kind, *rest in self.log
@@ -222,9 +207,7 @@ class Recorder:
 def fakePort(
     gso: bool = True, gro: bool = True, ready: Callable[[int], object] | None = None
 ) -> tuple[DescriptorPort, FakeSocket, FakeReactor, Recorder]:
-    """
-    A port on fakes, reading.
-    """
+    """A port on fakes, reading."""
     reactor, sock, receiver = FakeReactor(), FakeSocket(), Recorder()
     port = DescriptorPort(
         reactor, receiver, sock, SocketOptions(), gso, gro, ready=ready  # type: ignore[arg-type]

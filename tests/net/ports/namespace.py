@@ -23,9 +23,7 @@ _CLONE_NEWNET = 0x40000000
 
 
 def whyNot(*tools: str) -> str | None:
-    """
-    The reason to skip a test that needs a namespace and these programs, or None.
-    """
+    """The reason to skip a test that needs a namespace and these programs, or None."""
     if sys.platform != "linux":
         return "network namespaces are Linux's"
     missing = [tool for tool in tools if shutil.which(tool) is None]

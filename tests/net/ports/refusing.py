@@ -1,6 +1,4 @@
-"""
-UDP ports that refuse.
-"""
+"""UDP ports that refuse."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.batching} and for the port that uses it.
-"""
+"""Tests for L{twisted_rudp.net.ports.batching} and for the port that uses it."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 class AddressTests(SynchronousTestCase):
-    """
-    L{packed} and L{unpacked}.
-    """
+    """L{packed} and L{unpacked}."""
 
     @PROPERTY
     @given(st.ip_addresses(v=4), st.integers(0, 65_535))
@@ -54,9 +50,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(unpacked(packed(address)), address)
 
     def exchange(self, family: int, host: str) -> None:
-        """
-        What the kernels give and take is what C{recvfrom} and C{sendto} do.
-        """
+        """What the kernels give and take is what C{recvfrom} and C{sendto} do."""
         if not hasattr(_native, "send_run"):
             raise SkipTest("the extension is not built, or this system has no sendmmsg")
         one, other = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
@@ -131,9 +125,7 @@ class FakeBatch:
 
 
 class PortTests(SynchronousTestCase):
-    """
-    A port that has a batch.
-    """
+    """A port that has a batch."""
 
     def setUp(self) -> None:
         self.reactor, self.socket, self.receiver = FakeReactor(), FakeSocket(), Recorder()
@@ -178,9 +170,7 @@ class PortTests(SynchronousTestCase):
         self.assertEqual(self.receiver.kinds(), ["writable"])
 
     def test_refused(self) -> None:
-        """
-        The datagram that is refused is dropped and told of, those around it leave.
-        """
+        """The datagram that is refused is dropped and told of, those around it leave."""
         self.batch.takes.extend([100, -errno.EMSGSIZE])
         self.socket.failures.extend([errno.EMSGSIZE, errno.EMSGSIZE])
         self.assertTrue(self.port.send(b"a" * 100 + b"b" * 100 + b"c" * 100, 100, PEER))

@@ -1,6 +1,4 @@
-"""
-Tests of what may change of an open socket.
-"""
+"""Tests of what may change of an open socket."""
 
 from __future__ import annotations
 
@@ -21,14 +19,10 @@ HOST = "127.0.0.1"
 
 
 class ChangedTests(SynchronousTestCase):
-    """
-    L{changed}.
-    """
+    """L{changed}."""
 
     def test_values(self) -> None:
-        """
-        The names are those of endpoints; what is not named stays.
-        """
+        """The names are those of endpoints; what is not named stays."""
         before = SocketOptions(hopLimit=9)
         after = changed(before, {"dscp": 46, "readBuffer": 65_536, "writeBuffer": 32_768})
         self.assertEqual((after.dscp, after.receiveBuffer, after.sendBuffer), (46, 65_536, 32_768))
@@ -36,9 +30,7 @@ class ChangedTests(SynchronousTestCase):
         self.assertEqual(changed(before, {}), before)
 
     def test_errors(self) -> None:
-        """
-        Other names and impossible values are refused and named.
-        """
+        """Other names and impossible values are refused and named."""
         for changes, named in (
             ({"hopLimit": 3}, "hopLimit cannot be changed"),
             ({"dscp": 64}, "dscp=64 is not within 0 .. 63"),
@@ -50,9 +42,7 @@ class ChangedTests(SynchronousTestCase):
 
 
 class Ending(Protocol):
-    """
-    Tells when it was made and when it is over.
-    """
+    """Tells when it was made and when it is over."""
 
     def __init__(self) -> None:
         self.made: defer.Deferred[Any] = defer.Deferred()
@@ -71,17 +61,13 @@ class Ending(Protocol):
 
 
 class LiveTests(TestCase):
-    """
-    Sockets that are open.
-    """
+    """Sockets that are open."""
 
     def facts(self, host: Any) -> Any:
         return next(port.facts for port in stats.ports.snapshot().ports if port.host == host)
 
     async def connect(self, portKind: str) -> tuple[Any, Any, Any]:
-        """
-        A listening port, and both transports of a connection to it.
-        """
+        """A listening port, and both transports of a connection to it."""
         accepted = Ending()
         server = KCPServerEndpoint(reactor, 0, interface=HOST, portKind=portKind)
         listening: Any = await server.listen(Factory.forProtocol(lambda: accepted))

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.contract}.
-"""
+"""Tests for L{twisted_rudp.net.ports.contract}."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from twisted_rudp.net.ports.contract import PortCounters, SocketOptions
 
 
 class SocketOptionsTests(SynchronousTestCase):
-    """
-    L{SocketOptions}.
-    """
+    """L{SocketOptions}."""
 
     def test_ranges(self) -> None:
         """A number outside its range is named in the error."""
@@ -29,9 +25,7 @@ class SocketOptionsTests(SynchronousTestCase):
 
 
 class PortCountersTests(SynchronousTestCase):
-    """
-    L{PortCounters}.
-    """
+    """L{PortCounters}."""
 
     def test_asDict(self) -> None:
         """Every counter starts at zero and is in the snapshot."""

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.descriptor} on a scripted socket.
-"""
+"""Tests for L{twisted_rudp.net.ports.descriptor} on a scripted socket."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def joined(data: bytes, size: int, address: object = PEER) -> tuple[object, ...]
 
 
 class ReadingTests(SynchronousTestCase):
-    """
-    L{DescriptorPort.doRead}.
-    """
+    """L{DescriptorPort.doRead}."""
 
     def test_runOfTheKernel(self) -> None:
         """The control message of UDP_GRO, an int, is the segment size (UDP-13)."""
@@ -135,9 +131,7 @@ class ReadingTests(SynchronousTestCase):
 
 
 class ErrorTests(SynchronousTestCase):
-    """
-    Errors that reading meets.
-    """
+    """Errors that reading meets."""
 
     def test_pendingError(self) -> None:
         """An ICMP error that surfaces in a read is reported; reading goes on (UDP-11)."""
@@ -175,10 +169,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual(port.counters.icmp, 2)
 
     def test_errorEvent(self) -> None:
-        """
-        C{readConnectionLost} empties the queue and the pending error and reads on
-        (UDP-12).
-        """
+        """C{readConnectionLost} empties the queue and the pending error and reads on (UDP-12)."""
         port, sock, reactor, receiver = fakePort()
         sock.errors += [errorEntry(errno.ECONNREFUSED, PEER) for _ in range(100)]
         reactor.removeReader(port)
@@ -216,9 +207,7 @@ class ErrorTests(SynchronousTestCase):
 
 
 class LifeTests(SynchronousTestCase):
-    """
-    Closing and losing.
-    """
+    """Closing and losing."""
 
     def test_interfaces(self) -> None:
         """The port is what the reactor asks for (UDP-9)."""

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.errorqueue} and L{twisted_rudp.net.ports.patherrors}.
-"""
+"""Tests for L{twisted_rudp.net.ports.errorqueue} and L{twisted_rudp.net.ports.patherrors}."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ V6_PEER = ("2001:db8::1", 4000, 0, 0)
 
 
 class ParseTests(SynchronousTestCase):
-    """
-    Control messages of the error queue.
-    """
+    """Control messages of the error queue."""
 
     def test_ipv4(self) -> None:
         """errno, offender and the MTU that EMSGSIZE brings."""
@@ -82,9 +78,7 @@ class ParseTests(SynchronousTestCase):
 
 
 class PathErrorsTests(SynchronousTestCase):
-    """
-    L{PathErrors} and the tables.
-    """
+    """L{PathErrors} and the tables."""
 
     def test_tables(self) -> None:
         """A local filter forbids, a remote one makes unreachable."""

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.held}.
-"""
+"""Tests for L{twisted_rudp.net.ports.held}."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from twisted_rudp.net.ports.held import HeldRuns
 
 
 class HeldRunsTests(SynchronousTestCase):
-    """
-    L{HeldRuns}.
-    """
+    """L{HeldRuns}."""
 
     @given(st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.integers(1, 9))), st.data())
     @settings(max_examples=100, deadline=None, derandomize=True)

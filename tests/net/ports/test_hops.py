@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.hops}.
-"""
+"""Tests for L{twisted_rudp.net.ports.hops}."""
 
 from __future__ import annotations
 
@@ -20,17 +18,13 @@ from twisted_rudp.testing import MemoryNetwork
 
 
 def arrived(data: bytes, hops: int | None, address: object = PEER) -> tuple[object, ...]:
-    """
-    A datagram with the hop limit it came with, if the system said it.
-    """
+    """A datagram with the hop limit it came with, if the system said it."""
     ancillary = [] if hops is None else [(0, 2, struct.pack("=i", hops))]
     return (data, ancillary, 0, address)
 
 
 class FilterTests(SynchronousTestCase):
-    """
-    On a scripted socket.
-    """
+    """On a scripted socket."""
 
     def test_others(self) -> None:
         """
@@ -55,9 +49,7 @@ class FilterTests(SynchronousTestCase):
         self.assertEqual((port.counters.far, port.counters.empty), (2, 1))
 
     def test_stock(self) -> None:
-        """
-        A port that cannot see hop limits is refused instead of letting everything in.
-        """
+        """A port that cannot see hop limits is refused instead of letting everything in."""
         reactor = MemoryNetwork().host("one").reactor
         options = SocketOptions(arrivalHops=255)
         error = self.assertRaises(
@@ -67,9 +59,7 @@ class FilterTests(SynchronousTestCase):
 
 
 class RealTests(TestCase):
-    """
-    On real sockets.
-    """
+    """On real sockets."""
 
     async def _check(self, host: str, level: int, option: int) -> None:
         from twisted.internet import reactor
@@ -91,15 +81,11 @@ class RealTests(TestCase):
         self.assertEqual(port.counters.far, 3)
 
     async def test_IPv4(self) -> None:
-        """
-        The TTL of what arrives is seen.
-        """
+        """The TTL of what arrives is seen."""
         await self._check("127.0.0.1", socket.IPPROTO_IP, socket.IP_TTL)
 
     async def test_IPv6(self) -> None:
-        """
-        The hop limit of what arrives is seen.
-        """
+        """The hop limit of what arrives is seen."""
         if NO_IPV6:
             self.skipTest("no IPv6 on this machine")
         await self._check("::1", socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.joining}.
-"""
+"""Tests for L{twisted_rudp.net.ports.joining}."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ ARRIVALS = st.lists(
 
 
 class JoinerTests(SynchronousTestCase):
-    """
-    L{Joiner}.
-    """
+    """L{Joiner}."""
 
     def setUp(self) -> None:
         self.receiver = Recorder()

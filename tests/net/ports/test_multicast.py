@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.multicast} and the options that go with it.
-"""
+"""Tests for L{twisted_rudp.net.ports.multicast} and the options that go with it."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ GROUP4 = "239.77.0.1"
 
 
 class MulticastTests(SynchronousTestCase):
-    """
-    Groups on the loopback interface, which every machine has.
-    """
+    """Groups on the loopback interface, which every machine has."""
 
     def make(self, host: str, **options: object) -> socket.socket:
         chosen = SocketOptions(**options)  # type: ignore[arg-type]
@@ -30,10 +26,7 @@ class MulticastTests(SynchronousTestCase):
         return made
 
     def test_joinAndLeave(self) -> None:
-        """
-        A group is joined once on an interface, in either family; leaving undoes that
-        (UDP-8).
-        """
+        """A group is joined once on an interface, in either family; leaving undoes that (UDP-8)."""
         loopback = socket.if_nametoindex("lo")
         for host, group in (("::", GROUP6), ("", GROUP4)):
             made = self.make(host)
@@ -44,18 +37,14 @@ class MulticastTests(SynchronousTestCase):
             multicast.join(made, group, loopback)
 
     def test_refused(self) -> None:
-        """
-        An interface that is not there and a group of the other family are errors.
-        """
+        """An interface that is not there and a group of the other family are errors."""
         for host, group, other in (("::", GROUP6, GROUP4), ("", GROUP4, GROUP6)):
             made = self.make(host)
             self.assertRaises(OSError, multicast.join, made, group, 1 << 20)
             self.assertRaises(OSError, multicast.join, made, other, 1)
 
     def test_options(self) -> None:
-        """
-        Hops are those asked for, and C{"::"} leaves IPv4 to others on request.
-        """
+        """Hops are those asked for, and C{"::"} leaves IPv4 to others on request."""
         made = self.make("::", onlyIPv6=True, multicastHops=7)
         hops = made.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS)
         only = made.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.polling}.
-"""
+"""Tests for L{twisted_rudp.net.ports.polling}."""
 
 from __future__ import annotations
 
@@ -29,10 +27,7 @@ TURN = 20_000
 
 
 class Peer:
-    """
-    A clock, and a peer that answers each turn after some time. Looking takes a
-    microsecond.
-    """
+    """A clock, and a peer that answers each turn after some time. Looking takes a microsecond."""
 
     def __init__(self, delay: int) -> None:
         self.now = 1_000_000_000
@@ -56,22 +51,16 @@ class Peer:
         return True
 
     def sleepAndWake(self) -> None:
-        """
-        What the reactor does when there was nothing: wait for the peer, have a turn.
-        """
+        """What the reactor does when there was nothing: wait for the peer, have a turn."""
         self.now = max(self.now, self.answered) + PATIENCE // 2
         self.turn()
 
 
 class BusyPollTests(SynchronousTestCase):
-    """
-    L{BusyPoll}.
-    """
+    """L{BusyPoll}."""
 
     def test_promptPeer(self) -> None:
-        """
-        Turn follows turn without the reactor, for one episode.
-        """
+        """Turn follows turn without the reactor, for one episode."""
         peer = Peer(PATIENCE // 4)
         begun = peer.now
         peer.polling.episode(peer.turn)
@@ -82,9 +71,7 @@ class BusyPollTests(SynchronousTestCase):
         self.assertLess(peer.now - begun, EPISODE + PATIENCE + TURN)
 
     def test_slowPeer(self) -> None:
-        """
-        One poll in vain ends the episode; then there is a pause.
-        """
+        """One poll in vain ends the episode; then there is a pause."""
         peer = Peer(2 * PATIENCE)
         begun = peer.now
         peer.polling.episode(peer.turn)
@@ -109,9 +96,7 @@ class BusyPollTests(SynchronousTestCase):
         self.assertGreater(peer.counters.pollsInVain, seconds)
 
     def test_peerBecomesPrompt(self) -> None:
-        """
-        It is found out within the longest pause, and then every poll counts.
-        """
+        """It is found out within the longest pause, and then every poll counts."""
         peer = Peer(2 * PATIENCE)
         for _ in range(100):
             peer.polling.episode(peer.turn)
@@ -129,9 +114,7 @@ class BusyPollTests(SynchronousTestCase):
         self.assertEqual(peer.counters.pollsInVain, vain)
 
     def test_ended(self) -> None:
-        """
-        A turn that closes the port is the last.
-        """
+        """A turn that closes the port is the last."""
         peer = Peer(0)
         peer.polling.episode(lambda: peer.turn() and False)
         self.assertEqual(peer.turns, 1)
@@ -153,9 +136,7 @@ class BusyPollTests(SynchronousTestCase):
 
 
 class AllowanceTests(SynchronousTestCase):
-    """
-    L{Allowance}.
-    """
+    """L{Allowance}."""
 
     def test_many(self) -> None:
         """
@@ -176,14 +157,10 @@ class AllowanceTests(SynchronousTestCase):
 
 
 class ReadinessTests(SynchronousTestCase):
-    """
-    L{readiness}, on a real socket.
-    """
+    """L{readiness}, on a real socket."""
 
     def test_datagram(self) -> None:
-        """
-        It is true once there is a datagram, and until that is read.
-        """
+        """It is true once there is a datagram, and until that is read."""
         one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(one.close)
         one.bind(("127.0.0.1", 0))
@@ -197,14 +174,10 @@ class ReadinessTests(SynchronousTestCase):
 
 
 class PortTests(SynchronousTestCase):
-    """
-    A port that polls.
-    """
+    """A port that polls."""
 
     def test_turns(self) -> None:
-        """
-        What comes soon after a turn is a turn of its own.
-        """
+        """What comes soon after a turn is a turn of its own."""
         port, sock, _, receiver = fakePort(ready=lambda milliseconds: bool(sock.incoming))
         more = [b"b", b"c"]
         receiver.hook = lambda entry: (
@@ -215,9 +188,7 @@ class PortTests(SynchronousTestCase):
         self.assertEqual(receiver.kinds(), ["run", "turn"] * 3)
 
     def test_closed(self) -> None:
-        """
-        A port that its owner has closed is not polled.
-        """
+        """A port that its owner has closed is not polled."""
         port, sock, _, receiver = fakePort(ready=lambda milliseconds: self.fail("polled"))
         sock.incoming += [(b"a", [], 0, PEER)]
         receiver.hook = lambda entry: port.stopListening()

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.refusals}.
-"""
+"""Tests for L{twisted_rudp.net.ports.refusals}."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from twisted_rudp.net.ports.refusals import LIFETIME, LIMIT, Refusals
 
 
 class RefusalsTests(SynchronousTestCase):
-    """
-    L{Refusals}.
-    """
+    """L{Refusals}."""
 
     def setUp(self) -> None:
         self.clock = Clock()

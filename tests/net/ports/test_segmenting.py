@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.segmenting} and L{twisted_rudp.net.ports.sending}.
-"""
+"""Tests for L{twisted_rudp.net.ports.segmenting} and L{twisted_rudp.net.ports.sending}."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ def cut(run: bytes, size: int) -> list[bytes]:
 
 
 class CuttingTests(SynchronousTestCase):
-    """
-    How a run becomes system calls.
-    """
+    """How a run becomes system calls."""
 
     def test_oneCallForARun(self) -> None:
         """A run goes to the kernel whole, with its segment size (UDP-14)."""
@@ -76,9 +72,7 @@ class CuttingTests(SynchronousTestCase):
 
 
 class FullTests(SynchronousTestCase):
-    """
-    What happens when the socket takes no more.
-    """
+    """What happens when the socket takes no more."""
 
     def test_waitsForWritability(self) -> None:
         """EAGAIN: the run is held, the answer is False, the reactor is asked (UDP-14)."""
@@ -178,9 +172,7 @@ class FullTests(SynchronousTestCase):
 
 
 class RefusalTests(SynchronousTestCase):
-    """
-    Errors of a call that sends a run.
-    """
+    """Errors of a call that sends a run."""
 
     def test_notThere(self) -> None:
         """
@@ -241,9 +233,7 @@ class RefusalTests(SynchronousTestCase):
 
 
 class PathErrorTests(SynchronousTestCase):
-    """
-    Errors of a call that sends one datagram.
-    """
+    """Errors of a call that sends one datagram."""
 
     KINDS = (
         (errno.EMSGSIZE, PathError.TOO_BIG),
@@ -257,9 +247,7 @@ class PathErrorTests(SynchronousTestCase):
     )
 
     def test_kinds(self) -> None:
-        """
-        Each errno becomes its path error, once a turn, and never from inside C{send}.
-        """
+        """Each errno becomes its path error, once a turn, and never from inside C{send}."""
         for code, kind in self.KINDS:
             port, sock, reactor, receiver = fakePort(gso=False)
             sock.refuse = lambda size, address, code=code: code
@@ -324,9 +312,7 @@ class PathErrorTests(SynchronousTestCase):
 
 
 class ForeignErrorTests(SynchronousTestCase):
-    """
-    With C{IP_RECVERR} the pending error of one peer fails the call for another.
-    """
+    """With C{IP_RECVERR} the pending error of one peer fails the call for another."""
 
     def test_anotherPeersError(self) -> None:
         """

@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.sockets}.
-"""
+"""Tests for L{twisted_rudp.net.ports.sockets}."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ SMALL = SocketOptions(receiveBuffer=10_000, sendBuffer=10_000)
 
 
 class UnprivilegedSocket(FakeSocket):
-    """
-    A socket whose owner may not exceed limits, on a system without some options.
-    """
+    """A socket whose owner may not exceed limits, on a system without some options."""
 
     def __init__(self, *missing: tuple[int, int]) -> None:
         super().__init__()
@@ -37,9 +33,7 @@ class UnprivilegedSocket(FakeSocket):
 
 
 class SocketsTests(SynchronousTestCase):
-    """
-    Making and configuring.
-    """
+    """Making and configuring."""
 
     def make(self, host: str, options: SocketOptions) -> socket.socket:
         try:

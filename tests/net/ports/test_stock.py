@@ -1,6 +1,4 @@
-"""
-Tests for L{twisted_rudp.net.ports.stock} on a simulated C{listenUDP}.
-"""
+"""Tests for L{twisted_rudp.net.ports.stock} on a simulated C{listenUDP}."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from twisted_rudp.net.ports.stock import StockPort
 
 
 class FakeUDP(Clock):
-    """
-    A reactor without descriptors, and its only port.
-    """
+    """A reactor without descriptors, and its only port."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,18 +53,14 @@ class FakeUDP(Clock):
         return self.stopping
 
     def lose(self) -> None:
-        """
-        What the stock port does when it is closed, whoever closed it.
-        """
+        """What the stock port does when it is closed, whoever closed it."""
         self.protocol.doStop()
         if self.stops:
             self.stopping.callback(None)
 
 
 class StockPortTests(SynchronousTestCase):
-    """
-    L{StockPort}.
-    """
+    """L{StockPort}."""
 
     def setUp(self) -> None:
         self.reactor = FakeUDP()

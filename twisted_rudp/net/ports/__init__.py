@@ -1,3 +1,1 @@
-"""
-The datagram ports behind L{twisted_rudp.net.port}.
-"""
+"""The datagram ports behind L{twisted_rudp.net.port}."""

@@ -1,6 +1,4 @@
-"""
-Many datagrams in one system call, for sockets that neither cut nor join runs.
-"""
+"""Many datagrams in one system call, for sockets that neither cut nor join runs."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from twisted_rudp import kernels
 from twisted_rudp.core.engine import Address, Buffer
 
 DATAGRAMS = 64
-"""
-At most so many are received in one call.
-"""
+"""At most so many are received in one call."""
 
 _ADDRESSES = 256
-"""
-Addresses kept ready in the form of the system, and as many in ours.
-"""
+"""Addresses kept ready in the form of the system, and as many in ours."""
 
 _FAMILY = struct.Struct("=H")
 _PORT = struct.Struct("!H")
@@ -28,9 +22,7 @@ _SCOPE = struct.Struct("=I")
 
 
 def packed(address: Address) -> bytes:
-    """
-    C{sockaddr_in} or C{sockaddr_in6} of an IP literal, as Linux has them.
-    """
+    """C{sockaddr_in} or C{sockaddr_in6} of an IP literal, as Linux has them."""
     host, port = address[:2]
     if len(address) == 2:
         return b"".join(
@@ -49,9 +41,7 @@ def packed(address: Address) -> bytes:
 
 
 def unpacked(raw: bytes) -> Address:
-    """
-    The opposite of L{packed}: what C{recvfrom} would give.
-    """
+    """The opposite of L{packed}: what C{recvfrom} would give."""
     (port,) = _PORT.unpack_from(raw, 2)
     if _FAMILY.unpack_from(raw)[0] == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
@@ -60,9 +50,7 @@ def unpacked(raw: bytes) -> Address:
 
 
 class Batch:
-    """
-    Sends and receives datagrams of one socket by the dozen.
-    """
+    """Sends and receives datagrams of one socket by the dozen."""
 
     __slots__ = ("_packed", "_receive", "_send", "_socket", "_unpacked")
 
@@ -118,9 +106,7 @@ class Batch:
 
 
 def batchOf(sock: socket.socket) -> Batch | None:
-    """
-    For a socket of the internet's families; None where there are no such calls.
-    """
+    """For a socket of the internet's families; None where there are no such calls."""
     if kernels.send_run is None or kernels.receive_runs is None:
         return None
     return Batch(sock, kernels.send_run, kernels.receive_runs)

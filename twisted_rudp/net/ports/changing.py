@@ -1,6 +1,4 @@
-"""
-Options of a socket that may change while it is open, by the names they have for people.
-"""
+"""Options of a socket that may change while it is open, by the names they have for people."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ _SETTINGS = {
 }
 
 SOCKET_SETTINGS = frozenset(_SETTINGS)
-"""
-C{dscp}, 0 to 63, and C{readBuffer} and C{writeBuffer}, bytes.
-"""
+"""C{dscp}, 0 to 63, and C{readBuffer} and C{writeBuffer}, bytes."""
 
 
 def changed(options: SocketOptions, changes: Mapping[str, Any]) -> SocketOptions:

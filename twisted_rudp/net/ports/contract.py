@@ -1,6 +1,4 @@
-"""
-What a datagram port and its owner expect of each other.
-"""
+"""What a datagram port and its owner expect of each other."""
 
 from __future__ import annotations
 
@@ -16,32 +14,22 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import Address, Buffer, PathError
 
 LONGEST_RUN = 65507
-"""
-Bytes in one system call: the largest UDP payload over IPv4 (UDP-14).
-"""
+"""Bytes in one system call: the largest UDP payload over IPv4 (UDP-14)."""
 
 LONGEST_DATAGRAM = 65535
-"""
-A receive buffer that no datagram and no joined run overflows (UDP-1, UDP-13).
-"""
+"""A receive buffer that no datagram and no joined run overflows (UDP-1, UDP-13)."""
 
 
 class IPortReactor(IReactorTime, IReactorUDP):
-    """
-    What every port needs of a reactor.
-    """
+    """What every port needs of a reactor."""
 
 
 class IDescriptorReactor(IReactorTime, IReactorFDSet):
-    """
-    What a port with a descriptor of its own needs (UDP-10).
-    """
+    """What a port with a descriptor of its own needs (UDP-10)."""
 
 
 class PortKind(StrEnum):
-    """
-    The ways to a UDP socket.
-    """
+    """The ways to a UDP socket."""
 
     GSO = "gso"
     """Own descriptor; the kernel cuts and joins runs."""
@@ -105,9 +93,7 @@ class SocketOptions:
 
 
 class PortFacts(NamedTuple):
-    """
-    What a port turned out to be.
-    """
+    """What a port turned out to be."""
 
     kind: PortKind
 
@@ -200,9 +186,7 @@ class PortCounters:
             setattr(self, name, 0)
 
     def asDict(self) -> dict[str, int]:
-        """
-        All counters by name.
-        """
+        """All counters by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -222,14 +206,10 @@ class Receiver(Protocol):
         """
 
     def turnEnded(self) -> None:
-        """
-        Nothing more is read, or reported, in this reactor turn.
-        """
+        """Nothing more is read, or reported, in this reactor turn."""
 
     def portWritable(self) -> None:
-        """
-        All that C{send} had to hold back has left.
-        """
+        """All that C{send} had to hold back has left."""
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         """
@@ -245,18 +225,14 @@ class Receiver(Protocol):
 
 
 class DatagramPort(Protocol):
-    """
-    A bound UDP socket that sends and receives runs and knows no wire.
-    """
+    """A bound UDP socket that sends and receives runs and knows no wire."""
 
     @property
     def counters(self) -> PortCounters: ...
 
     @property
     def closed(self) -> bool:
-        """
-        The port was stopped or lost.
-        """
+        """The port was stopped or lost."""
 
     def send(self, run: Buffer, size: int, address: Address) -> bool:
         """
@@ -290,9 +266,7 @@ class DatagramPort(Protocol):
         """
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """
-        The bound address, also after closing (PORT-4).
-        """
+        """The bound address, also after closing (PORT-4)."""
 
     def stopListening(self) -> Deferred[None]:
         """
@@ -303,15 +277,11 @@ class DatagramPort(Protocol):
         """
 
     def facts(self) -> PortFacts:
-        """
-        What this port is and what the system granted it.
-        """
+        """What this port is and what the system granted it."""
 
     @property
     def options(self) -> SocketOptions:
-        """
-        What was asked for last.
-        """
+        """What was asked for last."""
 
     def reconfigure(self, options: SocketOptions) -> None:
         """

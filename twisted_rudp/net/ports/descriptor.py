@@ -38,36 +38,24 @@ from twisted_rudp.net.ports.segmenting import SegmentingPort
 from twisted_rudp.net.ports.sockets import configure, readFacts
 
 READ_BYTES = 1 << 20
-"""
-Bytes read in one wake-up (FLOW-11).
-"""
+"""Bytes read in one wake-up (FLOW-11)."""
 
 READ_CALLS = 512
-"""
-System calls for reading in one wake-up: tiny datagrams must not hold the reactor.
-"""
+"""System calls for reading in one wake-up: tiny datagrams must not hold the reactor."""
 
 SHORT = 16384
-"""
-A read of fewer bytes may have been all there was.
-"""
+"""A read of fewer bytes may have been all there was."""
 
 TRUST = 8
-"""
-Wake-ups in a row that may end after one short read without looking for more.
-"""
+"""Wake-ups in a row that may end after one short read without looking for more."""
 
 _BROKEN = (errno.EBADF, errno.ENOTSOCK)
 
 _INT_ROOM = 32
-"""
-C{CMSG_SPACE} of an int, at most 24 bytes.
-"""
+"""C{CMSG_SPACE} of an int, at most 24 bytes."""
 
 _TRUNCATED = int(socket.MSG_TRUNC)
-"""
-As a plain number: the enumeration's own C{&} costs more than a small datagram.
-"""
+"""As a plain number: the enumeration's own C{&} costs more than a small datagram."""
 
 _INT = struct.Struct("=i")
 """
@@ -78,9 +66,7 @@ for one of them at most.
 
 @implementer(IReadDescriptor, IWriteDescriptor, IHalfCloseableDescriptor)
 class DescriptorPort(SegmentingPort):
-    """
-    The kinds C{gso} and C{plain}; see L{DatagramPort}.
-    """
+    """The kinds C{gso} and C{plain}; see L{DatagramPort}."""
 
     def __init__(
         self,
@@ -119,41 +105,29 @@ class DescriptorPort(SegmentingPort):
         self._facts = readFacts(sock, options, kind, gso, gro)._replace(batches=batch is not None)
 
     def startReading(self) -> None:
-        """
-        Begin to receive.
-        """
+        """Begin to receive."""
         self._reactor.addReader(self)
 
     # the owner's side
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """
-        See L{DatagramPort.getHost}.
-        """
+        """See L{DatagramPort.getHost}."""
         return self._host
 
     def joinGroup(self, group: str, interface: int) -> None:
-        """
-        See L{DatagramPort.joinGroup}.
-        """
+        """See L{DatagramPort.joinGroup}."""
         multicast.join(self._socket, group, interface)
 
     def leaveGroup(self, group: str, interface: int) -> None:
-        """
-        See L{DatagramPort.leaveGroup}.
-        """
+        """See L{DatagramPort.leaveGroup}."""
         multicast.leave(self._socket, group, interface)
 
     def facts(self) -> PortFacts:
-        """
-        See L{DatagramPort.facts}.
-        """
+        """See L{DatagramPort.facts}."""
         return self._facts._replace(gso=self._gso)
 
     def reconfigure(self, options: SocketOptions) -> None:
-        """
-        See L{DatagramPort.reconfigure}.
-        """
+        """See L{DatagramPort.reconfigure}."""
         if self.closed:
             return
         configure(self._socket, options)
@@ -164,9 +138,7 @@ class DescriptorPort(SegmentingPort):
         )._replace(batches=facts.batches)
 
     def stopListening(self) -> Deferred[None]:
-        """
-        See L{DatagramPort.stopListening}. The socket is closed on return.
-        """
+        """See L{DatagramPort.stopListening}. The socket is closed on return."""
         self._close()
         return self._stopped
 
@@ -184,32 +156,22 @@ class DescriptorPort(SegmentingPort):
     # the reactor's side
 
     def fileno(self) -> int:
-        """
-        The descriptor, -1 after closing (UDP-16).
-        """
+        """The descriptor, -1 after closing (UDP-16)."""
         return self._socket.fileno()
 
     def logPrefix(self) -> str:
-        """
-        Whose turn it is, for the log.
-        """
+        """Whose turn it is, for the log."""
         return self._logPrefix
 
     def connectionLost(self, reason: Failure) -> None:
-        """
-        The reactor gives the descriptor up: it shuts down (PORT-5), or the descriptor
-        broke.
-        """
+        """The reactor gives the descriptor up: it shuts down (PORT-5), or the descriptor broke."""
         if self.closed:
             return
         self._close()
         self._receiver.portLost(reason)
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """
-        An error event without data, upon which the reactor has stopped reading
-        (UDP-12).
-        """
+        """An error event without data, upon which the reactor has stopped reading (UDP-12)."""
         if self.closed:
             return
         self._takeErrors()
@@ -218,17 +180,13 @@ class DescriptorPort(SegmentingPort):
         self._reactor.addReader(self)
 
     def writeConnectionLost(self, reason: Failure) -> None:
-        """
-        Does not happen to a datagram socket.
-        """
+        """Does not happen to a datagram socket."""
 
     def _awaitWritable(self) -> None:
         self._reactor.addWriter(self)
 
     def doWrite(self) -> None:
-        """
-        There is room for what was held back.
-        """
+        """There is room for what was held back."""
         self._reactor.removeWriter(self)
         self._sendHeld()
 

@@ -28,25 +28,17 @@ _ORIGIN_ICMP6 = 3
 # system call has already answered.
 
 _HEADER = struct.Struct("=IBBBBII")
-"""
-C{struct sock_extended_err}: errno, origin, type, code, padding, info, data.
-"""
+"""C{struct sock_extended_err}: errno, origin, type, code, padding, info, data."""
 
 _ANCILLARY_ROOM = 256
-"""
-The header and the offender's C{sockaddr} of at most 28 bytes, with room to spare.
-"""
+"""The header and the offender's C{sockaddr} of at most 28 bytes, with room to spare."""
 
 _AT_ONCE = 1024
-"""
-Errors taken in one go. The rest wakes the descriptor again.
-"""
+"""Errors taken in one go. The rest wakes the descriptor again."""
 
 
 class NetworkError(NamedTuple):
-    """
-    An ICMP error.
-    """
+    """An ICMP error."""
 
     errno: int
     """What the kernel made of it."""
@@ -80,9 +72,7 @@ def drain(sock: socket.socket) -> Iterator[NetworkError | None]:
 
 
 def parse(ancillary: Iterable[tuple[int, int, bytes]], destination: Address) -> NetworkError | None:
-    """
-    Read the control messages of one entry.
-    """
+    """Read the control messages of one entry."""
     for level, kind, data in ancillary:
         if (level, kind) not in ((SOL_IP, IP_RECVERR), (SOL_IPV6, IPV6_RECVERR)):
             continue
@@ -95,9 +85,7 @@ def parse(ancillary: Iterable[tuple[int, int, bytes]], destination: Address) -> 
 
 
 def _offender(sockaddr: bytes) -> str | None:
-    """
-    The host in a C{sockaddr_in} or C{sockaddr_in6}.
-    """
+    """The host in a C{sockaddr_in} or C{sockaddr_in6}."""
     family = int.from_bytes(sockaddr[:2], sys.byteorder)
     if family == socket.AF_INET and len(sockaddr) >= 8:
         return socket.inet_ntop(socket.AF_INET, sockaddr[4:8])

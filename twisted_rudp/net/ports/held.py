@@ -1,6 +1,4 @@
-"""
-Runs that wait for room in a full socket.
-"""
+"""Runs that wait for room in a full socket."""
 
 from __future__ import annotations
 
@@ -43,15 +41,11 @@ class HeldRuns:
         return True
 
     def head(self) -> tuple[Buffer, int, Address]:
-        """
-        The run that waits longest.
-        """
+        """The run that waits longest."""
         return self.runs[0]
 
     def shorten(self, taken: int) -> None:
-        """
-        The first C{taken} bytes of the head have left, whole datagrams all.
-        """
+        """The first C{taken} bytes of the head have left, whole datagrams all."""
         run, size, address = self.runs[0]
         self._bytes -= taken
         if taken < len(run):

@@ -35,9 +35,7 @@ def reportHops(sock: socket.socket) -> None:
 
 
 class HopFilter:
-    """
-    Stands before a L{Joiner} and lets only those pass that have one hop limit.
-    """
+    """Stands before a L{Joiner} and lets only those pass that have one hop limit."""
 
     __slots__ = ("_counters", "_hops", "_joiner")
 
@@ -47,28 +45,20 @@ class HopFilter:
         self._hops = hops
 
     def add(self, datagram: bytes, address: Address) -> None:
-        """
-        The system did not say where this one stands.
-        """
+        """The system did not say where this one stands."""
         self._counters.far += 1
 
     def addRun(self, datagram: bytes, hops: int, address: Address) -> None:
-        """
-        Take a datagram with its hop limit, which comes where a joined run has its size.
-        """
+        """Take a datagram with its hop limit, which comes where a joined run has its size."""
         if hops == self._hops:
             self._joiner.add(datagram, address)
         else:
             self._counters.far += 1
 
     def flush(self) -> None:
-        """
-        See L{Joiner.flush}.
-        """
+        """See L{Joiner.flush}."""
         self._joiner.flush()
 
     def close(self) -> None:
-        """
-        See L{Joiner.close}.
-        """
+        """See L{Joiner.close}."""
         self._joiner.close()

@@ -1,6 +1,4 @@
-"""
-Software GRO: datagrams read one by one become runs.
-"""
+"""Software GRO: datagrams read one by one become runs."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ class Joiner:
         self._address = address
 
     def addRun(self, run: bytes, size: int, address: Address) -> None:
-        """
-        Take a run that the kernel has joined.
-        """
+        """Take a run that the kernel has joined."""
         if self._parts:
             self.flush()
         if self._closed:
@@ -69,9 +65,7 @@ class Joiner:
         self._receiver.runReceived(run, size, address)
 
     def flush(self) -> None:
-        """
-        Give away what is here.
-        """
+        """Give away what is here."""
         parts = self._parts
         if parts:
             self._parts = []
@@ -79,7 +73,5 @@ class Joiner:
             self.addRun(run, self._size, self._address)
 
     def close(self) -> None:
-        """
-        Give away nothing more.
-        """
+        """Give away nothing more."""
         self._closed = True

@@ -1,6 +1,4 @@
-"""
-Membership of multicast groups.
-"""
+"""Membership of multicast groups."""
 
 from __future__ import annotations
 

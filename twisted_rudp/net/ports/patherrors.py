@@ -1,6 +1,4 @@
-"""
-What the errors of a socket say about the path, and telling the owner of a port.
-"""
+"""What the errors of a socket say about the path, and telling the owner of a port."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ and cost the datagram only.
 
 
 def failedAs(code: int | None) -> PathError | None:
-    """
-    The kind for the errno of a failed system call, None if it says nothing.
-    """
+    """The kind for the errno of a failed system call, None if it says nothing."""
     return None if code is None else _SENDING.get(code)
 
 
@@ -61,14 +57,10 @@ REPORTED = MappingProxyType(
         errno.ENOPROTOOPT: PathError.REFUSED,
     }
 )
-"""
-What an ICMP error says, by the errno the kernel gives it.
-"""
+"""What an ICMP error says, by the errno the kernel gives it."""
 
 LIMIT = 1024
-"""
-Different errors remembered for one report; a stranger can cause any number.
-"""
+"""Different errors remembered for one report; a stranger can cause any number."""
 
 
 class PathErrors:
@@ -89,9 +81,7 @@ class PathErrors:
         self._cancelled = False
 
     def note(self, kind: PathError, size: int, address: Address) -> None:
-        """
-        Report this soon.
-        """
+        """Report this soon."""
         if len(self._noted) < LIMIT:
             self._noted[kind, size, address] = None
         if self._call is None:
@@ -108,9 +98,7 @@ class PathErrors:
             self._receiver.turnEnded()
 
     def cancel(self) -> None:
-        """
-        Report nothing any more: the port is closed.
-        """
+        """Report nothing any more: the port is closed."""
         self._cancelled = True
         if self._call is not None:
             self._call.cancel()

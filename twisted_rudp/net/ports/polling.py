@@ -49,9 +49,7 @@ def readiness(descriptor: int) -> Callable[[int], object] | None:
 
 
 class Allowance:
-    """
-    What may be spent on polls in vain.
-    """
+    """What may be spent on polls in vain."""
 
     def __init__(self) -> None:
         self._paid = 0
@@ -64,9 +62,7 @@ class Allowance:
         return self._paid <= now
 
     def spend(self, now: int) -> None:
-        """
-        There was one.
-        """
+        """There was one."""
         cost = PATIENCE * SHARE
         self._paid = max(self._paid, now - BURST * cost) + cost
 
@@ -76,9 +72,7 @@ SHARED = Allowance()
 
 
 class BusyPoll:
-    """
-    Decides whether to poll a socket, and does.
-    """
+    """Decides whether to poll a socket, and does."""
 
     __slots__ = ("_allowance", "_clock", "_counters", "_level", "_ready", "_resume")
 

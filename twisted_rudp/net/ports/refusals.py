@@ -1,6 +1,4 @@
-"""
-Where the kernel refuses to cut runs.
-"""
+"""Where the kernel refuses to cut runs."""
 
 from __future__ import annotations
 
@@ -9,14 +7,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_rudp.core.engine import Address
 
 LIFETIME = 10.0
-"""
-Seconds. The route may change; a failed call in so long a time costs nothing.
-"""
+"""Seconds. The route may change; a failed call in so long a time costs nothing."""
 
 LIMIT = 1024
-"""
-Entries; the oldest goes first.
-"""
+"""Entries; the oldest goes first."""
 
 
 class Refusals:
@@ -35,18 +29,14 @@ class Refusals:
         self.table: dict[tuple[Address, int], float] = {}
 
     def add(self, address: Address, size: int) -> None:
-        """
-        Remember a refusal from now on.
-        """
+        """Remember a refusal from now on."""
         self.table.pop((address, size), None)
         if len(self.table) >= LIMIT:
             del self.table[next(iter(self.table))]
         self.table[address, size] = self._clock.seconds() + LIFETIME
 
     def holds(self, address: Address, size: int) -> bool:
-        """
-        Whether a refusal is still remembered.
-        """
+        """Whether a refusal is still remembered."""
         now = self._clock.seconds()
         table = self.table
         while table:

@@ -26,14 +26,10 @@ from twisted_rudp.net.ports.sending import FULL, SendingPort
 from twisted_rudp.net.ports.sockets import SOL_UDP, UDP_SEGMENT, reportErrors
 
 SEGMENTS = 64
-"""
-Datagrams in one system call; newer kernels take 128 (UDP-14).
-"""
+"""Datagrams in one system call; newer kernels take 128 (UDP-14)."""
 
 _NO_GSO = (errno.ENOPROTOOPT, errno.EOPNOTSUPP)
-"""
-This socket cannot cut runs at all.
-"""
+"""This socket cannot cut runs at all."""
 
 _NOT_THERE = (errno.EMSGSIZE, errno.EINVAL, errno.EIO)
 """
@@ -42,22 +38,16 @@ computes no checksums.
 """
 
 _ATTEMPTS = 3
-"""
-Calls that may fail on errors which other datagrams have caused.
-"""
+"""Calls that may fail on errors which other datagrams have caused."""
 
 _SIZE = struct.Struct("=H")
 
 _ANCILLARIES = 256
-"""
-Control messages kept ready, one for each datagram size in use.
-"""
+"""Control messages kept ready, one for each datagram size in use."""
 
 
 class SegmentingPort(SendingPort):
-    """
-    Sends through a socket; the reactor tells when it is writable.
-    """
+    """Sends through a socket; the reactor tells when it is writable."""
 
     _log = Logger()
 
@@ -84,9 +74,7 @@ class SegmentingPort(SendingPort):
 
     @abstractmethod
     def _awaitWritable(self) -> None:
-        """
-        Have C{_sendHeld} called when the socket takes more.
-        """
+        """Have C{_sendHeld} called when the socket takes more."""
 
     def _transmit(self, run: Buffer, size: int, address: Address) -> int:
         length = len(run)
@@ -112,9 +100,7 @@ class SegmentingPort(SendingPort):
         return length
 
     def _inPieces(self, run: Buffer, size: int, address: Address) -> int:
-        """
-        A run that is too long for one system call, or may not be cut by the kernel.
-        """
+        """A run that is too long for one system call, or may not be cut by the kernel."""
         if self._gso and not self._refusals.holds(address, size):
             step = size * max(1, min(SEGMENTS, LONGEST_RUN // size))
         else:
@@ -146,9 +132,7 @@ class SegmentingPort(SendingPort):
         return taken
 
     def _call(self, piece: Buffer, size: int, address: Address) -> None:
-        """
-        The system call again: one datagram, or as many as the kernel may cut.
-        """
+        """The system call again: one datagram, or as many as the kernel may cut."""
         if len(piece) <= size:
             self._socket.sendto(piece, address)
             return

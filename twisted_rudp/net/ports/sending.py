@@ -1,7 +1,4 @@
-"""
-The way out, as far as all ports share it: holding back for a full socket, dropping,
-counting.
-"""
+"""The way out, as far as all ports share it: holding back for a full socket, dropping, counting."""
 
 from __future__ import annotations
 
@@ -17,21 +14,14 @@ from twisted_rudp.net.ports.held import HeldRuns
 from twisted_rudp.net.ports.patherrors import PathErrors
 
 FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
-"""
-The socket, or a queue behind it, is full: ordinary, and over soon (UDP-2).
-"""
+"""The socket, or a queue behind it, is full: ordinary, and over soon (UDP-2)."""
 
 RETRY = 0.002
-"""
-Seconds until a queue that tells nobody of its room is tried again: some 25 KB at
-100 Mbit/s.
-"""
+"""Seconds until a queue that tells nobody of its room is tried again: some 25 KB at 100 Mbit/s."""
 
 
 class SendingPort(ABC):
-    """
-    Base of the ports: L{send} with everything but the system call.
-    """
+    """Base of the ports: L{send} with everything but the system call."""
 
     def __init__(self, clock: IReactorTime, receiver: Receiver) -> None:
         self._clock = clock
@@ -44,9 +34,7 @@ class SendingPort(ABC):
         self._stopped: Deferred[None] = Deferred()
 
     def send(self, run: Buffer, size: int, address: Address) -> bool:
-        """
-        See L{DatagramPort.send}.
-        """
+        """See L{DatagramPort.send}."""
         if self.closed or self._held.runs:
             return self._keep(run, size, address)
         taken = self._transmit(run, size, address)
@@ -57,9 +45,7 @@ class SendingPort(ABC):
         return False
 
     def _keep(self, run: Buffer, size: int, address: Address) -> bool:
-        """
-        A run that cannot leave now.
-        """
+        """A run that cannot leave now."""
         if self.closed or not self._held.append(run, size, address):
             self.counters.dropped += -(-len(run) // size)
         return self.closed
@@ -93,9 +79,7 @@ class SendingPort(ABC):
         return True
 
     def _retrySoon(self) -> None:
-        """
-        Wake up after a while, for what gives no notice of its room.
-        """
+        """Wake up after a while, for what gives no notice of its room."""
         if self._retry is None:
             self._retry = self._clock.callLater(RETRY, self._retried)
 
@@ -121,9 +105,7 @@ class SendingPort(ABC):
         counters.bytesOut += length
 
     def _endSending(self) -> None:
-        """
-        The port is closed: no timer and no report survive it (TIME-6).
-        """
+        """The port is closed: no timer and no report survive it (TIME-6)."""
         self.closed = True
         self.counters.dropped += self._held.clear()
         if self._retry is not None:

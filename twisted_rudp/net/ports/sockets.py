@@ -36,9 +36,7 @@ _log = Logger()
 
 
 def cannotListen(address: Address, problem: OSError) -> CannotListenError:
-    """
-    What a caller of C{listen} expects to fail with.
-    """
+    """What a caller of C{listen} expects to fail with."""
     return CannotListenError(address[0], address[1], problem)  # type: ignore[no-untyped-call]
 
 
@@ -162,9 +160,7 @@ def _setBuffer(sock: socket.socket, option: int, force: int, size: int) -> None:
 def readFacts(
     sock: socket.socket, options: SocketOptions, kind: PortKind, gso: bool, gro: bool
 ) -> PortFacts:
-    """
-    What became of the options.
-    """
+    """What became of the options."""
     return PortFacts(
         kind=kind,
         gso=gso,
@@ -178,9 +174,7 @@ def readFacts(
 
 
 def _grantedBuffer(sock: socket.socket, option: int) -> int:
-    """
-    Linux reports the double, for its own bookkeeping (socket(7)).
-    """
+    """Linux reports the double, for its own bookkeeping (socket(7))."""
     size = sock.getsockopt(socket.SOL_SOCKET, option)
     return size // 2 if LINUX else size
 
@@ -201,9 +195,7 @@ def enableGRO(sock: socket.socket) -> bool:
 
 
 def supportsGSO(sock: socket.socket) -> bool:
-    """
-    Whether C{UDP_SEGMENT} may go with C{sendmsg}. A device may refuse it later.
-    """
+    """Whether C{UDP_SEGMENT} may go with C{sendmsg}. A device may refuse it later."""
     return LINUX and _supports(sock, UDP_SEGMENT, 0)
 
 

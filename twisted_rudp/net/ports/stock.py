@@ -38,9 +38,7 @@ from twisted_rudp.net.ports.sockets import configure, readFacts
 
 
 class _Adapter(DatagramProtocol):
-    """
-    What Twisted's port sees.
-    """
+    """What Twisted's port sees."""
 
     noisy = False
 
@@ -87,9 +85,7 @@ class StockPort(SendingPort):
         self._facts = self._setUp(options)
 
     def reconfigure(self, options: SocketOptions) -> None:
-        """
-        See L{DatagramPort.reconfigure}.
-        """
+        """See L{DatagramPort.reconfigure}."""
         if self.closed:
             return
         self.options = options
@@ -114,21 +110,15 @@ class StockPort(SendingPort):
         )
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """
-        See L{DatagramPort.getHost}.
-        """
+        """See L{DatagramPort.getHost}."""
         return self._host
 
     def joinGroup(self, group: str, interface: int) -> None:
-        """
-        See L{DatagramPort.joinGroup}. The interface is the system's choice.
-        """
+        """See L{DatagramPort.joinGroup}. The interface is the system's choice."""
         self._multicast().joinGroup(group)
 
     def leaveGroup(self, group: str, interface: int) -> None:
-        """
-        See L{DatagramPort.leaveGroup}.
-        """
+        """See L{DatagramPort.leaveGroup}."""
         self._multicast().leaveGroup(group)
 
     def _multicast(self) -> Any:
@@ -141,15 +131,11 @@ class StockPort(SendingPort):
         return self._port
 
     def facts(self) -> PortFacts:
-        """
-        See L{DatagramPort.facts}.
-        """
+        """See L{DatagramPort.facts}."""
         return self._facts
 
     def stopListening(self) -> Deferred[None]:
-        """
-        See L{DatagramPort.stopListening}.
-        """
+        """See L{DatagramPort.stopListening}."""
         if not self.closed:
             self._end()
             # Once only: the stock port breaks when asked again (PORT-2).

@@ -1,6 +1,4 @@
-"""
-Protocols, factories and producers that write down what happens to them.
-"""
+"""Protocols, factories and producers that write down what happens to them."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ CALLBACKS = ("connectionMade", "dataReceived", "connectionLost")
 
 
 def pattern(size: int) -> bytes:
-    """
-    So many bytes that repeat nowhere, the same every time.
-    """
+    """So many bytes that repeat nowhere, the same every time."""
     return random.Random(size).randbytes(size)
 
 
@@ -59,9 +55,7 @@ class Recorder(Protocol):
         self._inside: str | None = None
 
     def call(self, method: str, *arguments: object) -> Any:
-        """
-        Call a method of the transport and note which callbacks come from inside it.
-        """
+        """Call a method of the transport and note which callbacks come from inside it."""
         outer, self._inside = self._inside, self._inside or method
         try:
             return getattr(self.transport, method)(*arguments)
@@ -86,9 +80,7 @@ class Recorder(Protocol):
         self._enter("connectionLost")
 
     def _enter(self, name: str) -> None:
-        """
-        Note a callback and run its hook.
-        """
+        """Note a callback and run its hook."""
         if self._inside is not None:
             self.violations.append(f"{name} inside {self._inside}")
         if "connectionLost" in self.events:
@@ -108,9 +100,7 @@ class Recorder(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseRecorder(Recorder):
-    """
-    A recorder that survives the end of one direction.
-    """
+    """A recorder that survives the end of one direction."""
 
     def readConnectionLost(self) -> None:
         self._enter("readConnectionLost")
@@ -144,9 +134,7 @@ class RecordingFactory(Factory):
 
     @property
     def made(self) -> list[Recorder]:
-        """
-        The protocols that have been connected.
-        """
+        """The protocols that have been connected."""
         return [recorder for recorder in self.built if recorder.events]
 
     def doStart(self) -> None:
@@ -187,9 +175,7 @@ class Producer:
         self._piece = piece
 
     def register(self) -> None:
-        """
-        Register with the recorder's transport.
-        """
+        """Register with the recorder's transport."""
         streaming = IPushProducer.providedBy(self)
         self._recorder.transport.registerProducer(self, streaming)
 
@@ -199,9 +185,7 @@ class Producer:
         self._stage.changed()
 
     def _write(self) -> None:
-        """
-        Write one piece; after the last one unregister.
-        """
+        """Write one piece; after the last one unregister."""
         self.left -= 1
         self.written += len(self._piece)
         self._recorder.transport.write(self._piece)
@@ -212,18 +196,14 @@ class Producer:
 
 @implementer(IPushProducer)
 class Pusher(Producer):
-    """
-    Writes one piece each turn unless it is paused.
-    """
+    """Writes one piece each turn unless it is paused."""
 
     def __init__(self, recorder: Recorder, stage: Stage, piece: bytes, pieces: int) -> None:
         super().__init__(recorder, stage, piece, pieces)
         self.paused = False
 
     def start(self) -> None:
-        """
-        Register and begin.
-        """
+        """Register and begin."""
         self.register()
         self._turn()
 

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-The base of all conformance test cases.
-"""
+"""The base of all conformance test cases."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from .transport import Capability, Transport
 
 
 class Pair(NamedTuple):
-    """
-    The two ends of a connection.
-    """
+    """The two ends of a connection."""
 
     client: Recorder
     server: Recorder
@@ -115,25 +111,19 @@ class ConformanceCase(TestCase):
 
     @staticmethod
     def numberOf(port: IListeningPort) -> int:
-        """
-        The number a port is bound to.
-        """
+        """The number a port is bound to."""
         host: Any = port.getHost()
         number: int = host.port
         return number
 
     async def listen(self, factory: Any, port: int = 0) -> IListeningPort:
-        """
-        Listen, and stop at the end of the test.
-        """
+        """Listen, and stop at the end of the test."""
         listening = await self.stage.result(self.serverEndpoint(port).listen(factory))
         self.ports.append(listening)
         return listening
 
     async def stop(self, port: IListeningPort) -> None:
-        """
-        Stop listening, and wait until that is done.
-        """
+        """Stop listening, and wait until that is done."""
         stopped = maybeDeferred(port.stopListening)
         await self.stage.result(stopped, self.transport.deadPeerLimit)
 
@@ -144,9 +134,7 @@ class ConformanceCase(TestCase):
         return await self.stage.result(self.clientEndpoint(port).connect(factory))
 
     async def join(self, port: IListeningPort, server: RecordingFactory) -> Pair:
-        """
-        One more connection to a port.
-        """
+        """One more connection to a port."""
         client = self.factory()
         before = len(server.made)
         await self.connect(port, client)
@@ -158,9 +146,7 @@ class ConformanceCase(TestCase):
         client: RecordingFactory | None = None,
         server: RecordingFactory | None = None,
     ) -> Pair:
-        """
-        A connection, both of whose ends have been made.
-        """
+        """A connection, both of whose ends have been made."""
         client = self.factory() if client is None else client
         server = self.factory() if server is None else server
         await self.connect(await self.listen(server), client)
@@ -168,23 +154,17 @@ class ConformanceCase(TestCase):
         return Pair(client.built[0], server.made[0])
 
     async def lost(self, *recorders: Recorder, limit: float = 60.0) -> None:
-        """
-        Wait until these connections are lost.
-        """
+        """Wait until these connections are lost."""
         await self.stage.until(lambda: all(r.lost for r in recorders), limit)
 
     async def received(self, recorder: Recorder, size: int) -> None:
-        """
-        Wait until so many bytes have come.
-        """
+        """Wait until so many bytes have come."""
         await self.stage.until(lambda: len(recorder.received) >= size)
 
     # asserting
 
     def assertLost(self, recorder: Recorder, *reasons: type[BaseException]) -> None:
-        """
-        The connection was lost, last of all and once, for one of these reasons.
-        """
+        """The connection was lost, last of all and once, for one of these reasons."""
         assert recorder.lost is not None, "still connected"
         self.assertTrue(recorder.lost.check(*reasons), repr(recorder.lost))
         self.assertEqual(recorder.events.count("connectionLost"), 1)

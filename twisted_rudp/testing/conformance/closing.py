@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Closing: section 7 of the rules.
-"""
+"""Closing: section 7 of the rules."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from .transport import Capability
 
 
 class OrderlyClose(ConformanceCase):
-    """
-    C{loseConnection}.
-    """
+    """C{loseConnection}."""
 
     async def test_flushesFirst(self) -> None:
         """
@@ -37,9 +33,7 @@ class OrderlyClose(ConformanceCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_acceptedInTheMeantime(self) -> None:
-        """
-        CLOSE-1: writes after loseConnection go out while the flush goes on.
-        """
+        """CLOSE-1: writes after loseConnection go out while the flush goes on."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         data = pattern(self.stage.bulk)
@@ -52,9 +46,7 @@ class OrderlyClose(ConformanceCase):
         self.assertTrue(far.received == data + b"the end")
 
     async def test_nothingDeliveredAfterwards(self) -> None:
-        """
-        CLOSE-3: after loseConnection no more data is delivered.
-        """
+        """CLOSE-3: after loseConnection no more data is delivered."""
         near, far = await self.pair()
         far.transport.write(b"too late")
         near.call("loseConnection")
@@ -62,9 +54,7 @@ class OrderlyClose(ConformanceCase):
         self.assertEqual(near.received, b"")
 
     async def test_bothAtOnce(self) -> None:
-        """
-        CLOSE-8: when both sides close at the same time both see ConnectionDone.
-        """
+        """CLOSE-8: when both sides close at the same time both see ConnectionDone."""
         ends = await self.pair()
         for end in ends:
             end.transport.write(b"bye")
@@ -74,9 +64,7 @@ class OrderlyClose(ConformanceCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_repeated(self) -> None:
-        """
-        CLOSE-8: closing twice is closing once.
-        """
+        """CLOSE-8: closing twice is closing once."""
         near, far = await self.pair()
         near.call("loseConnection")
         near.call("loseConnection")
@@ -84,9 +72,7 @@ class OrderlyClose(ConformanceCase):
         self.assertLost(near, error.ConnectionDone)
 
     async def test_waitsForPullProducer(self) -> None:
-        """
-        CLOSE-2: with a pull producer registered the close waits for all it writes.
-        """
+        """CLOSE-2: with a pull producer registered the close waits for all it writes."""
         near, far = await self.pair()
         producer = Puller(near, self.stage, pattern(10_000), 50)
         producer.register()
@@ -113,9 +99,7 @@ class OrderlyClose(ConformanceCase):
             self.assertEqual(producer.written, 500 * 65_536)
 
     async def test_waitsForPushProducer(self) -> None:
-        """
-        CLOSE-2: the same for one that is not paused. (TCP stops it and closes.)
-        """
+        """CLOSE-2: the same for one that is not paused. (TCP stops it and closes.)"""
         near, far = await self.pair()
         producer = Pusher(near, self.stage, b"later", 1)
         producer.register()
@@ -133,14 +117,10 @@ class OrderlyClose(ConformanceCase):
 
 
 class Aborting(ConformanceCase):
-    """
-    C{abortConnection}.
-    """
+    """C{abortConnection}."""
 
     def peerReasons(self) -> tuple[type[BaseException], ...]:
-        """
-        What an abort may look like from the other side.
-        """
+        """What an abort may look like from the other side."""
         return (error.ConnectionLost,)
 
     async def test_abort(self) -> None:
@@ -162,9 +142,7 @@ class Aborting(ConformanceCase):
         self.assertTrue(len(far.received) < self.stage.bulk)
 
     async def test_winsOverClosing(self) -> None:
-        """
-        CLOSE-7: an abort wins over a loseConnection that waits.
-        """
+        """CLOSE-7: an abort wins over a loseConnection that waits."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         near.transport.write(pattern(self.stage.bulk))
@@ -190,9 +168,7 @@ class Aborting(ConformanceCase):
         self.assertEqual(producer.calls[calls:], ["stop"])
 
     async def test_winsInTheSameTurn(self) -> None:
-        """
-        CLOSE-7: loseConnection after abortConnection changes nothing.
-        """
+        """CLOSE-7: loseConnection after abortConnection changes nothing."""
         near, _ = await self.pair()
         near.call("abortConnection")
         near.call("loseConnection")
@@ -200,9 +176,7 @@ class Aborting(ConformanceCase):
         self.assertLost(near, error.ConnectionAborted)
 
     async def test_othersLive(self) -> None:
-        """
-        CLOSE-7: aborting one connection of a port leaves the others alone.
-        """
+        """CLOSE-7: aborting one connection of a port leaves the others alone."""
         server = self.factory()
         near, far = await self.pair(server=server)
         other = await self.join(self.ports[0], server)
@@ -213,9 +187,7 @@ class Aborting(ConformanceCase):
 
 
 class ApplicationErrors(ConformanceCase):
-    """
-    FAC-5: exceptions in user code.
-    """
+    """FAC-5: exceptions in user code."""
 
     async def test_dataReceived(self) -> None:
         """
@@ -235,9 +207,7 @@ class ApplicationErrors(ConformanceCase):
         await self.received(other.server, 5)
 
     async def test_connectionLost(self) -> None:
-        """
-        FAC-5: an exception in connectionLost is logged and hurts nobody else.
-        """
+        """FAC-5: an exception in connectionLost is logged and hurts nobody else."""
         server = self.factory()
         near, far = await self.pair(server=server)
         other = await self.join(self.ports[0], server)
@@ -252,9 +222,7 @@ class ApplicationErrors(ConformanceCase):
 
 
 class HalfClose(ConformanceCase):
-    """
-    CLOSE-9, where the wire can do it.
-    """
+    """CLOSE-9, where the wire can do it."""
 
     needs = Capability.HALF_CLOSE
 
@@ -289,9 +257,7 @@ class HalfClose(ConformanceCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_laterWritesAreDropped(self) -> None:
-        """
-        CLOSE-9: what is written after the end of stream is dropped without a word.
-        """
+        """CLOSE-9: what is written after the end of stream is dropped without a word."""
         near, far = await self.halfCloseable()
         near.call("loseWriteConnection")
         await self.until(far, "readConnectionLost")
@@ -350,9 +316,7 @@ class HalfClose(ConformanceCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_callbackRaises(self) -> None:
-        """
-        FAC-5: an exception in readConnectionLost ends the connection with itself.
-        """
+        """FAC-5: an exception in readConnectionLost ends the connection with itself."""
         near, far = await self.halfCloseable()
         far.hooks["readConnectionLost"] = explode
         near.transport.loseWriteConnection()
@@ -362,14 +326,10 @@ class HalfClose(ConformanceCase):
 
 
 class Afterwards(ConformanceCase):
-    """
-    What is left of a connection.
-    """
+    """What is left of a connection."""
 
     async def test_everythingIsSilent(self) -> None:
-        """
-        TR-4: after connectionLost every method does nothing.
-        """
+        """TR-4: after connectionLost every method does nothing."""
         near, far = await self.pair()
         near.transport.loseConnection()
         await self.lost(near, far)
@@ -381,10 +341,7 @@ class Afterwards(ConformanceCase):
         self.assertEqual([near.events[1:], far.events[1:]], [["connectionLost"]] * 2)
 
     async def test_protocolsAreReleased(self) -> None:
-        """
-        CLOSE-10: once lost, a connection keeps neither its protocol nor its
-        producer alive.
-        """
+        """CLOSE-10: once lost, a connection keeps neither its protocol nor its producer alive."""
         for method in ("loseConnection", "abortConnection"):
             client, server = self.factory(), self.factory()
             near, far = await self.pair(client, server)

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Connecting: sections 1, 3 and 4 of the rules.
-"""
+"""Connecting: sections 1, 3 and 4 of the rules."""
 
 from __future__ import annotations
 
@@ -16,29 +14,21 @@ from .transport import Capability
 
 
 class ApplicationError(Exception):
-    """
-    Raised by the test's own protocols and factories.
-    """
+    """Raised by the test's own protocols and factories."""
 
 
 def explode(*ignored: object) -> None:
-    """
-    A hook, or a factory's answer, that raises.
-    """
+    """A hook, or a factory's answer, that raises."""
     raise ApplicationError("on purpose")
 
 
 def calling(method: str) -> Hook:
-    """
-    A hook that calls a method of the transport.
-    """
+    """A hook that calls a method of the transport."""
     return lambda recorder: recorder.call(method)
 
 
 class Success(ConformanceCase):
-    """
-    A connection comes about.
-    """
+    """A connection comes about."""
 
     async def test_sequence(self) -> None:
         """
@@ -63,17 +53,13 @@ class Success(ConformanceCase):
         self.assertEqual(client.built[0].received, b"banner")
 
     async def test_result(self) -> None:
-        """
-        EP-3: the Deferred's result is the very protocol that the factory built.
-        """
+        """EP-3: the Deferred's result is the very protocol that the factory built."""
         client = self.factory()
         result = await self.connect(await self.listen(self.factory()), client)
         self.assertIs(result, client.built[0])
 
     async def test_manyFromOneEndpoint(self) -> None:
-        """
-        EP-4: an endpoint may be connected many times at once.
-        """
+        """EP-4: an endpoint may be connected many times at once."""
         server = self.factory(dataReceived=lambda r: r.transport.write(bytes(r.received)))
         endpoint = self.clientEndpoint(await self.listen(server))
         factories = [self.factory() for _ in range(5)]
@@ -100,9 +86,7 @@ class Success(ConformanceCase):
         self.assertEqual(types, {self.transport.addressType})
 
     async def test_closingInConnectionMade(self) -> None:
-        """
-        CONN-2: closing inside connectionMade is no failure to connect.
-        """
+        """CONN-2: closing inside connectionMade is no failure to connect."""
         for method in ("loseConnection", "abortConnection"):
             client = self.factory(connectionMade=calling(method))
             result = await self.connect(await self.listen(self.factory()), client)
@@ -112,9 +96,7 @@ class Success(ConformanceCase):
             self.assertLost(result, error.ConnectionDone, error.ConnectionAborted)
 
     async def test_startAndStop(self) -> None:
-        """
-        FAC-2: the client's doStart and doStop frame the connection.
-        """
+        """FAC-2: the client's doStart and doStop frame the connection."""
         client = self.factory()
         near, _ = await self.pair(client)
         self.assertEqual(client.events, ["doStart", "buildProtocol"])
@@ -124,31 +106,23 @@ class Success(ConformanceCase):
 
 
 class Unwilling(ConformanceCase):
-    """
-    The client's own factory or protocol says no.
-    """
+    """The client's own factory or protocol says no."""
 
     async def refuse(self, client: RecordingFactory, *kinds: type[Exception]) -> None:
-        """
-        Connecting with this factory fails in one of these ways.
-        """
+        """Connecting with this factory fails in one of these ways."""
         connecting = self.clientEndpoint(await self.listen(self.factory())).connect(client)
         await self.assertFails(connecting, *kinds)
         await self.stage.until(lambda: "doStop" in client.events)
         self.assertEqual(client.events, ["doStart", "buildProtocol", "doStop"])
 
     async def test_None(self) -> None:
-        """
-        CONN-4: buildProtocol returning None is NoProtocol; doStop is called.
-        """
+        """CONN-4: buildProtocol returning None is NoProtocol; doStop is called."""
         client = self.factory()
         client.answer = lambda: None
         await self.refuse(client, error.NoProtocol)
 
     async def test_raising(self) -> None:
-        """
-        CONN-4: an exception in buildProtocol is the failure; doStop is called.
-        """
+        """CONN-4: an exception in buildProtocol is the failure; doStop is called."""
         client = self.factory()
         client.answer = explode
         await self.refuse(client, ApplicationError)
@@ -174,9 +148,7 @@ class Unwilling(ConformanceCase):
 
 
 class Cancelling(ConformanceCase):
-    """
-    CONN-5.
-    """
+    """CONN-5."""
 
     async def test_atOnce(self) -> None:
         """
@@ -192,9 +164,7 @@ class Cancelling(ConformanceCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_afterSuccess(self) -> None:
-        """
-        CONN-5: cancelling after success leaves the connection alone.
-        """
+        """CONN-5: cancelling after success leaves the connection alone."""
         client, server = self.factory(), self.factory()
         connecting = self.clientEndpoint(await self.listen(server)).connect(client)
         near: Any = await self.stage.result(connecting)
@@ -204,9 +174,7 @@ class Cancelling(ConformanceCase):
         self.assertIs(near.lost, None)
 
     async def test_othersGoOn(self) -> None:
-        """
-        CONN-5: cancelling one attempt leaves another of the same endpoint alone.
-        """
+        """CONN-5: cancelling one attempt leaves another of the same endpoint alone."""
         endpoint = self.clientEndpoint(await self.listen(self.factory()))
         one, other = self.factory(), self.factory()
         cancelled, staying = endpoint.connect(one), endpoint.connect(other)
@@ -215,9 +183,7 @@ class Cancelling(ConformanceCase):
         self.assertIs(await self.stage.result(staying), other.built[0])
 
     async def test_insideCallback(self) -> None:
-        """
-        ORD-5: the Deferred's callback may at once connect again.
-        """
+        """ORD-5: the Deferred's callback may at once connect again."""
         endpoint = self.clientEndpoint(await self.listen(self.factory()))
         first, second = self.factory(), self.factory()
 
@@ -230,14 +196,10 @@ class Cancelling(ConformanceCase):
 
 
 class Failing(ConformanceCase):
-    """
-    CONN-6: failures that every transport has.
-    """
+    """CONN-6: failures that every transport has."""
 
     async def test_localAddressTaken(self) -> None:
-        """
-        CONN-6: a local address in use is ConnectBindError; doStop is called.
-        """
+        """CONN-6: a local address in use is ConnectBindError; doStop is called."""
         port = await self.listen(self.factory())
         host = self.stage.clientHost
         blocking = self.transport.server(self.stage.clientReactor, 0, host).listen(self.factory())
@@ -250,9 +212,7 @@ class Failing(ConformanceCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_bindAddress(self) -> None:
-        """
-        EP-5: a client can choose the port it comes from.
-        """
+        """EP-5: a client can choose the port it comes from."""
         probe = await self.listen(self.factory())
         free = self.numberOf(probe)
         await self.stop(probe)
@@ -267,9 +227,7 @@ class Failing(ConformanceCase):
 
 
 class Refused(ConformanceCase):
-    """
-    Nobody listens, and the transport can tell.
-    """
+    """Nobody listens, and the transport can tell."""
 
     needs = Capability.REFUSES
 
@@ -288,9 +246,7 @@ class Refused(ConformanceCase):
 
 
 class Unanswered(ConformanceCase):
-    """
-    Nobody listens, and silence is all there is to see.
-    """
+    """Nobody listens, and silence is all there is to see."""
 
     lacks = Capability.REFUSES
 

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Connecting where losses, time and names are in the test's hand (CONN-5 to CONN-8).
-"""
+"""Connecting where losses, time and names are in the test's hand (CONN-5 to CONN-8)."""
 
 from __future__ import annotations
 
@@ -16,14 +14,10 @@ from .transport import Capability
 
 
 class Attempts(SimulatedCase):
-    """
-    Connecting against the odds (CONN-5 to CONN-8).
-    """
+    """Connecting against the odds (CONN-5 to CONN-8)."""
 
     async def test_timeout(self) -> None:
-        """
-        CONN-6, CONN-7: no answer is TimeoutError when C{timeout} is over, not before.
-        """
+        """CONN-6, CONN-7: no answer is TimeoutError when C{timeout} is over, not before."""
         port = await self.listen(self.factory())
         self.cut()
         client = self.factory()
@@ -33,9 +27,7 @@ class Attempts(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_lateAnswer(self) -> None:
-        """
-        CONN-7: an answer after the timeout changes nothing.
-        """
+        """CONN-7: an answer after the timeout changes nothing."""
         self.impair(Impairments(delay=2.0))
         port = await self.listen(self.factory())
         client = self.factory()
@@ -45,9 +37,7 @@ class Attempts(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_cancelledDuringHandshake(self) -> None:
-        """
-        CONN-5: cancelling while datagrams are under way; the late answer is ignored.
-        """
+        """CONN-5: cancelling while datagrams are under way; the late answer is ignored."""
         self.impair(Impairments(delay=1.0))
         port = await self.listen(self.factory())
         client = self.factory()
@@ -60,9 +50,7 @@ class Attempts(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_unreachable(self) -> None:
-        """
-        CONN-6: no route is NoRouteError.
-        """
+        """CONN-6: no route is NoRouteError."""
         port = await self.listen(self.factory())
         self.stage.client.writeErrors["*"] = errno.ENETUNREACH
         client = self.factory()
@@ -70,9 +58,7 @@ class Attempts(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_fullSocket(self) -> None:
-        """
-        UDP-2: a socket buffer that is full for a while is ordinary loss.
-        """
+        """UDP-2: a socket buffer that is full for a while is ordinary loss."""
         near, far = await self.pair()
         self.stage.client.writeErrors["*"] = errno.EAGAIN
         near.transport.write(b"patience")
@@ -81,9 +67,7 @@ class Attempts(SimulatedCase):
         await self.received(far, 8)
 
     async def test_lossyHandshake(self) -> None:
-        """
-        CONN-1: a handshake half of whose datagrams are lost comes about.
-        """
+        """CONN-1: a handshake half of whose datagrams are lost comes about."""
         self.impair(Impairments(delay=0.02, loss=0.5))
         near, far = await self.pair()
         self.assertEqual([near.events, far.events], [["connectionMade"]] * 2)
@@ -91,9 +75,7 @@ class Attempts(SimulatedCase):
 
 
 class Names(SimulatedCase):
-    """
-    Host names (NAME-1 to NAME-5, CONN-5, CONN-8).
-    """
+    """Host names (NAME-1 to NAME-5, CONN-5, CONN-8)."""
 
     needs = Capability.NAMES
 
@@ -114,30 +96,22 @@ class Names(SimulatedCase):
         self.assertEqual({r.transportSemantics for r in resolver.resolutions}, {"UDP"})
 
     async def test_literal(self) -> None:
-        """
-        NAME-2: IP literals do not go to the resolver.
-        """
+        """NAME-2: IP literals do not go to the resolver."""
         await self.pair()
         self.assertEqual(self.stage.network.resolver.resolutions, [])
 
     async def test_unknown(self) -> None:
-        """
-        CONN-6: a name without addresses is DNSLookupError.
-        """
+        """CONN-6: a name without addresses is DNSLookupError."""
         connecting = self.clientEndpoint(4000, host="nowhere.example").connect(self.factory())
         await self.assertFails(connecting, error.DNSLookupError)
 
     async def test_illegal(self) -> None:
-        """
-        CONN-6, NAME-5: what is no name fails with ValueError when connecting.
-        """
+        """CONN-6, NAME-5: what is no name fails with ValueError when connecting."""
         endpoint = self.clientEndpoint(4000, host="no..name")
         await self.assertFails(endpoint.connect(self.factory()), ValueError)
 
     async def test_cancelledDuringLookup(self) -> None:
-        """
-        CONN-5, NAME-4: cancelling before the resolver answers; the answer is ignored.
-        """
+        """CONN-5, NAME-4: cancelling before the resolver answers; the answer is ignored."""
         resolver = self.stage.network.resolver
         resolver.hold("server")
         port = await self.listen(self.factory())
@@ -168,9 +142,7 @@ class Names(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "buildProtocol", "doStop"])
 
     async def test_allAddressesDead(self) -> None:
-        """
-        CONN-8: when all addresses fail the last failure is reported.
-        """
+        """CONN-8: when all addresses fail the last failure is reported."""
         self.stage.network.resolver.register("dead", "10.99.0.1", "10.99.0.2")
         client = self.factory()
         connecting = self.clientEndpoint(4000, host="dead", timeout=2).connect(client)

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Twisted's own protocols on top: section 9 of the rules.
-"""
+"""Twisted's own protocols on top: section 9 of the rules."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ from .case import ConformanceCase
 
 @implementer(IBodyProducer)
 class BytesBody:
-    """
-    A request body that is at hand.
-    """
+    """A request body that is at hand."""
 
     def __init__(self, data: bytes) -> None:
         self.length = len(data)
@@ -46,9 +42,7 @@ class BytesBody:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """
-        Everything has been written already.
-        """
+        """Everything has been written already."""
 
     resumeProducing = stopProducing = pauseProducing
 
@@ -90,9 +84,7 @@ class OneEndpoint:
 
 
 class Length(Resource):
-    """
-    Answers a POST with how long its body was, and a GET with who asks.
-    """
+    """Answers a POST with how long its body was, and a GET with who asks."""
 
     isLeaf = True
 
@@ -105,9 +97,7 @@ class Length(Resource):
 
 
 class Answer(Resource):
-    """
-    The same answer to every GET.
-    """
+    """The same answer to every GET."""
 
     isLeaf = True
 
@@ -120,9 +110,7 @@ class Answer(Resource):
 
 
 class WebCase(ConformanceCase):
-    """
-    A web server and an agent.
-    """
+    """A web server and an agent."""
 
     async def serve(self, resource: Any, persistent: bool = False) -> Agent:
         """
@@ -152,29 +140,21 @@ class WebCase(ConformanceCase):
 
 
 class Web(WebCase):
-    """
-    C{twisted.web}, server and client (LAY-2).
-    """
+    """C{twisted.web}, server and client (LAY-2)."""
 
     async def test_download(self) -> None:
-        """
-        LAY-2: a big answer arrives whole.
-        """
+        """LAY-2: a big answer arrives whole."""
         data = pattern(3_000_000)
         agent = await self.serve(Answer(data))
         self.assertTrue(await self.request(agent, b"GET") == data)
 
     async def test_upload(self) -> None:
-        """
-        LAY-2: a big request body arrives whole.
-        """
+        """LAY-2: a big request body arrives whole."""
         agent = await self.serve(Length())
         self.assertEqual(await self.request(agent, b"POST", pattern(3_000_000)), b"3000000")
 
     async def test_persistent(self) -> None:
-        """
-        LAY-2: several requests go over one connection, which is closed in the end.
-        """
+        """LAY-2: several requests go over one connection, which is closed in the end."""
         agent = await self.serve(Length(), persistent=True)
         for size in (1, 10, 100):
             self.assertEqual(await self.request(agent, b"POST", bytes(size)), b"%d" % size)
@@ -182,24 +162,18 @@ class Web(WebCase):
         await self.stage.settle()
 
     async def test_clientIP(self) -> None:
-        """
-        ADDR-1: the web server sees the client's IP address.
-        """
+        """ADDR-1: the web server sees the client's IP address."""
         agent = await self.serve(Length())
         self.assertEqual(await self.request(agent, b"GET"), self.stage.clientHost.encode())
 
 
 class WebFiles(WebCase):
-    """
-    Files, which C{twisted.web} serves with producers that run on the global reactor.
-    """
+    """Files, which C{twisted.web} serves with producers that run on the global reactor."""
 
     simulated = False
 
     async def test_download(self) -> None:
-        """
-        LAY-2: a file served with a producer arrives whole.
-        """
+        """LAY-2: a file served with a producer arrives whole."""
         data = pattern(3_000_000)
         path = self.mktemp()
         with open(path, "wb") as file:
@@ -211,18 +185,14 @@ class WebFiles(WebCase):
 
 
 class Upper(Command):
-    """
-    Asks for a text in capitals.
-    """
+    """Asks for a text in capitals."""
 
     arguments = [(b"text", String())]
     response = [(b"text", String())]
 
 
 class UpperAMP(AMP):
-    """
-    Answers L{Upper}.
-    """
+    """Answers L{Upper}."""
 
     @Upper.responder
     def upper(self, text: bytes) -> dict[str, bytes]:
@@ -230,18 +200,14 @@ class UpperAMP(AMP):
 
 
 class UpperRoot(pb.Root):
-    """
-    A remote object with one method.
-    """
+    """A remote object with one method."""
 
     def remote_upper(self, text: str) -> str:
         return text.upper()
 
 
 class EchoLines(LineReceiver):
-    """
-    Sends lines back until told to hang up.
-    """
+    """Sends lines back until told to hang up."""
 
     transport: Any
 
@@ -252,14 +218,10 @@ class EchoLines(LineReceiver):
 
 
 class RemoteCalls(ConformanceCase):
-    """
-    AMP and Perspective Broker.
-    """
+    """AMP and Perspective Broker."""
 
     async def test_AMP(self) -> None:
-        """
-        LAY-2: AMP calls are answered, many at a time; closing ends them.
-        """
+        """LAY-2: AMP calls are answered, many at a time; closing ends them."""
         port = await self.listen(Factory.forProtocol(UpperAMP))
         client = await self.connect(port, Factory.forProtocol(AMP))
         calls = [client.callRemote(Upper, text=b"%d a" % n) for n in range(50)]
@@ -272,9 +234,7 @@ class RemoteCalls(ConformanceCase):
         await self.stage.settle()
 
     async def test_perspectiveBroker(self) -> None:
-        """
-        LAY-2: a remote object can be called.
-        """
+        """LAY-2: a remote object can be called."""
         port = await self.listen(pb.PBServerFactory(UpperRoot()))
         factory = pb.PBClientFactory()
         await self.connect(port, factory)
@@ -289,14 +249,10 @@ class RemoteCalls(ConformanceCase):
 
 
 class Lines(ConformanceCase):
-    """
-    C{LineReceiver}.
-    """
+    """C{LineReceiver}."""
 
     async def echo(self, pieces: Iterable[bytes]) -> Recorder:
-        """
-        Send these pieces to a server that echoes lines until C{quit}.
-        """
+        """Send these pieces to a server that echoes lines until C{quit}."""
         client = self.factory()
         await self.connect(await self.listen(Factory.forProtocol(EchoLines)), client)
         near = client.built[0]
@@ -315,18 +271,14 @@ class Lines(ConformanceCase):
         self.assertEqual(near.received, b"one\r\ntwo\r\nquit\r\n")
 
     async def test_byteByByte(self) -> None:
-        """
-        The same, one byte to a write.
-        """
+        """The same, one byte to a write."""
         text = b"one\r\nquit\r\n"
         near = await self.echo(text[n : n + 1] for n in range(len(text)))
         self.assertEqual(near.received, text)
 
 
 class Wrapped(ConformanceCase):
-    """
-    What Twisted puts between a transport and a protocol, or two of them.
-    """
+    """What Twisted puts between a transport and a protocol, or two of them."""
 
     async def test_wrapper(self) -> None:
         """
@@ -383,29 +335,21 @@ class Wrapped(ConformanceCase):
 
 
 class _Dialler:
-    """
-    For what wants a reactor to connect by TCP with.
-    """
+    """For what wants a reactor to connect by TCP with."""
 
     def __init__(self, case: ConformanceCase, port: IListeningPort) -> None:
         self._endpoint = case.clientEndpoint(port)
 
     def connectTCP(self, host: str, port: int, factory: Any) -> None:
-        """
-        Connect to where the endpoint leads.
-        """
+        """Connect to where the endpoint leads."""
         self._endpoint.connect(factory)
 
 
 class Services(ConformanceCase):
-    """
-    C{ClientService} (SVC-9).
-    """
+    """C{ClientService} (SVC-9)."""
 
     async def test_startAndStop(self) -> None:
-        """
-        SVC-9: the service connects, and stopping it closes the connection.
-        """
+        """SVC-9: the service connects, and stopping it closes the connection."""
         server, client = self.factory(), self.factory()
         port = await self.listen(server)
         service = ClientService(self.clientEndpoint(port), client, clock=self.stage.clientReactor)
@@ -418,9 +362,7 @@ class Services(ConformanceCase):
         self.assertLost(server.made[0], error.ConnectionDone)
 
     async def test_reconnects(self) -> None:
-        """
-        SVC-9: it connects again when the connection is lost.
-        """
+        """SVC-9: it connects again when the connection is lost."""
         server, client = self.factory(), self.factory()
         port = await self.listen(server)
         service = ClientService(
@@ -437,9 +379,7 @@ class Services(ConformanceCase):
         await self.lost(*client.built, *server.made)
 
     async def test_stoppedWhileConnecting(self) -> None:
-        """
-        CONN-5, SVC-9: stopping the service cancels an attempt under way.
-        """
+        """CONN-5, SVC-9: stopping the service cancels an attempt under way."""
         client = self.factory()
         port = await self.listen(self.factory())
         service = ClientService(self.clientEndpoint(port), client, clock=self.stage.clientReactor)

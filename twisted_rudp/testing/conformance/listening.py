@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Listening: sections 1 and 2 of the rules.
-"""
+"""Listening: sections 1 and 2 of the rules."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from .connecting import ApplicationError, explode
 
 
 class Listening(ConformanceCase):
-    """
-    Starting and stopping a port.
-    """
+    """Starting and stopping a port."""
 
     async def test_firedAtOnce(self) -> None:
         """
@@ -35,9 +31,7 @@ class Listening(ConformanceCase):
         self.assertEqual(factory.events, ["doStart"])
 
     async def test_getHost(self) -> None:
-        """
-        PORT-4: getHost shows the number really bound.
-        """
+        """PORT-4: getHost shows the number really bound."""
         host: Any = (await self.listen(self.factory())).getHost()
         self.assertEqual(
             (host.type, host.host), (self.transport.addressType, self.stage.serverHost)
@@ -56,9 +50,7 @@ class Listening(ConformanceCase):
         self.assertEqual(factory.events.count("doStart"), factory.events.count("doStop"))
 
     async def test_stop(self) -> None:
-        """
-        PORT-2, FAC-2: stopping stops the factory once and frees the address.
-        """
+        """PORT-2, FAC-2: stopping stops the factory once and frees the address."""
         factory = self.factory()
         port = await self.listen(factory)
         number = self.numberOf(port)
@@ -82,9 +74,7 @@ class Listening(ConformanceCase):
         self.assertEqual(factory.events.count("doStop"), 1)
 
     async def test_getHostAfterStop(self) -> None:
-        """
-        PORT-4: a stopped port still knows what it was bound to.
-        """
+        """PORT-4: a stopped port still knows what it was bound to."""
         port = await self.listen(self.factory())
         before = port.getHost()
         await self.stop(port)
@@ -156,9 +146,7 @@ class Listening(ConformanceCase):
 
 
 class Accepting(ConformanceCase):
-    """
-    PORT-6: factories that do not want a peer.
-    """
+    """PORT-6: factories that do not want a peer."""
 
     async def turnAway(self, server: RecordingFactory, told: bool = True) -> None:
         """
@@ -187,17 +175,13 @@ class Accepting(ConformanceCase):
         await self.received(welcome.server, 5)
 
     async def test_None(self) -> None:
-        """
-        PORT-6: buildProtocol returning None turns one peer away, asked about once.
-        """
+        """PORT-6: buildProtocol returning None turns one peer away, asked about once."""
         server = self.factory()
         server.answer = lambda: None
         await self.turnAway(server)
 
     async def test_raising(self) -> None:
-        """
-        PORT-6: an exception in buildProtocol is logged and costs that peer only.
-        """
+        """PORT-6: an exception in buildProtocol is logged and costs that peer only."""
         server = self.factory()
         server.answer = explode
         await self.turnAway(server, self.transport.follows("PORT-6 raising"))

@@ -1,6 +1,4 @@
-"""
-Test cases for a transport on a stage.
-"""
+"""Test cases for a transport on a stage."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from .transport import Transport
 
 
 def _tls() -> tuple[type[ConformanceCase], ...]:
-    """
-    TLS belongs to the suite where Twisted's C{tls} extra is installed.
-    """
+    """TLS belongs to the suite where Twisted's C{tls} extra is installed."""
     try:
         from .tls import TLS
     except ImportError:
@@ -72,9 +68,7 @@ TOPICS: tuple[type[ConformanceCase], ...] = (
 
 
 def applies(topic: type[ConformanceCase], transport: Transport, stage: type[Stage]) -> bool:
-    """
-    Whether a topic can be tested with this transport on this stage.
-    """
+    """Whether a topic can be tested with this transport on this stage."""
     if topic.simulated not in (None, stage.simulated):
         return False
     capabilities = transport.capabilities

@@ -44,9 +44,7 @@ Test = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 class Reentrancy(ConformanceCase):
-    """
-    Item 14: every method from inside every callback.
-    """
+    """Item 14: every method from inside every callback."""
 
     async def callInside(self, callback: str, act: Callable[[Recorder], object]) -> None:
         """
@@ -120,9 +118,7 @@ class Collisions(ConformanceCase):
     """
 
     def end(self, how: str, pair: Pair) -> None:
-        """
-        Begin to end a connection in one of the L{ENDINGS}.
-        """
+        """Begin to end a connection in one of the L{ENDINGS}."""
         near, far = pair
         if how == "lose":
             near.call("loseConnection")
@@ -167,14 +163,10 @@ for _first in ENDINGS:
 
 
 class Plain(ConformanceCase):
-    """
-    ORD-2 for protocols that are not half-closeable.
-    """
+    """ORD-2 for protocols that are not half-closeable."""
 
     async def test_writeDoesNotDeliver(self) -> None:
-        """
-        ORD-2: write never calls the protocol, even when data is waiting.
-        """
+        """ORD-2: write never calls the protocol, even when data is waiting."""
         near, far = await self.pair()
         far.transport.write(b"waiting")
         near.call("write", b"x")
@@ -182,9 +174,7 @@ class Plain(ConformanceCase):
         await self.received(near, 7)
 
     async def test_pingPong(self) -> None:
-        """
-        ORD-3: protocols that answer each piece at once do not recurse.
-        """
+        """ORD-3: protocols that answer each piece at once do not recurse."""
 
         def answer(recorder: Recorder) -> None:
             if len(recorder.received) <= 500:

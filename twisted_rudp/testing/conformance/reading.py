@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Flow control towards the application: the second half of section 6.
-"""
+"""Flow control towards the application: the second half of section 6."""
 
 from __future__ import annotations
 
@@ -12,14 +10,10 @@ from .case import ConformanceCase
 
 
 class Reading(ConformanceCase):
-    """
-    The transport as a push producer.
-    """
+    """The transport as a push producer."""
 
     async def test_pauseInsideDataReceived(self) -> None:
-        """
-        FLOW-6: after pauseProducing returned, nothing more is delivered.
-        """
+        """FLOW-6: after pauseProducing returned, nothing more is delivered."""
         server = self.factory(dataReceived=lambda r: r.call("pauseProducing"))
         near, far = await self.pair(server=server)
         near.transport.write(pattern(self.stage.bulk))
@@ -32,9 +26,7 @@ class Reading(ConformanceCase):
         self.assertEqual(far.received, pattern(self.stage.bulk))
 
     async def test_resumeDoesNotDeliver(self) -> None:
-        """
-        FLOW-7: resumeProducing delivers later, not before it returns.
-        """
+        """FLOW-7: resumeProducing delivers later, not before it returns."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         near.transport.write(b"waiting")
@@ -44,9 +36,7 @@ class Reading(ConformanceCase):
         await self.received(far, 7)
 
     async def test_pauseIsNoCounter(self) -> None:
-        """
-        FLOW-7: one resume undoes any number of pauses.
-        """
+        """FLOW-7: one resume undoes any number of pauses."""
         near, far = await self.pair()
         for _ in range(3):
             far.transport.pauseProducing()
@@ -55,9 +45,7 @@ class Reading(ConformanceCase):
         await self.received(far, 1)
 
     async def test_alternating(self) -> None:
-        """
-        FLOW-6, FLOW-7: pausing and resuming at each delivery loses nothing.
-        """
+        """FLOW-6, FLOW-7: pausing and resuming at each delivery loses nothing."""
 
         def hesitate(recorder: object) -> None:
             far.call("pauseProducing")
@@ -88,9 +76,7 @@ class Reading(ConformanceCase):
         self.assertLost(far, error.ConnectionDone)
 
     async def test_abortDoesNotWait(self) -> None:
-        """
-        FLOW-9: a local abort of a paused connection takes effect.
-        """
+        """FLOW-9: a local abort of a paused connection takes effect."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         near.transport.write(b"never read")
@@ -101,9 +87,7 @@ class Reading(ConformanceCase):
         self.assertLost(far, error.ConnectionAborted)
 
     async def test_stopProducing(self) -> None:
-        """
-        FLOW-10: stopProducing on the transport means loseConnection.
-        """
+        """FLOW-10: stopProducing on the transport means loseConnection."""
         near, far = await self.pair()
         near.transport.write(b"before")
         near.call("stopProducing")
@@ -113,18 +97,14 @@ class Reading(ConformanceCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_pieces(self) -> None:
-        """
-        FLOW-11: data comes as bytes in pieces of at most 64 KiB.
-        """
+        """FLOW-11: data comes as bytes in pieces of at most 64 KiB."""
         near, far = await self.pair()
         near.transport.write(pattern(self.stage.bulk))
         await self.received(far, self.stage.bulk)
         self.assertTrue(max(far.chunks) <= 65_536, max(far.chunks))
 
     async def test_echo(self) -> None:
-        """
-        Item 6: a big echo comes back as it was.
-        """
+        """Item 6: a big echo comes back as it was."""
         server = self.factory()
         server.hooks["dataReceived"] = lambda r: r.transport.write(
             bytes(r.received[-r.chunks[-1] :])

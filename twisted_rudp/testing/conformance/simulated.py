@@ -1,8 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-Transfers where losses and time are in the test's hand: items 6 and 8 of the
-conformance list.
-"""
+"""Transfers where losses and time are in the test's hand: items 6 and 8 of the conformance list."""
 
 from __future__ import annotations
 
@@ -16,9 +13,7 @@ from .transport import Capability
 
 
 class SimulatedCase(ConformanceCase):
-    """
-    A topic on the simulated network.
-    """
+    """A topic on the simulated network."""
 
     simulated = True
     stage: Simulation
@@ -35,14 +30,10 @@ class SimulatedCase(ConformanceCase):
 
 
 class BadLinks(SimulatedCase):
-    """
-    Item 6: bytes survive whatever the path does.
-    """
+    """Item 6: bytes survive whatever the path does."""
 
     async def echo(self, impairments: Impairments, size: int) -> None:
-        """
-        Connect over such a path, have so many bytes echoed, and close.
-        """
+        """Connect over such a path, have so many bytes echoed, and close."""
         self.impair(impairments)
 
         def answer(recorder: Recorder) -> None:
@@ -59,50 +50,36 @@ class BadLinks(SimulatedCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_loss(self) -> None:
-        """
-        Item 6: one datagram in ten is lost.
-        """
+        """Item 6: one datagram in ten is lost."""
         await self.echo(Impairments(delay=0.02, loss=0.1), 200_000)
 
     async def test_bursts(self) -> None:
-        """
-        Item 6: losses come in bursts.
-        """
+        """Item 6: losses come in bursts."""
         await self.echo(Impairments(delay=0.02, burst=BurstLoss(0.02, 0.3)), 200_000)
 
     async def test_reordering(self) -> None:
-        """
-        Item 6: one datagram in five is overtaken by others.
-        """
+        """Item 6: one datagram in five is overtaken by others."""
         await self.echo(
             Impairments(delay=0.02, jitter=0.01, reorder=0.2, reorder_delay=0.03), 200_000
         )
 
     async def test_duplication(self) -> None:
-        """
-        Item 6: one datagram in three arrives twice.
-        """
+        """Item 6: one datagram in three arrives twice."""
         await self.echo(Impairments(delay=0.02, duplicate=0.33), 200_000)
 
     async def test_everythingAtOnce(self) -> None:
-        """
-        Item 6: loss, reordering, duplication and jitter together.
-        """
+        """Item 6: loss, reordering, duplication and jitter together."""
         await self.echo(
             Impairments(delay=0.05, jitter=0.05, loss=0.05, reorder=0.1, duplicate=0.1), 200_000
         )
 
     async def test_bottleneck(self) -> None:
-        """
-        Item 6: a slow link with a short queue before it.
-        """
+        """Item 6: a slow link with a short queue before it."""
         await self.echo(Impairments(delay=0.02, rate=250_000, queue=30_000), 200_000)
 
 
 class FlowOverTime(SimulatedCase):
-    """
-    Item 8, and what else of flow control shows in time or on the wire.
-    """
+    """Item 8, and what else of flow control shows in time or on the wire."""
 
     async def test_resumeWithoutProbeDelay(self) -> None:
         """
@@ -126,9 +103,7 @@ class FlowOverTime(SimulatedCase):
         await self.lost(near)
 
     async def test_longPause(self) -> None:
-        """
-        FLOW-9: a connection whose reader is paused for long stays alive.
-        """
+        """FLOW-9: a connection whose reader is paused for long stays alive."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         near.transport.write(pattern(self.stage.bulk))
@@ -138,10 +113,7 @@ class FlowOverTime(SimulatedCase):
         await self.received(far, self.stage.bulk)
 
     async def test_longSilence(self) -> None:
-        """
-        CLOSE-5: a connection on which nobody speaks stays alive as long as both ends
-        do.
-        """
+        """CLOSE-5: a connection on which nobody speaks stays alive as long as both ends do."""
         near, far = await self.pair()
         self.stage.network.runFor(10 * self.transport.deadPeerLimit)
         self.assertEqual([near.lost, far.lost], [None, None])
@@ -149,9 +121,7 @@ class FlowOverTime(SimulatedCase):
         await self.received(far, 10)
 
     async def test_boundedMemory(self) -> None:
-        """
-        FLOW-1: what a producer writes onto a path that delivers nothing is bounded.
-        """
+        """FLOW-1: what a producer writes onto a path that delivers nothing is bounded."""
         near, _ = await self.pair()
         self.cut()
         producer = Pusher(near, self.stage, pattern(65_536), 1_000_000)
@@ -163,16 +133,12 @@ class FlowOverTime(SimulatedCase):
 
 
 class Packing(SimulatedCase):
-    """
-    What goes on the wire.
-    """
+    """What goes on the wire."""
 
     needs = Capability.COUNTS_DATAGRAMS
 
     async def test_oneTurnOneDatagram(self) -> None:
-        """
-        TR-8: small writes of one turn go out together.
-        """
+        """TR-8: small writes of one turn go out together."""
         near, far = await self.pair()
         await self.stage.settle()
         trace = self.stage.network.trace

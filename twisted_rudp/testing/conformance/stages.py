@@ -53,33 +53,22 @@ class Stage(ABC):
 
     @abstractmethod
     def result(self, deferred: Deferred[_T], limit: float = 60.0) -> Awaitable[_T]:
-        """
-        Wait for a C{Deferred} and have its result.
-        """
+        """Wait for a C{Deferred} and have its result."""
 
     @abstractmethod
     def settle(self) -> Awaitable[None]:
-        """
-        Let everything happen that is going to happen without further doing.
-        """
+        """Let everything happen that is going to happen without further doing."""
 
     def changed(self) -> None:
-        """
-        To be called after whatever may have fulfilled a condition.
-        """
+        """To be called after whatever may have fulfilled a condition."""
 
     def leftovers(self) -> list[str]:
-        """
-        What is still there after the test has closed everything, described for a
-        person.
-        """
+        """What is still there after the test has closed everything, described for a person."""
         return []
 
 
 class RealSockets(Stage):
-    """
-    The global reactor and 127.0.0.1. What is left over is found by trial itself.
-    """
+    """The global reactor and 127.0.0.1. What is left over is found by trial itself."""
 
     bulk = 10_000_000
 
@@ -160,9 +149,7 @@ class Simulation(Stage):
         return succeed(None)
 
     def leftovers(self) -> list[str]:
-        """
-        Timers and sockets, after what is under way has arrived.
-        """
+        """Timers and sockets, after what is under way has arrived."""
         self.network.runFor(self.SETTLING_TIME)
         ports = [port for host in self.network.hosts for port in host.ports]
         triggers = [host for host in self.network.hosts if host.reactor.triggers]

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-TLS on top of a transport (LAY-1). Needs Twisted's C{tls} extra.
-"""
+"""TLS on top of a transport (LAY-1). Needs Twisted's C{tls} extra."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ HOSTNAME = "example.org"
 
 
 def makeCertificate() -> PrivateCertificate:
-    """
-    A self-signed certificate for L{HOSTNAME}.
-    """
+    """A self-signed certificate for L{HOSTNAME}."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTNAME)])
     now = datetime.datetime.now(datetime.UTC)
@@ -57,9 +53,7 @@ def makeCertificate() -> PrivateCertificate:
 
 
 class TLS(ConformanceCase):
-    """
-    TLS wrapped around both ends.
-    """
+    """TLS wrapped around both ends."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -89,10 +83,7 @@ class TLS(ConformanceCase):
         await self.stage.until(lambda: server.made and client.made)
 
     async def test_exchangeAndClose(self) -> None:
-        """
-        LAY-1: data crosses both ways, and an orderly end is ConnectionDone on both
-        sides.
-        """
+        """LAY-1: data crosses both ways, and an orderly end is ConnectionDone on both sides."""
         client, server = self.factory(), self.factory()
         await self.secure(client, server, self.certificate)
         near, far = client.built[0], server.made[0]
@@ -125,9 +116,7 @@ class TLS(ConformanceCase):
         self.assertEqual(client.built[0].received, b"answer")
 
     async def test_wrongCertificate(self) -> None:
-        """
-        LAY-1: a certificate that is not trusted ends the connection on both sides.
-        """
+        """LAY-1: a certificate that is not trusted ends the connection on both sides."""
         client, server = self.factory(), self.factory()
         await self.secure(client, server, makeCertificate())
         limit = self.transport.deadPeerLimit

@@ -1,6 +1,4 @@
-"""
-What the author of a transport states about it.
-"""
+"""What the author of a transport states about it."""
 
 from __future__ import annotations
 
@@ -79,7 +77,5 @@ class Transport(ABC):
         """
 
     def follows(self, rule: str) -> bool:
-        """
-        Whether the transport does as this rule says.
-        """
+        """Whether the transport does as this rule says."""
         return rule not in self.deviations

@@ -14,14 +14,10 @@ from .simulated import SimulatedCase
 
 
 class Vanishing(SimulatedCase):
-    """
-    Item 12: the peer is gone, without a word.
-    """
+    """Item 12: the peer is gone, without a word."""
 
     async def gone(self, *ends: Recorder) -> None:
-        """
-        These ends notice within bounds.
-        """
+        """These ends notice within bounds."""
         began = self.now
         await self.lost(*ends, limit=self.transport.deadPeerLimit + 1)
         self.assertTrue(self.now - began <= self.transport.deadPeerLimit)
@@ -29,17 +25,13 @@ class Vanishing(SimulatedCase):
             self.assertLost(end, error.ConnectionLost)
 
     async def test_whileIdle(self) -> None:
-        """
-        CLOSE-5, CLOSE-8: both sides of an idle connection notice: ConnectionLost.
-        """
+        """CLOSE-5, CLOSE-8: both sides of an idle connection notice: ConnectionLost."""
         ends = await self.pair()
         self.cut()
         await self.gone(*ends)
 
     async def test_whileSending(self) -> None:
-        """
-        CLOSE-5: so does a side that sends; its producer is stopped (FLOW-5).
-        """
+        """CLOSE-5: so does a side that sends; its producer is stopped (FLOW-5)."""
         near, far = await self.pair()
         producer = Pusher(near, self.stage, pattern(65_536), 1_000_000)
         producer.start()
@@ -49,9 +41,7 @@ class Vanishing(SimulatedCase):
         self.assertEqual(producer.calls[-1], "stop")
 
     async def test_whileClosing(self) -> None:
-        """
-        CLOSE-5: a close that cannot be acknowledged ends with ConnectionLost.
-        """
+        """CLOSE-5: a close that cannot be acknowledged ends with ConnectionLost."""
         near, far = await self.pair()
         near.transport.write(pattern(self.stage.bulk))
         self.cut()
@@ -59,9 +49,7 @@ class Vanishing(SimulatedCase):
         await self.gone(near, far)
 
     async def test_whilePaused(self) -> None:
-        """
-        FLOW-9: a paused reader notices as well.
-        """
+        """FLOW-9: a paused reader notices as well."""
         near, far = await self.pair()
         far.transport.pauseProducing()
         near.transport.write(b"unread")
@@ -71,9 +59,7 @@ class Vanishing(SimulatedCase):
         self.assertEqual(far.received, b"")
 
     async def test_shortOutage(self) -> None:
-        """
-        An outage of two seconds is survived, with all the bytes.
-        """
+        """An outage of two seconds is survived, with all the bytes."""
         near, far = await self.pair()
         data = pattern(100_000)
         self.cut()
@@ -84,9 +70,7 @@ class Vanishing(SimulatedCase):
         self.assertTrue(far.received == data)
 
     async def test_serverRestarted(self) -> None:
-        """
-        CLOSE-8: a peer that has lost its memory is ConnectionLost within bounds.
-        """
+        """CLOSE-8: a peer that has lost its memory is ConnectionLost within bounds."""
         near, _ = await self.pair()
         number = self.numberOf(self.ports.pop())
         self.cut()
@@ -98,14 +82,10 @@ class Vanishing(SimulatedCase):
 
 
 class Shutdown(SimulatedCase):
-    """
-    Item 17: the reactor stops (PORT-5, CLOSE-6).
-    """
+    """Item 17: the reactor stops (PORT-5, CLOSE-6)."""
 
     async def test_server(self) -> None:
-        """
-        PORT-5: all connections of a port are lost once, with ConnectionLost.
-        """
+        """PORT-5: all connections of a port are lost once, with ConnectionLost."""
         server = self.factory()
         first = await self.pair(server=server)
         second = await self.join(self.ports[0], server)
@@ -117,9 +97,7 @@ class Shutdown(SimulatedCase):
         self.assertEqual(self.stage.server.ports, [])
 
     async def test_client(self) -> None:
-        """
-        PORT-5: the same for a client.
-        """
+        """PORT-5: the same for a client."""
         near, _ = await self.pair()
         self.stage.clientReactor.stop()
         await self.lost(near)
@@ -127,9 +105,7 @@ class Shutdown(SimulatedCase):
         self.assertEqual(self.stage.client.ports, [])
 
     async def test_whileConnecting(self) -> None:
-        """
-        PORT-5: an attempt under way fails once.
-        """
+        """PORT-5: an attempt under way fails once."""
         port = await self.listen(self.factory())
         self.cut()
         client = self.factory()
@@ -140,9 +116,7 @@ class Shutdown(SimulatedCase):
         self.assertEqual(client.events, ["doStart", "doStop"])
 
     async def test_closingIsFinished(self) -> None:
-        """
-        CLOSE-6: stopping right after loseConnection does not lose the tail.
-        """
+        """CLOSE-6: stopping right after loseConnection does not lose the tail."""
         near, far = await self.pair()
         data = pattern(self.stage.bulk)
         near.transport.write(data)
@@ -154,9 +128,7 @@ class Shutdown(SimulatedCase):
             self.assertLost(end, error.ConnectionDone)
 
     async def test_closingIsBounded(self) -> None:
-        """
-        CLOSE-6: a peer that has vanished holds the reactor up for a bounded time.
-        """
+        """CLOSE-6: a peer that has vanished holds the reactor up for a bounded time."""
         near, _ = await self.pair()
         near.transport.write(b"nobody will acknowledge this")
         self.cut()
@@ -169,14 +141,10 @@ class Shutdown(SimulatedCase):
 
 
 class Draining(SimulatedCase):
-    """
-    PORT-3: a port that stops while it has connections.
-    """
+    """PORT-3: a port that stops while it has connections."""
 
     async def test_bounded(self) -> None:
-        """
-        PORT-3: connections that do not end are aborted after a while.
-        """
+        """PORT-3: connections that do not end are aborted after a while."""
         near, far = await self.pair()
         await self.stage.result(maybeDeferred(self.ports[0].stopListening), limit=120)
         self.assertLost(far, error.ConnectionLost)
@@ -184,9 +152,7 @@ class Draining(SimulatedCase):
         await self.lost(near, limit=self.transport.deadPeerLimit)
 
     async def test_newPeersAreRefused(self) -> None:
-        """
-        PORT-3: while it drains, a port takes no new peers.
-        """
+        """PORT-3: while it drains, a port takes no new peers."""
         server = self.factory()
         near, far = await self.pair(server=server)
         port = self.ports[0]

@@ -1,7 +1,5 @@
 # mypy: allow-untyped-calls
-"""
-The transport object, and flow control towards the wire: sections 5 and 6.
-"""
+"""The transport object, and flow control towards the wire: sections 5 and 6."""
 
 from __future__ import annotations
 
@@ -24,14 +22,11 @@ from .actors import Puller, Pusher, pattern
 from .case import ConformanceCase
 
 MOST_BUFFERED = 50_000_000
-"""Bytes that a sender with the kernel's buffers may take in for a peer that does not
-read."""
+"""Bytes that a sender with the kernel's buffers may take in for a peer that does not read."""
 
 
 class TransportObject(ConformanceCase):
-    """
-    What a protocol finds in C{self.transport}.
-    """
+    """What a protocol finds in C{self.transport}."""
 
     async def test_interfaces(self) -> None:
         """
@@ -46,9 +41,7 @@ class TransportObject(ConformanceCase):
                 self.assertFalse(ITLSTransport.providedBy(end.transport))
 
     async def test_writeWantsBytes(self) -> None:
-        """
-        TR-2: everything but bytes raises TypeError and writes nothing.
-        """
+        """TR-2: everything but bytes raises TypeError and writes nothing."""
         near, far = await self.pair()
         for wrong in ("text", bytearray(b"x"), memoryview(b"x"), None):
             self.assertRaises(TypeError, near.transport.write, wrong)
@@ -59,9 +52,7 @@ class TransportObject(ConformanceCase):
         self.assertEqual(far.received, b"yes")
 
     async def test_writeSequence(self) -> None:
-        """
-        TR-3: any iterable of bytes will do.
-        """
+        """TR-3: any iterable of bytes will do."""
         near, far = await self.pair()
         near.transport.writeSequence([b"a", b"", b"b"])
         near.transport.writeSequence((b"c",))
@@ -95,9 +86,7 @@ class TransportObject(ConformanceCase):
         self.assertEqual([bool(transport.connected), bool(transport.disconnected)], [False, True])
 
     async def test_addressesForEver(self) -> None:
-        """
-        TR-6: getHost and getPeer are valid inside connectionLost and after.
-        """
+        """TR-6: getHost and getPeer are valid inside connectionLost and after."""
         seen: list[Any] = []
         client = self.factory(connectionLost=lambda r: seen.append(r.transport.getPeer()))
         near, _ = await self.pair(client)
@@ -111,9 +100,7 @@ class TransportObject(ConformanceCase):
             self.assertRaises(AttributeError, near.transport.getHost)
 
     async def test_options(self) -> None:
-        """
-        TR-7: no-delay and keepalive can be set and read.
-        """
+        """TR-7: no-delay and keepalive can be set and read."""
         near, far = await self.pair()
         for enabled in (True, False):
             near.transport.setTcpNoDelay(enabled)
@@ -125,16 +112,12 @@ class TransportObject(ConformanceCase):
         await self.received(far, 1)
 
     async def test_logPrefix(self) -> None:
-        """
-        TR-9: the log prefix names the protocol.
-        """
+        """TR-9: the log prefix names the protocol."""
         near, _ = await self.pair()
         self.assertIn("Recorder", near.transport.logPrefix())
 
     async def test_protocolIsReplaced(self) -> None:
-        """
-        FAC-4: what is assigned to transport.protocol gets the data from then on.
-        """
+        """FAC-4: what is assigned to transport.protocol gets the data from then on."""
         server = self.factory()
         near, far = await self.pair(server=server)
         near.transport.write(b"old")
@@ -152,9 +135,7 @@ class TransportObject(ConformanceCase):
 
 
 class Consuming(ConformanceCase):
-    """
-    Producers that fill a connection.
-    """
+    """Producers that fill a connection."""
 
     def start(self, near: Any, pieces: int, size: int = 65_536) -> Pusher:
         producer = Pusher(near, self.stage, pattern(size), pieces)
@@ -183,9 +164,7 @@ class Consuming(ConformanceCase):
         self.assertEqual(far.received, pattern(65_536) * (producer.written // 65_536))
 
     async def test_smallWritesDoNotPause(self) -> None:
-        """
-        FLOW-1: up to 64 KiB in one turn pause no one.
-        """
+        """FLOW-1: up to 64 KiB in one turn pause no one."""
         near, far = await self.pair()
         producer = self.start(near, 1)
         await self.received(far, 65_536)
@@ -241,10 +220,7 @@ class Consuming(ConformanceCase):
         self.assertEqual(first.calls + second.calls, [])
 
     async def test_stoppedBeforeConnectionLost(self) -> None:
-        """
-        FLOW-5: a lost connection stops its producer once, and only then tells the
-        protocol.
-        """
+        """FLOW-5: a lost connection stops its producer once, and only then tells the protocol."""
         order: list[str] = []
         client = self.factory(connectionLost=lambda r: order.append("connectionLost"))
         near, far = await self.pair(client)
@@ -257,9 +233,7 @@ class Consuming(ConformanceCase):
         self.assertLost(near, error.ConnectionLost, error.ConnectionDone)
 
     async def test_registeredTooLate(self) -> None:
-        """
-        TR-4: a producer registered after the end is stopped at once.
-        """
+        """TR-4: a producer registered after the end is stopped at once."""
         near, _ = await self.pair()
         near.transport.abortConnection()
         await self.lost(near)

@@ -1,6 +1,4 @@
-"""
-The C original as a Python object: one control block of C{ikcp.c}.
-"""
+"""The C original as a Python object: one control block of C{ikcp.c}."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
 
 
 def load(path: str) -> ctypes.CDLL:
-    """
-    Load the shared library that the test set-up compiled.
-    """
+    """Load the shared library that the test set-up compiled."""
     library = ctypes.CDLL(path)
     for name, (result, *arguments) in _SIGNATURES.items():
         function = getattr(library, name)
@@ -43,10 +39,7 @@ def load(path: str) -> ctypes.CDLL:
 
 
 class ControlBlock:
-    """
-    One conversation. Blocks live as long as the process: a peer of a test has
-    few of them.
-    """
+    """One conversation. Blocks live as long as the process: a peer of a test has few of them."""
 
     def __init__(self, library: ctypes.CDLL, conv: int, output: Callable[[bytes], None]) -> None:
         self._library = library
@@ -78,9 +71,7 @@ class ControlBlock:
         return int(self._library.ikcp_send(self._block, data, len(data)))
 
     def receive(self) -> bytes | None:
-        """
-        The next message, or in stream mode the next segment.
-        """
+        """The next message, or in stream mode the next segment."""
         size = self._library.ikcp_peeksize(self._block)
         if size < 0:
             return None
@@ -90,9 +81,7 @@ class ControlBlock:
 
     @property
     def waiting(self) -> int:
-        """
-        Segments that are not acknowledged, sent or not.
-        """
+        """Segments that are not acknowledged, sent or not."""
         return int(self._library.ikcp_waitsnd(self._block))
 
     @property

@@ -52,9 +52,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Program:
-    """
-    One socket, its sessions by address and conversation, and the orders.
-    """
+    """One socket, its sessions by address and conversation, and the orders."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options

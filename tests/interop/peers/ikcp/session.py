@@ -1,6 +1,4 @@
-"""
-What a session of this peer does with what it receives and has to send.
-"""
+"""What a session of this peer does with what it receives and has to send."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ Report = Callable[..., None]
 
 
 class Session:
-    """
-    A conversation with one address.
-    """
+    """A conversation with one address."""
 
     def __init__(
         self, number: int, block: ControlBlock, plan: argparse.Namespace, report: Report
@@ -57,9 +53,7 @@ class Session:
         self._stopped = False
 
     def work(self, now: int) -> None:
-        """
-        Read, write, and let the library flush: all that is due at this time.
-        """
+        """Read, write, and let the library flush: all that is due at this time."""
         while not self._stopped and self.open and (piece := self.block.receive()) is not None:
             self._take(piece)
         while self._outgoing and self.block.waiting < self._plan.sndwnd:
@@ -81,9 +75,7 @@ class Session:
         )
 
     def close(self) -> None:
-        """
-        Be silent from now on: this wire has no word for the end.
-        """
+        """Be silent from now on: this wire has no word for the end."""
         self.open = False
         self._report("closed", session=self.number)
 
