@@ -1,7 +1,7 @@
 """
 Two ends of a transport on a scripted link, without hub, reactor or sockets.
 
-A transport derives from L{Pair}: it makes the gates and dials.
+A transport derives from L{Pair}: it makes the demultiplexers and dials.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from twisted_rudp.core.engine import (
     Address,
     Admit,
     Buffer,
+    Demultiplexer,
     Drop,
     Engine,
     Event,
-    Gate,
     Key,
     Reply,
     Route,
@@ -30,7 +30,7 @@ CLIENT: Address = ("192.0.2.1", 1111)
 SERVER: Address = ("192.0.2.2", 2222)
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
-AnyGate = TypeVar("AnyGate", bound=Gate)
+AnyDemultiplexer = TypeVar("AnyDemultiplexer", bound=Demultiplexer)
 
 Fate = Callable[[int, bytes], Sequence[float]]
 """Number of the datagram in its direction and its bytes -> delays in ms."""
@@ -59,28 +59,28 @@ def chancy(loss: float, seed: int, delay: int = 10) -> Fate:
     return fate
 
 
-class End(Generic[AnyEngine, AnyGate]):
+class End(Generic[AnyEngine, AnyDemultiplexer]):
     """
-    One end: a gate with some sessions, and what its application saw.
+    One end: a demultiplexer with some sessions, and what its application saw.
 
     @ivar address: as the other end sees it; what is sent to another one is lost.
-    @ivar room: whether the gate may let somebody in.
+    @ivar room: whether the demultiplexer may let somebody in.
     @ivar reading: whether the application takes what has come.
     @ivar sent: every datagram, whatever became of it.
-    @ivar verdicts: of the gate, about strangers.
+    @ivar verdicts: of the demultiplexer, about unknown peers.
     """
 
     def __init__(
         self,
-        pair: Pair[AnyEngine, AnyGate],
+        pair: Pair[AnyEngine, AnyDemultiplexer],
         name: str,
         address: Address,
-        gate: AnyGate,
+        demux: AnyDemultiplexer,
     ) -> None:
         self.pair = pair
         self.name = name
         self.address = address
-        self.gate = gate
+        self.demux = demux
         self.engines: dict[Key, AnyEngine] = {}
         self.room = True
         self.admitted = 0
@@ -98,7 +98,7 @@ class End(Generic[AnyEngine, AnyGate]):
 
     @property
     def drops(self) -> list[str]:
-        """Why strangers were dropped."""
+        """Why unknown peers were dropped."""
         return [verdict.reason for verdict in self.verdicts if isinstance(verdict, Drop)]
 
     def get(self, key: Key) -> Engine | None:
@@ -115,7 +115,7 @@ class End(Generic[AnyEngine, AnyGate]):
 
     def arrive(self, run: bytes, source: Address, size: int | None = None) -> None:
         """A datagram off the link, or a run of datagrams of C{size}."""
-        for key, piece, length in self.gate.open(run, size or len(run), source):
+        for key, piece, length in self.demux.open(run, size or len(run), source):
             engine = None if key is None else self.engines.get(key)
             if engine is None:
                 engine = self._stranger(piece, source)
@@ -127,7 +127,7 @@ class End(Generic[AnyEngine, AnyGate]):
         """
         @return: whose the datagram is after all.
         """
-        verdict = self.gate.stranger(datagram, source, self.pair.now, self)
+        verdict = self.demux.unknown_peer(datagram, source, self.pair.now, self)
         self.verdicts.append(verdict)
         if isinstance(verdict, Reply):
             for reply in verdict.datagrams:
@@ -151,7 +151,7 @@ class End(Generic[AnyEngine, AnyGate]):
             self.happened += events
             if not (more or events):
                 break
-        if engine.forgotten:
+        if engine.closed:
             self.engines = {k: e for k, e in self.engines.items() if e is not engine}
 
     def read(self, engine: AnyEngine) -> None:
@@ -160,14 +160,14 @@ class End(Generic[AnyEngine, AnyGate]):
             self.received += data
 
     def _emit(self, run: Buffer, size: int, address: Address) -> bool:
-        run, size = self.gate.seal(run, size)
+        run, size = self.demux.seal(run, size)
         whole = bytes(run)
         for start in range(0, len(whole), size):
             self.pair.carry(self, whole[start : start + size], address)
         return True
 
 
-class Pair(Generic[AnyEngine, AnyGate]):
+class Pair(Generic[AnyEngine, AnyDemultiplexer]):
     """
     A client and a server with a link and a clock.
 
@@ -184,8 +184,8 @@ class Pair(Generic[AnyEngine, AnyGate]):
 
     def __init__(
         self,
-        client: End[AnyEngine, AnyGate],
-        server: End[AnyEngine, AnyGate],
+        client: End[AnyEngine, AnyDemultiplexer],
+        server: End[AnyEngine, AnyDemultiplexer],
         there: Fate | None,
         back: Fate | None,
     ) -> None:
@@ -195,11 +195,11 @@ class Pair(Generic[AnyEngine, AnyGate]):
         self.client = client
         self.server = server
         self.fates = {"client": there or steady(), "server": back or steady()}
-        self._queue: list[tuple[int, int, End[AnyEngine, AnyGate], bytes, Address]] = []
+        self._queue: list[tuple[int, int, End[AnyEngine, AnyDemultiplexer], bytes, Address]] = []
         self._order = 0
 
     def ours(self, engine: Engine) -> AnyEngine:
-        """An engine that a gate has made."""
+        """An engine that a demultiplexer has made."""
         assert isinstance(engine, self.kind)
         return engine
 
@@ -218,7 +218,7 @@ class Pair(Generic[AnyEngine, AnyGate]):
         self.client.turn(engine)
         return engine
 
-    def carry(self, source: End[AnyEngine, AnyGate], datagram: bytes, to: Address) -> None:
+    def carry(self, source: End[AnyEngine, AnyDemultiplexer], datagram: bytes, to: Address) -> None:
         """Put a datagram on the link."""
         number = len(source.sent)
         source.sent.append(datagram)
@@ -241,7 +241,7 @@ class Pair(Generic[AnyEngine, AnyGate]):
                 self._tick()
         self.now = max(self.now, end)
 
-    def _sessions(self) -> list[tuple[End[AnyEngine, AnyGate], AnyEngine]]:
+    def _sessions(self) -> list[tuple[End[AnyEngine, AnyDemultiplexer], AnyEngine]]:
         return [
             (end, engine)
             for end in (self.client, self.server)
@@ -251,15 +251,15 @@ class Pair(Generic[AnyEngine, AnyGate]):
     def _following(self) -> float:
         """When something is due next; it may be in the past."""
         deadlines = [engine.deadline() for _, engine in self._sessions()]
-        deadlines += [end.gate.deadline() for end in (self.client, self.server)]
+        deadlines += [end.demux.deadline() for end in (self.client, self.server)]
         times = [due for due in deadlines if due is not None] + [due for due, *_ in self._queue[:1]]
         return min(times, default=float("inf"))
 
     def _tick(self) -> None:
         for end in (self.client, self.server):
-            deadline = end.gate.deadline()
+            deadline = end.demux.deadline()
             if deadline is not None and deadline <= self.now:
-                for datagram, address in end.gate.tick(self.now):
+                for datagram, address in end.demux.tick(self.now):
                     self.carry(end, datagram, address)
         for end, engine in self._sessions():
             deadline = engine.deadline()
@@ -275,7 +275,7 @@ class Pair(Generic[AnyEngine, AnyGate]):
             run.append(heapq.heappop(self._queue)[3])
         target.arrive(b"".join(run), source, len(datagram))
 
-    def _continues(self, run: list[bytes], target: End[AnyEngine, AnyGate]) -> bool:
+    def _continues(self, run: list[bytes], target: End[AnyEngine, AnyDemultiplexer]) -> bool:
         """
         Whether the next datagram on the link can end this run: only a run's last may
         be shorter than its others.

@@ -69,9 +69,9 @@ FENCES = {
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
     ("net.session", "Session._fenced"),  # calls an engine from anywhere else
-    ("net.hub", "Hub.runReceived"),  # calls a gate from the socket
-    ("net.hub", "Hub._askGate"),  # calls a gate from the timer and at a turn's end
-    ("net.strangers", "Strangers.judge"),  # asks a gate about a stranger
+    ("net.hub", "Hub.runReceived"),  # calls a demultiplexer from the socket
+    ("net.hub", "Hub._askDemux"),  # calls a demultiplexer from the timer and at a turn's end
+    ("net.unknownpeers", "UnknownPeers.judge"),  # asks a demultiplexer about an unknown peer
     ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
     ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger
 }

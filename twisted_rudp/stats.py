@@ -40,8 +40,8 @@ class PortStats:
     One socket at one moment.
 
     @ivar host: its own C{IAddress}; None before it was bound.
-    @ivar counters: of the hub, the gate (C{"gate."} in front) and the datagram port
-        (C{"port."} in front).
+    @ivar counters: of the hub, the demultiplexer (C{"demux."} in front) and the datagram
+        port (C{"port."} in front).
     @ivar sessions: those it has now.
     @ivar facts: what the socket is: its kind, whether the kernel cuts and joins runs,
         the sizes of its buffers as asked for and as the system granted them, in bytes,

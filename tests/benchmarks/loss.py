@@ -7,7 +7,7 @@ from random import Random
 
 from twisted_rudp.core.engine import Address, Buffer, Key
 from twisted_rudp.endpoints import kcpbase
-from twisted_rudp.kcp.gate import KCPGate
+from twisted_rudp.kcp.demux import KCPDemultiplexer
 
 
 def lose(share: float, seed: int) -> None:
@@ -18,7 +18,7 @@ def lose(share: float, seed: int) -> None:
     """
     chance = Random(seed)
 
-    class LossyGate(KCPGate):
+    class LossyDemultiplexer(KCPDemultiplexer):
         """
         Draws how many datagrams come through until the next is lost, which costs
         nothing for the others.
@@ -45,4 +45,4 @@ def lose(share: float, seed: int) -> None:
             rest = b"".join(kept)
             return super().open(rest, size, address) if rest else ()
 
-    kcpbase.KCPGate = LossyGate  # type: ignore[misc]
+    kcpbase.KCPDemultiplexer = LossyDemultiplexer  # type: ignore[misc]

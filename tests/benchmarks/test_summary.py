@@ -105,16 +105,16 @@ class PageTests(SynchronousTestCase):
 class LossTests(SynchronousTestCase):
     def test_share(self) -> None:
         """
-        The gate loses about the share asked for, single datagrams, and keeps the others in
+        The demultiplexer loses about the share asked for, single datagrams, and keeps the others in
         order.
         """
-        self.patch(kcpbase, "KCPGate", kcpbase.KCPGate)
+        self.patch(kcpbase, "KCPDemultiplexer", kcpbase.KCPDemultiplexer)
         lose(0.1, 1)
-        gate = kcpbase.KCPGate()
+        demux = kcpbase.KCPDemultiplexer()
         numbers: list[int] = []
         for start in range(0, 5000, 50):
             sent = [at.to_bytes(24, "big") for at in range(start, start + 50)]
-            for _, run, size in gate.open(b"".join(sent), 24, ("192.0.2.1", 1)):
+            for _, run, size in demux.open(b"".join(sent), 24, ("192.0.2.1", 1)):
                 got = bytes(run)
                 starts = range(0, len(got), size)
                 numbers += [int.from_bytes(got[at : at + size], "big") for at in starts]

@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass
 
 from tests.conformance.everywhere import Ours
-from tests.toys.conversations import CipherGate
-from twisted_rudp.core.engine import Address, Engine, Gate
+from tests.toys.conversations import CipherDemultiplexer
+from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
 from twisted_rudp.testing.conformance import Capability, RealSockets, Simulation, makeTestCases
 
@@ -25,17 +25,17 @@ CAPABILITIES = (
 class ToyServerEndpoint(ServerEndpoint):
     chance: random.Random
 
-    def _listeningGate(self) -> CipherGate:
-        return CipherGate(SECRET, self.chance)
+    def _listeningDemux(self) -> CipherDemultiplexer:
+        return CipherDemultiplexer(SECRET, self.chance)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ToyClientEndpoint(ClientEndpoint):
     chance: random.Random
 
-    def _diallingSession(self, address: Address, now: int) -> tuple[Gate, Engine]:
-        gate = CipherGate(SECRET, self.chance)
-        return gate, gate.dial(address, now)
+    def _diallingSession(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:
+        demux = CipherDemultiplexer(SECRET, self.chance)
+        return demux, demux.dial(address, now)
 
 
 def toy(kind: str) -> Ours:

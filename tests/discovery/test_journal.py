@@ -10,7 +10,7 @@ from twisted_rudp.discovery.journal import Journal
 
 
 class JournalTests(SynchronousTestCase):
-    """The log that strangers cannot fill."""
+    """The log that unknown peers cannot fill."""
 
     def setUp(self) -> None:
         self.events: list[str] = []

@@ -129,7 +129,7 @@ class AnnounceTests(RegistryCase):
 
 
 class BoundTests(RegistryCase):
-    """What strangers can fill, discovery.md 5."""
+    """What unknown peers can fill, discovery.md 5."""
 
     def test_records(self) -> None:
         """The oldest announcements go when there are too many; a renewed one is not old."""

@@ -158,7 +158,7 @@ class AnswerTests(ServerCase):
 
 
 class LimitTests(ServerCase):
-    """What strangers may do, discovery.md 5."""
+    """What unknown peers may do, discovery.md 5."""
 
     def test_recorded(self) -> None:
         """One source is dealt with as often as by the server of April 2014 (1.5)."""

@@ -8,17 +8,17 @@ from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address
+from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.engine import KCPEngine
-from twisted_rudp.kcp.gate import KCPGate
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.profiles import PROFILES, Settings
 
 CONV = 0x01020304
 
-End: TypeAlias = pair.End[KCPEngine, KCPGate]
+End: TypeAlias = pair.End[KCPEngine, KCPDemultiplexer]
 
 
-class Pair(pair.Pair[KCPEngine, KCPGate]):
+class Pair(pair.Pair[KCPEngine, KCPDemultiplexer]):
     """A client and a server."""
 
     kind = KCPEngine
@@ -33,12 +33,12 @@ class Pair(pair.Pair[KCPEngine, KCPGate]):
         self.settings = settings or PROFILES["default"]
         self.cookies = Cookies(b"secret of a test" * 2)
         self.own_socket = own_socket
-        client = End(self, "client", CLIENT, KCPGate())
-        super().__init__(client, End(self, "server", SERVER, self.new_gate()), there, back)
+        client = End(self, "client", CLIENT, KCPDemultiplexer())
+        super().__init__(client, End(self, "server", SERVER, self.new_demux()), there, back)
 
-    def new_gate(self) -> KCPGate:
-        """A listening gate, as a server makes it at its start."""
-        return KCPGate(self._accept, self.cookies, self.settings.rcvwnd)
+    def new_demux(self) -> KCPDemultiplexer:
+        """A listening demultiplexer, as a server makes it at its start."""
+        return KCPDemultiplexer(self._accept, self.cookies, self.settings.rcvwnd)
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
         """An engine of one side."""

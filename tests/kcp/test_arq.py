@@ -314,9 +314,9 @@ class ProofTests(ARQTestCase):
         self.flush(arq, 700)
         for sn, ts in ((10, 699), (12, 700), (9, 700)):
             self.hear(arq, self.control(ACK, sn=sn, ts=ts, una=10))
-            self.assertFalse(arq.proved)
+            self.assertFalse(arq.validated)
         self.hear(arq, self.control(ACK, sn=11, ts=700, una=12))
-        self.assertTrue(arq.proved)
+        self.assertTrue(arq.validated)
 
     def test_echoOfEarlierSending(self) -> None:
         """The echo of any transmission of a segment proves."""
@@ -325,7 +325,7 @@ class ProofTests(ARQTestCase):
         self.flush(arq, 0)
         self.flush(arq, 5_000)
         self.hear(arq, self.control(ACK, sn=0, ts=0, una=1), now=5_001)
-        self.assertTrue(arq.proved)
+        self.assertTrue(arq.validated)
 
     def strict(self, arq: ARQ, budget: int, now: int = 0) -> tuple[int, list[Segment], bool]:
         wire = Wire()

@@ -1,4 +1,4 @@
-"""L{ARQ} and whatever a stranger may send."""
+"""L{ARQ} and whatever an unknown peer may send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
 
 
-class StrangerTests(ARQTestCase):
+class UnknownPeerTests(ARQTestCase):
     """Whatever arrives, nothing is raised and memory stays bounded."""
 
     def check_bounded(self, arq: ARQ) -> None:

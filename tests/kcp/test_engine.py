@@ -40,7 +40,7 @@ class OpeningTests(SynchronousTestCase):
         pair.connect()
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
-        self.assertTrue(pair.server.engine.proved)
+        self.assertTrue(pair.server.engine.validated)
 
     def test_first_word(self) -> None:
         """The first datagram is a marked WASK with sn 0 and una 0 (kcp_close 1)."""
@@ -161,15 +161,15 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(pair.client.engine.events(), ())
 
 
-class StrangerTests(SynchronousTestCase):
+class UnknownPeerTests(SynchronousTestCase):
     """What those who only claim an address can get."""
 
     def setUp(self) -> None:
         self.pair = Pair()
 
     def judge(self, datagram: bytes) -> object:
-        """The gate's verdict on a datagram from an unknown address."""
-        return self.pair.server.gate.stranger(
+        """The demultiplexer's verdict on a datagram from an unknown address."""
+        return self.pair.server.demux.unknown_peer(
             datagram, ELSEWHERE, self.pair.now, self.pair.server
         )
 
@@ -235,7 +235,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.pair.server.kinds(), [Event.CONNECTED])
         self.assertEqual(self.pair.server.received, b"hello")
         self.assertNotIn(Capability.HALF_CLOSE, self.pair.server.engine.capabilities)
-        self.assertFalse(self.pair.server.engine.proved)
+        self.assertFalse(self.pair.server.engine.validated)
 
     def test_verdicts(self) -> None:
         """Leftovers, rubbish and data outside the window open nothing (kcp_close 7)."""
@@ -313,7 +313,7 @@ class WatchTests(SynchronousTestCase):
         pair.connect()
         pair.server.engines.clear()
         pair.cookies = Cookies(b"another secret of a test")
-        pair.server.gate = pair.new_gate()
+        pair.server.demux = pair.new_demux()
         pair.client.engine.write(0, b"do you know me?")
         pair.client.turn(pair.client.engine)
         pair.run(2_000)

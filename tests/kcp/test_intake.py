@@ -28,7 +28,7 @@ class ManyAcknowledgementsTests(SynchronousTestCase):
         arq.write(bytes(4_000))
         arq.flush(100, Wire(), 1 << 40)
         arq.input(Segment(CONV, ACK, MARK, 64, 100, 0xFFFFFFF0, 0xFFFFFFF0).pack(), 24, 110)
-        self.assertTrue(arq.proved)
+        self.assertTrue(arq.validated)
         return arq
 
     def outcome(self, arq: ARQ, datagram: bytes, regular: bool) -> tuple[object, ...]:

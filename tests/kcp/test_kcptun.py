@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import vectors
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.diagnosis import SNAPPY_START, Diagnosis
-from twisted_rudp.kcp.gate import KCPGate
 from twisted_rudp.kcp.keys import from_password
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionOptions
@@ -124,28 +124,28 @@ class CaptureTests(SynchronousTestCase):
         options = capture["options"]
         name = options[options.index("--crypt") + 1]
         crypt = make_crypt(name, from_password(capture["key"]), bytes)
-        gate = KCPGate(crypt=crypt, ledger=Ledger(), signs=signs)
+        demux = KCPDemultiplexer(crypt=crypt, ledger=Ledger(), signs=signs)
         session: KCPSession | None = None
         heard = b""
         for one in capture["datagrams"]:
             if one["dir"] != direction or one.get("lost"):
                 continue
             datagram, now = bytes.fromhex(one["data"]), one["t"] * MILLISECOND
-            for key, run, size in gate.open(datagram, len(datagram), PEER):
+            for key, run, size in demux.open(datagram, len(datagram), PEER):
                 assert isinstance(key, tuple)
                 if session is None:
-                    session = self.session(key[1], gate, signs, options)
+                    session = self.session(key[1], demux, signs, options)
                 session.receive(run, size, PEER, now)
             if session is not None:
                 while piece := session.take(0, 1 << 20):
                     heard += piece
         assert session is not None
         self.assertEqual(session.counters()["KCPInErrors"], 0, options)
-        self.assertEqual(gate.ledger.snapshot()["InCsumErrors"], 0, options)
+        self.assertEqual(demux.ledger.snapshot()["InCsumErrors"], 0, options)
         return heard
 
     def session(
-        self, conv: int, gate: KCPGate, signs: Diagnosis, options: list[str]
+        self, conv: int, demux: KCPDemultiplexer, signs: Diagnosis, options: list[str]
     ) -> KCPSession:
         """With the shards of the recording, kcptun's own where it names none."""
         shards = [
@@ -160,8 +160,8 @@ class CaptureTests(SynchronousTestCase):
             epoch=0,
             role=Role.DIALLER,
             wait_for_peer=False,
-            ledger=gate.ledger,
+            ledger=demux.ledger,
             diagnosis=signs,
-            overhead=gate.overhead,
+            overhead=demux.overhead,
             options=SessionOptions(*shards),
         )

@@ -21,6 +21,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
 from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec_wire import (
     DATA,
@@ -30,7 +31,6 @@ from twisted_rudp.kcp.fec_wire import (
     is_framed,
     out_of_band_packet,
 )
-from twisted_rudp.kcp.gate import KCPGate, Rules
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
@@ -58,25 +58,25 @@ class SessionPair(Pair):
         self.crypts = dict(zip(("client", "server"), crypt, strict=True))
         self.rules = rules or Rules()
         super().__init__(**named)
-        self.client.gate = self._gate("client")
+        self.client.demux = self._demux("client")
 
-    def _gate(self, side: str, *arguments: Any) -> KCPGate:
+    def _demux(self, side: str, *arguments: Any) -> KCPDemultiplexer:
         seed = random.Random(side)
         crypt = make_crypt(self.crypts[side], KEY, seed.randbytes)
-        return KCPGate(*arguments, crypt=crypt, rules=self.rules, ledger=Ledger())
+        return KCPDemultiplexer(*arguments, crypt=crypt, rules=self.rules, ledger=Ledger())
 
-    def new_gate(self) -> KCPGate:
-        return self._gate("server", self._accept, self.cookies, self.settings.rcvwnd)
+    def new_demux(self) -> KCPDemultiplexer:
+        return self._demux("server", self._accept, self.cookies, self.settings.rcvwnd)
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
-        gate = {"client": self.client, "server": self.server}[side].gate
+        demux = {"client": self.client, "server": self.server}[side].demux
         return KCPSession(
             *arguments,
             self.settings,
             options=self.options[side],
-            overhead=gate.overhead,
-            ledger=gate.ledger,
-            diagnosis=gate.signs,
+            overhead=demux.overhead,
+            ledger=demux.ledger,
+            diagnosis=demux.signs,
             **named,
         )
 
@@ -116,11 +116,11 @@ class FramingTests(SynchronousTestCase):
                     pair.run(500)
                     self.assertEqual(pair.server.received, b"there" * 2000)
                     self.assertEqual(pair.client.received, b"back" * 2000)
-                    self.assertTrue(pair.server.engine.proved)
+                    self.assertTrue(pair.server.engine.validated)
 
     def test_statelessAnswer(self) -> None:
         """
-        The gate's answer is in the form of the question, and its packet is not
+        The demultiplexer's answer is in the form of the question, and its packet is not
         numbered again by the session (kcp_close 8).
         """
         pair = SessionPair()
@@ -149,7 +149,7 @@ class FramingTests(SynchronousTestCase):
         pair.run(15)
         self.assertEqual(pair.server.received, bytes(range(256)) * 53)
         counters = pair.session("server").counters()
-        # Two, and the first word: the gate has answered it without a session.
+        # Two, and the first word: the demultiplexer has answered it without a session.
         self.assertEqual(counters["FECRecovered"], 3)
         self.assertEqual(counters["FECParityShards"], 4)
         self.assertEqual(pair.session("client").counters()["RetransSegs"], 0)
@@ -449,7 +449,7 @@ class RecordingTests(SynchronousTestCase):
     def _replay(self, capture: dict[str, Any], direction: str) -> None:
         key = bytes.fromhex(capture["key"])
         crypt = make_crypt(capture["crypt"], key, random.Random(1).randbytes)
-        gate = KCPGate(crypt=crypt, ledger=Ledger())
+        demux = KCPDemultiplexer(crypt=crypt, ledger=Ledger())
         stream = capture["stream"]
         engine = KCPSession(
             capture["conv"],
@@ -459,8 +459,8 @@ class RecordingTests(SynchronousTestCase):
             epoch=0,
             role=Role.DIALLER,
             wait_for_peer=False,
-            ledger=gate.ledger,
-            overhead=gate.overhead,
+            ledger=demux.ledger,
+            overhead=demux.overhead,
         )
         heard: list[bytes] = []
         aside: list[bytes] = []
@@ -469,7 +469,7 @@ class RecordingTests(SynchronousTestCase):
                 continue
             now = one["t"] * MILLISECOND
             datagram = bytes.fromhex(one["data"])
-            for key, run, size in gate.open(datagram, len(datagram), CLIENT):
+            for key, run, size in demux.open(datagram, len(datagram), CLIENT):
                 self.assertEqual(key, (CLIENT, capture["conv"]))
                 engine.receive(run, size, CLIENT, now)
             engine.flush(now, lambda run, size, address: True, 1 << 20)
@@ -481,7 +481,7 @@ class RecordingTests(SynchronousTestCase):
         self.assertEqual(b"".join(heard), written)
         counters = engine.counters()
         self.assertEqual((counters["KCPInErrors"], counters.get("FECErrs", 0)), (0, 0))
-        self.assertEqual(gate.ledger.snapshot()["InCsumErrors"], 0)
+        self.assertEqual(demux.ledger.snapshot()["InCsumErrors"], 0)
         if direction == "c2s":
             self.assertEqual(aside, [bytes.fromhex(each) for each in capture["client_oob"]])
             self.assertEqual(counters["OOBPackets"], len(aside))

@@ -58,7 +58,7 @@ class LedgerTests(SynchronousTestCase):
         server = pair.session("server").counters()
         self.assertEqual((client["BytesSent"], server["BytesReceived"]), (5000, 5000))
         self.assertEqual((server["BytesSent"], client["BytesReceived"]), (700, 700))
-        # The first word and its answer are the gate's.
+        # The first word and its answer are the demultiplexer's.
         self.assertEqual(client["OutPkts"], len(pair.client.sent))
         self.assertEqual(client["OutBytes"], sum(map(len, pair.client.sent)))
         self.assertEqual(server["InPkts"], client["OutPkts"] - 1)
@@ -71,7 +71,7 @@ class LedgerTests(SynchronousTestCase):
     def test_everyName(self) -> None:
         """A snapshot has every counter of kcp-go, a session all but those of the socket."""
         pair = self.pair()
-        self.assertEqual(tuple(pair.client.gate.ledger.snapshot()), NAMES)
+        self.assertEqual(tuple(pair.client.demux.ledger.snapshot()), NAMES)
         missing = set(NAMES) - set(pair.session("client").counters())
         self.assertEqual(missing, {"MaxConn", "InErrs", "InCsumErrors"})
 
@@ -81,7 +81,7 @@ class LedgerTests(SynchronousTestCase):
         no longer as established.
         """
         pair = self.pair()
-        ledger = pair.client.gate.ledger
+        ledger = pair.client.demux.ledger
         before = ledger.snapshot()
         self.assertEqual(before["CurrEstab"], 1)
         pair.client.engines.clear()
@@ -95,7 +95,7 @@ class LedgerTests(SynchronousTestCase):
         """A session that has ended is not established, though its tombstone is."""
         pair = self.pair()
         pair.client.engine.abort(pair.now)
-        self.assertEqual(pair.client.gate.ledger.snapshot()["CurrEstab"], 0)
+        self.assertEqual(pair.client.demux.ledger.snapshot()["CurrEstab"], 0)
 
     def test_most(self) -> None:
         """
@@ -103,7 +103,7 @@ class LedgerTests(SynchronousTestCase):
         room, though its tombstone is there (kcp.md 6).
         """
         pair = self.pair()
-        ledger = pair.client.gate.ledger
+        ledger = pair.client.demux.ledger
         pair.client.engine.abort(pair.now)
         other = self.pair().session("client")
         ledger.enter(other)
@@ -129,13 +129,13 @@ class LedgerTests(SynchronousTestCase):
 
     def test_shortPackets(self) -> None:
         """InErrs counts FEC packets that are too short, and no others (kcp.md 6)."""
-        gate = self.pair().client.gate
-        before = gate.ledger.snapshot()["InErrs"]
+        demux = self.pair().client.demux
+        before = demux.ledger.snapshot()["InErrs"]
         framed = bytes(4) + b"\xf1\0" + bytes(5)
         for datagram in (framed, bytes(11)):
-            sealed, size = gate.seal(datagram, len(datagram))
-            self.assertEqual(gate.open(sealed, size, ("192.0.2.1", 1)), [])
-        self.assertEqual(gate.ledger.snapshot()["InErrs"] - before, 1)
+            sealed, size = demux.seal(datagram, len(datagram))
+            self.assertEqual(demux.open(sealed, size, ("192.0.2.1", 1)), [])
+        self.assertEqual(demux.ledger.snapshot()["InErrs"] - before, 1)
 
     def test_reset(self) -> None:
         """A reset begins at 0, here only; gauges stay."""

@@ -16,8 +16,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.toys.conversations import CipherGate
-from twisted_rudp.core.engine import Address, Buffer, Engine, Gate
+from tests.toys.conversations import CipherDemultiplexer
+from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, Engine
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.listening import ListeningPort, listen
 from twisted_rudp.net.ports.contract import PortCounters, PortFacts, PortKind, SocketOptions
@@ -145,7 +145,7 @@ class Pair:
 
     def __init__(
         self,
-        gate: Callable[[], Any] | None = None,
+        demux: Callable[[], Any] | None = None,
         mode: str = "stream",
         delay: float = 0.01,
         **listening: Any,
@@ -155,25 +155,25 @@ class Pair:
         self.server = self.network.host("server")
         self.network.impair(Impairments(delay=delay), self.client, self.server)
         random = Random(2)
-        self.makeGate: Callable[[], Any] = gate or (lambda: CipherGate(SECRET, random))
+        self.makeDemux: Callable[[], Any] = demux or (lambda: CipherDemultiplexer(SECRET, random))
         self.mode = mode
         self.serverFactory = RecordingFactory()
         self.clientFactory = RecordingFactory()
-        self.gates: list[Any] = []
-        self.serverGate = self.makeGate()
+        self.demuxes: list[Any] = []
+        self.serverDemux = self.makeDemux()
         self.listening: ListeningPort = listen(
             self.server.reactor,
             self.serverFactory,
-            self.serverGate,
+            self.serverDemux,
             port=PORT,
             mode=mode,
             **listening,
         )
 
-    def session(self, address: Address, now: int) -> tuple[Gate, Engine]:
-        gate = self.makeGate()
-        self.gates.append(gate)
-        return gate, gate.dial(address, now)
+    def session(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:
+        demux = self.makeDemux()
+        self.demuxes.append(demux)
+        return demux, demux.dial(address, now)
 
     def dial(self, host: str | None = None, **named: Any) -> Deferred[Any]:
         named.setdefault("session", self.session)

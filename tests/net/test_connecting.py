@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.net.support import PORT, Pair, RecordingFactory
-from twisted_rudp.core.engine import Address, Engine, Gate
+from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.errors import PeerReset
 from twisted_rudp.net.connecting import connect
 from twisted_rudp.net.resolving import hostText, resolve, shownAs
@@ -190,7 +190,7 @@ class FailureTests(ConnectingCase):
     def test_session(self) -> None:
         """An engine that cannot be made fails the connect (EP-1)."""
 
-        def session(address: Address, now: int) -> tuple[Gate, Engine]:
+        def session(address: Address, now: int) -> tuple[Demultiplexer, Engine]:
             raise ZeroDivisionError
 
         self.fails(self.pair.dial(session=session), ZeroDivisionError)
@@ -349,10 +349,10 @@ class RacingTests(ConnectingCase):
         self.network.resolver.register("both.example", NOBODY, self.pair.server.address)
         engines: list[Any] = []
 
-        def session(address: Address, now: int) -> tuple[Gate, Engine]:
-            gate, engine = self.pair.session(address, now)
+        def session(address: Address, now: int) -> tuple[Demultiplexer, Engine]:
+            demux, engine = self.pair.session(address, now)
             engines.append(engine)
-            return gate, engine
+            return demux, engine
 
         over: list[list[bool]] = []
         dialling = self.pair.dial("both.example", session=session)
@@ -367,7 +367,7 @@ class RacingTests(ConnectingCase):
         self.network.resolver.register("both.example", NOBODY, self.pair.server.address)
         calls: list[Address] = []
 
-        def session(address: Address, now: int) -> tuple[Gate, Engine]:
+        def session(address: Address, now: int) -> tuple[Demultiplexer, Engine]:
             calls.append(address)
             if address[0] == NOBODY:
                 raise ZeroDivisionError

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.support import SECRET, FakePort
-from tests.toys.base import ToyEngine, ToyGate
-from tests.toys.conversations import HEADER, HELLO, CipherGate
-from tests.toys.parcels import PING, ParcelGate
-from tests.toys.paths import CHALLENGE, KNOCK, PathGate
+from tests.toys.base import ToyDemultiplexer, ToyEngine
+from tests.toys.conversations import HEADER, HELLO, CipherDemultiplexer
+from tests.toys.parcels import PING, ParcelDemultiplexer
+from tests.toys.paths import CHALLENGE, KNOCK, PathDemultiplexer
 from tests.toys.paths import HEADER as PATH_HEADER
 from twisted_rudp.core.engine import (
     SECOND,
@@ -50,7 +50,7 @@ class Scripted(ToyEngine):
 
     def __init__(self, address: Address = PEER, *keys: Key) -> None:
         super().__init__(address)
-        self.proved = True
+        self.validated = True
         self.named = keys or (address,)
         self.runs: list[tuple[bytes, int]] = []
         self.heard: list[int] = []
@@ -104,8 +104,8 @@ class Scripted(ToyEngine):
         self.end(Reason.ABORTED)
 
 
-class ScriptedGate(ToyGate):
-    """The key is the sender's address; a stranger gets the verdict the test has chosen."""
+class ScriptedDemultiplexer(ToyDemultiplexer):
+    """The key is the sender's address; an unknown peer gets the verdict the test has chosen."""
 
     def __init__(self, verdict: Verdict | None = None) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ScriptedGate(ToyGate):
             raise ZeroDivisionError("open")
         return [(address, run, size)]
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         self.asked.append(bytes(datagram))
@@ -168,12 +168,12 @@ class HubCase(SynchronousTestCase):
         self.reactor = Clock()
         self.port = FakePort()
         self.owner = Watcher()
-        self.gate: Any = ScriptedGate()
+        self.demux: Any = ScriptedDemultiplexer()
         self.hub = self.make()
 
     def make(self, **named: Any) -> Hub:
         named.setdefault("acceptor", self.owner)
-        hub = Hub(self.reactor, self.gate, **named)
+        hub = Hub(self.reactor, self.demux, **named)
         hub.attach(self.port)
         self.addCleanup(hub.close)
         return hub
@@ -451,71 +451,71 @@ class FenceTests(HubCase):
         self.assertEqual(self.counts()["sessionsFailed"], 20)
 
     def test_gate(self) -> None:
-        """A gate that raises costs a log line a minute and nothing else."""
-        self.gate.broken = True
+        """A demultiplexer that raises costs a log line a minute and nothing else."""
+        self.demux.broken = True
         for _ in range(5):
             self.receive()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.counts()["gateFailed"], 5)
+        self.assertEqual(self.counts()["demuxFailed"], 5)
 
 
-class StrangerTests(HubCase):
-    def admit(self, address: Address, proved: bool = False) -> Scripted:
+class UnknownPeerTests(HubCase):
+    def admit(self, address: Address, validated: bool = False) -> Scripted:
         engine = Scripted(address)
-        engine.proved = proved
-        self.gate.verdict = Admit(engine)
+        engine.validated = validated
+        self.demux.verdict = Admit(engine)
         self.receive(address=address)
         return engine
 
     def test_drop(self) -> None:
-        """What the gate drops is counted by its reason."""
+        """What the demultiplexer drops is counted by its reason."""
         self.receive(b"abcdef", 2)
-        self.assertEqual(self.gate.asked, [b"ab", b"cd", b"ef"])
+        self.assertEqual(self.demux.asked, [b"ab", b"cd", b"ef"])
         self.assertEqual(self.counts()["dropped.unwanted"], 3)
 
     def test_reply(self) -> None:
-        """A stranger is answered with at most three times what it sent."""
-        self.gate.verdict = Reply((b"123", b"456"))
+        """An unknown peer is answered with at most three times what it sent."""
+        self.demux.verdict = Reply((b"123", b"456"))
         self.receive(b"ab")
         self.assertEqual([run for run, _, _ in self.port.sent], [b"123", b"456"])
-        self.gate.verdict = Reply((b"123", b"4567"))
+        self.demux.verdict = Reply((b"123", b"4567"))
         self.receive(b"ab")
         self.assertEqual(len(self.port.sent), 2)
         self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
 
     def test_longReply(self) -> None:
-        """A gate that limits such answers itself may ask for a larger factor."""
-        self.gate.verdict = Reply((b"123456789",), 4)
+        """A demultiplexer that limits such answers itself may ask for a larger factor."""
+        self.demux.verdict = Reply((b"123456789",), 4)
         self.receive(b"ab")
         self.receive(b"abc")
         self.assertEqual([run for run, _, _ in self.port.sent], [b"123456789"])
         self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
 
     def test_route(self) -> None:
-        """A datagram the gate recognises goes to that session; one of nobody is counted."""
+        """A datagram that is recognised goes to that session; one of nobody is counted."""
         engine = Scripted(PEER, "known")
         self.enter(engine)
-        self.gate.verdict = Route("known")
+        self.demux.verdict = Route("known")
         self.receive(b"parity", address=("10.7.7.7", 7))
         self.assertEqual(engine.runs, [(b"parity", 6)])
-        self.gate.verdict = Route("unknown")
+        self.demux.verdict = Route("unknown")
         self.receive(b"parity", address=("10.7.7.7", 7))
         self.assertEqual(self.counts()["dropped.noSession"], 1)
 
     def test_admitRest(self) -> None:
         """The rest of the run that brought a session is its own, in one piece."""
         engine = Scripted()
-        self.gate.verdict = Admit(engine)
+        self.demux.verdict = Admit(engine)
         self.receive(b"aabbc", 2)
         self.assertEqual(engine.runs, [(b"aa", 2), (b"bbc", 2)])
-        self.assertEqual(self.gate.asked, [b"aa"])
+        self.assertEqual(self.demux.asked, [b"aa"])
 
     def test_replaces(self) -> None:
         """A session may take the place of an old one, which ends without a word."""
         old = Scripted(PEER, "old")
         ended = self.enter(old)
         engine = Scripted(PEER, "new")
-        self.gate.verdict = Admit(engine, replaces="old")
+        self.demux.verdict = Admit(engine, replaces="old")
         self.receive(b"aa", address=PEER)
         self.assertEqual(ended.state, SessionState.GONE)
         self.assertEqual(self.owner.told, [Reason.RESET])
@@ -526,24 +526,24 @@ class StrangerTests(HubCase):
     def test_replacesNobody(self) -> None:
         """That the old session is gone already changes nothing."""
         engine = Scripted(PEER, "new")
-        self.gate.verdict = Admit(engine, replaces="old")
+        self.demux.verdict = Admit(engine, replaces="old")
         self.receive(b"aa", address=PEER)
         self.assertEqual(engine.runs, [(b"aa", 2)])
 
     def test_credit(self) -> None:
         """Before its proof an address gets at most three times what came from it."""
         engine = Scripted()
-        engine.proved = False
+        engine.validated = False
         engine.runLength = 10
         engine.runsToSend = 100
-        self.gate.verdict = Admit(engine)
+        self.demux.verdict = Admit(engine)
         self.receive(b"x" * 10)
         self.assertEqual(sum(len(run) for run, _, _ in self.port.sent), 30)
         self.reactor.advance(5)
         self.assertEqual(len(self.port.sent), 3)
         self.receive(b"x" * 4)
         self.assertEqual(len(self.port.sent), 4)
-        engine.proved = True
+        engine.validated = True
         self.receive(b"x")
         self.assertEqual(engine.runsToSend, 0)
         self.assertEqual(self.counts()["unproved"], 0)
@@ -551,7 +551,7 @@ class StrangerTests(HubCase):
     def test_creditStrict(self) -> None:
         """An engine that does not mind its budget sends nothing more for that."""
         engine = Scripted()
-        engine.proved = False
+        engine.validated = False
 
         def flush(now: int, emit: Emit, budget: int) -> bool:
             emit(bytes(31), 31, PEER)
@@ -560,7 +560,7 @@ class StrangerTests(HubCase):
             return False
 
         engine.flush = flush  # type: ignore[method-assign]
-        self.gate.verdict = Admit(engine)
+        self.demux.verdict = Admit(engine)
         self.receive(b"x" * 10)
         self.assertEqual([len(run) for run, _, _ in self.port.sent], [30])
         self.assertEqual(self.counts()["creditExceeded"], 2)
@@ -568,9 +568,9 @@ class StrangerTests(HubCase):
     def test_creditAddress(self) -> None:
         """What comes from another address gives no credit for this one."""
         engine = Scripted(PEER, PEER, ("10.6.6.6", 6))
-        engine.proved = False
+        engine.validated = False
         engine.runLength, engine.runsToSend = 10, 100
-        self.gate.verdict = Admit(engine)
+        self.demux.verdict = Admit(engine)
         self.receive(b"x")
         self.receive(b"x" * 1000, address=("10.6.6.6", 6))
         self.assertEqual(self.port.sent, [])
@@ -581,12 +581,12 @@ class StrangerTests(HubCase):
         engines = [self.admit((f"10.0.1.{number}", 1)) for number in range(3)]
         self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
         self.assertEqual(self.counts()["refused.backlog"], 1)
-        self.assertEqual(self.gate.finished, [engines[2]])
-        assert self.gate.table is not None
-        self.assertFalse(self.gate.table.room)
-        engines[0].proved = True
+        self.assertEqual(self.demux.finished, [engines[2]])
+        assert self.demux.table is not None
+        self.assertFalse(self.demux.table.room)
+        engines[0].validated = True
         self.receive(address=engines[0].address)
-        self.assertTrue(self.gate.table.room)
+        self.assertTrue(self.demux.table.room)
         self.assertEqual(len(self.admit(("10.0.1.9", 1)).runs), 1)
 
     def test_maxSessions(self) -> None:
@@ -611,7 +611,7 @@ class StrangerTests(HubCase):
         self.assertEqual(self.counts()["alive"], 0)
         self.assertEqual(self.counts()["unproved"], 0)
         self.assertEqual(engine.aborted, 1)
-        self.assertEqual(self.gate.finished, [engine])
+        self.assertEqual(self.demux.finished, [engine])
         self.assertEqual(self.owner.told, [Reason.HANDSHAKE_TIMEOUT])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -626,18 +626,18 @@ class StrangerTests(HubCase):
     def test_client(self) -> None:
         """A socket that was opened to dial lets nobody in."""
         self.hub = self.make(acceptor=None)
-        self.gate.verdict = Admit(Scripted(("10.0.0.9", 9)))
+        self.demux.verdict = Admit(Scripted(("10.0.0.9", 9)))
         self.receive(address=("10.0.0.9", 9))
         self.assertEqual(self.counts()["refused.notAccepting"], 1)
-        assert self.gate.table is not None
-        self.assertFalse(self.gate.table.room)
+        assert self.demux.table is not None
+        self.assertFalse(self.demux.table.room)
 
     def test_diagnosis(self) -> None:
         """What does not fit is named once a minute."""
         lines: list[Any] = []
         globalLogPublisher.addObserver(lines.append)
         self.addCleanup(globalLogPublisher.removeObserver, lines.append)
-        self.gate.complaint = "the keys differ"
+        self.demux.complaint = "the keys differ"
         for _ in range(130):
             self.receive()
             self.reactor.advance(0.5)
@@ -651,8 +651,13 @@ class StrangerTests(HubCase):
         lines: list[Any] = []
         globalLogPublisher.addObserver(lines.append)
         try:
-            for gate in (CipherGate(SECRET, Random(1)), ParcelGate(), PathGate(Random(1))):
-                self.gate = gate
+            demuxes = (
+                CipherDemultiplexer(SECRET, Random(1)),
+                ParcelDemultiplexer(),
+                PathDemultiplexer(Random(1)),
+            )
+            for demux in demuxes:
+                self.demux = demux
                 self.hub = self.make()
                 for run, size in runs:
                     self.receive(bytes([0xFE]) + run, size, ("10.0.0.4", 4))
@@ -673,22 +678,22 @@ class TombstoneTests(HubCase):
         self.assertEqual(self.owner.told, [Reason.DONE])
         self.receive(b"late")
         self.assertEqual(engine.runs[-1], (b"late", 4))
-        assert self.gate.asked == []
-        engine.forgotten = True
+        assert self.demux.asked == []
+        engine.closed = True
         self.receive(b"later")
         self.assertIsNone(self.hub.find(PEER))
-        self.assertEqual(self.gate.finished, [engine])
+        self.assertEqual(self.demux.finished, [engine])
         self.assertEqual(self.owner.told, [Reason.DONE])
 
     def test_table(self) -> None:
-        """The gate sees an engine that has ended until it is forgotten."""
+        """The demultiplexer sees an engine that has ended until it is forgotten."""
         engine = Scripted()
         self.enter(engine)
         engine.end(Reason.DONE)
         self.receive()
         self.receive(address=("10.0.0.9", 9))
-        assert self.gate.table is not None
-        self.assertIs(self.gate.table.get(PEER), engine)
+        assert self.demux.table is not None
+        self.assertIs(self.demux.table.get(PEER), engine)
 
     def test_bounded(self) -> None:
         """There are at most so many tombstones; the oldest goes first."""
@@ -700,18 +705,18 @@ class TombstoneTests(HubCase):
             self.receive(address=engine.address)
         found = [self.hub.find(engine.address) is not None for engine in engines]
         self.assertEqual(found, [False, False, True, True, True])
-        self.assertEqual(self.gate.finished, engines[:2])
+        self.assertEqual(self.demux.finished, engines[:2])
         self.assertEqual(self.counts()["tombstones"], 3)
 
     def test_refused(self) -> None:
         """A refused peer stays known for a while although its engine has forgotten it (PORT-6)."""
         engine = Scripted()
         session = self.enter(engine)
-        engine.forgotten = True
+        engine.closed = True
         session.refuse()
         self.reactor.advance(0)
         self.receive(b"again")
-        self.assertEqual((self.gate.asked, self.owner.told), ([], [Reason.ABORTED]))
+        self.assertEqual((self.demux.asked, self.owner.told), ([], [Reason.ABORTED]))
         self.reactor.advance(REFUSAL_MEMORY / SECOND + 1)
         self.assertIsNone(self.hub.find(PEER))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -720,7 +725,7 @@ class TombstoneTests(HubCase):
         """A dropped session is not kept by the hub."""
         engine = Scripted()
         session = weakref.ref(self.enter(engine))
-        engine.forgotten = True
+        engine.closed = True
         engine.end(Reason.DONE)
         self.receive()
         self.owner.session = None
@@ -820,7 +825,7 @@ class LifeTests(HubCase):
     def test_states(self) -> None:
         """A session goes from opening to live to ended to gone."""
         engine = Scripted()
-        self.gate.verdict = Admit(engine)
+        self.demux.verdict = Admit(engine)
         self.receive()
         [session] = self.hub.living()
         states = [session.state]
@@ -830,7 +835,7 @@ class LifeTests(HubCase):
         engine.end(Reason.DONE)
         self.receive()
         states.append(session.state)
-        engine.forgotten = True
+        engine.closed = True
         self.receive()
         states.append(session.state)
         self.assertEqual(
@@ -839,22 +844,22 @@ class LifeTests(HubCase):
         )
 
 
-class GateTests(HubCase):
+class DemultiplexerTests(HubCase):
     def test_halfOpen(self) -> None:
-        """The gate's half-open table is ticked: it repeats, then lapses, then is idle."""
-        self.gate = PathGate(Random(3))
+        """The demultiplexer's half-open table is ticked: it repeats, then lapses, then is idle."""
+        self.demux = PathDemultiplexer(Random(3))
         self.hub = self.make()
         self.receive(PATH_HEADER.pack(KNOCK, 7, 0))
         self.reactor.advance(1.0)
         kinds = [PATH_HEADER.unpack_from(run)[0] for run, _, _ in self.port.sent]
         self.assertEqual(kinds, [CHALLENGE, CHALLENGE])
         self.reactor.advance(2.5)
-        self.assertEqual(self.gate.counts, {"halfOpenLapsed": 1})
+        self.assertEqual(self.demux.counts, {"halfOpenLapsed": 1})
         self.assertEqual((len(self.port.sent), self.reactor.getDelayedCalls()), (2, []))
 
     def test_pingWhileConnected(self) -> None:
         """Connectionless traffic is answered although its address has a session."""
-        self.gate = ParcelGate(b"me")
+        self.demux = ParcelDemultiplexer(b"me")
         self.hub = self.make()
         session = self.hub._enter(Scripted(), PEER, self.owner)
         self.receive(bytes([PING, 1]))
@@ -862,12 +867,12 @@ class GateTests(HubCase):
         self.assertIs(self.hub.find(PEER), session)
 
     def test_cipher(self) -> None:
-        """What does not open is counted by the gate and reaches nobody."""
-        self.gate = CipherGate(SECRET, Random(1))
+        """What does not open is counted by the demultiplexer and reaches nobody."""
+        self.demux = CipherDemultiplexer(SECRET, Random(1))
         self.hub = self.make()
         hello = HEADER.pack(9, HELLO, 0)
         self.receive(hello)
-        self.assertEqual((self.hub.living(), self.gate.counts), ([], {"badTag": 1}))
-        sealed, size = self.gate.seal(hello, len(hello))
+        self.assertEqual((self.hub.living(), self.demux.counts), ([], {"badTag": 1}))
+        sealed, size = self.demux.seal(hello, len(hello))
         self.receive(bytes(sealed), size)
         self.assertEqual(len(self.hub.living()), 1)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.net.support import PORT, SECRET, Pair, RecordingFactory
-from tests.toys.conversations import CipherGate
+from tests.toys.conversations import CipherDemultiplexer
 from twisted_rudp.net.listening import ListeningPort, listen
 
 
@@ -30,7 +30,7 @@ class PortTests(ListeningCase):
 
     def test_getHost(self) -> None:
         """The bound address is known, for ever (PORT-4)."""
-        other = listen(self.pair.server.reactor, RecordingFactory(), self.pair.makeGate())
+        other = listen(self.pair.server.reactor, RecordingFactory(), self.pair.makeDemux())
         host = other.getHost()
         self.assertGreater(host.port, 0)
         stopping = other.stopListening()
@@ -40,7 +40,7 @@ class PortTests(ListeningCase):
 
     def test_notBound(self) -> None:
         """Before it is bound a port has no address."""
-        port = ListeningPort(self.pair.server.reactor, RecordingFactory(), self.pair.makeGate())
+        port = ListeningPort(self.pair.server.reactor, RecordingFactory(), self.pair.makeDemux())
         self.assertRaises(RuntimeError, port.getHost)
         self.assertIsNone(port.stopListening())
 
@@ -52,7 +52,7 @@ class PortTests(ListeningCase):
             listen,
             self.pair.server.reactor,
             factory,
-            self.pair.makeGate(),
+            self.pair.makeDemux(),
             port=PORT,
         )
         self.assertEqual((factory.started, factory.stopped), (0, 0))
@@ -68,7 +68,7 @@ class PortTests(ListeningCase):
             listen,
             self.pair.server.reactor,
             RecordingFactory(),
-            self.pair.makeGate(),
+            self.pair.makeDemux(),
             mode="smoke",
         )
 
@@ -211,10 +211,10 @@ class FactoryTests(ListeningCase):
 
     def test_proofFirst(self) -> None:
         """A peer that has not proved its address is not shown to the factory (PORT-7)."""
-        gate = CipherGate(SECRET, self.pair.serverGate.random)
-        engine: Any = gate.dial(("10.9.9.9", 9))
+        demux = CipherDemultiplexer(SECRET, self.pair.serverDemux.random)
+        engine: Any = demux.dial(("10.9.9.9", 9))
         [(hello, _)] = engine.queue
-        sealed, size = gate.seal(hello, len(hello))
+        sealed, size = demux.seal(hello, len(hello))
         self.pair.hub().runReceived(bytes(sealed), size, ("10.9.9.9", 9))
         self.pair.hub().turnEnded()
         self.pair.network.runFor(5)

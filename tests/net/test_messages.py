@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from tests.net.support import PORT, Pair, Recorder
 from tests.net.test_stream import Push
-from tests.toys.parcels import PING, ParcelGate
+from tests.toys.parcels import PING, ParcelDemultiplexer
 from twisted_rudp.core.engine import Delivery, Event, Message
 from twisted_rudp.errors import PeerFull
 from twisted_rudp.interfaces import IMessageTransport
@@ -20,7 +20,7 @@ from twisted_rudp.net.admission import Limits
 
 class MessageCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.pair = Pair(gate=ParcelGate, mode="messages")
+        self.pair = Pair(demux=ParcelDemultiplexer, mode="messages")
         self.client, self.server = self.pair.connected()
         self.transport = self.client.transport
 
@@ -167,8 +167,8 @@ class OfflineTests(MessageCase):
     def test_ping(self) -> None:
         """A ping needs no session and makes none."""
         heard: list[bytes] = []
-        stranger = self.pair.network.host("stranger")
-        port = stranger.reactor.listenUDP(0, Answers(heard.append))
+        unknown_peer = self.pair.network.host("unknown_peer")
+        port = unknown_peer.reactor.listenUDP(0, Answers(heard.append))
         port.write(bytes([PING]) + bytes(2), (self.pair.server.address, PORT))
         self.pair.network.runFor(1)
         self.assertEqual(heard, [b"\x01toy"])
@@ -176,7 +176,7 @@ class OfflineTests(MessageCase):
 
     def test_full(self) -> None:
         """A server that is full says so, and the dialler is told (CONN-6)."""
-        pair = Pair(gate=ParcelGate, mode="messages", limits=Limits(maxSessions=1))
+        pair = Pair(demux=ParcelDemultiplexer, mode="messages", limits=Limits(maxSessions=1))
         pair.connected()
         failures: list[Any] = []
         pair.dial().addErrback(failures.append)

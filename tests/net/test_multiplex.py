@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.net.support import HalfRecorder, Pair, Recorder, RecordingFactory
-from tests.toys.paths import PathGate
+from tests.toys.paths import PathDemultiplexer
 from twisted_rudp.errors import PeerReset
 from twisted_rudp.interfaces import IMultiplexed
 from twisted_rudp.net import multiplex
@@ -17,7 +17,7 @@ from twisted_rudp.net import multiplex
 class MultiplexCase(SynchronousTestCase):
     def setUp(self) -> None:
         random = Random(5)
-        self.pair = Pair(gate=lambda: PathGate(random))
+        self.pair = Pair(demux=lambda: PathDemultiplexer(random))
         self.client, self.server = self.pair.connected()
         self.opened, self.accepted = RecordingFactory(), RecordingFactory()
 
@@ -44,7 +44,7 @@ class HandshakeTests(MultiplexCase):
 
     def test_halfOpen(self) -> None:
         """Nothing stays half open behind a handshake."""
-        self.assertEqual(self.pair.serverGate.halfOpen, {})
+        self.assertEqual(self.pair.serverDemux.halfOpen, {})
         self.pair.network.runFor(5)
         self.assertEqual(self.pair.network.clock.getDelayedCalls(), [])
 

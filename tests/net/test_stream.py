@@ -24,7 +24,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.net.support import HalfRecorder, Pair, Recorder
-from tests.toys.conversations import WINDOW, CipherGate, Conversation
+from tests.toys.conversations import WINDOW, CipherDemultiplexer, Conversation
 from twisted_rudp.core.engine import Capability, Reason
 from twisted_rudp.errors import PeerReset, PeerTimedOut
 from twisted_rudp.interfaces import IRUDPTransport
@@ -729,18 +729,18 @@ class HalfCloseTests(StreamCase):
 
 class CipherTests(StreamCase):
     def test_sealed(self) -> None:
-        """Nothing leaves the socket but through the gate."""
+        """Nothing leaves the socket but through the demultiplexer."""
         self.connect()
         self.transport.write(b"plain words")
         self.pair.run(lambda: self.server.data != b"")
-        table = self.pair.serverGate.table
+        table = self.pair.serverDemux.table
         for traced in self.pair.network.trace:
             self.assertNotIn(b"plain words", traced.data)
             self.assertEqual(traced.data.translate(table)[:1], b"\x5a")
 
     def test_wrongSecret(self) -> None:
         """With another secret nobody is there, and nothing is built."""
-        self.pair.makeGate = lambda: CipherGate(0x44, Random(1))
+        self.pair.makeDemux = lambda: CipherDemultiplexer(0x44, Random(1))
         self.failureResultOfLater()
 
     def failureResultOfLater(self) -> None:

@@ -9,22 +9,22 @@ from typing import Any
 from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.engine import Address
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.qotp.life import Settings
 from twisted_rudp.qotp.opening import Opening
 
 
-class End(pair.End[QOTPEngine, QOTPGate]):
+class End(pair.End[QOTPEngine, QOTPDemultiplexer]):
     """
     One end, whose application has streams.
 
     @ivar streams: what each stream has brought.
     """
 
-    def __init__(self, whole: Pair, name: str, address: Address, gate: QOTPGate) -> None:
-        super().__init__(whole, name, address, gate)
+    def __init__(self, whole: Pair, name: str, address: Address, demux: QOTPDemultiplexer) -> None:
+        super().__init__(whole, name, address, demux)
         self.streams: defaultdict[int, bytearray] = defaultdict(bytearray)
 
     def read(self, engine: QOTPEngine) -> None:
@@ -33,7 +33,7 @@ class End(pair.End[QOTPEngine, QOTPGate]):
                 self.streams[stream] += data
 
 
-class Pair(pair.Pair[QOTPEngine, QOTPGate]):
+class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
     """A client and a server."""
 
     kind = QOTPEngine
@@ -52,8 +52,8 @@ class Pair(pair.Pair[QOTPEngine, QOTPGate]):
         self.identity = KeyPair.from_text("the server")
         self.own_socket = own_socket
         super().__init__(
-            End(self, "client", CLIENT, QOTPGate(self.settings)),
-            End(self, "server", SERVER, QOTPGate(self.settings, self.identity)),
+            End(self, "client", CLIENT, QOTPDemultiplexer(self.settings)),
+            End(self, "server", SERVER, QOTPDemultiplexer(self.settings, self.identity)),
             there,
             back,
         )

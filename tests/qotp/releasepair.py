@@ -9,7 +9,7 @@ from tests.qotp.pair import End, Pair
 from tests.qotp.releaseconnection import Application, ReleaseConnection
 from tests.qotp.releasepeer import ReleasePeer
 from twisted_rudp.core.engine import Event
-from twisted_rudp.qotp.gate import QOTPGate
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.keys import KeyPair
 
 
@@ -56,7 +56,7 @@ class ReleasePair(Pair):
             self.release = ReleasePeer(self, "server", SERVER, identity, application)
             self.server = self.release  # type: ignore[assignment]
             self.identity = identity
-            self.mine = End(self, "client", CLIENT, QOTPGate(self.settings))
+            self.mine = End(self, "client", CLIENT, QOTPDemultiplexer(self.settings))
             self.client = self.mine
 
     def call(self, known: bool = True) -> ReleaseConnection:

@@ -26,7 +26,7 @@ class LoopEnded(AssertionError):
     """The release's listener has returned an error: R9 was broken."""
 
 
-class NoGate:
+class NoDemultiplexer:
     """The release keeps no half-open connections."""
 
     def deadline(self) -> None:
@@ -45,7 +45,7 @@ class ReleasePeer:
         self.identity = identity
         self.application = application
         self.entropy = pair.random.randbytes
-        self.gate = NoGate()
+        self.demux = NoDemultiplexer()
         self.engines: dict[bytes, ReleaseConnection] = {}
         self.sent: list[bytes] = []
         self.early: list[bytes] = []

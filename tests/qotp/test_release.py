@@ -13,7 +13,7 @@ from tests.pair import chancy, steady
 from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import Capability, Event, Reason
-from twisted_rudp.qotp import gate
+from twisted_rudp.qotp import demux
 from twisted_rudp.qotp.keylog import KeyLogReader, lines_of
 from twisted_rudp.qotp.mark import CONTROL
 from twisted_rudp.qotp.payload import Payload, Segment
@@ -23,7 +23,7 @@ class ReleaseCase(SynchronousTestCase):
     """Without the mark."""
 
     def setUp(self) -> None:
-        self.patch(gate, "MARK", Segment(0, 1 << 47, b""))
+        self.patch(demux, "MARK", Segment(0, 1 << 47, b""))
 
     def payloads(self, pair: Pair, end: End) -> list[Payload]:
         """What one end has said."""

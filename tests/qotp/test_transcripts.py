@@ -14,8 +14,8 @@ from tests.vectors import load, names
 from twisted_rudp.core.engine import MILLISECOND, Address, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import wire
 from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keylog import KeyLogReader, lines_of
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.qotp.life import Settings
@@ -126,7 +126,8 @@ class Side:
             return keys.pop() if size == 32 else bytes(size)
 
         self.settings = Settings(entropy, mtu=transcript.recorded["mtu"], early_data=True)
-        self.gate = QOTPGate(self.settings, pairs["b_id"] if role == "responder" else None)
+        identity = pairs["b_id"] if role == "responder" else None
+        self.demux = QOTPDemultiplexer(self.settings, identity)
         if role == "initiator":
             known = "0-RTT" in transcript.recorded["handshake"]
             opening = Opening(
@@ -145,9 +146,9 @@ class Side:
         return self.engine if self.engine is not None and key == self.transcript.name else None
 
     def arrive(self, datagram: bytes, now: int) -> None:
-        for key, run, size in self.gate.open(datagram, len(datagram), self.other):
+        for key, run, size in self.demux.open(datagram, len(datagram), self.other):
             if self.get(key) is None:
-                verdict = self.gate.stranger(run, self.other, now, self)
+                verdict = self.demux.unknown_peer(run, self.other, now, self)
                 if isinstance(verdict, Drop):
                     self.drops.append(verdict.reason)
                 if isinstance(verdict, Reply):
@@ -251,10 +252,10 @@ class EarlyTests(SynchronousTestCase):
         side.arrive(self.datagrams[0], MILLISECOND)
         assert side.engine is not None
         self.assertEqual(side.received, {0: b"again dev"})
-        self.assertEqual((side.engine.proved, side.engine.facts()["early"]), (False, True))
+        self.assertEqual((side.engine.validated, side.engine.facts()["early"]), (False, True))
         self.assertTrue(sum(map(len, side.sent)) <= 3 * len(self.datagrams[0]))
         side.arrive(self.datagrams[1], 2 * MILLISECOND)
-        self.assertEqual((side.engine.proved, side.engine.facts()["early"]), (True, False))
+        self.assertEqual((side.engine.validated, side.engine.facts()["early"]), (True, False))
 
     def test_replayed(self) -> None:
         """The same opening is not heard again, neither by the connection nor when that has gone."""

@@ -8,8 +8,8 @@ from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address, Message
+from twisted_rudp.raknet.demux import RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
-from twisted_rudp.raknet.gate import RakNetGate
 from twisted_rudp.raknet.offline import Request2
 from twisted_rudp.raknet.profiles import DEFAULT, Settings
 from twisted_rudp.raknet.wire import ZERO, Starts
@@ -20,11 +20,13 @@ SERVER_GUID = 0x5555666677778888
 MESSAGES = replace(DEFAULT, stream=False)
 
 
-class End(pair.End[RakNetEngine, RakNetGate]):
+class End(pair.End[RakNetEngine, RakNetDemultiplexer]):
     """One end, whose application also takes messages."""
 
-    def __init__(self, whole: Pair, name: str, address: Address, gate: RakNetGate) -> None:
-        super().__init__(whole, name, address, gate)
+    def __init__(
+        self, whole: Pair, name: str, address: Address, demux: RakNetDemultiplexer
+    ) -> None:
+        super().__init__(whole, name, address, demux)
         self.messages: list[Message] = []
 
     def read(self, engine: RakNetEngine) -> None:
@@ -32,7 +34,7 @@ class End(pair.End[RakNetEngine, RakNetGate]):
         self.messages += engine.take_messages()
 
 
-class Pair(pair.Pair[RakNetEngine, RakNetGate]):
+class Pair(pair.Pair[RakNetEngine, RakNetDemultiplexer]):
     """A dialler and a listener."""
 
     kind = RakNetEngine
@@ -61,7 +63,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
         self.cookies = Cookies(bytes(range(32))) if cookies else None
         self.own_socket = own_socket
         self.starts = starts
-        gate = RakNetGate(
+        demux = RakNetDemultiplexer(
             self.server_settings,
             SERVER_GUID,
             self.accept,
@@ -69,14 +71,16 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
             cookies=self.cookies,
         )
         super().__init__(
-            End(self, "client", CLIENT, RakNetGate(settings, CLIENT_GUID)),
-            End(self, "server", SERVER, gate),
+            End(self, "client", CLIENT, RakNetDemultiplexer(settings, CLIENT_GUID)),
+            End(self, "server", SERVER, demux),
             there,
             back,
         )
 
-    def accept(self, request: Request2, address: Address, now: int, proved: bool) -> RakNetEngine:
-        """What the server's gate does with a newcomer."""
+    def accept(
+        self, request: Request2, address: Address, now: int, validated: bool
+    ) -> RakNetEngine:
+        """What the server's demultiplexer does with a newcomer."""
         return RakNetEngine(
             address,
             self.server_settings,
@@ -84,7 +88,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetGate]):
             guid=SERVER_GUID,
             epoch=7_000_000,
             request=request,
-            proved=proved,
+            validated=validated,
             starts=self.starts,
         )
 

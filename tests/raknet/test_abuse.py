@@ -1,4 +1,4 @@
-"""What strangers and hostile peers send (raknet.md 13, C{malformed.json})."""
+"""What unknown peers and hostile peers send (raknet.md 13, C{malformed.json})."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Victim:
             guid=1,
             epoch=0,
             request=Request2(None, SERVER, 1492, CLIENT_GUID),
-            proved=True,
+            validated=True,
         )
         self.frames(Frame(2, pack_request(Request(CLIENT_GUID, 5)), 0))
         self.frames(Frame(3, pack_incoming(SERVER, Incoming(0, 5), 20), 1, None, 0), number=1)
@@ -274,7 +274,7 @@ class LimitTests(SynchronousTestCase):
         and is dropped (raknet.md 13).
         """
         engine = RakNetEngine(
-            CLIENT, MESSAGES, now=0, guid=1, epoch=0, proved=True,
+            CLIENT, MESSAGES, now=0, guid=1, epoch=0, validated=True,
             request=Request2(None, SERVER, 1492, 5),
         )
         sent: list[bytes] = []

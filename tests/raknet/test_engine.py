@@ -54,7 +54,7 @@ class OpeningTests(SynchronousTestCase):
             facts = end.engine.facts()
             self.assertEqual((facts["peer_guid"], facts["mtu"]), (peer, 1492))
             self.assertAlmostEqual(facts["latency"], 0.01)
-            self.assertTrue(facts["proved"])
+            self.assertTrue(facts["validated"])
         self.assertEqual(
             pair.client.engine.capabilities,
             Capability.BYTES | Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT,
@@ -98,9 +98,9 @@ class OpeningTests(SynchronousTestCase):
         pair.dial()
         pair.run(55)
         engine = pair.server.engine
-        self.assertEqual((engine.proved, pair.server.happened), (False, []))
+        self.assertEqual((engine.validated, pair.server.happened), (False, []))
         pair.run(100)
-        self.assertTrue(engine.proved)
+        self.assertTrue(engine.validated)
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
 
     def test_version(self) -> None:

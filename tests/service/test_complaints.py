@@ -12,7 +12,7 @@ from twisted_rudp.service.complaints import INTERVAL, Complaints
 
 
 class ComplaintsTests(SynchronousTestCase):
-    """Rate limits for what a stranger can cause to be logged (LOG-2)."""
+    """Rate limits for what an unknown peer can cause to be logged (LOG-2)."""
 
     def setUp(self) -> None:
         self.clock = Clock()

@@ -9,7 +9,7 @@ from tests.service.test_command import RUDP
 
 
 class DemoTests(SynchronousTestCase):
-    """What a stranger sees first."""
+    """What an unknown peer sees first."""
 
     def test_demo(self) -> None:
         """A small download crosses the bad link whole, and the table says what it took."""

@@ -251,7 +251,7 @@ class RealForwardTests(TestCase):
         await client.lost
 
 
-class StrangersTests(TestCase):
+class UnknownPeersTests(TestCase):
     """KCP in front: who has not proved his address reaches nobody behind."""
 
     async def test_forgedProbe(self) -> None:
@@ -277,10 +277,10 @@ class StrangersTests(TestCase):
         service.startService()  # type: ignore[no-untyped-call]
         self.addCleanup(service.stopService)
         probe = struct.pack("<IBBHIIII", 7, 83, 0xE5, 1024, 0, 0, 0, 0)
-        stranger = Stranger(probe, ports[0].getHost().port)
-        port = reactor.listenUDP(0, stranger, interface="127.0.0.1")  # type: ignore[attr-defined]
+        unknown_peer = Stranger(probe, ports[0].getHost().port)
+        port = reactor.listenUDP(0, unknown_peer, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
-        answer = await stranger.answered
+        answer = await unknown_peer.answered
         self.assertLessEqual(len(answer), 3 * len(probe))
         self.assertEqual(far.attempts, [])
         self.assertEqual(service.tally.counts["connections"], 0)

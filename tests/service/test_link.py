@@ -93,7 +93,7 @@ class RelayTests(SimulatedTestCase):
         other.send(b"forged", 6, upstream)
         self.runFor(1)
         self.assertEqual(side.datagrams(), [b"one"])
-        self.assertEqual(link.statistics()["strangers"], 1)
+        self.assertEqual(link.statistics()["unknown_peers"], 1)
 
     def test_boundedClients(self) -> None:
         """Clients beyond the limit are not served; their datagrams are counted."""

@@ -31,8 +31,8 @@ class ToyEngine:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.proved = False
-        self.forgotten = False
+        self.validated = False
+        self.closed = False
         self.over = False
         self.queue: list[tuple[bytes, Address]] = []
         self.happened: list[tuple[Any, ...]] = []
@@ -141,8 +141,8 @@ class ToyEngine:
         raise NotImplementedError
 
 
-class ToyGate:
-    """A gate that neither seals nor has anything half open."""
+class ToyDemultiplexer:
+    """A demultiplexer that neither seals nor has anything half open."""
 
     overhead = 0
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from random import Random
 from struct import Struct
 
-from tests.toys.base import ToyEngine, ToyGate
+from tests.toys.base import ToyDemultiplexer, ToyEngine
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
@@ -42,7 +42,7 @@ LINGER = 2 * SECOND
 TAG = b"\x5a"
 
 
-class CipherGate(ToyGate):
+class CipherDemultiplexer(ToyDemultiplexer):
     """Every datagram has a tag in front and all its bytes exclusive-or'ed."""
 
     overhead = len(TAG)
@@ -68,7 +68,7 @@ class CipherGate(ToyGate):
                 self.count("badTag")
         return self.cut(b"".join(pieces), max(1, size - 1), lambda piece: (address, piece[:4]))
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         conversation, kind, _ = HEADER.unpack_from(datagram)
@@ -79,7 +79,7 @@ class CipherGate(ToyGate):
     def dial(self, address: Address, now: int = 0) -> Engine:
         engine = Conversation(address, self.random.getrandbits(32), self.random, now)
         engine.put(HELLO, 0)
-        engine.proved = True
+        engine.validated = True
         return engine
 
     def diagnosis(self) -> str | None:
@@ -139,14 +139,14 @@ class Conversation(ToyEngine):
         self.checkEnds()
 
     def control(self, kind: int, value: int) -> None:
-        if kind == HELLO and not self.proved:
+        if kind == HELLO and not self.validated:
             self.accepting = True
             self.put(HELLO, self.token)
         elif kind == HELLO and not self.connected:
             self.put(PROOF, value)
             self.connect()
-        elif kind == PROOF and value == self.token and not self.proved:
-            self.proved = True
+        elif kind == PROOF and value == self.token and not self.validated:
+            self.validated = True
             self.connect()
         elif kind == TAKEN:
             self.acknowledged = max(self.acknowledged, min(value, self.sent + self.endSent))
@@ -156,7 +156,7 @@ class Conversation(ToyEngine):
             self.endHeard = True
         elif kind == RESET:
             self.end(Reason.RESET)
-            self.forgotten = True
+            self.closed = True
 
     def connect(self) -> None:
         self.connected = True
@@ -253,10 +253,10 @@ class Conversation(ToyEngine):
         if self.timer is not None and now >= self.timer:
             self.timer = None
             self.end(Reason.CLOSE_TIMEOUT)
-            self.forgotten = True
+            self.closed = True
         elif self.timer is None and now >= self.heard + IDLE:
             self.end(Reason.IDLE)
-            self.forgotten = True
+            self.closed = True
         elif self.timer is None and now >= max(self.heard, self.probed) + PROBE:
             self.probed = now
             self.put(TAKEN, self.taken)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from struct import Struct
 
-from tests.toys.base import ToyEngine, ToyGate
+from tests.toys.base import ToyDemultiplexer, ToyEngine
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
@@ -38,7 +38,7 @@ RECEIPT_TIMEOUT = SECOND
 LONGEST = 1000
 
 
-class ParcelGate(ToyGate):
+class ParcelDemultiplexer(ToyDemultiplexer):
     """Answers pings also while nobody is connected, and from those who are."""
 
     def __init__(self, name: bytes = b"toy") -> None:
@@ -50,7 +50,7 @@ class ParcelGate(ToyGate):
     ) -> Sequence[tuple[Key | None, Buffer, int]]:
         return self.cut(run, size, lambda piece: address if piece[0] not in OFFLINE else None)
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         if datagram[0] == PING:
@@ -73,7 +73,7 @@ class Parcels(ToyEngine):
     def __init__(self, address: Address, dialled: bool) -> None:
         super().__init__(address)
         self.dialled = dialled
-        self.proved = dialled
+        self.validated = dialled
         self.inbox: deque[Message] = deque()
         self.number = 0
         self.pending: dict[int, int] = {}
@@ -99,8 +99,8 @@ class Parcels(ToyEngine):
             elif kind == ACCEPT and self.dialled:
                 self.put(ACCEPT)
                 self.say(Event.CONNECTED, False)
-            elif kind == ACCEPT and not self.proved:
-                self.proved = True
+            elif kind == ACCEPT and not self.validated:
+                self.validated = True
                 self.say(Event.CONNECTED, False)
             elif kind == PARCEL:
                 self.put(RECEIVED, number)
@@ -127,7 +127,7 @@ class Parcels(ToyEngine):
 
     def finish(self) -> None:
         self.end(Reason.DONE)
-        self.forgotten = True
+        self.closed = True
 
     def send(
         self,
@@ -176,4 +176,4 @@ class Parcels(ToyEngine):
     def abort(self, now: int) -> None:
         self.put(BYE)
         self.end(Reason.ABORTED)
-        self.forgotten = True
+        self.closed = True

@@ -1,6 +1,6 @@
 """
 Toy III: streams by connection id. Whoever knocks is challenged from a half-open
-table in the gate; the id the dialler goes by changes when it is admitted; and a peer
+table in the demultiplexer; the id the dialler goes by changes when it is admitted; and a peer
 that appears at another address is challenged there before it is answered there.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from random import Random
 from struct import Struct
 
-from tests.toys.base import ToyEngine, ToyGate
+from tests.toys.base import ToyDemultiplexer, ToyEngine
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
@@ -39,7 +39,7 @@ MAX_HALF_OPEN = 8
 LINGER = SECOND
 
 
-class PathGate(ToyGate):
+class PathDemultiplexer(ToyDemultiplexer):
     """Keeps who has knocked for three seconds and repeats its challenge once."""
 
     def __init__(self, random: Random) -> None:
@@ -54,7 +54,7 @@ class PathGate(ToyGate):
         pieces = self.cut(run, size, _keyOf)
         return [piece for piece in pieces if len(piece[1]) >= HEADER.size]
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         if len(datagram) < HEADER.size:
@@ -72,7 +72,7 @@ class PathGate(ToyGate):
             del self.halfOpen[number]
             self.repeats.pop(number, None)
             engine = Streams(address, number, self.random, first=1)
-            engine.proved = True
+            engine.validated = True
             return Admit(engine)
         return Drop("unknownId")
 
@@ -92,7 +92,7 @@ class PathGate(ToyGate):
 
     def dial(self, address: Address, now: int = 0) -> Engine:
         engine = Streams(address, self.random.getrandbits(64), self.random, first=2)
-        engine.proved = True
+        engine.validated = True
         engine.put(KNOCK, 0)
         return engine
 
@@ -269,4 +269,4 @@ class Streams(ToyEngine):
         self.moment = now
         if self.timer is not None and now >= self.timer:
             self.end(Reason.CLOSE_TIMEOUT)
-            self.timer, self.forgotten = None, True
+            self.timer, self.closed = None, True

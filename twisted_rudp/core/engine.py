@@ -1,12 +1,12 @@
 """
-The contract between transports and the network: a L{Gate} per socket, an
+The contract between transports and the network: a L{Demultiplexer} per socket, an
 L{Engine} per session.
 
 Both are values: they do no I/O, read no clock, draw no randomness that was not
 given to them and call nobody back. C{net/} drives them::
 
-    socket -> run -> Gate.open -> key -> Engine.receive -> Engine.take -> protocol
-    protocol -> Engine.write -> end of turn -> Engine.flush -> Gate.seal -> run -> socket
+    socket -> run -> Demultiplexer.open -> key -> Engine.receive -> Engine.take -> protocol
+    protocol -> Engine.write -> end of turn -> Engine.flush -> Demultiplexer.seal -> run -> socket
 
 Words used throughout:
 
@@ -192,7 +192,7 @@ class Engine(Protocol):
 
     Until C{ENDED} has been given by L{events}, everything may be called. After
     it only C{receive}, C{tick}, C{flush} and C{deadline} are, for the tombstone
-    that answers what still comes, until L{forgotten} is true. L{counters} and
+    that answers what still comes, until L{closed} is true. L{counters} and
     L{facts} may be asked for ever. What stands before C{ENDED} in the same answer
     of L{events} is dealt with first, so C{take} still gives what C{READABLE} named.
     """
@@ -201,14 +201,14 @@ class Engine(Protocol):
     def capabilities(self) -> Capability: ...
 
     @property
-    def proved(self) -> bool:
+    def validated(self) -> bool:
         """
         The peer has shown that it receives at its address. Until then the
         C{budget} of L{flush} is kept to what L{AMPLIFICATION} allows.
         """
 
     @property
-    def forgotten(self) -> bool:
+    def closed(self) -> bool:
         """Nothing is left to be answered: the hub drops the session."""
 
     @property
@@ -221,7 +221,7 @@ class Engine(Protocol):
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """Digest a run that L{Gate.open} gave for one of our keys."""
+        """Digest a run that L{Demultiplexer.open} gave for one of our keys."""
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """The network refused a datagram of C{size} bytes (0: not known)."""
@@ -287,9 +287,9 @@ class Engine(Protocol):
         it was given; when it answers False the socket is full: number nothing
         more and return, the next call comes when it is writable.
 
-        @param budget: bytes of UDP payload, gate's overhead included, that may
+        @param budget: bytes of UDP payload, demultiplexer's overhead included, that may
             be sent in this call. A strict upper bound while the peer is not
-            L{proved}; afterwards the run that crosses it may go out whole.
+            L{validated}; afterwards the run that crosses it may go out whole.
         @return: True if something could still be sent at once and only the
             budget prevented it.
         """
@@ -348,18 +348,18 @@ class Configurable(Protocol):
 
 
 class Drop(NamedTuple):
-    """A stranger's datagram is ignored and counted under C{reason}."""
+    """A unknown peer's datagram is ignored and counted under C{reason}."""
 
     reason: str
 
 
 class Reply(NamedTuple):
     """
-    A stranger is answered without keeping state. The datagrams are on the wire
+    A unknown peer is answered without keeping state. The datagrams are on the wire
     as they are here, and altogether not longer than C{factor} times what was
     received, or the hub drops and counts them.
 
-    @ivar factor: more than L{AMPLIFICATION} only from a gate that limits how often
+    @ivar factor: more than L{AMPLIFICATION} only from a demultiplexer that limits how often
         it answers so, where the wire has such answers.
     """
 
@@ -390,7 +390,7 @@ Verdict: TypeAlias = Drop | Reply | Route | Admit
 
 
 class SessionTable(Protocol):
-    """What a gate may know of the sessions on its socket."""
+    """What a demultiplexer may know of the sessions on its socket."""
 
     def get(self, key: Key) -> Engine | None:
         """The engine under a key. One that has ended and is not yet forgotten is still here."""
@@ -400,7 +400,7 @@ class SessionTable(Protocol):
         """Whether one more session would be let in."""
 
 
-class Gate(Protocol):
+class Demultiplexer(Protocol):
     """
     What all sessions of one socket share, for listening and for dialling. It
     works without engines: answering pings needs none.
@@ -431,7 +431,7 @@ class Gate(Protocol):
         whole themselves.
         """
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Judge one datagram whose key is None or is in no session."""

@@ -1,6 +1,6 @@
 """
 From a datagram on the local network to the registry. Nothing here waits, resolves a
-name, or raises for what a stranger sends.
+name, or raises for what an unknown peer sends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a stranger causes, in the log: once, and then once a minute with a count."""
+"""What an unknown peer causes, in the log: once, and then once a minute with a count."""
 
 from __future__ import annotations
 

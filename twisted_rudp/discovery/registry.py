@@ -100,7 +100,7 @@ class Registry:
             listed, or has gone.
         @param life: seconds for which it holds.
         @param instance: what the node chose at its start, where the wire has that.
-        @param asked: it is the answer to a question of ours, so that strangers cannot
+        @param asked: it is the answer to a question of ours, so that unknown peers cannot
             cause any number of it.
         """
         self.counters["announced"] += 1

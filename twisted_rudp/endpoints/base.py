@@ -3,7 +3,7 @@ What the endpoints of every transport have in common: the arguments that say whe
 socket is and who may use it, and listening and connecting with them.
 
 A transport derives one class that takes the arguments of both its sides and makes its
-gates and engines, and from that and from L{ServerEndpoint} and L{ClientEndpoint} its two
+demultiplexers and engines, and from that and from L{ServerEndpoint} and L{ClientEndpoint} its two
 endpoints. Each argument is declared once, as a field of a dataclass; the constructor is
 made from the fields.
 """
@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from twisted_rudp.core.checking import nanoseconds, require_choice, require_within
-from twisted_rudp.core.engine import Address, Engine, Gate
+from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.attempt import MakeSession
 from twisted_rudp.net.connecting import connect
@@ -115,11 +115,11 @@ class ServerEndpoint(Endpoint, ABC):
         return defer.execute(self._listen, factory)
 
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
-        gate = self._listeningGate()
+        demux = self._listeningDemux()
         return listen(
             self.reactor,
             factory,
-            gate,
+            demux,
             interface=self.interface,
             port=self.port,
             portKind=self.portKind,
@@ -127,12 +127,12 @@ class ServerEndpoint(Endpoint, ABC):
             limits=self._limits(),
             drainTimeout=self.drainTimeout,
             mode=self._mode,
-            dial=self._dialler(gate),
+            dial=self._dialler(demux),
         )
 
-    def _dialler(self, gate: Gate) -> MakeSession | None:
+    def _dialler(self, demux: Demultiplexer) -> MakeSession | None:
         """
-        What makes the sessions that are dialled from the port of this gate; None:
+        What makes the sessions that are dialled from the port of this demultiplexer; None:
         there are none.
         """
         return None
@@ -141,8 +141,8 @@ class ServerEndpoint(Endpoint, ABC):
         return Limits(backlog=self.backlog, maxSessions=self.maxSessions)
 
     @abstractmethod
-    def _listeningGate(self) -> Gate:
-        """A gate for one socket, which makes the engines of those who come."""
+    def _listeningDemux(self) -> Demultiplexer:
+        """A demultiplexer for one socket, which makes the engines of those who come."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -191,8 +191,8 @@ class ClientEndpoint(Endpoint, ABC):
         )
 
     @abstractmethod
-    def _diallingSession(self, address: Address, now: int) -> tuple[Gate, Engine]:
-        """A gate and an engine for one attempt, which has its socket for itself."""
+    def _diallingSession(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:
+        """A demultiplexer and an engine for one attempt, which has its socket for itself."""
 
 
 def profiled(profiles: Mapping[str, Numbers], profile: str, **given: Any) -> Numbers:

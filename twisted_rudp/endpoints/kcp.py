@@ -14,12 +14,12 @@ from twisted.internet import error
 
 from twisted_rudp.core.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import SECOND, Address, Gate
+from twisted_rudp.core.engine import SECOND, Address, Demultiplexer
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.endpoints.base import ClientEndpoint, ServerEndpoint
 from twisted_rudp.endpoints.kcpbase import KCPEndpoint
 from twisted_rudp.kcp.blacklist import Blacklist
-from twisted_rudp.kcp.gate import KCPGate, Rules
+from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.options import SessionRule
 from twisted_rudp.kcp.session import KCPSession
@@ -66,21 +66,21 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
     def _limits(self) -> Limits:
         return replace(super()._limits(), perHost=self.perHost)
 
-    def _listeningGate(self) -> KCPGate:
+    def _listeningDemux(self) -> KCPDemultiplexer:
         cookies = Cookies(self.entropy(32))
 
         def accept(conv: int, address: Address, now: int) -> KCPSession:
-            return self._engine(gate, conv, address, now, role=Role.LISTENER, cookies=cookies)
+            return self._engine(demux, conv, address, now, role=Role.LISTENER, cookies=cookies)
 
-        gate = self._gate(accept, cookies, self._rules)
-        return gate
+        demux = self._demux(accept, cookies, self._rules)
+        return demux
 
-    def _dialler(self, gate: Gate) -> MakeSession:
-        assert isinstance(gate, KCPGate)
+    def _dialler(self, demux: Demultiplexer) -> MakeSession:
+        assert isinstance(demux, KCPDemultiplexer)
 
-        def dial(address: Address, now: int) -> tuple[KCPGate, KCPSession]:
+        def dial(address: Address, now: int) -> tuple[KCPDemultiplexer, KCPSession]:
             conv = self._randomConv()
-            return gate, self._engine(gate, conv, address, now, role=Role.DIALLER)
+            return demux, self._engine(demux, conv, address, now, role=Role.DIALLER)
 
         return dial
 
@@ -110,9 +110,9 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         self._pinned = self.conv is not None and binding(self.bindAddress)[1] != 0
         self._recent = Blacklist(REUSE_PAUSE * SECOND)
 
-    def _diallingSession(self, address: Address, now: int) -> tuple[KCPGate, KCPSession]:
+    def _diallingSession(self, address: Address, now: int) -> tuple[KCPDemultiplexer, KCPSession]:
         """
-        A session with a conversation of its own, and a gate for it.
+        A session with a conversation of its own, and a demultiplexer for it.
 
         @raise error.ConnectBindError: the conversation that was asked for was in use
             from this port just now: the peer would take the new session for the old
@@ -124,9 +124,9 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         elif self._pinned and self._recent.has((address, conv), self._now()):
             text = f"conv={conv} was in use from this port less than {REUSE_PAUSE} s ago"
             raise error.ConnectBindError(None, text)  # type: ignore[no-untyped-call]
-        gate = self._gate()
+        demux = self._demux()
         engine = self._engine(
-            gate,
+            demux,
             conv,
             address,
             now,
@@ -135,7 +135,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
             wait_for_peer=self.waitForPeer,
             over=self._remember if self._pinned else None,
         )
-        return gate, engine
+        return demux, engine
 
     def _remember(self, key: tuple[Address, int]) -> None:
         """A session is over."""

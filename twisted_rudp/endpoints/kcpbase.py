@@ -1,6 +1,6 @@
 """
 What the KCP endpoints of both sides have in common: their arguments, and making
-gates and sessions of them.
+demultiplexers and sessions of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_rudp.endpoints.base import Endpoint, idleNanoseconds, profiled
 from twisted_rudp.endpoints.kcpsecret import secretFor
 from twisted_rudp.kcp import snmp
 from twisted_rudp.kcp.ciphers import CIPHERS, make_crypt, overhead_of
-from twisted_rudp.kcp.gate import Accept, KCPGate, Rules
+from twisted_rudp.kcp.demux import Accept, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import PROFILES, payload_mtu
 from twisted_rudp.kcp.scramblers import XOR_REACH
@@ -167,20 +167,20 @@ class KCPEndpoint(Endpoint):
             raise ValueError(f"mtu={self.mtu!r}: crypt=xor covers {XOR_REACH} bytes")
         return left
 
-    def _gate(
+    def _demux(
         self,
         accept: Accept | None = None,
         cookies: Cookies | None = None,
         rules: Rules | None = None,
-    ) -> KCPGate:
-        """A gate with cipher contexts of its own."""
+    ) -> KCPDemultiplexer:
+        """A demultiplexer with cipher contexts of its own."""
         secret = self._secret
         if secret.crypt in CIPHERS and CIPHERS[secret.crypt].slow:
             self._log.warn(
                 "crypt={crypt} is computed in Python, some hundred times slower than aes",
                 crypt=secret.crypt,
             )
-        return KCPGate(
+        return KCPDemultiplexer(
             accept,
             cookies,
             self._settings.rcvwnd,
@@ -194,9 +194,9 @@ class KCPEndpoint(Endpoint):
         return int.from_bytes(self.entropy(4), "little") or FIRST_CONV
 
     def _engine(
-        self, gate: KCPGate, conv: int, address: Address, now: int, **named: Any
+        self, demux: KCPDemultiplexer, conv: int, address: Address, now: int, **named: Any
     ) -> KCPSession:
-        """A session for a socket with this gate."""
+        """A session for a socket with this demultiplexer."""
         return KCPSession(
             conv,
             address,
@@ -206,7 +206,7 @@ class KCPEndpoint(Endpoint):
             idle_timeout=self._idleTimeout,
             options=self._options,
             overhead=self._overhead,
-            ledger=gate.ledger,
-            diagnosis=gate.signs,
+            ledger=demux.ledger,
+            diagnosis=demux.signs,
             **named,
         )

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Address, Buffer, Gate, PathError
+from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, PathError
 from twisted_rudp.interfaces import Pong
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.hub import Hub
@@ -26,12 +26,12 @@ REPEAT = 1.0
 
 @implementer(IListeningPort)
 class PongPort:
-    """A socket that answers strangers and has no sessions."""
+    """A socket that answers unknown peers and has no sessions."""
 
     def __init__(
         self,
         reactor: Any,
-        gate: Gate,
+        demux: Demultiplexer,
         interface: str,
         port: int,
         portKind: str,
@@ -42,7 +42,7 @@ class PongPort:
 
         @raise twisted.internet.error.CannotListenError: the address cannot be had.
         """
-        self._hub = Hub(reactor, gate)
+        self._hub = Hub(reactor, demux)
         self._port = openPort(
             reactor, self._hub, interface, port, kind=portKind, options=socketOptions
         )

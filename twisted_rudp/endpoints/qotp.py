@@ -22,8 +22,8 @@ from twisted_rudp.endpoints.base import (
     ServerEndpoint,
     idleNanoseconds,
 )
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.keylog import KeyLog
 from twisted_rudp.qotp.keys import KeyPair, parse_key
 from twisted_rudp.qotp.life import Settings
@@ -124,9 +124,9 @@ class QOTPEndpoint(Endpoint):
 
     def _dial(
         self, serverKey: bytes | None, address: Address, now: int, **named: bool
-    ) -> tuple[QOTPGate, QOTPEngine]:
+    ) -> tuple[QOTPDemultiplexer, QOTPEngine]:
         """
-        A connection of ours, and a gate that lets nobody in.
+        A connection of ours, and a demultiplexer that lets nobody in.
 
         @param named: for L{QOTPEngine.dial}.
         """
@@ -139,7 +139,7 @@ class QOTPEndpoint(Endpoint):
             now,
         )
         engine = QOTPEngine.dial(opening, address, self._settings, now, **named)
-        return QOTPGate(self._settings), engine
+        return QOTPDemultiplexer(self._settings), engine
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -161,8 +161,8 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
         super().__post_init__(seed, seedHex)
         self._settings = replace(self._settings, early_data=self.earlyData)
 
-    def _listeningGate(self) -> QOTPGate:
-        return QOTPGate(self._settings, self._identity.pair())
+    def _listeningDemux(self) -> QOTPDemultiplexer:
+        return QOTPDemultiplexer(self._settings, self._identity.pair())
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -182,7 +182,7 @@ class QOTPClientEndpoint(QOTPEndpoint, ClientEndpoint):
         super().__post_init__(seed, seedHex)
         self._serverKey = publicKeyOf(self.serverKey)
 
-    def _diallingSession(self, address: Address, now: int) -> tuple[QOTPGate, QOTPEngine]:
+    def _diallingSession(self, address: Address, now: int) -> tuple[QOTPDemultiplexer, QOTPEngine]:
         return self._dial(self._serverKey, address, now, own_socket=True)
 
 

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Address, Gate
+from twisted_rudp.core.engine import Address, Demultiplexer
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint, publicKeyOf
 from twisted_rudp.net.listening import ListeningPort
 from twisted_rudp.qotp.engine import QOTPEngine
@@ -81,7 +81,7 @@ class QOTPPeer(QOTPServerEndpoint):
         if self._listening is None:
             raise RuntimeError("a peer dials from the socket it listens on: listen first")
 
-        def session(address: Address, now: int) -> tuple[Gate, QOTPEngine]:
+        def session(address: Address, now: int) -> tuple[Demultiplexer, QOTPEngine]:
             return self._dial(key, address, now, own_socket=False, patient=patient)
 
         return self._listening.connect(factory, host, port, session=session, timeout=timeout)

@@ -29,8 +29,8 @@ from twisted_rudp.endpoints.pinging import Pinging, PongPort
 from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
 from twisted_rudp.net.making import Mode
 from twisted_rudp.net.port import SocketOptions
+from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
-from twisted_rudp.raknet.gate import MAX_PONG_DATA, RakNetGate
 from twisted_rudp.raknet.offline import MAGIC, Request2
 from twisted_rudp.raknet.pongs import pack_text
 from twisted_rudp.raknet.profiles import PROFILES, PROTOCOL, Settings
@@ -157,10 +157,10 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
             raise ValueError(f"motd: {len(data) - 2} bytes of UTF-8; {MAX_PONG_DATA - 2} at most")
         self._pongData = self.pongData or (lambda: data)
 
-    def _listeningGate(self) -> RakNetGate:
+    def _listeningDemux(self) -> RakNetDemultiplexer:
         guid = self._newGuid()
 
-        def accept(request: Request2, address: Address, now: int, proved: bool) -> RakNetEngine:
+        def accept(request: Request2, address: Address, now: int, validated: bool) -> RakNetEngine:
             return RakNetEngine(
                 address,
                 self._settings,
@@ -168,10 +168,10 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
                 guid=guid,
                 epoch=self._epoch(),
                 request=request,
-                proved=proved,
+                validated=validated,
             )
 
-        return RakNetGate(
+        return RakNetDemultiplexer(
             self._settings,
             guid,
             accept,
@@ -190,7 +190,7 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
         return defer.execute(self._answerPings)
 
     def _answerPings(self) -> PongPort:
-        gate = RakNetGate(
+        demux = RakNetDemultiplexer(
             self._settings,
             self._newGuid(),
             pong_data=self._pongData,
@@ -199,7 +199,7 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
         )
         return PongPort(
             self.reactor,
-            gate,
+            demux,
             self.interface,
             self.port,
             self.portKind,
@@ -235,7 +235,9 @@ class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
         """The one that was given, or a random negative one."""
         return super()._newGuid() | (_NEGATIVE if self.guid is None else 0)
 
-    def _diallingSession(self, address: Address, now: int) -> tuple[RakNetGate, RakNetEngine]:
+    def _diallingSession(
+        self, address: Address, now: int
+    ) -> tuple[RakNetDemultiplexer, RakNetEngine]:
         guid = self._newGuid()
         engine = RakNetEngine(
             address,
@@ -245,7 +247,7 @@ class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
             epoch=self._epoch(),
             own_socket=True,
         )
-        return RakNetGate(self._settings, guid), engine
+        return RakNetDemultiplexer(self._settings, guid), engine
 
     def ping(self) -> defer.Deferred[Pong]:
         """

@@ -244,12 +244,12 @@ class Conversation:
         self._control.ts_out = ts & MASK32
 
     @property
-    def proved(self) -> bool:
+    def validated(self) -> bool:
         """
         An acknowledgement has echoed number and timestamp of a transmission of
         ours, so the peer receives at its address.
         """
-        return self._sender.proved
+        return self._sender.validated
 
     @property
     def dead(self) -> bool:

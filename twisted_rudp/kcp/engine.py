@@ -68,7 +68,7 @@ class KCPEngine(SessionLife):
         return kind
 
     @property
-    def forgotten(self) -> bool:
+    def closed(self) -> bool:
         """The tombstone is over too."""
         return self._life is Life.FORGOTTEN
 
@@ -245,7 +245,7 @@ class KCPEngine(SessionLife):
             budget -= self._greet(now, emit, budget)
         arq = self._arq
         clock = (self._epoch + now // MILLISECOND) & MASK32
-        more = arq.flush(clock, emit_own, budget, strict=not self.proved)
+        more = arq.flush(clock, emit_own, budget, strict=not self.validated)
         wait = arq.wait
         self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
         if self._slow or arq.notable:
@@ -307,6 +307,6 @@ class KCPEngine(SessionLife):
             "conversation": self._conv,
             "state": self._life.name,
             "peer": self._arq.peer.name,
-            "proved": self.proved,
+            "validated": self.validated,
             **self._arq.facts(),
         }

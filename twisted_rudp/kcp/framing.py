@@ -55,7 +55,7 @@ class Framing:
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
         if options.protects:
-            # A listener's first group went to the answer that its gate gave
+            # A listener's first group went to the answer that its demultiplexer gave
             # before there was a session.
             first = self._data + self._parity if listening else 0
             self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
@@ -85,17 +85,17 @@ class Framing:
             self._diagnosis.note(sign, self._address)
 
     def write(
-        self, run: Buffer, size: int, now: int, writer: RunWriter, proved: bool, copies: int
+        self, run: Buffer, size: int, now: int, writer: RunWriter, validated: bool, copies: int
     ) -> bool:
         """
         Frame a run.
 
-        @param proved: what is redundant may be sent too.
+        @param validated: what is redundant may be sent too.
         @param copies: so often.
         @return: whether there is room for more.
         """
         if self.encoder is not None:
-            self.encoder.encode(run, size, now, writer, proved, copies)
+            self.encoder.encode(run, size, now, writer, validated, copies)
         else:
             view = memoryview(run)
             for start in range(0, len(view), size):

@@ -218,7 +218,7 @@ class Intake:
             cmd != ACK
             or length
             or conv != self._conv
-            or not sender.proved
+            or not sender.validated
             or not (peer is Peer.UNMARKED or (peer is Peer.MARKED and frg == MARK))
             or same_column(data, HEADER_SIZE, 0, TS_OFFSET) < count
             or same_column(data, HEADER_SIZE, UNA_OFFSET, HEADER_SIZE - UNA_OFFSET) < count
@@ -260,7 +260,7 @@ class Intake:
                 break
             segments += 1
             if cmd == ACK:
-                if not sender.proved:
+                if not sender.validated:
                     sender.prove(sn, ts)
                 if frg != MARK or control.peer is not _MARKED:
                     control.judge(frg)

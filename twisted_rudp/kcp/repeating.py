@@ -34,7 +34,7 @@ class Repeater(SendState):
         self._counters.out_segs += end - start
         if flight.first == self.end:
             self.end_sendings += 1
-        if not self.proved:
+        if not self.validated:
             self._remember(flight.first + start, end - start, ts)
 
     def _encode(self, flight: Flight, start: int, end: int, stamp: Stamp) -> bytes:

@@ -173,7 +173,7 @@ class Sender(Repeater):
         if flight.due < self.alarm:
             self.alarm = flight.due
         self._counters.out_segs += count
-        if not self.proved:
+        if not self.validated:
             self._remember(flight.first, count, stamp[2])
         if self._settings.dead_link == 1:
             self.dead = True

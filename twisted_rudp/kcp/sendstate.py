@@ -35,7 +35,7 @@ class SendState:
     @ivar end_sendings: how often it was sent.
     @ivar started: the first flush is over.
     @ivar alarm: a clock before which nothing expires.
-    @ivar proved: the peer has echoed number and timestamp of something we sent.
+    @ivar validated: the peer has echoed number and timestamp of something we sent.
     """
 
     __slots__ = (
@@ -59,10 +59,10 @@ class SendState:
         "outbox",
         "overhead",
         "peer_window",
-        "proved",
         "round_trip",
         "snd_wnd",
         "started",
+        "validated",
     )
 
     def __init__(
@@ -87,7 +87,7 @@ class SendState:
         self.end_sendings = 0
         self.started = False
         self.alarm = NEVER
-        self.proved = False
+        self.validated = False
         self._settings = settings
         self._selective = controller.selective
         self._pacer = Pacer()
@@ -180,7 +180,7 @@ class SendState:
         """See whether an acknowledgement echoes a transmission of ours."""
         for first, count, sent in self._sendings:
             if ts == sent and (sn - first) & MASK32 < count:
-                self.proved = True
+                self.validated = True
                 self._sendings.clear()
                 return
 

@@ -86,7 +86,7 @@ class KCPSession(KCPEngine):
     ) -> None:
         """
         @param settings: the ARQ's; C{mtu} without C{overhead} and FEC.
-        @param overhead: bytes that the gate adds to each datagram.
+        @param overhead: bytes that the demultiplexer adds to each datagram.
         @param ledger: is to count this session.
         @param diagnosis: is told what seems not to fit.
         @param over: is told the key of the session when it has ended.
@@ -305,16 +305,16 @@ class KCPSession(KCPEngine):
         """Flush the engine, through FEC if that is on."""
         framing = self._framing
         options = self._options
-        copies = 1 + options.dup if self.proved else 1
+        copies = 1 + options.dup if self.validated else 1
         if framing.encoder is None and copies == 1:
             more = self._flush(now, self._out, self._out_own, budget)
         else:
             writer = RunWriter(self._out_own, self._sealing)
 
             def frame(run: Buffer, size: int, address: Address) -> bool:
-                return framing.write(run, size, now, writer, self.proved, copies)
+                return framing.write(run, size, now, writer, self.validated, copies)
 
-            if self.proved:
+            if self.validated:
                 self._aside.flush(writer)
             more = super().flush(now, frame, budget)
             writer.flush()

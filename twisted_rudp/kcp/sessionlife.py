@@ -76,7 +76,7 @@ class SessionLife:
         "_slow",
         "_tombstone",
         "_una_moved",
-        "proved",
+        "validated",
     )
 
     def __init__(
@@ -120,7 +120,7 @@ class SessionLife:
         self._confirmed = role is Role.LISTENER
         self._slow = True
         self._refused_by_path = 0
-        self.proved = role is Role.DIALLER
+        self.validated = role is Role.DIALLER
         if role is Role.DIALLER:
             self._hello.want(now)
             if not wait_for_peer:
@@ -129,8 +129,8 @@ class SessionLife:
             self._arq.control_ts_out = cookies.make(address, conv, now)
 
     def prove(self) -> None:
-        """The gate has seen the cookie come back."""
-        self.proved = True
+        """The demultiplexer has seen the cookie come back."""
+        self.validated = True
         self._arq.control_ts_out = 0
 
     def _enter(self, life: Life) -> None:
@@ -201,7 +201,7 @@ class SessionLife:
         arq = self._arq
         if self._role is Role.LISTENER:
             if (
-                not self.proved
+                not self.validated
                 and self._cookies is not None
                 and self._cookies.check(cookie, self._address, self._conv, now)
             ):
@@ -221,8 +221,8 @@ class SessionLife:
         if self._life in OVER:
             return
         arq = self._arq
-        if arq.proved:
-            self.proved = True
+        if arq.validated:
+            self.validated = True
         if arq.reset_heard:
             self._end(Reason.RESET, now)
             return
@@ -245,7 +245,7 @@ class SessionLife:
         self._slow = (
             self._life is not Life.LIVE
             or self._half_closing
-            or not self.proved
+            or not self.validated
             or self._hello.due is not None
         )
 
@@ -265,7 +265,7 @@ class SessionLife:
         elif arq.peer is Peer.UNMARKED:
             if arq.unread or arq.rcv_nxt:
                 self._connected()
-        elif arq.peer is Peer.MARKED and self.proved:
+        elif arq.peer is Peer.MARKED and self.validated:
             self._connected()
         else:
             # A listener shows nobody to a factory who has not answered: a

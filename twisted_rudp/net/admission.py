@@ -1,4 +1,4 @@
-"""How many strangers come in before they have proved where they are (EP-7, PORT-7)."""
+"""How many unknown peers come in before they have proved where they are (EP-7, PORT-7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_rudp.net.session import Session
 @dataclass(frozen=True)
 class Limits:
     """
-    What strangers can make a listening socket hold.
+    What unknown peers can make a listening socket hold.
 
     @ivar backlog: sessions whose peer has not answered yet; what a flood of
         forged sources can occupy at a time.

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from twisted_rudp.core.engine import Address, Engine, Gate, Reason
+from twisted_rudp.core.engine import Address, Demultiplexer, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.net.addresses import familyOf
 from twisted_rudp.net.hub import Hub
@@ -20,7 +20,7 @@ from twisted_rudp.net.port import DatagramPort, IPortReactor, SocketOptions, ope
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.timers import MonotonicClock
 
-MakeSession: TypeAlias = Callable[[Address, int], tuple[Gate, Engine]]
+MakeSession: TypeAlias = Callable[[Address, int], tuple[Demultiplexer, Engine]]
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a session nobody wanted has for its polite end (CONN-4)."""
@@ -31,7 +31,7 @@ class Dialling:
     """
     How to dial, the same for every address.
 
-    @ivar session: makes gate and engine for a raw address and the present time,
+    @ivar session: makes demultiplexer and engine for a raw address and the present time,
         fresh for each attempt.
     @ivar timeout: seconds for one attempt, from its first datagram (CONN-7).
     @ivar bindAddress: our own literal and port.
@@ -110,8 +110,8 @@ class Attempt:
             text = f"{interface} cannot reach {self.address[0]}"
             raise _bindError(None, text)
         clock = MonotonicClock(self._reactor)
-        gate, engine = dialling.session(self.address, clock.now())
-        hub = Hub(self._reactor, gate, clock=clock)
+        demux, engine = dialling.session(self.address, clock.now())
+        hub = Hub(self._reactor, demux, clock=clock)
         try:
             self.port = openPort(
                 self._reactor,

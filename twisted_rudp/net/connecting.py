@@ -215,7 +215,7 @@ def connect(
     Dial a host and give the connection to a protocol. Never raises (EP-1).
 
     @param host: a name, or an IP literal, which is not looked up (NAME-2).
-    @param session: makes gate and engine for a raw address and the present time;
+    @param session: makes demultiplexer and engine for a raw address and the present time;
         called once for each address that is tried.
     @param timeout: seconds for each address, from its first datagram.
     @param bindAddress: None, a literal, a tuple of literal and port, or what

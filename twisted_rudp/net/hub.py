@@ -1,13 +1,13 @@
 """
 One socket, many sessions.
 
-A L{Hub} is the receiver of a datagram port. In each read turn it has the gate undo
+A L{Hub} is the receiver of a datagram port. In each read turn it has the demultiplexer undo
 what the socket shares, finds the session of each run, and has it digested and
 delivered; at the end of the turn every session that was touched is flushed once. A
 write outside a read turn is flushed in the next turn, once for the whole hub.
 
 It knows no wire: what a key is, who may come in and what is answered is the
-L{Gate}'s business.
+L{Demultiplexer}'s business.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from twisted_rudp.core.engine import (
     SECOND,
     Address,
     Buffer,
+    Demultiplexer,
     Engine,
-    Gate,
     Key,
     PathError,
     Reason,
@@ -39,16 +39,16 @@ from twisted_rudp.net.ports.contract import DatagramPort
 from twisted_rudp.net.roster import Roster
 from twisted_rudp.net.session import Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
-from twisted_rudp.net.strangers import COMPLAINT_INTERVAL, Strangers
 from twisted_rudp.net.timers import MonotonicClock, Schedule, Timed
 from twisted_rudp.net.turns import Turns
+from twisted_rudp.net.unknownpeers import COMPLAINT_INTERVAL, UnknownPeers
 
 LINGER_TIMEOUT = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
 
 
-class _GateTimer(Timed):
-    """The gate's half-open table in the schedule."""
+class _DemuxTimer(Timed):
+    """The demultiplexer's half-open table in the schedule."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class Hub:
 
     @ivar emitted: bytes given to the port for sessions so far, before sealing.
     @ivar turns: when what is flushed.
-    @ivar accepting: strangers may come in.
+    @ivar accepting: unknown peers may come in.
     @ivar closed: the socket is closed or about to be; nothing is scheduled any more.
     @ivar guard: holds the reactor's shutdown for what is closing.
     """
@@ -69,7 +69,7 @@ class Hub:
     def __init__(
         self,
         reactor: IReactorTime,
-        gate: Gate,
+        demux: Demultiplexer,
         acceptor: Owner | None = None,
         limits: Limits = DEFAULTS,
         *,
@@ -77,15 +77,15 @@ class Hub:
         clock: MonotonicClock | None = None,
     ) -> None:
         """
-        @param acceptor: the first owner of sessions that strangers open. None: there
+        @param acceptor: the first owner of sessions that unknown peers open. None: there
             are no such sessions, the socket belongs to the one that is dialled and
             is closed with it.
         @param lost: called after all sessions have ended because the port was lost.
         @param clock: by which the engines were made that will be dialled.
         """
         self._reactor = reactor
-        self._gate = gate
-        self._sealing = gate.overhead > 0
+        self._demux = demux
+        self._sealing = demux.overhead > 0
         self._acceptor = acceptor
         self._lost = lost
         self._port: DatagramPort | None = None
@@ -97,8 +97,8 @@ class Hub:
         self.emitted = 0
         self._limits = limits
         self._roster = Roster(limits, self._dropped, self.count)
-        self._strangers = Strangers(self, gate)
-        self._gateTimer = _GateTimer()
+        self._unknownPeers = UnknownPeers(self, demux)
+        self._demuxTimer = _DemuxTimer()
         self.closed = False
         self._closing: Deferred[None] = Deferred()
         self._diagnosis = self._failureLogged = 0
@@ -119,15 +119,15 @@ class Hub:
         self.turns.running = True
         now = self._clock.now()
         try:
-            pieces = self._gate.open(run, size, address)
+            pieces = self._demux.open(run, size, address)
         except Exception:
-            self._strangers.gateFailed(now)
+            self._unknownPeers.demuxFailed(now)
             return
         sessions = self._roster.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
             if session is None:
-                self._strangers.judge(key, piece, pieceSize, address, now)
+                self._unknownPeers.judge(key, piece, pieceSize, address, now)
             else:
                 session.receive(piece, pieceSize, address, now)
 
@@ -137,7 +137,7 @@ class Hub:
             return
         now = self._clock.now()
         self.turns.flush(now)
-        self._askGate(now)
+        self._askDemux(now)
 
     def portWritable(self) -> None:
         """The port takes runs again."""
@@ -180,7 +180,7 @@ class Hub:
         return session
 
     def admit(self, engine: Engine, address: Address, now: int) -> Session:
-        """Let a stranger in, on credit until it has proved its address."""
+        """Let an unknown peer in, on credit until it has proved its address."""
         if self._acceptor is None:
             raise RuntimeError("this socket does not accept sessions")
         session = self._enter(engine, address, self._acceptor)
@@ -191,7 +191,7 @@ class Hub:
         return session
 
     def refusal(self, address: Address) -> str | None:
-        """Why no stranger from C{address} can be let in now, or None."""
+        """Why no unknown peer from C{address} can be let in now, or None."""
         if not self.accepting:
             return "notAccepting"
         return self._roster.refusal(address)
@@ -262,7 +262,7 @@ class Hub:
     def _dropped(self, session: Session) -> None:
         self.turns.forget(session)
         self.schedule.discard(session)
-        self._gate.ended(session.engine, self._clock.now())
+        self._demux.ended(session.engine, self._clock.now())
 
     def _enter(self, engine: Engine, address: Address, owner: Owner) -> Session:
         self._opened += 1
@@ -276,31 +276,31 @@ class Hub:
         """From the schedule: the time of these has come."""
         self.turns.begin()
         for timed in due:
-            if timed is self._gateTimer:
-                self._askGate(now, due=True)
+            if timed is self._demuxTimer:
+                self._askDemux(now, due=True)
             elif isinstance(timed, Session):
                 self.turns.touch(timed)
         self.turns.flush(now)
 
-    def _askGate(self, now: int, due: bool = False) -> None:
+    def _askDemux(self, now: int, due: bool = False) -> None:
         """
-        Let the gate tick if that is C{due}; ask when it wants to next, and at most
+        Let the demultiplexer tick if that is C{due}; ask when it wants to next, and at most
         once a minute what does not fit between the two ends.
         """
         if self.closed:
             return
-        gate = self._gate
+        demux = self._demux
         try:
             if due:
-                for datagram, address in gate.tick(now):
+                for datagram, address in demux.tick(now):
                     self.sendWhole(datagram, address)
-            deadline = gate.deadline()
-            text = gate.diagnosis() if now >= self._diagnosis else None
+            deadline = demux.deadline()
+            text = demux.diagnosis() if now >= self._diagnosis else None
         except Exception:
-            self._strangers.gateFailed(now)
+            self._unknownPeers.demuxFailed(now)
             return
-        if deadline != self._gateTimer.deadline:
-            self.schedule.set(self._gateTimer, deadline, now)
+        if deadline != self._demuxTimer.deadline:
+            self.schedule.set(self._demuxTimer, deadline, now)
         if now >= self._diagnosis:
             self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
         if text is not None:
@@ -312,7 +312,7 @@ class Hub:
         """Seal a run of an engine and give it to the port."""
         self.emitted += len(run)
         if self._sealing:
-            run, size = self._gate.seal(run, size)
+            run, size = self._demux.seal(run, size)
         if self._port is None or self._port.send(run, size, address):
             return True
         self.turns.full = True
@@ -320,17 +320,17 @@ class Hub:
 
     def sendWhole(self, datagram: bytes, address: Address) -> None:
         """
-        Send one datagram of the gate's own, as it is. Dropped while the port is full:
+        Send one datagram of the demultiplexer's own, as it is. Dropped while the port is full:
         nobody waits for it.
         """
         if self.turns.full or not datagram or self._port is None:
-            self.count("gateDatagramsDropped")
+            self.count("demuxDatagramsDropped")
         elif not self._port.send(datagram, len(datagram), address):
             self.turns.full = True
 
     def overheadOf(self, run: Buffer, size: int) -> int:
         """Bytes that sealing adds to a run, or that opening took off it."""
-        overhead = self._gate.overhead
+        overhead = self._demux.overhead
         return overhead * -(-len(run) // size) if overhead else 0
 
     # life
@@ -395,7 +395,7 @@ class Hub:
     # seen from outside
 
     def count(self, name: str) -> None:
-        """Count something under a name of the program's choice, never of a stranger's."""
+        """Count something under a name of the program's choice, never of an unknown peer's."""
         self._counts[name] += 1
 
     def snapshot(self) -> stats.PortStats:
@@ -405,7 +405,7 @@ class Hub:
         if self._port is not None:
             counters.update(_named("port.", self._port.counters.asDict()))
             facts = self._port.facts()._asdict()
-        counters.update(_named("gate.", self._gate.counters()))
+        counters.update(_named("demux.", self._demux.counters()))
         counters.update(self._roster.counters())
         sessions = tuple(session.snapshot() for session in self._roster.alive())
         return stats.PortStats(self.getHost(), counters, sessions, facts)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Gate, Reason
+from twisted_rudp.core.engine import Demultiplexer, Reason
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.admission import DEFAULTS, Limits
 from twisted_rudp.net.attempt import MakeSession
@@ -55,7 +55,7 @@ class ListeningPort:
         self,
         reactor: IPortReactor,
         factory: IProtocolFactory,
-        gate: Gate,
+        demux: Demultiplexer,
         *,
         interface: str = "",
         port: int = 0,
@@ -69,7 +69,7 @@ class ListeningPort:
         """See L{listen}."""
         self._reactor = reactor
         self._factory = factory
-        self._gate = gate
+        self._demux = demux
         self._interface = interface
         self._number = port
         self._portKind = portKind
@@ -77,7 +77,7 @@ class ListeningPort:
         self._drainTimeout = drainTimeout
         self._mode = Mode(mode)
         self._dial = dial
-        self._hub = Hub(reactor, gate, self, limits or DEFAULTS, lost=self._portLost)
+        self._hub = Hub(reactor, demux, self, limits or DEFAULTS, lost=self._portLost)
         self._port: DatagramPort | None = None
         self._phase = _Phase.IDLE
         self._stopping: Deferred[None] | None = None
@@ -164,7 +164,7 @@ class ListeningPort:
         thousands of connections need no socket each. The connection ends with the port.
 
         @param host: a name or an IP literal of the socket's family.
-        @param session: as for L{twisted_rudp.net.connecting.connect}; its gate is
+        @param session: as for L{twisted_rudp.net.connecting.connect}; its demultiplexer is
             not used. None: sessions with the settings of this port.
         @param timeout: seconds for each address.
         @raise RuntimeError: the port is not bound.
@@ -257,7 +257,7 @@ class ListeningPort:
 def listen(
     reactor: IPortReactor,
     factory: IProtocolFactory,
-    gate: Gate,
+    demux: Demultiplexer,
     *,
     interface: str = "",
     port: int = 0,
@@ -271,11 +271,11 @@ def listen(
     """
     Bind a UDP socket and give those who come to a factory. Done on return (EP-2).
 
-    @param gate: of this socket alone; it makes the engines.
+    @param demultiplexer: of this socket alone; it makes the engines.
     @param interface: an IP literal; C{""} for all IPv4 addresses.
     @param port: 0 to 65535; 0: any free one.
     @param portKind: see L{openPort}.
-    @param limits: what strangers may occupy; C{backlog} and C{maxSessions} (EP-7).
+    @param limits: what unknown peers may occupy; C{backlog} and C{maxSessions} (EP-7).
     @param drainTimeout: seconds for which C{stopListening} waits for connections.
     @param mode: a L{Mode}.
     @param dial: makes the sessions of L{ListeningPort.connect}.
@@ -286,7 +286,7 @@ def listen(
     listening = ListeningPort(
         reactor,
         factory,
-        gate,
+        demux,
         interface=interface,
         port=port,
         portKind=portKind,

@@ -180,8 +180,8 @@ class Session(Timed):
             else:
                 self._earn(len(run) + self.hub.overheadOf(run, size), address)
                 engine.receive(run, size, address, now)
-                if engine.proved:
-                    self._proved()
+                if engine.validated:
+                    self._validated()
             self._dispatch()
         except Exception:
             self._crashed()
@@ -298,7 +298,7 @@ class Session(Timed):
                 return
         deadline = None
         if self.state <= _LIVE or (
-            self.state is SessionState.ENDED and not self.engine.forgotten
+            self.state is SessionState.ENDED and not self.engine.closed
         ):
             deadline = self.engine.deadline()
         elif limit is None:
@@ -375,7 +375,7 @@ class Session(Timed):
         if address == self.address and self.credit is not None:
             self.credit += AMPLIFICATION * received
 
-    def _proved(self) -> None:
+    def _validated(self) -> None:
         self.credit = None
         self.hub.answered(self)
 

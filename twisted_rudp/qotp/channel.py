@@ -29,7 +29,7 @@ class Channel:
     @ivar sealer: what is sent goes through it.
     @ivar unsealer: what is received goes through it; None before there is a key.
     @ivar mtu: longest payload that goes out now, counted as if it were in Data.
-    @ivar proved: the peer has shown that it receives at its address.
+    @ivar validated: the peer has shown that it receives at its address.
     @ivar early: what has come could be a replay.
     @ivar echoed: the peer has proved its identity (12.1).
     """
@@ -50,7 +50,7 @@ class Channel:
         self.name = name
         self.sealer = sealer
         self.mtu = settings.mtu
-        self.proved = role is Role.INITIATOR
+        self.validated = role is Role.INITIATOR
         self.early = False
         self.echoed = False
         self._role = role
@@ -79,7 +79,7 @@ class Channel:
 
     def prove(self) -> None:
         """Authentic Data: the dialler has received our answer, and this is no replay."""
-        self.proved = True
+        self.validated = True
         if self.early and self.unsealer is not None:
             self.early = False
             self.unsealer.close_early()

@@ -1,7 +1,7 @@
 """
 One QOTP connection as an L{Engine<twisted_rudp.core.engine.Engine>}.
 
-The dialler's connection begins with an L{Opening}; the listener's is made by the gate
+The dialler's connection begins with an L{Opening}; the listener's is made by the demultiplexer
 when the dialler's first Data proves that it has our answer (W5). From there on both
 are alike.
 """
@@ -57,7 +57,7 @@ class QOTPEngine(ApplicationSide):
         own_socket: bool = False,
     ) -> None:
         """
-        Use L{dial} or the gate.
+        Use L{dial} or the demultiplexer.
 
         @param name: the connection id.
         @param own_socket: the socket serves this connection alone and closes with it.
@@ -119,7 +119,7 @@ class QOTPEngine(ApplicationSide):
         early: Cipher | None = None,
     ) -> QOTPEngine:
         """
-        The responder's side, when the gate has seen the first authentic Data; or at
+        The responder's side, when the demultiplexer has seen the first authentic Data; or at
         once, for a dialler of the release that has data in its InitCryptoSnd.
 
         @param early: for K0; everything until the dialler's first Data may be a
@@ -135,7 +135,7 @@ class QOTPEngine(ApplicationSide):
     # what it is
 
     @property
-    def forgotten(self) -> bool:
+    def closed(self) -> bool:
         """The tombstone is over too."""
         return self._life.state is Life.FORGOTTEN
 
@@ -144,9 +144,9 @@ class QOTPEngine(ApplicationSide):
         return (self._name,)
 
     @property
-    def proved(self) -> bool:
+    def validated(self) -> bool:
         """The peer has shown that it receives at its address."""
-        return self._channel.proved
+        return self._channel.validated
 
     def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
         """
@@ -234,7 +234,7 @@ class QOTPEngine(ApplicationSide):
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now."""
-        outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.proved)
+        outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.validated)
         if self._life.tombstone is not None:
             self._ending.flush(now, outlet)
             return False
@@ -368,7 +368,7 @@ class QOTPEngine(ApplicationSide):
         if self._life.tombstone is not None:
             self._ending.digest(number, payload, now)
             return
-        if not self._channel.proved:
+        if not self._channel.validated:
             self._channel.prove()
             self._talk.sender.mtu = self._channel.mtu
         if self._life.state is Life.OPENING:

@@ -24,7 +24,7 @@ message once only, and an answer is so much shorter than it that all four togeth
 stay below its length."""
 
 EXCHANGES_PER_SECOND = 2000
-"""Key exchanges, some 50 us each, that strangers can make us do."""
+"""Key exchanges, some 50 us each, that unknown peers can make us do."""
 
 EXCHANGES_PER_NETWORK = 200
 """Of these for one IPv4 address or IPv6 /64."""
@@ -118,7 +118,7 @@ class HalfOpenTable:
 
 
 class ExchangeLimit:
-    """How many key exchanges strangers may ask for, in all and from one network."""
+    """How many key exchanges unknown peers may ask for, in all and from one network."""
 
     def __init__(
         self, total: int = EXCHANGES_PER_SECOND, each: int = EXCHANGES_PER_NETWORK

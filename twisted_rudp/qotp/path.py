@@ -36,7 +36,7 @@ class Path:
         self._credit = 0
         self._due = 0
         self._not_before = 0
-        self._proved = False
+        self._validated = False
 
     def seen(self, address: Address, size: int, now: int) -> None:
         """
@@ -51,7 +51,7 @@ class Path:
             self._numbers.clear()
             self._offsets.clear()
             self._credit = 0
-            self._proved = False
+            self._validated = False
             self._due = now
         self._credit += AMPLIFICATION * size
 
@@ -80,16 +80,16 @@ class Path:
     def range_answered(self, low: int, high: int) -> None:
         """Our own peer acknowledges these packet numbers."""
         if any(low <= number <= high for number in self._numbers):
-            self._proved = True
+            self._validated = True
 
     def segment_answered(self, stream: int, offset: int) -> None:
         """The release acknowledges this PING."""
         if stream == self._stream and offset in self._offsets:
-            self._proved = True
+            self._validated = True
 
     def take_proved(self) -> Address | None:
         """The new address, once a challenge was answered."""
-        if not self._proved:
+        if not self._validated:
             return None
-        address, self.candidate, self._proved = self.candidate, None, False
+        address, self.candidate, self._validated = self.candidate, None, False
         return address

@@ -63,7 +63,7 @@ class RakNetEngine:
         guid: int,
         epoch: int,
         request: Request2 | None = None,
-        proved: bool = False,
+        validated: bool = False,
         own_socket: bool = False,
         starts: Starts = ZERO,
     ) -> None:
@@ -73,14 +73,14 @@ class RakNetEngine:
             random, so that an echo of it proves something.
         @param request: the second request that a listener answers, with the agreed
             MTU in it; None for a dialler.
-        @param proved: the request has brought a cookie.
+        @param validated: the request has brought a cookie.
         @param own_socket: the socket serves this session alone and closes with it.
         @param starts: of both sides.
         """
         self._address = address
         self._settings = settings
         self._now = now
-        state = State(address, settings, now, guid, epoch, request, proved, starts)
+        state = State(address, settings, now, guid, epoch, request, validated, starts)
         self._state = state
         self._sender = state.sender
         self._outbox = state.sender.outbox
@@ -102,12 +102,12 @@ class RakNetEngine:
         return kind | Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
 
     @property
-    def proved(self) -> bool:
+    def validated(self) -> bool:
         """By the cookie, or by an echo of our clock."""
-        return self._state.handshake.proved
+        return self._state.handshake.validated
 
     @property
-    def forgotten(self) -> bool:
+    def closed(self) -> bool:
         """The tombstone is over too."""
         return self._state.life is Life.FORGOTTEN
 

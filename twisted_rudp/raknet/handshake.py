@@ -51,16 +51,16 @@ class Handshake:
     """
     @ivar step: see L{Step}.
     @ivar incoming: the listener has got 13.
-    @ivar proved: the peer receives at its address.
+    @ivar validated: the peer receives at its address.
     """
 
-    def __init__(self, settings: Settings, peer: Address, guid: int, proved: bool) -> None:
+    def __init__(self, settings: Settings, peer: Address, guid: int, validated: bool) -> None:
         """
         @param guid: the dialler's, on both sides.
         """
         self.step = Step.WAITING
         self.incoming = False
-        self.proved = proved
+        self.validated = validated
         self._settings = settings
         self._peer = peer
         self._guid = guid
@@ -105,7 +105,7 @@ class Handshake:
             self.step = Step.ASKED
         self._accepted += 1
         self._time = time
-        addresses = self._settings.addresses if self.proved else STOCK_ADDRESSES
+        addresses = self._settings.addresses if self.validated else STOCK_ADDRESSES
         return pack_accepted(Accepted(self._peer, message.time, time), addresses)
 
     def answered_by(self, answer: Outgoing) -> None:
@@ -118,7 +118,7 @@ class Handshake:
             return
         self.incoming = True
         if message.server_time == self._time:
-            self.proved = True
+            self.validated = True
         self._conclude()
 
     def spoke(self) -> None:
@@ -132,9 +132,9 @@ class Handshake:
 
     def prove(self) -> None:
         """The peer has echoed something that only its address received."""
-        self.proved = True
+        self.validated = True
         self._conclude()
 
     def _conclude(self) -> None:
-        if self.step is Step.ASKED and self.incoming and self.proved:
+        if self.step is Step.ASKED and self.incoming and self.validated:
             self.step = Step.DONE

@@ -141,7 +141,7 @@ class Opening:
     def came(self, message: system.Incoming, now: int) -> None:
         """The listener hears the dialler's last word."""
         self._handshake.came(message)
-        if self._state.life is Life.OPENING and not self._handshake.proved:
+        if self._state.life is Life.OPENING and not self._handshake.validated:
             self._pings.ping(now)
         self._conclude(now)
 

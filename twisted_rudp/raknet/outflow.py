@@ -37,7 +37,7 @@ class Outflow:
             self._acknowledge(now, packer, budget)
         if now >= state.liveness.ping_due:
             self._pings.ping(now)
-        more = state.sender.flush(now, packer, budget, not state.handshake.proved)
+        more = state.sender.flush(now, packer, budget, not state.handshake.validated)
         packer.finish()
         if state.flying.receipts:
             state.tell_receipts()
@@ -47,7 +47,7 @@ class Outflow:
         """What is no frame: NACKs, ACKs."""
         state = self._state
         limit = state.sender.datagram
-        if not state.handshake.proved:
+        if not state.handshake.validated:
             limit = min(limit, budget - packer.cost)
         if limit < HEADER_SIZE + HEADER_SIZE:
             return

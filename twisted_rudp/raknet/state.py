@@ -66,7 +66,7 @@ class State:
         guid: int,
         epoch: int,
         request: Request2 | None,
-        proved: bool,
+        validated: bool,
         starts: Starts,
     ) -> None:
         """See L{RakNetEngine<twisted_rudp.raknet.engine.RakNetEngine>} for the parameters."""
@@ -89,7 +89,7 @@ class State:
             self.handshake = Handshake(settings, address, guid, True)
         else:
             self.role, self.life = Role.LISTENER, Life.OPENING
-            self.handshake = Handshake(settings, address, request.guid, proved)
+            self.handshake = Handshake(settings, address, request.guid, validated)
             self.agree(request.mtu, request.guid)
 
     @property
@@ -136,7 +136,7 @@ class State:
             "guid": self.guid,
             "peer_guid": self.peer_guid,
             "mtu": self.mtu,
-            "proved": self.handshake.proved,
+            "validated": self.handshake.validated,
             "rtt": None if mean is None else mean / SECOND,
             "latency": None if latest is None else latest / SECOND / 2,
             "rto": self.flying.round_trip.timeout / SECOND,

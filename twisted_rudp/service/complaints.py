@@ -7,7 +7,7 @@ from twisted.logger import Logger
 
 INTERVAL = 30.0
 """
-Seconds between two log lines about the same thing. A stranger can cause
+Seconds between two log lines about the same thing. A unknown peer can cause
 complaints at any rate; he fills no log with them (LOG-2).
 """
 

@@ -23,7 +23,7 @@ from twisted_rudp.testing.impairments import Impairments
 MAX_CLIENTS = 256
 """
 Clients at one time, each with a socket of its own; further ones are not served. Their
-addresses cost a stranger nothing.
+addresses cost an unknown peer nothing.
 """
 
 IDLE = 60.0
@@ -137,7 +137,7 @@ class Link:
     apart and answers each.
 
     @ivar counts: C{clients} served so far, C{clients_idle} forgotten again,
-        C{refused} datagrams of clients that found no room, C{strangers} datagrams to a client's
+        C{refused} datagrams of clients that found no room, C{unknown peers} datagrams to a client's
         socket that are not the server's, C{path_errors} reported by the network.
     """
 
@@ -183,7 +183,7 @@ class Link:
         self._front: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
         self.counts = dict.fromkeys(
-            ("clients", "clients_idle", "refused", "strangers", "path_errors"), 0
+            ("clients", "clients_idle", "refused", "unknown_peers", "path_errors"), 0
         )
 
     def start(self) -> None:
@@ -250,7 +250,7 @@ class Link:
     def fromServer(self, client: _Back, run: bytes, size: int, address: Address) -> None:
         """Carry datagrams back to a client. What others send to its socket goes nowhere."""
         if address != self._target or self._front is None:
-            self.counts["strangers"] += -(-len(run) // size)
+            self.counts["unknown_peers"] += -(-len(run) // size)
             return
         client.heard = self._delays.now()
         self._carry(self.backward, run, size, self._front, client.client)

@@ -7,7 +7,7 @@ from twisted_rudp.core.engine import Address, Buffer
 HELD_LIMIT = 1 << 20
 """
 Bytes held for a full socket. An owner that stops when told to never has more than a
-run here; the limit is for one that cannot stop, such as answers to strangers.
+run here; the limit is for one that cannot stop, such as answers to unknown peers.
 """
 
 

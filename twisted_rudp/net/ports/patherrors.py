@@ -60,7 +60,7 @@ REPORTED = MappingProxyType(
 """What an ICMP error says, by the errno the kernel gives it."""
 
 LIMIT = 1024
-"""Different errors remembered for one report; a stranger can cause any number."""
+"""Different errors remembered for one report; an unknown peer can cause any number."""
 
 
 class PathErrors:

@@ -150,7 +150,7 @@ class SegmentingPort(SendingPort):
         """
         A call failed. Full is full; but any other error may be the echo of another
         datagram, perhaps to another peer (L{errorqueue}). So an error is believed only
-        if the call fails again with nothing new in the queue: no stranger's ICMP
+        if the call fails again with nothing new in the queue: no unknown peer's ICMP
         message ends somebody else's session or switches off what serves all.
 
         @return: as L{_transmit}.

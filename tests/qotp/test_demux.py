@@ -1,4 +1,4 @@
-"""What strangers can do (C{qotp.md} 12), with the release's vectors."""
+"""What unknown peers can do (C{qotp.md} 12), with the release's vectors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.vectors import load
 from twisted_rudp.core.engine import SECOND, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import halfopen, wire
 from twisted_rudp.qotp.crypto import Cipher
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.gate import QOTPGate
 from twisted_rudp.qotp.halfopen import ExchangeLimit, HalfOpenTable
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.qotp.life import Settings
@@ -35,7 +35,7 @@ class Listener:
         public = {name: bytes.fromhex(key["public"]) for name, key in keys.items()}
         self.settings = Settings(Random(1).randbytes)
         identity = KeyPair.from_hex(keys["b_id"]["private"])
-        self.gate = QOTPGate(self.settings, identity)
+        self.demux = QOTPDemultiplexer(self.settings, identity)
         session = bytes.fromhex(vectors["shared_secrets"]["ephemeral_ephemeral"])
         self.name = wire.connection_id(public["a_ep"])
         secrets = Secrets(
@@ -51,14 +51,14 @@ class Listener:
 
     def arrive(self, datagram: bytes) -> list[Any]:
         """
-        @return: verdicts of the gate.
+        @return: verdicts of the demultiplexer.
         """
         verdicts: list[Any] = []
-        for key, run, size in self.gate.open(datagram, len(datagram), CLIENT):
+        for key, run, size in self.demux.open(datagram, len(datagram), CLIENT):
             if key == self.name:
                 self.engine.receive(run, size, CLIENT, NOW)
             else:
-                verdicts.append(self.gate.stranger(run, CLIENT, NOW, self))
+                verdicts.append(self.demux.unknown_peer(run, CLIENT, NOW, self))
         return verdicts
 
     def answers(self) -> list[bytes]:
@@ -87,7 +87,7 @@ class VectorTests(SynchronousTestCase):
                 self.assertEqual(listener.answers(), [])
                 self.assertEqual(listener.engine.events(), ())
                 self.assertEqual(listener.engine.unread(), 0)
-                self.assertEqual(len(listener.gate._half_open), 0)
+                self.assertEqual(len(listener.demux._half_open), 0)
 
     def test_positive(self) -> None:
         """The controls beside them are taken."""
@@ -128,22 +128,22 @@ class FloodTests(SynchronousTestCase):
     def opening(self) -> bytes:
         return wire.init_snd(KeyPair(self.random.randbytes(32)).public, bytes(32), 1400)
 
-    def gate(self, **limits: int) -> QOTPGate:
+    def demux(self, **limits: int) -> QOTPDemultiplexer:
         identity = KeyPair.from_text("server")
-        return QOTPGate(self.settings, identity, limit=ExchangeLimit(**limits))
+        return QOTPDemultiplexer(self.settings, identity, limit=ExchangeLimit(**limits))
 
     def test_exchanges(self) -> None:
         """Key exchanges are bounded per second and per network."""
-        gate = self.gate(total=20, each=8)
+        demux = self.demux(total=20, each=8)
         for count, host in [(8, "192.0.2.1"), (8, "192.0.2.2"), (4, "192.0.2.3")]:
             verdicts = [
-                gate.stranger(self.opening(), (host, 1), NOW, self) for _ in range(30)
+                demux.unknown_peer(self.opening(), (host, 1), NOW, self) for _ in range(30)
             ]
             replies = [each for each in verdicts if isinstance(each, Reply)]
             self.assertEqual(len(replies), count)
             for each in replies:
                 self.assertTrue(sum(map(len, each.datagrams)) <= 3 * 1400)
-        later = gate.stranger(self.opening(), ("192.0.2.1", 1), NOW + SECOND, self)
+        later = demux.unknown_peer(self.opening(), ("192.0.2.1", 1), NOW + SECOND, self)
         self.assertIsInstance(later, Reply)
 
     def test_table(self) -> None:
@@ -163,28 +163,28 @@ class FloodTests(SynchronousTestCase):
 
     def test_lapse(self) -> None:
         """A dialler that never sends Data is forgotten."""
-        gate = self.gate()
-        gate.stranger(self.opening(), CLIENT, NOW, self)
-        gate.tick(NOW + halfopen.LIFETIME)
-        self.assertIsNone(gate.deadline())
-        self.assertEqual(gate.counters()["half_open"], 0)
+        demux = self.demux()
+        demux.unknown_peer(self.opening(), CLIENT, NOW, self)
+        demux.tick(NOW + halfopen.LIFETIME)
+        self.assertIsNone(demux.deadline())
+        self.assertEqual(demux.counters()["half_open"], 0)
 
     def test_answeredAgain(self) -> None:
         """
         3.4, W11: the answer is given again, each time under another number, and all
         of them together are shorter than the opening was.
         """
-        gate = self.gate()
+        demux = self.demux()
         datagram = self.opening()
-        first = gate.stranger(datagram, CLIENT, NOW, self)
+        first = demux.unknown_peer(datagram, CLIENT, NOW, self)
         assert isinstance(first, Reply)
         answers = list(first.datagrams)
         for _ in range(10):
-            deadline = gate.deadline()
+            deadline = demux.deadline()
             assert deadline is not None
             if deadline >= NOW + halfopen.LIFETIME:
                 break
-            for answer, address in gate.tick(deadline):
+            for answer, address in demux.tick(deadline):
                 self.assertEqual(address, CLIENT)
                 answers.append(answer)
         self.assertEqual(len(set(answers)), 1 + len(halfopen.REPEATS))
@@ -194,29 +194,30 @@ class FloodTests(SynchronousTestCase):
     def test_noRoom(self) -> None:
         """Without room for more nothing is computed."""
         self.room = False
-        self.assertEqual(self.gate().stranger(self.opening(), CLIENT, NOW, self), Drop("no room"))
+        verdict = self.demux().unknown_peer(self.opening(), CLIENT, NOW, self)
+        self.assertEqual(verdict, Drop("no room"))
 
     def test_repeated(self) -> None:
         """
         A repeated opening costs no exchange and gets the same key, another number;
         the same id with another key or from elsewhere gets nothing.
         """
-        gate = self.gate(total=1, each=1)
+        demux = self.demux(total=1, each=1)
         datagram = self.opening()
-        first = gate.stranger(datagram, CLIENT, NOW, self)
-        second = gate.stranger(datagram, CLIENT, NOW, self)
+        first = demux.unknown_peer(datagram, CLIENT, NOW, self)
+        second = demux.unknown_peer(datagram, CLIENT, NOW, self)
         assert isinstance(first, Reply) and isinstance(second, Reply)
         self.assertEqual(first.datagrams[0][:73], second.datagrams[0][:73])
         self.assertNotEqual(first.datagrams, second.datagrams)
         forged = datagram[:9] + bytes(24) + datagram[33:]
         taken = Drop("connection id taken")
-        self.assertEqual(gate.stranger(forged, CLIENT, NOW, self), taken)
-        self.assertEqual(gate.stranger(datagram, ("192.0.2.9", 1), NOW, self), taken)
+        self.assertEqual(demux.unknown_peer(forged, CLIENT, NOW, self), taken)
+        self.assertEqual(demux.unknown_peer(datagram, ("192.0.2.9", 1), NOW, self), taken)
 
     def test_notListening(self) -> None:
         """A socket that only dials answers nobody."""
-        gate = QOTPGate(self.settings)
-        verdict = gate.stranger(self.opening(), CLIENT, NOW, self)
+        demux = QOTPDemultiplexer(self.settings)
+        verdict = demux.unknown_peer(self.opening(), CLIENT, NOW, self)
         self.assertEqual(verdict, Drop("not listening"))
 
 
@@ -239,13 +240,13 @@ class JunkTests(SynchronousTestCase):
         run = (head + data).ljust(fill, b"\0")
         size = max(size, fill)
         total = 0
-        for key, part, each in pair.server.gate.open(run, size, CLIENT):
+        for key, part, each in pair.server.demux.open(run, size, CLIENT):
             self.assertEqual(each, size)
             total += len(part)
             for start in range(0, len(part), size):
                 piece = bytes(part[start : start + size])
                 self.assertEqual(piece[1:9], key)
-                verdict = pair.server.gate.stranger(piece, CLIENT, NOW, pair.server)
+                verdict = pair.server.demux.unknown_peer(piece, CLIENT, NOW, pair.server)
                 self.assertNotIsInstance(verdict, Admit)
         self.assertTrue(total <= len(run))
 
@@ -259,10 +260,10 @@ class JunkTests(SynchronousTestCase):
         other = b"\x20" + b"id-two!!" + bytes(31)
         unknown = b"\xa0" + bytes(39)
         run = first + first + second + other + second + unknown + unknown + second
-        parts = pair.server.gate.open(run, 40, CLIENT)
+        parts = pair.server.demux.open(run, 40, CLIENT)
         found = [(key, len(part) // 40) for key, part, _ in parts]
         self.assertEqual(found, [(bytes(8), 2), (b"id-two!!", 4)])
-        self.assertEqual(pair.server.gate.counters()["version_or_type"], 2)
+        self.assertEqual(pair.server.demux.counters()["version_or_type"], 2)
 
 
 class OpeningTests(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """
-Tests for L{twisted_rudp.kcp.gate} and what it is made of: cutting runs, rules
+Tests for L{twisted_rudp.kcp.demux} and what it is made of: cutting runs, rules
 for listeners, the blacklist, and naming what does not fit.
 """
 
@@ -18,6 +18,7 @@ from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
 from twisted_rudp.kcp.blacklist import MOST, Blacklist
 from twisted_rudp.kcp.ciphers import make_crypt
 from twisted_rudp.kcp.cutting import ADDRESSES_HEARD, Cutter
+from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
 from twisted_rudp.kcp.diagnosis import MEANINGS, SNAPPY_START, Diagnosis, Sign
 from twisted_rudp.kcp.fec_wire import (
     PARITY,
@@ -25,7 +26,6 @@ from twisted_rudp.kcp.fec_wire import (
     out_of_band_packet,
     pack_parity_header,
 )
-from twisted_rudp.kcp.gate import KCPGate, Rules
 from twisted_rudp.kcp.options import SessionOptions, SessionRule
 from twisted_rudp.kcp.wire import ACK, PUSH, WASK, pack_header
 
@@ -118,24 +118,24 @@ class CuttingTests(SynchronousTestCase):
         self.assertLessEqual(cutter.short, datagrams)
 
 
-class GateTests(SynchronousTestCase):
-    """L{KCPGate}."""
+class DemultiplexerTests(SynchronousTestCase):
+    """L{KCPDemultiplexer}."""
 
     def test_checksums(self) -> None:
         """What does not open is dropped and counted (kcp.md 2.2)."""
         crypt = make_crypt("aes", bytes(32), random.Random(1).randbytes)
-        gate = KCPGate(crypt=crypt)
-        self.assertEqual(list(gate.open(push(), 25, CLIENT)), [])
-        self.assertEqual(gate.counters()["InCsumErrors"], 1)
-        sealed, size = gate.seal(push(), 25)
-        self.assertEqual((len(sealed), gate.overhead), (45, 20))
-        [(key, run, size)] = gate.open(sealed, size, CLIENT)
+        demux = KCPDemultiplexer(crypt=crypt)
+        self.assertEqual(list(demux.open(push(), 25, CLIENT)), [])
+        self.assertEqual(demux.counters()["InCsumErrors"], 1)
+        sealed, size = demux.seal(push(), 25)
+        self.assertEqual((len(sealed), demux.overhead), (45, 20))
+        [(key, run, size)] = demux.open(sealed, size, CLIENT)
         self.assertEqual((key, bytes(run)), ((CLIENT, CONV), push()))
 
     def judge(
         self, pair: SessionPair, datagram: bytes, address: Address = CLIENT
     ) -> object:
-        return pair.server.gate.stranger(datagram, address, pair.now, pair.server)
+        return pair.server.demux.unknown_peer(datagram, address, pair.now, pair.server)
 
     def test_strangers(self) -> None:
         """Parity, out-of-band messages and leftovers open nothing."""
@@ -185,7 +185,7 @@ class GateTests(SynchronousTestCase):
         """When a session is over its address may open another."""
         pair = SessionPair(rules=Rules(sessions=SessionRule.ADDRESS))
         pair.connect()
-        pair.server.gate.ended(pair.server.engine, pair.now)
+        pair.server.demux.ended(pair.server.engine, pair.now)
         self.assertIsInstance(self.judge(pair, push(9)), Admit)
 
     def test_blacklist(self) -> None:
@@ -196,7 +196,7 @@ class GateTests(SynchronousTestCase):
         pair = SessionPair(rules=Rules(blacklist=600 * SECOND))
         pair.connect()
         pair.run(700_000)
-        pair.server.gate.ended(pair.server.engine, pair.now)
+        pair.server.demux.ended(pair.server.engine, pair.now)
         self.assertIsInstance(self.judge(pair, push()), Drop)
         self.assertIsInstance(self.judge(pair, push(9)), Admit)
         pair.now += 600 * SECOND
@@ -207,14 +207,14 @@ class GateTests(SynchronousTestCase):
         pair = SessionPair(rules=Rules(blacklist=600 * SECOND))
         verdict = self.judge(pair, push())
         assert isinstance(verdict, Admit)
-        pair.server.gate.ended(verdict.engine, pair.now)
+        pair.server.demux.ended(verdict.engine, pair.now)
         self.assertIsInstance(self.judge(pair, push()), Admit)
 
     def test_counters(self) -> None:
-        """The gate has kcp-go's counters for its socket."""
+        """The demultiplexer has kcp-go's counters for its socket."""
         pair = SessionPair()
         pair.connect()
-        counters = pair.server.gate.counters()
+        counters = pair.server.demux.counters()
         self.assertEqual((counters["PassiveOpens"], counters["CurrEstab"]), (1, 1))
         self.assertGreater(counters["InPkts"], 0)
 
@@ -254,11 +254,11 @@ class DiagnosisTests(SynchronousTestCase):
 
     def verdict(self, end: End, sign: Sign) -> None:
         """The end says this and nothing else, and has counted it."""
-        text = end.gate.diagnosis()
+        text = end.demux.diagnosis()
         assert text is not None
         self.assertIn(MEANINGS[sign].text, text)
-        self.assertEqual(end.gate.counters()[MEANINGS[sign].counter], 1)
-        self.assertIsNone(end.gate.diagnosis())
+        self.assertEqual(end.demux.counters()[MEANINGS[sign].counter], 1)
+        self.assertIsNone(end.demux.diagnosis())
 
     def talk(self, client: str, server: str, options: SessionOptions = FEC) -> SessionPair:
         """A client that tries for two seconds."""
@@ -309,7 +309,7 @@ class DiagnosisTests(SynchronousTestCase):
         """A dialler that hears from another conversation says so."""
         pair = SessionPair()
         for _ in range(3):
-            pair.client.gate.stranger(push(99), SERVER, pair.now, pair.client)
+            pair.client.demux.unknown_peer(push(99), SERVER, pair.now, pair.client)
         self.verdict(pair.client, Sign.OTHER_CONVERSATION)
 
     def test_cutShort(self) -> None:
@@ -341,17 +341,17 @@ class DiagnosisTests(SynchronousTestCase):
             pair.connect()
             pair.write("client", first)
             pair.run(200)
-            self.assertIsNone(pair.server.gate.diagnosis())
-            self.assertIsNone(pair.client.gate.diagnosis())
+            self.assertIsNone(pair.server.demux.diagnosis())
+            self.assertIsNone(pair.client.demux.diagnosis())
 
     def test_strayNoise(self) -> None:
         """A stray datagram or two of the wide internet are no reason either."""
-        gate = KCPGate()
+        demux = KCPDemultiplexer()
         for _ in range(2):
-            gate.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
-        self.assertIsNone(gate.diagnosis())
-        gate.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
-        self.assertIsNotNone(gate.diagnosis())
+            demux.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
+        self.assertIsNone(demux.diagnosis())
+        demux.signs.unread(random.Random(1).randbytes(60), ELSEWHERE)
+        self.assertIsNotNone(demux.diagnosis())
 
     def test_everySign(self) -> None:
         """Each sign has its words."""

@@ -1,6 +1,6 @@
 """
 What the KCP sessions of one socket share: the cipher, cutting runs by
-conversation, and judging strangers (C{kcp-close.md} section 7).
+conversation, and judging unknown peers (C{kcp-close.md} section 7).
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Rules:
     require_sn0: bool = False
 
 
-class KCPGate:
+class KCPDemultiplexer:
     """
-    The gate of one socket.
+    The demultiplexer of one socket.
 
     @ivar ledger: counts what happens on this socket.
     @ivar signs: collects what seems not to fit.
@@ -140,7 +140,7 @@ class KCPGate:
         """Encrypt a run."""
         return (run, size) if self._crypt is None else self._crypt.seal(run, size)
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Judge by the first segment."""

@@ -44,9 +44,9 @@ MAX_HEARD_EARLY = 65536
 """Openings with early data that are remembered, so that they are not heard again."""
 
 
-class QOTPGate:
+class QOTPDemultiplexer:
     """
-    The gate of one socket.
+    The demultiplexer of one socket.
 
     @param identity: answers those who dial; None for a socket that only dials.
     """
@@ -102,7 +102,7 @@ class QOTPGate:
         """Nothing is added: each connection seals its own."""
         return run, size
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Judge a datagram of an unknown connection."""

@@ -73,9 +73,9 @@ IDLE_LONG_ENOUGH = 3 * SECOND
 """A session silent for so long gives way to its peer's next attempt (raknet.md 2.2)."""
 
 
-class RakNetGate:
+class RakNetDemultiplexer:
     """
-    The gate of one socket. Without C{accept} it answers pings if it has
+    The demultiplexer of one socket. Without C{accept} it answers pings if it has
     C{pong_data}, and serves a dialler otherwise.
     """
 
@@ -149,7 +149,7 @@ class RakNetGate:
         """Nothing is added."""
         return run, size
 
-    def stranger(
+    def unknown_peer(
         self, datagram: Buffer, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Answer messages outside of sessions; let a peer in at its second request."""
@@ -236,8 +236,8 @@ class RakNetGate:
             return self._reply(Refusal(Id.RECENTLY_CONNECTED, self._guid))
         settings = self._settings
         mtu = min(max(request.mtu, settings.mtu_min), settings.mtu)
-        proved = self._cookies is not None
-        return Admit(accept(request._replace(mtu=mtu), address, now, proved))
+        validated = self._cookies is not None
+        return Admit(accept(request._replace(mtu=mtu), address, now, validated))
 
     def ended(self, engine: Engine, now: int) -> None:
         """Nothing is kept here."""

@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.raknet.gate}: everything outside of sessions."""
+"""Tests for L{twisted_rudp.raknet.demux}: everything outside of sessions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.pair import CLIENT, SERVER
 from tests.raknet.pair import CLIENT_GUID, SERVER_GUID, Pair
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Admit, Drop, Engine, Key, Reply, Verdict
+from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
-from twisted_rudp.raknet.gate import MAX_PONG_DATA, RakNetGate
 from twisted_rudp.raknet.offline import (
     Id,
     Incompatible,
@@ -43,14 +43,14 @@ class Table:
         return None
 
 
-def server_gate(pair: Pair, **options: object) -> RakNetGate:
-    """A gate that accepts."""
-    return RakNetGate(
+def server_demux(pair: Pair, **options: object) -> RakNetDemultiplexer:
+    """A demultiplexer that accepts."""
+    return RakNetDemultiplexer(
         DEFAULT, SERVER_GUID, pair.accept, pong_data=lambda: b"\0\2hi", **options  # type: ignore[arg-type]
     )
 
 
-class GateTests(SynchronousTestCase):
+class DemultiplexerTests(SynchronousTestCase):
     """Requests and replies (raknet.md 2)."""
 
     def setUp(self) -> None:
@@ -59,10 +59,10 @@ class GateTests(SynchronousTestCase):
         self.table = Table()
 
     def ask(
-        self, gate: RakNetGate, message: object, now: int = 0, address: object = CLIENT
+        self, demux: RakNetDemultiplexer, message: object, now: int = 0, address: object = CLIENT
     ) -> Verdict:
-        """What a gate says to a message."""
-        return gate.stranger(pack(message), address, now, self.table)  # type: ignore[arg-type]
+        """What a demultiplexer says to a message."""
+        return demux.unknown_peer(pack(message), address, now, self.table)  # type: ignore[arg-type]
 
     def answer(self, verdict: Verdict) -> object:
         """The message in a reply."""
@@ -75,19 +75,19 @@ class GateTests(SynchronousTestCase):
         A ping, with and without GUID, is echoed with what the server says; the one
         for servers with room only there is room (raknet.md 2.1).
         """
-        gate = server_gate(self.pair)
+        demux = server_demux(self.pair)
         for guid in (None, 5):
-            pong = self.answer(self.ask(gate, Ping(77, guid)))
+            pong = self.answer(self.ask(demux, Ping(77, guid)))
             self.assertEqual(pong, Pong(77, SERVER_GUID, b"\0\2hi"))
-        self.assertIsInstance(self.ask(gate, Ping(1, 2, True)), Reply)
+        self.assertIsInstance(self.ask(demux, Ping(1, 2, True)), Reply)
         self.table.room = False
-        self.assertEqual(self.ask(gate, Ping(1, 2, True)), Drop("ping while full"))
-        self.assertIsInstance(self.ask(gate, Ping(1, 2, False)), Reply)
+        self.assertEqual(self.ask(demux, Ping(1, 2, True)), Drop("ping while full"))
+        self.assertIsInstance(self.ask(demux, Ping(1, 2, False)), Reply)
 
     def test_pongIsBounded(self) -> None:
         """What is longer than C++ clients read is cut (raknet.md 2.1)."""
-        gate = RakNetGate(DEFAULT, 1, pong_data=lambda: bytes(5000))
-        pong = self.answer(self.ask(gate, Ping(1, 2)))
+        demux = RakNetDemultiplexer(DEFAULT, 1, pong_data=lambda: bytes(5000))
+        pong = self.answer(self.ask(demux, Ping(1, 2)))
         assert isinstance(pong, Pong)
         self.assertEqual(len(pong.data), MAX_PONG_DATA)
 
@@ -96,22 +96,22 @@ class GateTests(SynchronousTestCase):
         One host gets so many answers and no more, another still gets its own, and
         loopback is exempt (raknet.md 13).
         """
-        gate = server_gate(self.pair)
-        got = [isinstance(self.ask(gate, Ping(1, 2)), Reply) for _ in range(200)]
+        demux = server_demux(self.pair)
+        got = [isinstance(self.ask(demux, Ping(1, 2)), Reply) for _ in range(200)]
         self.assertEqual(sum(got), 64)
-        self.assertIsInstance(self.ask(gate, Ping(1, 2), address=OTHER), Reply)
-        later = [isinstance(self.ask(gate, Ping(1, 2), SECOND), Reply) for _ in range(200)]
+        self.assertIsInstance(self.ask(demux, Ping(1, 2), address=OTHER), Reply)
+        later = [isinstance(self.ask(demux, Ping(1, 2), SECOND), Reply) for _ in range(200)]
         self.assertEqual(sum(later), 20)
         home = ("127.0.0.1", 9)
         self.assertTrue(
-            all(isinstance(self.ask(gate, Ping(1, 2), address=home), Reply) for _ in range(200))
+            all(isinstance(self.ask(demux, Ping(1, 2), address=home), Reply) for _ in range(200))
         )
 
     def test_oneNetwork(self) -> None:
         """Of IPv6 a whole /64 counts as one host (raknet.md 13)."""
-        gate = server_gate(self.pair)
+        demux = server_demux(self.pair)
         hosts = [(f"2001:db8::{n:x}", 5, 0, 0) for n in range(1, 100)]
-        got = [isinstance(self.ask(gate, Ping(1, 2), address=host), Reply) for host in hosts]
+        got = [isinstance(self.ask(demux, Ping(1, 2), address=host), Reply) for host in hosts]
         self.assertEqual(sum(got), 64)
 
     def test_versions(self) -> None:
@@ -119,37 +119,37 @@ class GateTests(SynchronousTestCase):
         A version that is not accepted is told ours, and named in the diagnosis
         (raknet.md 2.2).
         """
-        gate = server_gate(self.pair)
-        self.assertIsNone(gate.diagnosis())
-        verdict = self.ask(gate, Request1(9, 1492))
+        demux = server_demux(self.pair)
+        self.assertIsNone(demux.diagnosis())
+        verdict = self.ask(demux, Request1(9, 1492))
         self.assertEqual(self.answer(verdict), Incompatible(11, SERVER_GUID))
-        self.assertIn("protocol 9", gate.diagnosis() or "")
+        self.assertIn("protocol 9", demux.diagnosis() or "")
 
     def test_mtu(self) -> None:
         """Reply 1 says what came through, and no more than our most (raknet.md 3)."""
-        gate = RakNetGate(replace(DEFAULT, mtu=1400), 5, self.pair.accept)
+        demux = RakNetDemultiplexer(replace(DEFAULT, mtu=1400), 5, self.pair.accept)
         for probed, said in ((1492, 1400), (1200, 1200), (576, 576), (74, 74)):
-            reply = self.answer(self.ask(gate, Request1(11, probed)))
+            reply = self.answer(self.ask(demux, Request1(11, probed)))
             self.assertEqual(reply, Reply1(5, None, said))
 
     def test_agreed(self) -> None:
         """What request 2 wants is brought within bounds, and reply 2 says so (raknet.md 3)."""
         for wanted, agreed in ((9000, 1492), (200, 576), (1000, 1000)):
-            gate = server_gate(self.pair)
-            verdict = self.ask(gate, Request2(None, SERVER, wanted, 7))
+            demux = server_demux(self.pair)
+            verdict = self.ask(demux, Request2(None, SERVER, wanted, 7))
             assert isinstance(verdict, Admit)
             engine = verdict.engine
             assert isinstance(engine, RakNetEngine)
             self.assertEqual(parse(engine.reply2), Reply2(SERVER_GUID, CLIENT, agreed))
-            self.assertFalse(engine.proved)
+            self.assertFalse(engine.validated)
 
     def test_cookies(self) -> None:
         """
         With cookies on, only who returns one made for its address not long ago gets
         a session, and has proved its address by that (raknet.md 2.4).
         """
-        gate = server_gate(self.pair, cookies=self.cookies)
-        reply = self.answer(self.ask(gate, Request1(11, 1492)))
+        demux = server_demux(self.pair, cookies=self.cookies)
+        reply = self.answer(self.ask(demux, Request1(11, 1492)))
         assert isinstance(reply, Reply1) and reply.cookie is not None
         for cookie, address, now in (
             (None, CLIENT, 0),
@@ -157,16 +157,16 @@ class GateTests(SynchronousTestCase):
             (reply.cookie, OTHER, 0),
             (reply.cookie, CLIENT, 60 * SECOND),
         ):
-            verdict = self.ask(gate, Request2(cookie, SERVER, 1492, 7), now, address)
+            verdict = self.ask(demux, Request2(cookie, SERVER, 1492, 7), now, address)
             self.assertEqual(verdict, Drop("cookie"))
-        verdict = self.ask(gate, Request2(reply.cookie, SERVER, 1492, 7), 11 * SECOND)
+        verdict = self.ask(demux, Request2(reply.cookie, SERVER, 1492, 7), 11 * SECOND)
         assert isinstance(verdict, Admit)
-        self.assertTrue(verdict.engine.proved)
+        self.assertTrue(verdict.engine.validated)
 
     def test_cookiesOff(self) -> None:
         """With cookies off the longer form is taken too (raknet.md 2.4)."""
-        gate = server_gate(self.pair)
-        self.assertIsInstance(self.ask(gate, Request2(5, SERVER, 1492, 7)), Admit)
+        demux = server_demux(self.pair)
+        self.assertIsInstance(self.ask(demux, Request2(5, SERVER, 1492, 7)), Admit)
 
     def test_fullAndBanned(self) -> None:
         """
@@ -174,48 +174,48 @@ class GateTests(SynchronousTestCase):
         (raknet.md 2.2).
         """
         self.table.room = False
-        verdict = self.ask(server_gate(self.pair), Request2(None, SERVER, 1492, 7))
+        verdict = self.ask(server_demux(self.pair), Request2(None, SERVER, 1492, 7))
         self.assertEqual(self.answer(verdict), Refusal(Id.FULL, SERVER_GUID))
-        gate = server_gate(self.pair, banned=lambda address: address == CLIENT)
+        demux = server_demux(self.pair, banned=lambda address: address == CLIENT)
         for message in (Ping(1, 2), Request1(11, 1492), Request2(None, SERVER, 1492, 7)):
-            self.assertEqual(self.answer(self.ask(gate, message)), Refusal(Id.BANNED, SERVER_GUID))
-        self.assertIsInstance(self.ask(gate, Ping(1, 2), address=OTHER), Reply)
+            self.assertEqual(self.answer(self.ask(demux, message)), Refusal(Id.BANNED, SERVER_GUID))
+        self.assertIsInstance(self.ask(demux, Ping(1, 2), address=OTHER), Reply)
 
     def test_frequency(self) -> None:
         """Where that is limited a host has to wait 100 ms for its next session (raknet.md 2.2)."""
-        gate = server_gate(self.pair, limit_frequency=True)
+        demux = server_demux(self.pair, limit_frequency=True)
         request = Request2(None, SERVER, 1492, 7)
-        self.assertIsInstance(self.ask(gate, request), Admit)
-        refused = self.answer(self.ask(gate, request, 50 * MILLISECOND))
+        self.assertIsInstance(self.ask(demux, request), Admit)
+        refused = self.answer(self.ask(demux, request, 50 * MILLISECOND))
         self.assertEqual(refused, Refusal(Id.RECENTLY_CONNECTED, SERVER_GUID))
-        self.assertIsInstance(self.ask(gate, request, 200 * MILLISECOND), Admit)
+        self.assertIsInstance(self.ask(demux, request, 200 * MILLISECOND), Admit)
 
     def test_smallReplies(self) -> None:
         """
         No reply to a probe is longer than it, as its address is not proved; one
         that is too short for that gets none (raknet.md 13).
         """
-        gate = server_gate(self.pair, cookies=self.cookies)
+        demux = server_demux(self.pair, cookies=self.cookies)
         for message in (Request1(11, 74), Request1(11, 1492), Request1(9, 74)):
-            verdict = self.ask(gate, message)
+            verdict = self.ask(demux, message)
             assert isinstance(verdict, Reply)
             self.assertLessEqual(sum(map(len, verdict.datagrams)), len(pack(message)))
-        self.assertEqual(self.ask(gate, Request1(11, 50)), Drop("short probe"))
+        self.assertEqual(self.ask(demux, Request1(11, 50)), Drop("short probe"))
 
     def test_dialler(self) -> None:
-        """The gate of a dialler answers nobody (raknet.md 13)."""
-        gate = RakNetGate(DEFAULT, 5)
+        """The demultiplexer of a dialler answers nobody (raknet.md 13)."""
+        demux = RakNetDemultiplexer(DEFAULT, 5)
         for message in (Ping(1, 2), Request1(11, 1492), Request2(None, SERVER, 1492, 7)):
-            self.assertIsInstance(self.ask(gate, message), Drop)
+            self.assertIsInstance(self.ask(demux, message), Drop)
 
     def test_cut(self) -> None:
         """
         A run is cut where sessions' datagrams, replies to a dialler and everybody's
         messages change, and nowhere else.
         """
-        gate = RakNetGate(DEFAULT, 5)
+        demux = RakNetDemultiplexer(DEFAULT, 5)
         run = b"".join(bytes((first,)) + b"abc" for first in (0x84, 0x8C, 0xC0, 1, 1, 6, 0x84))
-        parts = [(key, bytes(part)) for key, part, _ in gate.open(run + b"\x84", 4, CLIENT)]
+        parts = [(key, bytes(part)) for key, part, _ in demux.open(run + b"\x84", 4, CLIENT)]
         self.assertEqual(
             parts,
             [
@@ -224,18 +224,18 @@ class GateTests(SynchronousTestCase):
                 (CLIENT, b"\x06abc\x84abc\x84"),
             ],
         )
-        self.assertEqual(gate.open(b"", 4, CLIENT), ())
+        self.assertEqual(demux.open(b"", 4, CLIENT), ())
 
     @given(data=st.binary(max_size=80), first=st.sampled_from([0, 1, 2, 5, 6, 7, 8, 0x19, 0x84]))
     @settings(max_examples=150, deadline=None, derandomize=True)
     def test_anything(self, data: bytes, first: int) -> None:
-        """Anything from a stranger gets a verdict, and nothing that is not ours an answer."""
-        gate = server_gate(self.pair, cookies=self.cookies)
-        verdict = gate.stranger(bytes((first,)) + data, CLIENT, 0, self.table)
+        """Anything from an unknown peer gets a verdict, and nothing that is not ours an answer."""
+        demux = server_demux(self.pair, cookies=self.cookies)
+        verdict = demux.unknown_peer(bytes((first,)) + data, CLIENT, 0, self.table)
         self.assertIsInstance(verdict, Drop)
-        gate.stranger(data, CLIENT, 0, self.table)
+        demux.unknown_peer(data, CLIENT, 0, self.table)
         self.assertEqual(
-            b"".join(bytes(part) for _, part, _ in gate.open(data, 7, CLIENT)), data
+            b"".join(bytes(part) for _, part, _ in demux.open(data, 7, CLIENT)), data
         )
 
 
@@ -254,7 +254,7 @@ class ExchangeTests(SynchronousTestCase):
                 continue
             head, _, zeros = vector["request_hex"].partition("+")
             request = bytes.fromhex(head) + bytes(int(zeros.split()[0]) if zeros else 0)
-            gate = RakNetGate(
+            demux = RakNetDemultiplexer(
                 DEFAULT,
                 int(vector["response_fields"]["server_guid"], 16) if vector["response_hex"] else 0,
                 Pair().accept,
@@ -262,7 +262,7 @@ class ExchangeTests(SynchronousTestCase):
                     data["response_fields"].get("raw_data_hex", "")
                 ),
             )
-            verdict = gate.stranger(request, CLIENT, 0, Table())
+            verdict = demux.unknown_peer(request, CLIENT, 0, Table())
             if vector["response_hex"] is None:
                 self.assertIsInstance(verdict, Drop, name)
             else:

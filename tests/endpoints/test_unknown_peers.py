@@ -1,5 +1,5 @@
 """
-What strangers can do to a KCP listener: nothing that lasts (UDP-7, the list of
+What unknown peers can do to a KCP listener: nothing that lasts (UDP-7, the list of
 section 20, item 21).
 """
 
@@ -57,14 +57,14 @@ class Asking(Protocol):
         self.answered += data
 
 
-class StrangerTests(SynchronousTestCase):
-    """A listener, a stranger with a socket, and a real client."""
+class UnknownPeerTests(SynchronousTestCase):
+    """A listener, an unknown peer with a socket, and a real client."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=1)
         self.server = self.network.host("server", SERVER)
         self.client = self.network.host("client", CLIENT)
-        self.stranger = self.network.host("stranger", STRANGER)
+        self.unknown_peer = self.network.host("unknown_peer", STRANGER)
         self.factory = Counting()
         endpoint = KCPServerEndpoint(
             self.server.reactor, PORT, interface=SERVER, entropy=Random(1).randbytes
@@ -73,7 +73,7 @@ class StrangerTests(SynchronousTestCase):
         self.addCleanup(self.port.stopListening)
         self.protocol = DatagramProtocol()
         self.protocol.noisy = False  # type: ignore[attr-defined]
-        self.stranger.reactor.listenUDP(666, self.protocol, STRANGER)
+        self.unknown_peer.reactor.listenUDP(666, self.protocol, STRANGER)
         self.told: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self._note)
         self.addCleanup(globalLogPublisher.removeObserver, self._note)
@@ -85,7 +85,7 @@ class StrangerTests(SynchronousTestCase):
             self.told.append(event)
 
     def throw(self, datagram: bytes) -> None:
-        """Send from the stranger's address, and let everything happen."""
+        """Send from the unknown peer's address, and let everything happen."""
         assert self.protocol.transport is not None
         self.protocol.transport.write(datagram, (SERVER, PORT))
         self.network.runFor(0.01)
@@ -100,7 +100,7 @@ class StrangerTests(SynchronousTestCase):
         return port
 
     def answers(self) -> int:
-        """Bytes that went to the stranger."""
+        """Bytes that went to the unknown peer."""
         return sum(
             len(sent.data)
             for sent in self.network.trace
@@ -108,7 +108,7 @@ class StrangerTests(SynchronousTestCase):
         )
 
     def thrown(self) -> int:
-        """Bytes that came from the stranger."""
+        """Bytes that came from the unknown peer."""
         return sum(
             len(sent.data) for sent in self.network.trace if sent.source[0] == STRANGER
         )
@@ -149,7 +149,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertTrue(all("diagnosis" in event for event in self.told))
         self.assertEqual(counters["port.datagramsIn"], 10_000)
         dropped = [n for name, n in counters.items() if name.startswith("dropped.")]
-        self.assertEqual(counters["gate.short"] + sum(dropped), 10_000)
+        self.assertEqual(counters["demux.short"] + sum(dropped), 10_000)
 
     def test_manyOpenings(self) -> None:
         """

@@ -1,4 +1,4 @@
-"""Datagrams that belong to no session, and what the gate says about them (UDP-7)."""
+"""Datagrams that belong to no session, and what the demultiplexer says about them (UDP-7)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from twisted_rudp.core.engine import (
     Address,
     Admit,
     Buffer,
+    Demultiplexer,
     Drop,
     Engine,
-    Gate,
     Key,
     Reason,
     Reply,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """What the gate may know of the hub (L{twisted_rudp.core.engine.SessionTable})."""
+    """What the demultiplexer may know of the hub (L{twisted_rudp.core.engine.SessionTable})."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -40,20 +40,20 @@ class Table:
         return self._hub.room
 
 
-class Strangers:
-    """Carries out the gate's verdicts for one hub."""
+class UnknownPeers:
+    """Carries out the demultiplexer's verdicts for one hub."""
 
     _log = Logger()
 
-    def __init__(self, hub: Hub, gate: Gate) -> None:
+    def __init__(self, hub: Hub, demux: Demultiplexer) -> None:
         self._hub = hub
-        self._gate = gate
+        self._demux = demux
         self._table = Table(hub)
         self._complaint = 0
 
     def judge(self, key: Key | None, run: Buffer, size: int, address: Address, now: int) -> None:
         """
-        Ask the gate about each datagram of a run whose key is in no session. As soon
+        Ask the demultiplexer about each datagram of a run whose key is in no session. As soon
         as one has brought a session under this key, the rest of the run is its own.
         """
         for start in range(0, len(run), size):
@@ -63,15 +63,15 @@ class Strangers:
                 return
             datagram = run[start : start + size]
             try:
-                verdict = self._gate.stranger(datagram, address, now, self._table)
+                verdict = self._demux.unknown_peer(datagram, address, now, self._table)
                 self._carryOut(verdict, datagram, address, now)
             except Exception:
-                self.gateFailed(now)
+                self.demuxFailed(now)
                 return
 
-    def gateFailed(self, now: int) -> None:
-        """The gate, which must not raise, has done so: count it, log it now and then."""
-        self._hub.count("gateFailed")
+    def demuxFailed(self, now: int) -> None:
+        """The demultiplexer, which must not raise, has done so: count it, log it now and then."""
+        self._hub.count("demuxFailed")
         if now >= self._complaint:
             self._complaint = now + COMPLAINT_INTERVAL
             self._log.failure("what a stranger sent made the gate fail")
@@ -80,7 +80,7 @@ class Strangers:
         if isinstance(verdict, Drop):
             self._hub.count("dropped." + verdict.reason)
         elif isinstance(verdict, Reply):
-            self._reply(verdict, len(datagram) + self._gate.overhead, address)
+            self._reply(verdict, len(datagram) + self._demux.overhead, address)
         elif isinstance(verdict, Route):
             session = self._hub.find(verdict.key)
             if session is None:
@@ -103,7 +103,7 @@ class Strangers:
         refusal = self._hub.refusal(address)
         if refusal is not None:
             self._hub.count("refused." + refusal)
-            self._gate.ended(verdict.engine, now)
+            self._demux.ended(verdict.engine, now)
             return
         replaced = None if verdict.replaces is None else self._hub.find(verdict.replaces)
         if replaced is not None:
@@ -114,4 +114,4 @@ class Strangers:
 
 
 COMPLAINT_INTERVAL = 60 * SECOND
-"""What a stranger can provoke is logged no more often than this."""
+"""What an unknown peer can provoke is logged no more often than this."""
