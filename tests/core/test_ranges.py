@@ -49,3 +49,47 @@ class RangesTests(SynchronousTestCase):
             gaps = {n for a, b in ranges.gaps(10, 40) for n in range(a, b)}
             self.assertEqual(gaps, set(range(10, 40)) - model)
             self.assertEqual([n in ranges for n in range(75)], [n in model for n in range(75)])
+
+
+class BoundedTests(SynchronousTestCase):
+    """L{Ranges} with a limit beside a plain set."""
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(
+        added=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 7)), max_size=30),
+        limit=st.integers(1, 8),
+    )
+    def test_model(self, added: list[tuple[int, int]], limit: int) -> None:
+        """
+        The same members above the floor, at most so many intervals, newest first and
+        never touching.
+        """
+        ranges = Ranges(limit)
+        model: set[int] = set()
+        for first, count in added:
+            floor = ranges.floor or 0
+            fresh = set(range(max(first, floor), first + count)) - model
+            self.assertEqual(ranges.add(first, first + count), len(fresh))
+            model |= fresh
+        self.assertTrue(len(ranges) <= limit)
+        floor = ranges.floor or 0
+        for number in range(70):
+            self.assertEqual(number in ranges, number < floor or number in model, number)
+        found = list(ranges.newest(100))
+        self.assertEqual(found, list(ranges)[::-1])
+        if model:
+            self.assertEqual(ranges.end, max(model) + 1)
+        for (first, _), (_, end) in pairwise(found):
+            self.assertTrue(end < first)
+
+    def test_empty(self) -> None:
+        """Nothing is in an empty set."""
+        ranges = Ranges(3)
+        self.assertEqual((ranges.end, 0 in ranges, list(ranges.newest(3))), (None, False, []))
+
+    def test_newestFew(self) -> None:
+        """Only as many intervals are given as were asked for."""
+        ranges = Ranges(8)
+        for first in (0, 10, 20, 30):
+            ranges.add(first, first + 5)
+        self.assertEqual(list(ranges.newest(2)), [(30, 35), (20, 25)])

@@ -10,13 +10,24 @@ class Ranges:
     """
     A set of integers kept as disjoint half-open intervals, in order. Adding at
     the upper end, which is the usual case, costs no search.
+
+    It may be bounded: when there are too many intervals the lowest is dropped, and
+    everything up to its end counts as contained ever after. Packet numbers that were
+    received are kept so, to be acknowledged and to know a replay.
+
+    @ivar floor: everything below counts as contained; None while nothing was dropped.
     """
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("_ends", "_limit", "_starts", "floor")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 0) -> None:
+        """
+        @param limit: intervals kept; 0: any number.
+        """
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._limit = limit
+        self.floor: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self._starts)
@@ -30,6 +41,8 @@ class Ranges:
         return iter(list(zip(self._starts, self._ends, strict=True)))
 
     def __contains__(self, number: int) -> bool:
+        if self.floor is not None and number < self.floor:
+            return True
         at = bisect_right(self._starts, number) - 1
         return at >= 0 and number < self._ends[at]
 
@@ -38,21 +51,35 @@ class Ranges:
         """How many numbers there are."""
         return sum(self._ends) - sum(self._starts)
 
+    @property
+    def end(self) -> int | None:
+        """One more than the largest number; None of an empty set."""
+        return self._ends[-1] if self._ends else self.floor
+
+    def newest(self, count: int) -> Iterator[tuple[int, int]]:
+        """The highest intervals as pairs of first number and end, highest first."""
+        starts, ends = self._starts, self._ends
+        for at in range(len(starts) - 1, max(len(starts) - 1 - count, -1), -1):
+            yield starts[at], ends[at]
+
     def add(self, first: int, end: int) -> int:
         """
         Add C{first} .. C{end} - 1.
 
         @return: how many of them are new.
         """
+        starts, ends = self._starts, self._ends
+        if ends and first == ends[-1] and first < end:
+            ends[-1] = end
+            return end - first
+        if self.floor is not None and first < self.floor:
+            first = self.floor
         if first >= end:
             return 0
-        starts, ends = self._starts, self._ends
         if not starts or first > ends[-1]:
             starts.append(first)
             ends.append(end)
-            return end - first
-        if first == ends[-1]:
-            ends[-1] = end
+            self._drop_lowest()
             return end - first
         low = bisect_left(ends, first)
         high = bisect_right(starts, end)
@@ -62,7 +89,9 @@ class Ranges:
             end = max(end, ends[high - 1])
         starts[low:high] = [first]
         ends[low:high] = [end]
-        return end - first - had
+        new = end - first - had
+        self._drop_lowest()
+        return new
 
     def remove(self, first: int, end: int) -> None:
         """Remove C{first} .. C{end} - 1, as far as they are here."""
@@ -113,3 +142,9 @@ class Ranges:
         """Remove everything."""
         self._starts.clear()
         self._ends.clear()
+
+    def _drop_lowest(self) -> None:
+        """Keep to the limit. There is at most one interval too many."""
+        if self._limit and len(self._starts) > self._limit:
+            self.floor = self._ends[0]
+            del self._starts[0], self._ends[0]

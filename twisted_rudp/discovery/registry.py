@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from twisted_rudp.core.buckets import TokenBuckets
 from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.discovery.browsing import Browsers, Browsing
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.nodes import SERVER, Candidate, Change, Node, Removal, Source

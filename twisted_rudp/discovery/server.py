@@ -17,8 +17,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_rudp.core.buckets import TokenBuckets
 from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.formats import OLD, format_of
 from twisted_rudp.discovery.journal import Journal

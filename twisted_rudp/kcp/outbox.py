@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol, TypeAlias
 
-from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.kcp.wire import MAXIMUM_FRAGMENTS
 from twisted_rudp.kernels.pure import Buffer
 

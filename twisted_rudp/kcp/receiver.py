@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import repeat
 
-from twisted_rudp.core.buffers import NOTHING
+from twisted_rudp.core.queues import NOTHING
 from twisted_rudp.core.serial import MASK32, unwrap32
 from twisted_rudp.kcp.control import Control
 from twisted_rudp.kcp.wire import Counters

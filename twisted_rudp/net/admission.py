@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from twisted_rudp.core.engine import Address
-from twisted_rudp.core.networks import network_of
+from twisted_rudp.core.limits import network_of
 from twisted_rudp.net.session import Session
 
 

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.core.engine import MILLISECOND, Address, Emit, Event
+from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.received import Received
 from twisted_rudp.qotp.acks import Acks
 from twisted_rudp.qotp.budget import ReceiveWindow

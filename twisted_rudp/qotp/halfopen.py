@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
-from twisted_rudp.core.networks import network_of
+from twisted_rudp.core.limits import network_of
 from twisted_rudp.qotp.crypto import Cipher
 from twisted_rudp.qotp.opening import Secrets
 from twisted_rudp.qotp.outlet import Sealer

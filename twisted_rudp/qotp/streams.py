@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from twisted_rudp.core.buffers import ByteQueue
 from twisted_rudp.core.engine import Buffer
+from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.qotp.reassembly import Reassembly
 
 MAX_STREAMS = 1024

@@ -6,7 +6,7 @@ of the peer, or ours, understands the same datagrams one by one.
 
 from __future__ import annotations
 
-from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.kernels import frame_messages, frame_stream
 from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.counters import Counters

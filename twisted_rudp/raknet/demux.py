@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from twisted_rudp.core.buckets import TokenBuckets
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     MILLISECOND,
@@ -24,7 +23,7 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
-from twisted_rudp.core.networks import is_loopback, network_of
+from twisted_rudp.core.limits import TokenBuckets, is_loopback, network_of
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import (
     REPLIES,

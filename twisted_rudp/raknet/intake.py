@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from twisted_rudp.core.buckets import TokenBuckets
 from twisted_rudp.core.engine import Address, Buffer, Event, Reason
-from twisted_rudp.core.networks import is_loopback
+from twisted_rudp.core.limits import TokenBuckets, is_loopback
 from twisted_rudp.raknet import system
 from twisted_rudp.raknet.closing import STREAM, Closing
 from twisted_rudp.raknet.life import Life, Role

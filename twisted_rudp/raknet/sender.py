@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.raknet.bulk import FRAME_HEADER, STREAM_FRAME, Bulk
 from twisted_rudp.raknet.channels import SendChannel
 from twisted_rudp.raknet.counters import Counters

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.buffers import ByteQueue
+from twisted_rudp.core.queues import ByteQueue
 
 
 class ByteQueueTests(SynchronousTestCase):
