@@ -20,8 +20,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Delivery
 from twisted_rudp.interfaces import IMessageProtocol
+from twisted_rudp.messages import Delivery
 
 SAID = b"\x90"
 JOINED = b"\x91"

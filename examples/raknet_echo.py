@@ -15,8 +15,8 @@ from twisted.internet.endpoints import clientFromString, connectProtocol, server
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Delivery
 from twisted_rudp.interfaces import IMessageProtocol
+from twisted_rudp.messages import Delivery
 
 GAME = b"\xfe"
 """Messages begin with an id of the application's own, 0x80 or above."""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
 from zope.interface import Interface
 
-from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.messages import Delivery, Message
 
 
 class IRUDPTransport(Interface):

@@ -13,8 +13,8 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from tests.benchmarks.metrics import quantiles
-from twisted_rudp.core.engine import Message
 from twisted_rudp.interfaces import IMessageProtocol
+from twisted_rudp.messages import Message
 
 MESSAGE = b"\xfe" * 64
 """What echo jobs and the warm-up send. Its first byte is one that RakNet leaves to users."""

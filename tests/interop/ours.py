@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from tests.interop.harness import Peer, PeerTestCase
 from tests.interop.pattern import blocks
-from twisted_rudp.core.engine import Message
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.interfaces import IMessageProtocol
+from twisted_rudp.messages import Message
 
 HOST = "127.0.0.1"
 

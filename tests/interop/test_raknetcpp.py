@@ -15,8 +15,8 @@ from tests.interop.harness import Peer, raknetcpp
 from tests.interop.ours import HOST, Accepting, MessageTalker
 from tests.interop.pattern import digest, series
 from tests.interop.test_goraknet import EXCHANGE, MEGABYTE, MESSAGES, GoRakNetTestCase, total
-from twisted_rudp.core.engine import Delivery
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint
+from twisted_rudp.messages import Delivery
 from twisted_rudp.service.link import Link
 from twisted_rudp.testing.impairments import Impairments
 

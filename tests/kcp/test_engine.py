@@ -18,7 +18,6 @@ from twisted_rudp.core.engine import (
     SECOND,
     Admit,
     Capability,
-    Delivery,
     Drop,
     Event,
     PathError,
@@ -27,6 +26,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.kcp.profiles import PROFILES
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
+from twisted_rudp.messages import Delivery
 
 ELSEWHERE = ("203.0.113.9", 9)
 

@@ -10,15 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import vectors
 from tests.kcp.pair import CONV, Pair
 from tests.pair import CLIENT, losing
-from twisted_rudp.core.engine import (
-    MILLISECOND,
-    SECOND,
-    Configurable,
-    Delivery,
-    Event,
-    Message,
-    Reason,
-)
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Configurable, Event, Reason
 from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
 from twisted_rudp.kcp.ciphers import make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
@@ -36,6 +28,7 @@ from twisted_rudp.kcp.options import SessionOptions
 from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.messages import Delivery, Message
 
 FEC = SessionOptions(data_shards=5, parity_shards=2)
 KEY = bytes(range(32))

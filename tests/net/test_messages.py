@@ -12,9 +12,10 @@ from zope.interface.verify import verifyObject
 from tests.net.support import PORT, Pair, Recorder
 from tests.net.test_stream import Push
 from tests.toys.parcels import PING, ParcelDemultiplexer
-from twisted_rudp.core.engine import Delivery, Event, Message
+from twisted_rudp.core.engine import Event
 from twisted_rudp.errors import PeerFull
 from twisted_rudp.interfaces import IMessageTransport
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.net.admission import Limits
 
 

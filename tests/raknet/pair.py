@@ -7,7 +7,8 @@ from dataclasses import replace
 from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import Address, Message
+from twisted_rudp.core.engine import Address
+from twisted_rudp.messages import Message
 from twisted_rudp.raknet.demux import RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import Request2

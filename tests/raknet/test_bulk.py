@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raknet.pair import MESSAGES, Fate, Pair
-from twisted_rudp.core.engine import Delivery, Event, Message
+from twisted_rudp.core.engine import Event
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet.profiles import SEED, Settings
 from twisted_rudp.raknet.wire import Starts
 

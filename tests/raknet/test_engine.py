@@ -11,14 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, SERVER, Fate, losing, steady
 from tests.raknet.pair import CLIENT_GUID, MESSAGES, SERVER_GUID, End, Pair
-from twisted_rudp.core.engine import (
-    MILLISECOND,
-    Capability,
-    Delivery,
-    Event,
-    PathError,
-    Reason,
-)
+from twisted_rudp.core.engine import MILLISECOND, Capability, Event, PathError, Reason
+from twisted_rudp.messages import Delivery
 from twisted_rudp.raknet.profiles import DEFAULT, SEED
 from twisted_rudp.raknet.system import ABORTED, Id
 from twisted_rudp.raknet.wire import ZERO, Starts, parse_frames

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.inbox import Inbox
 from twisted_rudp.raknet.profiles import DEFAULT

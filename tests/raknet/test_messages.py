@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.engine import Delivery
+from twisted_rudp.messages import Delivery
 from twisted_rudp.raknet.messages import check_message, is_users
 
 ORDERED = Delivery.RELIABLE_ORDERED

@@ -9,15 +9,14 @@ from twisted_rudp.core.engine import (
     Address,
     Buffer,
     Capability,
-    Delivery,
     Emit,
     Engine,
     Event,
     Key,
-    Message,
     PathError,
     Reason,
 )
+from twisted_rudp.messages import Delivery, Message
 
 
 class ToyEngine:

@@ -16,17 +16,16 @@ from twisted_rudp.core.engine import (
     Admit,
     Buffer,
     Capability,
-    Delivery,
     Drop,
     Engine,
     Event,
     Key,
-    Message,
     Reason,
     Reply,
     SessionTable,
     Verdict,
 )
+from twisted_rudp.messages import Delivery, Message
 
 PING, PONG, OPEN, FULL, ACCEPT, PARCEL, RECEIVED, BYE, GONE = range(9)
 OFFLINE = (PING, PONG)

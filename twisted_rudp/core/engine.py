@@ -34,6 +34,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from twisted_rudp.messages import Delivery, Message
+
 Address: TypeAlias = tuple[Any, ...]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Key: TypeAlias = Hashable
@@ -162,28 +164,6 @@ class PathError(IntEnum):
 
     FORBIDDEN = 3
     """A filter on this machine said no (EPERM, EACCES)."""
-
-
-class Delivery(IntEnum):
-    """
-    How a message is to be carried. An engine refuses with C{ValueError} what
-    its wire does not have.
-    """
-
-    UNRELIABLE = 0
-    UNRELIABLE_SEQUENCED = 1
-    RELIABLE = 2
-    RELIABLE_ORDERED = 3
-    RELIABLE_SEQUENCED = 4
-    OUT_OF_BAND = 5
-
-
-class Message(NamedTuple):
-    """A message as it came from the peer."""
-
-    data: bytes
-    delivery: Delivery = Delivery.RELIABLE_ORDERED
-    channel: int = 0
 
 
 class Engine(Protocol):

@@ -13,10 +13,8 @@ from twisted_rudp.core.engine import (
     Address,
     Buffer,
     Capability,
-    Delivery,
     Emit,
     Key,
-    Message,
     PathError,
     Reason,
 )
@@ -27,6 +25,7 @@ from twisted_rudp.kcp.intake import News
 from twisted_rudp.kcp.life import OVER, Life, Role
 from twisted_rudp.kcp.liveness import NEVER
 from twisted_rudp.kcp.sessionlife import STREAM, SessionLife
+from twisted_rudp.messages import Delivery, Message
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 

@@ -9,17 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted_rudp.core.engine import (
-    MILLISECOND,
-    SECOND,
-    Address,
-    Buffer,
-    Delivery,
-    Emit,
-    Event,
-    Message,
-    Reason,
-)
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Address, Buffer, Emit, Event, Reason
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.aside import Aside
 from twisted_rudp.kcp.changing import apply
@@ -36,6 +26,7 @@ from twisted_rudp.kcp.runs import RunWriter
 from twisted_rudp.kcp.snmp import Ledger, Tally
 from twisted_rudp.kcp.throttle import Throttle
 from twisted_rudp.kcp.wire import HEADER_SIZE
+from twisted_rudp.messages import Delivery, Message
 
 PLAIN = SessionOptions()
 

@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProduce
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.core.engine import Delivery, Event
+from twisted_rudp.core.engine import Event
 from twisted_rudp.interfaces import IMessageTransport
+from twisted_rudp.messages import Delivery
 from twisted_rudp.net.states import READING, WRITING, Cause, State
 from twisted_rudp.net.transport import SessionTransport
 

@@ -12,8 +12,9 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ILoggingContext
 from twisted.python.failure import Failure
 
-from twisted_rudp.core.engine import Address, Configurable, Delivery, Engine, Reason
+from twisted_rudp.core.engine import Address, Configurable, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
+from twisted_rudp.messages import Delivery
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.fence import logged
 from twisted_rudp.net.ports.changing import SOCKET_SETTINGS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twisted_rudp.core.engine import Capability, Delivery, Message
+from twisted_rudp.core.engine import Capability
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.conversation import Conversation
 from twisted_rudp.qotp.mark import Peer
 

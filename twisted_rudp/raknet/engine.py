@@ -16,17 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted_rudp.core.engine import (
-    Address,
-    Buffer,
-    Capability,
-    Delivery,
-    Emit,
-    Key,
-    Message,
-    PathError,
-    Reason,
-)
+from twisted_rudp.core.engine import Address, Buffer, Capability, Emit, Key, PathError, Reason
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet import system
 from twisted_rudp.raknet.closing import STREAM, Closing
 from twisted_rudp.raknet.intake import Intake

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from twisted_rudp.core.engine import Delivery, Message
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet.counters import Counters
 from twisted_rudp.raknet.profiles import Settings
 from twisted_rudp.raknet.receiver import Delivered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted_rudp.core.engine import Delivery
+from twisted_rudp.messages import Delivery
 from twisted_rudp.raknet.outbox import PRIORITIES
 from twisted_rudp.raknet.system import FIRST_USER_ID
 from twisted_rudp.raknet.wire import CHANNELS
