@@ -10,8 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.endpoints.kcp import REUSE_PAUSE, KCPClientEndpoint, KCPServerEndpoint
-from twisted_rudp.endpoints.kcpbase import FIRST_CONV
+from twisted_rudp.endpoints.kcp import FIRST_CONV, REUSE_PAUSE, KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.testing import MemoryNetwork

@@ -7,9 +7,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
-from twisted_rudp.endpoints.kcpsecret import secretFor
-from twisted_rudp.kcp.ciphers import NAMES
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint, secretFor
+from twisted_rudp.kcp.crypto import NAMES
 from twisted_rudp.strings import KCP, EndpointParser
 
 

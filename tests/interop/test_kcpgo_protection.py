@@ -16,7 +16,7 @@ from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 from twisted_rudp.errors import PeerReset
 from twisted_rudp.interfaces import IOutOfBandProtocol
-from twisted_rudp.kcp.ciphers import CIPHERS, WITHOUT_KEY
+from twisted_rudp.kcp.crypto import CIPHERS, WITHOUT_KEY
 
 KEY = bytes(range(100, 132)).hex()
 

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import Segment, Wire
 from twisted_rudp.kcp.arq import ARQ
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, MARK, PUSH, WINS
 
 CONV = 0x11223344

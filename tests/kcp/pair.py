@@ -11,7 +11,7 @@ from twisted_rudp.core.engine import Address
 from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.profiles import PROFILES, Settings
+from twisted_rudp.kcp.settings import PROFILES, Settings
 
 CONV = 0x01020304
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import split
 from twisted_rudp.kcp.arq import ARQ
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 
 UNLIMITED = 1 << 40
 MASK = 0xFFFFFFFF

@@ -13,7 +13,7 @@ from twisted_rudp.core.congestion import KCPWindow
 from twisted_rudp.core.serial import MASK32, difference32, unwrap32
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.flights import SETTLED
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, PUSH
 
 UNLIMITED = 1 << 40

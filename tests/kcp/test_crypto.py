@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,11 +12,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from tests.kcp.segments import split
-from twisted_rudp.kcp.ciphers import CIPHERS, NAMES, make_crypt
-from twisted_rudp.kcp.crypto import CheckedCrypt, Crypt
-from twisted_rudp.kcp.keys import Secret, from_hex, from_password
-from twisted_rudp.kcp.nonces import Nonces
-from twisted_rudp.kcp.scramblers import XorScrambler
+from twisted_rudp.kcp.crypto import (
+    CIPHERS,
+    NAMES,
+    CheckedCrypt,
+    Crypt,
+    Nonces,
+    Secret,
+    XorScrambler,
+    from_hex,
+    from_password,
+    make_crypt,
+)
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 FAST = [name for name, kind in CIPHERS.items() if not kind.slow]
@@ -100,6 +109,21 @@ class RecordedTests(SynchronousTestCase):
         for one in vectors.load("kcp", "kdf")["xor_tables"]:
             scrambler = XorScrambler(bytes.fromhex(one["key"]))
             self.assertEqual(scrambler.encrypt(bytes(1500), 1500).hex(), one["table"])
+
+
+class ExtraTests(SynchronousTestCase):
+    """Salsa20 comes from pycryptodome, the extra C{legacy}."""
+
+    def test_missing(self) -> None:
+        """Where it is missing, the error names the cipher and the extra; others work."""
+        hidden = {name: None for name in sys.modules if name.partition(".")[0] == "Crypto"}
+        hidden["Crypto"] = None
+        with mock.patch.dict(sys.modules, hidden):
+            error = self.assertRaises(ValueError, Secret, "salsa20", KEY)
+        self.assertEqual(
+            str(error), "crypt=salsa20 needs pycryptodome: pip install 'twisted_rudp[legacy]'"
+        )
+        self.assertEqual(Secret("twofish", KEY).crypt, "twofish")
 
 
 class RunTests(SynchronousTestCase):

@@ -15,18 +15,16 @@ from tests.kcp.pair import CONV, End
 from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import CLIENT, SERVER
 from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
-from twisted_rudp.kcp.blacklist import MOST, Blacklist
-from twisted_rudp.kcp.ciphers import make_crypt
-from twisted_rudp.kcp.cutting import ADDRESSES_HEARD, Cutter
-from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
-from twisted_rudp.kcp.diagnosis import MEANINGS, SNAPPY_START, Diagnosis, Sign
-from twisted_rudp.kcp.fec_wire import (
+from twisted_rudp.kcp.crypto import make_crypt
+from twisted_rudp.kcp.demux import ADDRESSES_HEARD, MOST, Blacklist, Cutter, KCPDemultiplexer, Rules
+from twisted_rudp.kcp.fec import (
     PARITY,
     data_packet,
     out_of_band_packet,
     pack_parity_header,
 )
-from twisted_rudp.kcp.options import SessionOptions, SessionRule
+from twisted_rudp.kcp.mismatch import MEANINGS, SNAPPY_START, Diagnosis, Sign
+from twisted_rudp.kcp.settings import SessionOptions, SessionRule
 from twisted_rudp.kcp.wire import ACK, PUSH, WASK, pack_header
 
 ELSEWHERE = ("203.0.113.9", 9)

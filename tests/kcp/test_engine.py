@@ -24,7 +24,7 @@ from twisted_rudp.core.engine import (
     Reason,
     Reply,
 )
-from twisted_rudp.kcp.profiles import PROFILES
+from twisted_rudp.kcp.settings import PROFILES
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, segments
 from twisted_rudp.messages import Delivery
 

@@ -17,11 +17,19 @@ from tests import vectors
 from tests.kcp.segments import Wire
 from twisted_rudp import kernels
 from twisted_rudp.core.engine import MILLISECOND
-from twisted_rudp.kcp.fec_decoder import FAR_AHEAD, Decoder
-from twisted_rudp.kcp.fec_encoder import SKIP_AFTER, Encoder
-from twisted_rudp.kcp.fec_groups import protect_by_kernel, protect_by_steps
-from twisted_rudp.kcp.fec_tuning import Tuner
-from twisted_rudp.kcp.fec_wire import DATA, PARITY, data_packet, end_of_ids
+from twisted_rudp.kcp.fec import (
+    DATA,
+    FAR_AHEAD,
+    PARITY,
+    SKIP_AFTER,
+    Decoder,
+    Encoder,
+    Tuner,
+    data_packet,
+    end_of_ids,
+    protect_by_kernel,
+    protect_by_steps,
+)
 from twisted_rudp.kcp.reed_solomon import (
     coefficients,
     evaluate_by_kernel,
@@ -102,7 +110,7 @@ class CodecTests(SynchronousTestCase):
 
 
 class GroupTests(SynchronousTestCase):
-    """L{twisted_rudp.kcp.fec_groups}."""
+    """L{twisted_rudp.kcp.fec}."""
 
     def setUp(self) -> None:
         if kernels.fec_frame is None:

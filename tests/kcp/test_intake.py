@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.kcp.segments import Segment, Wire
 from twisted_rudp.kcp import intake
 from twisted_rudp.kcp.arq import ARQ
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WINS
 
 CONV = 7

@@ -13,14 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from twisted_rudp.core.engine import MILLISECOND
-from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.crypto import from_password, make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer
-from twisted_rudp.kcp.diagnosis import SNAPPY_START, Diagnosis
-from twisted_rudp.kcp.keys import from_password
 from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.options import SessionOptions
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.mismatch import SNAPPY_START, Diagnosis
 from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import Ledger
 
 PEER = ("192.0.2.7", 29900)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import split
 from twisted_rudp.kcp.arq import ARQ
-from twisted_rudp.kcp.profiles import PROFILES, Settings
+from twisted_rudp.kcp.settings import PROFILES, Settings
 from twisted_rudp.testing.impairments import Impairments
 
 MASK = 0xFFFFFFFF

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.checking import written
-from twisted_rudp.kcp.profiles import PROFILES, Settings
+from twisted_rudp.kcp.settings import PROFILES, Settings
 
 
 class SettingsTests(SynchronousTestCase):

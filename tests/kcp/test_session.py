@@ -12,10 +12,10 @@ from tests.kcp.pair import CONV, Pair
 from tests.pair import CLIENT, losing
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Configurable, Event, Reason
 from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
-from twisted_rudp.kcp.ciphers import make_crypt
+from twisted_rudp.kcp.crypto import make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
-from twisted_rudp.kcp.fec_wire import (
+from twisted_rudp.kcp.fec import (
     DATA,
     KIND_OFFSET,
     OUT_OF_BAND,
@@ -24,9 +24,8 @@ from twisted_rudp.kcp.fec_wire import (
     out_of_band_packet,
 )
 from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.options import SessionOptions
-from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import Ledger
 from twisted_rudp.messages import Delivery, Message
 

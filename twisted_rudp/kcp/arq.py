@@ -15,8 +15,8 @@ from twisted_rudp.kcp.conversation import Conversation, controller_under
 from twisted_rudp.kcp.flights import NEVER
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
 from twisted_rudp.kcp.packing import Emit, Packer
-from twisted_rudp.kcp.profiles import MAXIMUM_MTU, Settings
 from twisted_rudp.kcp.sender import Stamp
+from twisted_rudp.kcp.settings import MAXIMUM_MTU, Settings
 from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.kernels.pure import Buffer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted_rudp.kcp.fec_wire import OUT_OF_BAND_OVERHEAD, out_of_band_packet
+from twisted_rudp.kcp.fec import OUT_OF_BAND_OVERHEAD, out_of_band_packet
 from twisted_rudp.kcp.runs import RunWriter
 
 OUT_OF_BAND_HELD = 64

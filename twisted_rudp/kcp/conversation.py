@@ -13,9 +13,9 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.intake import Intake
 from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
-from twisted_rudp.kcp.profiles import Settings
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import Sender
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import Counters
 
 

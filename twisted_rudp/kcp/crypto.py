@@ -1,5 +1,6 @@
 """
-Encryption of datagrams (kcp.md 4), whole runs at a time.
+Encryption of datagrams (kcp.md 4), whole runs at a time: keys, ciphers by the names that
+kcptun and kcp-go give them, and nonces.
 
 A L{Crypt} belongs to a socket. It keeps its cipher contexts running instead of
 making one for each datagram:
@@ -13,21 +14,73 @@ making one for each datagram:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, repeat
 from struct import iter_unpack
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher, CipherAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES, SM4
 
-from twisted_rudp.kcp.nonces import Nonces
+from twisted_rudp.kcp.legacy_ciphers import EncryptBlock, tea, twofish, xtea
 from twisted_rudp.kernels import check_frame, check_take, gather_run, spread_run
 from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
-AEAD_NONCE_SIZE = 12
-AEAD_TAG_SIZE = 16
+try:
+    from cryptography.hazmat.decrepit.ciphers.modes import CFB
+except ImportError:
+    # Moved there in cryptography 47.
+    from cryptography.hazmat.primitives.ciphers.modes import CFB
+
+AEAD_NONCE_SIZE: Final = 12
+AEAD_TAG_SIZE: Final = 16
+
+INITIAL_VECTOR = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
+"""The one of kcp-go; ciphers with blocks of 8 bytes take its first half."""
+
+_XOR_SALT = b"sH3CIVoF#rWLtJo6"
+_XOR_ITERATIONS = 32
+
+XOR_REACH = 1500
+"""Bytes of a datagram that C{xor} covers, so none may be longer."""
+
+Entropy: TypeAlias = Callable[[int], bytes]
+"""A cryptographically secure source: number of bytes -> so many."""
+
+_BATCH = 4096
+
+
+class Nonces:
+    """
+    Draws from a source in batches: one call of the system for each nonce would
+    cost a quarter of the encryption.
+    """
+
+    __slots__ = ("_entropy", "_position", "_store")
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._store = b""
+        self._position = 0
+
+    def take(self, count: int) -> bytes:
+        """The next C{count} bytes; none is given twice."""
+        end = self._position + count
+        if end > len(self._store):
+            rest = self._store[self._position :]
+            self._store = rest + self._entropy(max(_BATCH, count))
+            self._position, end = 0, count
+        taken = self._store[self._position : end]
+        self._position = end
+        return taken
 
 
 class Opened(NamedTuple):
@@ -171,3 +224,347 @@ class AuthenticatedCrypt:
             good.append(self._cipher.decrypt(nonce, sealed, None))
         except InvalidTag:
             failed.append(datagram)
+
+
+def datagrams(data: bytes, stride: int) -> Iterator[bytes]:
+    """What lies back to back, one by one."""
+    for start in range(0, len(data), stride):
+        yield data[start : start + stride]
+
+
+class CFBScrambler:
+    """A block cipher in full-block CFB, one running context each way."""
+
+    def __init__(self, algorithm: CipherAlgorithm) -> None:
+        assert isinstance(algorithm, BlockCipherAlgorithm)
+        self.block = algorithm.block_size // 8
+        self.lead = INITIAL_VECTOR[: self.block]
+        cipher = Cipher(algorithm, CFB(self.lead))
+        self._encryptor = cipher.encryptor()
+        self._decryptor = cipher.decryptor()
+
+    def encrypt(self, data: bytes, stride: int) -> bytes:
+        return self._encryptor.update(data)
+
+    def decrypt(self, data: bytes, stride: int) -> bytes:
+        return self._decryptor.update(data)
+
+
+class NoScrambler:
+    """C{none}: framed as if encrypted, and not encrypted."""
+
+    block = 1
+    lead = b""
+
+    def encrypt(self, data: bytes, stride: int) -> bytes:
+        return data
+
+    def decrypt(self, data: bytes, stride: int) -> bytes:
+        return data
+
+
+class XorScrambler:
+    """
+    C{xor}: the same 1500 bytes over every datagram. It hides nothing from
+    anybody who looks twice.
+    """
+
+    block = 1
+    lead = b""
+
+    def __init__(self, key: bytes) -> None:
+        self._table = hashlib.pbkdf2_hmac("sha1", key, _XOR_SALT, _XOR_ITERATIONS, XOR_REACH)
+
+    def encrypt(self, data: bytes, stride: int) -> bytes:
+        row = self._table[:stride].ljust(stride, b"\0")
+        mask = (row * -(-len(data) // stride))[: len(data)]
+        mixed = int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")
+        return mixed.to_bytes(len(data), "little")
+
+    decrypt = encrypt
+
+
+class BlockFunctionCFB:
+    """A block cipher, given as a function, in full-block CFB."""
+
+    block = 1
+    lead = b""
+
+    def __init__(self, encrypt: EncryptBlock, size: int) -> None:
+        self._encrypt = encrypt
+        self._size = size
+
+    def encrypt(self, data: bytes, stride: int) -> bytes:
+        return b"".join(self._feed(each, True) for each in datagrams(data, stride))
+
+    def decrypt(self, data: bytes, stride: int) -> bytes:
+        return b"".join(self._feed(each, False) for each in datagrams(data, stride))
+
+    def _feed(self, data: bytes, encrypting: bool) -> bytes:
+        size = self._size
+        register = INITIAL_VECTOR[:size]
+        out: list[bytes] = []
+        for start in range(0, len(data), size):
+            block = data[start : start + size]
+            stream = self._encrypt(register)[: len(block)]
+            mixed = int.from_bytes(block, "big") ^ int.from_bytes(stream, "big")
+            result = mixed.to_bytes(len(block), "big")
+            out.append(result)
+            register = result if encrypting else block
+        return b"".join(out)
+
+
+def salsa20() -> Callable[..., Any]:
+    """
+    The constructor of pycryptodome's cipher, imported when it is chosen.
+
+    @raise ValueError: pycryptodome is not installed.
+    """
+    try:
+        module = import_module("Crypto.Cipher.Salsa20")
+    except ImportError:
+        raise ValueError(
+            "crypt=salsa20 needs pycryptodome: pip install 'twisted_rudp[legacy]'"
+        ) from None
+    new: Callable[..., Any] = module.new
+    return new
+
+
+class Salsa20Scrambler:
+    """Salsa20/20; the first 8 bytes of a datagram are its nonce and stay in clear."""
+
+    block = 1
+    lead = b""
+
+    def __init__(self, key: bytes) -> None:
+        """
+        @param key: at most 32 bytes; a shorter one is padded with zeros, as kcp-go does.
+        @raise ValueError: pycryptodome is not installed.
+        """
+        self._new = salsa20()
+        self._key = key.ljust(32, b"\0")
+
+    def encrypt(self, data: bytes, stride: int) -> bytes:
+        return b"".join(self._mix(each) for each in datagrams(data, stride))
+
+    decrypt = encrypt
+
+    def _mix(self, datagram: bytes) -> bytes:
+        nonce = datagram[:8]
+        if len(nonce) < 8:
+            # Too short for anything: the checksum refuses it.
+            return datagram
+        body: bytes = self._new(key=self._key, nonce=nonce).encrypt(datagram[8:])
+        return nonce + body
+
+
+DEFAULT = "aes"
+"""What a key without a cipher means: nobody gets plaintext by forgetting an argument."""
+
+WITHOUT_KEY = frozenset({"null", "none"})
+
+
+@dataclass(frozen=True)
+class CipherKind:
+    """
+    What is to be known of a cipher before there is a key.
+
+    @ivar taken: how many bytes it takes of a longer key, as kcptun has it.
+    @ivar sizes: key lengths that are used as they are.
+    @ivar slow: it is in plain Python.
+    @ivar overhead: bytes that it adds to a datagram.
+    @ivar needs: raises C{ValueError} where an extra is missing.
+    """
+
+    make: Callable[[bytes, Nonces], Crypt]
+    taken: int
+    sizes: range | tuple[int, ...]
+    slow: bool = False
+    overhead: int = CHECKED_OVERHEAD
+    needs: Callable[[], object] | None = None
+
+    def fit(self, key: bytes) -> bytes:
+        """
+        What the cipher uses of a key.
+
+        @raise ValueError: it is too short; says how long it is, not what it is.
+        """
+        if len(key) in self.sizes:
+            return key
+        if len(key) < self.taken:
+            sizes = ", ".join(map(str, self.sizes[:4]))
+            raise ValueError(f"a key of {len(key)} bytes is too short: {sizes} or more are needed")
+        return key[: self.taken]
+
+
+def _checked(scrambler: Callable[[bytes], Scrambler]) -> Callable[[bytes, Nonces], Crypt]:
+    return lambda key, nonces: CheckedCrypt(scrambler(key), nonces)
+
+
+def _library(algorithm: Callable[[bytes], CipherAlgorithm], taken: int, *sizes: int) -> CipherKind:
+    return CipherKind(_checked(lambda key: CFBScrambler(algorithm(key))), taken, sizes or (taken,))
+
+
+def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
+    """
+    A cipher that C{cryptography} keeps apart since its release 43 and before warned
+    of when it was imported; so that is done when it is chosen.
+    """
+
+    def make(key: bytes) -> CipherAlgorithm:
+        try:
+            module = import_module("cryptography.hazmat.decrepit.ciphers.algorithms")
+        except ImportError:
+            module = import_module("cryptography.hazmat.primitives.ciphers.algorithms")
+        algorithm: CipherAlgorithm = getattr(module, name)(key)
+        return algorithm
+
+    return make
+
+
+def _blowfish(key: bytes) -> CipherAlgorithm:
+    """
+    C{cryptography} takes four bytes or more. The cipher goes round and round its
+    key, so a shorter one is the same as itself written several times.
+    """
+    return _old("Blowfish")(key if len(key) >= 4 else key * 4)
+
+
+def _plain(
+    block: Callable[[bytes], EncryptBlock], size: int, taken: int, *sizes: int
+) -> CipherKind:
+    return CipherKind(
+        _checked(lambda key: BlockFunctionCFB(block(key), size)),
+        taken,
+        sizes or (taken,),
+        slow=True,
+    )
+
+
+def _authenticated(size: int) -> CipherKind:
+    return CipherKind(
+        lambda key, nonces: AuthenticatedCrypt(AESGCM(key), nonces),
+        size,
+        (size,),
+        overhead=AuthenticatedCrypt.overhead,
+    )
+
+
+CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
+    {
+        "none": CipherKind(_checked(lambda key: NoScrambler()), 0, (0,)),
+        "aes": _library(AES, 32),
+        "aes-128": _library(AES, 16),
+        "aes-192": _library(AES, 24),
+        "aes-128-gcm": _authenticated(16),
+        "aes-192-gcm": _authenticated(24),
+        "aes-256-gcm": _authenticated(32),
+        "sm4": _library(SM4, 16),
+        "blowfish": _library(_blowfish, 32, *range(1, 57)),
+        "cast5": _library(_old("CAST5"), 16),
+        "3des": _library(_old("TripleDES"), 24),
+        "xor": CipherKind(_checked(XorScrambler), 1, range(1, 4097)),
+        "salsa20": CipherKind(_checked(Salsa20Scrambler), 32, range(1, 33), needs=salsa20),
+        "twofish": _plain(twofish, 16, 32, 16, 24, 32),
+        "tea": _plain(tea, 8, 16),
+        "xtea": _plain(xtea, 8, 16),
+    }
+)
+"""All but C{null}, which is no cipher and no header."""
+
+NAMES = ("null", *CIPHERS)
+
+
+def make_crypt(name: str, key: bytes, entropy: Entropy) -> Crypt | None:
+    """
+    The encryption for one socket.
+
+    @param key: ignored by C{null} and C{none}.
+    @return: None for C{null}.
+    @raise ValueError: the name is not known, or the key too short.
+    """
+    if name == "null":
+        return None
+    kind = kind_of(name)
+    fitting = b"" if name in WITHOUT_KEY else kind.fit(key)
+    return kind.make(fitting, Nonces(entropy))
+
+
+def kind_of(name: str) -> CipherKind:
+    """
+    @raise ValueError: there is no such cipher; names all.
+    """
+    try:
+        return CIPHERS[name]
+    except KeyError:
+        raise ValueError(f"crypt={name!r} is not one of {', '.join(NAMES)}") from None
+
+
+def overhead_of(name: str) -> int:
+    """
+    Bytes that encryption adds to a datagram.
+
+    @raise ValueError: there is no such cipher.
+    """
+    return 0 if name == "null" else kind_of(name).overhead
+
+
+_SALT = b"kcp-go"
+_ITERATIONS = 4096
+_KEY_SIZE = 32
+
+
+def from_hex(digits: str) -> bytes:
+    """
+    @param digits: white space around them does not count.
+    @raise ValueError: they are not hexadecimal, or not in pairs, or none.
+    """
+    digits = digits.strip()
+    if not digits or len(digits) % 2 or not set(digits) <= set(string.hexdigits):
+        raise ValueError(
+            "key: pairs of hexadecimal digits are expected; what kcptun calls key is password"
+        )
+    return bytes.fromhex(digits)
+
+
+def from_password(password: str) -> bytes:
+    """kcptun's derivation (kcp.md 8.2): 32 bytes, of which each cipher takes the first ones."""
+    return hashlib.pbkdf2_hmac("sha1", password.encode(), _SALT, _ITERATIONS, _KEY_SIZE)
+
+
+class Secret:
+    """
+    A cipher and its key, which show nothing of the key.
+
+    @ivar crypt: name of the cipher.
+    """
+
+    __slots__ = ("_key", "crypt")
+
+    def __init__(self, crypt: str | None, key: bytes | None) -> None:
+        """
+        @param crypt: None: C{aes} with a key, C{null} without.
+        @raise ValueError: the cipher is not known, has no key, or needs none
+            and has one.
+        """
+        name = crypt or (DEFAULT if key is not None else "null")
+        if name not in NAMES:
+            kind_of(name)
+        if name in WITHOUT_KEY and key is not None:
+            raise ValueError(f"crypt={name} encrypts nothing, so it takes no key or password")
+        if name not in WITHOUT_KEY and key is None:
+            raise ValueError(f"crypt={name} needs a key, a keyFile or a password")
+        if key is not None:
+            kind = kind_of(name)
+            kind.fit(key)
+            if kind.needs is not None:
+                kind.needs()
+        self.crypt = name
+        self._key = key or b""
+
+    def reveal(self) -> bytes:
+        """The key itself."""
+        return self._key
+
+    def __repr__(self) -> str:
+        return f"<Secret {self.crypt}>"

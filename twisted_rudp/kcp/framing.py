@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted_rudp.core.engine import Address, Buffer
-from twisted_rudp.kcp.diagnosis import Diagnosis, Sign
-from twisted_rudp.kcp.fec_decoder import Decoder, Piece
-from twisted_rudp.kcp.fec_encoder import Encoder
-from twisted_rudp.kcp.options import SessionOptions
+from twisted_rudp.kcp.fec import Decoder, Encoder, Piece
+from twisted_rudp.kcp.mismatch import Diagnosis, Sign
 from twisted_rudp.kcp.runs import RunWriter
+from twisted_rudp.kcp.settings import SessionOptions
 from twisted_rudp.kcp.snmp import Tally
 
 

@@ -13,7 +13,7 @@ from twisted_rudp.kcp.flights import NEVER, Flight, Flights
 from twisted_rudp.kcp.outbox import Outbox
 from twisted_rudp.kcp.pacer import Pacer
 from twisted_rudp.kcp.packing import segments_per_run
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import Counters
 
 REMEMBERED_SENDINGS = 64

@@ -12,17 +12,14 @@ from typing import Any
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address, Buffer, Emit, Event, Reason
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.aside import Aside
-from twisted_rudp.kcp.changing import apply
-from twisted_rudp.kcp.cutting import CONV_SIZE
-from twisted_rudp.kcp.diagnosis import Diagnosis
+from twisted_rudp.kcp.demux import CONV_SIZE
 from twisted_rudp.kcp.engine import KCPEngine
-from twisted_rudp.kcp.fec_decoder import Piece
-from twisted_rudp.kcp.fec_wire import DATA, KIND_OFFSET, OUT_OF_BAND, is_framed
+from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, OUT_OF_BAND, Piece, is_framed
 from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.life import Life, Role
-from twisted_rudp.kcp.options import SessionOptions
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.mismatch import Diagnosis
 from twisted_rudp.kcp.runs import RunWriter
+from twisted_rudp.kcp.settings import SessionOptions, Settings, apply
 from twisted_rudp.kcp.snmp import Ledger, Tally
 from twisted_rudp.kcp.throttle import Throttle
 from twisted_rudp.kcp.wire import HEADER_SIZE

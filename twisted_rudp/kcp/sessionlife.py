@@ -33,7 +33,7 @@ from twisted_rudp.kcp.closing import Closing, Outcome, leaving_span
 from twisted_rudp.kcp.hello import Hello
 from twisted_rudp.kcp.life import NEXT, OVER, Life, Role
 from twisted_rudp.kcp.liveness import DEFAULT_IDLE, NEVER, Liveness
-from twisted_rudp.kcp.profiles import Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.tombstone import Farewell, Grave, Tombstone, linger, reset
 from twisted_rudp.kcp.wire import ACK, END, HEADER_SIZE, MARK, PUSH, WASK, pack_header
 

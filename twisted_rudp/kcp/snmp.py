@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted_rudp.kcp.fec_decoder import Decoder
+from twisted_rudp.kcp.fec import Decoder
 from twisted_rudp.kcp.wire import Counters
 
 NAMES = (
@@ -19,9 +19,6 @@ NAMES = (
     "RingBufferSndBuffer", "OOBPackets",
 )  # fmt: skip
 """In the order in which kcptun writes them."""
-
-HEADINGS = tuple("FECFullShards" if name == "FECFullShardSet" else name for name in NAMES)
-"""The same as the heading of kcptun's file has them."""
 
 GAUGES = frozenset(
     {
@@ -35,20 +32,6 @@ GAUGES = frozenset(
     }
 )
 """They tell a present state, so a reset leaves them alone."""
-
-
-def csv_header() -> list[str]:
-    """The first line of kcptun's C{snmplog}."""
-    return ["Unix", *HEADINGS]
-
-
-def csv_row(unix: int, counters: Mapping[str, int]) -> list[str]:
-    """
-    A line of it.
-
-    @param unix: seconds since 1970.
-    """
-    return [str(unix), *(str(counters.get(name, 0)) for name in NAMES)]
 
 
 @dataclass(slots=True)

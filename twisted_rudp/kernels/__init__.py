@@ -45,7 +45,7 @@ C{(earlier, run, size, first, data, matrix)}: make FEC packets of a run whose
 datagrams all have C{size} bytes, numbered from C{first}, and put parity packets, a
 row of C{matrix} each, behind those that complete a group of C{data}. C{earlier} are
 the data packets that the first group has already, none of them longer. None without
-the extension: L{twisted_rudp.kcp.fec_groups} has the same, step by step.
+the extension: L{twisted_rudp.kcp.fec} has the same, step by step.
 """
 send_run: Callable[[int, pure.Buffer, int, bytes], int] | None = None
 """

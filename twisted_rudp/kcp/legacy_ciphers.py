@@ -1,57 +1,24 @@
 """
-Ciphers of kcp-go that no kept library has, in plain Python: hundreds of times
+Block ciphers of kcp-go that no kept library has, in plain Python: hundreds of times
 slower than AES. They are here to reach peers that use nothing else.
 
-Sources: Wheeler and Needham (TEA with 8 cycles as kcp-go has it, XTEA),
-Schneier and others, "Twofish: A 128-Bit Block Cipher" (1998), Bernstein,
-"Salsa20 specification".
+Sources: Wheeler and Needham (TEA with 8 cycles as kcp-go has it, XTEA), Schneier and
+others, "Twofish: A 128-Bit Block Cipher" (1998).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
-from twisted_rudp.kcp.scramblers import INITIAL_VECTOR, datagrams
+from typing import Final, TypeAlias
 
 EncryptBlock: TypeAlias = Callable[[bytes], bytes]
+"""One block of plaintext to one block of ciphertext."""
 
-_WORD = 0xFFFFFFFF
+_WORD: Final = 0xFFFFFFFF
+_DELTA: Final = 0x9E3779B9
 _two_words = struct.Struct(">II")
 _four_words = struct.Struct("<4I")
-_sixteen_words = struct.Struct("<16I")
-_DELTA = 0x9E3779B9
-
-
-class SlowCFB:
-    """A block cipher, given as a function, in full-block CFB."""
-
-    block = 1
-    lead = b""
-
-    def __init__(self, encrypt: EncryptBlock, size: int) -> None:
-        self._encrypt = encrypt
-        self._size = size
-
-    def encrypt(self, data: bytes, stride: int) -> bytes:
-        return b"".join(self._feed(each, True) for each in datagrams(data, stride))
-
-    def decrypt(self, data: bytes, stride: int) -> bytes:
-        return b"".join(self._feed(each, False) for each in datagrams(data, stride))
-
-    def _feed(self, data: bytes, encrypting: bool) -> bytes:
-        size = self._size
-        register = INITIAL_VECTOR[:size]
-        out: list[bytes] = []
-        for start in range(0, len(data), size):
-            block = data[start : start + size]
-            stream = self._encrypt(register)[: len(block)]
-            mixed = int.from_bytes(block, "big") ^ int.from_bytes(stream, "big")
-            result = mixed.to_bytes(len(block), "big")
-            out.append(result)
-            register = result if encrypting else block
-        return b"".join(out)
 
 
 def tea(key: bytes) -> EncryptBlock:
@@ -90,56 +57,6 @@ def xtea(key: bytes) -> EncryptBlock:
     return encrypt
 
 
-class Salsa20Scrambler:
-    """
-    Salsa20/20. The first 8 bytes of a datagram are its nonce and stay as they
-    are.
-
-    @param key: at most 32 bytes; a shorter one ends in zeros, as kcp-go has it.
-    """
-
-    block = 1
-    lead = b""
-
-    def __init__(self, key: bytes) -> None:
-        k = struct.unpack("<8I", key.ljust(32, b"\0"))
-        c = struct.unpack("<4I", b"expand 32-byte k")
-        self._front = (c[0], *k[:4], c[1])
-        self._back = (c[2], *k[4:], c[3])
-
-    def encrypt(self, data: bytes, stride: int) -> bytes:
-        return b"".join(self._mix(each) for each in datagrams(data, stride))
-
-    decrypt = encrypt
-
-    def _mix(self, datagram: bytes) -> bytes:
-        nonce, body = datagram[:8], datagram[8:]
-        stream = b"".join(self._block(nonce, at) for at in range(-(-len(body) // 64)))
-        mixed = int.from_bytes(body, "little") ^ int.from_bytes(stream[: len(body)], "little")
-        return nonce + mixed.to_bytes(len(body), "little")
-
-    def _block(self, nonce: bytes, counter: int) -> bytes:
-        start = (*self._front, *struct.unpack("<II", nonce), counter, 0, *self._back)
-        x = list(start)
-        for _ in range(10):
-            for a, b, c, d in _SALSA_DOUBLE_ROUND:
-                s = (x[a] + x[d]) & _WORD
-                x[b] ^= (s << 7 | s >> 25) & _WORD
-                s = (x[b] + x[a]) & _WORD
-                x[c] ^= (s << 9 | s >> 23) & _WORD
-                s = (x[c] + x[b]) & _WORD
-                x[d] ^= (s << 13 | s >> 19) & _WORD
-                s = (x[d] + x[c]) & _WORD
-                x[a] ^= (s << 18 | s >> 14) & _WORD
-        return _sixteen_words.pack(*[(u + v) & _WORD for u, v in zip(x, start, strict=True)])
-
-
-_SALSA_DOUBLE_ROUND = (
-    (0, 4, 8, 12), (5, 9, 13, 1), (10, 14, 2, 6), (15, 3, 7, 11),
-    (0, 1, 2, 3), (5, 6, 7, 4), (10, 11, 8, 9), (15, 12, 13, 14),
-)  # fmt: skip
-
-
 def _permutation(tables: Sequence[str]) -> bytes:
     """One of Twofish's two fixed permutations of bytes, from its four of nibbles."""
     t0, t1, t2, t3 = [[int(digit, 16) for digit in table] for table in tables]
@@ -153,12 +70,8 @@ def _permutation(tables: Sequence[str]) -> bytes:
     return bytes(out)
 
 
-_Q0 = _permutation(
-    ("817d6f320b59eca4", "ecb81235f4a6709d", "ba5e6d90c8f32471", "d7f4126e9b3085ca")
-)
-_Q1 = _permutation(
-    ("28bdf76e31940ac5", "1e2b4c376da5f908", "4c75169a0ed82b3f", "b951c3de647f208a")
-)
+_Q0 = _permutation(("817d6f320b59eca4", "ecb81235f4a6709d", "ba5e6d90c8f32471", "d7f4126e9b3085ca"))
+_Q1 = _permutation(("28bdf76e31940ac5", "1e2b4c376da5f908", "4c75169a0ed82b3f", "b951c3de647f208a"))
 _Q_BEFORE_KEY = (
     ((_Q1, _Q0, _Q0, _Q1), 3),
     ((_Q1, _Q1, _Q0, _Q0), 2),
@@ -200,8 +113,7 @@ def _substitution(words: Sequence[bytes]) -> list[list[int]]:
     tables: list[list[int]] = []
     for place in range(4):
         column = [
-            [_multiply(_MDS[row][place], value, 0x169) for row in range(4)]
-            for value in range(256)
+            [_multiply(_MDS[row][place], value, 0x169) for row in range(4)] for value in range(256)
         ]
         table = []
         for value in range(256):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from twisted_rudp.core.engine import Address
-from twisted_rudp.kcp.fec_wire import DATA, FEC_OVERHEAD, KIND_OFFSET, is_framed
+from twisted_rudp.kcp.fec import DATA, FEC_OVERHEAD, KIND_OFFSET, is_framed
 from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, WINS, Segment, segments, unpack_header
 from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE

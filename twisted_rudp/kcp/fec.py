@@ -1,0 +1,576 @@
+"""Forward error correction (kcp.md 3): packets, groups, and finding out the peer's numbers."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, TypeAlias
+
+from twisted_rudp import kernels
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.kcp.reed_solomon import MAXIMUM_SHARDS, coefficients, evaluate
+from twisted_rudp.kcp.runs import RunWriter
+from twisted_rudp.kernels import fec_take
+from twisted_rudp.kernels.pure import Buffer
+from twisted_rudp.kernels.pure_framing import FEC_DATA, FEC_PARITY
+
+DATA: Final = FEC_DATA
+PARITY: Final = FEC_PARITY
+OUT_OF_BAND: Final = 0xF3
+
+KIND_OFFSET: Final = 4
+"""
+Low byte of the kind. In a bare datagram a command, 81 .. 84, stands here, so
+nothing is ambiguous (kcp.md 2.2).
+"""
+
+CODED_OFFSET: Final = 6
+"""What is coded begins here: in a data packet with the size field."""
+
+FEC_OVERHEAD: Final = 8
+"""What a data packet is longer than its datagram."""
+
+OUT_OF_BAND_OVERHEAD: Final = 12
+"""What an out-of-band packet is longer than its message."""
+
+SIZE_FIELD: Final = 2
+"""The size field counts itself."""
+
+_NO_SEQUENCE = 0xFFFFFFFF
+
+pack_data_header = struct.Struct("<IHH").pack
+pack_parity_header = struct.Struct("<IH").pack
+_out_of_band = struct.Struct("<IHHI")
+
+
+def is_framed(datagram: Buffer) -> bool:
+    """It is an FEC or out-of-band packet; else it is bare, or nonsense."""
+    return (
+        len(datagram) > CODED_OFFSET
+        and DATA <= datagram[KIND_OFFSET] <= OUT_OF_BAND
+        and not datagram[KIND_OFFSET + 1]
+    )
+
+
+def end_of_ids(shards: int) -> int:
+    """
+    Sequence ids run from 0 to below this, so that groups of C{shards} stay
+    aligned (kcp.md 3.2).
+    """
+    return 0xFFFFFFFF // shards * shards
+
+
+def data_packet(sequence: int, datagram: Buffer) -> bytes:
+    """An ARQ datagram with its FEC header."""
+    return pack_data_header(sequence, DATA, len(datagram) + SIZE_FIELD) + datagram
+
+
+def out_of_band_packet(conv: int, message: Buffer) -> bytes:
+    """A message beside the stream (kcp.md 5.5)."""
+    size = SIZE_FIELD + 4 + len(message)
+    return _out_of_band.pack(_NO_SEQUENCE, OUT_OF_BAND, size, conv) + message
+
+
+Protect: TypeAlias = Callable[[Sequence[Buffer], Buffer, int, int, int, int], bytes]
+"""
+C{(earlier, run, size, first, data, parity)}: packets for the datagrams of a run,
+which are all C{size} bytes long, numbered from C{first}, with parity behind those
+that complete a group. C{earlier} are the data packets that the first group has
+already; none is longer than the new ones.
+"""
+
+
+def parity_packets(group: Sequence[Buffer], first: int, parity: int) -> list[bytes]:
+    """
+    The parity of a full group, as long as its longest packet.
+
+    @param first: the sequence id of the first one.
+    """
+    data = len(group)
+    length = max(map(len, group)) - CODED_OFFSET
+    coded = [memoryview(packet)[CODED_OFFSET:] for packet in group]
+    blocks = evaluate(tuple(range(data)), coded, tuple(range(data, data + parity)), length)
+    return [
+        pack_parity_header(number, PARITY) + blocks[start : start + length]
+        for number, start in enumerate(range(0, len(blocks), length), first)
+    ]
+
+
+def protect_by_steps(
+    earlier: Sequence[Buffer], run: Buffer, size: int, first: int, data: int, parity: int
+) -> bytes:
+    """See L{Protect}."""
+    view = memoryview(run)
+    group = list(earlier)
+    packets: list[bytes] = []
+    for start in range(0, len(view), size):
+        packet = data_packet(first, view[start : start + size])
+        first += 1
+        packets.append(packet)
+        group.append(packet)
+        if len(group) == data:
+            packets += parity_packets(group, first, parity)
+            first += parity
+            group = []
+    return b"".join(packets)
+
+
+@lru_cache(16)
+def _matrix(data: int, parity: int) -> bytes:
+    return coefficients(tuple(range(data)), tuple(range(data, data + parity)))
+
+
+def protect_by_kernel(
+    earlier: Sequence[Buffer], run: Buffer, size: int, first: int, data: int, parity: int
+) -> bytes:
+    """See L{Protect}."""
+    assert kernels.fec_frame is not None
+    return kernels.fec_frame(earlier, run, size, first, data, _matrix(data, parity))
+
+
+protect: Protect = protect_by_steps if kernels.fec_frame is None else protect_by_kernel
+
+
+SKIP_AFTER = 500 * MILLISECOND
+"""
+A group whose last data packet came so long after the one before it gets no
+parity: its other packets were lost, or not, long ago.
+"""
+
+
+class Encoder:
+    """
+    Numbers the datagrams of one session and adds parity to each full group.
+
+    @ivar data: data packets of a group; C{parity}: parity packets.
+    @ivar always: add parity whatever time has passed; may be set.
+    """
+
+    __slots__ = ("_end", "_last", "_shards", "always", "data", "next", "parity")
+
+    def __init__(self, data: int, parity: int, always: bool = False, first: int = 0) -> None:
+        """
+        @param always: add parity whatever time has passed, as kcp-go did until
+            5.6.5.
+        @param first: sequence id of the first packet, the beginning of a group.
+        @raise ValueError: there are none of one kind, or more than 256 of both.
+        """
+        if data < 1 or parity < 1 or data + parity > MAXIMUM_SHARDS:
+            raise ValueError(
+                f"data={data!r}, parity={parity!r}: at least 1 of each and"
+                f" {MAXIMUM_SHARDS} together are possible"
+            )
+        self.data = data
+        self.parity = parity
+        self.next = first
+        self.always = always
+        self._end = end_of_ids(data + parity)
+        self._shards: list[Buffer] = []
+        self._last: int | None = None
+
+    def encode(
+        self, run: Buffer, size: int, now: int, out: RunWriter, protected: bool, copies: int = 1
+    ) -> None:
+        """
+        Frame the datagrams of a run; parity follows the packet that completes
+        its group.
+
+        @param now: nanoseconds.
+        @param protected: False passes over the ids of parity instead of sending it.
+        @param copies: send each data packet so often.
+        """
+        view = memoryview(run)
+        start = 0
+        while start < len(view):
+            length = min(size, len(view) - start)
+            count = (len(view) - start) // length
+            if not protected or copies > 1 or not self._is_regular(count, length, now):
+                count = min(count, self.data - len(self._shards))
+                end = start + count * length
+                self._step(view[start:end], length, now, out, protected, copies)
+            else:
+                end = start + count * length
+                self._stride(view[start:end], length, count, out)
+            self._last = now
+            start = end
+
+    def _is_timely(self, count: int, now: int) -> bool:
+        """Whether a group that is completed by C{count} more packets gets parity."""
+        return (
+            self.always or count > 1 or (self._last is not None and now - self._last < SKIP_AFTER)
+        )
+
+    def _is_regular(self, count: int, size: int, now: int) -> bool:
+        """
+        So many datagrams of this size may be framed in one go: all the groups that
+        they complete get parity, as long as they are, and no id wraps.
+        """
+        shards = self._shards
+        groups = (len(shards) + count) // self.data
+        return self.next + count + groups * self.parity <= self._end and (
+            not groups
+            or (
+                self._is_timely(self.data - len(shards), now)
+                and max(map(len, shards), default=0) <= size + FEC_OVERHEAD
+            )
+        )
+
+    def _stride(self, run: Buffer, size: int, count: int, out: RunWriter) -> None:
+        packets = protect(self._shards, run, size, self.next, self.data, self.parity)
+        width = size + FEC_OVERHEAD
+        out.add_run(packets, width)
+        groups, left = divmod(len(self._shards) + count, self.data)
+        self.next += count + groups * self.parity
+        if groups:
+            self._shards = []
+        fresh = left - len(self._shards)
+        if fresh:
+            # A copy, as a view would keep all of the run.
+            kept = memoryview(packets[-fresh * width :])
+            self._shards += [kept[at : at + width] for at in range(0, len(kept), width)]
+        elif self.next >= self._end:
+            self.next = 0
+
+    def _step(
+        self, run: memoryview, size: int, now: int, out: RunWriter, protected: bool, copies: int
+    ) -> None:
+        """Not beyond the end of the group."""
+        starts = range(0, len(run), size)
+        packets = [
+            data_packet(number, run[at : at + size]) for number, at in enumerate(starts, self.next)
+        ]
+        self.next += len(packets)
+        for packet in packets:
+            for _ in range(copies):
+                out.add(packet)
+        self._shards += packets
+        if len(self._shards) < self.data:
+            return
+        if protected and self._is_timely(len(packets), now):
+            for packet in parity_packets(self._shards, self.next, self.parity):
+                out.add(packet)
+        self.next += self.parity
+        self._shards = []
+        if self.next >= self._end:
+            self.next = 0
+
+
+SAMPLES = 258
+"""So many packets are looked back upon: the longest group, and one on each side."""
+
+
+class Tuner:
+    """Remembers which kinds came under which sequence ids."""
+
+    __slots__ = ("_count", "_stretches")
+
+    def __init__(self) -> None:
+        self._stretches: deque[tuple[int, bytes]] = deque()
+        self._count = 0
+
+    def add(self, first: int, kinds: bytes) -> None:
+        """Packets of these kinds came, numbered from C{first} without a gap."""
+        self._stretches.append((first, kinds))
+        self._count += len(kinds)
+        while self._count - len(self._stretches[0][1]) >= SAMPLES:
+            self._count -= len(self._stretches.popleft()[1])
+
+    def find(self) -> tuple[int, int] | None:
+        """
+        The length of a whole row of data packets, and of parity packets, that
+        have their neighbours on both sides; None if there is none, or a gap
+        before its end.
+        """
+        samples = [
+            (first + index, kind)
+            for first, kinds in self._stretches
+            for index, kind in enumerate(kinds)
+        ][-SAMPLES:]
+        samples = sorted(set(samples))
+        rows = [(kind, len(list(row))) for kind, row in groupby(samples, itemgetter(1))]
+        data = self._whole(samples, rows, DATA)
+        parity = self._whole(samples, rows, PARITY)
+        if not data or not parity or data + parity >= MAXIMUM_SHARDS:
+            return None
+        return data, parity
+
+    def _whole(self, samples: list[tuple[int, int]], rows: list[tuple[int, int]], kind: int) -> int:
+        start = 0
+        for index, (its, length) in enumerate(rows[:-1]):
+            end = start + length
+            if samples[end][0] - samples[0][0] != end:
+                return 0
+            if index and its == kind:
+                return length
+            start = end
+        return 0
+
+
+Piece: TypeAlias = tuple[Buffer, int, bool]
+"""
+A run of ARQ datagrams, their size, and whether they came as they are; False:
+they were rebuilt.
+"""
+
+GROUPS_BEHIND = 3
+"""Groups further behind the newest are given up."""
+
+FAR_AHEAD = 4096
+"""
+A packet so many groups ahead is believed when a second one lies there too, so
+that a single forged one does not make all others old.
+"""
+
+
+class _Group:
+    """
+    What has come of one group.
+
+    @ivar came: a bit for each position.
+    @ivar pieces: neighbours that came together: the position of the first, the size
+        of each but the last, and the packets. No position is in two of them.
+    """
+
+    __slots__ = ("came", "pieces")
+
+    def __init__(self) -> None:
+        self.came = 0
+        self.pieces: list[tuple[int, int, bytes]] = []
+
+    def add(self, position: int, packets: memoryview, size: int, count: int) -> None:
+        """
+        Keep those of C{count} neighbours that are new. A copy, as views would keep all
+        of the run.
+        """
+        bits = ((1 << count) - 1) << position
+        new = bits & ~self.came
+        self.came |= bits
+        if new == bits:
+            self.pieces.append((position, size, bytes(packets)))
+            return
+        for at in range(count):
+            if new >> (position + at) & 1:
+                packet = bytes(packets[at * size : (at + 1) * size])
+                self.pieces.append((position + at, size, packet))
+
+    def shards(self) -> dict[int, Buffer]:
+        """Coded blocks by position."""
+        found: dict[int, Buffer] = {}
+        for position, size, packets in self.pieces:
+            view = memoryview(packets)
+            for at, start in enumerate(range(0, len(view), size), position):
+                found[at] = view[start + CODED_OFFSET : start + size]
+        return found
+
+
+class Decoder:
+    """
+    Takes FEC packets of one session apart and rebuilds what was lost.
+
+    It begins with numbers of its own and changes to the peer's when it has seen
+    that they are others.
+
+    @ivar parity_shards: parity packets that came.
+    @ivar recovered: datagrams rebuilt.
+    @ivar errors: rebuilt blocks whose size was impossible.
+    @ivar full_sets: groups of which no data packet was missing.
+    @ivar tunings: how often the peer's numbers were adopted.
+    """
+
+    __slots__ = (
+        "_all_data",
+        "_cycle",
+        "_groups",
+        "_newest",
+        "_suspect",
+        "_tuner",
+        "_tuning",
+        "data",
+        "errors",
+        "full_sets",
+        "parity",
+        "parity_shards",
+        "recovered",
+        "tunings",
+    )
+
+    def __init__(self, data: int = 1, parity: int = 1) -> None:
+        self.parity_shards = 0
+        self.recovered = 0
+        self.errors = 0
+        self.full_sets = 0
+        self.tunings = 0
+        self._tuner = Tuner()
+        self._adopt(data, parity)
+
+    def _adopt(self, data: int, parity: int) -> None:
+        self.data = data
+        self.parity = parity
+        self._all_data = (1 << data) - 1
+        self._cycle = 0xFFFFFFFF // (data + parity)
+        # None: nothing is missing any more.
+        self._groups: dict[int, _Group | None] = {}
+        self._newest: int | None = None
+        self._suspect: int | None = None
+        self._tuning = False
+
+    @property
+    def groups_held(self) -> int:
+        """Groups of which something is missing."""
+        return sum(group is not None for group in self._groups.values())
+
+    @property
+    def newest_group(self) -> int:
+        """Number of the newest group."""
+        return self._newest or 0
+
+    def decode(self, run: Buffer, size: int) -> Sequence[Piece]:
+        """
+        Take in a run of data and parity packets.
+
+        @param run: no packet in it is shorter than a parity header.
+        @return: their datagrams and the rebuilt ones.
+        """
+        view = memoryview(run)
+        whole: list[Buffer] = []
+        rebuilt: list[bytes] = []
+        start = 0
+        while start < len(view):
+            shards = self.data + self.parity
+            rest = view[start:]
+            first = int.from_bytes(rest[:4], "little")
+            count, datagrams = 0, b""
+            if not self._tuning:
+                count, datagrams = fec_take(rest, size, self.data, shards)
+            if count and first + count <= end_of_ids(shards):
+                self._take_stretch(rest, size, first, count, rebuilt)
+                whole.append(datagrams)
+                start += count * size
+            else:
+                packet = rest[:size]
+                self._take_packet(first, packet, rebuilt)
+                if packet[KIND_OFFSET] == DATA:
+                    whole.append(packet[FEC_OVERHEAD:])
+                start += size
+        pieces: list[Piece] = []
+        joined = whole[0] if len(whole) == 1 else b"".join(whole)
+        if joined:
+            pieces.append((joined, size - FEC_OVERHEAD, True))
+        pieces += [(datagram, len(datagram), False) for datagram in rebuilt]
+        return pieces
+
+    def _take_stretch(
+        self, view: memoryview, size: int, first: int, count: int, rebuilt: list[bytes]
+    ) -> None:
+        """
+        Packets numbered on, each of the kind its place wants: there is nothing to
+        look at one by one.
+        """
+        kinds = bytes(view[KIND_OFFSET : count * size : size])
+        self._tuner.add(first, kinds)
+        self.parity_shards += kinds.count(PARITY)
+        shards = self.data + self.parity
+        start = 0
+        end = first + count
+        while first < end:
+            number, position = divmod(first, shards)
+            count = min(shards - position, end - first)
+            packets = view[start : start + count * size]
+            self._collect(number, position, packets, size, count, rebuilt)
+            start += count * size
+            first += count
+
+    def _take_packet(self, sequence: int, packet: memoryview, rebuilt: list[bytes]) -> None:
+        kind = packet[KIND_OFFSET]
+        self.parity_shards += kind == PARITY
+        shards = self.data + self.parity
+        if sequence >= end_of_ids(shards):
+            return
+        number, position = divmod(sequence, shards)
+        self._tuner.add(sequence, bytes([kind]))
+        if (kind == DATA) != (position < self.data):
+            self._tuning = True
+        if self._tuning:
+            found = self._tuner.find()
+            if found is not None:
+                self._adopt(*found)
+                self.tunings += 1
+            return
+        self._collect(number, position, packet, len(packet), 1, rebuilt)
+
+    def _collect(
+        self,
+        number: int,
+        position: int,
+        packets: memoryview,
+        size: int,
+        count: int,
+        rebuilt: list[bytes],
+    ) -> None:
+        """Neighbours of one group have come."""
+        groups = self._groups
+        if number in groups:
+            group = groups[number]
+            if group is None:
+                return
+        elif not self._admits(number):
+            return
+        elif position == 0 and count >= self.data:
+            # Without loss most come like this.
+            self.full_sets += 1
+            groups[number] = None
+            return
+        else:
+            group = groups[number] = _Group()
+        all_data = self._all_data
+        if (group.came | ((1 << count) - 1) << position) & all_data == all_data:
+            self.full_sets += 1
+            groups[number] = None
+            return
+        group.add(position, packets, size, count)
+        if group.came.bit_count() >= self.data:
+            self._rebuild(group.shards(), rebuilt)
+            groups[number] = None
+
+    def _admits(self, number: int) -> bool:
+        """
+        Whether a group that is not known is neither too old nor too far ahead to be
+        believed. If it is the newest, others are given up.
+        """
+        newest = self._newest
+        if newest is None:
+            self._newest = number
+            return True
+        half = self._cycle // 2
+        ahead = (number - newest + half) % self._cycle - half
+        if ahead < -GROUPS_BEHIND:
+            return False
+        if ahead > FAR_AHEAD and self._suspect != number:
+            self._suspect = number
+            return False
+        if ahead > GROUPS_BEHIND:
+            self._groups.clear()
+        else:
+            for behind in range(GROUPS_BEHIND + 1, GROUPS_BEHIND + 1 + ahead):
+                self._groups.pop((number - behind) % self._cycle, None)
+        if ahead > 0:
+            self._newest = number
+        return True
+
+    def _rebuild(self, shards: dict[int, Buffer], rebuilt: list[bytes]) -> None:
+        missing = tuple(at for at in range(self.data) if at not in shards)
+        points = tuple(sorted(shards)[: self.data])
+        length = max(len(shards[at]) for at in points)
+        blocks = evaluate(points, [shards[at] for at in points], missing, length)
+        for start in range(0, len(blocks), length or 1):
+            block = blocks[start : start + length]
+            size = int.from_bytes(block[:SIZE_FIELD], "little")
+            if SIZE_FIELD < size <= length:
+                self.recovered += 1
+                rebuilt.append(block[SIZE_FIELD:size])
+            else:
+                self.errors += 1
