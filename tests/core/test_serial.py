@@ -1,4 +1,4 @@
-"""Serial numbers (RFC 1982; kcp.md, preamble)."""
+"""Serial numbers (RFC 1982; kcp.md)."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class ConversationTests(SynchronousTestCase):
     def test_reused(self) -> None:
         """
         The same number from the same port is refused for a while after the end of
-        the session that had it (kcp_close 7.3).
+        the session that had it (kcp-close.md 7.3).
         """
         bound = ("10.0.0.2", 5000)
         pinned = KCPClientEndpoint(

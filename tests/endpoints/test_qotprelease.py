@@ -194,7 +194,7 @@ class PunchingTests(ReleaseCase):
         self.assertIsNone(protocol.reason)
 
     def test_ourConnection(self) -> None:
-        """9.3, R9: the release survives it, and has our connection."""
+        """qotp.md 9.3, R9: the release survives it, and has our connection."""
         self.punch(smaller=True)
 
     def test_theirConnection(self) -> None:

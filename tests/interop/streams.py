@@ -20,7 +20,7 @@ LONGEST = 1376
 
 QUIET_DATAGRAMS = 10
 """What a peer may still send in L{QUIET_SECONDS} after we have left in order: a
-few window probes (kcp_close section 5: at most five in ten seconds)."""
+few window probes (kcp-close.md section 5: at most five in ten seconds)."""
 
 QUIET_SECONDS = 3.0
 
@@ -116,7 +116,7 @@ class ClientTests(RoundTripTests):
     async def test_serverSpeaksFirst(self) -> None:
         """
         The first word opens one session, is answered, and brings the greeting
-        without a byte from us (kcp_close section 8).
+        without a byte from us (kcp-close.md section 8).
         """
         peer, port = await self.peerServer("-banner", "hello", "-expect", "6")
         talker = await self.dial(port)
@@ -161,7 +161,7 @@ class ClientTests(RoundTripTests):
     async def test_leaving(self) -> None:
         """
         A peer that was writing without end is quiet when we have left in order
-        (kcp_close section 5).
+        (kcp-close.md section 5).
         """
         peer, port = await self.peerServer("-send", str(1000 * MEGABYTE))
         talker = await self.dial(port)
@@ -237,7 +237,7 @@ class ServerTests(RoundTripTests):
     async def test_leaving(self) -> None:
         """
         A peer that was writing without end is quiet when our server has closed
-        its session in order, and that opens no other (kcp_close section 5).
+        its session in order, and that opens no other (kcp-close.md section 5).
         """
         factory = Accepting()
         peer = await self.peerClient(factory, "-send", str(1000 * MEGABYTE))

@@ -20,7 +20,7 @@ class KCPGoServerTests(streams.ClientTests):
     async def test_reconnectFromTheSamePort(self) -> None:
         """
         A new session from a port that had one replaces that at the listener
-        (kcp_close section 7, rule 2), with a conversation of its own (rule 3).
+        (kcp-close.md section 7, rule 2), with a conversation of its own (rule 3).
         """
         peer, port = await self.peerServer("-echo")
         first = await self.dial(port)
@@ -40,7 +40,7 @@ class KCPGoServerTests(streams.ClientTests):
         """
         When the listener has closed its session, our keepalive finds out: the
         session ends with an error, and has opened one new session there at most
-        (kcp_close section 5, rule 5).
+        (kcp-close.md section 5, rule 5).
         """
         peer, port = await self.peerServer("-echo")
         talker = await self.dial(port, idleTimeout=8)
@@ -99,7 +99,7 @@ class KCPGoClientTests(streams.ServerTests):
         """
         A client that comes back with the conversation it had, while that lives
         here, makes the old session neither deliver twice nor fail others
-        (kcp_close section 7, rule 3).
+        (kcp-close.md section 7, rule 3).
         """
         factory = Accepting(echo=True)
         peer = await self.peerClient(factory, "-conv", "7", "-send", "5000", "-expect", "5000")

@@ -43,7 +43,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertTrue(pair.server.engine.validated)
 
     def test_first_word(self) -> None:
-        """The first datagram is a marked WASK with sn 0 and una 0 (kcp_close 1)."""
+        """The first datagram is a marked WASK with sn 0 and una 0 (kcp-close.md 1)."""
         pair = Pair()
         pair.dial()
         word = next(segments(pair.client.sent[0]), None)
@@ -238,7 +238,7 @@ class UnknownPeerTests(SynchronousTestCase):
         self.assertFalse(self.pair.server.engine.validated)
 
     def test_verdicts(self) -> None:
-        """Leftovers, rubbish and data outside the window open nothing (kcp_close 7)."""
+        """Leftovers, rubbish and data outside the window open nothing (kcp-close.md 7)."""
         table = [
             (pack_header(CONV, ACK, MARK, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),
@@ -324,7 +324,7 @@ class WatchTests(SynchronousTestCase):
     def test_forgotten(self) -> None:
         """
         Two answers in a row from behind our acknowledged data mean the peer forgot
-        us; one does not (kcp_close 5.5), nor any number of them that nobody asked
+        us; one does not (kcp-close.md 5.5), nor any number of them that nobody asked
         for: whoever has recorded an old one could end the session with it.
         """
         pair = Pair()
@@ -350,7 +350,7 @@ class AbortTests(SynchronousTestCase):
     """The end without delivery."""
 
     def test_peer_told(self) -> None:
-        """An abort is a reset at the peer (kcp_close 6), here and now on a hub."""
+        """An abort is a reset at the peer (kcp-close.md 6), here and now on a hub."""
         pair = Pair()
         pair.connect()
         pair.client.engine.abort(pair.now)

@@ -1,4 +1,4 @@
-"""Settings and named profiles (kcp.md 1.3 and 8.3; design.md 6)."""
+"""Settings and named profiles (kcp.md 1.3 and 8.3)."""
 
 from __future__ import annotations
 

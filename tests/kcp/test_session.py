@@ -94,7 +94,7 @@ class FramingTests(SynchronousTestCase):
     def test_everySetting(self) -> None:
         """
         Two of ours open a session and carry data both ways whatever each of the
-        two sends with (kcp.md 2.2; kcp_close 8).
+        two sends with (kcp.md 2.2; kcp-close.md 8).
         """
         plain = SessionOptions()
         other = SessionOptions(data_shards=3, parity_shards=1)
@@ -113,7 +113,7 @@ class FramingTests(SynchronousTestCase):
     def test_statelessAnswer(self) -> None:
         """
         The demultiplexer's answer is in the form of the question, and its packet is not
-        numbered again by the session (kcp_close 8).
+        numbered again by the session (kcp-close.md 8).
         """
         pair = SessionPair()
         pair.connect()

@@ -46,7 +46,7 @@ class SendBuffer:
 
     @property
     def acknowledged(self) -> bool:
-        """5.5, W8: only the offset of the first entry is looked at."""
+        """qotp.md 5.5, W8: only the offset of the first entry is looked at."""
         if self.close_at is None:
             return False
         first = next(iter(self.flying.values()), None)

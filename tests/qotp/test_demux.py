@@ -171,7 +171,7 @@ class FloodTests(SynchronousTestCase):
 
     def test_answeredAgain(self) -> None:
         """
-        3.4, W11: the answer is given again, each time under another number, and all
+        qotp.md 3.4, W11: the answer is given again, each time under another number, and all
         of them together are shorter than the opening was.
         """
         demux = self.demux()
@@ -284,7 +284,7 @@ class OpeningTests(SynchronousTestCase):
 
     def test_impostor(self) -> None:
         """
-        12.1, W1: whoever answers an opening under a key of his own without having
+        qotp.md 12.1, W1: whoever answers an opening under a key of his own without having
         read it is not believed.
         """
         opening = self.dialler(KeyPair.from_text("the real server"))

@@ -168,7 +168,7 @@ class DataTests(SynchronousTestCase):
         self.assertTrue(pair.server.streams[0] == data)
 
     def test_window(self) -> None:
-        """6, R7: a reader that stops stops the writer; when it goes on the rest comes."""
+        """qotp.md 6, R7: a reader that stops stops the writer; when it goes on the rest comes."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -273,7 +273,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_halves(self) -> None:
         """
-        5.5, W8: each direction of each stream ends by itself, and both sides forget
+        qotp.md 5.5, W8: each direction of each stream ends by itself, and both sides forget
         the stream when both have.
         """
         client, server = self.pair.client, self.pair.server

@@ -189,7 +189,7 @@ class DiallingTests(SynchronousTestCase):
 
     def test_closedWindow(self) -> None:
         """
-        6, R7: the release's application does not read and then does; it has no word
+        qotp.md 6, R7: the release's application does not read and then does; it has no word
         for that, so we ask. Nothing appears on the control stream.
         """
         pair = ReleasePair(idle)

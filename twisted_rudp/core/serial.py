@@ -19,7 +19,7 @@ HALF24 = 0x800000
 def difference32(a: int, b: int) -> int:
     """
     C{a - b} as the nearest of the possible distances, in -2^31 .. 2^31 - 1.
-    Positive when C{a} is after C{b} (kcp.md, preamble).
+    Positive when C{a} is after C{b} (kcp.md).
     """
     return ((a - b + HALF32) & MASK32) - HALF32
 

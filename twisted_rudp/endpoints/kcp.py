@@ -267,7 +267,7 @@ class KCPEndpoint(Endpoint):
 REUSE_PAUSE = 40
 """
 Seconds for which a conversation that was asked for cannot be had again from the same
-port: four times the longest linger (kcp_close 7.3).
+port: four times the longest linger (kcp-close.md 7.3).
 """
 
 
@@ -353,7 +353,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
 
         @raise error.ConnectBindError: the conversation that was asked for was in use
             from this port just now: the peer would take the new session for the old
-            one, and acknowledge what it never delivers (kcp_close 7.3).
+            one, and acknowledge what it never delivers (kcp-close.md 7.3).
         """
         conv = self.conv
         if conv is None:

@@ -1,5 +1,5 @@
 """
-What our own peers say to each other beyond the release (C{design.md} section 5).
+What our own peers say to each other beyond the release (C{qotp.md} 17).
 
 A listener's first answer carries a PING of stream 0 at an offset where no stream will
 ever be, L{MARK}; the release answers it as it does any PING. A dialler that knows it puts
