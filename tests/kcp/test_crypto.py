@@ -19,7 +19,7 @@ from twisted_rudp.kcp.crypto import (
     Crypt,
     Nonces,
     Secret,
-    XorScrambler,
+    XorCipher,
     from_hex,
     from_password,
     make_crypt,
@@ -62,15 +62,15 @@ class RecordedTests(SynchronousTestCase):
         """The ciphers alone, from the fixed initial vector (kcp.md 4.2)."""
         for one in vectors.load("kcp", "crypt")["ciphers"]:
             for case in one["cases"]:
-                plain, cipher = bytes.fromhex(case["plain"]), bytes.fromhex(case["cipher"])
+                plain, sealed = bytes.fromhex(case["plain"]), bytes.fromhex(case["cipher"])
                 end = make_crypt(one["crypt"], bytes.fromhex(one["key"]), bytes)
                 assert isinstance(end, CheckedCrypt)
-                scrambler, length = end._scrambler, len(plain)
-                pad = bytes(-length % scrambler.block)
-                sealed = scrambler.encrypt(plain + pad, length)[:length]
-                self.assertEqual(sealed, cipher, (one["crypt"], length))
-                lead = scrambler.lead
-                opened = scrambler.decrypt(lead + cipher + pad, len(lead) + length)
+                cipher, length = end.cipher, len(plain)
+                pad = bytes(-length % cipher.block)
+                encrypted = cipher.encrypt(plain + pad, length)[:length]
+                self.assertEqual(encrypted, sealed, (one["crypt"], length))
+                lead = cipher.lead
+                opened = cipher.decrypt(lead + sealed + pad, len(lead) + length)
                 self.assertEqual(opened[len(lead) : len(lead) + length], plain)
 
     def test_shortKeys(self) -> None:
@@ -107,8 +107,8 @@ class RecordedTests(SynchronousTestCase):
     def test_xorTable(self) -> None:
         """The table of C{xor} (kcp.md 4.3)."""
         for one in vectors.load("kcp", "kdf")["xor_tables"]:
-            scrambler = XorScrambler(bytes.fromhex(one["key"]))
-            self.assertEqual(scrambler.encrypt(bytes(1500), 1500).hex(), one["table"])
+            cipher = XorCipher(bytes.fromhex(one["key"]))
+            self.assertEqual(cipher.encrypt(bytes(1500), 1500).hex(), one["table"])
 
 
 class ExtraTests(SynchronousTestCase):

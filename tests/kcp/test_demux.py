@@ -16,14 +16,21 @@ from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import CLIENT, SERVER
 from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
 from twisted_rudp.kcp.crypto import make_crypt
-from twisted_rudp.kcp.demux import ADDRESSES_HEARD, MOST, Blacklist, Cutter, KCPDemultiplexer, Rules
+from twisted_rudp.kcp.demux import (
+    ADDRESSES_HEARD,
+    MOST,
+    Blacklist,
+    ConversationSplitter,
+    KCPDemultiplexer,
+    Rules,
+)
 from twisted_rudp.kcp.fec import (
     PARITY,
     data_packet,
     out_of_band_packet,
     pack_parity_header,
 )
-from twisted_rudp.kcp.mismatch import MEANINGS, SNAPPY_START, Diagnosis, Sign
+from twisted_rudp.kcp.mismatch import MEANINGS, SNAPPY_START, MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions, SessionRule
 from twisted_rudp.kcp.wire import ACK, PUSH, WASK, pack_header
 
@@ -40,53 +47,55 @@ def parity(length: int = 33) -> bytes:
 
 
 class CuttingTests(SynchronousTestCase):
-    """L{Cutter}."""
+    """L{ConversationSplitter}."""
 
-    def cut(self, *datagrams: bytes, cutter: Cutter | None = None) -> list[tuple[object, int]]:
+    def splitRun(
+        self, *datagrams: bytes, splitter: ConversationSplitter | None = None
+    ) -> list[tuple[object, int]]:
         """Conversations and number of datagrams of the parts of a run."""
         run = b"".join(datagrams)
         size = len(datagrams[0])
-        parts = (cutter or Cutter()).cut(run, size, CLIENT)
+        parts = (splitter or ConversationSplitter()).split(run, size, CLIENT)
         return [(conv, -(-len(part) // size)) for conv, part in parts]
 
     def test_conversations(self) -> None:
         """Bare or with FEC, a run is cut where the conversation changes and only there."""
         a, b = push(1), push(2)
-        self.assertEqual(self.cut(a, a, a), [(1, 3)])
-        self.assertEqual(self.cut(a, b, b, a[:24]), [(1, 1), (2, 2), (1, 1)])
+        self.assertEqual(self.splitRun(a, a, a), [(1, 3)])
+        self.assertEqual(self.splitRun(a, b, b, a[:24]), [(1, 1), (2, 2), (1, 1)])
         framed = [data_packet(at, each) for at, each in enumerate((a, a, b))]
-        self.assertEqual(self.cut(*framed), [(1, 2), (2, 1)])
+        self.assertEqual(self.splitRun(*framed), [(1, 2), (2, 1)])
 
     def test_parity(self) -> None:
         """Parity goes where its neighbours go: what precedes it, at the beginning what follows."""
         a, b, p = data_packet(0, push(1)), data_packet(0, push(2)), parity()
-        self.assertEqual(self.cut(p, a, p, p, a, p), [(1, 6)])
-        self.assertEqual(self.cut(p, a, p, b, p), [(1, 3), (2, 2)])
+        self.assertEqual(self.splitRun(p, a, p, p, a, p), [(1, 6)])
+        self.assertEqual(self.splitRun(p, a, p, b, p), [(1, 3), (2, 2)])
 
     def test_parityAlone(self) -> None:
         """
         Alone it goes to the conversation heard last from its address, if one
         was (kcp.md 5.3, 11).
         """
-        cutter = Cutter()
-        self.assertEqual(self.cut(parity(), cutter=cutter), [(None, 1)])
-        self.cut(data_packet(0, push(1)), data_packet(1, push(2)), cutter=cutter)
-        self.assertEqual(self.cut(parity(), parity(), cutter=cutter), [(2, 2)])
-        self.assertEqual(cutter.cut(parity(), 33, ELSEWHERE)[0][0], None)
+        splitter = ConversationSplitter()
+        self.assertEqual(self.splitRun(parity(), splitter=splitter), [(None, 1)])
+        self.splitRun(data_packet(0, push(1)), data_packet(1, push(2)), splitter=splitter)
+        self.assertEqual(self.splitRun(parity(), parity(), splitter=splitter), [(2, 2)])
+        self.assertEqual(splitter.split(parity(), 33, ELSEWHERE)[0][0], None)
 
     def test_kinds(self) -> None:
         """Bare, FEC and out-of-band datagrams are never in one part."""
         bare = push(1, payload=b"x" * 9)
         framed, aside = data_packet(0, push(1)), out_of_band_packet(1, b"y" * 21)
-        self.assertEqual(self.cut(framed, aside, aside, bare), [(1, 1), (1, 2), (1, 1)])
+        self.assertEqual(self.splitRun(framed, aside, aside, bare), [(1, 1), (1, 2), (1, 1)])
 
     def test_bounded(self) -> None:
         """Only so many addresses are remembered."""
-        cutter = Cutter()
+        splitter = ConversationSplitter()
         for port in range(ADDRESSES_HEARD + 1):
-            cutter.cut(data_packet(0, push(1)), 33, ("192.0.2.1", port))
-        self.assertEqual(cutter.cut(parity(), 33, ("192.0.2.1", 0))[0][0], None)
-        self.assertEqual(cutter.cut(parity(), 33, ("192.0.2.1", 1))[0][0], 1)
+            splitter.split(data_packet(0, push(1)), 33, ("192.0.2.1", port))
+        self.assertEqual(splitter.split(parity(), 33, ("192.0.2.1", 0))[0][0], None)
+        self.assertEqual(splitter.split(parity(), 33, ("192.0.2.1", 1))[0][0], 1)
 
     @PROPERTY
     @given(
@@ -106,14 +115,14 @@ class CuttingTests(SynchronousTestCase):
         Whatever comes, parts are pieces of the run in their order, whole
         datagrams, none of them empty.
         """
-        cutter = Cutter()
+        splitter = ConversationSplitter()
         total = 0
-        for _, part in cutter.cut(run, size, CLIENT) if run else ():
+        for _, part in splitter.split(run, size, CLIENT) if run else ():
             self.assertTrue(len(part))
             total += len(part)
         datagrams = -(-len(run) // size)
         self.assertLessEqual(total, len(run))
-        self.assertLessEqual(cutter.short, datagrams)
+        self.assertLessEqual(splitter.short, datagrams)
 
 
 class DemultiplexerTests(SynchronousTestCase):
@@ -359,7 +368,7 @@ class DiagnosisTests(SynchronousTestCase):
     @given(st.binary(max_size=80))
     def test_anything(self, datagram: bytes) -> None:
         """Whatever failed can be looked at."""
-        diagnosis = Diagnosis()
-        diagnosis.unopened(datagram, CLIENT)
-        diagnosis.unread(datagram, CLIENT)
-        diagnosis.first_bytes(datagram, CLIENT)
+        signs = MismatchSigns()
+        signs.unopened(datagram, CLIENT)
+        signs.unread(datagram, CLIENT)
+        signs.first_bytes(datagram, CLIENT)

@@ -16,10 +16,10 @@ from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.crypto import from_password, make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.mismatch import SNAPPY_START, Diagnosis
+from twisted_rudp.kcp.mismatch import SNAPPY_START, MismatchSigns
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.settings import SessionOptions, Settings
-from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.kcp.snmp import SNMPCounters
 
 PEER = ("192.0.2.7", 29900)
 PUSH = 2
@@ -99,7 +99,7 @@ class CaptureTests(SynchronousTestCase):
 
     def replay(self, capture: dict[str, Any], direction: str) -> None:
         options = capture["options"]
-        signs = Diagnosis()
+        signs = MismatchSigns()
         data = self.digested(capture, direction, signs)
         compressed = "--nocomp" not in options
         inside = "compresses" if compressed else "multiplexes"
@@ -117,12 +117,12 @@ class CaptureTests(SynchronousTestCase):
             heard = [payload for number, payload in frames if number == stream]
             self.assertEqual(b"".join(heard), b"".join(said), (options, direction))
 
-    def digested(self, capture: dict[str, Any], direction: str, signs: Diagnosis) -> bytes:
+    def digested(self, capture: dict[str, Any], direction: str, signs: MismatchSigns) -> bytes:
         """The stream that a session of ours makes of the datagrams."""
         options = capture["options"]
         name = options[options.index("--crypt") + 1]
         crypt = make_crypt(name, from_password(capture["key"]), bytes)
-        demux = KCPDemultiplexer(crypt=crypt, ledger=Ledger(), signs=signs)
+        demux = KCPDemultiplexer(crypt=crypt, snmp=SNMPCounters(), signs=signs)
         session: KCPSession | None = None
         heard = b""
         for one in capture["datagrams"]:
@@ -139,11 +139,11 @@ class CaptureTests(SynchronousTestCase):
                     heard += piece
         assert session is not None
         self.assertEqual(session.counters()["KCPInErrors"], 0, options)
-        self.assertEqual(demux.ledger.snapshot()["InCsumErrors"], 0, options)
+        self.assertEqual(demux.snmp.snapshot()["InCsumErrors"], 0, options)
         return heard
 
     def session(
-        self, conv: int, demux: KCPDemultiplexer, signs: Diagnosis, options: list[str]
+        self, conv: int, demux: KCPDemultiplexer, signs: MismatchSigns, options: list[str]
     ) -> KCPSession:
         """With the shards of the recording, kcptun's own where it names none."""
         shards = [
@@ -158,8 +158,8 @@ class CaptureTests(SynchronousTestCase):
             epoch=0,
             role=Role.DIALLER,
             wait_for_peer=False,
-            ledger=demux.ledger,
-            diagnosis=signs,
+            snmp=demux.snmp,
+            signs=signs,
             overhead=demux.overhead,
             options=SessionOptions(*shards),
         )

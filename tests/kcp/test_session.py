@@ -26,7 +26,7 @@ from twisted_rudp.kcp.fec import (
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.settings import SessionOptions, Settings
-from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.messages import Delivery, Message
 
 FEC = SessionOptions(data_shards=5, parity_shards=2)
@@ -55,7 +55,7 @@ class SessionPair(Pair):
     def _demux(self, side: str, *arguments: Any) -> KCPDemultiplexer:
         seed = random.Random(side)
         crypt = make_crypt(self.crypts[side], KEY, seed.randbytes)
-        return KCPDemultiplexer(*arguments, crypt=crypt, rules=self.rules, ledger=Ledger())
+        return KCPDemultiplexer(*arguments, crypt=crypt, rules=self.rules, snmp=SNMPCounters())
 
     def new_demux(self) -> KCPDemultiplexer:
         return self._demux("server", self._accept, self.cookies, self.settings.rcvwnd)
@@ -67,8 +67,8 @@ class SessionPair(Pair):
             self.settings,
             options=self.options[side],
             overhead=demux.overhead,
-            ledger=demux.ledger,
-            diagnosis=demux.signs,
+            snmp=demux.snmp,
+            signs=demux.signs,
             **named,
         )
 
@@ -441,7 +441,7 @@ class RecordingTests(SynchronousTestCase):
     def _replay(self, capture: dict[str, Any], direction: str) -> None:
         key = bytes.fromhex(capture["key"])
         crypt = make_crypt(capture["crypt"], key, random.Random(1).randbytes)
-        demux = KCPDemultiplexer(crypt=crypt, ledger=Ledger())
+        demux = KCPDemultiplexer(crypt=crypt, snmp=SNMPCounters())
         stream = capture["stream"]
         engine = KCPSession(
             capture["conv"],
@@ -451,7 +451,7 @@ class RecordingTests(SynchronousTestCase):
             epoch=0,
             role=Role.DIALLER,
             wait_for_peer=False,
-            ledger=demux.ledger,
+            snmp=demux.snmp,
             overhead=demux.overhead,
         )
         heard: list[bytes] = []
@@ -473,7 +473,7 @@ class RecordingTests(SynchronousTestCase):
         self.assertEqual(b"".join(heard), written)
         counters = engine.counters()
         self.assertEqual((counters["KCPInErrors"], counters.get("FECErrs", 0)), (0, 0))
-        self.assertEqual(demux.ledger.snapshot()["InCsumErrors"], 0)
+        self.assertEqual(demux.snmp.snapshot()["InCsumErrors"], 0)
         if direction == "c2s":
             self.assertEqual(aside, [bytes.fromhex(each) for each in capture["client_oob"]])
             self.assertEqual(counters["OOBPackets"], len(aside))

@@ -10,7 +10,7 @@ from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import steady
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.kcp.settings import SessionOptions
-from twisted_rudp.kcp.snmp import GAUGES, NAMES, Ledger
+from twisted_rudp.kcp.snmp import GAUGES, NAMES, SNMPCounters
 from twisted_rudp.kcp.throttle import BURST, Throttle
 
 KCPTUN_HEADER = (
@@ -31,8 +31,8 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(",".join(["Unix", *names]), KCPTUN_HEADER)
 
 
-class LedgerTests(SynchronousTestCase):
-    """L{Ledger}."""
+class SNMPCountersTests(SynchronousTestCase):
+    """L{SNMPCounters}."""
 
     def pair(self) -> SessionPair:
         """Two ends that have exchanged something, encrypted and with FEC."""
@@ -66,7 +66,7 @@ class LedgerTests(SynchronousTestCase):
     def test_everyName(self) -> None:
         """A snapshot has every counter of kcp-go, a session all but those of the socket."""
         pair = self.pair()
-        self.assertEqual(tuple(pair.client.demux.ledger.snapshot()), NAMES)
+        self.assertEqual(tuple(pair.client.demux.snmp.snapshot()), NAMES)
         missing = set(NAMES) - set(pair.session("client").counters())
         self.assertEqual(missing, {"MaxConn", "InErrs", "InCsumErrors"})
 
@@ -76,12 +76,12 @@ class LedgerTests(SynchronousTestCase):
         no longer as established.
         """
         pair = self.pair()
-        ledger = pair.client.demux.ledger
-        before = ledger.snapshot()
+        snmp = pair.client.demux.snmp
+        before = snmp.snapshot()
         self.assertEqual(before["CurrEstab"], 1)
         pair.client.engines.clear()
         gc.collect()
-        after = ledger.snapshot()
+        after = snmp.snapshot()
         for name in set(NAMES) - GAUGES:
             self.assertEqual(after[name], before[name], name)
         self.assertEqual((after["CurrEstab"], after["MaxConn"]), (0, 1))
@@ -90,7 +90,7 @@ class LedgerTests(SynchronousTestCase):
         """A session that has ended is not established, though its tombstone is."""
         pair = self.pair()
         pair.client.engine.abort(pair.now)
-        self.assertEqual(pair.client.demux.ledger.snapshot()["CurrEstab"], 0)
+        self.assertEqual(pair.client.demux.snmp.snapshot()["CurrEstab"], 0)
 
     def test_most(self) -> None:
         """
@@ -98,17 +98,17 @@ class LedgerTests(SynchronousTestCase):
         room, though its tombstone is there (kcp.md 6).
         """
         pair = self.pair()
-        ledger = pair.client.demux.ledger
+        snmp = pair.client.demux.snmp
         pair.client.engine.abort(pair.now)
         other = self.pair().session("client")
-        ledger.enter(other)
-        self.assertEqual(ledger.snapshot()["MaxConn"], 1)
-        ledger.enter(self.pair().session("client"))
-        self.assertEqual((ledger.established, ledger.snapshot()["MaxConn"]), (2, 2))
+        snmp.enter(other)
+        self.assertEqual(snmp.snapshot()["MaxConn"], 1)
+        snmp.enter(self.pair().session("client"))
+        self.assertEqual((snmp.established, snmp.snapshot()["MaxConn"]), (2, 2))
 
     def test_newestGroup(self) -> None:
         """FECShardMin is the number of a group: sums show the newest of all."""
-        ledger = Ledger()
+        snmp = SNMPCounters()
         newest = []
         for messages in (30, 3):
             pair = SessionPair(FEC, FEC)
@@ -117,26 +117,26 @@ class LedgerTests(SynchronousTestCase):
                 pair.write("client", b"abc")
                 pair.run(20)
             server = pair.session("server")
-            ledger.enter(server)
+            snmp.enter(server)
             newest.append(server.gauges()["FECShardMin"])
         self.assertTrue(newest[0] > newest[1] > 0, newest)
-        self.assertEqual(ledger.snapshot()["FECShardMin"], newest[0])
+        self.assertEqual(snmp.snapshot()["FECShardMin"], newest[0])
 
     def test_shortPackets(self) -> None:
         """InErrs counts FEC packets that are too short, and no others (kcp.md 6)."""
         demux = self.pair().client.demux
-        before = demux.ledger.snapshot()["InErrs"]
+        before = demux.snmp.snapshot()["InErrs"]
         framed = bytes(4) + b"\xf1\0" + bytes(5)
         for datagram in (framed, bytes(11)):
             sealed, size = demux.seal(datagram, len(datagram))
             self.assertEqual(demux.open(sealed, size, ("192.0.2.1", 1)), [])
-        self.assertEqual(demux.ledger.snapshot()["InErrs"] - before, 1)
+        self.assertEqual(demux.snmp.snapshot()["InErrs"] - before, 1)
 
     def test_reset(self) -> None:
         """A reset begins at 0, here only; gauges stay."""
         pair = self.pair()
-        parent = Ledger()
-        child = Ledger(parent)
+        parent = SNMPCounters()
+        child = SNMPCounters(parent)
         child.enter(pair.session("client"))
         child.count("InCsumErrors", 3)
         self.assertEqual(parent.snapshot(), child.snapshot())

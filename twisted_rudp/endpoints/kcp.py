@@ -40,7 +40,7 @@ from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.settings import PROFILES, SessionOptions, SessionRule, payload_mtu
-from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.net.admission import Limits
 from twisted_rudp.net.attempt import MakeSession
 from twisted_rudp.net.connecting import binding
@@ -238,7 +238,7 @@ class KCPEndpoint(Endpoint):
             self._settings.rcvwnd,
             crypt=make_crypt(secret.crypt, secret.reveal(), self.entropy),
             rules=rules or Rules(),
-            ledger=Ledger(snmp.process),
+            snmp=SNMPCounters(snmp.process),
         )
 
     def _randomConv(self) -> int:
@@ -258,8 +258,8 @@ class KCPEndpoint(Endpoint):
             idle_timeout=self._idleTimeout,
             options=self._options,
             overhead=self._overhead,
-            ledger=demux.ledger,
-            diagnosis=demux.signs,
+            snmp=demux.snmp,
+            signs=demux.signs,
             **named,
         )
 

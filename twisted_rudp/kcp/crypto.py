@@ -110,7 +110,7 @@ class Crypt(Protocol):
         """Decrypt and check a run."""
 
 
-class Scrambler(Protocol):
+class DatagramCipher(Protocol):
     """
     A cipher, applied to datagrams that lie back to back.
 
@@ -136,23 +136,25 @@ class CheckedCrypt:
     """
     kcp-go's framing of everything that is not AEAD: 16 random bytes, a CRC-32,
     the datagram; then all of it through a cipher.
+
+    @ivar cipher: the cipher alone, without the framing.
     """
 
     overhead = CHECKED_OVERHEAD
 
-    def __init__(self, scrambler: Scrambler, nonces: Nonces) -> None:
-        self._scrambler = scrambler
+    def __init__(self, cipher: DatagramCipher, nonces: Nonces) -> None:
+        self.cipher = cipher
         self._nonces = nonces
 
     def seal(self, run: Buffer, size: int) -> tuple[bytes, int]:
         """See L{Crypt}."""
-        scrambler = self._scrambler
+        cipher = self.cipher
         total = len(run)
         count = -(-total // size)
         width = size + CHECKED_OVERHEAD
-        stride = width + -width % scrambler.block
-        framed = check_frame(run, size, self._nonces.take(NONCE_SIZE * count), scrambler.block)
-        sealed = scrambler.encrypt(framed, stride)
+        stride = width + -width % cipher.block
+        framed = check_frame(run, size, self._nonces.take(NONCE_SIZE * count), cipher.block)
+        sealed = cipher.encrypt(framed, stride)
         total += count * CHECKED_OVERHEAD
         if len(sealed) == total:
             return sealed, width
@@ -160,10 +162,10 @@ class CheckedCrypt:
 
     def open(self, run: Buffer, size: int) -> Opened:
         """See L{Crypt}."""
-        scrambler = self._scrambler
-        lead = scrambler.lead
-        stride = len(lead) + size + -size % scrambler.block
-        plain = scrambler.decrypt(spread_run(run, size, lead, scrambler.block), stride)
+        cipher = self.cipher
+        lead = cipher.lead
+        stride = len(lead) + size + -size % cipher.block
+        plain = cipher.decrypt(spread_run(run, size, lead, cipher.block), stride)
         good, wrong = check_take(plain, stride, len(lead), size, len(run))
         failed = [run[size * at : size * (at + 1)] for at in wrong]
         return Opened(good, size - CHECKED_OVERHEAD, failed)
@@ -232,7 +234,7 @@ def datagrams(data: bytes, stride: int) -> Iterator[bytes]:
         yield data[start : start + stride]
 
 
-class CFBScrambler:
+class CFBCipher:
     """A block cipher in full-block CFB, one running context each way."""
 
     def __init__(self, algorithm: CipherAlgorithm) -> None:
@@ -250,7 +252,7 @@ class CFBScrambler:
         return self._decryptor.update(data)
 
 
-class NoScrambler:
+class NoCipher:
     """C{none}: framed as if encrypted, and not encrypted."""
 
     block = 1
@@ -263,7 +265,7 @@ class NoScrambler:
         return data
 
 
-class XorScrambler:
+class XorCipher:
     """
     C{xor}: the same 1500 bytes over every datagram. It hides nothing from
     anybody who looks twice.
@@ -330,7 +332,7 @@ def salsa20() -> Callable[..., Any]:
     return new
 
 
-class Salsa20Scrambler:
+class Salsa20Cipher:
     """Salsa20/20; the first 8 bytes of a datagram are its nonce and stay in clear."""
 
     block = 1
@@ -397,12 +399,12 @@ class CipherKind:
         return key[: self.taken]
 
 
-def _checked(scrambler: Callable[[bytes], Scrambler]) -> Callable[[bytes, Nonces], Crypt]:
-    return lambda key, nonces: CheckedCrypt(scrambler(key), nonces)
+def _checked(cipher: Callable[[bytes], DatagramCipher]) -> Callable[[bytes, Nonces], Crypt]:
+    return lambda key, nonces: CheckedCrypt(cipher(key), nonces)
 
 
 def _library(algorithm: Callable[[bytes], CipherAlgorithm], taken: int, *sizes: int) -> CipherKind:
-    return CipherKind(_checked(lambda key: CFBScrambler(algorithm(key))), taken, sizes or (taken,))
+    return CipherKind(_checked(lambda key: CFBCipher(algorithm(key))), taken, sizes or (taken,))
 
 
 def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
@@ -452,7 +454,7 @@ def _authenticated(size: int) -> CipherKind:
 
 CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
     {
-        "none": CipherKind(_checked(lambda key: NoScrambler()), 0, (0,)),
+        "none": CipherKind(_checked(lambda key: NoCipher()), 0, (0,)),
         "aes": _library(AES, 32),
         "aes-128": _library(AES, 16),
         "aes-192": _library(AES, 24),
@@ -463,8 +465,8 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
         "blowfish": _library(_blowfish, 32, *range(1, 57)),
         "cast5": _library(_old("CAST5"), 16),
         "3des": _library(_old("TripleDES"), 24),
-        "xor": CipherKind(_checked(XorScrambler), 1, range(1, 4097)),
-        "salsa20": CipherKind(_checked(Salsa20Scrambler), 32, range(1, 33), needs=salsa20),
+        "xor": CipherKind(_checked(XorCipher), 1, range(1, 4097)),
+        "salsa20": CipherKind(_checked(Salsa20Cipher), 32, range(1, 33), needs=salsa20),
         "twofish": _plain(twofish, 16, 32, 16, 24, 32),
         "tea": _plain(tea, 8, 16),
         "xtea": _plain(xtea, 8, 16),

@@ -36,9 +36,9 @@ from twisted_rudp.kcp.fec import (
     data_packet,
     is_framed,
 )
-from twisted_rudp.kcp.mismatch import Diagnosis, Sign
+from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionRule
-from twisted_rudp.kcp.snmp import Ledger
+from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.kcp.tombstone import reset
 from twisted_rudp.kcp.wire import (
     END,
@@ -76,14 +76,14 @@ _CLASS = {PARITY: DATA}
 """Data and parity are digested together."""
 
 
-class _Stretch(NamedTuple):
+class _Row(NamedTuple):
     start: int
     end: int
     conv: int | None
     kind: int
 
 
-class Cutter:
+class ConversationSplitter:
     """
     Says which conversation the datagrams of one socket belong to.
 
@@ -101,7 +101,7 @@ class Cutter:
         self.short = 0
         self.short_framed = 0
 
-    def cut(self, run: Buffer, size: int, address: Address) -> Sequence[Part]:
+    def split(self, run: Buffer, size: int, address: Address) -> Sequence[Part]:
         """The parts of a run, in order. Datagrams that are too short are left out."""
         if is_framed(run):
             conv = fec_conversation(run, size)
@@ -109,14 +109,14 @@ class Cutter:
                 if self._heard.get(address) != conv:
                     self._remember(address, conv)
                 return ((conv, run),)
-        return self._join(self._stretches(run, size, address), memoryview(run))
+        return self._coalesce(self._rows(run, size, address), memoryview(run))
 
-    def _stretches(self, run: Buffer, size: int, address: Address) -> list[_Stretch]:
+    def _rows(self, run: Buffer, size: int, address: Address) -> list[_Row]:
         """
         Rows of datagrams of one kind and one conversation. Parity in front of
         everything is left without one.
         """
-        found: list[_Stretch] = []
+        found: list[_Row] = []
         view = memoryview(run)
         heard = previous = self._heard.get(address)
         start = 0
@@ -142,7 +142,7 @@ class Cutter:
                 conv = _conv(rest, 0)
                 count = same_column(rest, size, 0, CONV_SIZE)
             end = min(start + max(count, 1) * size, len(view))
-            found.append(_Stretch(start, end, conv, _CLASS.get(kind, kind)))
+            found.append(_Row(start, end, conv, _CLASS.get(kind, kind)))
             start = end
         if found and found[0].conv is None:
             following = next((each.conv for each in found if each.conv is not None), heard)
@@ -151,10 +151,10 @@ class Cutter:
             self._remember(address, previous)
         return found
 
-    def _join(self, stretches: list[_Stretch], view: memoryview) -> list[Part]:
+    def _coalesce(self, rows: list[_Row], view: memoryview) -> list[Part]:
         """Neighbours that belong together, as one part."""
-        joined: list[_Stretch] = []
-        for each in stretches:
+        joined: list[_Row] = []
+        for each in rows:
             last = joined[-1] if joined else None
             if last and last.end == each.start and last[2:] == each[2:]:
                 joined[-1] = last._replace(end=each.end)
@@ -239,7 +239,7 @@ class KCPDemultiplexer:
     """
     The demultiplexer of one socket.
 
-    @ivar ledger: counts what happens on this socket.
+    @ivar snmp: counts what happens on this socket.
     @ivar signs: collects what seems not to fit.
     """
 
@@ -251,8 +251,8 @@ class KCPDemultiplexer:
         *,
         crypt: Crypt | None = None,
         rules: Rules = Rules(),
-        ledger: Ledger | None = None,
-        signs: Diagnosis | None = None,
+        snmp: SNMPCounters | None = None,
+        signs: MismatchSigns | None = None,
     ) -> None:
         """
         @param accept: makes the engine for a new session; None for a socket
@@ -268,9 +268,9 @@ class KCPDemultiplexer:
         self._window = window
         self._crypt = crypt
         self._rules = rules
-        self.ledger = ledger or Ledger()
-        self.signs = signs or Diagnosis()
-        self._cutter = Cutter()
+        self.snmp = snmp or SNMPCounters()
+        self.signs = signs or MismatchSigns()
+        self._splitter = ConversationSplitter()
         self._blacklist = Blacklist(rules.blacklist)
         self._current: dict[Address, int] = {}
 
@@ -286,7 +286,7 @@ class KCPDemultiplexer:
         if self._crypt is not None:
             run, size, failed = self._crypt.open(run, size)
             if failed:
-                self.ledger.count("InCsumErrors", len(failed))
+                self.snmp.count("InCsumErrors", len(failed))
                 for datagram in failed:
                     self.signs.unopened(datagram, address)
         length = len(run)
@@ -297,12 +297,12 @@ class KCPDemultiplexer:
         ):
             # The everyday case, without a detour: bare, and one conversation.
             return (((address, int.from_bytes(run[:CONV_SIZE], "little")), run, size),)
-        cutter = self._cutter
-        short = cutter.short_framed
-        parts = cutter.cut(run, size, address) if run else ()
-        if cutter.short_framed != short:
+        splitter = self._splitter
+        short = splitter.short_framed
+        parts = splitter.split(run, size, address) if run else ()
+        if splitter.short_framed != short:
             # What is too short without FEC is counted by kcp-go nowhere (kcp.md 6).
-            self.ledger.count("InErrs", cutter.short_framed - short)
+            self.snmp.count("InErrs", splitter.short_framed - short)
         return [(None if conv is None else (address, conv), part, size) for conv, part in parts]
 
     def seal(self, run: Buffer, size: int) -> tuple[Buffer, int]:
@@ -412,9 +412,9 @@ class KCPDemultiplexer:
         What was dropped before it reached a session, what was found not to fit,
         and kcp-go's counters for this socket.
         """
-        found = {**self.signs.counters(), **self.ledger.snapshot()}
-        if self._cutter.short:
-            found["short"] = self._cutter.short
+        found = {**self.signs.counters(), **self.snmp.snapshot()}
+        if self._splitter.short:
+            found["short"] = self._splitter.short
         return found
 
     def diagnosis(self) -> str | None:

@@ -191,10 +191,10 @@ class Encoder:
             if not protected or copies > 1 or not self._is_regular(count, length, now):
                 count = min(count, self.data - len(self._shards))
                 end = start + count * length
-                self._step(view[start:end], length, now, out, protected, copies)
+                self._encode_one_group(view[start:end], length, now, out, protected, copies)
             else:
                 end = start + count * length
-                self._stride(view[start:end], length, count, out)
+                self._encode_groups(view[start:end], length, count, out)
             self._last = now
             start = end
 
@@ -219,7 +219,7 @@ class Encoder:
             )
         )
 
-    def _stride(self, run: Buffer, size: int, count: int, out: RunWriter) -> None:
+    def _encode_groups(self, run: Buffer, size: int, count: int, out: RunWriter) -> None:
         packets = protect(self._shards, run, size, self.next, self.data, self.parity)
         width = size + FEC_OVERHEAD
         out.add_run(packets, width)
@@ -235,7 +235,7 @@ class Encoder:
         elif self.next >= self._end:
             self.next = 0
 
-    def _step(
+    def _encode_one_group(
         self, run: memoryview, size: int, now: int, out: RunWriter, protected: bool, copies: int
     ) -> None:
         """Not beyond the end of the group."""
@@ -266,18 +266,18 @@ SAMPLES = 258
 class Tuner:
     """Remembers which kinds came under which sequence ids."""
 
-    __slots__ = ("_count", "_stretches")
+    __slots__ = ("_count", "_rows")
 
     def __init__(self) -> None:
-        self._stretches: deque[tuple[int, bytes]] = deque()
+        self._rows: deque[tuple[int, bytes]] = deque()
         self._count = 0
 
     def add(self, first: int, kinds: bytes) -> None:
         """Packets of these kinds came, numbered from C{first} without a gap."""
-        self._stretches.append((first, kinds))
+        self._rows.append((first, kinds))
         self._count += len(kinds)
-        while self._count - len(self._stretches[0][1]) >= SAMPLES:
-            self._count -= len(self._stretches.popleft()[1])
+        while self._count - len(self._rows[0][1]) >= SAMPLES:
+            self._count -= len(self._rows.popleft()[1])
 
     def find(self) -> tuple[int, int] | None:
         """
@@ -287,7 +287,7 @@ class Tuner:
         """
         samples = [
             (first + index, kind)
-            for first, kinds in self._stretches
+            for first, kinds in self._rows
             for index, kind in enumerate(kinds)
         ][-SAMPLES:]
         samples = sorted(set(samples))
@@ -447,7 +447,7 @@ class Decoder:
             if not self._tuning:
                 count, datagrams = fec_take(rest, size, self.data, shards)
             if count and first + count <= end_of_ids(shards):
-                self._take_stretch(rest, size, first, count, rebuilt)
+                self._take_row(rest, size, first, count, rebuilt)
                 whole.append(datagrams)
                 start += count * size
             else:
@@ -463,7 +463,7 @@ class Decoder:
         pieces += [(datagram, len(datagram), False) for datagram in rebuilt]
         return pieces
 
-    def _take_stretch(
+    def _take_row(
         self, view: memoryview, size: int, first: int, count: int, rebuilt: list[bytes]
     ) -> None:
         """

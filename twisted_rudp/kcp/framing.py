@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.kcp.fec import Decoder, Encoder, Piece
-from twisted_rudp.kcp.mismatch import Diagnosis, Sign
+from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.runs import RunWriter
 from twisted_rudp.kcp.settings import SessionOptions
-from twisted_rudp.kcp.snmp import Tally
+from twisted_rudp.kcp.snmp import SessionCounters
 
 
 class Framing:
@@ -24,11 +24,11 @@ class Framing:
     __slots__ = (
         "_address",
         "_data",
-        "_diagnosis",
         "_form_noted",
         "_parity",
         "_shards_noted",
-        "_tally",
+        "_signs",
+        "_traffic",
         "decoder",
         "encoder",
     )
@@ -38,18 +38,18 @@ class Framing:
         options: SessionOptions,
         listening: bool,
         address: Address,
-        diagnosis: Diagnosis,
-        tally: Tally,
+        signs: MismatchSigns,
+        traffic: SessionCounters,
     ) -> None:
         """
-        @param diagnosis: is told if the peer does otherwise.
-        @param tally: is given the decoder's counters.
+        @param signs: is told if the peer does otherwise.
+        @param traffic: is given the decoder's counters.
         """
         self._data = options.data_shards
         self._parity = options.parity_shards
         self._address = address
-        self._diagnosis = diagnosis
-        self._tally = tally
+        self._signs = signs
+        self._traffic = traffic
         self._form_noted = self._shards_noted = False
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
@@ -71,17 +71,17 @@ class Framing:
         decoder = self.decoder
         if decoder is None:
             decoder = Decoder(self._data or 1, self._parity or 1)
-            self.decoder = self._tally.decoder = decoder
+            self.decoder = self._traffic.decoder = decoder
         pieces = decoder.decode(run, size)
         if decoder.tunings and self.encoder is not None and not self._shards_noted:
             self._shards_noted = True
-            self._diagnosis.note(Sign.OTHER_SHARDS, self._address)
+            self._signs.note(Sign.OTHER_SHARDS, self._address)
         return pieces
 
     def _note_form(self, sign: Sign) -> None:
         if not self._form_noted:
             self._form_noted = True
-            self._diagnosis.note(sign, self._address)
+            self._signs.note(sign, self._address)
 
     def write(
         self, run: Buffer, size: int, now: int, writer: RunWriter, validated: bool, copies: int

@@ -155,7 +155,7 @@ _SMUX_FIRST_STREAMS = (2, 3)
 _SMUX_LARGEST_COMMAND = 4
 
 
-class Diagnosis:
+class MismatchSigns:
     """Collects the signs of one socket."""
 
     def __init__(self) -> None:

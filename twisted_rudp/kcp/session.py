@@ -17,10 +17,10 @@ from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, OUT_OF_BAND, Piece, is_framed
 from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.life import Life, Role
-from twisted_rudp.kcp.mismatch import Diagnosis
+from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.runs import RunWriter
 from twisted_rudp.kcp.settings import SessionOptions, Settings, apply
-from twisted_rudp.kcp.snmp import Ledger, Tally
+from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
 from twisted_rudp.kcp.throttle import Throttle
 from twisted_rudp.kcp.wire import HEADER_SIZE
 from twisted_rudp.messages import Delivery, Message
@@ -35,14 +35,13 @@ class KCPSession(KCPEngine):
     """
     A session as kcp-go has it.
 
-    @ivar tally: what is counted beside the ARQ.
+    @ivar traffic: what is counted beside the ARQ.
     """
 
     __slots__ = (
         "__weakref__",
         "_aside",
         "_bare",
-        "_diagnosis",
         "_emit",
         "_framing",
         "_hold_until",
@@ -52,9 +51,10 @@ class KCPSession(KCPEngine):
         "_read_since",
         "_receiver",
         "_sealing",
+        "_signs",
         "_throttle",
         "_write_since",
-        "tally",
+        "traffic",
     )
 
     def __init__(
@@ -67,16 +67,16 @@ class KCPSession(KCPEngine):
         role: Role,
         options: SessionOptions = PLAIN,
         overhead: int = 0,
-        ledger: Ledger | None = None,
-        diagnosis: Diagnosis | None = None,
+        snmp: SNMPCounters | None = None,
+        signs: MismatchSigns | None = None,
         over: Callable[[tuple[Address, int]], None] | None = None,
         **named: Any,
     ) -> None:
         """
         @param settings: the ARQ's; C{mtu} without C{overhead} and FEC.
         @param overhead: bytes that the demultiplexer adds to each datagram.
-        @param ledger: is to count this session.
-        @param diagnosis: is told what seems not to fit.
+        @param snmp: is to count this session.
+        @param signs: is told what seems not to fit.
         @param over: is told the key of the session when it has ended.
         @param named: as L{KCPEngine} has it.
         """
@@ -94,17 +94,17 @@ class KCPSession(KCPEngine):
         self._set_options(options)
         self._receiver = self._arq.receiver
         self._sealing = overhead
-        self._diagnosis = diagnosis or Diagnosis()
+        self._signs = signs or MismatchSigns()
         self._emit: Emit | None = None
         self._throttle = Throttle(options.rate_limit, now) if options.rate_limit else None
         self._hold_until: int | None = None
         self._read_since: int | None = None
         self._write_since: int | None = None
         listening = role is Role.LISTENER
-        self.tally = Tally(self._arq.counters, listening)
-        self._framing = Framing(options, listening, address, self._diagnosis, self.tally)
-        if ledger is not None:
-            ledger.enter(self)
+        self.traffic = SessionCounters(self._arq.counters, listening)
+        self._framing = Framing(options, listening, address, self._signs, self.traffic)
+        if snmp is not None:
+            snmp.enter(self)
 
     def _set_options(self, options: SessionOptions) -> None:
         self._options = options
@@ -118,10 +118,10 @@ class KCPSession(KCPEngine):
         self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
     ) -> None:
         """Digest a run: all bare datagrams or all with FEC, whatever is sent here."""
-        tally = self.tally
+        traffic = self.traffic
         length = len(run)
-        tally.in_pkts += 1 if length <= size else -(-length // size)
-        tally.in_bytes += length
+        traffic.in_pkts += 1 if length <= size else -(-length // size)
+        traffic.in_bytes += length
         kind = run[KIND_OFFSET]
         pieces: Sequence[Piece]
         if kind < DATA or not is_framed(run):
@@ -143,21 +143,21 @@ class KCPSession(KCPEngine):
             self._heed_news(arq.input(piece, length, clock, whole), now)
             if arq.counters.kcp_in_errors != errors:
                 errors = arq.counters.kcp_in_errors
-                self._diagnosis.unread(piece[:length], address)
+                self._signs.unread(piece[:length], address)
         if self._options.read_timeout and self._tombstone is None and arq.readable:
             self._read_since = now
 
     def _hear_aside(self, view: memoryview, size: int) -> None:
         if self._tombstone is not None or self._closing is not None:
             return
-        self.tally.oob_packets += self._aside.hear(view, size)
+        self.traffic.oob_packets += self._aside.hear(view, size)
         if self._life is Life.LIVE:
             self._events.append((Event.READABLE, None))
 
     def _enter(self, life: Life) -> None:
         super()._enter(life)
         if life is Life.FAREWELL or life is Life.ENDED:
-            self.tally.end()
+            self.traffic.end()
             if self._over is not None:
                 self._over(self.key)
 
@@ -202,7 +202,7 @@ class KCPSession(KCPEngine):
     def write(self, stream: int, data: bytes) -> None:
         """Queue bytes."""
         self._arq.write(data)
-        self.tally.bytes_sent += len(data)
+        self.traffic.bytes_sent += len(data)
 
     def send(
         self,
@@ -218,7 +218,7 @@ class KCPSession(KCPEngine):
         """
         if delivery is not Delivery.OUT_OF_BAND:
             super().send(data, delivery, channel, priority, receipt)
-            self.tally.bytes_sent += len(data)
+            self.traffic.bytes_sent += len(data)
             return None
         if self._framing.encoder is None:
             raise ValueError("OUT_OF_BAND: KCP has it with FEC only: give dataShards, parityShards")
@@ -239,10 +239,10 @@ class KCPSession(KCPEngine):
         if self._end_heard and self._arq.end_received:
             self._tell_end()
         if data:
-            tally = self.tally
-            if not tally.bytes_received and self._closing is None:
-                self._diagnosis.first_bytes(data, self._address)
-            tally.bytes_received += len(data)
+            traffic = self.traffic
+            if not traffic.bytes_received and self._closing is None:
+                self._signs.first_bytes(data, self._address)
+            traffic.bytes_received += len(data)
         return data
 
     def take_messages(self) -> Iterator[Message]:
@@ -253,7 +253,7 @@ class KCPSession(KCPEngine):
         if self._settings.stream:
             return
         for message in super().take_messages():
-            self.tally.bytes_received += len(message.data)
+            self.traffic.bytes_received += len(message.data)
             yield message
 
     # out
@@ -281,9 +281,9 @@ class KCPSession(KCPEngine):
         if allowance <= 0:
             self._flush_at = throttle.ready(now)
             return False
-        before = self.tally.out_bytes
+        before = self.traffic.out_bytes
         more = self._flush_framed(now, min(budget, allowance))
-        throttle.spend(self.tally.out_bytes - before)
+        throttle.spend(self.traffic.out_bytes - before)
         if more and allowance <= budget:
             self._flush_at = min(self._flush_at, throttle.ready(now))
             return False
@@ -318,11 +318,11 @@ class KCPSession(KCPEngine):
         return self._out_own(run, size)
 
     def _out_own(self, run: Buffer, size: int) -> bool:
-        tally = self.tally
+        traffic = self.traffic
         length = len(run)
         count = 1 if length <= size else -(-length // size)
-        tally.out_pkts += count
-        tally.out_bytes += length + count * self._sealing
+        traffic.out_pkts += count
+        traffic.out_bytes += length + count * self._sealing
         assert self._emit is not None
         return self._emit(run, size, self._address)
 
@@ -364,7 +364,7 @@ class KCPSession(KCPEngine):
         """kcp-go's counters under its names, then those it does not have."""
         own = self._arq.counters
         return {
-            **self.tally.snmp(),
+            **self.traffic.by_name(),
             **self.gauges(),
             "bad_resets": own.bad_resets,
             "data_after_end": own.data_after_end,

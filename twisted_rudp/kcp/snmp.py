@@ -35,12 +35,12 @@ GAUGES = frozenset(
 
 
 @dataclass(slots=True)
-class Tally:
+class SessionCounters:
     """
     What a session counts beside its ARQ. It outlives the session, so that the
     sums do not shrink.
 
-    @ivar ledgers: those that count the session as established.
+    @ivar sums: those that count the session as established.
     """
 
     arq: Counters
@@ -53,15 +53,15 @@ class Tally:
     out_pkts: int = 0
     out_bytes: int = 0
     oob_packets: int = 0
-    ledgers: tuple[Ledger, ...] = ()
+    sums: tuple[SNMPCounters, ...] = ()
 
     def end(self) -> None:
         """The session is established no more."""
-        for ledger in self.ledgers:
-            ledger.established -= 1
-        self.ledgers = ()
+        for snmp in self.sums:
+            snmp.established -= 1
+        self.sums = ()
 
-    def snmp(self) -> dict[str, int]:
+    def by_name(self) -> dict[str, int]:
         """All that only grows, under kcp-go's names."""
         arq = self.arq
         found = {
@@ -94,18 +94,18 @@ class Tally:
 
 class Source(Protocol):
     """
-    A session, as a ledger sees it.
+    A session, as the sums see it.
 
-    @ivar tally: what it counts.
+    @ivar traffic: what it counts.
     """
 
-    tally: Tally
+    traffic: SessionCounters
 
     def gauges(self) -> Mapping[str, int]:
         """Its present state under kcp-go's names; C{CurrEstab} is 0 once it is over."""
 
 
-class Ledger:
+class SNMPCounters:
     """
     The sums over sessions, living and gone.
 
@@ -113,9 +113,9 @@ class Ledger:
     @ivar established: sessions that have begun and not ended.
     """
 
-    def __init__(self, parent: Ledger | None = None) -> None:
+    def __init__(self, parent: SNMPCounters | None = None) -> None:
         self._parent = parent
-        self._live: dict[weakref.ref[Source], Tally] = {}
+        self._live: dict[weakref.ref[Source], SessionCounters] = {}
         # One for all sessions: each look-up of a method makes a new object.
         self._leave = self._left
         self._gone: dict[str, int] = {}
@@ -125,33 +125,33 @@ class Ledger:
 
     def enter(self, source: Source) -> None:
         """A session begins. It is counted as long as anybody has it."""
-        ledger: Ledger | None = self
-        while ledger is not None:
-            ledger._live[weakref.ref(source, ledger._leave)] = source.tally
-            ledger.established += 1
-            ledger._most = max(ledger._most, ledger.established)
-            source.tally.ledgers += (ledger,)
-            ledger = ledger._parent
+        snmp: SNMPCounters | None = self
+        while snmp is not None:
+            snmp._live[weakref.ref(source, snmp._leave)] = source.traffic
+            snmp.established += 1
+            snmp._most = max(snmp._most, snmp.established)
+            source.traffic.sums += (snmp,)
+            snmp = snmp._parent
 
     def _left(self, source: weakref.ref[Source]) -> None:
         """Nobody has a session any more: keep its sums."""
-        tally = self._live.pop(source)
-        tally.end()
-        _add(self._gone, tally.snmp())
+        traffic = self._live.pop(source)
+        traffic.end()
+        _add(self._gone, traffic.by_name())
 
     def count(self, name: str, count: int = 1) -> None:
         """Something happened that belongs to no session."""
-        ledger: Ledger | None = self
-        while ledger is not None:
-            _add(ledger._gone, {name: count})
-            ledger = ledger._parent
+        snmp: SNMPCounters | None = self
+        while snmp is not None:
+            _add(snmp._gone, {name: count})
+            snmp = snmp._parent
 
     def snapshot(self) -> dict[str, int]:
         """All counters, in kcp-go's order."""
         sums = dict(self._gone)
         newest = 0
-        for reference, tally in list(self._live.items()):
-            _add(sums, tally.snmp())
+        for reference, traffic in list(self._live.items()):
+            _add(sums, traffic.by_name())
             source = reference()
             if source is not None:
                 gauges = source.gauges()
@@ -177,5 +177,5 @@ def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:
         sums[name] = sums.get(name, 0) + count
 
 
-process = Ledger()
+process = SNMPCounters()
 """Of all KCP sessions in this process, as kcp-go's C{DefaultSnmp}."""
