@@ -94,8 +94,8 @@ PRINTERS = {"service"}
 
 CLOCKS = {
     ("net.ports.polling", "time.perf_counter_ns"),
-    ("discovery.waking", "time.monotonic"),
-    ("discovery.waking", "time.time"),
+    ("discovery.suspend", "time.monotonic"),
+    ("discovery.suspend", "time.time"),
 }
 """The modules that have a clock of the system's as default, and which."""
 

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 
 from tests.benchmarks.progress import Progress
 from twisted_rudp.discovery import v4
-from twisted_rudp.discovery.intake import Intake
+from twisted_rudp.discovery.local import AnnouncementFilter
 from twisted_rudp.discovery.networks import Interface
 from twisted_rudp.discovery.profiles import V4
 from twisted_rudp.discovery.registry import Registry
@@ -40,7 +40,7 @@ def announcements() -> Iterator[tuple[bytes, str]]:
 def run(name: str, registry: Registry) -> str:
     """Take everything in twice: once for the time, once for the memory."""
     heard = list(announcements())
-    intake = Intake(Clock(), V4, registry, 1, lambda: ())
+    intake = AnnouncementFilter(Clock(), V4, registry, 1, lambda: ())
     began = perf_counter()
     for datagram, host in heard:
         intake.take(datagram, host, "v4 broadcast", NETWORK)
@@ -56,7 +56,7 @@ def memory(full: Registry) -> float:
     """MB that so many records take, measured by filling another registry."""
     tracemalloc.start()
     again = Registry(Clock(), maxRecords=len(full), newPerSource=IDS)
-    intake = Intake(Clock(), V4, again, 1, lambda: ())
+    intake = AnnouncementFilter(Clock(), V4, again, 1, lambda: ())
     for datagram, host in announcements():
         intake.take(datagram, host, "v4 broadcast", NETWORK)
     size, _ = tracemalloc.get_traced_memory()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.discovery import deviceid
-from twisted_rudp.discovery.ids import NodeId
+from tests.vectors import load
+from twisted_rudp.discovery.ids import NodeId, device_id_unchecked, from_device_id, to_device_id
 
 KEY = bytes(range(1, 33))
 
@@ -20,8 +22,9 @@ class NodeIdTests(SynchronousTestCase):
         A device id in any spelling and a key in hexadecimal are the same id, compared
         by their bytes (discovery.md 3.5 rule 4).
         """
-        text = deviceid.to_text(KEY)
-        spellings = [text, text.lower(), text.replace("-", " "), deviceid.unchecked(KEY), KEY.hex()]
+        text = to_device_id(KEY)
+        plain = device_id_unchecked(KEY)
+        spellings = [text, text.lower(), text.replace("-", " "), plain, KEY.hex()]
         for spelling in spellings:
             node = NodeId.from_text(spelling)
             self.assertEqual((node.key, node.name), (KEY, None))
@@ -29,7 +32,7 @@ class NodeIdTests(SynchronousTestCase):
 
     def test_typingError(self) -> None:
         """A device id with a typing error is an error, not somebody's name."""
-        text = deviceid.to_text(KEY)
+        text = to_device_id(KEY)
         wrong = text.replace(text[3], "7" if text[3] != "7" else "6", 1)
         self.assertRaises(ValueError, NodeId.from_text, wrong)
         self.assertRaises(ValueError, NodeId.from_text, text[:-1] + "9")
@@ -71,3 +74,53 @@ class NodeIdTests(SynchronousTestCase):
             self.assertFalse(0 < len(wire) <= 64 and len(wire) not in (52, 56))
         else:
             self.assertTrue(node.text.isprintable())
+
+
+VECTORS = load("discovery", "device_id")
+
+
+class VectorTests(SynchronousTestCase):
+    """The recordings."""
+
+    def test_texts(self) -> None:
+        """
+        Every text is read or refused as by Syncthing, and printed as by it
+        (discovery.md 3.5).
+        """
+        for case in VECTORS["cases"]:
+            if not case["ok"]:
+                self.assertRaises(ValueError, from_device_id, case["text"])
+                continue
+            raw = from_device_id(case["text"])
+            self.assertEqual(to_device_id(raw), case["canonical"], case["name"])
+            self.assertEqual(raw.hex(), case.get("raw_hex", raw.hex()), case["name"])
+
+    def test_certificates(self) -> None:
+        """The id of a certificate is the hash of its DER form (3.5)."""
+        for case in VECTORS["certificates"]:
+            raw = sha256(bytes.fromhex(case["der_hex"])).digest()
+            self.assertEqual(raw.hex(), case["raw_hex"])
+            self.assertEqual(to_device_id(raw), case["canonical"])
+
+
+class TextTests(SynchronousTestCase):
+    """Beyond the recordings."""
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(st.binary(min_size=32, max_size=32).filter(any))
+    def test_roundTrip(self, raw: bytes) -> None:
+        """With and without check symbols, an id comes back."""
+        self.assertEqual(from_device_id(to_device_id(raw)), raw)
+        self.assertEqual(from_device_id(device_id_unchecked(raw)), raw)
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(st.binary(min_size=32, max_size=32).filter(any), st.data())
+    def test_typingErrors(self, raw: bytes, data: st.DataObject) -> None:
+        """One wrong symbol is always noticed (3.5)."""
+        symbols = list(to_device_id(raw).replace("-", ""))
+        place = data.draw(st.integers(0, 55))
+        wrong = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+        if wrong == symbols[place]:
+            return
+        symbols[place] = wrong
+        self.assertRaises(ValueError, from_device_id, "".join(symbols))

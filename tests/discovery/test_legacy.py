@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
 from twisted_rudp.discovery import legacy
-from twisted_rudp.discovery.formats import OLD, Format, format_of
-from twisted_rudp.discovery.xdr import FormatError
+from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.legacy import OLD, Format, describe, format_of
+from twisted_rudp.discovery.xdr import FormatError, opaque
 
 CASES = load("discovery", "xdr_codec")["cases"]
 
@@ -101,3 +102,20 @@ class DecodeTests(SynchronousTestCase):
             wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
         with contextlib.suppress(FormatError):
             legacy.decode(bytes(wire))
+
+
+class DescribeTests(SynchronousTestCase):
+    """What the log says of an old format."""
+
+    def test_node(self) -> None:
+        """Well-formed announcements are described by version and node id."""
+        raw = bytes(range(32))
+        wire = legacy.V0_13_ANNOUNCE.to_bytes(4, "big") + opaque(raw) + bytes(8)
+        self.assertEqual(describe(wire), f"v0.13 of node {NodeId(raw).text}")
+        wire = legacy.V2_QUERY.to_bytes(4, "big") + opaque(b"alice")
+        self.assertEqual(describe(wire), "v2 query of node alice")
+
+    def test_malformed(self) -> None:
+        """Of the others only the version is known, whatever follows the magic."""
+        for end in (b"", opaque(b"short") + bytes(8)):
+            self.assertIn("v3 (malformed: ", describe(b"\x9d\x79\xbc\x39" + end))

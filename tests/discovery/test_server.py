@@ -21,9 +21,8 @@ from zope.interface import implementer
 from tests.vectors import load
 from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.server import DiscoveryServer
-from twisted_rudp.discovery.serverfile import CorruptFile, save
-from twisted_rudp.discovery.serverfile import load as loadFile
-from twisted_rudp.discovery.servertable import Place, ServerTable
+from twisted_rudp.discovery.servertable import CorruptFile, Place, ServerTable, save
+from twisted_rudp.discovery.servertable import load as loadFile
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.testing import MemoryHost, MemoryNetwork
 

@@ -1,7 +1,4 @@
-"""
-Tests for L{twisted_rudp.discovery.service}, L{asking<twisted_rudp.discovery.asking>} and
-L{reporting<twisted_rudp.discovery.reporting>}: many who look for the same, and a server.
-"""
+"""Tests for L{twisted_rudp.discovery.service} and L{twisted_rudp.discovery.client}."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, key
 from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.asking import Server
+from twisted_rudp.discovery.client import DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
@@ -49,7 +46,7 @@ class ServiceCase(SynchronousTestCase):
         self.addCleanup(server.stop)
         return server
 
-    def discovery(self, host: Any) -> tuple[Discovery, Server]:
+    def discovery(self, host: Any) -> tuple[Discovery, DirectoryClient]:
         discovery = discoveryOf(host.reactor)
         return discovery, discovery.server("server", v1.SERVER_PORT)
 

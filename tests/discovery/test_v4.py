@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
-from twisted_rudp.discovery import deviceid, v4
-from twisted_rudp.discovery.protobuf import bytes_field, int64_field
+from twisted_rudp.discovery import v4
+from twisted_rudp.discovery.ids import to_device_id
+from twisted_rudp.discovery.v4 import bytes_field, int64_field
 from twisted_rudp.discovery.xdr import FormatError, u32
 
 RECEIVED = load("discovery", "v4_receive")["cases"]
@@ -43,7 +44,7 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(message.key.hex(), decoded["id_hex"])
             self.assertEqual(list(message.addresses), decoded["addresses"])
             self.assertEqual(message.instance, decoded["instance_id"])
-            self.assertEqual(deviceid.to_text(message.key), case["device_id"])
+            self.assertEqual(to_device_id(message.key), case["device_id"])
             self.assertEqual(v4.encode(*message), wire)
 
     def test_received(self) -> None:
@@ -129,3 +130,84 @@ class DecodeTests(SynchronousTestCase):
         """What is written is read the same."""
         wire = v4.encode(key, addresses, instance)
         self.assertEqual(v4.decode(wire), v4.Announcement(key, tuple(addresses), instance))
+
+
+class FieldTests(SynchronousTestCase):
+    """Reading and writing."""
+
+    def read(self, wire: bytes) -> list[tuple[int, int, int | bytes]]:
+        return list(v4.fields(wire))
+
+    def test_kinds(self) -> None:
+        """All wire types of proto3 are read, also those that announcements do not use."""
+        wire = (
+            bytes.fromhex("089601")
+            + bytes.fromhex("1203616263")
+            + bytes.fromhex("1d01020304")
+            + bytes.fromhex("210102030405060708")
+        )
+        self.assertEqual(
+            self.read(wire),
+            [
+                (1, v4.VARINT, 150),
+                (2, v4.BYTES, b"abc"),
+                (3, v4.FIXED32, bytes([1, 2, 3, 4])),
+                (4, v4.FIXED64, bytes(range(1, 9))),
+            ],
+        )
+
+    def test_refused(self) -> None:
+        """
+        Cut short, field number 0, unknown wire types, groups that do not end or were not
+        begun, and numbers of more than 64 bits are refused.
+        """
+        for wire in (
+            "08",
+            "0880",
+            "12",
+            "120361",
+            "1d0102",
+            "0001",
+            "0b",
+            "0c",
+            "0f00",
+            "7b0801",
+            "7b08017c7c",
+            "7b080174",
+            "7b837c8401",
+            "7b1203617c",
+            "08" + "ff" * 10 + "01",
+            "08" + "ff" * 9 + "02",
+            "12" + "ff" * 9 + "01",
+        ):
+            self.assertRaises(FormatError, self.read, bytes.fromhex(wire))
+
+    def test_groups(self) -> None:
+        """
+        A group, which old messages have, is passed over with all that is in it; that it
+        was there is told, for a known field must not be one.
+        """
+        wire = bytes.fromhex("0801" + "7b" + "0802" + "83011203616263 8401" + "7c" + "1801")
+        self.assertEqual(self.read(wire), [(1, 0, 1), (15, v4.GROUP, b""), (3, 0, 1)])
+
+    def test_roundabout(self) -> None:
+        """Numbers in more bytes than they need are the same numbers."""
+        self.assertEqual(self.read(bytes.fromhex("888000 818000")), [(1, 0, 1)])
+        self.assertEqual(self.read(bytes.fromhex("92808000 8380808000 616263")), [(2, 2, b"abc")])
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=300))
+    def test_roundTrip(self, number: int, text: bytes) -> None:
+        """Signed numbers and bytes come back; zero is left out, as proto3 does."""
+        wire = v4.int64_field(3, number) + v4.bytes_field(1, text)
+        fields = self.read(wire)
+        self.assertEqual(fields.pop(), (1, v4.BYTES, text))
+        values = [v4.signed64(value) for _, _, value in fields]
+        self.assertEqual(values, [number] if number else [])
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(st.binary(max_size=200))
+    def test_anything(self, wire: bytes) -> None:
+        """Whatever comes is read or refused."""
+        with contextlib.suppress(FormatError):
+            self.read(wire)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT
 from twisted_rudp.discovery.nodes import Change, Removal
-from twisted_rudp.endpoints.nodeconnecting import State
+from twisted_rudp.endpoints.node import State
 from twisted_rudp.kcp.life import Life as KCPLife
 from twisted_rudp.qotp.life import Life as QOTPLife
 from twisted_rudp.raknet.life import Life as RakNetLife

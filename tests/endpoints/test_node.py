@@ -16,10 +16,9 @@ from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.service import discoveryOf
-from twisted_rudp.endpoints import diallers
-from twisted_rudp.endpoints.diallers import Dialler
+from twisted_rudp.endpoints import node
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
-from twisted_rudp.endpoints.node import NodeClientEndpoint, serverAddress
+from twisted_rudp.endpoints.node import NodeClientEndpoint, TransportClient, serverAddress
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 from twisted_rudp.errors import NodeNotFound
 
@@ -78,10 +77,10 @@ class NodeCase(SynchronousTestCase):
     def fake(self, **proofs: str | None) -> None:
         """Have transports that are only pretended, each with the argument for its key."""
         table = {
-            name: Dialler("tests.endpoints.test_node", "FakeEndpoint", proof)
+            name: TransportClient("tests.endpoints.test_node", "FakeEndpoint", proof)
             for name, proof in proofs.items()
         }
-        self.patch(diallers, "DIALLERS", table)
+        self.patch(node, "CLIENTS", table)
 
     def serve(self, host: Any, number: int = 4000) -> None:
         factory: Any = Factory.forProtocol(Greeting)
@@ -504,7 +503,7 @@ class DiallerTests(SynchronousTestCase):
 
     def test_classes(self) -> None:
         """Every transport of the table can be made."""
-        for name, dialler in diallers.DIALLERS.items():
+        for name, dialler in node.CLIENTS.items():
             [address] = addresses(f"{name}://127.0.0.1:1")
             endpoint = dialler.make(None, address, {"timeout": 1})
             self.assertTrue(IStreamClientEndpoint.providedBy(endpoint))

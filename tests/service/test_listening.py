@@ -13,12 +13,8 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.service.test_sessions import Session
-from tests.service.transports import ServerEndpoint
-from twisted_rudp.service.listening import ListeningService
-from twisted_rudp.service.sessions import Sessions
-from twisted_rudp.service.starting import CannotStart
-from twisted_rudp.service.tally import Tally
+from tests.service.transports import CountingTransport, HalfTransport, ServerEndpoint
+from twisted_rudp.service.listening import ListeningService, Sessions, StartupError, Tally
 
 
 class ListeningServiceTests(SynchronousTestCase):
@@ -69,7 +65,7 @@ class ListeningServiceTests(SynchronousTestCase):
             (CannotListenError(None, "/run/socket", OSError(98, "in use")), "/run/socket"),
         ]:
             service = self.service(ServerEndpoint(fail(error)))
-            problem = self.assertRaises(CannotStart, service.startService)
+            problem = self.assertRaises(StartupError, service.startService)
             self.assertEqual(
                 problem.code, f"a test: cannot listen on {where} (--listen): in use"
             )
@@ -133,3 +129,95 @@ class ListeningServiceTests(SynchronousTestCase):
         service = self.service(endpoint)
         self.successResultOf(service.stopService())
         self.assertEqual(endpoint.ports, [])
+
+
+class Session:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def finish(self) -> None:
+        self.told.append("finish")
+
+    def abort(self) -> None:
+        self.told.append("abort")
+
+
+class SessionsTests(SynchronousTestCase):
+    """Bounds and draining."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sessions = Sessions(self.clock, 2)
+        self.first, self.second = Session(), Session()
+
+    def test_limit(self) -> None:
+        """The set is full at its limit, and has room again after an end (EP-7)."""
+        self.sessions.add(self.first)
+        self.assertFalse(self.sessions.full)
+        self.sessions.add(self.second)
+        self.assertTrue(self.sessions.full)
+        self.sessions.remove(self.first)
+        self.assertFalse(self.sessions.full)
+
+    def test_drainNothing(self) -> None:
+        """Without sessions draining is done at once and leaves no timer (TIME-6)."""
+        self.successResultOf(self.sessions.drain(5))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drain(self) -> None:
+        """Sessions are finished, waited for, and no timer is left (SVC-5)."""
+        self.sessions.add(self.first)
+        self.sessions.add(self.second)
+        drained = self.sessions.drain(5)
+        self.assertEqual(self.first.told, ["finish"])
+        self.sessions.remove(self.first)
+        self.assertNoResult(drained)
+        self.sessions.remove(self.second)
+        self.successResultOf(drained)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_impatience(self) -> None:
+        """What does not end in time is aborted, and still waited for (SVC-5)."""
+        self.sessions.add(self.first)
+        drained = self.sessions.drain(5)
+        self.clock.advance(4.9)
+        self.assertEqual(self.first.told, ["finish"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.first.told, ["finish", "abort"])
+        self.assertNoResult(drained)
+        self.sessions.remove(self.first)
+        self.successResultOf(drained)
+
+    def test_again(self) -> None:
+        """After a drain there may be sessions again (SVC-6)."""
+        for _ in range(2):
+            self.sessions.add(self.first)
+            drained = self.sessions.drain(5)
+            self.sessions.remove(self.first)
+            self.successResultOf(drained)
+
+
+class TallyTests(SynchronousTestCase):
+    """The line that is logged when a service stops."""
+
+    def test_own(self) -> None:
+        """The service's own counts are shown in their order, also when 0."""
+        tally = Tally("connections", "broken")
+        tally.add("broken")
+        tally.add("broken", 2)
+        self.assertEqual(tally.line(), "connections=0 broken=3")
+
+    def test_absorb(self) -> None:
+        """A session's counters are summed up, and its round trip is the last one known (TR-10)."""
+        tally = Tally("connections")
+        tally.absorb(CountingTransport())
+        tally.absorb(CountingTransport())
+        self.assertEqual(tally.line(), "connections=0 retrans_segs=6 round_trip_ms=31.5")
+
+    def test_absorbTCP(self) -> None:
+        """A transport that knows nothing about itself adds nothing."""
+        tally = Tally("connections")
+        tally.absorb(HalfTransport())
+        self.assertEqual(tally.line(), "connections=0")

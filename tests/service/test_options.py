@@ -10,10 +10,10 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.service.programs import TWIST, run
-from twisted_rudp.service.descriptions import redacted
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.options import Options, makeService
+from twisted_rudp.service.usage import redacted
 
 
 class OptionsTests(SynchronousTestCase):

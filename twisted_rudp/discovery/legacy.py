@@ -1,14 +1,17 @@
 """
-The formats between the first and today's (discovery.md 2), for reading only: a
-listener that hears one can say which, and from whom.
+The announcement formats of 2014 to 2016 (discovery.md 2), for reading only, and the
+magics of all formats. A listener logs the nodes that still use one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
+from twisted_rudp.discovery import v1, v4
+from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.xdr import FormatError, Reader
 
 _Item = TypeVar("_Item")
@@ -168,3 +171,52 @@ _NODES: dict[int, Callable[[Reader], Node]] = {
     V0_12_ANNOUNCE: _node_v0_12,
     V0_13_ANNOUNCE: _node_v0_13,
 }
+
+
+class Format(Enum):
+    """What a datagram claims to be."""
+
+    V1_ANNOUNCE = "v1"
+    V1_QUERY = "v1 query"
+    V2_ANNOUNCE = "v2"
+    V2_QUERY = "v2 query"
+    V3_ANNOUNCE = "v3"
+    V3_QUERY = "v3 query"
+    V0_12 = "v0.12"
+    V0_13 = "v0.13"
+    V4 = "v4"
+    UNKNOWN = "unknown"
+
+
+_MAGICS = {
+    v1.ANNOUNCE: Format.V1_ANNOUNCE,
+    v1.QUERY: Format.V1_QUERY,
+    V2_ANNOUNCE: Format.V2_ANNOUNCE,
+    V2_QUERY: Format.V2_QUERY,
+    V3_ANNOUNCE: Format.V3_ANNOUNCE,
+    V3_QUERY: Format.V3_QUERY,
+    V0_12_ANNOUNCE: Format.V0_12,
+    V0_13_ANNOUNCE: Format.V0_13,
+    v4.MAGIC: Format.V4,
+}
+
+OLD = frozenset(_MAGICS.values()) - {Format.V1_ANNOUNCE, Format.V1_QUERY, Format.V4}
+"""Formats that are recognised and not used."""
+
+
+def format_of(datagram: bytes) -> Format:
+    """By the first four bytes only; whether the rest fits is for the decoders."""
+    return _MAGICS.get(int.from_bytes(datagram[:4], "big"), Format.UNKNOWN)
+
+
+def describe(datagram: bytes) -> str:
+    """The version of a datagram of an old format, and the node it names, for a log."""
+    version = format_of(datagram).value
+    try:
+        packet = decode(datagram)
+        wire = packet.node_id if isinstance(packet, Query) else packet.this.node_id
+        raw = packet.magic not in (V2_ANNOUNCE, V2_QUERY)
+        node = NodeId(wire) if raw else NodeId.from_v1(wire)
+    except ValueError as problem:
+        return f"{version} (malformed: {problem})"
+    return f"{version} of node {node.text}"

@@ -1,36 +1,449 @@
 """
-Discovery on the local network by one profile: announces at intervals, answers
-newcomers, listens.
+Discovery on the local network by one profile: announces at intervals, answers new
+nodes, and enters valid announcements in the registry.
+
+A L{Channel} sends and receives on all interfaces, by IPv4 broadcast or IPv6 multicast.
+The L{AnnouncementFilter} checks what is received. Nothing here waits, resolves a name,
+or raises for what an unknown peer sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from twisted_rudp.discovery import v4
-from twisted_rudp.discovery.channel import Broadcast, Channel, Multicast
+from twisted_rudp.core.engine import Address as RawAddress
+from twisted_rudp.core.engine import PathError
+from twisted_rudp.discovery import v1, v4
+from twisted_rudp.discovery.announcement import Publication, announced, encode, goodbye
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.intake import Intake
-from twisted_rudp.discovery.networks import Enumerate, interfaces
-from twisted_rudp.discovery.nodes import Change
-from twisted_rudp.discovery.profiles import Profile
-from twisted_rudp.discovery.published import Publication, encode, goodbye, told
+from twisted_rudp.discovery.journal import Journal
+from twisted_rudp.discovery.legacy import OLD, Format, describe, format_of
+from twisted_rudp.discovery.networks import (
+    Enumerate,
+    Interface,
+    broadcasts,
+    interfaces,
+    is_own,
+    on_link,
+)
+from twisted_rudp.discovery.nodes import Change, Source
+from twisted_rudp.discovery.profiles import Profile, Wire
 from twisted_rudp.discovery.registry import Registry
+from twisted_rudp.discovery.sockets import Receiver, openSocket
+from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address, normalised
+from twisted_rudp.discovery.xdr import FormatError
+from twisted_rudp.net.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports, total
+
+_TAKEN = "cannot listen, though others hear us; another program may have the port"
+
+_UNREACHABLE = (
+    "cannot send; a container or machine without a network interface reaches nobody, nor"
+    " does one without a default route where no interface can broadcast"
+)
+
+OnDatagram = Callable[["Channel", bytes, str], None]
+
+
+class _Listening(Receiver):
+    """What comes to the well-known port."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def runReceived(self, run: bytes, size: int, address: RawAddress) -> None:
+        for start in range(0, len(run), size):
+            self._channel.received(run[start : start + size], address)
+
+    def portLost(self, failure: Failure) -> None:
+        self._channel.lost()
+
+
+class _Sending(Receiver):
+    """What becomes of what is sent."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def pathError(self, kind: PathError, size: int, address: RawAddress) -> None:
+        self._channel.refused(kind, address)
+
+
+class Channel(ABC):
+    """
+    Sends from a socket of its own and listens on the well-known port. Where that is
+    taken it goes on sending, and tries to listen again at each L{refresh}.
+
+    @ivar via: its name in a L{Source<twisted_rudp.discovery.nodes.Source>}.
+    @ivar version: of IP.
+    @ivar interfaces: the machine's interfaces, as L{refresh} found them.
+    @ivar counters: what happened, by name.
+    """
+
+    _log = Logger()
+
+    way: str
+    version: int
+    everywhere: str
+
+    def __init__(
+        self,
+        reactor: Any,
+        profile: Profile,
+        heard: OnDatagram,
+        enumerate: Enumerate,
+        checkHops: bool = False,
+    ) -> None:
+        """
+        @param heard: called with each datagram and the sender's address as a literal.
+        @param checkHops: only with those that nobody has routed here, where the profile
+            lets that be seen.
+        """
+        self._reactor = reactor
+        self._profile = profile
+        self._heard = heard
+        self._enumerate = enumerate
+        self._arrivalHops = profile.hops if checkHops else None
+        self._listening: DatagramPort | None = None
+        self._sending: DatagramPort | None = None
+        self._stopped = False
+        self.via = f"{profile.name} {self.way}"
+        self.interfaces: Sequence[Interface] = ()
+        self._journal = Journal(reactor, self._log, f"discovery by {self.via}")
+        self.counters = dict.fromkeys(("sent", "send_errors", "not_listening", "far"), 0)
+
+    @abstractmethod
+    def _destinations(self) -> list[RawAddress]:
+        """Where a datagram goes."""
+
+    def _follow(self, listening: DatagramPort, again: bool) -> None:
+        """
+        Adapt the listening socket to the interfaces there are.
+
+        @param again: believe nothing of what was done before.
+        """
+
+    def _options(self) -> dict[str, Any]:
+        """Options of both sockets."""
+        return {}
+
+    @property
+    def listening(self) -> bool:
+        """Whether it hears anything."""
+        return self._listening is not None
+
+    @property
+    def status(self) -> str:
+        """The same for people."""
+        return "listening" if self.listening else "sending only"
+
+    def refresh(self, again: bool = False) -> None:
+        """
+        Look at the interfaces, and listen where that was not possible before.
+
+        @param again: the machine has slept; join groups again.
+        """
+        self.interfaces = self._enumerate()
+        if self._listening is None:
+            self._listen()
+        if self._listening is not None:
+            self._follow(self._listening, again)
+
+    def _listen(self) -> None:
+        try:
+            self._listening = openSocket(
+                self._reactor,
+                _Listening(self),
+                self.everywhere,
+                self._profile.port,
+                reuseAddress=True,
+                arrivalHops=self._arrivalHops,
+                **self._options(),
+            )
+        except CannotListenError as problem:
+            self.counters["not_listening"] += 1
+            self._journal.note(_TAKEN, problem)
+        else:
+            self._journal.clear(_TAKEN)
+
+    def send(self, datagram: bytes) -> None:
+        """Send to every network. One that fails stops no other."""
+        if self._stopped:
+            return
+        if self._sending is None:
+            try:
+                self._sending = openSocket(
+                    self._reactor, _Sending(self), self.everywhere, **self._options()
+                )
+            except CannotListenError as problem:
+                self.counters["send_errors"] += 1
+                self._journal.note("no socket to send from", problem)
+                return
+        for destination in self._destinations():
+            self.counters["sent"] += 1
+            self._sending.send(datagram, len(datagram), destination)
+
+    def received(self, datagram: bytes, address: RawAddress) -> None:
+        """The listening socket has heard something."""
+        self._heard(self, datagram, self._shown(address))
+
+    def _shown(self, address: RawAddress) -> str:
+        """The sender as a literal, an IPv6 link-local one with its interface's name."""
+        host: str = address[0].partition("%")[0]
+        scope = address[3] if len(address) > 3 else 0
+        if not scope:
+            return host
+        names = {interface.index: interface.name for interface in self.interfaces}
+        return f"{host}%{names.get(scope, scope)}"
+
+    def refused(self, kind: PathError, address: RawAddress) -> None:
+        """The system did not send to one of the destinations."""
+        self.counters["send_errors"] += 1
+        self._journal.note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
+
+    def snapshot(self) -> dict[str, int]:
+        """All counters, with what the listening socket has turned away."""
+        far = 0 if self._listening is None else self._listening.counters.far
+        return {**self.counters, "far": self.counters["far"] + far}
+
+    def lost(self) -> None:
+        """The listening socket is gone; the next L{refresh} makes another."""
+        self.counters = self.snapshot()
+        self._listening = None
+
+    def stop(self) -> Deferred[None]:
+        """Close the sockets."""
+        self._stopped = True
+        ports = [port for port in (self._listening, self._sending) if port is not None]
+        self._listening = self._sending = None
+        closing = gatherResults([port.stopListening() for port in ports])
+        return closing.addCallback(lambda _: None)
+
+
+class Broadcast(Channel):
+    """IPv4: the broadcast address of each network."""
+
+    way = "broadcast"
+    version = 4
+    everywhere = ""
+
+    def _options(self) -> dict[str, Any]:
+        return {"broadcast": True, "hopLimit": self._profile.hops}
+
+    def _destinations(self) -> list[RawAddress]:
+        return [(host, self._profile.port) for host in broadcasts(self.interfaces)]
+
+
+class Multicast(Channel):
+    """IPv6: a group on each link, whose scope is the link. Interfaces are joined as they appear."""
+
+    way = "multicast"
+    version = 6
+    everywhere = "::"
+
+    def __init__(
+        self,
+        reactor: Any,
+        profile: Profile,
+        heard: OnDatagram,
+        enumerate: Enumerate,
+        checkHops: bool = False,
+    ) -> None:
+        super().__init__(reactor, profile, heard, enumerate, checkHops)
+        self._group = profile.group or ""
+        self._joined: set[int] = set()
+
+    def _options(self) -> dict[str, Any]:
+        return {"onlyIPv6": True, "multicastHops": self._profile.hops or 1}
+
+    def _indices(self) -> set[int]:
+        return {i.index for i in self.interfaces if i.link_local and not i.loopback}
+
+    def _destinations(self) -> list[RawAddress]:
+        return [(self._group, self._profile.port, 0, index) for index in sorted(self._indices())]
+
+    def lost(self) -> None:
+        super().lost()
+        self._joined.clear()
+
+    def _follow(self, listening: DatagramPort, again: bool) -> None:
+        wanted = self._indices()
+        gone = self._joined if again else self._joined - wanted
+        for index in sorted(gone):
+            self._joined.discard(index)
+            try:
+                listening.leaveGroup(self._group, index)
+            except OSError as problem:
+                self._log.debug("{via}: {reason}", via=self.via, reason=problem)
+        for index in sorted(wanted - self._joined):
+            try:
+                listening.joinGroup(self._group, index)
+            except OSError as problem:
+                self._journal.note("cannot join the group on an interface", problem)
+            else:
+                self._joined.add(index)
+
+
+OFFENDERS = 256
+"""Senders of junk that are remembered, the latest."""
+
+_RULES: dict[Wire, Format] = {Wire.V1: Format.V1_ANNOUNCE, Wire.V4: Format.V4}
+
+
+class HeardAnnouncement(NamedTuple):
+    """
+    An announcement, whatever its wire.
+
+    @ivar instance: None on a wire without instance numbers.
+    """
+
+    id: NodeId
+    addresses: tuple[Address, ...]
+    instance: int | None
+
+
+class AnnouncementFilter:
+    """
+    Judges what the channels of one profile hear.
+
+    @ivar counters: what happened, by name.
+    @ivar junk: datagrams that were of no use, by sender.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        profile: Profile,
+        registry: Registry,
+        instance: int,
+        own: Callable[[], Collection[NodeId]],
+        offLink: bool = False,
+        loopback: bool = False,
+    ) -> None:
+        """
+        @param instance: this process's own number.
+        @param own: the ids that this process announces.
+        @param offLink: also take what comes from other networks than this machine's.
+        @param loopback: also take announced loopback addresses.
+        """
+        self._profile = profile
+        self._registry = registry
+        self._instance = instance
+        self._own = own
+        self._offLink = offLink
+        self._loopback = loopback
+        self._journal = Journal(clock, self._log, f"discovery {profile.name}")
+        self.junk: OrderedDict[str, int] = OrderedDict()
+        self.counters = dict.fromkeys(
+            (
+                "datagrams",
+                "bad",
+                "old_version",
+                "other_format",
+                "off_link",
+                "own",
+                "duplicate_id",
+                "parameters",
+            ),
+            0,
+        )
+
+    def take(
+        self, datagram: bytes, host: str, via: str, interfaces: Sequence[Interface]
+    ) -> Change | None:
+        """
+        @param host: the sender, an IP literal with its zone.
+        @param via: the channel.
+        @param interfaces: those of this machine.
+        @return: what it changed in the registry; None if it did not get there.
+        """
+        self.counters["datagrams"] += 1
+        if not self._offLink and not on_link(host, interfaces):
+            self.counters["off_link"] += 1
+            self._journal.note("from outside this machine's networks, ignored", host)
+            return None
+        found = format_of(datagram)
+        if found is not _RULES[self._profile.wire]:
+            self._other(found, datagram, host)
+            return None
+        try:
+            heard = self._read(datagram, host)
+        except ValueError as problem:
+            self.counters["bad"] += 1
+            self._blame("not well formed, ignored", host, problem)
+            return None
+        if heard.id in self._own():
+            self._echo(heard, host, interfaces)
+            return None
+        self.counters["parameters"] += sum(len(a.parameters) for a in heard.addresses)
+        return self._registry.announce(
+            heard.id,
+            Source(via, host),
+            heard.addresses,
+            life=self._profile.life,
+            instance=heard.instance,
+        )
+
+    def _read(self, datagram: bytes, host: str) -> HeardAnnouncement:
+        """
+        @raise ValueError: it is not what it should be.
+        """
+        if self._profile.wire is Wire.V4:
+            message = v4.decode(datagram)
+            addresses = normalised(message.addresses, host, self._loopback)
+            node = NodeId.from_key(message.key, message.name)
+            return HeardAnnouncement(node, addresses, message.instance)
+        packet = v1.decode(datagram)
+        if not isinstance(packet, v1.Announcement) or not packet.port:
+            raise FormatError("no port")
+        address = Address(ANY_TRANSPORT, host, packet.port)
+        return HeardAnnouncement(NodeId.from_v1(packet.node_id), (address,), None)
+
+    def _other(self, found: Format, datagram: bytes, host: str) -> None:
+        if found in OLD:
+            self.counters["old_version"] += 1
+            self._blame("announcement of an old version, ignored", host, describe(datagram))
+        else:
+            self.counters["other_format"] += 1
+            self._blame("not for this port, ignored", host, found.value)
+
+    def _blame(self, kind: str, host: str, detail: object) -> None:
+        count = self.junk.pop(host, 0) + 1
+        self.junk[host] = count
+        if len(self.junk) > OFFENDERS:
+            self.junk.popitem(last=False)
+        self._journal.note(kind, f"{detail}, from {host}, which has sent {count}")
+
+    def _echo(self, heard: HeardAnnouncement, host: str, interfaces: Sequence[Interface]) -> None:
+        """
+        Our own id: our own datagram, another process of this machine, or somebody
+        else with our identity.
+        """
+        self.counters["own"] += 1
+        if heard.instance != self._instance and not is_own(host, interfaces):
+            self.counters["duplicate_id"] += 1
+            self._journal.note("another machine announces our id", f"{heard.id.text} at {host}")
+
 
 JITTER = 0.25
 """Seconds within which newcomers are answered, so that not all answer at once."""
 
-BETWEEN_EXTRAS = 5.0
+EXTRA_INTERVAL = 5.0
 """Seconds between two answers to newcomers on a channel, however many come."""
 
-AGAIN = 1.0
+REPEAT_DELAY = 1.0
 """Seconds after which the first announcement is repeated, for datagrams get lost."""
 
 Entropy = Callable[[int], bytes]
@@ -73,7 +486,7 @@ class LocalDiscovery:
         @param look: called with everything heard, as an occasion to look at the clocks.
         @param offLink: also take what comes from other networks than this machine's.
         @param loopback: also take announced loopback addresses.
-        @param checkHops: as for L{Channel<twisted_rudp.discovery.channel.Channel>}.
+        @param checkHops: as for L{Channel<twisted_rudp.discovery.local.Channel>}.
         """
         self.profile = profile
         self._reactor = reactor
@@ -85,7 +498,7 @@ class LocalDiscovery:
         self._instance = int.from_bytes(entropy(8), "big") >> 1 | 1
         self._nobody = NodeId(entropy(32))
         self._solicited: float | None = None
-        self._intake = Intake(
+        self._intake = AnnouncementFilter(
             reactor, profile, registry, self._instance, self._own, offLink, loopback
         )
         kinds: list[type[Channel]] = [Broadcast, Multicast] if profile.group else [Broadcast]
@@ -105,7 +518,7 @@ class LocalDiscovery:
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)
         if not all(channel.listening for channel in self._channels):
             # Perhaps whoever had the port is just closing it, as we may be ourselves.
-            self._retry = self._reactor.callLater(AGAIN, self._listenAgain)
+            self._retry = self._reactor.callLater(REPEAT_DELAY, self._listenAgain)
 
     def stop(self) -> Deferred[None]:
         """Say goodbye and close the sockets."""
@@ -132,7 +545,7 @@ class LocalDiscovery:
             )
         for channel in self._channels:
             self._announce(channel)
-            self._extra(channel, AGAIN)
+            self._extra(channel, REPEAT_DELAY)
 
     def withdraw(self, publication: Publication) -> None:
         """Announce a node no more, and say so where the wire can."""
@@ -151,7 +564,7 @@ class LocalDiscovery:
         the profile does not allow it, and more often than they would answer, nothing.
         """
         now = self._reactor.seconds()
-        recently = self._solicited is not None and now < self._solicited + BETWEEN_EXTRAS
+        recently = self._solicited is not None and now < self._solicited + EXTRA_INTERVAL
         if not self.profile.solicits or recently:
             return
         self._solicited = now
@@ -161,7 +574,7 @@ class LocalDiscovery:
         for channel in self._channels:
             channel.send(v4.encode(self._nobody.key, (), number))
 
-    def woken(self) -> None:
+    def resumed(self) -> None:
         """
         The machine has slept, perhaps elsewhere than before: announce now, and ask who
         is here. Times from before mean nothing any more.
@@ -208,7 +621,7 @@ class LocalDiscovery:
         if extra.call is not None:
             return
         if extra.last is not None:
-            delay = max(delay, extra.last + BETWEEN_EXTRAS - self._reactor.seconds())
+            delay = max(delay, extra.last + EXTRA_INTERVAL - self._reactor.seconds())
         extra.call = self._reactor.callLater(delay, self._announceExtra, channel)
 
     def _announceExtra(self, channel: Channel) -> None:
@@ -228,7 +641,7 @@ class LocalDiscovery:
         self, channel: Channel, publications: Sequence[Publication]
     ) -> Sequence[Publication]:
         """What of these a channel can tell: nobody is sent to where nothing listens."""
-        return told(self.profile.wire, publications, channel.version)
+        return announced(self.profile.wire, publications, channel.version)
 
     def _listenAgain(self) -> None:
         for channel in self._channels:

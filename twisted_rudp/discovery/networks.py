@@ -1,4 +1,4 @@
-"""The networks this machine is in, read anew each time: they come and go."""
+"""The network interfaces of this machine, enumerated for each use because they change."""
 
 from __future__ import annotations
 

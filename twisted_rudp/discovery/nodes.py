@@ -1,4 +1,4 @@
-"""What is known about nodes."""
+"""Nodes, their sources and their addresses, as browsers and lookups return them."""
 
 from __future__ import annotations
 

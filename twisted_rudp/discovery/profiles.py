@@ -1,4 +1,4 @@
-"""The ways of announcing on a local network."""
+"""Discovery profiles: the ports, intervals and wire format used on a local network."""
 
 from __future__ import annotations
 

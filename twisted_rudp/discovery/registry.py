@@ -1,21 +1,186 @@
-"""The one place where everything heard about nodes comes together."""
+"""The registry of announced nodes, with its browsers and pending lookups."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.limits import TokenBuckets
-from twisted_rudp.discovery.browsing import Browsers, Browsing
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.nodes import SERVER, Candidate, Change, Node, Removal, Source
 from twisted_rudp.discovery.table import Record, Table
 from twisted_rudp.discovery.urls import Address
-from twisted_rudp.discovery.waiting import Waiting
+from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.interfaces import INodeBrowser
+from twisted_rudp.net.fence import callApplication
+
+
+class Subscription:
+    """One browser, and what it has been told."""
+
+    def __init__(self, browsers: Browsers, browser: INodeBrowser) -> None:
+        self._browsers = browsers
+        self._browser = browser
+        self._told: dict[NodeId, tuple[Address, ...]] = {}
+
+    def stop(self) -> None:
+        """Tell it nothing more, not even what is on the way. Harmless when repeated."""
+        self._browsers.remove(self)
+
+    def tell(self, node: Node, reason: Removal) -> None:
+        """
+        Say what has become of a node since the last time, if anything.
+
+        @param reason: why it is gone, if it is.
+        """
+        before = self._told.get(node.id, ())
+        now = node.addresses
+        if now:
+            self._told[node.id] = now
+        else:
+            self._told.pop(node.id, None)
+        if set(before) == set(now):
+            return
+        if not before:
+            callApplication(self._browser.nodeAdded, node)
+        elif now:
+            callApplication(self._browser.nodeUpdated, node)
+        else:
+            callApplication(self._browser.nodeRemoved, node.id, reason)
+
+
+class Browsers:
+    """
+    All browsers of a registry. They are called in a turn of their own, once for a node
+    however often it has changed, so that a slow one holds up no socket.
+    """
+
+    def __init__(self, clock: IReactorTime, node: Callable[[NodeId], Node]) -> None:
+        """
+        @param node: what is known about a node now.
+        """
+        self._clock = clock
+        self._node = node
+        self._browsings: list[Subscription] = []
+        self._changes: dict[NodeId, Removal] = {}
+        self._call: IDelayedCall | None = None
+
+    def add(self, browser: INodeBrowser, known: Iterable[Node]) -> Subscription:
+        """
+        @param known: the nodes it is told of first.
+        """
+        browsing = Subscription(self, browser)
+        self._browsings.append(browsing)
+        for node in known:
+            self.changed(node.id, None)
+        return browsing
+
+    def remove(self, browsing: Subscription) -> None:
+        """Forget a browser."""
+        if browsing in self._browsings:
+            self._browsings.remove(browsing)
+        if not self._browsings:
+            self.stop()
+
+    def changed(self, node: NodeId, reason: Removal | None) -> None:
+        """
+        Something about a node may be different now.
+
+        @param reason: what has ended, if something has.
+        """
+        if not self._browsings:
+            return
+        self._changes[node] = reason or self._changes.get(node, Removal.EXPIRED)
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._tell)
+
+    def stop(self) -> None:
+        """Forget all browsers."""
+        self._browsings.clear()
+        self._changes.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _tell(self) -> None:
+        """One node a turn, so that others are served in between."""
+        self._call = None
+        node = next(iter(self._changes))
+        reason = self._changes.pop(node)
+        if self._changes:
+            self._call = self._clock.callLater(0, self._tell)
+        known = self._node(node)
+        for browsing in list(self._browsings):
+            if browsing in self._browsings:
+                browsing.tell(known, reason)
+
+
+Candidates = tuple[Candidate, ...]
+
+
+class PendingLookups:
+    """Who waits for which node. Contains the nodes that somebody waits for."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._lookups: dict[NodeId, list[Deferred[Candidates]]] = {}
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._lookups
+
+    def wait(
+        self, node: NodeId, known: Candidates, timeout: float
+    ) -> Deferred[Candidates]:
+        """
+        @param known: what there is already.
+        @return: see L{Registry.lookup<twisted_rudp.discovery.registry.Registry.lookup>}.
+        """
+        if known:
+            return succeed(known)
+        if timeout <= 0:
+            return fail(_notFound(node))
+        lookup: Deferred[Candidates] = Deferred(lambda lookup: self._forget(node, lookup))
+        self._lookups.setdefault(node, []).append(lookup)
+        call = self._clock.callLater(timeout, self._timedOut, node, lookup)
+
+        def done(result: Candidates) -> Candidates:
+            if call.active():
+                call.cancel()
+            return result
+
+        return lookup.addBoth(done)
+
+    def found(self, node: NodeId, candidates: Candidates) -> None:
+        """Something is known about a node."""
+        if candidates:
+            for lookup in self._lookups.pop(node, []):
+                lookup.callback(candidates)
+
+    def stop(self) -> None:
+        """Nobody will announce anything any more."""
+        lookups, self._lookups = self._lookups, {}
+        for node, waiting in lookups.items():
+            for lookup in waiting:
+                lookup.errback(_notFound(node))
+
+    def _timedOut(self, node: NodeId, lookup: Deferred[Candidates]) -> None:
+        self._forget(node, lookup)
+        lookup.errback(_notFound(node))
+
+    def _forget(self, node: NodeId, lookup: Deferred[Candidates]) -> None:
+        waiting = self._lookups.get(node, [])
+        if lookup in waiting:
+            waiting.remove(lookup)
+        if not waiting:
+            self._lookups.pop(node, None)
+
+
+def _notFound(node: NodeId) -> NodeNotFound:
+    return NodeNotFound(f"nobody has announced the node {node.text}")
+
 
 MAX_RECORDS = 1024
 """Announcements held, counted by node and source."""
@@ -59,7 +224,7 @@ class Registry:
         self._maxSources = maxSources
         self._newcomers = TokenBuckets(newPerSource / 60, newPerSource, _REMEMBERED)
         self._successes: dict[tuple[NodeId, Address], float] = {}
-        self._waiting = Waiting(clock)
+        self._waiting = PendingLookups(clock)
         self._browsers = Browsers(clock, self._node)
         self._sweep: IDelayedCall | None = None
         self.counters = dict.fromkeys(
@@ -234,7 +399,7 @@ class Registry:
         """
         return self._waiting.wait(node, self.candidates(node), timeout)
 
-    def browse(self, browser: INodeBrowser) -> Browsing:
+    def browse(self, browser: INodeBrowser) -> Subscription:
         """Tell C{browser} of all nodes, those known already first, until stopped."""
         return self._browsers.add(browser, self.snapshot())
 

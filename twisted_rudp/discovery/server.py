@@ -1,6 +1,6 @@
 """
-The discovery server (discovery.md 1.5): remembers who announced itself from where, and
-tells who asks.
+The discovery server (discovery.md 1.5): stores the source address of each announcement
+and answers queries about it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.formats import OLD, format_of
 from twisted_rudp.discovery.journal import Journal
-from twisted_rudp.discovery.serverfile import CorruptFile, load, save, set_aside
-from twisted_rudp.discovery.servertable import ServerTable
-from twisted_rudp.discovery.sockets import Ears, openSocket
+from twisted_rudp.discovery.legacy import OLD, format_of
+from twisted_rudp.discovery.servertable import CorruptFile, ServerTable, load, save, set_aside
+from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.port import DatagramPort
@@ -47,7 +46,7 @@ NODES = 65536
 """Answers about one node, likewise."""
 
 
-class DiscoveryServer(Ears):
+class DiscoveryServer(Receiver):
     """
     One socket, or two where the system has none for both families.
 

@@ -1,6 +1,6 @@
 """
-Discovery for a whole program: one registry for everything that is heard by whatever
-profile or server, shared by all who need it.
+Discovery for a whole program: one registry, shared by all profiles, servers, lookups
+and browsers.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
 
-from twisted_rudp.discovery.asking import FOUND_LIFE, Addresses, Server
+from twisted_rudp.discovery.announcement import Publication
+from twisted_rudp.discovery.client import FOUND_LIFE, Addresses, DirectoryAnnouncer, DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.local import Entropy, LocalDiscovery
 from twisted_rudp.discovery.networks import Enumerate, interfaces
 from twisted_rudp.discovery.nodes import SERVER, Candidate, Source
 from twisted_rudp.discovery.profiles import V4, Profile
-from twisted_rudp.discovery.published import Publication
 from twisted_rudp.discovery.registry import Registry
-from twisted_rudp.discovery.reporting import Reporter
-from twisted_rudp.discovery.waking import Clocks, SleepWatch, clocks
+from twisted_rudp.discovery.suspend import Clocks, SuspendDetector, clocks
 from twisted_rudp.errors import NodeNotFound
 
 Candidates = tuple[Candidate, ...]
@@ -98,10 +97,10 @@ class Discovery:
         self._offLink = offLink
         self._loopback = loopback
         self._checkHops = checkHops
-        self._watch = SleepWatch(reactor, self._woken, clocks)
+        self._watch = SuspendDetector(reactor, self._resumed, clocks)
         self._used: dict[Profile, _Used] = {}
-        self._servers: dict[tuple[str, int], Server] = {}
-        self._reporters: dict[Server, Reporter] = {}
+        self._servers: dict[tuple[str, int], DirectoryClient] = {}
+        self._announcers: dict[DirectoryClient, DirectoryAnnouncer] = {}
 
     # using
 
@@ -125,7 +124,7 @@ class Discovery:
         node: NodeId,
         urls: Sequence[str],
         profiles: Sequence[Profile] = (V4,),
-        server: Server | None = None,
+        server: DirectoryClient | None = None,
     ) -> Lease:
         """
         Announce a node until the lease is released.
@@ -142,21 +141,21 @@ class Discovery:
         for profile in profiles:
             self._used[profile].local.publish(publication)
         if server is not None:
-            self._reporter(server).publish(publication)
+            self._announcerTo(server).publish(publication)
 
         def release() -> Deferred[None]:
             for profile in profiles:
                 if profile in self._used:
                     self._used[profile].local.withdraw(publication)
             if server is not None:
-                self._unreport(server, publication)
+                self._withdrawFrom(server, publication)
             return lease.release()
 
         return Lease(release)
 
-    def server(self, host: str, port: int) -> Server:
+    def server(self, host: str, port: int) -> DirectoryClient:
         """A discovery server, shared by all who ask it."""
-        return self._servers.setdefault((host, port), Server(self._reactor, host, port))
+        return self._servers.setdefault((host, port), DirectoryClient(self._reactor, host, port))
 
     # asking
 
@@ -165,7 +164,7 @@ class Discovery:
         node: NodeId,
         timeout: float,
         profiles: Sequence[Profile] = (V4,),
-        server: Server | None = None,
+        server: DirectoryClient | None = None,
     ) -> Deferred[Candidates]:
         """
         Find out where a node may be: from the registry, else from whoever answers
@@ -207,11 +206,11 @@ class Discovery:
             if profile in self._used:
                 self._used[profile].local.solicit()
 
-    def ask(self, node: NodeId, server: Server) -> Deferred[Addresses]:
+    def ask(self, node: NodeId, server: DirectoryClient) -> Deferred[Addresses]:
         """
         Ask the server, whatever the registry has, and enter the answer there.
 
-        @return: as L{Server.ask}.
+        @return: as L{DirectoryClient.ask}.
         """
 
         def enter(addresses: Addresses) -> Addresses:
@@ -227,9 +226,9 @@ class Discovery:
         """Stop whatever is in use; who waits for something is told."""
         closing = [used.local.stop() for used in self._used.values()]
         self._used.clear()
-        for reporter in self._reporters.values():
+        for reporter in self._announcers.values():
             reporter.stop()
-        self._reporters.clear()
+        self._announcers.clear()
         self._forget()
         return gatherResults(closing).addCallback(lambda _: None)
 
@@ -264,17 +263,17 @@ class Discovery:
             if not used.users:
                 del self._used[profile]
                 closing.append(used.local.stop())
-        if not self._used and not self._reporters:
+        if not self._used and not self._announcers:
             self._forget()
         return gatherResults(closing).addCallback(lambda _: None)
 
-    def _woken(self) -> None:
+    def _resumed(self) -> None:
         """What was heard may be wrong by now, and nobody may know of us."""
         self.registry.markStale(GRACE)
         for used in self._used.values():
-            used.local.woken()
-        for reporter in self._reporters.values():
-            reporter.woken()
+            used.local.resumed()
+        for reporter in self._announcers.values():
+            reporter.resumed()
 
     def _forget(self) -> None:
         self._watch.stop()
@@ -282,16 +281,16 @@ class Discovery:
             server.stop()
         self.registry.stop()
 
-    def _reporter(self, server: Server) -> Reporter:
-        if server not in self._reporters:
-            self._reporters[server] = Reporter(self._reactor, server)
+    def _announcerTo(self, server: DirectoryClient) -> DirectoryAnnouncer:
+        if server not in self._announcers:
+            self._announcers[server] = DirectoryAnnouncer(self._reactor, server)
             self._watch.start()
-        return self._reporters[server]
+        return self._announcers[server]
 
-    def _unreport(self, server: Server, publication: Publication) -> None:
-        reporter = self._reporters.get(server)
+    def _withdrawFrom(self, server: DirectoryClient, publication: Publication) -> None:
+        reporter = self._announcers.get(server)
         if reporter is not None and reporter.withdraw(publication):
-            del self._reporters[server]
+            del self._announcers[server]
             reporter.stop()
 
 

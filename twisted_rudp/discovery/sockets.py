@@ -1,4 +1,4 @@
-"""The sockets of discovery: datagram ports without offloading, for single datagrams."""
+"""The sockets of discovery: datagram ports without offloading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_rudp.net.port import DatagramPort, PortKind, SocketOptions, openPor
 _BUFFER = 256 << 10
 
 
-class Ears:
+class Receiver:
     """What a port of discovery hears; to be overridden where it matters."""
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
@@ -36,7 +36,7 @@ class Ears:
 
 
 def openSocket(
-    reactor: Any, ears: Ears, interface: str = "", port: int = 0, **options: Any
+    reactor: Any, ears: Receiver, interface: str = "", port: int = 0, **options: Any
 ) -> DatagramPort:
     """
     @param interface: as for L{openPort}.

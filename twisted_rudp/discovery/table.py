@@ -1,4 +1,4 @@
-"""The announcements that a registry holds: bounded, expiring, oldest out first."""
+"""The announcements of a registry: bounded in number and bytes, the oldest evicted first."""
 
 from __future__ import annotations
 

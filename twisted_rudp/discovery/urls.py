@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import parse_qsl
 
-from twisted_rudp.discovery.v4 import LONGEST_URL, LOOKED_AT
+from twisted_rudp.discovery.v4 import LONGEST_URL, MAX_EXAMINED
 
-KEPT = 32
+MAX_KEPT = 32
 """Addresses kept of one announcement."""
 
 ANY_TRANSPORT = "udp"
@@ -87,7 +87,7 @@ def normalised(urls: Iterable[str], source: str, loopback: bool = False) -> tupl
     """
     kept: dict[Address, None] = {}
     for number, url in enumerate(urls):
-        if number >= LOOKED_AT or len(kept) >= KEPT:
+        if number >= MAX_EXAMINED or len(kept) >= MAX_KEPT:
             break
         try:
             address = _completed(parse(url), source, loopback)

@@ -1,4 +1,1 @@
-"""
-What is run rather than imported: the services of C{twist rudp} and the tools of
-the C{rudp} command.
-"""
+"""The services of C{twist rudp} and the tools of the C{rudp} command."""

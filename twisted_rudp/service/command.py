@@ -1,6 +1,6 @@
 """
-The C{rudp} command: tools for a person at a terminal. What runs for long and
-unattended is a service of C{twist rudp} instead (REL-3).
+The C{rudp} command: tools for a person at a terminal. Long-running services are
+commands of C{twist rudp} instead (REL-3).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.demo import DemoOptions, runDemo
-from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
-from twisted_rudp.service.linkoptions import LinkOptions, runLink
+from twisted_rudp.service.link import LinkOptions, runLink
 from twisted_rudp.service.ping import PingOptions, runPing
-from twisted_rudp.service.teaching import TeachingOptions
+from twisted_rudp.service.usage import UsageOptions
 
 USAGE_ERROR = 2
 """Exit status for a command line that is not right."""
@@ -37,7 +37,7 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
 """What runs each command; called with the reactor and the command's options."""
 
 
-class Options(TeachingOptions):
+class Options(UsageOptions):
     """C{rudp}."""
 
     synopsis = "Usage: rudp COMMAND [options]"

@@ -3,33 +3,148 @@ C{rudp demo}: a real HTTP download through two forwarders and a bad link::
 
     Agent -> tcp -> forward -> kcp -> link -> kcp -> forward -> tcp -> Site
 
-The forwarders are processes of their own. The web server, the link and the
-browser are in this one.
+Each forwarder is a process of its own. The web server, the link and the client run in
+this process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
-from twisted_rudp.service.child import Child
 from twisted_rudp.service.link import Link
-from twisted_rudp.service.progress import Progress
-from twisted_rudp.service.teaching import TeachingOptions, count
+from twisted_rudp.service.usage import UsageOptions, count
 from twisted_rudp.testing.impairments import Impairments
+
+_WIDTH = 40
+
+
+class Progress:
+    """Shows how much of something has come."""
+
+    def __init__(self, total: int, out: TextIO) -> None:
+        """
+        @param total: bytes to come.
+        """
+        self._total = total
+        self._out = out
+        self._tenths = 0
+
+    def show(self, done: int, seconds: float) -> None:
+        """
+        Say where it stands: redrawn on a terminal, every tenth as a line
+        elsewhere.
+
+        @param seconds: since the beginning.
+        """
+        text = self._text(done, seconds)
+        if self._out.isatty():
+            self._out.write(f"\r{text}")
+            if done >= self._total:
+                self._out.write("\n")
+        elif done * 10 // self._total > self._tenths:
+            self._tenths = done * 10 // self._total
+            self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def _text(self, done: int, seconds: float) -> str:
+        filled = done * _WIDTH // self._total
+        bar = "#" * filled + "." * (_WIDTH - filled)
+        rate = done / seconds / 1e6 if seconds else 0.0
+        return f"[{bar}] {done * 100 // self._total:3d} %  {rate:6.2f} MB/s"
+
+
+_LISTENING = re.compile(rb"listening on \S+ port (\d+)")
+_STOPPED = re.compile(rb"stopped: (.*)")
+_KEPT = 20
+
+
+class ChildFailed(Exception):
+    """The child ended before it was told to; the text has its last lines."""
+
+
+class Child(ProcessProtocol):
+    """
+    One service in a process of its own.
+
+    @ivar listening: fires with the port that it listens on.
+    @ivar ended: fires with the counters that it logged last.
+    """
+
+    transport: IProcessTransport
+
+    def __init__(self) -> None:
+        self.listening: Deferred[int] = Deferred()
+        self.ended: Deferred[dict[str, float]] = Deferred()
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self._counters: dict[str, float] = {}
+
+    @classmethod
+    def start(cls, reactor: IReactorProcess, *arguments: str) -> Child:
+        """Start C{twist rudp} with this interpreter."""
+        child = cls()
+        command = [sys.executable, "-m", "twisted", "--log-format=text", "rudp", *arguments]
+        reactor.spawnProcess(child, sys.executable, command, env=dict(os.environ))
+        return child
+
+    def stop(self) -> Deferred[dict[str, float]]:
+        """
+        Interrupt it, as a person would.
+
+        @return: fires with the counters that it logs when it stops.
+        """
+        self.transport.signalProcess("INT")
+        return self.ended
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if not self.ended.called:
+            self.transport.signalProcess("KILL")
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        if not self.listening.called:
+            announced = b"\n".join(self._lines).decode(errors="replace")
+            self.listening.errback(ChildFailed(announced))
+        self.ended.callback(self._counters)
+
+    def _line(self, line: bytes) -> None:
+        self._lines = [*self._lines[1 - _KEPT :], line]
+        listening = _LISTENING.search(line)
+        if listening and not self.listening.called:
+            self.listening.callback(int(listening[1]))
+        stopped = _STOPPED.search(line)
+        if stopped:
+            self._counters = dict(_counter(pair) for pair in stopped[1].split() if b"=" in pair)
+
+
+def _counter(pair: bytes) -> tuple[str, float]:
+    name, _, value = pair.decode().partition("=")
+    return name, float(value)
+
 
 LOSS = 0.05
 DELAY = 0.03
@@ -80,7 +195,7 @@ class Download(Protocol):
             self.finished.errback(reason)
 
 
-class DemoOptions(TeachingOptions):
+class DemoOptions(UsageOptions):
     """C{rudp demo}."""
 
     longdesc = (

@@ -15,12 +15,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_rudp.service.announcing import Announcer
-from twisted_rudp.service.factories import QuietFactory
-from twisted_rudp.service.listening import ListeningService
-from twisted_rudp.service.relay import abort
-from twisted_rudp.service.sessions import Sessions
-from twisted_rudp.service.tally import Tally
+from twisted_rudp.service.announce import NodeAnnouncer
+from twisted_rudp.service.forward import abort
+from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
 
 
 @implementer(IHalfCloseableProtocol)
@@ -63,7 +60,7 @@ class Echo(Protocol):
         abort(self)
 
 
-class EchoFactory(QuietFactory):
+class EchoFactory(SilentFactory):
     """Makes a bounded number of L{Echo}s."""
 
     def __init__(self, sessions: Sessions) -> None:
@@ -102,7 +99,7 @@ class EchoService(ListeningService):
         *,
         limit: int,
         drain: float,
-        announcer: Announcer | None = None,
+        announcer: NodeAnnouncer | None = None,
     ) -> None:
         """
         @param limit: connections at one time.

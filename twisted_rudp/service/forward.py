@@ -1,30 +1,267 @@
 """
-C{twist rudp forward}: every connection accepted on one endpoint is carried over
-a connection dialled to another, whatever transports the two are.
+C{twist rudp forward}: each connection accepted on one endpoint is relayed over a
+connection to another, whatever transports the two are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
     IReactorTime,
+    ISSLTransport,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
+    ITransport,
 )
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from twisted_rudp.service.announcing import Announcer
+from twisted_rudp.service.announce import NodeAnnouncer
 from twisted_rudp.service.complaints import Complaints
-from twisted_rudp.service.factories import QuietFactory
-from twisted_rudp.service.listening import ListeningService
-from twisted_rudp.service.relay import Relay, Side
-from twisted_rudp.service.sessions import Sessions
-from twisted_rudp.service.tally import Tally
+from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
+
+EARLY_LIMIT = 256 * 1024
+"""
+Bytes of the near side held until the far side is there. The near side is paused
+all that time, so only a transport that had more in its hands when it was paused
+can come near to this (FLOW-6).
+"""
 
 
-class ForwardFactory(QuietFactory):
+class Reading(Enum):
+    """How far a side has been read."""
+
+    OPEN = auto()
+    ENDED = auto()
+    LOST = auto()
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Side(Protocol):
+    """
+    One of the two connections. It is also the producer that the other side's
+    transport pauses when it has enough, which pauses this side's reading.
+
+    @ivar received: bytes that have arrived here.
+    """
+
+    noisy = False
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self.reading = Reading.OPEN
+        self.received = 0
+
+    def connectionMade(self) -> None:
+        self._relay.made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        self._relay.data(self, data)
+
+    def readConnectionLost(self) -> None:
+        self.reading = Reading.ENDED
+        self._relay.ended(self)
+
+    def writeConnectionLost(self) -> None:
+        """Nothing is to be done: the relay itself asked for it."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.reading = Reading.LOST
+        self._relay.lost(self, reason)
+
+    def pauseProducing(self) -> None:
+        _flow(self).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        _flow(self).resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        The other side is lost; its C{connectionLost} comes next and does what
+        is to be done (FLOW-5).
+        """
+
+
+class Relay:
+    """
+    A near connection, which was accepted, and a far one, which is dialled for
+    it.
+
+    The near side is not read before the far side is there. The end of one
+    direction is carried over where the transport can half close, otherwise it
+    ends the connection, as it does for every TCP protocol that does not ask for
+    half closes. The loss of one side with an error aborts the other, so that
+    nobody takes a broken stream for a complete one.
+    """
+
+    def __init__(
+        self,
+        far: IStreamClientEndpoint,
+        unreachable: Callable[[Failure], None],
+        over: Callable[[Relay, Failure], None],
+    ) -> None:
+        """
+        @param unreachable: called when the far side cannot be dialled.
+        @param over: called once, when both sides are gone; the reason is that
+            of the side that went first.
+        """
+        self.near = Side(self)
+        self.far = Side(self)
+        self._endpoint = far
+        self._unreachable = unreachable
+        self._over = over
+        self._dialling: Deferred[Any] | None = None
+        self._early: list[bytes] = []
+        self._reason: Failure | None = None
+
+    # from the two sides
+
+    def made(self, side: Side) -> None:
+        """A side has its transport: the near one makes us dial, the far one joins the two."""
+        if side is self.near:
+            _flow(side).pauseProducing()
+            self._dial()
+        else:
+            self._join()
+
+    def data(self, side: Side, data: bytes) -> None:
+        """Pass bytes on; hold them while the far side is not there."""
+        other = self._other(side)
+        if other.transport is not None:
+            other.transport.write(data)
+        elif sum(map(len, self._early)) + len(data) <= EARLY_LIMIT:
+            self._early.append(data)
+        else:
+            abort(side)
+
+    def ended(self, side: Side) -> None:
+        """Carry the end of one direction over."""
+        other = self._other(side)
+        if other.transport is None:
+            return
+        if other.reading is Reading.OPEN and canHalfClose(other.transport):
+            _consumer(other).unregisterProducer()
+            _consumer(other).loseWriteConnection()
+        else:
+            self.finish()
+
+    def lost(self, side: Side, reason: Failure) -> None:
+        """One side is gone; the other follows."""
+        if self._reason is None:
+            self._reason = reason
+        other = self._other(side)
+        if self._dialling is not None:
+            self._dialling.cancel()
+        elif other.transport is None or other.reading is Reading.LOST:
+            self._over(self, self._reason)
+        elif isinstance(reason.value, ConnectionDone):
+            _close(other)
+        else:
+            abort(other)
+
+    # from the service
+
+    def finish(self) -> None:
+        """Deliver to each side what came from the other, and close both."""
+        for side in (self.near, self.far):
+            _close(side)
+
+    def abort(self) -> None:
+        """Drop everything and close both."""
+        for side in (self.near, self.far):
+            abort(side)
+
+    # the far side
+
+    def _dial(self) -> None:
+        self._dialling = self._endpoint.connect(_FarFactory(self.far))
+        self._dialling.addCallbacks(self._dialled, self._refused)
+
+    def _dialled(self, ignored: object) -> None:
+        self._dialling = None
+
+    def _refused(self, failure: Failure) -> None:
+        self._dialling = None
+        if self._reason is None:
+            self._unreachable(failure)
+            abort(self.near)
+        elif self.near.reading is Reading.LOST:
+            self._over(self, self._reason)
+
+    def _join(self) -> None:
+        near, far = self.near, self.far
+        if near.reading is Reading.LOST:
+            abort(far)
+            return
+        early, self._early = self._early, []
+        _consumer(far).writeSequence(early)
+        _consumer(near).registerProducer(far, True)
+        if near.reading is Reading.OPEN:
+            _consumer(far).registerProducer(near, True)
+            near.resumeProducing()
+        else:
+            self.ended(near)
+
+    def _other(self, side: Side) -> Side:
+        return self.far if side is self.near else self.near
+
+
+class _FarFactory(SilentFactory):
+    """Gives the one protocol that is waiting for its connection."""
+
+    def __init__(self, far: Side) -> None:
+        self._far = far
+
+    def buildProtocol(self, addr: IAddress | None) -> Side:
+        return self._far
+
+
+def canHalfClose(transport: ITransport) -> bool:
+    """
+    Whether the end of a direction can be told to this transport's peer while
+    the other direction goes on. TLS passes the method of the transport below on
+    and would be cut off by it.
+    """
+    return hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport)
+
+
+def abort(side: Protocol) -> None:
+    """
+    Close a connection, if there is one, so that the peer can see that it is
+    not in order; where the transport knows no such way, in order.
+    """
+    if side.transport is not None:
+        close = getattr(side.transport, "abortConnection", side.transport.loseConnection)
+        close()
+
+
+def _close(side: Side) -> None:
+    if side.transport is not None and side.reading is not Reading.LOST:
+        _consumer(side).unregisterProducer()
+        side.transport.loseConnection()
+
+
+def _consumer(side: Side) -> Any:
+    """A stream transport takes producers (TR-1); C{ITransport} does not say so."""
+    return side.transport
+
+
+def _flow(side: Side) -> IPushProducer:
+    return cast(IPushProducer, side.transport)
+
+
+class ForwardFactory(SilentFactory):
     """Makes a L{Relay} for each accepted connection."""
 
     _log = Logger()
@@ -93,7 +330,7 @@ class ForwardService(ListeningService):
         *,
         limit: int,
         drain: float,
-        announcer: Announcer | None = None,
+        announcer: NodeAnnouncer | None = None,
     ) -> None:
         """
         @param limit: connections at one time.

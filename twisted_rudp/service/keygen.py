@@ -1,4 +1,4 @@
-"""C{rudp keygen}: identity keys for QOTP."""
+"""C{rudp keygen}: create an identity key for QOTP, or show its public part."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from twisted.python import usage
 
 from twisted_rudp.qotp.keys import KeyPair, create_key_file
-from twisted_rudp.service.teaching import TeachingOptions
+from twisted_rudp.service.usage import UsageOptions
 
 
-class KeygenOptions(TeachingOptions):
+class KeygenOptions(UsageOptions):
     """C{rudp keygen}."""
 
     synopsis = "Usage: rudp keygen [--show] FILE"

@@ -1,19 +1,178 @@
-"""A service that listens on one stream endpoint and stops in order."""
+"""The base of the services that listen: sessions, counters, start and stop."""
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Protocol
+
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+    ITransport,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from twisted_rudp.service.announcing import Announcer
-from twisted_rudp.service.sessions import Sessions
-from twisted_rudp.service.starting import cannotStart
-from twisted_rudp.service.tally import Tally
+from twisted_rudp.interfaces import IRUDPTransport
+from twisted_rudp.service.announce import NodeAnnouncer
+
+
+@implementer(IProtocolFactory)
+class SilentFactory:
+    """
+    The three methods of FAC-1. C{protocol.Factory} would log each start and
+    stop, and is generic only in recent versions of Twisted.
+    """
+
+    def doStart(self) -> None:
+        """Nothing is to be done."""
+
+    def doStop(self) -> None:
+        """Nothing is to be done."""
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+        """A protocol for one connection, or None to refuse it."""
+        raise NotImplementedError
+
+
+class StartupError(SystemExit, Exception):
+    """
+    Ends the program at its start with one line and status 1 (SVC-4).
+
+    A traceback would tell the operator nothing. An C{Exception} too, because twistd tells
+    its parent process and removes its pid file for these only.
+    """
+
+
+def startupError(description: str, options: str, problem: CannotListenError) -> StartupError:
+    """
+    The line for an address that cannot be had.
+
+    @param description: what the service does.
+    @param options: those that say where it listens.
+    """
+    where = f"port {problem.port}" if isinstance(problem.port, int) else str(problem.port)
+    if problem.interface:
+        where = f"{problem.interface} {where}"
+    cause = problem.socketError
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return StartupError(f"{description}: cannot listen on {where} ({options}): {reason}")
+
+
+class Session(Protocol):
+    """What a service holds for one accepted connection."""
+
+    def finish(self) -> None:
+        """End in order: deliver what was taken in, then close."""
+
+    def abort(self) -> None:
+        """End now."""
+
+
+class Sessions:
+    """A bounded set of sessions that can be drained."""
+
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
+        """
+        @param limit: how many there may be at one time.
+        """
+        self._clock = clock
+        self._limit = limit
+        self._live: set[Session] = set()
+        self._empty: Deferred[None] | None = None
+        self._patience: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def full(self) -> bool:
+        """One more would be too many."""
+        return len(self._live) >= self._limit
+
+    def add(self, session: Session) -> None:
+        """A session has begun."""
+        self._live.add(session)
+
+    def remove(self, session: Session) -> None:
+        """A session has ended, whatever the reason."""
+        self._live.discard(session)
+        if not self._live and self._empty is not None:
+            empty, self._empty = self._empty, None
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            empty.callback(None)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """
+        Finish every session, and abort those that are left after a while
+        (SVC-5). Called once per stop.
+
+        @return: fires when none is left.
+        """
+        for session in list(self._live):
+            session.finish()
+        if not self._live:
+            return succeed(None)
+        self._empty = Deferred()
+        self._patience = self._clock.callLater(seconds, self._impatient)
+        return self._empty
+
+    def _impatient(self) -> None:
+        self._patience = None
+        for session in list(self._live):
+            session.abort()
+
+
+class Tally:
+    """
+    Counts by name, and the state of the last reliable-UDP session that ended.
+
+    @ivar counts: the service's own counts and the sums of the counters of all
+        its reliable-UDP sessions.
+    """
+
+    def __init__(self, *names: str) -> None:
+        """
+        @param names: counts of the service itself; they are shown even when
+            they are 0, in this order.
+        """
+        self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self._roundTrip: float | None = None
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Count something."""
+        self.counts[name] += amount
+
+    def absorb(self, transport: ITransport) -> None:
+        """
+        Take over what a session that has ended knows about itself. A transport
+        that counts nothing adds nothing.
+        """
+        if IRUDPTransport.providedBy(transport):
+            self.counts.update(transport.counters())
+            self._roundTrip = transport.facts().get("rtt", self._roundTrip)
+
+    def line(self) -> str:
+        """
+        Everything as C{name=value}, for people and for scripts. The round trip
+        is in milliseconds.
+        """
+        shown = [f"{name}={value}" for name, value in self.counts.items()]
+        if self._roundTrip is not None:
+            shown.append(f"round_trip_ms={self._roundTrip * 1000:.1f}")
+        return " ".join(shown)
 
 
 class ListeningService(Service):
@@ -34,7 +193,7 @@ class ListeningService(Service):
         sessions: Sessions,
         tally: Tally,
         drain: float,
-        announcer: Announcer | None = None,
+        announcer: NodeAnnouncer | None = None,
     ) -> None:
         """
         @param description: what this service does, for the log.
@@ -107,7 +266,7 @@ class ListeningService(Service):
             self._listening = None
             problem = refused[0].value
             if isinstance(problem, CannotListenError):
-                raise cannotStart(self.description, "--listen", problem) from problem
+                raise startupError(self.description, "--listen", problem) from problem
             refused[0].raiseException()
 
     def _bound(self, port: IListeningPort) -> IListeningPort:

@@ -15,25 +15,24 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
-from twisted_rudp.endpoints.diallers import DIALLERS
+from twisted_rudp.endpoints.node import CLIENTS
 from twisted_rudp.interfaces import IAnswersPings
-from twisted_rudp.service.announcing import Announcer
-from twisted_rudp.service.descriptions import endpoint, redacted
-from twisted_rudp.service.discoveryoptions import (
+from twisted_rudp.service.announce import (
     PROFILE_HELP,
     AnnounceOptions,
-    DiscoveryServerOptions,
+    NodeAnnouncer,
     audience,
     nodeId,
     profiles,
 )
+from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.pong import PongService
-from twisted_rudp.service.teaching import TeachingOptions, count, seconds
+from twisted_rudp.service.usage import UsageOptions, count, endpoint, redacted, seconds
 
 
-class CommandOptions(TeachingOptions):
+class CommandOptions(UsageOptions):
     """What every command has."""
 
     optParameters = [
@@ -66,19 +65,19 @@ class CommandOptions(TeachingOptions):
             "announcer": self._announcer(listen),
         }
 
-    def _announcer(self, listen: str) -> Announcer | None:
+    def _announcer(self, listen: str) -> NodeAnnouncer | None:
         if self["announce"] is None:
             if self["announce-server"] is not None:
                 raise usage.UsageError("--announce-server says where, and --announce as whom")
             return None
         scheme = listen.partition(":")[0]
-        if scheme not in DIALLERS:
+        if scheme not in CLIENTS:
             raise usage.UsageError(
                 f"--announce: what listens on {scheme} cannot be dialled by node:; that is for"
-                f" {', '.join(DIALLERS)}"
+                f" {', '.join(CLIENTS)}"
             )
         id = nodeId("announce", self["announce"])
-        return Announcer(self.clock(), id, audience(self, "announce-"), scheme)
+        return NodeAnnouncer(self.clock(), id, audience(self, "announce-"), scheme)
 
     def clock(self) -> IReactorTime:
         """The reactor."""
@@ -175,7 +174,7 @@ In one local network the second needs no address, if the first has --announce al
             self.services.append(service)
 
 
-class PongOptions(TeachingOptions):
+class PongOptions(UsageOptions):
     """C{twist rudp raknet-pong}."""
 
     synopsis = "[options] --listen ENDPOINT --motd TEXT"
@@ -214,7 +213,7 @@ A text of that form is shown in Bedrock's list of servers.
         self.services.append(PongService(clock, f"pong {redacted(self['listen'])}", server))
 
 
-class Options(TeachingOptions):
+class Options(UsageOptions):
     """C{twist rudp}."""
 
     synopsis = "COMMAND [options]"

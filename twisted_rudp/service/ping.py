@@ -1,4 +1,4 @@
-"""C{rudp ping}: what a server says of itself, and how long that takes."""
+"""C{rudp ping}: ask a server for its status, and measure how long it takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
 from twisted_rudp.interfaces import IPingable, Pong
-from twisted_rudp.service.teaching import TeachingOptions
+from twisted_rudp.service.usage import UsageOptions
 
 
-class PingOptions(TeachingOptions):
+class PingOptions(UsageOptions):
     """C{rudp ping}."""
 
     synopsis = "ENDPOINT"

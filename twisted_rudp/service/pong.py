@@ -1,4 +1,4 @@
-"""C{twist rudp raknet-pong}: answer pings where no server runs."""
+"""C{twist rudp raknet-pong}: answer RakNet pings without a game server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_rudp.service.factories import QuietFactory
-from twisted_rudp.service.listening import ListeningService
-from twisted_rudp.service.sessions import Sessions
-from twisted_rudp.service.tally import Tally
+from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
 
 
 @implementer(IStreamServerEndpoint)
@@ -41,5 +38,5 @@ class PongService(ListeningService):
         """
         sessions = Sessions(clock, 1)
         super().__init__(
-            description, _OnlyPings(endpoint), QuietFactory(), sessions, Tally(), 0.0
+            description, _OnlyPings(endpoint), SilentFactory(), sessions, Tally(), 0.0
         )

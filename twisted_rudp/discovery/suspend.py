@@ -1,9 +1,9 @@
 """
-Noticing that the machine has slept (discovery.md 5).
+Suspend detection (discovery.md 5).
 
-Wall-clock time goes on in a sleep, and steps when somebody sets it. A monotonic clock does
-not step, and on Linux and macOS it stands still in a sleep. Neither alone tells, both together
-do.
+The wall clock advances while a machine is suspended, and steps when somebody sets it. A
+monotonic clock does not step, and on Linux and macOS it stands still during a suspend.
+Comparing the two detects a suspend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def clocks() -> tuple[float, float]:
     return time(), monotonic()
 
 
-class SleepWatch:
+class SuspendDetector:
     """
     Compares two clocks from time to time.
 
@@ -38,13 +38,13 @@ class SleepWatch:
     """
 
     def __init__(
-        self, reactor: Any, woken: Callable[[], None], clocks: Clocks = clocks
+        self, reactor: Any, resumed: Callable[[], None], clocks: Clocks = clocks
     ) -> None:
         """
         @param woken: called when the machine has slept.
         """
         self._reactor = reactor
-        self._woken = woken
+        self._resumed = resumed
         self._clocks = clocks
         self._call: IDelayedCall | None = None
         self._seen = (0.0, 0.0)
@@ -70,7 +70,7 @@ class SleepWatch:
         # The second: asleep where both clocks go on, or this process was stopped.
         if abs(wall - steady) > JUMP or steady > JUMP:
             self._call.reset(INTERVAL)
-            self._woken()
+            self._resumed()
 
     def _tick(self) -> None:
         self._call = self._reactor.callLater(INTERVAL, self._tick)

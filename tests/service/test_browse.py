@@ -1,6 +1,6 @@
 """
-Tests for L{twisted_rudp.service.finding}, L{announcing<twisted_rudp.service.announcing>},
-L{rendezvous<twisted_rudp.service.rendezvous>} and their options.
+Tests for L{twisted_rudp.service.browse}, L{twisted_rudp.service.announce} and
+L{twisted_rudp.service.discoveryserver}.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from twisted_rudp.discovery.profiles import SYNCTHING, V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.service import discoveryOf
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
-from twisted_rudp.service.announcing import Announcer, AnnounceService, Audience
-from twisted_rudp.service.discoveryoptions import profilesOf
+from twisted_rudp.service.announce import AnnounceService, Audience, NodeAnnouncer, profilesOf
+from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, table
+from twisted_rudp.service.discoveryserver import DiscoveryServerService
 from twisted_rudp.service.echo import EchoService
-from twisted_rudp.service.finding import BrowseOptions, LookupOptions, runBrowse, table
+from twisted_rudp.service.listening import StartupError
 from twisted_rudp.service.options import Options, makeService
-from twisted_rudp.service.rendezvous import DiscoveryServerService
-from twisted_rudp.service.starting import CannotStart
 
 ALICE = NodeId.from_text("alice")
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
@@ -55,8 +54,8 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual([host.ports for host in self.network.hosts], [[], []])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
-    def announcer(self, audience: Audience, scheme: str = "") -> Announcer:
-        return Announcer(self.one.reactor, ALICE, audience, scheme)
+    def announcer(self, audience: Audience, scheme: str = "") -> NodeAnnouncer:
+        return NodeAnnouncer(self.one.reactor, ALICE, audience, scheme)
 
     def known(self) -> list[str]:
         nodes = discoveryOf(self.two.reactor).registry.snapshot()
@@ -120,7 +119,7 @@ class ServiceTests(SynchronousTestCase):
             service.startService()
             self.assertEqual(service.server.getHost().port, 22025)
             other = DiscoveryServerService(DiscoveryServer(self.one.reactor, interface="::1"))
-            problem = self.assertRaises(CannotStart, other.startService)
+            problem = self.assertRaises(StartupError, other.startService)
             self.assertRegex(
                 str(problem),
                 r"^discovery server: cannot listen on ::1 port 22025 \(--interface, --port\): \w",

@@ -1,5 +1,5 @@
 """
-Tests for L{twisted_rudp.discovery.waking} and what is done upon it (discovery.md 5,
+Tests for L{twisted_rudp.discovery.suspend} and what is done upon it (discovery.md 5,
 sleeping laptop).
 """
 
@@ -15,7 +15,7 @@ from tests.discovery.test_local import GROUP, URLS, LanCase
 from tests.discovery.test_service import ServiceCase
 from twisted_rudp.discovery import v4
 from twisted_rudp.discovery.profiles import V4
-from twisted_rudp.discovery.waking import SleepWatch
+from twisted_rudp.discovery.suspend import SuspendDetector
 from twisted_rudp.testing.port import LAN_BROADCAST
 
 HOUR = 3600.0
@@ -28,11 +28,11 @@ class WatchTests(SynchronousTestCase):
         self.clock = Clock()
         self.wall = self.steady = 0.0
         self.wakes = 0
-        self.watch = SleepWatch(self.clock, self.woken, lambda: (self.wall, self.steady))
+        self.watch = SuspendDetector(self.clock, self.resumed, lambda: (self.wall, self.steady))
         self.watch.start()
         self.addCleanup(self.watch.stop)
 
-    def woken(self) -> None:
+    def resumed(self) -> None:
         self.wakes += 1
 
     def passed(self, wall: float, steady: float) -> int:

@@ -1,4 +1,4 @@
-"""What this process announces."""
+"""The announcements that this process sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import Wire
-from twisted_rudp.discovery.urls import KEPT, Address, filled_in, parse, served
+from twisted_rudp.discovery.urls import MAX_KEPT, Address, filled_in, parse, served
 
 LONGEST = 1200
 """Bytes of an announcement of ours: one datagram on every path."""
@@ -36,8 +36,8 @@ class Publication:
         @raise ValueError: no addresses, too many, not addresses, one that contradicts
             itself, or a secret in one.
         """
-        if not 0 < len(self.urls) <= KEPT:
-            raise ValueError(f"a node has 1 to {KEPT} addresses, not {len(self.urls)}")
+        if not 0 < len(self.urls) <= MAX_KEPT:
+            raise ValueError(f"a node has 1 to {MAX_KEPT} addresses, not {len(self.urls)}")
         for url in self.urls:
             address = parse(url)
             _checkSecrets(address)
@@ -87,7 +87,7 @@ def merged(publications: Sequence[Publication]) -> list[Publication]:
     return whole
 
 
-def told(wire: Wire, publications: Iterable[Publication], version: int) -> list[Publication]:
+def announced(wire: Wire, publications: Iterable[Publication], version: int) -> list[Publication]:
     """What is announced over IPv4 or IPv6, one publication for each node."""
     over = (publication.over(wire, version) for publication in publications)
     return merged([publication for publication in over if publication is not None])

@@ -1,4 +1,4 @@
-"""Asking a discovery server where a node is (discovery.md 1.4, and better: 1.6 rule 5)."""
+"""The client of a discovery server: look up nodes, and announce nodes (discovery.md 1.4, 1.6)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address as RawAddress
+from twisted_rudp.core.engine import PathError
 from twisted_rudp.discovery import v1
+from twisted_rudp.discovery.announcement import Publication, announced
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.sockets import Ears, openSocket
+from twisted_rudp.discovery.journal import Journal
+from twisted_rudp.discovery.profiles import Wire
+from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.errors import NodeNotFound
@@ -23,10 +27,10 @@ from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.port import DatagramPort
 from twisted_rudp.net.resolving import resolve
 
-MOMENTS = (0.0, 1.0, 2.5)
+QUERY_TIMES = (0.0, 1.0, 2.5)
 """Seconds after which a query is sent, again and again."""
 
-PATIENCE = 5.0
+QUERY_TIMEOUT = 5.0
 """Seconds after which there is no answer."""
 
 GRACE = 0.2
@@ -48,16 +52,16 @@ Addresses = tuple[Address, ...]
 def turns(addresses: Sequence[RawAddress]) -> list[list[RawAddress]]:
     """
     A server's addresses in the order in which they are tried: in each turn the next one
-    of each family, as many turns as there are L{MOMENTS} at most.
+    of each family, as many turns as there are L{QUERY_TIMES} at most.
     """
     families: dict[int, list[RawAddress]] = {}
     for address in addresses:
         families.setdefault(len(address), []).append(address)
     rows = zip_longest(*families.values())
-    return [[a for a in row if a is not None] for row in islice(rows, len(MOMENTS))]
+    return [[a for a in row if a is not None] for row in islice(rows, len(QUERY_TIMES))]
 
 
-class Server:
+class DirectoryClient:
     """
     A discovery server as its clients see it.
 
@@ -71,7 +75,7 @@ class Server:
         self.reactor = reactor
         self.host = host
         self.port = port
-        self._questions: dict[NodeId, Question] = {}
+        self._questions: dict[NodeId, PendingQuery] = {}
         self._misses: dict[NodeId, float] = {}
         self.counters = dict.fromkeys(("queries", "answers", "ignored", "misses"), 0)
 
@@ -93,7 +97,7 @@ class Server:
             return asking
         question = self._questions.get(node)
         if question is None:
-            question = self._questions[node] = Question(self, node, self._answered)
+            question = self._questions[node] = PendingQuery(self, node, self._answered)
             question.askers.append(asking)
             question.start()
         else:
@@ -105,7 +109,7 @@ class Server:
         for question in list(self._questions.values()):
             question.end()
 
-    def _answered(self, question: Question, addresses: Addresses) -> None:
+    def _answered(self, question: PendingQuery, addresses: Addresses) -> None:
         node = question.node
         self._questions.pop(node, None)
         if addresses:
@@ -137,16 +141,16 @@ class Server:
         )
 
 
-class Question(Ears):
+class PendingQuery(Receiver):
     """One question, asked until it is answered or time is up."""
 
     _log = Logger()
 
     def __init__(
         self,
-        server: Server,
+        server: DirectoryClient,
         node: NodeId,
-        ended: Callable[[Question, Addresses], None],
+        ended: Callable[[PendingQuery, Addresses], None],
     ) -> None:
         self.node = node
         self.askers: list[Deferred[Addresses]] = []
@@ -161,7 +165,7 @@ class Question(Ears):
     def start(self) -> None:
         """Begin with the server's name."""
         reactor = self._server.reactor
-        self._calls.append(reactor.callLater(PATIENCE, self.end))
+        self._calls.append(reactor.callLater(QUERY_TIMEOUT, self.end))
         try:
             resolve(reactor, self._server.host, self._server.port, self._resolved)
         except ValueError as problem:
@@ -175,7 +179,7 @@ class Question(Ears):
             self._log.info("no address for the discovery server {host}", host=self._server.host)
             self.end()
             return
-        for moment, more in zip_longest(MOMENTS, turns(addresses), fillvalue=()):
+        for moment, more in zip_longest(QUERY_TIMES, turns(addresses), fillvalue=()):
             self._calls.append(self._server.reactor.callLater(moment, self._send, more))
 
     def _send(self, more: Sequence[RawAddress]) -> None:
@@ -252,3 +256,143 @@ class Question(Ears):
                 call.cancel()
         for port in self._ports.values():
             port.stopListening()
+
+
+INTERVAL = 1800.0
+"""Seconds between two reports; servers remember for twice as long."""
+
+RETRY = 60.0
+"""Seconds after which a report that could not be sent is tried again."""
+
+_NO_SOCKET = "no socket to report from"
+_NO_ADDRESS = "the discovery server has no address"
+_REFUSED = "cannot send to the discovery server"
+_OTHER_FAMILY = "nothing that is announced here serves the server's family of addresses"
+
+
+class DirectoryAnnouncer(Receiver):
+    """
+    Tells one server of the nodes published here, for as long as they are.
+
+    The server's name is looked up for each report: neither a resolver that fails once
+    nor a server that moves ends it. All addresses that it may be asked at are told, for
+    nobody answers a report.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, server: DirectoryClient) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._publications: list[Publication] = []
+        self._call: IDelayedCall | None = None
+        self._ports: dict[int, DatagramPort] = {}
+        self._hopeful: set[str] = set()
+        self._stopped = False
+        self._journal = Journal(reactor, self._log, f"reports to {server.host}")
+        self.counters = dict.fromkeys(("reports", "failures"), 0)
+
+    def publish(self, publication: Publication) -> None:
+        """Report a node from now on."""
+        self._publications.append(publication)
+        self._schedule(0)
+
+    def withdraw(self, publication: Publication) -> bool:
+        """
+        Report it no more; the server forgets it after an hour.
+
+        @return: whether it was the last.
+        """
+        self._publications.remove(publication)
+        return not self._publications
+
+    def resumed(self) -> None:
+        """The machine has slept: the server may have forgotten it, or it has moved."""
+        self._schedule(0)
+
+    def stop(self) -> None:
+        """Report nothing any more."""
+        self._stopped = True
+        self._publications.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        for port in self._ports.values():
+            port.stopListening()
+        self._ports.clear()
+
+    def pathError(self, kind: PathError, size: int, address: RawAddress) -> None:
+        """Once more before the next turn, if none of the server's addresses is left."""
+        if self._stopped:
+            return
+        detail = f"{address[0]}: {kind.name.lower()}"
+        self._hopeful.discard(address[0])
+        if self._hopeful:
+            self._journal.note(_REFUSED, detail)
+        else:
+            self._failed(_REFUSED, detail)
+
+    def portLost(self, failure: object) -> None:
+        """The next report makes another."""
+        self._ports = {n: port for n, port in self._ports.items() if not port.closed}
+
+    def _schedule(self, delay: float) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        self._call = self._reactor.callLater(delay, self._report)
+
+    def _report(self) -> None:
+        self._call = None
+        self._schedule(INTERVAL)
+        try:
+            resolve(self._reactor, self._server.host, self._server.port, self._resolved)
+        except ValueError as problem:
+            self._failed(_NO_ADDRESS, problem)
+
+    def _resolved(self, addresses: list[RawAddress]) -> None:
+        if self._stopped:
+            return
+        if not addresses:
+            self._failed(_NO_ADDRESS, self._server.host)
+            return
+        self._journal.clear(_NO_ADDRESS)
+        reports = self.counters["reports"]
+        tried = [address for turn in turns(addresses) for address in turn]
+        self._hopeful = {address[0] for address in tried}
+        for address in tried:
+            self._tell(address)
+        if self.counters["reports"] == reports:
+            self._journal.note(_OTHER_FAMILY, ", ".join(sorted(self._hopeful)))
+
+    def _tell(self, address: RawAddress) -> None:
+        """
+        Report what can be reached over the family of this address: the server takes the
+        address of whoever reports for the node's.
+        """
+        version = 4 if len(address) == 2 else 6
+        for publication in announced(Wire.V1, self._publications, version):
+            port = self._port(address)
+            if port is None:
+                return
+            self.counters["reports"] += 1
+            datagram = v1.encode_announcement(
+                v1.Announcement(publication.port, publication.id.v1)
+            )
+            port.send(datagram, len(datagram), address)
+
+    def _port(self, address: RawAddress) -> DatagramPort | None:
+        family = len(address)
+        if family not in self._ports:
+            interface = "" if family == 2 else "::"
+            try:
+                self._ports[family] = openSocket(self._reactor, self, interface)
+            except CannotListenError as problem:
+                self._failed(_NO_SOCKET, problem)
+                return None
+        return self._ports[family]
+
+    def _failed(self, kind: str, detail: object) -> None:
+        self.counters["failures"] += 1
+        self._journal.note(kind, detail)
+        if self._publications:
+            self._schedule(RETRY)

@@ -1,4 +1,4 @@
-"""C{rudp browse} and C{rudp lookup}: what discovery hears, for a person."""
+"""C{rudp browse} and C{rudp lookup}: the nodes that discovery knows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from twisted_rudp.discovery.nodes import Node, Removal
 from twisted_rudp.discovery.service import Discovery, discoveryOf
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.interfaces import INodeBrowser
-from twisted_rudp.service.discoveryoptions import (
+from twisted_rudp.service.announce import (
     PROFILE_HELP,
     audience,
     nodeId,
     profiles,
     profilesOf,
 )
-from twisted_rudp.service.teaching import TeachingOptions, seconds
+from twisted_rudp.service.usage import UsageOptions, seconds
 
 _log = Logger()
 
@@ -34,7 +34,7 @@ NOT_FOUND = 1
 """Exit status when nobody knows the node."""
 
 
-class BrowseOptions(TeachingOptions):
+class BrowseOptions(UsageOptions):
     """C{rudp browse}."""
 
     longdesc = (
@@ -65,7 +65,7 @@ Our own nodes, and those of Syncthing:
             raise usage.UsageError("--profile none hears nobody")
 
 
-class LookupOptions(TeachingOptions):
+class LookupOptions(UsageOptions):
     """C{rudp lookup}."""
 
     synopsis = "[options] ID"
@@ -102,7 +102,7 @@ In the local network, and at a server:
 
 
 @implementer(INodeBrowser)
-class Lines:
+class LinePrinter:
     """A line for everything that happens."""
 
     def __init__(self, out: TextIO) -> None:
@@ -147,7 +147,7 @@ async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = N
             lambda failure: _log.failure("the table of nodes failed", failure)
         )
     else:
-        discovery.registry.browse(Lines(out))
+        discovery.registry.browse(LinePrinter(out))
     waiting: Deferred[None] = Deferred()
     if options["seconds"] is not None:
         waiting = deferLater(reactor, options["seconds"], lambda: None)

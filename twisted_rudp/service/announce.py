@@ -1,28 +1,26 @@
-"""
-The command lines of discovery: of C{twist rudp announce} and C{discovery-server}, and
-what other commands share with them.
-"""
+"""C{twist rudp announce}, and C{--announce} of the services that listen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
 from twisted.python import usage
 
+from twisted_rudp.discovery.announcement import Publication
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import PROFILES, V4, Profile
-from twisted_rudp.discovery.published import Publication
-from twisted_rudp.discovery.server import DiscoveryServer
-from twisted_rudp.discovery.servertable import LIFE, MAX_NODES, MAX_PER_SOURCE, ServerTable
+from twisted_rudp.discovery.service import Lease, discoveryOf
 from twisted_rudp.discovery.urls import Address, parse
-from twisted_rudp.discovery.v1 import SERVER_PORT
-from twisted_rudp.endpoints.diallers import DIALLERS, transportOf
-from twisted_rudp.endpoints.node import lanProfiles, serverAddress
-from twisted_rudp.net.addresses import isLiteral
-from twisted_rudp.service.announcing import Announcer, AnnounceService, Audience
-from twisted_rudp.service.rendezvous import DiscoveryServerService
-from twisted_rudp.service.teaching import TeachingOptions, count, whole
+from twisted_rudp.endpoints.node import CLIENTS, lanProfiles, serverAddress, transportOf
+from twisted_rudp.service.usage import UsageOptions, whole
 
 PROFILE_HELP = f"{', '.join(PROFILES)}, divided by commas, or none; v4 if left out."
 
@@ -55,9 +53,9 @@ def transport(given: str) -> str:
 
     @raise ValueError: C{node:} does not know it.
     """
-    if given not in DIALLERS:
+    if given not in CLIENTS:
         raise ValueError(
-            f"{given!r} is not one of {', '.join(DIALLERS)}; --url announces anything"
+            f"{given!r} is not one of {', '.join(CLIENTS)}; --url announces anything"
         )
     return given
 
@@ -69,7 +67,7 @@ def checkParameters(url: str) -> None:
     @raise usage.UsageError: it is not.
     """
     address = parse(url)
-    dialler = DIALLERS.get(transportOf(address.scheme))
+    dialler = CLIENTS.get(transportOf(address.scheme))
     if dialler is None:
         return
     for name in address.parameters:
@@ -77,7 +75,7 @@ def checkParameters(url: str) -> None:
             raise usage.UsageError(f"--url {url}: {name!r} is no argument of {address.scheme}:")
 
 
-class AnnounceOptions(TeachingOptions):
+class AnnounceOptions(UsageOptions):
     """C{twist rudp announce}."""
 
     synopsis = "[options] --id ID (--port PORT | --url URL ...)"
@@ -89,7 +87,7 @@ class AnnounceOptions(TeachingOptions):
     optParameters = [
         ["id", None, None, "Whom to announce."],
         ["port", None, None, "UDP port that it listens on, over IPv4.", whole(1, 65535, "a port")],
-        ["transport", None, "kcp", f"What it speaks there: {', '.join(DIALLERS)}.", transport],
+        ["transport", None, "kcp", f"What it speaks there: {', '.join(CLIENTS)}.", transport],
         ["server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
         ["profile", None, None, f"How to announce on the local network: {PROFILE_HELP}", profiles],
     ]
@@ -130,7 +128,7 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
             raise usage.UsageError(str(problem)) from problem
         for url in self.urls:
             checkParameters(url)
-        announcer = Announcer(theReactor(), id, audience(self))
+        announcer = NodeAnnouncer(theReactor(), id, audience(self))
         self.services.append(AnnounceService(announcer, self.urls))
 
 
@@ -163,59 +161,91 @@ def audience(options: usage.Options, prefix: str = "") -> Audience:
         raise usage.UsageError(f"--{prefix}server: {problem}") from problem
 
 
-class DiscoveryServerOptions(TeachingOptions):
-    """C{twist rudp discovery-server}."""
+@dataclass(frozen=True)
+class Audience:
+    """
+    Whom an announcement is for.
 
-    longdesc = (
-        "Remember who announces itself and tell who asks, with the protocol of Syncthing's"
-        " first discovery server. Nobody has to prove anything: use it where the id is a key,"
-        " or among friends."
-    )
-    optParameters = [
-        ["interface", None, "::", "Address to listen on; :: is all of both families."],
-        ["port", None, SERVER_PORT, "UDP port.", whole(0, 65535, "a port")],
-        ["file", None, None, "Where the table is kept between runs."],
-        ["life", None, int(LIFE), "Seconds that an announcement holds.", count],
-        ["max-nodes", None, MAX_NODES, "Addresses remembered at one time.", count],
-        ["max-per-source", None, MAX_PER_SOURCE, "Of these, from one address.", count],
-    ]
-    optFlags = [
-        ["by-network", None, "Limit each /24 and /64 instead of each address."],
-        ["full-queries", None, "Do not answer queries that are shorter than the answer."],
-    ]
-    examples = """
-On a machine that all others reach:
+    @ivar profiles: on the local network.
+    @ivar server: address and port of a discovery server, or None.
+    """
 
-  twist rudp discovery-server --file nodes.txt
+    profiles: tuple[Profile, ...]
+    server: tuple[str, int] | None = None
 
-and on other machines, whoever wants to be found and whoever looks for it:
 
-  twist rudp echo --listen kcp:4000 --announce alice --announce-server rendezvous.example.org
-  rudp lookup --server rendezvous.example.org alice
-"""
+class NodeAnnouncer:
+    """Announces one node to one audience."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.services: list[IService] = []
+    _log = Logger()
 
-    def postOptions(self) -> None:
+    def __init__(self, reactor: Any, id: NodeId, audience: Audience, scheme: str = "") -> None:
         """
-        Make the service.
-
-        @raise usage.UsageError: the interface is none.
+        @param scheme: the transport, for L{begin}.
         """
-        if not isLiteral(self["interface"]):
-            raise usage.UsageError(f"--interface {self['interface']}: an IP address is needed")
-        table = ServerTable(
-            life=self["life"], nodes=self["max-nodes"], per_source=self["max-per-source"]
+        self._reactor = reactor
+        self._id = id
+        self._audience = audience
+        self._scheme = scheme
+        self._lease: Lease | None = None
+
+    def begin(self, host: IAddress) -> None:
+        """Announce what listens at C{host}."""
+        if isinstance(host, IPv4Address | IPv6Address):
+            if ip_address(host.host.partition("%")[0]).is_loopback:
+                self._log.warn("{host} is of use on this machine only", host=host.host)
+            self.announce([str(Address(self._scheme, host.host, host.port))])
+        else:
+            self._log.error("{host} cannot be announced: it has no port", host=host)
+
+    def announce(self, urls: Sequence[str]) -> None:
+        """
+        Announce addresses until L{end}.
+
+        @raise ValueError: they are not addresses to announce.
+        """
+        discovery = discoveryOf(self._reactor)
+        server = self._audience.server
+        self._lease = discovery.announce(
+            self._id,
+            urls,
+            self._audience.profiles,
+            None if server is None else discovery.server(*server),
         )
-        server = DiscoveryServer(
-            theReactor(),
-            interface=self["interface"],
-            port=self["port"],
-            table=table,
-            file=self["file"],
-            byNetwork=bool(self["by-network"]),
-            fullQueries=bool(self["full-queries"]),
+        ways = [f"{way} ({status})" for way, status in discovery.status().items()]
+        if server is not None:
+            ways.append(f"server {server[0]} port {server[1]}")
+        self._log.info(
+            "announcing {id} at {urls} by {ways}",
+            id=self._id.text,
+            urls=", ".join(urls),
+            ways=", ".join(ways),
         )
-        self.services.append(DiscoveryServerService(server))
+
+    def end(self) -> Deferred[None]:
+        """
+        Announce no more.
+
+        @return: fires when that is so. Harmless when repeated.
+        """
+        lease, self._lease = self._lease, None
+        return succeed(None) if lease is None else lease.release()
+
+
+class AnnounceService(Service):
+    """Announces a node that is somebody else's program."""
+
+    def __init__(self, announcer: NodeAnnouncer, urls: Sequence[str]) -> None:
+        self._announcer = announcer
+        self._urls = urls
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._announcer.announce(self._urls)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        @return: fires when goodbye is said.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return self._announcer.end()

@@ -1,0 +1,123 @@
+"""C{twist rudp discovery-server}: its command line and its service."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python import usage
+
+from twisted_rudp.discovery.server import DiscoveryServer
+from twisted_rudp.discovery.servertable import LIFE, MAX_NODES, MAX_PER_SOURCE, ServerTable
+from twisted_rudp.discovery.v1 import SERVER_PORT
+from twisted_rudp.net.addresses import isLiteral
+from twisted_rudp.service.announce import theReactor
+from twisted_rudp.service.listening import startupError
+from twisted_rudp.service.usage import UsageOptions, count, whole
+
+
+class DiscoveryServerService(Service):
+    """
+    A discovery server between start and stop. Binding comes before privileges are
+    dropped (SVC-3); an address that cannot be had ends the program (SVC-4).
+    """
+
+    _log = Logger()
+
+    def __init__(self, server: DiscoveryServer) -> None:
+        self.server = server
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._listen()
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._listen()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        @return: fires when the file is written and the socket closed.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        counters = self.server.snapshot().counters
+        shown = {name.rpartition(".")[2]: count for name, count in counters.items()}
+        self._log.info(
+            "discovery server: stopped: {tally}",
+            tally=" ".join(f"{name}={count}" for name, count in shown.items()),
+        )
+        return self.server.stop()
+
+    def _listen(self) -> None:
+        """
+        @raise CannotStart: the address cannot be had.
+        """
+        if self.server.listening:
+            return
+        try:
+            self.server.start()
+        except CannotListenError as problem:
+            raise startupError("discovery server", "--interface, --port", problem) from problem
+        self._log.info(
+            "discovery server: listening on {host.host} port {host.port} ({host.type})",
+            host=self.server.getHost(),
+        )
+
+
+class DiscoveryServerOptions(UsageOptions):
+    """C{twist rudp discovery-server}."""
+
+    longdesc = (
+        "Remember who announces itself and tell who asks, with the protocol of Syncthing's"
+        " first discovery server. Nobody has to prove anything: use it where the id is a key,"
+        " or among friends."
+    )
+    optParameters = [
+        ["interface", None, "::", "Address to listen on; :: is all of both families."],
+        ["port", None, SERVER_PORT, "UDP port.", whole(0, 65535, "a port")],
+        ["file", None, None, "Where the table is kept between runs."],
+        ["life", None, int(LIFE), "Seconds that an announcement holds.", count],
+        ["max-nodes", None, MAX_NODES, "Addresses remembered at one time.", count],
+        ["max-per-source", None, MAX_PER_SOURCE, "Of these, from one address.", count],
+    ]
+    optFlags = [
+        ["by-network", None, "Limit each /24 and /64 instead of each address."],
+        ["full-queries", None, "Do not answer queries that are shorter than the answer."],
+    ]
+    examples = """
+On a machine that all others reach:
+
+  twist rudp discovery-server --file nodes.txt
+
+and on other machines, whoever wants to be found and whoever looks for it:
+
+  twist rudp echo --listen kcp:4000 --announce alice --announce-server rendezvous.example.org
+  rudp lookup --server rendezvous.example.org alice
+"""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.services: list[IService] = []
+
+    def postOptions(self) -> None:
+        """
+        Make the service.
+
+        @raise usage.UsageError: the interface is none.
+        """
+        if not isLiteral(self["interface"]):
+            raise usage.UsageError(f"--interface {self['interface']}: an IP address is needed")
+        table = ServerTable(
+            life=self["life"], nodes=self["max-nodes"], per_source=self["max-per-source"]
+        )
+        server = DiscoveryServer(
+            theReactor(),
+            interface=self["interface"],
+            port=self["port"],
+            table=table,
+            file=self["file"],
+            byNetwork=bool(self["by-network"]),
+            fullQueries=bool(self["full-queries"]),
+        )
+        self.services.append(DiscoveryServerService(server))
