@@ -182,7 +182,7 @@ class TwistdTests(SynchronousTestCase):
             )
             status, output = run(*command, listen)
             self.assertEqual(status, 1)
-            self.assertIn(f"CannotStart: echo {listen}: cannot listen on", output)
+            self.assertIn(f"StartupError: echo {listen}: cannot listen on", output)
 
     def _killed(self, pid: int) -> None:
         if self.pid.exists():
