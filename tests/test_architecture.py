@@ -75,7 +75,7 @@ only. Whoever is not named here may import nothing.
 WITHOUT_TWISTED = {"core", "kcp", "qotp", "raknet", "kernels"}
 
 FENCES = {
-    ("net.fence", "outcomeOf"),  # calls user code
+    ("net.usercode", "callUser"),  # calls user code
     ("net.transport", "SessionTransport._call"),  # calls user code
     ("net.messages", "MessageTransport._read"),  # calls user code, for each message
     ("net.session", "Session.receive"),  # calls an engine from the socket
@@ -93,7 +93,7 @@ PRINTERS = {"service"}
 
 
 CLOCKS = {
-    ("net.ports.polling", "time.perf_counter_ns"),
+    ("net.udp.whentoread", "time.perf_counter_ns"),
     ("discovery.suspend", "time.monotonic"),
     ("discovery.suspend", "time.time"),
 }

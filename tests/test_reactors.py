@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.interpreter import CHECKOUT, environment, python
 
-TESTS = ("tests.net.test_port", "tests.testing.test_port", "tests.conformance.test_kcp")
+TESTS = ("tests.net.test_open", "tests.testing.test_port", "tests.conformance.test_kcp")
 
 
 class ReactorTests(TestCase):

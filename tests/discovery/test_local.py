@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.discovery.support import Lan, interfacesOf, key
 from tests.discovery.test_v4 import RECEIVED, is_own
-from tests.net.test_port import NO_IPV6
+from tests.net.test_open import NO_IPV6
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.networks import Interface, interfaces

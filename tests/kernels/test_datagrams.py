@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from twisted_rudp.net.ports.batching import packed, unpacked
+from twisted_rudp.net.udp.receive import packed, unpacked
 
 try:
     from twisted_rudp.kernels import _native

@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from tests.toys.conversations import CipherDemultiplexer
 from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, Engine
-from twisted_rudp.net.connecting import connect
-from twisted_rudp.net.listening import ListeningPort, listen
-from twisted_rudp.net.ports.contract import PortCounters, PortFacts, PortKind, SocketOptions
+from twisted_rudp.net.connect import connect
+from twisted_rudp.net.listen import ListeningPort, listen
+from twisted_rudp.net.udp.port import PortCounters, PortFacts, PortKind, SocketOptions
 from twisted_rudp.testing import Impairments, MemoryNetwork
 
 SECRET = 0x33

@@ -36,10 +36,10 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
-from twisted_rudp.net import roster
-from twisted_rudp.net.admission import Limits
+from twisted_rudp.net import table
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
+from twisted_rudp.net.table import Limits
 
 PEER = ("10.0.0.2", 5000)
 RUN = 65_000
@@ -697,7 +697,7 @@ class TombstoneTests(HubCase):
 
     def test_bounded(self) -> None:
         """There are at most so many tombstones; the oldest goes first."""
-        self.patch(roster, "MAX_TOMBSTONES", 3)
+        self.patch(table, "MAX_TOMBSTONES", 3)
         engines = [Scripted((f"10.0.2.{number}", 1)) for number in range(5)]
         for engine in engines:
             self.enter(engine)

@@ -16,7 +16,7 @@ from twisted_rudp.core.engine import Event
 from twisted_rudp.errors import PeerFull
 from twisted_rudp.interfaces import IMessageTransport
 from twisted_rudp.messages import Delivery, Message
-from twisted_rudp.net.admission import Limits
+from twisted_rudp.net.table import Limits
 
 
 class MessageCase(SynchronousTestCase):

@@ -16,10 +16,11 @@ from twisted.python.runtime import platform
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.net.ports.fakes import Recorder
-from tests.net.ports.refusing import refusing
+from tests.net.udp.fakes import Recorder
+from tests.net.udp.refusing import refusing
 from twisted_rudp.net.addresses import fromTwisted
-from twisted_rudp.net.port import DatagramPort, openPort
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.service import link as linkModule
 from twisted_rudp.service.link import Link, LinkOptions, hostAndPort, runLink
 from twisted_rudp.testing import Impairments, MemoryHost, MemoryNetwork

@@ -24,8 +24,8 @@ from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.net.addresses import toTwisted
-from twisted_rudp.net.port import DatagramPort
-from twisted_rudp.net.resolving import resolve
+from twisted_rudp.net.resolve import resolve
+from twisted_rudp.net.udp.port import DatagramPort
 
 QUERY_TIMES = (0.0, 1.0, 2.5)
 """Seconds after which a query is sent, again and again."""

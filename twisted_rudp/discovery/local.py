@@ -42,7 +42,7 @@ from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address, normalised
 from twisted_rudp.discovery.xdr import FormatError
-from twisted_rudp.net.port import DatagramPort
+from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports, total
 
 _TAKEN = "cannot listen, though others hear us; another program may have the port"

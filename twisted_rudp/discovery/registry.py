@@ -15,7 +15,7 @@ from twisted_rudp.discovery.table import Record, Table
 from twisted_rudp.discovery.urls import Address
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.interfaces import INodeBrowser
-from twisted_rudp.net.fence import callApplication
+from twisted_rudp.net.usercode import callUserLogged
 
 
 class Subscription:
@@ -45,11 +45,11 @@ class Subscription:
         if set(before) == set(now):
             return
         if not before:
-            callApplication(self._browser.nodeAdded, node)
+            callUserLogged(self._browser.nodeAdded, node)
         elif now:
-            callApplication(self._browser.nodeUpdated, node)
+            callUserLogged(self._browser.nodeUpdated, node)
         else:
-            callApplication(self._browser.nodeRemoved, node.id, reason)
+            callUserLogged(self._browser.nodeRemoved, node.id, reason)
 
 
 class Browsers:

@@ -26,7 +26,7 @@ from twisted_rudp.discovery.servertable import CorruptFile, ServerTable, load, s
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.addresses import toTwisted
-from twisted_rudp.net.port import DatagramPort
+from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports
 
 SWEEP = 600.0

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, PathError
-from twisted_rudp.net.port import DatagramPort, PortKind, SocketOptions, openPort
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort, PortKind, SocketOptions
 
 _BUFFER = 256 << 10
 

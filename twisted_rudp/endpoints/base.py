@@ -28,12 +28,10 @@ from zope.interface import implementer
 
 from twisted_rudp.core.checking import nanoseconds, require_choice, require_within
 from twisted_rudp.core.engine import Address, Demultiplexer, Engine
-from twisted_rudp.net.admission import Limits
-from twisted_rudp.net.attempt import MakeSession
-from twisted_rudp.net.connecting import connect
-from twisted_rudp.net.listening import DRAIN_TIMEOUT, ListeningPort, listen
-from twisted_rudp.net.making import Mode
-from twisted_rudp.net.port import PortKind, SocketOptions
+from twisted_rudp.net.connect import MakeSession, Mode, connect
+from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
+from twisted_rudp.net.table import Limits
+from twisted_rudp.net.udp.port import PortKind, SocketOptions
 
 Entropy = Callable[[int], bytes]
 """So many random bytes, as C{os.urandom} gives them."""
@@ -49,7 +47,7 @@ class Endpoint:
 
     @ivar reactor: where time, sockets and names come from.
     @ivar portKind: C{auto}, C{gso}, C{plain} or C{stock}; see
-        L{openPort<twisted_rudp.net.port.openPort>}.
+        L{openPort<twisted_rudp.net.udp.open.openPort>}.
     @ivar entropy: source of random bytes.
     """
 

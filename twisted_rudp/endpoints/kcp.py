@@ -41,12 +41,10 @@ from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.settings import PROFILES, SessionOptions, SessionRule, payload_mtu
 from twisted_rudp.kcp.snmp import SNMPCounters
-from twisted_rudp.net.admission import Limits
-from twisted_rudp.net.attempt import MakeSession
-from twisted_rudp.net.connecting import binding
-from twisted_rudp.net.making import Mode
-from twisted_rudp.net.port import SocketOptions
-from twisted_rudp.net.ports.changing import LARGEST_BUFFER
+from twisted_rudp.net.connect import MakeSession, Mode, binding
+from twisted_rudp.net.table import Limits
+from twisted_rudp.net.udp.options import LARGEST_BUFFER
+from twisted_rudp.net.udp.port import SocketOptions
 
 
 def secretFor(

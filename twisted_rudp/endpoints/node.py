@@ -36,7 +36,7 @@ from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.errors import NodeNotFound
-from twisted_rudp.net.fence import outcomeOf
+from twisted_rudp.net.usercode import callUser
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class NodeConnection:
             return
         address = self._waiting.popleft()
         left = max(0.001, self._end - self._reactor.seconds())
-        endpoint = outcomeOf(self._endpoint.endpointFor, address, left)
+        endpoint = callUser(self._endpoint.endpointFor, address, left)
         if isinstance(endpoint, Failure):
             self._fail(endpoint)
             return

@@ -15,8 +15,9 @@ from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, PathError
 from twisted_rudp.interfaces import Pong
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.hub import Hub
-from twisted_rudp.net.port import DatagramPort, SocketOptions, openPort
-from twisted_rudp.net.resolving import hostText, resolve
+from twisted_rudp.net.resolve import hostText, resolve
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
 from twisted_rudp.raknet import offline
 from twisted_rudp.raknet.pongs import bedrock_fields, unpack_text
 

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Address, Demultiplexer
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint, publicKeyOf
-from twisted_rudp.net.listening import ListeningPort
+from twisted_rudp.net.listen import ListeningPort
 from twisted_rudp.qotp.engine import QOTPEngine
 
 

@@ -27,8 +27,8 @@ from twisted_rudp.endpoints.base import (
 )
 from twisted_rudp.endpoints.pinging import Pinging, PongPort
 from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
-from twisted_rudp.net.making import Mode
-from twisted_rudp.net.port import SocketOptions
+from twisted_rudp.net.connect import Mode
+from twisted_rudp.net.udp.port import SocketOptions
 from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import MAGIC, Request2

@@ -33,14 +33,13 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
-from twisted_rudp.net.admission import DEFAULTS, Limits
-from twisted_rudp.net.ports.changing import changed
-from twisted_rudp.net.ports.contract import DatagramPort
-from twisted_rudp.net.roster import Roster
+from twisted_rudp.net.schedule import MonotonicClock, Schedule, Timed
 from twisted_rudp.net.session import Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
-from twisted_rudp.net.timers import MonotonicClock, Schedule, Timed
+from twisted_rudp.net.table import DEFAULTS, Limits, Roster
 from twisted_rudp.net.turns import Turns
+from twisted_rudp.net.udp.options import changed
+from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.net.unknownpeers import COMPLAINT_INTERVAL, UnknownPeers
 
 LINGER_TIMEOUT = 5.0
@@ -348,7 +347,7 @@ class Hub:
         Prepare to change the socket.
 
         @param changes: see L{SOCKET_SETTINGS
-            <twisted_rudp.net.ports.changing.SOCKET_SETTINGS>}.
+            <twisted_rudp.net.udp.options.SOCKET_SETTINGS>}.
         @param session: one of its sessions asks for that.
         @return: does it.
         @raise ValueError: not possible, or the socket does not belong to the session

@@ -11,9 +11,9 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IMultiplexed
-from twisted_rudp.net.fence import callApplication
 from twisted_rudp.net.states import DISCONNECTING, State
 from twisted_rudp.net.stream import StreamTransport
+from twisted_rudp.net.usercode import callUserLogged
 
 MAX_WAITING = 64
 """Streams the peer may open before C{acceptStreams} is called; more are reset."""
@@ -66,7 +66,7 @@ class MultiplexTransport(StreamTransport):
             then the stream is reset.
         """
         self.session.touch()
-        protocol = callApplication(factory.buildProtocol, self.getPeer())
+        protocol = callUserLogged(factory.buildProtocol, self.getPeer())
         if protocol is None or isinstance(protocol, Failure):
             self._engine.reset_stream(number)
             return protocol

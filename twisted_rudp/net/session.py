@@ -25,7 +25,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
-from twisted_rudp.net.timers import Timed
+from twisted_rudp.net.schedule import Timed
 from twisted_rudp.stats import SessionStats
 
 if TYPE_CHECKING:

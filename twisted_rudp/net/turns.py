@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from twisted_rudp.net.schedule import MonotonicClock
 from twisted_rudp.net.session import Session, SessionState
-from twisted_rudp.net.timers import MonotonicClock
 
 # A name of this module: it is needed for each session and turn.
 _GONE = SessionState.GONE

@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.addresses import parseLiteral
-from twisted_rudp.net.port import DatagramPort, IDescriptorReactor, IPortReactor, openPort
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort, IDescriptorReactor, IPortReactor
 from twisted_rudp.service.usage import UsageOptions, number, whole
 from twisted_rudp.testing.impairments import BurstLoss, Impairments
 

@@ -1,0 +1,196 @@
+"""Tests for L{twisted_rudp.net.udp.whentoread}."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.net.udp.fakes import PEER, fakePort
+from twisted_rudp.net.udp.port import PortCounters
+from twisted_rudp.net.udp.whentoread import (
+    BURST,
+    EPISODE,
+    LONGEST_PAUSE,
+    PATIENCE,
+    SHARE,
+    Allowance,
+    BusyPoll,
+    readiness,
+)
+
+TURN = 20_000
+"""Nanoseconds of a turn here."""
+
+
+class Peer:
+    """A clock, and a peer that answers each turn after some time. Looking takes a microsecond."""
+
+    def __init__(self, delay: int) -> None:
+        self.now = 1_000_000_000
+        self.delay = delay
+        self.turns = 0
+        self.polled = 0
+        self.answered = self.now + delay
+        self.counters = PortCounters()
+        self.polling = BusyPoll(self.ready, self.counters, Allowance(), lambda: self.now)
+
+    def ready(self, milliseconds: int) -> bool:
+        assert milliseconds == 0
+        self.now += 1000
+        self.polled += 1000
+        return self.now >= self.answered
+
+    def turn(self) -> bool:
+        self.turns += 1
+        self.now += TURN
+        self.answered = self.now + self.delay
+        return True
+
+    def sleepAndWake(self) -> None:
+        """What the reactor does when there was nothing: wait for the peer, have a turn."""
+        self.now = max(self.now, self.answered) + PATIENCE // 2
+        self.turn()
+
+
+class BusyPollTests(SynchronousTestCase):
+    """L{BusyPoll}."""
+
+    def test_promptPeer(self) -> None:
+        """Turn follows turn without the reactor, for one episode."""
+        peer = Peer(PATIENCE // 4)
+        begun = peer.now
+        peer.polling.episode(peer.turn)
+        self.assertGreater(peer.turns, EPISODE // (2 * (PATIENCE // 4 + TURN)))
+        self.assertEqual(peer.counters.polls, peer.turns)
+        self.assertEqual(peer.counters.pollsInVain, 0)
+        self.assertGreaterEqual(peer.now - begun, EPISODE)
+        self.assertLess(peer.now - begun, EPISODE + PATIENCE + TURN)
+
+    def test_slowPeer(self) -> None:
+        """One poll in vain ends the episode; then there is a pause."""
+        peer = Peer(2 * PATIENCE)
+        begun = peer.now
+        peer.polling.episode(peer.turn)
+        self.assertEqual((peer.turns, peer.counters.polls, peer.counters.pollsInVain), (0, 0, 1))
+        self.assertLess(peer.now - begun, PATIENCE + 2000)
+        spent = peer.polled
+        peer.answered = peer.now
+        peer.polling.episode(peer.turn)
+        self.assertEqual((peer.turns, peer.polled), (0, spent))
+
+    def test_pauses(self) -> None:
+        """
+        Where nothing ever comes soon the port polls twice a second, for a tenth of a
+        millisecond.
+        """
+        peer = Peer(2 * PATIENCE)
+        for _ in range(200_000):
+            peer.polling.episode(peer.turn)
+            peer.sleepAndWake()
+        seconds = (peer.now - 1_000_000_000) / 1e9
+        self.assertLess(peer.counters.pollsInVain, 10 + seconds * 1e9 / (PATIENCE << LONGEST_PAUSE))
+        self.assertGreater(peer.counters.pollsInVain, seconds)
+
+    def test_peerBecomesPrompt(self) -> None:
+        """It is found out within the longest pause, and then every poll counts."""
+        peer = Peer(2 * PATIENCE)
+        for _ in range(100):
+            peer.polling.episode(peer.turn)
+            peer.sleepAndWake()
+        peer.delay = PATIENCE // 4
+        changed = peer.now
+        while not peer.counters.polls:
+            peer.polling.episode(peer.turn)
+            peer.sleepAndWake()
+        self.assertLess(peer.now - changed, 2 * (PATIENCE << LONGEST_PAUSE))
+        vain = peer.counters.pollsInVain
+        for _ in range(20):
+            peer.polling.episode(peer.turn)
+            peer.sleepAndWake()
+        self.assertEqual(peer.counters.pollsInVain, vain)
+
+    def test_ended(self) -> None:
+        """A turn that closes the port is the last."""
+        peer = Peer(0)
+        peer.polling.episode(lambda: peer.turn() and False)
+        self.assertEqual(peer.turns, 1)
+
+    @settings(max_examples=50, deadline=None, derandomize=True)
+    @given(share=st.floats(0.0, 0.5), seed=st.integers(0, 1 << 16))
+    def test_unlucky(self, share: float, seed: int) -> None:
+        """
+        Where clearly less than two of three polls would find something, little time is
+        spent on them.
+        """
+        chance = random.Random(seed)
+        peer = Peer(0)
+        for _ in range(3000):
+            peer.delay = TURN if chance.random() < share else 3 * PATIENCE
+            peer.polling.episode(peer.turn)
+            peer.sleepAndWake()
+        self.assertLess(peer.polled, (peer.now - 1_000_000_000) // 8)
+
+
+class AllowanceTests(SynchronousTestCase):
+    """L{Allowance}."""
+
+    def test_many(self) -> None:
+        """
+        A thousand ports that all poll in vain for the first time spend no more together
+        than one may.
+        """
+        allowance = Allowance()
+        now = 5_000_000_000
+        begun, polls = now, 0
+        while now < begun + 1_000_000_000:
+            if allowance.admits(now):
+                polls += 1
+                now += PATIENCE
+                allowance.spend(now)
+            now += TURN
+        self.assertGreater(polls, 1_000_000_000 // (PATIENCE * SHARE))
+        self.assertLess(polls, BURST + 5 + 1_000_000_000 // (PATIENCE * SHARE))
+
+
+class ReadinessTests(SynchronousTestCase):
+    """L{readiness}, on a real socket."""
+
+    def test_datagram(self) -> None:
+        """It is true once there is a datagram, and until that is read."""
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(one.close)
+        one.bind(("127.0.0.1", 0))
+        ready = readiness(one.fileno())
+        assert ready is not None
+        self.assertFalse(ready(0))
+        one.sendto(b"x", one.getsockname())
+        self.assertTrue(ready(1000))
+        one.recv(10)
+        self.assertFalse(ready(0))
+
+
+class PortTests(SynchronousTestCase):
+    """A port that polls."""
+
+    def test_turns(self) -> None:
+        """What comes soon after a turn is a turn of its own."""
+        port, sock, _, receiver = fakePort(ready=lambda milliseconds: bool(sock.incoming))
+        more = [b"b", b"c"]
+        receiver.hook = lambda entry: (
+            sock.incoming.append((more.pop(), [], 0, PEER)) if entry == ("turn",) and more else None
+        )
+        sock.incoming += [(b"a", [], 0, PEER)]
+        port.doRead()
+        self.assertEqual(receiver.kinds(), ["run", "turn"] * 3)
+
+    def test_closed(self) -> None:
+        """A port that its owner has closed is not polled."""
+        port, sock, _, receiver = fakePort(ready=lambda milliseconds: self.fail("polled"))
+        sock.incoming += [(b"a", [], 0, PEER)]
+        receiver.hook = lambda entry: port.stopListening()
+        port.doRead()
+        self.assertTrue(port.closed)

@@ -1,0 +1,488 @@
+"""Connecting: resolve, race the addresses, time out, cancel (CONN-1 to CONN-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+from typing import Any, TypeAlias
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.python.failure import Failure
+
+from twisted_rudp.core.engine import Address, Capability, Demultiplexer, Engine, Reason
+from twisted_rudp.errors import Phase, failureFor
+from twisted_rudp.net.addresses import familyOf, toTwisted
+from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.messages import MessageTransport
+from twisted_rudp.net.multiplex import MultiplexTransport
+from twisted_rudp.net.resolve import hostText, resolve, shownAs
+from twisted_rudp.net.schedule import MonotonicClock
+from twisted_rudp.net.session import Session
+from twisted_rudp.net.stream import StreamTransport
+from twisted_rudp.net.transport import SessionTransport
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort, IPortReactor, SocketOptions
+from twisted_rudp.net.usercode import callUser, callUserLogged
+
+MakeSession: TypeAlias = Callable[[Address, int], tuple[Demultiplexer, Engine]]
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a session nobody wanted has for its polite end (CONN-4)."""
+
+
+class Mode(StrEnum):
+    """What a factory's protocols are to be given."""
+
+    STREAM = "stream"
+    """Bytes, as TCP."""
+
+    MESSAGES = "messages"
+    """Messages; the protocols provide
+    L{IMessageProtocol<twisted_rudp.interfaces.IMessageProtocol>}."""
+
+
+def makeTransport(
+    session: Session,
+    mode: Mode,
+    host: IPv4Address | IPv6Address,
+    lost: Callable[[], None] | None,
+) -> SessionTransport:
+    """
+    The transport for what the engine can do.
+
+    @raise ValueError: it cannot do what C{mode} wants.
+    """
+    capabilities = session.engine.capabilities
+    if mode is Mode.MESSAGES:
+        wanted, kind = Capability.MESSAGES, MessageTransport
+    elif Capability.STREAMS in capabilities:
+        return MultiplexTransport(session, host, lost)
+    else:
+        wanted, kind = Capability.BYTES, StreamTransport  # type: ignore[assignment]
+    if wanted not in capabilities:
+        raise ValueError(f"this transport has no mode {mode.value!r}")
+    return kind(session, host, lost)
+
+
+@dataclass(frozen=True)
+class ConnectSettings:
+    """
+    How to dial, the same for every address.
+
+    @ivar session: makes demultiplexer and engine for a raw address and the present time,
+        fresh for each attempt.
+    @ivar timeout: seconds for one attempt, from its first datagram (CONN-7).
+    @ivar bindAddress: our own literal and port.
+    @ivar shared: hub and port to dial from; None: each attempt has a socket of its own.
+    """
+
+    session: MakeSession
+    timeout: float = 30
+    bindAddress: tuple[str, int] = ("", 0)
+    attemptDelay: float = 0.3
+    portKind: str = "auto"
+    socketOptions: SocketOptions = field(default_factory=SocketOptions)
+    mode: Mode = Mode.STREAM
+    shared: tuple[Hub, DatagramPort] | None = None
+
+
+class ConnectAttempt:
+    """
+    The first owner of a dialled session.
+
+    @ivar address: raw, of the peer.
+    @ivar port: the socket, once there is one.
+    """
+
+    def __init__(
+        self,
+        reactor: IPortReactor,
+        settings: ConnectSettings,
+        address: Address,
+        connected: Callable[[ConnectAttempt, Session], None],
+        failed: Callable[[ConnectAttempt, Failure], None],
+    ) -> None:
+        """
+        @param connected: called when the peer is there.
+        @param failed: called when it is certain that it will not be, with the socket
+            closed.
+        """
+        self.address = address
+        self.port: DatagramPort | None = None
+        self._reactor = reactor
+        self._settings = settings
+        self._connected = connected
+        self._failed = failed
+        self._session: Session | None = None
+        self._timer: IDelayedCall | None = None
+        self._failure: Failure | None = None
+
+    def start(self) -> None:
+        """
+        Open the socket and dial.
+
+        @raise Exception: what stood in the way; C{failed} is not called then.
+        """
+        settings = self._settings
+        if settings.shared is None:
+            self._openSocket()
+        else:
+            self._useSocket(*settings.shared)
+        self._timer = self._reactor.callLater(settings.timeout, self._timedOut)
+
+    def _useSocket(self, hub: Hub, port: DatagramPort) -> None:
+        """Dial from a socket that others use too."""
+        host = port.getHost().host
+        if familyOf(host) != familyOf(self.address[0]):
+            raise _bindError(None, f"{host} cannot reach {self.address[0]}")
+        self.port = port
+        _, engine = self._settings.session(self.address, hub.now())
+        self._session = hub.dial(engine, self.address, self)
+
+    def _openSocket(self) -> None:
+        settings = self._settings
+        interface, number = settings.bindAddress
+        if not interface and len(self.address) > 2:
+            interface = "::"
+        if interface and familyOf(interface) != familyOf(self.address[0]):
+            text = f"{interface} cannot reach {self.address[0]}"
+            raise _bindError(None, text)
+        clock = MonotonicClock(self._reactor)
+        demux, engine = settings.session(self.address, clock.now())
+        hub = Hub(self._reactor, demux, clock=clock)
+        try:
+            self.port = openPort(
+                self._reactor,
+                hub,
+                interface,
+                number,
+                kind=settings.portKind,
+                options=settings.socketOptions,
+            )
+        except error.CannotListenError as problem:
+            cause = problem.socketError
+            raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
+        hub.attach(self.port)
+        self._session = hub.dial(engine, self.address, self)
+
+    def abandon(self) -> Deferred[None]:
+        """
+        Tell the peer, close the socket if it is our own, tell nobody else.
+
+        @return: when that is done.
+        """
+        self.stopTimer()
+        session = self._session
+        if session is None:
+            return succeed(None)
+        session.owner = None
+        session.expel(Reason.ABORTED, None)
+        return session.hub.close() if self._settings.shared is None else succeed(None)
+
+    def giveUp(self, failure: Failure) -> None:
+        """
+        The peer is there and nobody wants it: close politely, then fail with
+        C{failure} (CONN-4).
+        """
+        self.stopTimer()
+        self._failure = failure
+        if self._session is not None:
+            self._session.engine.close(self._session.hub.now())
+            self._session.touch()
+            self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
+
+    def stopTimer(self) -> None:
+        """Harmless when none runs."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _timedOut(self) -> None:
+        if self._session is not None:
+            self._session.expel(Reason.HANDSHAKE_TIMEOUT, None)
+
+    # the session's owner
+
+    def sessionConnected(self, session: Session, early: bool) -> None:
+        self.stopTimer()
+        self._connected(self, session)
+
+    def sessionReadable(self, stream: int | None) -> None:
+        """Of a session that nobody wanted."""
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        """Of a session that nobody wanted."""
+
+    def sessionShare(self, budget: int) -> int:
+        return budget
+
+    def sessionFlushed(self) -> bool:
+        return False
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        self.stopTimer()
+        self._failed(self, self._failure or failureFor(reason, detail, Phase.CONNECTING))
+
+
+class _State(Enum):
+    RESOLVING = auto()
+    """No address is known; the factory knows of nothing."""
+
+    RACING = auto()
+    """Addresses are being dialled."""
+
+    WON = auto()
+    """One peer is there; the others are given up."""
+
+    DONE = auto()
+    """The Deferred has fired or is firing."""
+
+
+class _Started:
+    """A factory that was told of the start of an attempt. All that a connection keeps of it."""
+
+    __slots__ = ("_factory",)
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory: IProtocolFactory | None = factory
+        callUserLogged(factory.doStart)
+
+    def stop(self) -> None:
+        """Tell it of the end, once."""
+        factory, self._factory = self._factory, None
+        if factory is not None:
+            callUserLogged(factory.doStop)
+
+
+class Connecting:
+    """
+    One call of L{connect}.
+
+    @ivar deferred: what the caller waits for.
+    """
+
+    def __init__(
+        self,
+        reactor: IPortReactor,
+        factory: IProtocolFactory,
+        host: str,
+        port: int,
+        settings: ConnectSettings,
+    ) -> None:
+        self.deferred: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._reactor = reactor
+        self._factory = factory
+        self._host = host
+        self._number = port
+        self._settings = settings
+        self._state = _State.RESOLVING
+        self._started: _Started | None = None
+        self._waiting: list[Address] = []
+        self._attempts: list[ConnectAttempt] = []
+        self._delay: IDelayedCall | None = None
+        self._transport: SessionTransport | None = None
+
+    def start(self) -> None:
+        """Begin with the name."""
+        outcome = callUser(resolve, self._reactor, self._host, self._number, self._resolved)
+        if isinstance(outcome, Failure) and self._state is _State.RESOLVING:
+            self._fail(outcome)
+
+    # racing
+
+    def _resolved(self, addresses: list[Address]) -> None:
+        if self._state is not _State.RESOLVING:
+            return
+        if not addresses:
+            self._fail(_failure(error.DNSLookupError(f"no address for {self._host!r}")))
+            return
+        self._state = _State.RACING
+        self._started = _Started(self._factory)
+        self._waiting.extend(addresses)
+        self._dialNext()
+
+    def _dialNext(self) -> None:
+        """
+        Dial one more address; the next after it when C{attemptDelay} is over or this
+        one has failed (CONN-8).
+        """
+        self._stopDelay()
+        dialled = ConnectAttempt(
+            self._reactor, self._settings, self._waiting.pop(0), self._connected, self._failed
+        )
+        self._attempts.append(dialled)
+        if self._waiting:
+            self._delay = self._reactor.callLater(self._settings.attemptDelay, self._dialNext)
+        outcome = callUser(dialled.start)
+        if isinstance(outcome, Failure):
+            self._failed(dialled, outcome)
+
+    def _failed(self, dialled: ConnectAttempt, failure: Failure) -> None:
+        """One address has failed, or the peer that won is closed after all."""
+        self._attempts.remove(dialled)
+        if self._state is _State.RACING and self._waiting:
+            self._dialNext()
+        elif not self._attempts:
+            self._fail(failure)
+
+    def _connected(self, winner: ConnectAttempt, session: Session) -> None:
+        """The first peer is there: drop the others, then ask the factory (CONN-1)."""
+        self._state = _State.WON
+        self._stopDelay()
+        self._waiting.clear()
+        losers = [each for each in self._attempts if each is not winner]
+        self._attempts = [winner]
+        for loser in losers:
+            loser.abandon()
+        protocol = callUser(self._factory.buildProtocol, toTwisted(winner.address))
+        if self._state is not _State.WON:
+            return
+        if protocol is None:
+            protocol = _failure(error.NoProtocol())
+        if isinstance(protocol, Failure):
+            winner.giveUp(protocol)
+        else:
+            self._make(winner, session, protocol)
+
+    def _make(self, winner: ConnectAttempt, session: Session, protocol: Any) -> None:
+        """Give the connection to its protocol and the protocol to the caller."""
+        if winner.port is None:
+            raise RuntimeError("a session without a socket has connected")
+        host = winner.port.getHost()
+        lost = None if self._started is None else self._started.stop
+        made = callUser(makeTransport, session, self._settings.mode, host, lost)
+        if isinstance(made, Failure):
+            winner.giveUp(made)
+            return
+        self._transport = session.owner = made
+        self._attempts.clear()
+        made.makeConnection(protocol)
+        if self._state is not _State.WON:
+            return
+        self._state = _State.DONE
+        self._transport = None
+        if made.failure is None:
+            self.deferred.callback(protocol)
+        else:
+            self.deferred.errback(made.failure)
+
+    # the end
+
+    def _fail(self, failure: Failure) -> None:
+        self._state = _State.DONE
+        self._stopFactory()
+        self.deferred.errback(failure)
+
+    def _cancelled(self, deferred: Deferred[IProtocol]) -> None:
+        """Whatever the state: let go of everything, nothing is built any more (CONN-5)."""
+        self._state = _State.DONE
+        self._stopDelay()
+        self._waiting.clear()
+        attempts, self._attempts = self._attempts, []
+        for each in attempts:
+            each.abandon()
+        if self._transport is not None:
+            self._transport.abortConnection()
+        else:
+            self._stopFactory()
+        address = shownAs(self._host, self._number)
+        deferred.errback(error.ConnectingCancelledError(address))  # type: ignore[no-untyped-call]
+
+    def _stopFactory(self) -> None:
+        if self._started is not None:
+            self._started.stop()
+
+    def _stopDelay(self) -> None:
+        delay, self._delay = self._delay, None
+        if delay is not None and delay.active():
+            delay.cancel()
+
+
+def connect(
+    reactor: IPortReactor,
+    factory: IProtocolFactory,
+    host: str | bytes,
+    port: int,
+    *,
+    session: MakeSession,
+    timeout: float = 30,
+    bindAddress: Any = None,
+    attemptDelay: float = 0.3,
+    portKind: str = "auto",
+    socketOptions: SocketOptions | None = None,
+    mode: str = Mode.STREAM,
+    shared: tuple[Hub, DatagramPort] | None = None,
+) -> Deferred[IProtocol]:
+    """
+    Dial a host and give the connection to a protocol. Never raises (EP-1).
+
+    @param host: a name, or an IP literal, which is not looked up (NAME-2).
+    @param session: makes demultiplexer and engine for a raw address and the present time;
+        called once for each address that is tried.
+    @param timeout: seconds for each address, from its first datagram.
+    @param bindAddress: None, a literal, a tuple of literal and port, or what
+        C{twisted.internet.tcp.makeBinding} gives (EP-5).
+    @param attemptDelay: seconds until the next address is tried as well.
+    @param portKind: see L{openPort}.
+    @param mode: a L{Mode}.
+    @param shared: hub and port to dial from, instead of sockets of their own.
+
+    @return: the protocol that C{factory} built; the failures are those of CONN-6.
+        Cancelling it at any time is harmless.
+    """
+
+    def begin() -> Connecting:
+        settings = ConnectSettings(
+            session,
+            timeout,
+            binding(bindAddress),
+            attemptDelay,
+            portKind,
+            socketOptions or SocketOptions(),
+            Mode(mode),
+            shared,
+        )
+        return Connecting(reactor, factory, hostText(host), port, settings)
+
+    connecting = callUser(begin)
+    if isinstance(connecting, Failure):
+        failed: Deferred[IProtocol] = Deferred()
+        failed.errback(connecting)
+        return failed
+    deferred: Deferred[IProtocol] = connecting.deferred
+    connecting.start()
+    return deferred
+
+
+def binding(bindAddress: Any) -> tuple[str, int]:
+    """
+    @raise ValueError: none of the forms that EP-5 names.
+    """
+    if bindAddress is None:
+        return ("", 0)
+    if isinstance(bindAddress, str | bytes):
+        bindAddress = (bindAddress, 0)
+    elif not isinstance(bindAddress, tuple):
+        # Twisted's Binding keeps what it describes to itself.
+        bindAddress = (
+            getattr(bindAddress, "_address", bindAddress),
+            getattr(bindAddress, "_port", 0),
+        )
+    host, number = bindAddress
+    if isinstance(host, bytes):
+        host = host.decode("ascii")
+    if not isinstance(host, str) or not isinstance(number, int):
+        raise ValueError(f"{bindAddress!r} is no address to bind to")
+    return (host, number)
+
+
+def _failure(problem: Exception) -> Failure:
+    return Failure(problem)  # type: ignore[no-untyped-call]
+
+
+def _bindError(number: int | None, text: str) -> error.ConnectBindError:
+    return error.ConnectBindError(number, text)  # type: ignore[no-untyped-call]

@@ -1,0 +1,299 @@
+"""Listening ports: accepting, refusing, draining (PORT-1 to PORT-7)."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_rudp.core.engine import Demultiplexer, Reason
+from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.connect import MakeSession, Mode, connect, makeTransport
+from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.session import Session
+from twisted_rudp.net.table import DEFAULTS, Limits
+from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.port import DatagramPort, IPortReactor, SocketOptions
+from twisted_rudp.net.usercode import callUserLogged
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that C{stopListening} gives established connections (PORT-3)."""
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    LISTENING = auto()
+    DRAINING = auto()
+    CLOSING = auto()
+
+
+@implementer(IListeningPort)
+class ListeningPort:
+    """
+    A socket whose sessions are given to a factory.
+
+    Connections and port share the socket, so C{stopListening} refuses new peers at
+    once but closes only when the last connection has ended or C{drainTimeout} is
+    over (PORT-3).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IPortReactor,
+        factory: IProtocolFactory,
+        demux: Demultiplexer,
+        *,
+        interface: str = "",
+        port: int = 0,
+        portKind: str = "auto",
+        socketOptions: SocketOptions | None = None,
+        limits: Limits | None = None,
+        drainTimeout: float = DRAIN_TIMEOUT,
+        mode: str = Mode.STREAM,
+        dial: MakeSession | None = None,
+    ) -> None:
+        """See L{listen}."""
+        self._reactor = reactor
+        self._factory = factory
+        self._demux = demux
+        self._interface = interface
+        self._number = port
+        self._portKind = portKind
+        self._socketOptions = socketOptions or SocketOptions()
+        self._drainTimeout = drainTimeout
+        self._mode = Mode(mode)
+        self._dial = dial
+        self._hub = Hub(reactor, demux, self, limits or DEFAULTS, lost=self._portLost)
+        self._port: DatagramPort | None = None
+        self._phase = _Phase.IDLE
+        self._stopping: Deferred[None] | None = None
+        self._drainTimer: IDelayedCall | None = None
+        self._connections = 0
+
+    def __repr__(self) -> str:
+        where = "not bound" if self._port is None else self._port.getHost()
+        return f"<ListeningPort of {type(self._factory).__name__} ({where})>"
+
+    # IListeningPort
+
+    def startListening(self) -> None:
+        """
+        Bind and accept.
+
+        @raise twisted.internet.error.CannotListenError: the address cannot be had.
+        @raise RuntimeError: it has been started before.
+        """
+        if self._phase is not _Phase.IDLE:
+            raise RuntimeError("a listening port is started once")
+        self._port = openPort(
+            self._reactor,
+            self._hub,
+            self._interface,
+            self._number,
+            kind=self._portKind,
+            options=self._socketOptions,
+        )
+        self._hub.attach(self._port)
+        self._phase = _Phase.LISTENING
+        callUserLogged(self._factory.doStart)
+
+    def stopListening(self) -> Deferred[None] | None:
+        """
+        Refuse new peers now, close when the connections have ended.
+
+        @return: the same C{Deferred} for every call until the socket is closed; None
+            when there is nothing to wait for (PORT-2).
+        """
+        if self._phase is _Phase.LISTENING:
+            self._phase = _Phase.DRAINING
+            self._stopping = Deferred()
+            self._hub.accepting = False
+            callUserLogged(self._factory.doStop)
+            if self._connections:
+                self._drainTimer = self._reactor.callLater(self._drainTimeout, self._drained)
+            else:
+                self._drained()
+        return self._stopping
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """
+        The bound address, for ever (PORT-4).
+
+        @raise RuntimeError: it was never bound.
+        """
+        if self._port is None:
+            raise RuntimeError("the port is not bound yet")
+        return self._port.getHost()
+
+    def configure(self, **changes: int) -> None:
+        """
+        Change the socket while it is open, for all its sessions: C{dscp}, 0 to 63,
+        C{readBuffer} and C{writeBuffer}, bytes. What the system grants is among the
+        facts of L{twisted_rudp.stats}.
+
+        @raise ValueError: another name, or a value is not possible. Then nothing is
+            changed.
+        """
+        self._hub.configure(changes)()
+
+    def connect(
+        self,
+        factory: IProtocolFactory,
+        host: str | bytes,
+        port: int,
+        *,
+        session: MakeSession | None = None,
+        timeout: float = 30,
+    ) -> Deferred[IProtocol]:
+        """
+        Dial from this socket, which is how peers behind NATs reach each other, and how
+        thousands of connections need no socket each. The connection ends with the port.
+
+        @param host: a name or an IP literal of the socket's family.
+        @param session: as for L{twisted_rudp.net.connect.connect}; its demultiplexer is
+            not used. None: sessions with the settings of this port.
+        @param timeout: seconds for each address.
+        @raise RuntimeError: the port is not bound.
+        @raise ValueError: this transport dials from sockets of its own only.
+        """
+        if self._port is None:
+            raise RuntimeError("the port is not bound yet")
+        session = session or self._dial
+        if session is None:
+            raise ValueError("ports of this transport do not dial")
+        return connect(
+            self._reactor,
+            factory,
+            host,
+            port,
+            session=session,
+            timeout=timeout,
+            mode=self._mode,
+            shared=(self._hub, self._port),
+        )
+
+    # the owner of sessions nobody has accepted yet
+
+    def sessionConnected(self, session: Session, early: bool) -> None:
+        """The peer has proved itself: ask the factory (PORT-6, PORT-7)."""
+        protocol = None
+        if self._phase is _Phase.LISTENING:
+            protocol = callUserLogged(self._factory.buildProtocol, toTwisted(session.address))
+        if protocol is None or isinstance(protocol, Failure):
+            session.refuse()
+            return
+        transport = makeTransport(session, self._mode, self.getHost(), self._connectionLost)
+        session.owner = transport
+        self._connections += 1
+        transport.makeConnection(protocol)
+
+    def sessionReadable(self, stream: int | None) -> None:
+        """Of a session that was refused."""
+
+    def sessionEvent(self, event: tuple[Any, ...]) -> None:
+        """Of a session that was refused."""
+
+    def sessionShare(self, budget: int) -> int:
+        return budget
+
+    def sessionFlushed(self) -> bool:
+        return False
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        """Of a session that never became a connection: nobody is to be told."""
+
+    # draining
+
+    def _connectionLost(self) -> None:
+        self._connections -= 1
+        if not self._connections and self._phase is _Phase.DRAINING:
+            self._drained()
+
+    def _drained(self) -> None:
+        """Close the socket; what is left of the connections ends with it."""
+        self._phase = _Phase.CLOSING
+        self._cancelTimer()
+        for session in self._hub.living():
+            session.expel(Reason.SOCKET_LOST, "the listening port was stopped")
+        self._hub.close().addCallback(self._closed)
+
+    def _closed(self, _: object) -> None:
+        stopping, self._stopping = self._stopping, None
+        if stopping is not None:
+            stopping.callback(None)
+
+    def _portLost(self, failure: Failure) -> None:
+        """
+        The socket is gone at the reactor's shutdown or unasked; all connections have
+        been told (PORT-5).
+        """
+        self._log.info("{port} lost its socket: {reason}", port=self, reason=failure.value)
+        if self._phase is _Phase.LISTENING:
+            callUserLogged(self._factory.doStop)
+        self._phase = _Phase.CLOSING
+        self._cancelTimer()
+        self._closed(None)
+
+    def _cancelTimer(self) -> None:
+        timer, self._drainTimer = self._drainTimer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+
+def listen(
+    reactor: IPortReactor,
+    factory: IProtocolFactory,
+    demux: Demultiplexer,
+    *,
+    interface: str = "",
+    port: int = 0,
+    portKind: str = "auto",
+    socketOptions: SocketOptions | None = None,
+    limits: Limits | None = None,
+    drainTimeout: float = DRAIN_TIMEOUT,
+    mode: str = Mode.STREAM,
+    dial: MakeSession | None = None,
+) -> ListeningPort:
+    """
+    Bind a UDP socket and give those who come to a factory. Done on return (EP-2).
+
+    @param demultiplexer: of this socket alone; it makes the engines.
+    @param interface: an IP literal; C{""} for all IPv4 addresses.
+    @param port: 0 to 65535; 0: any free one.
+    @param portKind: see L{openPort}.
+    @param limits: what unknown peers may occupy; C{backlog} and C{maxSessions} (EP-7).
+    @param drainTimeout: seconds for which C{stopListening} waits for connections.
+    @param mode: a L{Mode}.
+    @param dial: makes the sessions of L{ListeningPort.connect}.
+
+    @raise twisted.internet.error.CannotListenError: the address cannot be had.
+    @raise ValueError: no such mode or kind of port.
+    """
+    listening = ListeningPort(
+        reactor,
+        factory,
+        demux,
+        interface=interface,
+        port=port,
+        portKind=portKind,
+        socketOptions=socketOptions,
+        limits=limits,
+        drainTimeout=drainTimeout,
+        mode=mode,
+        dial=dial,
+    )
+    listening.startListening()
+    return listening

@@ -1,1 +1,0 @@
-"""The datagram ports behind L{twisted_rudp.net.port}."""

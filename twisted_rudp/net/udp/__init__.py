@@ -1,0 +1,1 @@
+"""Datagram ports: the UDP sockets under everything."""

@@ -1,0 +1,114 @@
+"""
+A datagram port: runs in, runs out.
+
+Three ports with one interface, L{DatagramPort}; L{openPort} chooses. None knows a
+wire.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import cast
+
+from twisted.internet.interfaces import IReactorFDSet
+
+from twisted_rudp.core.engine import Address
+from twisted_rudp.net.udp.options import (
+    bind,
+    bindAddress,
+    cannotListen,
+    createSocket,
+    enableGRO,
+    supportsGSO,
+)
+from twisted_rudp.net.udp.own import OwnPort
+from twisted_rudp.net.udp.port import (
+    DatagramPort,
+    IDescriptorReactor,
+    IPortReactor,
+    PortKind,
+    Receiver,
+    SocketOptions,
+)
+from twisted_rudp.net.udp.receive import batchOf
+from twisted_rudp.net.udp.stock import StockPort
+from twisted_rudp.net.udp.whentoread import readiness
+
+_DEFAULTS = SocketOptions()
+
+
+def openPort(
+    reactor: IPortReactor | IDescriptorReactor,
+    receiver: Receiver,
+    interface: str = "",
+    port: int = 0,
+    *,
+    kind: str = "auto",
+    options: SocketOptions = _DEFAULTS,
+) -> DatagramPort:
+    """
+    Bind a UDP socket and begin to receive. Done on return, without any wait (EP-2).
+
+    @param interface: an IP literal, also with a zone (C{fe80::1%eth0}); C{""} for all
+        IPv4 addresses, C{"::"} for all of both families.
+    @param port: 0 to 65535; 0: any free one.
+    @param kind: a L{PortKind}, or C{"auto"}: own descriptor if the reactor watches
+        descriptors (UDP-10), with GSO and GRO if the kernel has either; else the stock
+        port.
+
+    @raise CannotListenError: the address cannot be had, or the kind cannot.
+    @raise ValueError: no such kind.
+    """
+    wanted = None if kind == "auto" else PortKind(kind)
+    address = bindAddress(interface, port)
+    if wanted is not PortKind.STOCK:
+        try:
+            sock = _openSocket(reactor, address, options)
+        except OSError as problem:
+            if wanted is not None:
+                raise cannotListen(address, problem) from problem
+        else:
+            return _openDescriptor(
+                cast(IDescriptorReactor, reactor), receiver, sock, address, wanted, options
+            )
+    if options.arrivalHops is not None:
+        cause = OSError(errno.EOPNOTSUPP, "this port cannot see the hop limit of what arrives")
+        raise cannotListen(address, cause)
+    return StockPort(cast(IPortReactor, reactor), receiver, interface, port, options)
+
+
+def _openSocket(
+    reactor: IPortReactor | IDescriptorReactor, address: Address, options: SocketOptions
+) -> socket.socket:
+    """
+    @raise OSError: this reactor and this system allow no descriptor of our own.
+    """
+    if not IReactorFDSet.providedBy(reactor):
+        raise OSError(errno.EOPNOTSUPP, "this reactor watches no descriptors")
+    if not hasattr(socket.socket, "recvmsg"):
+        raise OSError(errno.EOPNOTSUPP, "this system has no recvmsg")
+    return createSocket(address, options)
+
+
+def _openDescriptor(
+    reactor: IDescriptorReactor,
+    receiver: Receiver,
+    sock: socket.socket,
+    address: Address,
+    wanted: PortKind | None,
+    options: SocketOptions,
+) -> OwnPort:
+    gso = gro = False
+    if wanted is not PortKind.PLAIN:
+        gso = supportsGSO(sock)
+        gro = options.arrivalHops is None and enableGRO(sock)
+    if wanted is PortKind.GSO and not (gso or gro):
+        sock.close()
+        problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")
+        raise cannotListen(address, problem)
+    bind(sock, address)
+    ready = readiness(sock.fileno())
+    opened = OwnPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready)
+    opened.startReading()
+    return opened
