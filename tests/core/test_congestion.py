@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.congestion import (
+from twisted_rudp.core.congestion.segments import (
     UNLIMITED,
     FixedWindow,
     KCPWindow,

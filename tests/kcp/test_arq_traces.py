@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from tests.kcp.segments import Segment, Wire, parse, split
-from twisted_rudp.core.congestion import KCPWindow
+from twisted_rudp.core.congestion.segments import KCPWindow
 from twisted_rudp.core.serial import MASK32, difference32, unwrap32
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.flights import SETTLED

@@ -1,6 +1,6 @@
 """
 Congestion control and round trips for wires that count bytes in flight and give
-every transmission a number of its own. The windows of L{twisted_rudp.core.congestion}
+every transmission a number of its own. The windows of L{twisted_rudp.core.congestion.segments}
 count segments.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted_rudp.core.congestion import UNLIMITED, Losses, TolerantWindow
+from twisted_rudp.core.congestion.segments import UNLIMITED, Losses, TolerantWindow
 
 MILLISECOND = 1_000_000
 

@@ -2,14 +2,14 @@
 How fast to send, for senders that count bytes and nanoseconds: a precise round-trip
 estimator, and rate controllers that pace.
 
-L{twisted_rudp.core.congestion} has those that count segments and milliseconds.
+L{twisted_rudp.core.congestion.segments} has those that count segments and milliseconds.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from twisted_rudp.core.congestion import UNLIMITED
+from twisted_rudp.core.congestion.segments import UNLIMITED
 
 
 class Delivered(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted_rudp.core.congestion import (
+from twisted_rudp.core.congestion.segments import (
     Controller,
     FixedWindow,
     KCPWindow,

@@ -6,7 +6,7 @@ Segment numbers and times are unbounded integers here.
 
 from __future__ import annotations
 
-from twisted_rudp.core.congestion import Losses
+from twisted_rudp.core.congestion.segments import Losses
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.flights import NEVER, Flight
 from twisted_rudp.kcp.outbox import Piece

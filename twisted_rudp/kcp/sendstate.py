@@ -7,7 +7,7 @@ Segment numbers and times are unbounded integers here.
 
 from __future__ import annotations
 
-from twisted_rudp.core.congestion import Controller, RoundTrip
+from twisted_rudp.core.congestion.segments import Controller, RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.flights import NEVER, Flight, Flights
 from twisted_rudp.kcp.outbox import Outbox

@@ -1,0 +1,63 @@
+"""Tests for L{twisted_rudp.core.pacer}."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.pacer import LATE, Pacer
+from twisted_rudp.core.timers import NEVER
+
+MSS = 1400
+
+
+class PacerTests(SynchronousTestCase):
+    """L{Pacer}."""
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(
+        rate=st.floats(1e3, 1e9),
+        late=st.lists(st.integers(0, 3 * MILLISECOND), min_size=1, max_size=20),
+    )
+    def test_rate(self, rate: float, late: list[int]) -> None:
+        """
+        Who sends what is allowed whenever it is woken gets the rate, however late the
+        wake-ups are within L{LATE}, and never more than that.
+        """
+        pacer, now, sent, index = Pacer(MSS, 0), 0, 0, 0
+        pacer.allowed(0, rate)
+        end = int(max(SECOND // 2, 40 * MSS * SECOND / rate))
+        while now < end:
+            size = pacer.allowed(now, rate)
+            pacer.spent(size)
+            sent += size
+            now = max(pacer.wake(now, rate), now + 1) + late[index % len(late)]
+            index += 1
+        fair = rate * now / SECOND
+        spare = max(rate * (LATE + 4 * MILLISECOND) / SECOND, 12 * MSS)
+        self.assertTrue(sent <= fair + 1, (sent, fair))
+        self.assertTrue(sent >= fair - spare, (sent, fair))
+
+    def test_burst(self) -> None:
+        """Nothing leaves before half a burst is there: wake-ups are few."""
+        pacer = Pacer(MSS, 0)
+        rate = 100e6
+        pacer.allowed(0, rate)
+        self.assertEqual(pacer.allowed(MILLISECOND * 2 // 5, rate), 0)
+        self.assertEqual(pacer.allowed(MILLISECOND * 3 // 5, rate), 60_000)
+
+    def test_unpaced(self) -> None:
+        """Without a rate everything may leave at once, and nobody waits."""
+        pacer = Pacer(MSS, 0)
+        self.assertTrue(pacer.allowed(0, 0.0) > 1 << 30)
+        self.assertEqual(pacer.wake(0, 0.0), NEVER)
+
+    def test_twoBursts(self) -> None:
+        """The timer comes later where an acknowledgement is expected before."""
+        pacer = Pacer(MSS, 0)
+        rate = 10e6
+        pacer.allowed(0, rate)
+        self.assertTrue(0.9 * MILLISECOND < pacer.wake(0, rate) < 1.1 * MILLISECOND)
+        self.assertTrue(1.9 * MILLISECOND < pacer.wake(0, rate, 2.0) < 2.1 * MILLISECOND)

@@ -1,0 +1,246 @@
+"""Tests for L{twisted_rudp.core.recovery}."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.recovery import MOST_PROBES, REORDERING, Recovery
+from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.core.timers import NEVER
+
+SIZE = 1000
+TRIP = 40 * MILLISECOND
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(1, 8), st.integers(1, SIZE)),
+        st.tuples(st.just("ack"), st.integers(-5, 90), st.integers(1, 12)),
+        st.tuples(st.just("supersede"), st.integers(-5, 90), st.integers(1, 4)),
+        st.tuples(st.just("skip"), st.integers(1, 3), st.just(0)),
+        st.tuples(st.just("turn"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("probe"), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+def make(first: int = 0) -> Recovery:
+    """With nothing in flight."""
+    return Recovery(RoundTrip(200 * MILLISECOND, 20 * MILLISECOND, 60 * SECOND), first)
+
+
+class ModelTests(SynchronousTestCase):
+    """L{Recovery} beside a dictionary of what is in flight."""
+
+    @given(steps=steps, first=st.sampled_from([0, 1, 1 << 24]))
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    def test_accounts(self, steps: list[tuple[str, int, int]], first: int) -> None:
+        """
+        Whatever happens in whatever order: what is in flight is what was sent and
+        neither acknowledged, superseded nor lost; nothing is lost twice, nothing that
+        was acknowledged is lost, and each byte is delivered once.
+        """
+        recovery, now = make(first), SECOND
+        sizes: dict[int, int] = {}
+        flying: set[int] = set()
+        arrived: set[int] = set()
+        lost: set[int] = set()
+        for kind, a, b in steps:
+            now += MILLISECOND
+            if kind == "send":
+                number = recovery.on_sent(a, SIZE, now, b)
+                self.assertEqual(number, first + len(sizes))
+                for each in range(a):
+                    sizes[number + each] = SIZE if each < a - 1 else b
+                    flying.add(number + each)
+            elif kind == "skip":
+                for _ in range(a):
+                    sizes[first + len(sizes)] = 0
+                recovery.on_skipped(a)
+            elif kind in ("ack", "supersede"):
+                numbers = [n for n in range(first + a, first + a + b) if n in sizes]
+                if kind == "ack":
+                    recovery.on_acknowledged(first + a, first + a + b)
+                    # What was settled long ago may be out of the books.
+                    arrived.update(n for n in numbers if n in flying)
+                else:
+                    recovery.on_superseded(first + a, first + a + b)
+                flying.difference_update(numbers)
+            elif kind == "turn":
+                now += a * MILLISECOND
+                sample = recovery.turn(now)
+                if sample is not None:
+                    self.assertEqual(sample.in_flight, recovery.in_flight)
+            else:
+                recovery.probe(now)
+            for low, end in recovery.lost:
+                numbers = list(range(low, end))
+                self.assertTrue(numbers)
+                self.assertTrue(flying.issuperset(numbers), (numbers, flying))
+                flying.difference_update(numbers)
+                lost.update(numbers)
+            recovery.lost.clear()
+            self.assertEqual(recovery.in_flight, sum(sizes[n] for n in flying))
+            self.assertTrue(recovery.delivered >= sum(sizes[n] for n in arrived))
+            self.assertTrue(recovery.delivered <= sum(sizes[n] for n in arrived | lost))
+
+
+class DetectionTests(SynchronousTestCase):
+    """What counts as lost, and when."""
+
+    def sent(self, count: int) -> Recovery:
+        """So many datagrams left together at 1 s."""
+        recovery = make()
+        recovery.on_sent(count, SIZE, SECOND)
+        return recovery
+
+    def test_order(self) -> None:
+        """Three later ones tell of a loss, two do not (RFC 9002 6.1.1)."""
+        recovery = self.sent(10)
+        recovery.on_acknowledged(1, REORDERING)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [])
+        recovery.on_acknowledged(REORDERING, REORDERING + 1)
+        sample = recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [(0, 1)])
+        assert sample is not None
+        self.assertEqual((sample.lost, sample.acked), (SIZE, SIZE))
+
+    def test_time(self) -> None:
+        """Nine eighths of the round trip after its sending it is lost, if a later one arrived."""
+        recovery = self.sent(2)
+        recovery.on_acknowledged(1, 2)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.deadline(), SECOND + TRIP * 9 // 8)
+        recovery.turn(SECOND + TRIP * 9 // 8 - 1)
+        self.assertEqual(recovery.lost, [])
+        recovery.turn(SECOND + TRIP * 9 // 8)
+        self.assertEqual(recovery.lost, [(0, 1)])
+        self.assertEqual(recovery.in_flight, 0)
+        self.assertEqual(recovery.deadline(), NEVER)
+
+    def test_nothingLater(self) -> None:
+        """The last one sent is not lost by time alone: a probe finds out."""
+        recovery = self.sent(2)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.deadline(), NEVER)
+        self.assertIsNone(recovery.turn(10 * SECOND))
+        self.assertTrue(recovery.probe_deadline() < 2 * SECOND)
+
+    def test_spurious(self) -> None:
+        """Who arrives after all was not lost: the threshold grows by half."""
+        recovery = self.sent(10)
+        recovery.on_acknowledged(1, 6)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [(0, 1)])
+        recovery.on_sent(10, SIZE, SECOND + TRIP)
+        self.assertEqual(recovery.on_acknowledged(0, 1), 1)
+        self.assertEqual((recovery.spurious, recovery.reordering), (1, REORDERING + 1))
+        self.assertEqual(recovery.on_acknowledged(0, 1), 0)
+        self.assertEqual(recovery.spurious, 1)
+
+    def test_reordering(self) -> None:
+        """On a path where datagrams overtake each other by tens, losses soon are none."""
+        recovery, now = make(), SECOND
+        for _ in range(40):
+            first = recovery.on_sent(40, SIZE, now)
+            now += TRIP
+            recovery.on_acknowledged(first + 20, first + 40)
+            recovery.turn(now)
+            recovery.on_acknowledged(first, first + 20)
+            recovery.turn(now + MILLISECOND)
+        self.assertTrue(recovery.reordering > 20)
+        recovery.lost.clear()
+        first = recovery.on_sent(40, SIZE, now)
+        recovery.on_acknowledged(first + 20, first + 40)
+        recovery.turn(now + TRIP)
+        self.assertEqual(recovery.lost, [])
+
+    def test_bounded(self) -> None:
+        """What was settled long ago is forgotten."""
+        recovery, now = make(), SECOND
+        for _ in range(200):
+            first = recovery.on_sent(100, SIZE, now)
+            recovery.on_acknowledged(first + 1, first + 100)
+            now += TRIP
+            recovery.turn(now)
+            recovery.turn(now + TRIP)
+        self.assertEqual(recovery.on_acknowledged(0, 1), 0)
+        self.assertEqual(recovery.on_acknowledged(recovery.next - 100, recovery.next - 99), 1)
+
+    def test_probes(self) -> None:
+        """Probes come at growing intervals; at the third all that is in flight is lost."""
+        recovery = self.sent(5)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        times = []
+        for count in range(1, MOST_PROBES + 1):
+            times.append(recovery.probe_deadline())
+            self.assertEqual(recovery.probe(times[-1]), count == MOST_PROBES)
+        self.assertEqual(recovery.lost, [(1, 5)])
+        self.assertEqual(recovery.in_flight, 0)
+        first, second, third = times
+        self.assertEqual(third - second, 2 * (second - first))
+
+    def test_stop(self) -> None:
+        """After the end nothing is waited for."""
+        recovery = self.sent(5)
+        recovery.stop()
+        self.assertEqual((recovery.in_flight, recovery.lost), (0, []))
+        self.assertEqual(recovery.probe_deadline(), NEVER)
+
+
+class SampleTests(SynchronousTestCase):
+    """What the controller is told."""
+
+    def test_rate(self) -> None:
+        """Ten datagrams a round trip apart are a rate of ten datagrams in a round trip."""
+        recovery, now = make(), SECOND
+        for _ in range(5):
+            recovery.on_sent(10, SIZE, now)
+            now += TRIP
+            recovery.on_acknowledged(recovery.next - 10, recovery.next)
+            sample = recovery.turn(now)
+            assert sample is not None
+            self.assertEqual(sample.round_trip, TRIP)
+            self.assertAlmostEqual(sample.rate, 10 * SIZE / 0.04, delta=1)
+            self.assertFalse(sample.app_limited)
+
+    def test_limited(self) -> None:
+        """Who had nothing to send says nothing of the path, until a round trip later."""
+        recovery = make()
+        recovery.on_sent(1, SIZE, SECOND)
+        recovery.on_app_limited()
+        recovery.on_sent(1, SIZE, SECOND)
+        recovery.on_acknowledged(0, 2)
+        sample = recovery.turn(SECOND + TRIP)
+        assert sample is not None
+        self.assertTrue(sample.app_limited)
+        recovery.on_sent(1, SIZE, SECOND + TRIP)
+        recovery.on_acknowledged(2, 3)
+        sample = recovery.turn(SECOND + 2 * TRIP)
+        assert sample is not None
+        self.assertFalse(sample.app_limited)
+
+    def test_noNews(self) -> None:
+        """What was acknowledged before, or never sent, is no news."""
+        recovery = make()
+        recovery.on_sent(3, SIZE, SECOND)
+        self.assertEqual(recovery.on_acknowledged(0, 3), 3)
+        self.assertIsNotNone(recovery.turn(SECOND + TRIP))
+        self.assertEqual(recovery.on_acknowledged(0, 100), 0)
+        self.assertIsNone(recovery.turn(SECOND + TRIP))
+
+    def test_settled(self) -> None:
+        """What was sent while the controller drained is reported by itself."""
+        recovery = make()
+        recovery.on_sent(10, SIZE, SECOND, draining=True)
+        recovery.on_acknowledged(0, 5)
+        recovery.on_acknowledged(6, 10)
+        sample = recovery.turn(SECOND + TRIP)
+        assert sample is not None
+        self.assertEqual((sample.settled, sample.settled_lost), (7 * SIZE, SIZE))

@@ -1,0 +1,391 @@
+"""
+A rate-based controller, after BBR version 3 (Cardwell et al., draft-ietf-ccwg-bbr), with an
+estimate of the loss that no sender causes.
+
+It sends as fast as the path delivers, and looks from time to time whether that is more by
+now. What BBR version 3 takes from loss, "this was too much", is wrong on a link that loses
+at random. Here the loss of what was sent while I{less} than the path's rate was sent is
+known not to be our overflow; that much counts as noise, and only what exceeds it makes the
+controller slower.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from twisted_rudp.core.congestion.controller import (
+    INITIAL_DATAGRAMS,
+    LEAST_DATAGRAMS,
+    UNLIMITED,
+    Sample,
+)
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+
+
+class Phase(Enum):
+    """What the controller is doing."""
+
+    STARTUP = "doubling the rate until the path carries no more"
+    DRAIN = "emptying the queue that start-up has made"
+    PROBE_BANDWIDTH = "at the path's rate, now and then above and below"
+    PROBE_ROUND_TRIP = "so slow that the path is empty, to measure it anew"
+
+
+_STARTUP_GAIN: Final = 2.77
+"""4 ln 2: the least gain that doubles the rate each round trip (BBR 2.4)."""
+
+_STARTUP_WINDOW: Final = 2.25
+"""Bandwidth-delay products in flight at the end of start-up. More overflows a queue of one
+bandwidth-delay product in the last round."""
+
+_WINDOW_GAIN: Final = 2.0
+_DRAIN_GAIN: Final = 0.5
+_CYCLE: Final = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0)
+"""Six phases of a round trip each. With eight a second flow takes twice as long to its share."""
+
+_DOWN: Final = 1
+"""Where in the cycle less is sent than the path carries."""
+
+_PROBE_DATAGRAMS: Final = 8
+_MOST_PROBE: Final = 0.5
+"""A probe puts so many datagrams more in flight, up to half of what is there: the same for
+each flow, so that the one with less gains on the other."""
+
+_QUEUED_GAIN: Final = 0.95
+"""In a round that shows a queue the even phases of the cycle let it drain."""
+
+_MARGIN: Final = 0.99
+"""Of the measured rate, so that a queue never grows by measuring (BBR 4.6.2)."""
+
+_MEMORY: Final = 7
+"""Rounds for which a rate is remembered: one more than a cycle has phases."""
+
+_ROUND_TRIP_AGE: Final = 10 * SECOND
+"""After so long without a round trip as short as the least, the path is measured anew."""
+
+_GROWN: Final = 1.2
+_GROWN_CYCLES: Final = 2
+
+_LONGER: Final = 10 * MILLISECOND
+_LONGER_ROUNDS: Final = 3
+"""After so many rounds in which each round trip took twice the least and L{_LONGER}, the
+path may have got longer, and is measured anew at once."""
+
+_MEASURING: Final = 200 * MILLISECOND
+
+_TURN: Final = 3 * MILLISECOND
+"""Both ends gather what comes in so long; the window has room for it."""
+
+_EXCESS: Final = 0.15
+"""Loss beyond the noise, in a round, that means overflow."""
+
+_EXCESS_SAMPLE: Final = 128
+"""Datagrams before their loss is judged: fewer tell nothing of a share."""
+
+_NOISE_SAMPLE: Final = 256
+_MOST_NOISE: Final = 0.25
+_FEWEST: Final = 2
+"""Datagrams that stay in flight on a path whose queue holds no more than that."""
+
+_CAP_LEFT: Final = 0.7
+_CAP_ROUNDS: Final = 3
+_CAP_GROWTH: Final = 1.05
+
+
+class BBR:
+    """
+    See the module.
+
+    @ivar phase: what it is doing.
+    @ivar bandwidth: bytes a second that the path delivers; 0.0 before the first sample.
+    @ivar least: the round trip of the empty path, in nanoseconds; 0 before it is known.
+    @ivar noise: share of what is sent that the path loses whatever the rate.
+    @ivar gain: what is sent, as a share of the bandwidth.
+    """
+
+    __slots__ = (
+        "_cap",
+        "_cap_round",
+        "_cycle_bandwidth",
+        "_flat",
+        "_foreign_queue",
+        "_full",
+        "_grown",
+        "_index",
+        "_judged_acked",
+        "_judged_lost",
+        "_least_at",
+        "_longer",
+        "_measured_until",
+        "_mss",
+        "_old_least",
+        "_phase_at",
+        "_phase_least",
+        "_rates",
+        "_round",
+        "_round_acked",
+        "_round_end",
+        "_round_least",
+        "_round_lost",
+        "_settled",
+        "_settled_lost",
+        "_window",
+        "bandwidth",
+        "gain",
+        "least",
+        "noise",
+        "phase",
+    )
+
+    def __init__(self, mss: int) -> None:
+        """
+        @param mss: bytes of a full datagram.
+        """
+        self._mss = mss
+        self.phase = Phase.STARTUP
+        self.gain = _STARTUP_GAIN
+        self.bandwidth = 0.0
+        self.least = 0
+        self.noise = 0.0
+        self._least_at = 0
+        self._window = float(INITIAL_DATAGRAMS * mss)
+        self._round = 0
+        self._round_end = 0
+        self._rates: dict[int, float] = {}
+        self._full = 0.0
+        self._flat = 0
+        self._index = 2
+        self._phase_at = 0
+        self._phase_least = 0
+        self._foreign_queue = False
+        self._measured_until = 0
+        self._longer = 0
+        self._grown = 0
+        self._cycle_bandwidth = 0.0
+        self._old_least = 0
+        self._round_least = 0
+        self._round_acked = 0
+        self._round_lost = 0
+        self._judged_acked = 0
+        self._judged_lost = 0
+        self._settled = 0
+        self._settled_lost = 0
+        self._cap = float(UNLIMITED)
+        self._cap_round = 0
+
+    @property
+    def window(self) -> int:
+        return int(self._window)
+
+    @property
+    def pacing_rate(self) -> float:
+        if not self.least:
+            return 0.0
+        rate = self.bandwidth * self.gain * _MARGIN / (1.0 - self.noise)
+        if self.phase is Phase.STARTUP:
+            # An estimate that is still growing must not hold back its own growth.
+            doubling = 2.0 * self._window * SECOND / self.least
+            return doubling if doubling > rate else rate
+        # Whatever was measured, over an outage for instance: four datagrams a round trip.
+        floor = LEAST_DATAGRAMS * self._mss * SECOND / self.least
+        return rate if rate > floor else floor
+
+    @property
+    def draining(self) -> bool:
+        # The cap is what arrived when too much was lost, so within it less is sent too.
+        return self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND
+
+    def on_timeout(self, now: int) -> None:
+        self._window = float(LEAST_DATAGRAMS * self._mss)
+
+    def on_turn(self, sample: Sample) -> None:
+        now = sample.now
+        self._round_acked += sample.acked
+        self._round_lost += sample.lost
+        if sample.settled:
+            self._learn_noise(sample)
+        if sample.round_trip:
+            self._measured(sample.round_trip, now)
+        rate = sample.rate
+        if rate and (not sample.app_limited or rate > self.bandwidth):
+            if rate > self._rates.get(self._round, 0.0):
+                self._rates[self._round] = rate
+            if rate > self.bandwidth:
+                self.bandwidth = rate
+        if sample.before >= self._round_end:
+            self._end_round(sample)
+        if not self.least:
+            self._window += sample.acked
+            return
+        carried = self.bandwidth * self.least / SECOND
+        self._advance(now, carried, sample.in_flight)
+        self._size(sample, carried)
+
+    def _learn_noise(self, sample: Sample) -> None:
+        """Loss while less is sent than the path carries is nobody's overflow."""
+        self._settled += sample.settled
+        self._settled_lost += sample.settled_lost
+        if self._settled >= _NOISE_SAMPLE * self._mss:
+            share = min(self._settled_lost / self._settled, _MOST_NOISE)
+            self.noise += (share - self.noise) / 2
+            self._settled = self._settled_lost = 0
+
+    def _measured(self, elapsed: int, now: int) -> None:
+        if not self._round_least or elapsed < self._round_least:
+            self._round_least = elapsed
+        if not self._phase_least or elapsed < self._phase_least:
+            self._phase_least = elapsed
+        if not self.least or elapsed < self.least:
+            self.least, self._least_at = elapsed, now
+        elif elapsed < self.least + self.least // 32 + MILLISECOND:
+            self._least_at = now
+
+    def _end_round(self, sample: Sample) -> None:
+        """A round trip's worth was acknowledged: judge it."""
+        acked, lost, shortest = self._round_acked, self._round_lost, self._round_least
+        self._round_acked = self._round_lost = self._round_least = 0
+        self._judged_acked += acked
+        self._judged_lost += lost
+        excess = False
+        total = self._judged_acked + self._judged_lost
+        if total >= _EXCESS_SAMPLE * self._mss:
+            excess = self._judged_lost > (self.noise + _EXCESS) * total
+            self._judged_acked = self._judged_lost = 0
+        queued = self._is_queue(shortest)
+        self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
+        self._round += 1
+        self._round_end = sample.delivered
+        self._rates.pop(self._round - _MEMORY, None)
+        self.bandwidth = max(self._rates.values(), default=self.bandwidth)
+        if self.phase is Phase.STARTUP:
+            if not sample.app_limited:
+                self._judge_growth(sample.now, queued, excess)
+        elif self.phase is Phase.PROBE_BANDWIDTH and _CYCLE[self._index] == 1.0:
+            self.gain = _QUEUED_GAIN if queued and not self._foreign_queue else 1.0
+        if excess and self.phase is Phase.PROBE_BANDWIDTH:
+            self._overflowed(acked)
+        elif self._cap < UNLIMITED and self._round - self._cap_round >= _CAP_ROUNDS:
+            self._cap = self._cap * _CAP_GROWTH + self._mss
+            if self._cap > 4 * self.bandwidth * self.least / SECOND:
+                self._cap = float(UNLIMITED)
+
+    def _judge_cycle(self, now: int) -> bool:
+        """
+        A cycle is over. Where probe after probe finds a fifth more, there is room for many
+        times that.
+
+        @return: start-up has begun to find it.
+        """
+        grown = self.bandwidth > _GROWN * self._cycle_bandwidth and not self._foreign_queue
+        self._cycle_bandwidth = self.bandwidth
+        self._grown = self._grown + 1 if grown else 0
+        if self._grown < _GROWN_CYCLES:
+            return False
+        self._start_anew(now)
+        return True
+
+    def _start_anew(self, now: int) -> None:
+        """Double the rate again until the path carries no more."""
+        self._full, self._flat = 0.0, 0
+        self._grown = 0
+        self._cap = float(UNLIMITED)
+        self._enter(Phase.STARTUP, _STARTUP_GAIN, now)
+
+    def _is_queue(self, elapsed: int) -> bool:
+        """Whether a round trip is so long that something waits on the path."""
+        return elapsed > self.least + self.least // 4 + 2 * MILLISECOND
+
+    def _judge_growth(self, now: int, queued: bool, excess: bool) -> None:
+        """Start-up is over when the rate has stopped growing, the sooner the clearer that is."""
+        if self.bandwidth >= self._full * 1.25:
+            self._full, self._flat = self.bandwidth, 0
+        else:
+            self._flat += 1
+        enough = 1 if excess else 2 if queued else 3
+        if self._flat >= enough:
+            self._enter(Phase.DRAIN, _DRAIN_GAIN, now)
+
+    def _overflowed(self, acked: int) -> None:
+        """More was lost than noise: keep to what arrived, and to what is measured now."""
+        kept = max(float(acked), _CAP_LEFT * min(self._window, self._cap))
+        self._cap = max(kept, float(_FEWEST * self._mss))
+        self._cap_round = self._round
+        recent = [rate for number, rate in self._rates.items() if number >= self._round - 2]
+        if recent:
+            self.bandwidth = max(recent)
+            self._rates = {self._round - 1: self.bandwidth}
+
+    def _enter(self, phase: Phase, gain: float, now: int) -> None:
+        self.phase, self.gain = phase, gain
+        self._phase_at = now
+        self._phase_least = 0
+
+    def _cruise(self, now: int) -> None:
+        """Begin the cycle in one of its even phases, not all flows in the same."""
+        self._index = 2 + now // MILLISECOND % 4
+        self._enter(Phase.PROBE_BANDWIDTH, 1.0, now)
+
+    def _advance(self, now: int, carried: float, in_flight: int) -> None:
+        """Go on to the next phase if it is time."""
+        least = self.least
+        held = carried / (1.0 - self.noise)
+        elapsed = now - self._phase_at
+        if self.phase is Phase.DRAIN:
+            if in_flight <= held or elapsed > 3 * least:
+                self._cruise(now)
+        elif self.phase is Phase.PROBE_BANDWIDTH:
+            gain = self.gain
+            if gain > 1.0:
+                over = elapsed > least and (in_flight >= gain * held or elapsed > 2 * least)
+            elif gain < _QUEUED_GAIN:
+                over = in_flight <= held + 3 * self._mss or elapsed > 3 * least
+            else:
+                over = elapsed > least
+            if over:
+                if self._index == _DOWN:
+                    # A queue that stays while we send three quarters is not ours: to make
+                    # room for it would give the path away.
+                    self._foreign_queue = self._is_queue(self._phase_least)
+                    if self._judge_cycle(now):
+                        return
+                self._index = (self._index + 1) % len(_CYCLE)
+                gain = _CYCLE[self._index]
+                if gain > 1.0 and carried > 0.0:
+                    gain += min(_PROBE_DATAGRAMS * self._mss / carried, _MOST_PROBE)
+                self._enter(Phase.PROBE_BANDWIDTH, gain, now)
+            if now - self._least_at > _ROUND_TRIP_AGE or self._longer >= _LONGER_ROUNDS:
+                self._enter(Phase.PROBE_ROUND_TRIP, 1.0, now)
+                self._measured_until = self._longer = 0
+        elif self.phase is Phase.PROBE_ROUND_TRIP:
+            if not self._measured_until:
+                if in_flight <= self._window:
+                    self._measured_until = now + max(_MEASURING, least)
+                    self._least_at = now
+                    self._old_least = least
+                    self.least = 0
+                    self._round_least = 0
+            elif now > self._measured_until:
+                self._least_at = now
+                if least > 2 * self._old_least:
+                    # The path is another one by now, and what was measured does not count.
+                    self._rates.clear()
+                    self.bandwidth = self._window * SECOND / least
+                    self._start_anew(now)
+                else:
+                    self._cruise(now)
+
+    def _size(self, sample: Sample, carried: float) -> None:
+        """Set the window."""
+        extra = self.bandwidth * _TURN / SECOND + 3 * self._mss
+        scale = 1.0 / (1.0 - self.noise)
+        floor = float(_FEWEST * self._mss)
+        if self.phase is Phase.STARTUP:
+            if self._window < _STARTUP_WINDOW * carried * scale + extra:
+                self._window += sample.acked + sample.lost
+        elif self.phase is Phase.PROBE_ROUND_TRIP:
+            if not self._measured_until:
+                self._window = max(min(self._window, carried / 2), floor)
+        else:
+            target = min(_WINDOW_GAIN * carried * scale + extra, self._cap)
+            self._window = max(min(self._window + sample.acked, target), floor)

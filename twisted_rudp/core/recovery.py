@@ -1,0 +1,499 @@
+"""
+Loss detection and delivery-rate estimation over what was sent, in the order of sending.
+
+Every transmission has a number of its own, a repetition too: RakNet's datagram number,
+QOTP's packet number, for KCP one that number and timestamp of a segment lead to. So each
+acknowledgement names one transmission, round trips are never ambiguous, and a repetition
+that was not needed is seen. After RFC 9002 sections 5 and 6; the adaptive reordering
+threshold after RFC 8985, the rate samples after "Delivery Rate Estimation"
+(draft-cheng-iccrg-delivery-rate-estimation).
+
+Acknowledgements only mark and count. What follows from them is found out once in a turn,
+by L{Recovery.turn}.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from twisted_rudp.core.congestion.controller import Sample
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.core.timers import NEVER
+
+REORDERING: Final = 3
+"""A datagram is lost when one was acknowledged that was sent so many later (RFC 9002 6.1.1)."""
+
+MOST_REORDERING: Final = 256
+"""The threshold grows by half at each repetition that was not needed, up to this."""
+
+MOST_PROBES: Final = 3
+"""At so many unanswered probes in a row everything in flight counts as lost."""
+
+_MOST_BACK_OFF: Final = 8
+_REMEMBERED: Final = 1024
+"""Numbers that are kept after their fate is known, so that late arrivals are noticed."""
+
+
+_OUTSTANDING: Final = 0
+_ACKNOWLEDGED: Final = 1
+_LOST: Final = 2
+
+_SECOND: Final = 1_000_000_000
+
+
+class SentBatch:
+    """
+    Transmissions that left together.
+
+    @ivar first: the number of the first.
+    @ivar end: one more than that of the last.
+    @ivar size: bytes of each but the last.
+    @ivar last_size: bytes of the last.
+    @ivar sent: when.
+    @ivar delivered: bytes that had been acknowledged then.
+    @ivar delivered_at: when the last of those had been acknowledged.
+    @ivar first_sent: when the first was sent of what was in flight then.
+    @ivar app_limited: the application had held the sender back.
+    @ivar draining: the controller was sending less than the path is believed to carry.
+    """
+
+    __slots__ = (
+        "app_limited",
+        "delivered",
+        "delivered_at",
+        "draining",
+        "end",
+        "first",
+        "first_sent",
+        "last_size",
+        "sent",
+        "size",
+    )
+
+    def __init__(
+        self,
+        first: int,
+        end: int,
+        size: int,
+        last_size: int,
+        sent: int,
+        delivered: int,
+        delivered_at: int,
+        first_sent: int,
+        app_limited: bool,
+        draining: bool,
+    ) -> None:
+        self.first = first
+        self.end = end
+        self.size = size
+        self.last_size = last_size
+        self.sent = sent
+        self.delivered = delivered
+        self.delivered_at = delivered_at
+        self.first_sent = first_sent
+        self.app_limited = app_limited
+        self.draining = draining
+
+
+class Recovery:
+    """
+    What one sender has in flight, and what became of it.
+
+    The owner calls L{on_sent} for what it sends, L{on_acknowledged} for what the peer
+    names, L{turn} once in a turn in which it did or L{deadline} has come, and deals with
+    L{lost}.
+
+    @ivar round_trip: the estimator that samples go to.
+    @ivar in_flight: bytes sent and neither acknowledged nor lost.
+    @ivar delivered: bytes acknowledged so far.
+    @ivar next: the number of the next transmission.
+    @ivar largest: the largest number that was acknowledged; less than the first before that.
+    @ivar lost: the intervals of numbers that were declared lost and that the owner has not
+        taken yet, first and end. The owner empties the list.
+    @ivar reordering: the present threshold, in datagrams.
+    @ivar spurious: transmissions that arrived after they had been declared lost.
+    @ivar probes: unanswered probes in a row.
+    """
+
+    __slots__ = (
+        "_acked",
+        "_allowance",
+        "_base",
+        "_batches",
+        "_delivered_at",
+        "_first_sent",
+        "_limited_until",
+        "_loss_at",
+        "_newest",
+        "_news",
+        "_probe_at",
+        "_state",
+        "delivered",
+        "in_flight",
+        "largest",
+        "lost",
+        "next",
+        "probes",
+        "reordering",
+        "round_trip",
+        "spurious",
+    )
+
+    def __init__(
+        self, round_trip: RoundTrip, first: int = 0, allowance: int = 12 * MILLISECOND
+    ) -> None:
+        """
+        @param first: the number of the first transmission.
+        @param allowance: how long the peer may take to acknowledge (RFC 9002 has
+            C{max_ack_delay}).
+        """
+        self.round_trip = round_trip
+        self.in_flight = 0
+        self.delivered = 0
+        self.next = first
+        self.largest = first - 1
+        self.lost: list[tuple[int, int]] = []
+        self.reordering = REORDERING
+        self.spurious = 0
+        self.probes = 0
+        self._allowance = allowance
+        self._base = first
+        self._state = bytearray()
+        self._batches: list[SentBatch] = []
+        self._delivered_at = 0
+        self._first_sent = 0
+        self._limited_until = 0
+        self._loss_at = NEVER
+        self._probe_at = NEVER
+        self._newest: SentBatch | None = None
+        self._news = False
+        self._acked = 0
+
+    # sending
+
+    def on_sent(
+        self, count: int, size: int, now: int, last_size: int = 0, draining: bool = False
+    ) -> int:
+        """
+        Datagrams leave together and get the next numbers.
+
+        @param count: how many, 1 or more.
+        @param size: bytes of each.
+        @param last_size: bytes of the last; 0: as the others.
+        @param draining: what L{Controller.draining
+            <twisted_rudp.core.congestion.controller.Controller.draining>} says.
+        @return: the number of the first.
+        """
+        if not self.in_flight:
+            # The path was empty: the time before says nothing of its rate.
+            self._delivered_at = self._first_sent = now
+        last_size = last_size or size
+        first = self.next
+        self.next = end = first + count
+        self._batches.append(
+            SentBatch(
+                first,
+                end,
+                size,
+                last_size,
+                now,
+                self.delivered,
+                self._delivered_at,
+                self._first_sent,
+                self.delivered < self._limited_until,
+                draining,
+            )
+        )
+        self._state.extend(bytes(count))
+        self.in_flight += (count - 1) * size + last_size
+        if self._probe_at == NEVER:
+            self._probe_at = now + self.probe_timeout()
+        return first
+
+    def on_skipped(self, count: int) -> None:
+        """Numbers that are used for what is never acknowledged."""
+        self._state.extend(bytes((_LOST,)) * count)
+        self.next += count
+
+    def on_app_limited(self) -> None:
+        """There was room to send, and nothing to be sent."""
+        self._limited_until = self.delivered + self.in_flight
+
+    # what the peer says
+
+    def on_acknowledged(self, first: int, end: int) -> int:
+        """
+        The peer has the transmissions C{first} .. C{end} - 1. Numbers that are not in
+        flight are passed over.
+
+        @return: how many of them are news.
+        """
+        base = self._base
+        if first < base:
+            first = base
+        if end > self.next:
+            end = self.next
+        if first >= end:
+            return 0
+        state = self._state
+        if end - first == 1:
+            before = state[first - base]
+            if before == _ACKNOWLEDGED:
+                return 0
+        elif not state.count(_OUTSTANDING, first - base, end - base) and not state.count(
+            _LOST, first - base, end - base
+        ):
+            return 0
+        batches = self._batches
+        found = 0
+        settled = batches[0].first if batches else self.next
+        if first < settled:
+            found = self._arrived_settled(first, min(end, settled))
+        at = max(self._batch_index(first), 0)
+        while at < len(batches):
+            batch = batches[at]
+            if batch.first >= end:
+                break
+            found += self._acknowledge_part(batch, max(first, batch.first), min(end, batch.end))
+            at += 1
+        return found
+
+    def _acknowledge_part(self, batch: SentBatch, first: int, end: int) -> int:
+        """Numbers of one batch have arrived."""
+        if first >= end:
+            return 0
+        state, low, high = self._state, first - self._base, end - self._base
+        outstanding = state.count(_OUTSTANDING, low, high)
+        late = state.count(_LOST, low, high)
+        if not outstanding and not late:
+            return 0
+        size = batch.size
+        # The last datagram may be shorter, and is worth exact counting: of thin flows
+        # every batch is one.
+        shorter = 0
+        if end == batch.end and batch.last_size != size:
+            shorter = size - batch.last_size
+        last_state = state[high - 1]
+        fresh = (outstanding + late) * size
+        flying = outstanding * size
+        if shorter and last_state != _ACKNOWLEDGED:
+            fresh -= shorter
+            if last_state == _OUTSTANDING:
+                flying -= shorter
+        if late:
+            self._arrived_late(late)
+        state[low:high] = bytes((_ACKNOWLEDGED,)) * (high - low)
+        self.in_flight -= flying
+        self.delivered += fresh
+        self._acked += fresh
+        self._news = True
+        if end - 1 > self.largest:
+            self.largest = end - 1
+            self._newest = batch
+        return outstanding + late
+
+    def _arrived_settled(self, first: int, end: int) -> int:
+        """
+        Of what was settled, some may have been declared lost and arrive now. Its size is
+        not known any more, so it does not count as delivered.
+        """
+        state, low, high = self._state, first - self._base, end - self._base
+        late = state.count(_LOST, low, high)
+        if late:
+            state[low:high] = bytes((_ACKNOWLEDGED,)) * (high - low)
+            self._arrived_late(late)
+        return late
+
+    def _arrived_late(self, count: int) -> None:
+        """What had been declared lost has arrived: datagrams overtake each other that far."""
+        self.spurious += count
+        threshold = self.reordering
+        self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
+
+    def on_superseded(self, first: int, end: int) -> None:
+        """
+        What these transmissions carried has arrived by another: they are in flight no
+        more, and nothing is learnt from them.
+        """
+        base = self._base
+        first, end = max(first, base), min(end, self.next)
+        if first >= end or not self._state.count(_OUTSTANDING, first - base, end - base):
+            return
+        at = max(self._batch_index(first), 0)
+        for batch in self._batches[at:]:
+            if batch.first >= end:
+                break
+            for number in range(max(first, batch.first), min(end, batch.end)):
+                if self._state[number - base] == _OUTSTANDING:
+                    self._state[number - base] = _LOST
+                    self.in_flight -= self._size_of(batch, number)
+
+    # what follows
+
+    def deadline(self) -> int:
+        """
+        When L{turn} has to be called though nothing came; L{NEVER
+        <twisted_rudp.core.timers.NEVER>} while nothing is suspected.
+        """
+        return self._loss_at
+
+    def probe_deadline(self) -> int:
+        """When L{probe} has to be called; L{NEVER} while nothing is in flight."""
+        return self._probe_at if self.in_flight > 0 or self._batches else NEVER
+
+    def probe_timeout(self) -> int:
+        """How long silence lasts before a probe (RFC 9002 section 6.2.1)."""
+        trip = self.round_trip
+        if not trip.smoothed:
+            return trip.timeout << min(self.probes, _MOST_BACK_OFF)
+        slack = max(4 * trip.variation, trip.smoothed // 8)
+        wait = trip.smoothed + slack + self._allowance
+        return wait << min(self.probes, _MOST_BACK_OFF)
+
+    def turn(self, now: int) -> Sample | None:
+        """
+        Find out what the acknowledgements of this turn, or the time, mean.
+
+        @return: what the controller is to be told, or None if there is no news.
+        """
+        if not self._news and now < self._loss_at:
+            return None
+        self._news = False
+        newest, self._newest = self._newest, None
+        sample = Sample(now, acked=self._acked, delivered=self.delivered)
+        self._acked = 0
+        if newest is not None:
+            elapsed = now - newest.sent
+            if self.round_trip.sample(elapsed, now):
+                sample.round_trip = elapsed
+            sample.before = newest.delivered
+            sample.app_limited = newest.app_limited
+            interval = max(now - newest.delivered_at, newest.sent - newest.first_sent)
+            # A shorter time than the least round trip is acknowledgements bunched together.
+            if interval > 0 and interval >= self.round_trip.least:
+                sample.rate = (self.delivered - newest.delivered) * _SECOND / interval
+            self._first_sent = newest.sent
+        if sample.acked:
+            self._delivered_at = now
+            self.probes = 0
+            self._probe_at = now + self.probe_timeout()
+        self._detect(now, sample)
+        sample.in_flight = self.in_flight
+        if not self.in_flight and not self._batches:
+            self._probe_at = NEVER
+        return sample
+
+    def _detect(self, now: int, sample: Sample) -> None:
+        """
+        Settle transmissions from the oldest on: acknowledged, or lost because later ones
+        were acknowledged. Each is looked at once, so that this costs the same however many
+        there are.
+        """
+        trip = self.round_trip
+        patience = max(trip.smoothed, trip.latest)
+        patience += patience // 8
+        largest = self.largest
+        decided = largest - self.reordering
+        state, base = self._state, self._base
+        batches = self._batches
+        self._loss_at = NEVER
+        done = 0
+        for batch in batches:
+            first, end = batch.first, batch.end
+            if end - 1 <= decided or state.find(_OUTSTANDING, first - base, end - base) < 0:
+                stop = end
+            elif first < largest and now - batch.sent >= patience:
+                stop = min(end, largest)
+            else:
+                stop = min(max(decided + 1, first), end)
+                if first < largest:
+                    self._loss_at = batch.sent + patience
+            if stop > first:
+                self._settle(batch, stop, sample)
+            if stop < end:
+                break
+            done += 1
+        if done:
+            del batches[:done]
+        self._trim()
+
+    def _settle(self, batch: SentBatch, stop: int, sample: Sample) -> None:
+        """What is still outstanding of a batch before C{stop} is lost."""
+        state, base = self._state, self._base
+        low, high = batch.first - base, stop - base
+        missing = state.count(_OUTSTANDING, low, high)
+        lost_bytes = 0
+        if missing:
+            at = state.find(_OUTSTANDING, low, high)
+            while at >= 0:
+                start = at
+                while at < high and state[at] == _OUTSTANDING:
+                    state[at] = _LOST
+                    at += 1
+                self.lost.append((start + base, at + base))
+                lost_bytes += (at - start) * batch.size
+                if at + base == batch.end:
+                    lost_bytes -= batch.size - batch.last_size
+                at = state.find(_OUTSTANDING, at, high)
+            self.in_flight -= lost_bytes
+            sample.lost += lost_bytes
+        if batch.draining:
+            sample.settled += (high - low) * batch.size
+            sample.settled_lost += lost_bytes
+        batch.first = stop
+
+    def probe(self, now: int) -> bool:
+        """
+        Nothing was heard for too long. The owner sends something that is acknowledged.
+
+        @return: as good as all is lost; what was in flight is in L{lost} now, and the
+            controller is to be told by its C{on_timeout}.
+        """
+        self.probes += 1
+        self._probe_at = now + self.probe_timeout()
+        if self.probes < MOST_PROBES:
+            return False
+        return self.declare_lost()
+
+    def declare_lost(self) -> bool:
+        """
+        All that is in flight counts as lost.
+
+        @return: there was something.
+        """
+        sample = Sample(0)
+        for batch in self._batches:
+            self._settle(batch, batch.end, sample)
+        self._batches.clear()
+        self._loss_at = NEVER
+        self._trim()
+        return sample.lost > 0
+
+    def _trim(self) -> None:
+        """Forget what was settled long ago, and keep what may still arrive late."""
+        settled = self._batches[0].first if self._batches else self.next
+        excess = settled - self._base - _REMEMBERED
+        if excess >= _REMEMBERED:
+            del self._state[:excess]
+            self._base += excess
+
+    def stop(self) -> None:
+        """Forget all that is in flight: the session is over."""
+        self.declare_lost()
+        self.lost.clear()
+        self._probe_at = NEVER
+
+    # looking things up
+
+    def _batch_index(self, number: int) -> int:
+        """The batch with the largest first number not above C{number}; -1: there is none."""
+        return bisect_right(self._batches, number, key=_first_of) - 1
+
+    def _size_of(self, batch: SentBatch, number: int) -> int:
+        return batch.last_size if number == batch.end - 1 else batch.size
+
+
+def _first_of(batch: SentBatch) -> int:
+    return batch.first
