@@ -8,10 +8,10 @@ from enum import Enum
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT
+from twisted_rudp.core.lifecycle import State as SessionState
 from twisted_rudp.discovery.nodes import Change, Removal
 from twisted_rudp.endpoints.node import State
 from twisted_rudp.kcp.life import Life as KCPLife
-from twisted_rudp.qotp.life import Life as QOTPLife
 from twisted_rudp.raknet.life import Life as RakNetLife
 
 
@@ -30,7 +30,7 @@ class PictureTests(SynchronousTestCase):
         """The life of a session, of each transport."""
         lives: list[tuple[str, str, type[Enum]]] = [
             ("kcp.rst", "OPENING --> LIVE", KCPLife),
-            ("qotp.rst", "OPENING --> LIVE", QOTPLife),
+            ("qotp.rst", "HANDSHAKE --> ESTABLISHED", SessionState),
             ("raknet.rst", "OFFLINE --> OPENING", RakNetLife),
         ]
         for page, beginning, life in lives:

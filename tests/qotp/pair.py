@@ -11,9 +11,9 @@ from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.engine import Address
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair
-from twisted_rudp.qotp.life import Settings
-from twisted_rudp.qotp.opening import Opening
+from twisted_rudp.qotp.settings import Settings
 
 
 class End(pair.End[QOTPEngine, QOTPDemultiplexer]):
@@ -28,7 +28,7 @@ class End(pair.End[QOTPEngine, QOTPDemultiplexer]):
         self.streams: defaultdict[int, bytearray] = defaultdict(bytearray)
 
     def read(self, engine: QOTPEngine) -> None:
-        for stream in list(engine._talk.streams.open):
+        for stream in engine.streams:
             while data := engine.take(stream, 65536):
                 self.streams[stream] += data
 
@@ -64,7 +64,7 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
 
         @param known: with the server's key.
         """
-        opening = Opening(
+        opening = InitiatorHandshake(
             KeyPair(self.random.randbytes(32)),
             KeyPair.from_text("the client"),
             self.identity.public if known else None,

@@ -1,5 +1,5 @@
 """
-One connection of a peer of release v0.2.19, written from C{qotp.md} alone: what it
+One connection of a peer of release v0.2.19, written from qotp.md alone: what it
 sends when, and the faults it has.
 """
 
@@ -13,10 +13,9 @@ from tests.qotp.releasestream import CAPACITY, Entry, ReceiveBuffer, SendBuffer
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
 from twisted_rudp.core.pacing import Delivered, PreciseRoundTrip, ReleasePacing
 from twisted_rudp.qotp import wire
-from twisted_rudp.qotp.crypto import INITIATOR, Cipher
 from twisted_rudp.qotp.keys import KeyPair
-from twisted_rudp.qotp.payload import Ack, Payload, Segment, encode, max_data
-from twisted_rudp.qotp.wire import Kind
+from twisted_rudp.qotp.protection import INITIATOR, Cipher
+from twisted_rudp.qotp.wire import Ack, Kind, Payload, Segment, encode, max_data
 
 if TYPE_CHECKING:
     from tests.qotp.releasepeer import ReleasePeer

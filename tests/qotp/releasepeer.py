@@ -1,5 +1,5 @@
 """
-A peer of release v0.2.19, written from C{qotp.md} alone: what it sends when, and the
+A peer of release v0.2.19, written from qotp.md alone: what it sends when, and the
 faults it has. It is strict: a datagram that would end the release's loop (W3, R9) is an
 error of the test, and so is one that would make it panic (W3b).
 
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from tests.qotp.releaseconnection import MTU, Application, ReleaseConnection
 from twisted_rudp.core.engine import Address
 from twisted_rudp.qotp import wire
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.keys import KeyPair
-from twisted_rudp.qotp.payload import Payload, Segment, decode
-from twisted_rudp.qotp.wire import Kind
+from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
+from twisted_rudp.qotp.wire import Kind, Payload, Segment, decode
 
 if TYPE_CHECKING:
     from tests.qotp.pair import Pair

@@ -1,4 +1,4 @@
-"""One stream as release v0.2.19 keeps it, faults included (C{qotp.md} 5)."""
+"""One stream as release v0.2.19 keeps it, faults included (qotp.md 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encryption layer against the release's own bytes (C{qotp.md} section 2)."""
+"""The encryption layer against the release's own bytes (qotp.md section 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
 from twisted_rudp.qotp import wire
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher, nonce_of
+from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, nonce_of
 from twisted_rudp.qotp.wire import Kind
 
 DIRECTIONS = {"initiator_to_responder": INITIATOR, "responder_to_initiator": RESPONDER}

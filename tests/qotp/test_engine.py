@@ -9,9 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.pair import CLIENT, SERVER, chancy, losing, steady
 from tests.qotp.pair import End, Pair
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
-from twisted_rudp.qotp.budget import FIRST, LARGEST, SMALLEST, Budget, ReceiveWindow
-from twisted_rudp.qotp.payload import Segment
+from twisted_rudp.qotp.receiver import FIRST, LARGEST, SMALLEST, ReceiveWindow
+from twisted_rudp.qotp.settings import Budget
 from twisted_rudp.qotp.streams import MAX_STREAMS
+from twisted_rudp.qotp.wire import Segment
 
 
 def write(end: End, stream: int, data: bytes) -> None:
@@ -29,7 +30,7 @@ class HandshakeTests(SynchronousTestCase):
         pair.connect()
         for end in (pair.client, pair.server):
             self.assertEqual(end.happened, [(Event.CONNECTED, False)])
-            self.assertEqual(end.engine.facts()["peer"], "OWN")
+            self.assertEqual(end.engine.facts()["peer"], "EXTENDED")
             self.assertIn(Capability.HALF_CLOSE, end.engine.capabilities)
         ours, theirs = pair.client.engine.facts(), pair.server.engine.facts()
         self.assertEqual((ours["peer_key_proved"], theirs["peer_key_proved"]), (True, False))
@@ -54,7 +55,7 @@ class HandshakeTests(SynchronousTestCase):
                     pair.run(3000)
                     self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
                     self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
-                    self.assertEqual(pair.server.engine.facts()["peer"], "OWN")
+                    self.assertEqual(pair.server.engine.facts()["peer"], "EXTENDED")
 
     def test_wrongKey(self) -> None:
         """Whoever expects another key is never connected."""
@@ -160,7 +161,7 @@ class DataTests(SynchronousTestCase):
         pair = Pair(steady(1), steady(1))
         pair.connect()
         for end in (pair.client, pair.server):
-            stream = end.engine._talk.streams.open[0]
+            stream = end.engine._streams.open[0]
             stream.sent = stream.incoming.next = (1 << 24) - 5000
         data = random.Random(1).randbytes(30_000)
         write(pair.client, 0, data)
@@ -190,7 +191,7 @@ class DataTests(SynchronousTestCase):
         """
         pair = Pair()
         pair.connect()
-        sender = pair.client.engine._talk.sender
+        sender = pair.client.engine._sender
         sender.control._window = 1 << 24  # type: ignore[attr-defined]
         sender.control._best = 1e12  # type: ignore[attr-defined]
         pair.fates["client"] = losing(len(pair.client.sent))
@@ -335,7 +336,7 @@ class StreamTests(SynchronousTestCase):
         client.turn(client.engine)
         self.pair.run(500)
         self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
-        extra = client.engine._talk.streams
+        extra = client.engine._streams
         extra.open.pop(2)
         number = client.engine.open_stream()
         write(client, number, b"one too many")
@@ -426,8 +427,8 @@ class EndTests(SynchronousTestCase):
             pair = Pair()
             pair.connect()
             for segment in (Segment(2, 0, b"123", True), Segment(2, 0, b"123"), second):
-                self.assertEqual(pair.server.engine.facts()["state"], "LIVE")
-                pair.server.engine._talk.hear_segment(segment)
+                self.assertEqual(pair.server.engine.facts()["state"], "ESTABLISHED")
+                pair.server.engine._input_segment(segment)
                 pair.server.engine.tick(pair.now)
                 pair.server.turn(pair.server.engine)
             self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.PROTOCOL))
@@ -439,7 +440,7 @@ class EndTests(SynchronousTestCase):
         pair = Pair()
         pair.connect()
         engine = pair.client.engine
-        engine._sealer.next = (128 << 48) - 1000
+        engine._protection.sealer.next = (128 << 48) - 1000
         engine.tick(pair.now)
         self.assertEqual(engine.events()[-1][:2], (Event.ENDED, Reason.LIMIT))
 
@@ -476,15 +477,16 @@ class AbuseTests(SynchronousTestCase):
         refusal takes no memory with that.
         """
         server = self.pair.server
-        talk = server.engine._talk
+        engine = server.engine
+        sender = engine._sender
         self.pair.fates["server"] = lambda number, datagram: ()
         for number in range(2, 8000, 2):
-            talk.hear_segment(Segment(number, 0, b"x"))
+            engine._input_segment(Segment(number, 0, b"x"))
             server.turn(server.engine)
-        self.assertEqual(len(talk.streams.open), MAX_STREAMS)
-        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
+        self.assertEqual(len(engine.streams), MAX_STREAMS)
+        self.assertTrue(len(sender.frames) + sender.packets.frames <= 100)
         self.pair.run(2000)
-        self.assertTrue(len(talk.sender.words) + len(talk.sender.flights._flights) <= 100)
+        self.assertTrue(len(sender.frames) + sender.packets.frames <= 100)
 
     def test_reflected(self) -> None:
         """2.3: what a side sent itself is not authentic to it."""

@@ -1,4 +1,4 @@
-"""The key log (C{qotp.md} 2.7)."""
+"""The key log (qotp.md 2.7)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.qotp.pair import Pair
 from tests.vectors import load
-from twisted_rudp.qotp.keylog import KeyLog, KeyLogReader, lines_of
-from twisted_rudp.qotp.opening import Secrets
+from twisted_rudp.qotp.keys import Secrets
+from twisted_rudp.qotp.protection import KeyLog, KeyLogReader, lines_of
 
 
 class KeyLogTests(SynchronousTestCase):

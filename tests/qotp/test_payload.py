@@ -1,4 +1,4 @@
-"""Payload headers and the window code (C{qotp.md} section 4)."""
+"""Payload headers and the window code (qotp.md section 4)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
-from twisted_rudp.qotp.payload import (
+from twisted_rudp.qotp.wire import (
     WINDOWS,
     Ack,
+    Kind,
     Payload,
     Segment,
     decode,
@@ -19,7 +20,6 @@ from twisted_rudp.qotp.payload import (
     encode_window,
     max_data,
 )
-from twisted_rudp.qotp.wire import Kind
 
 bounded = settings(max_examples=200, deadline=None, derandomize=True)
 KINDS = {

@@ -51,7 +51,7 @@ class History:
         """One act, then some time."""
         who, what, which, size, later = act
         end = self.ends[who]
-        streams = sorted(end.engine._talk.streams.open)
+        streams = sorted(end.engine.streams)
         stream = streams[which % len(streams)]
         if what == "open":
             stream = end.engine.open_stream()
@@ -116,7 +116,7 @@ class EverythingTests(SynchronousTestCase):
         over = history.broken | (history.ended[0] & history.ended[1])
         for end in history.ends:
             self.assertEqual(end.engine.in_flight, 0)
-            self.assertEqual(over & set(end.engine._talk.streams.open), set())
+            self.assertEqual(over & set(end.engine.streams), set())
         for end in history.ends:
             end.engine.close(pair.now)
             end.turn(end.engine)
@@ -171,7 +171,7 @@ class ReleaseTests(SynchronousTestCase):
         chance = random.Random(1)
         for we, stream, size, later in script:
             data = chance.randbytes(size)
-            if we and stream in pair.mine.engine._talk.streams.open:
+            if we and stream in pair.mine.engine.streams:
                 write(pair.mine, stream, data)
             elif we:
                 stream = pair.mine.engine.open_stream()

@@ -1,4 +1,4 @@
-"""Reassembly (C{qotp.md} 5.4)."""
+"""Reassembly (qotp.md 5.4)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
 The release's dialect: two of our ends that do not know each other for what they are
-(C{qotp.md} section 11).
+(qotp.md section 11).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.qotp import demux
-from twisted_rudp.qotp.keylog import KeyLogReader, lines_of
-from twisted_rudp.qotp.mark import CONTROL
-from twisted_rudp.qotp.payload import Payload, Segment
+from twisted_rudp.qotp.extensions import CONTROL
+from twisted_rudp.qotp.protection import KeyLogReader, lines_of
+from twisted_rudp.qotp.wire import Payload, Segment
 
 
 class ReleaseCase(SynchronousTestCase):
-    """Without the mark."""
+    """Without the offer of the extensions."""
 
     def setUp(self) -> None:
-        self.patch(demux, "MARK", Segment(0, 1 << 47, b""))
+        self.patch(demux, "OFFER", Segment(0, 1 << 47, b""))
 
     def payloads(self, pair: Pair, end: End) -> list[Payload]:
         """What one end has said."""
         engine = pair.client.engine
-        secrets = engine._channel._secrets
+        secrets = engine._protection._secrets
         assert secrets is not None
         reader = KeyLogReader(lines_of(engine._name, secrets).splitlines())
         found = [reader.read(datagram) for datagram in end.sent]
@@ -43,7 +43,7 @@ class DialectTests(ReleaseCase):
         pair = Pair()
         pair.connect()
         for end in (pair.client, pair.server):
-            self.assertEqual(end.engine.facts()["peer"], "RELEASE")
+            self.assertEqual(end.engine.facts()["peer"], "BASELINE")
             self.assertNotIn(Capability.HALF_CLOSE, end.engine.capabilities)
             self.assertEqual(end.happened, [(Event.CONNECTED, False)])
 

@@ -1,5 +1,5 @@
 """
-Our ends against a model of the release (C{qotp.md} section 11), over links with and
+Our ends against a model of the release (qotp.md section 11), over links with and
 without loss.
 """
 
@@ -14,7 +14,7 @@ from tests.qotp.releasepair import ReleasePair, echo, idle, links, sink
 from tests.qotp.releasestream import CAPACITY, ReceiveBuffer
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import SECOND, Event, Reason
-from twisted_rudp.qotp.mark import CONTROL
+from twisted_rudp.qotp.extensions import CONTROL
 
 
 class DiallingTests(SynchronousTestCase):
@@ -27,7 +27,7 @@ class DiallingTests(SynchronousTestCase):
             for there, back in links():
                 pair = ReleasePair(echo, there=there, back=back)
                 pair.connected(known)
-                self.assertEqual(pair.mine.engine.facts()["peer"], "RELEASE")
+                self.assertEqual(pair.mine.engine.facts()["peer"], "BASELINE")
                 self.assertEqual(pair.mine.engine.facts()["peer_key_proved"], known)
                 write(pair.mine, 0, data)
                 self.assertTrue(pair.receives(len(data)) == data)
@@ -41,7 +41,7 @@ class DiallingTests(SynchronousTestCase):
         connection = pair.connected()
         start = (1 << 24) - 100_000
         connection.receives[0] = ReceiveBuffer(next=start)
-        stream = pair.mine.engine._talk.streams.open[0]
+        stream = pair.mine.engine._streams.open[0]
         stream.sent = start
         data = random.Random(2).randbytes(700_000)
         write(pair.mine, 0, data)
@@ -58,7 +58,7 @@ class DiallingTests(SynchronousTestCase):
         write(pair.mine, 0, bytes(500_000))
         pair.delivers(connection, 500_000)
         pair.run(3000)
-        self.assertEqual(pair.mine.engine.counters()["resent"], 0)
+        self.assertEqual(pair.mine.engine.counters()["retransmitted"], 0)
         self.assertEqual(connection.duplicates, 0)
 
     def test_littleTwice(self) -> None:
@@ -75,7 +75,7 @@ class DiallingTests(SynchronousTestCase):
             data = random.Random(1).randbytes(80_000)
             write(pair.mine, 0, data)
             self.assertTrue(pair.receives(len(data)) == data)
-            self.assertTrue(pair.mine.engine.counters()["resent"] <= 8, (loss, delay))
+            self.assertTrue(pair.mine.engine.counters()["retransmitted"] <= 8, (loss, delay))
 
     def test_streams(self) -> None:
         """
@@ -268,7 +268,7 @@ class ListeningTests(SynchronousTestCase):
         connection = pair.call(known)
         connection.write(0, data)
         self.assertTrue(pair.receives(len(data)) == data)
-        self.assertEqual(pair.mine.engine.facts()["peer"], "RELEASE")
+        self.assertEqual(pair.mine.engine.facts()["peer"], "BASELINE")
         write(pair.mine, 0, data[::-1])
         self.assertTrue(pair.delivers(connection, len(data)) == data[::-1])
 

@@ -13,13 +13,12 @@ from tests.qotp.test_payload import recorded, shown
 from tests.vectors import load, names
 from twisted_rudp.core.engine import MILLISECOND, Address, Admit, Drop, Engine, Key, Reply
 from twisted_rudp.qotp import wire
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.keylog import KeyLogReader, lines_of
-from twisted_rudp.qotp.keys import KeyPair
-from twisted_rudp.qotp.life import Settings
-from twisted_rudp.qotp.opening import Opening, Secrets
+from twisted_rudp.qotp.handshake import InitiatorHandshake
+from twisted_rudp.qotp.keys import KeyPair, Secrets
+from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, KeyLogReader, lines_of
+from twisted_rudp.qotp.settings import Settings
 
 KINDS = {
     "InitSnd": wire.Kind.INIT_SND,
@@ -130,7 +129,7 @@ class Side:
         self.demux = QOTPDemultiplexer(self.settings, identity)
         if role == "initiator":
             known = "0-RTT" in transcript.recorded["handshake"]
-            opening = Opening(
+            opening = InitiatorHandshake(
                 pairs["a_ep"],
                 pairs["a_id"],
                 pairs["b_id"].public if known else None,
@@ -168,7 +167,7 @@ class Side:
         deadline = engine.deadline()
         if deadline is not None and deadline <= now:
             engine.tick(now)
-        for stream in list(engine._talk.streams.open):
+        for stream in engine.streams:
             while data := engine.take(stream, 1 << 16):
                 self.received[stream] += data
         engine.flush(now, self.emit, 1 << 20)

@@ -24,10 +24,10 @@ from twisted_rudp.endpoints.base import (
 )
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.keylog import KeyLog
+from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, parse_key
-from twisted_rudp.qotp.life import Settings
-from twisted_rudp.qotp.opening import Opening
+from twisted_rudp.qotp.protection import KeyLog
+from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.wire import MTU
 
 IDLE_TIMEOUT = 30.0
@@ -130,7 +130,7 @@ class QOTPEndpoint(Endpoint):
 
         @param named: for L{QOTPEngine.dial}.
         """
-        opening = Opening(
+        opening = InitiatorHandshake(
             KeyPair(self.entropy(32)),
             self._identity.pair(),
             serverKey,

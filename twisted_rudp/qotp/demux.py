@@ -1,12 +1,13 @@
 """
 What the QOTP connections of one socket share: cutting runs by connection id, and
-answering those who dial (C{qotp.md} 3, 9.5 and W2 to W5).
+answering those who dial (qotp.md 3, 9.5 and W2 to W5).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from twisted_rudp.core.engine import (
     Address,
@@ -20,27 +21,28 @@ from twisted_rudp.core.engine import (
     Verdict,
 )
 from twisted_rudp.kernels import same_column
-from twisted_rudp.qotp.budget import FIRST
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.halfopen import ExchangeLimit, HalfOpen, HalfOpenTable
-from twisted_rudp.qotp.keys import KeyPair, LowOrder
-from twisted_rudp.qotp.life import Settings
-from twisted_rudp.qotp.mark import MARK, window_ack
-from twisted_rudp.qotp.opening import Secrets
-from twisted_rudp.qotp.outlet import Sealer
-from twisted_rudp.qotp.payload import Ack, Segment, decode, encode
+from twisted_rudp.qotp.extensions import OFFER, window_ack
+from twisted_rudp.qotp.handshake import ExchangeLimit, HalfOpen, HalfOpenTable
+from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets
+from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, Sealer
+from twisted_rudp.qotp.receiver import FIRST
+from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.wire import (
     ID,
     KEY,
     PREFIX,
     SHORTEST,
+    Ack,
     Kind,
+    Segment,
+    decode,
+    encode,
     parse_opening,
     without_fill,
 )
 
-MAX_HEARD_EARLY = 65536
+MAX_HEARD_EARLY: Final = 65536
 """Openings with early data that are remembered, so that they are not heard again."""
 
 
@@ -166,7 +168,7 @@ class QOTPDemultiplexer:
     def _answer(self, kind: int, data: bytes, record: HalfOpen, now: int) -> Verdict:
         """
         One datagram, much shorter than theirs: the acknowledgement that the release
-        expects, and our mark.
+        expects, and our offer of the extensions.
         """
         ack = Ack(0, 0, 0, FIRST)
         if kind == Kind.INIT_CRYPTO_SND:
@@ -184,7 +186,7 @@ class QOTPDemultiplexer:
             ack = self._acknowledgement(payload.segment)
         elif record.opening is not None:
             return Drop("connection id taken")
-        record = record._replace(answer=encode(ack, MARK))
+        record = record._replace(answer=encode(ack, OFFER))
         self._half_open.put(data[ID], record, now)
         return Reply((record.datagram(),))
 

@@ -1,48 +1,65 @@
 """
 One QOTP connection as an L{Engine<twisted_rudp.core.engine.Engine>}.
 
-The dialler's connection begins with an L{Opening}; the listener's is made by the demultiplexer
-when the dialler's first Data proves that it has our answer (W5). From there on both
-are alike.
+The dialler's connection begins with an L{InitiatorHandshake}; the listener's is made by the
+demultiplexer when the dialler's first Data proves that it has our answer (W5). From there
+on both are alike: streams, acknowledgements and control frames, in the dialect that the
+other side understands (qotp.md sections 5, 11 and 17).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from twisted_rudp.core.engine import (
     SECOND,
     Address,
     Buffer,
+    Capability,
     Emit,
     Event,
     Key,
     PathError,
     Reason,
 )
-from twisted_rudp.qotp.application import ApplicationSide
-from twisted_rudp.qotp.channel import Channel
-from twisted_rudp.qotp.conversation import Conversation
-from twisted_rudp.qotp.crypto import INITIATOR, RESPONDER, Cipher
-from twisted_rudp.qotp.ending import Ending
-from twisted_rudp.qotp.life import Life, Lifetime, Role, Settings
-from twisted_rudp.qotp.mark import (
-    MARK,
+from twisted_rudp.core.lifecycle import Lifecycle, Role, State
+from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.qotp.close import Close
+from twisted_rudp.qotp.extensions import (
+    CONTROL,
+    OFFER,
+    Abort,
+    Extensions,
     Peer,
+    Reset,
+    decode_frame,
+    decode_range,
+    decode_ranges,
+    encode_reset,
     peer_of,
 )
-from twisted_rudp.qotp.opening import Opening, Secrets
-from twisted_rudp.qotp.outlet import Outlet, Sealer
-from twisted_rudp.qotp.sender import NEVER
-from twisted_rudp.qotp.stretch import stretch_of
-from twisted_rudp.qotp.unsealer import Opened, Unsealer
+from twisted_rudp.qotp.handshake import InitiatorHandshake
+from twisted_rudp.qotp.keys import Secrets
+from twisted_rudp.qotp.path import COST, Path
+from twisted_rudp.qotp.protection import Cipher, Opened, PacketProtection, PacketWriter, Unsealer
+from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
+from twisted_rudp.qotp.sender import Sender, Timer
+from twisted_rudp.qotp.sent import ControlFrame
+from twisted_rudp.qotp.settings import Settings
+from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.wire import Ack, Segment, header
 
-_NOTHING: Sequence[tuple[Any, ...]] = ()
+MAX_REFUSALS: Final = 64
+"""Resets of streams beyond the limit that wait for their acknowledgement."""
+
+_NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
 
-class QOTPEngine(ApplicationSide):
+class QOTPEngine:
     """A connection."""
 
     def __init__(
@@ -51,38 +68,51 @@ class QOTPEngine(ApplicationSide):
         address: Address,
         settings: Settings,
         role: Role,
-        sealer: Sealer,
         now: int,
         *,
         own_socket: bool = False,
+        numbers_used: int = 0,
     ) -> None:
         """
         Use L{dial} or the demultiplexer.
 
         @param name: the connection id.
         @param own_socket: the socket serves this connection alone and closes with it.
+        @param numbers_used: by what was sent before there was this object.
         """
         self._name = name
         self._address = address
         self._settings = settings
         self._role = role
-        self._sealer = sealer
         self._events: list[tuple[Any, ...]] = []
-        self._life = Lifetime(self._events, own_socket)
         self._counters: Counter[str] = Counter()
-        self._talk = Conversation(settings, role, sealer, self._events, self._counters)
-        self._channel = Channel(
-            name, role, settings, sealer, self._talk.numbers, self._counters
+        self._timers = Timers(len(Timer))
+        self._life = Lifecycle(role, self._events, own_socket)
+        self._extensions = Extensions()
+        self._protection = PacketProtection(
+            name, role, settings.mtu, self._counters, settings.key_log, numbers_used
         )
-        self._opening: Opening | None = None
+        self._streams = StreamTable(2 if role is Role.CLIENT else 1)
+        self._sender = Sender(
+            settings, self._protection.sealer, self._extensions, self._timers
+        )
+        self._window = ReceiveWindow(settings.budget)
+        self._receiver = Receiver(self._streams, self._window, self._events, self._counters)
+        self._acks = PendingAcks(self._protection.received, self._extensions)
+        self._close = Close(
+            self._life, self._streams, self._sender, self._receiver, self._acks,
+            self._extensions, self._timers,
+        )  # fmt: skip
+        self._path = Path(settings.entropy, CONTROL)
+        self._handshake: InitiatorHandshake | None = None
         self._patient = False
-        self._ending = Ending(self._life, self._talk)
+        self._reset_heard = False
         self._heard = self._asked = now
 
     @classmethod
     def dial(
         cls,
-        opening: Opening,
+        handshake: InitiatorHandshake,
         address: Address,
         settings: Settings,
         now: int,
@@ -96,13 +126,11 @@ class QOTPEngine(ApplicationSide):
         @param patient: that nobody listens there is no reason to give up: he may do
             so soon.
         """
-        sealer = Sealer(INITIATOR, settings.mtu)
-        engine = cls(
-            opening.name, address, settings, Role.INITIATOR, sealer, now, own_socket=own_socket
-        )
-        engine._opening = opening
+        engine = cls(handshake.name, address, settings, Role.CLIENT, now, own_socket=own_socket)
+        engine._handshake = handshake
         engine._patient = patient
-        opening.start(sealer)
+        engine._timers.set(Timer.HANDSHAKE, handshake.due)
+        handshake.start(engine._protection.sealer)
         return engine
 
     @classmethod
@@ -125,19 +153,27 @@ class QOTPEngine(ApplicationSide):
         @param early: for K0; everything until the dialler's first Data may be a
             replay then.
         """
-        sealer = Sealer(RESPONDER, settings.mtu, numbers_used)
-        engine = cls(name, address, settings, Role.RESPONDER, sealer, now)
-        engine._agree(cipher, secrets, early)
+        engine = cls(name, address, settings, Role.SERVER, now, numbers_used=numbers_used)
+        engine._protection.agree(cipher, secrets, early)
         if early is not None:
-            engine._meet(Peer.RELEASE, now)
+            engine._meet(Peer.BASELINE, now)
         return engine
 
     # what it is
 
     @property
+    def capabilities(self) -> Capability:
+        """Streams with a window; half close not with the release (rule R4)."""
+        kind = Capability.BYTES | Capability.STREAMS | Capability.RECEIVE_WINDOW
+        kind |= Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT
+        if self._extensions.peer is not Peer.BASELINE:
+            kind |= Capability.HALF_CLOSE
+        return kind
+
+    @property
     def closed(self) -> bool:
-        """The tombstone is over too."""
-        return self._life.state is Life.FORGOTTEN
+        """TIME-WAIT is over too."""
+        return self._life.state is State.CLOSED
 
     def keys(self) -> Sequence[Key]:
         """The connection id, wherever the peer is."""
@@ -146,7 +182,17 @@ class QOTPEngine(ApplicationSide):
     @property
     def validated(self) -> bool:
         """The peer has shown that it receives at its address."""
-        return self._channel.validated
+        return self._protection.validated
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes sent and not acknowledged."""
+        return self._sender.packets.in_flight
+
+    @property
+    def streams(self) -> Sequence[int]:
+        """The numbers of the streams that are open."""
+        return tuple(self._streams.open)
 
     def export(self, label: bytes, context: bytes = b"", length: int = 32) -> bytes:
         """
@@ -156,27 +202,27 @@ class QOTPEngine(ApplicationSide):
         @param label: what it is for.
         @raise RuntimeError: no key has been agreed yet.
         """
-        return self._channel.export(label, context, length)
+        return self._protection.export(label, context, length)
 
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """Digest a run."""
+        """Process a run."""
         view = memoryview(run)
-        while self._opening is not None and view and not self._life.over:
-            self._hear_answer(self._opening, bytes(view[:size]), now)
+        while self._handshake is not None and view and not self._life.over:
+            self._input_answer(self._handshake, bytes(view[:size]), now)
             view = view[size:]
-        unsealer = self._channel.unsealer
+        unsealer = self._protection.unsealer
         if unsealer is not None and view:
             opened = unsealer.open_run(view, size)
             if opened is not None:
-                self._digest_run(unsealer, opened, address, size, now)
+                self._input_run(unsealer, opened, address, size, now)
             else:
                 for start in range(0, len(view), size):
                     found = unsealer.open_any(bytes(view[start : start + size]))
                     if found is not None:
-                        self._digest(found, address, size, now)
-        self._talk.incoming.tell_readable()
+                        self._input(found, address, size, now)
+        self._receiver.tell_readable()
         self._advance(now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
@@ -184,66 +230,116 @@ class QOTPEngine(ApplicationSide):
         A dialler whose peer's port is closed learns it from here. Later such errors
         are left to retransmission and the idle timeout (W13).
         """
-        if self._life.state is Life.OPENING and self._role is Role.INITIATOR:
+        if self._life.state is State.HANDSHAKE and self._role is Role.CLIENT:
             if kind is PathError.TOO_BIG:
                 text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
-                self._ending.end(Reason.UNREACHABLE, now, text)
+                self._close.end(Reason.UNREACHABLE, now, text)
             elif not self._patient:
                 refused = kind is PathError.REFUSED
-                self._ending.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
+                self._close.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         elif kind is PathError.TOO_BIG:
-            self._talk.sender.shrink(size)
+            self._sender.shrink(size)
         else:
             self._counters["path_errors_ignored"] += 1
 
     def tick(self, now: int) -> None:
-        """See what time has brought."""
-        if self._life.tombstone is not None:
+        """Do what is due."""
+        if self._life.time_wait is not None:
             self._life.tick(now)
             return
-        if self._life.state is not Life.OPENING:
-            idle = self._settings.idle_timeout
-            if now >= self._heard + idle:
-                self._ending.end(Reason.IDLE, now)
-                return
-            if now >= max(self._heard, self._asked) + idle // 3:
-                self._asked = now
-                self._talk.sender.words.append(self._talk.ping())
-            self._talk.sender.tick(now)
-        if self._sealer.exhausted:
-            self._ending.end(Reason.LIMIT, now, "the packet numbers of this connection are used up")
+        for timer in self._timers.expired(now):
+            if timer == Timer.IDLE:
+                self._idle(now)
+            elif timer == Timer.KEEP_ALIVE:
+                self._keep_alive(now)
+            elif timer == Timer.LOSS or timer == Timer.RETRANSMISSION:
+                self._sender.tick(now)
+        if self._protection.sealer.exhausted:
+            text = "the packet numbers of this connection are used up"
+            self._close.end(Reason.LIMIT, now, text)
         self._advance(now)
 
     def deadline(self) -> int | None:
-        """The earliest of retransmission, first word, close and idle."""
-        if self._life.tombstone is not None:
-            return None if self._life.state is Life.FORGOTTEN else self._life.tombstone.deadline()
-        if self._opening is not None:
-            return self._opening.due
-        heard, idle = self._heard, self._settings.idle_timeout
-        asked = self._asked if self._asked > heard else heard
-        due = self._talk.sender.deadline()
-        if asked + idle // 3 < due:
-            due = min(asked + idle // 3, heard + idle)
-        if self._talk.path.candidate is not None:
-            due = min(due, self._talk.path.deadline or NEVER)
-        until = self._ending.until
-        return due if until is None or due < until else until
+        """The earliest of the timers."""
+        if self._life.time_wait is not None:
+            due = self._life.deadline()
+            return None if due == NEVER else due
+        return self._timers.deadline()
+
+    # application -> wire
+
+    def write(self, stream: int, data: bytes) -> None:
+        """
+        Queue bytes.
+
+        @raise ValueError: our half of the stream has been ended.
+        """
+        found = self._streams.open.get(stream)
+        if found is None:
+            return
+        if found.finishing:
+            raise ValueError(f"stream {stream} has been ended")
+        found.queue.append(data)
+        self._sender.ready[found] = None
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> int | None:
+        """
+        @raise ValueError: always; QOTP carries bytes.
+        """
+        raise ValueError("QOTP carries streams of bytes, no messages")
+
+    def unsent(self, stream: int = 0) -> int:
+        """Bytes not yet numbered."""
+        found = self._streams.open.get(stream)
+        return 0 if found is None else found.queue.size
+
+    # wire -> application
+
+    def unread(self, stream: int = 0) -> int:
+        """Bytes that can be taken."""
+        found = self._streams.open.get(stream)
+        return 0 if found is None else found.incoming.unread
+
+    def take(self, stream: int, limit: int) -> bytes:
+        """The next bytes in order."""
+        found = self._streams.open.get(stream)
+        if found is None or not found.incoming.unread:
+            return b""
+        return self._receiver.take(found, limit)
+
+    def take_messages(self) -> Iterator[Message]:
+        """There are none."""
+        return iter(())
 
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now."""
-        outlet = Outlet(self._sealer, emit, self._address, budget, not self._channel.validated)
-        if self._life.tombstone is not None:
-            self._ending.flush(now, outlet)
+        protection = self._protection
+        writer = PacketWriter(
+            protection.sealer, emit, self._address, budget, not protection.validated
+        )
+        if self._life.time_wait is not None:
+            self._close.flush(now, writer)
+            writer.finish()
             return False
-        if self._opening is not None:
-            window = self._talk.window.free
-            self._opening.speak(now, self._sealer, emit, self._address, budget, window)
+        if self._handshake is not None:
+            window = self._window.free
+            self._handshake.send(now, protection.sealer, emit, self._address, budget, window)
+            self._timers.set(Timer.HANDSHAKE, self._handshake.due)
             return False
-        self._talk.flush(now, outlet, emit)
-        return outlet.short and not outlet.full
+        self._flush_data(now, writer)
+        writer.finish()
+        if self._path.candidate is not None:
+            self._challenge_path(self._path.candidate, now, emit)
+        return writer.short and not writer.blocked
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
@@ -255,18 +351,49 @@ class QOTPEngine(ApplicationSide):
 
     # life
 
+    def open_stream(self) -> int:
+        """
+        One more stream.
+
+        @raise ValueError: there are too many.
+        """
+        return self._streams.make().number
+
+    def close_stream(self, stream: int) -> None:
+        """CLOSE behind the data."""
+        found = self._streams.open.get(stream)
+        if found is not None:
+            self._sender.finish(found)
+
+    def reset_stream(self, stream: int, code: int = 0) -> None:
+        """
+        An extended peer is told. The release has no word for it: it sees an end, and
+        what it still sends is acknowledged and thrown away.
+        """
+        found = self._streams.open.get(stream)
+        if found is None:
+            if self._extensions.peer is Peer.EXTENDED and not self._streams.finished(stream):
+                self._send_reset(stream, code)
+        elif self._extensions.peer is Peer.BASELINE:
+            found.queue = ByteQueue()
+            self._sender.finish(found)
+            self._receiver.drop(found)
+        else:
+            self._send_reset(stream, code)
+            self._abandon(found)
+
     def close(self, now: int) -> None:
         """Deliver the rest, exchange CLOSE, discard what comes."""
-        if self._life.state is Life.OPENING:
+        if self._life.state is State.HANDSHAKE:
             self.abort(now)
-        elif self._life.state is Life.LIVE:
-            self._ending.close(now)
+        elif self._life.state is State.ESTABLISHED:
+            self._close.begin(now)
             self._advance(now)
 
     def abort(self, now: int) -> None:
-        """Drop everything; our own peer is told."""
+        """Drop everything; an extended peer is told."""
         if not self._life.over:
-            self._ending.end(Reason.ABORTED, now, tell=True)
+            self._close.end(Reason.ABORTED, now, tell=True)
 
     # state
 
@@ -274,58 +401,65 @@ class QOTPEngine(ApplicationSide):
         """What was dropped, and what was sent again."""
         return {
             **self._counters,
-            "resent": self._talk.sender.resent,
-            "datagrams_sent": self._sealer.next,
+            "retransmitted": self._sender.retransmitted,
+            "datagrams_sent": self._protection.sealer.next,
         }
 
     def facts(self) -> Mapping[str, Any]:
         """Connection id, peer, its key and whether that is proved, round trip, windows."""
-        trip = self._talk.sender.round_trip
+        sender = self._sender
         return {
             "transport": "qotp",
-            **self._channel.facts(),
+            **self._protection.facts(),
             "state": self._life.state.name,
-            "peer": self._talk.peer.name,
-            "round_trip": trip.smoothed / SECOND,
-            "peer_window": self._talk.sender.peer_window,
-            "receive_window": self._talk.window.capacity,
-            "congestion_window": self._talk.sender.control.window(),
-            "mtu": self._talk.sender.mtu,
-            "streams": len(self._talk.streams.open),
+            "peer": self._extensions.peer.name,
+            "round_trip": sender.round_trip.smoothed / SECOND,
+            "peer_window": sender.peer_window,
+            "receive_window": self._window.capacity,
+            "congestion_window": sender.control.window(),
+            "mtu": sender.mtu,
+            "streams": len(self._streams.open),
         }
 
     # the handshake
 
-    def _hear_answer(self, opening: Opening, datagram: bytes, now: int) -> None:
-        answer = opening.answer(datagram[0], datagram)
+    def _input_answer(self, handshake: InitiatorHandshake, datagram: bytes, now: int) -> None:
+        answer = handshake.answer(datagram[0], datagram)
         if answer is None:
             self._counters["not_authentic"] += 1
             return
-        self._opening = None
-        self._agree(answer.cipher, answer.secrets)
-        self._channel.echoed = answer.echoed
-        self._talk.numbers.add(answer.number, answer.number)
-        own = answer.payload.segment == MARK
-        self._meet(Peer.OWN if own else Peer.RELEASE, now)
-        if answer.payload.ack is not None:
-            self._talk.sender.note_window(answer.number, answer.payload.ack.window)
-        if answer.payload.segment is not None and not own:
-            self._talk.hear_segment(answer.payload.segment)
-
-    def _agree(self, cipher: Cipher, secrets: Secrets, early: Cipher | None = None) -> None:
-        self._channel.agree(cipher, secrets, early)
-        self._talk.sender.mtu = self._channel.mtu
+        self._handshake = None
+        self._protection.agree(answer.cipher, answer.secrets)
+        self._protection.echoed = answer.echoed
+        self._protection.received.add(answer.number, answer.number + 1)
+        payload = answer.payload
+        extended = payload.segment == OFFER
+        self._meet(Peer.EXTENDED if extended else Peer.BASELINE, now)
+        if payload.ack is not None:
+            self._sender.note_window(answer.number, payload.ack.window)
+        if payload.segment is not None and not extended:
+            self._input_segment(payload.segment)
 
     def _meet(self, peer: Peer, now: int) -> None:
-        """The other side is there, and what it is is known."""
+        """The other side is there, and what it understands is known."""
         self._heard = now
-        self._talk.meet(peer)
-        self._life.enter(Life.LIVE)
-        self._events.append((Event.CONNECTED, self._channel.early))
+        self._extensions.peer = peer
+        if peer is Peer.BASELINE:
+            self._sender.packets.expect_segments()
+            self._path = Path(self._settings.entropy, 0)
+        if self._role is Role.CLIENT:
+            # Rule R3: until it sees Data the release sends nothing more.
+            self._extensions.offering = peer is Peer.EXTENDED
+            self._sender.frames.append(self._sender.ping(repeat=True))
+        self._life.enter(State.ESTABLISHED)
+        self._timers.stop(Timer.HANDSHAKE)
+        self._timers.set(Timer.IDLE, now + self._settings.idle_timeout)
+        self._timers.set(Timer.KEEP_ALIVE, now + self._settings.idle_timeout // 3)
+        self._events.append((Event.CONNECTED, self._protection.early))
 
-    # digesting
+    # what comes
 
-    def _digest_run(
+    def _input_run(
         self,
         unsealer: Unsealer,
         opened: Sequence[tuple[int, bytes] | None],
@@ -336,62 +470,211 @@ class QOTPEngine(ApplicationSide):
         """A run of Data, decrypted: what is plain bulk at once, the rest one by one."""
         at = 0
         if len(opened) > 1 and address == self._address:
-            at = self._digest_stretch(opened, now)
+            at = self._input_bulk(opened, now)
         for one in opened[at:] if at else opened:
             found = unsealer.check(one)
             if found is not None:
-                self._digest(found, address, size, now)
+                self._input(found, address, size, now)
 
-    def _digest_stretch(self, opened: Sequence[tuple[int, bytes] | None], now: int) -> int:
+    def _input_bulk(self, opened: Sequence[tuple[int, bytes] | None], now: int) -> int:
         """
         @return: how many of the first payloads are dealt with.
         """
-        if self._life.over or self._talk.peer is not Peer.OWN:
+        if self._life.over or self._extensions.peer is not Peer.EXTENDED:
             return 0
-        first = self._talk.numbers.highest + 1
-        stretch = stretch_of(opened, first)
-        if stretch is None or not self._talk.hear_segment(stretch[1]):
+        received = self._protection.received
+        first = received.end or 0
+        found = coalesce(opened, first)
+        if found is None or not self._input_segment(found[1]):
             return 0
-        count = stretch[0]
+        count = found[0]
         self._heard = now
-        self._talk.numbers.add(first, first + count - 1)
+        received.add(first, first + count)
         return count
 
-    def _digest(self, opened: Opened, address: Address, size: int, now: int) -> None:
+    def _input(self, opened: Opened, address: Address, size: int, now: int) -> None:
         """An authentic payload that is new."""
         number, payload, data, newest = opened
         self._heard = now
         if number < 0:
             if payload.segment is not None and not self._life.over:
-                self._talk.hear_segment(payload.segment)
+                self._input_segment(payload.segment)
             return
-        if self._life.tombstone is not None:
-            self._ending.digest(number, payload, now)
+        protection = self._protection
+        if self._life.time_wait is not None:
+            protection.received.add(number, number + 1)
+            self._close.input(payload, now)
             return
-        if not self._channel.validated:
-            self._channel.prove()
-            self._talk.sender.mtu = self._channel.mtu
-        if self._life.state is Life.OPENING:
+        if not protection.validated:
+            protection.validate()
+        if self._life.state is State.HANDSHAKE:
             self._meet(peer_of(payload.ack), now)
         if payload.ack is not None:
-            self._talk.hear_ack(payload.ack, payload.segment, number, now)
-        if payload.segment is None or self._talk.hear_segment(payload.segment):
-            self._talk.numbers.add(number, number)
+            self._input_ack(payload.ack, payload.segment, number, now)
+        if payload.segment is None or self._input_segment(payload.segment):
+            protection.received.add(number, number + 1)
         if address != self._address and newest and data and self._settings.roaming:
-            self._talk.path.seen(address, size, now)
+            self._path.seen(address, size, now)
+
+    def _input_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
+        """
+        Take in an acknowledgement and the window beside it.
+
+        @param segment: of the same datagram; it may tell of more ranges.
+        @param number: of that datagram.
+        """
+        sender = self._sender
+        sender.note_window(number, ack.window)
+        if self._extensions.peer is Peer.EXTENDED:
+            newest = decode_range(ack, self._protection.sealer.next)
+            if newest is None:
+                return
+            self._extensions.offering = False
+            more: Sequence[tuple[int, int]] = ()
+            if segment is not None and segment.stream == CONTROL:
+                more = decode_ranges(bytes(segment.data), newest[0])
+            sender.acknowledged(newest, more, now)
+            if self._path.candidate is not None:
+                for first, end in (newest, *more):
+                    self._path.range_answered(first, end)
+        else:
+            sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
+            self._path.segment_answered(ack.stream, ack.offset)
+
+    def _input_segment(self, segment: Segment) -> bool:
+        """
+        @return: whether it counts as received.
+        """
+        if self._extensions.peer is Peer.EXTENDED:
+            if segment.stream == CONTROL:
+                self._input_frame(bytes(segment.data))
+                return True
+            self._acks.wanted = True
+            return self._receiver.segment(segment) or self._refuse_streams()
+        taken = self._receiver.segment(segment)
+        if taken:
+            complete = self._streams.completed(segment.stream)
+            self._acks.heard(segment.stream, segment.offset, len(segment.data), complete)
+        return taken
+
+    def _refuse_streams(self) -> bool:
+        """
+        An extended peer is told which of its streams are too many, unless it has been told
+        of many and said nothing to that; then the segment is not acknowledged either.
+        """
+        refused = self._receiver.refused
+        told = bool(refused)
+        for stream in refused:
+            if len(self._sender.frames) + self._sender.packets.frames < MAX_REFUSALS:
+                self._send_reset(stream, 0)
+            else:
+                told = False
+        refused.clear()
+        return told
+
+    def _input_frame(self, body: bytes) -> None:
+        if not body:
+            self._acks.wanted = True
+            return
+        frame = decode_frame(body)
+        if isinstance(frame, Reset):
+            self._acks.wanted = True
+            stream = self._streams.open.get(frame.stream)
+            if stream is not None:
+                self._abandon(stream)
+                self._events.append((Event.STREAM_RESET, frame.stream, frame.code))
+        elif isinstance(frame, Abort):
+            self._reset_heard = True
 
     # what follows from it
 
     def _advance(self, now: int) -> None:
         """Tell what was acknowledged; go on with a change of address and with a close."""
-        if self._life.tombstone is not None:
+        if self._life.time_wait is not None:
             return
-        talk = self._talk
-        if talk.sender.flights.settled:
-            talk.tell_settled()
-        if talk.path.candidate is not None:
-            address = talk.path.take_proved()
+        if self._sender.packets.settled:
+            self._tell_settled()
+        if self._path.candidate is not None:
+            address = self._path.take_proved()
             if address is not None:
                 self._address = address
                 self._events.append((Event.PATH, address))
-        self._ending.judge(now)
+        if self._reset_heard:
+            self._close.end(Reason.RESET, now)
+        elif self._receiver.contradicted:
+            self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
+        else:
+            self._close.look(now)
+
+    def _tell_settled(self) -> None:
+        """Tell the application which streams have been acknowledged altogether."""
+        settled = self._sender.packets.settled
+        for stream in settled:
+            if stream.fin_acknowledged:
+                self._tell_flushed(stream)
+        settled.clear()
+
+    def _tell_flushed(self, stream: Stream) -> None:
+        if stream.drained and not stream.flush_told:
+            stream.flush_told = True
+            if stream.number in self._streams.open:
+                self._events.append((Event.STREAM_FLUSHED, stream.number))
+        if stream.over:
+            self._streams.drop(stream)
+
+    def _idle(self, now: int) -> None:
+        """The idle timer, which is moved on only when it expires."""
+        until = self._heard + self._settings.idle_timeout
+        if now >= until:
+            self._close.end(Reason.IDLE, now)
+        else:
+            self._timers.set(Timer.IDLE, until)
+
+    def _keep_alive(self, now: int) -> None:
+        """Ask a silent peer for a sign of life at each third of the idle timeout."""
+        if self._life.over:
+            return
+        third = self._settings.idle_timeout // 3
+        due = max(self._heard, self._asked) + third
+        if now >= due:
+            self._asked = now
+            self._sender.frames.append(self._sender.ping())
+            due = now + third
+        self._timers.set(Timer.KEEP_ALIVE, due)
+
+    # what goes
+
+    def _flush_data(self, now: int, writer: PacketWriter) -> None:
+        """Send acknowledgements and data, together where they fit into one datagram."""
+        acks, sender, window = self._acks, self._sender, self._window
+        free = acks.window = window.free
+        if not acks.announce and free > window.told:
+            acks.announce = window.reopened(free)
+        if acks.pending:
+            window.told = free
+            if sender.waiting:
+                acks.flush(writer)
+        sender.flush(now, writer, acks)
+        if acks.pending:
+            acks.flush(writer)
+
+    def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
+        frame = self._path.challenge(now)
+        if frame is not None:
+            writer = PacketWriter(self._protection.sealer, emit, candidate, COST, True)
+            self._path.sent(writer.send([header(frame.stream, frame.offset)]))
+            writer.finish()
+        self._timers.set(Timer.PATH, self._path.deadline or NEVER)
+
+    def _abandon(self, stream: Stream) -> None:
+        """A stream is given up in both directions."""
+        stream.stop_sending()
+        stream.fin_acknowledged = stream.end_told = True
+        stream.unsettled = 0
+        self._sender.ready.pop(stream, None)
+        self._sender.packets.forget(stream)
+        self._receiver.drop(stream)
+        self._streams.drop(stream)
+
+    def _send_reset(self, stream: int, code: int) -> None:
+        self._sender.frames.append(ControlFrame(CONTROL, 0, encode_reset(stream, code), True))

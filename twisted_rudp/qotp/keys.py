@@ -1,4 +1,4 @@
-"""Keys: identities, Diffie-Hellman, key files (C{qotp.md} 1 and 10)."""
+"""Keys: identities, Diffie-Hellman, key files (qotp.md 1 and 10)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 from nacl.exceptions import CryptoError
 
-KEY_SIZE = 32
+KEY_SIZE: Final = 32
 
-_HEX = re.compile(r"(0x)?([0-9a-fA-F]{64})", re.ASCII)
+_HEX: Final = re.compile(r"(0x)?([0-9a-fA-F]{64})", re.ASCII)
 
 
 class LowOrder(ValueError):
@@ -79,6 +80,26 @@ class KeyPair:
     def private_hex(self) -> str:
         """The secret itself, for a key file."""
         return self._private.hex()
+
+
+class Secrets(NamedTuple):
+    """
+    What both sides know when they have exchanged keys.
+
+    @ivar session: K.
+    @ivar opening: K0; None in the in-band form.
+    @ivar initiator: the initiator's ephemeral key, then its identity.
+    @ivar responder: the same of the other side.
+    """
+
+    session: bytes
+    opening: bytes | None
+    initiator: tuple[bytes, bytes]
+    responder: tuple[bytes, bytes]
+
+    def __repr__(self) -> str:
+        # A log or a traceback must not give the keys away.
+        return f"Secrets of {self.initiator[0][:8].hex()}"
 
 
 def parse_key(text: str) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted_rudp.core.engine import AMPLIFICATION, SECOND, Address
-from twisted_rudp.qotp.flights import Word
+from twisted_rudp.qotp.sent import ControlFrame
 
-GAP = SECOND
+GAP: Final = SECOND
 """At most one change of the address in so long."""
 
-REPEAT = SECOND // 4
-TRIES = 4
+REPEAT: Final = SECOND // 4
+TRIES: Final = 4
 
-COST = 64
+COST: Final = 64
 """Bytes that a challenge has at most on the wire."""
 
 
@@ -62,7 +63,7 @@ class Path:
             return None
         return self._due
 
-    def challenge(self, now: int) -> Word | None:
+    def challenge(self, now: int) -> ControlFrame | None:
         """A PING for the new address, if it is time for one."""
         due = self.deadline
         if due is None or now < due:
@@ -71,15 +72,15 @@ class Path:
         self._due = now + REPEAT
         offset = int.from_bytes(self._entropy(6), "little") | 1 << 47
         self._offsets.append(offset)
-        return Word(self._stream, offset)
+        return ControlFrame(self._stream, offset)
 
     def sent(self, number: int) -> None:
         """The challenge has left under this packet number."""
         self._numbers.append(number)
 
-    def range_answered(self, low: int, high: int) -> None:
-        """Our own peer acknowledges these packet numbers."""
-        if any(low <= number <= high for number in self._numbers):
+    def range_answered(self, low: int, end: int) -> None:
+        """An extended peer acknowledges the packet numbers C{low} .. C{end} - 1."""
+        if any(low <= number < end for number in self._numbers):
             self._validated = True
 
     def segment_answered(self, stream: int, offset: int) -> None:

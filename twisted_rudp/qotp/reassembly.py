@@ -1,22 +1,23 @@
 """
-From segments in any order to a stream of bytes (C{qotp.md} 5.4), without the
+From segments in any order to a stream of bytes (qotp.md 5.4), without the
 release's faults: every overlap is resolved, and of a byte that comes twice the first
 copy is kept.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
+from typing import Final
 
 from twisted_rudp.core.engine import Buffer
+from twisted_rudp.core.ranges import Ranges
 
-PIECE_COST = 128
+PIECE_COST: Final = 144
 """What a piece out of order costs beside its bytes: measured, so that many small ones
 cost no more than they are counted for (W6)."""
 
-_SMALL = 256
-_JOINED = 8192
+_SMALL: Final = 256
+_JOINED: Final = 8192
 
 
 class Reassembly:
@@ -29,7 +30,7 @@ class Reassembly:
     @ivar held: what all that is kept here costs.
     """
 
-    __slots__ = ("_cost", "_pieces", "_ready", "_starts", "end", "held", "next", "unread")
+    __slots__ = ("_ahead", "_cost", "_pieces", "_ready", "end", "held", "next", "unread")
 
     def __init__(self, piece_cost: int = PIECE_COST) -> None:
         self.next = 0
@@ -38,7 +39,7 @@ class Reassembly:
         self.held = 0
         self._cost = piece_cost
         self._ready: deque[Buffer] = deque()
-        self._starts: list[int] = []
+        self._ahead = Ranges()
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -55,11 +56,7 @@ class Reassembly:
         """
         if self.end is not None:
             return self.end == end
-        highest = self.next
-        if self._starts:
-            last = self._starts[-1]
-            highest = last + len(self._pieces[last])
-        if highest > end:
+        if (self._ahead.end or self.next) > end:
             return False
         self.end = end
         return True
@@ -71,7 +68,7 @@ class Reassembly:
         @param room: by how much C{held} may grow.
         @return: False if there is no room, and nothing was kept.
         """
-        if offset == self.next and not self._starts and self.end is None:
+        if offset == self.next and not self._pieces and self.end is None:
             if len(data) > room:
                 return False
             self._append(data)
@@ -79,7 +76,7 @@ class Reassembly:
         stop = offset + len(data)
         if self.end is not None:
             stop = min(stop, self.end)
-        gaps = self._gaps(max(offset, self.next), stop)
+        gaps = self._ahead.gaps(max(offset, self.next), stop)
         if sum(high - low + self._cost for low, high in gaps) > room + self._cost:
             return False
         view = memoryview(data)
@@ -112,45 +109,23 @@ class Reassembly:
     def discard(self) -> None:
         """Forget everything that is kept."""
         self._ready.clear()
-        self._starts.clear()
+        self._ahead.clear()
         self._pieces.clear()
         self.unread = self.held = 0
 
-    def _gaps(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The parts of C{low} .. C{high} that are not kept yet."""
-        gaps = []
-        starts = self._starts
-        index = bisect_left(starts, low)
-        if index:
-            before = starts[index - 1]
-            low = max(low, before + len(self._pieces[before]))
-        while low < high and index < len(starts) and starts[index] < high:
-            start = starts[index]
-            if low < start:
-                gaps.append((low, start))
-            low = start + len(self._pieces[start])
-            index += 1
-        if low < high:
-            gaps.append((low, high))
-        return gaps
-
     def _keep(self, offset: int, data: memoryview) -> None:
         if offset != self.next:
-            self._starts.insert(bisect_left(self._starts, offset), offset)
+            self._ahead.add(offset, offset + len(data))
             # Not the view: it would keep the whole datagram.
             self._pieces[offset] = bytes(data)
             self.held += len(data) + self._cost
             return
         self._append(data)
-        count = 0
-        for start in self._starts:
-            if start != self.next:
-                break
-            piece = self._pieces.pop(start)
+        end = self._ahead.pop_through(self.next)
+        while self.next < end:
+            piece = self._pieces.pop(self.next)
             self.held -= len(piece) + self._cost
             self._append(piece)
-            count += 1
-        del self._starts[:count]
 
     def _append(self, data: Buffer) -> None:
         """

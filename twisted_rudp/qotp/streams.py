@@ -1,6 +1,6 @@
 """
 Streams: what each direction of one is waiting for, and the table of them
-(C{qotp.md} section 5).
+(qotp.md section 5).
 
 Our own peers number the streams they open: even ones the initiator, odd ones the
 responder; 0 is there from the start.
@@ -9,20 +9,20 @@ responder; 0 is there from the start.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.qotp.reassembly import Reassembly
 
-MAX_STREAMS = 1024
+MAX_STREAMS: Final = 1024
 """Open at one time; a peer can make no more (W6)."""
 
-FINISHED_MEMORY = 4096
+FINISHED_MEMORY: Final = 4096
 """Streams remembered after their end, so that what is late does not open them anew."""
 
 
-class Segment(NamedTuple):
+class LostSegment(NamedTuple):
     """Bytes to be sent again, at the border they had (rule R5)."""
 
     offset: int
@@ -58,7 +58,7 @@ class Stream:
         self.queue = ByteQueue()
         self.sent = 0
         self.unsettled = 0
-        self.lost: deque[Segment] = deque()
+        self.lost: deque[LostSegment] = deque()
         self.finishing = False
         self.fin_sent = False
         self.fin_acknowledged = False

@@ -1,5 +1,6 @@
 """
-Datagrams: types, layouts and sizes (C{qotp.md} 2.1, 2.2 and 5.1).
+The wire: types, layouts and sizes of datagrams, and what their payloads say (qotp.md 2.1,
+2.2, 4 and 5.1).
 
 All integers are little-endian. Offsets into a datagram, by type::
 
@@ -13,30 +14,33 @@ All integers are little-endian. Offsets into a datagram, by type::
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
-MTU = 1400
+from twisted_rudp.core.engine import Buffer
+
+MTU: Final = 1400
 """The release's longest UDP payload. Both peers must use the same (section 9.1)."""
 
-SHORTEST = 39
+SHORTEST: Final = 39
 """No datagram is shorter."""
 
-KEY = slice(1, 33)
+KEY: Final = slice(1, 33)
 """Where EI stands in the initiator's opening messages."""
 
-ID = slice(1, 9)
+ID: Final = slice(1, 9)
 """Where the connection id stands: the first bytes of EI."""
 
-NUMBER_SIZE = 6
-TAG_SIZE = 16
-NONCE_SIZE = 24
+NUMBER_SIZE: Final = 6
+TAG_SIZE: Final = 16
+NONCE_SIZE: Final = 24
 """Of the mask of the number: the first bytes of what is sealed."""
 
-LEAST_PAYLOAD = 8
+LEAST_PAYLOAD: Final = 8
 """So that there are always L{NONCE_SIZE} bytes with the tag."""
 
-NUMBERS = 1 << 48
-LAST_EPOCH = 127
+NUMBERS: Final = 1 << 48
+LAST_EPOCH: Final = 127
 """Beyond it a nonce would repeat (section 2.3)."""
 
 
@@ -50,7 +54,7 @@ class Kind(IntEnum):
     DATA = 0x80
 
 
-PREFIX: dict[int, int] = {
+PREFIX: Final[dict[int, int]] = {
     Kind.INIT_SND: 65,
     Kind.INIT_RCV: 73,
     Kind.INIT_CRYPTO_SND: 65,
@@ -59,14 +63,14 @@ PREFIX: dict[int, int] = {
 }
 """Length of the cleartext in front, which is authenticated."""
 
-OVERHEAD: dict[int, int] = {
+OVERHEAD: Final[dict[int, int]] = {
     kind: size + NUMBER_SIZE + TAG_SIZE + (2 if kind == Kind.INIT_CRYPTO_SND else 0)
     for kind, size in PREFIX.items()
 }
 """Bytes of a datagram that are not payload."""
 
-DATA_PREFIX = PREFIX[Kind.DATA]
-DATA_OVERHEAD = OVERHEAD[Kind.DATA]
+DATA_PREFIX: Final = PREFIX[Kind.DATA]
+DATA_OVERHEAD: Final = OVERHEAD[Kind.DATA]
 
 
 class Opening(NamedTuple):
@@ -127,3 +131,198 @@ def without_fill(plain: bytes) -> bytes | None:
     if 2 + fill + LEAST_PAYLOAD > len(plain):
         return None
     return plain[2 + fill :]
+
+
+# payloads
+
+NARROW: Final = 0xFFFFFF
+"""The last offset that takes three bytes on the wire."""
+
+LONGEST_SEGMENT: Final = 65535
+
+WIDE: Final = 0x80
+_VERSION: Final = 0x1F
+_TYPE: Final = 0x60
+PLAIN: Final = 0x20
+_PLAIN_ACK: Final = 0x00
+_CLOSE_ACK: Final = 0x40
+_CLOSE: Final = 0x60
+
+_WITH_SEGMENT: Final = 18
+"""An acknowledgement with anything shorter has no stream header (section 4.3)."""
+
+_ack_narrow: Final = Struct("<IHBHB")
+_ack_wide: Final = Struct("<IIHHB")
+_both_narrow: Final = Struct("<BIHBHBIHB")
+_segment_narrow: Final = Struct("<IHB")
+_segment_wide: Final = Struct("<IIH")
+_both: Final = _both_narrow.unpack_from
+_head_narrow: Final = Struct("<BIHB").pack
+_head_wide: Final = Struct("<BIIH").pack
+
+
+class Ack(NamedTuple):
+    """
+    Says that a segment was received.
+
+    @ivar window: bytes that the sender of this can take.
+    """
+
+    stream: int
+    offset: int
+    length: int
+    window: int
+
+
+class Segment(NamedTuple):
+    """
+    Bytes of a stream. Empty and without C{close}: a PING.
+
+    @ivar close: the stream ends with them.
+    """
+
+    stream: int
+    offset: int
+    data: Buffer
+    close: bool = False
+
+
+class Payload(NamedTuple):
+    """What a datagram says."""
+
+    ack: Ack | None
+    segment: Segment | None
+
+
+def encode_window(free: int) -> int:
+    """The code of a receive window, rounded down (section 4.5)."""
+    if free <= 0:
+        return 0
+    if free < 256:
+        return 1
+    power = free.bit_length() - 1
+    return min(255, 8 * (power - 8) + (free >> (power - 3) & 7) + 2)
+
+
+def _decode_window(code: int) -> int:
+    if code < 2:
+        return 128 * code
+    power, step = 8 + (code - 2) // 8, (code - 2) % 8
+    return (1 << power) + (step << (power - 3))
+
+
+WINDOWS: Final = tuple(map(_decode_window, range(256)))
+"""What each code means, in bytes."""
+
+
+def header(stream: int, offset: int, close: bool = False) -> bytes:
+    """What stands in front of a segment without an acknowledgement."""
+    first = _CLOSE if close else PLAIN
+    if offset > NARROW:
+        return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)
+    return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
+
+
+def cut(
+    stream: int, offset: int, data: Buffer, space: int, close: bool
+) -> list[bytes]:
+    """
+    The payloads of segments of C{space} bytes without acknowledgements; the last may be
+    shorter.
+    """
+    size = len(data)
+    if size <= space:
+        return [header(stream, offset, close) + data]
+    view = memoryview(data)
+    starts = range(0, size, space)
+    payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
+    if close:
+        at = starts[-1]
+        payloads[-1] = header(stream, offset + at, close) + view[at:]
+    return payloads
+
+
+def encode(ack: Ack | None, segment: Segment | None) -> bytes:
+    """
+    A payload.
+
+    @raise ValueError: there is nothing to say.
+    """
+    if ack is None:
+        if segment is None:
+            raise ValueError("a payload has an acknowledgement or a segment")
+        return header(segment.stream, segment.offset, segment.close) + segment.data
+    if segment is None:
+        wide = ack.offset > NARROW
+        return bytes((_PLAIN_ACK | (WIDE if wide else 0),)) + _ack_block(ack, wide)
+    first = _CLOSE_ACK if segment.close else _PLAIN_ACK
+    if segment.offset > NARROW or ack.offset > NARROW:
+        head = bytes((first | WIDE,)) + _ack_block(ack, True) + _place_wide(segment)
+    else:
+        stream, offset, length, window = ack
+        own = segment.offset
+        head = _both_narrow.pack(
+            first, stream, offset & 0xFFFF, offset >> 16, length, encode_window(window),
+            segment.stream, own & 0xFFFF, own >> 16,
+        )  # fmt: skip
+    return b"".join((head, segment.data))
+
+
+def _ack_block(ack: Ack, wide: bool) -> bytes:
+    code = encode_window(ack.window)
+    offset = ack.offset
+    if wide:
+        return _ack_wide.pack(
+            ack.stream, offset & 0xFFFFFFFF, offset >> 32, ack.length, code
+        )
+    return _ack_narrow.pack(ack.stream, offset & 0xFFFF, offset >> 16, ack.length, code)
+
+
+def _place_wide(segment: Segment) -> bytes:
+    return _segment_wide.pack(segment.stream, segment.offset & 0xFFFFFFFF, segment.offset >> 32)
+
+
+def decode(payload: bytes) -> Payload | None:
+    """
+    Read a payload; None if it is malformed. Type 2 without a stream header, which no
+    encoder makes, counts as malformed (section 4.3).
+    """
+    length = len(payload)
+    if length < LEAST_PAYLOAD or payload[0] & _VERSION:
+        return None
+    first = payload[0]
+    if first == _PLAIN_ACK and length >= _WITH_SEGMENT:
+        _, of, low, high, size, code, stream, from_low, from_high = _both(payload)
+        found = Ack(of, low | high << 16, size, WINDOWS[code])
+        data = payload[_WITH_SEGMENT:]
+        return Payload(found, Segment(stream, from_low | from_high << 16, data))
+    wide, kind = first & WIDE, first & _TYPE
+    at = 1
+    ack = None
+    if kind in (_PLAIN_ACK, _CLOSE_ACK):
+        block = _ack_wide if wide else _ack_narrow
+        at += block.size
+        if length < at:
+            return None
+        stream, low, high, size, code = block.unpack_from(payload, 1)
+        ack = Ack(stream, low | high << (32 if wide else 16), size, WINDOWS[code])
+        if length < _WITH_SEGMENT:
+            return Payload(ack, None) if kind == _PLAIN_ACK else None
+    place = _segment_wide if wide else _segment_narrow
+    if length < at + place.size:
+        return None
+    stream, low, high = place.unpack_from(payload, at)
+    data = payload[at + place.size :]
+    close = kind in (_CLOSE_ACK, _CLOSE)
+    return Payload(ack, Segment(stream, low | high << (32 if wide else 16), data, close))
+
+
+def max_data(kind: Kind, mtu: int, offset: int, ack_offset: int | None = None) -> int:
+    """
+    Bytes of a stream that fit into a datagram (section 5.1).
+
+    @param ack_offset: of an acknowledgement in the same datagram, if there is one.
+    """
+    wide = offset > NARROW or (ack_offset is not None and ack_offset > NARROW)
+    space = mtu - OVERHEAD[kind] - 1 - (10 if wide else 7)
+    return space if ack_offset is None else space - (13 if wide else 10)

@@ -1,0 +1,169 @@
+"""How a connection ends, and what is still said after it (qotp.md 5.5, rule R14, W17)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from twisted_rudp.core.engine import SECOND, Reason
+from twisted_rudp.core.lifecycle import (
+    LAST_PACKETS,
+    Lifecycle,
+    State,
+    TimeWait,
+    time_wait_span,
+)
+from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_abort
+from twisted_rudp.qotp.protection import PacketWriter
+from twisted_rudp.qotp.receiver import PendingAcks, Receiver
+from twisted_rudp.qotp.sender import Sender, Timer
+from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.wire import Payload, Segment, header
+
+CLOSE_TIMEOUT: Final = 30 * SECOND
+"""Without progress for so long the close is given up."""
+
+RELEASE_PATIENCE: Final = 3 * SECOND
+"""How long the end of a peer of the release is waited for once ours has arrived: it
+may be lost for good (rule R14)."""
+
+UNSEEN_TIME: Final = 3 * SECOND
+"""Their end is here and ours is not acknowledged for so long: they have gone."""
+
+_ABORT: Final = header(CONTROL, 0) + encode_abort()
+
+
+class LastPacket(Enum):
+    """What is sent in CLOSING and TIME-WAIT."""
+
+    NONE = "nothing: the peer has seen our end"
+    ACKNOWLEDGEMENT = "the acknowledgement again: it may be lost"
+    ABORT = "the abort"
+
+
+class Close:
+    """Ends one connection: in order, or at once."""
+
+    def __init__(
+        self,
+        life: Lifecycle,
+        streams: StreamTable,
+        sender: Sender,
+        receiver: Receiver,
+        acks: PendingAcks,
+        extensions: Extensions,
+        timers: Timers,
+    ) -> None:
+        self._life = life
+        self._streams = streams
+        self._sender = sender
+        self._receiver = receiver
+        self._acks = acks
+        self._extensions = extensions
+        self._timers = timers
+        self._answering = False
+        self._progress = (-1, -1)
+        self._give_up = NEVER
+        self._ours_at: int | None = None
+        self._theirs_at: int | None = None
+        self._last_packet = LastPacket.NONE
+        self._answer = False
+
+    # before the end
+
+    def begin(self, now: int) -> None:
+        """Deliver the rest, exchange CLOSE, discard what comes."""
+        self._life.enter(State.FIN_WAIT)
+        self._answering = self._streams.open[0].incoming.complete
+        self._give_up = now + CLOSE_TIMEOUT
+        for stream in list(self._streams.open.values()):
+            self._sender.finish(stream)
+        self._receiver.discard()
+
+    def look(self, now: int) -> None:
+        """See whether a close is through. Sets the timer for the next look."""
+        life = self._life
+        if life.state is not State.FIN_WAIT and life.state is not State.DRAINING:
+            return
+        own = self._streams.open[0]
+        progress = (self._sender.packets.total, own.incoming.next)
+        if progress != self._progress:
+            self._progress = progress
+            self._give_up = now + CLOSE_TIMEOUT
+        until = self._give_up
+        streams = self._streams.open.values()
+        ours = all(each.drained and each.fin_acknowledged for each in streams)
+        theirs = own.incoming.complete
+        if ours and life.state is State.FIN_WAIT:
+            life.enter(State.DRAINING)
+        if ours and theirs:
+            # Who has answered the peer's end was told by its acknowledgement that it is over.
+            quiet = self._answering
+            self._end(LastPacket.NONE if quiet else LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
+            return
+        if ours and self._extensions.peer is Peer.BASELINE:
+            self._ours_at = self._ours_at or now
+            if now >= self._ours_at + RELEASE_PATIENCE:
+                self._end(LastPacket.NONE, Reason.DONE, now)
+                return
+            until = min(until, self._ours_at + RELEASE_PATIENCE)
+        if theirs and not any(each.unsettled or each.has_new for each in streams):
+            self._theirs_at = self._theirs_at or now
+            if now >= self._theirs_at + UNSEEN_TIME:
+                self._end(LastPacket.NONE, Reason.DONE, now)
+                return
+            until = min(until, self._theirs_at + UNSEEN_TIME)
+        if now >= self._give_up:
+            self.end(Reason.CLOSE_TIMEOUT, now, tell=True)
+        else:
+            self._timers.set(Timer.CLOSE, until)
+
+    def end(
+        self, reason: Reason, now: int, detail: str | None = None, *, tell: bool = False
+    ) -> None:
+        """
+        It is over.
+
+        @param tell: an extended peer hears of it; the release has no word for that.
+        """
+        tell = tell and self._extensions.peer is Peer.EXTENDED
+        self._end(LastPacket.ABORT if tell else LastPacket.NONE, reason, now, detail)
+
+    def _end(
+        self, last_packet: LastPacket, reason: Reason, now: int, detail: str | None = None
+    ) -> None:
+        if self._life.over:
+            return
+        self._last_packet = last_packet
+        span = time_wait_span(self._sender.round_trip.timeout)
+        repeats = 0 if last_packet is LastPacket.NONE else LAST_PACKETS
+        self._life.end(reason, detail, TimeWait(now, span, repeats))
+        self._receiver.window.release()
+        self._streams.open = {0: Stream(0)}
+        self._sender.release()
+        self._timers.stop_all()
+
+    # after it
+
+    def input(self, payload: Payload, now: int) -> None:
+        """Something authentic has come after the end."""
+        segment: Segment | None = payload.segment
+        if segment is None or (segment.stream == CONTROL and segment.data):
+            return
+        if self._life.time_wait is not None and self._last_packet is not LastPacket.NONE:
+            self._answer = True
+            self._life.time_wait.prolong(now)
+        if self._extensions.peer is Peer.BASELINE:
+            self._acks.heard(segment.stream, segment.offset, len(segment.data), True)
+
+    def flush(self, now: int, writer: PacketWriter) -> None:
+        """Send the last packet, if it is time for it."""
+        time_wait = self._life.time_wait
+        answer, self._answer = self._answer, False
+        if time_wait is not None and (time_wait.repeat_due(now) or answer):
+            if self._last_packet is not LastPacket.ABORT:
+                self._acks.flush(writer)
+            elif writer.room(len(_ABORT)):
+                writer.send([_ABORT])
+        self._life.told()

@@ -1,0 +1,177 @@
+"""
+What our own peers say to each other beyond the release (qotp.md 17).
+
+A listener's first answer carries a PING of stream 0 at an offset where no stream will
+ever be, L{OFFER}; the release answers it as it does any PING. A dialler that knows it puts
+an acknowledgement of L{CONTROL} at L{OFFER_OFFSET} into what it sends until it is
+answered in kind; the release ignores acknowledgements of streams that it never used.
+So both know of each other from the first datagram, and nobody else is shown more.
+
+From then on:
+
+  - an acknowledgement of L{CONTROL} with a length is a I{range}: so many packet
+    numbers up to C{offset}, modulo 2^24;
+  - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
+    stream, the reset of the session. Empty, they are a PING;
+  - CLOSE ends one direction of a stream only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, Ack, Segment
+
+CONTROL: Final = 0xFFFFFFFF
+"""The stream of control frames."""
+
+OFFER_OFFSET: Final = 0x727501
+OFFER: Final = Segment(0, 1 << 47 | OFFER_OFFSET, b"")
+"""A listener's offer of the extensions. It makes the release's dialler send Data at once,
+also one that has nothing to say yet, and so completes the handshake."""
+
+MORE_RANGES: Final = 32
+"""Ranges told beside the newest."""
+
+_range: Final = Struct("<II")
+_reset: Final = Struct("<BII")
+_abort: Final = Struct("<BI")
+
+
+class Peer(Enum):
+    """What the other side understands."""
+
+    UNKNOWN = "not heard yet"
+    BASELINE = "the release's protocol and no more"
+    EXTENDED = "the extensions too"
+
+
+class Extensions:
+    """
+    What is known of the other side of one connection.
+
+    @ivar peer: what it understands.
+    @ivar offering: what is sent goes with the dialler's offer, which was not answered yet.
+    """
+
+    __slots__ = ("offering", "peer")
+
+    def __init__(self) -> None:
+        self.peer = Peer.UNKNOWN
+        self.offering = False
+
+
+class FrameType(IntEnum):
+    """First byte of a control frame."""
+
+    RANGES = 1
+    RESET = 2
+    ABORT = 3
+
+
+class Reset(NamedTuple):
+    """A stream is given up in both directions."""
+
+    stream: int
+    code: int
+
+
+class Abort(NamedTuple):
+    """The session is given up."""
+
+    code: int
+
+
+def offer_ack(window: int) -> Ack:
+    """A dialler's offer."""
+    return Ack(CONTROL, OFFER_OFFSET, 0, window)
+
+
+def peer_of(ack: Ack | None) -> Peer:
+    """What a dialler understands, by its first Data."""
+    if ack is not None and ack.stream == CONTROL and (ack.length or ack.offset == OFFER_OFFSET):
+        return Peer.EXTENDED
+    return Peer.BASELINE
+
+
+def window_ack(window: int) -> Ack:
+    """Announces a window and acknowledges nothing (rule R7)."""
+    return Ack(CONTROL, 0, 0, window)
+
+
+def range_ack(first: int, end: int, window: int) -> Ack:
+    """Acknowledges packet numbers, as many below C{end} as fit."""
+    length = end - first
+    if length > LONGEST_SEGMENT:
+        length = LONGEST_SEGMENT
+    return Ack(CONTROL, (end - 1) & NARROW, length, window)
+
+
+def decode_range(ack: Ack, near: int) -> tuple[int, int] | None:
+    """
+    The first packet number of an acknowledgement and its end.
+
+    @param near: the next number we shall send.
+    @return: None if it is not one of a range, or of what we never sent.
+    """
+    last = unwrap24(ack.offset, near)
+    if ack.stream != CONTROL or not ack.length or not 0 <= last < near:
+        return None
+    first = last - ack.length + 1
+    return first if first > 0 else 0, last + 1
+
+
+def encode_ranges(first: int, ranges: Iterable[tuple[int, int]]) -> bytes:
+    """
+    The ranges below the newest, highest first.
+
+    @param first: the first number of the newest range.
+    """
+    parts = [bytes((FrameType.RANGES,))]
+    for low, end in ranges:
+        # On the wire a gap counts from the last number of a range to the next one's first.
+        gap, length = first - end + 1, end - low
+        if gap >> 32 or length >> 32:
+            break
+        parts.append(_range.pack(gap, length))
+        first = low
+    return b"".join(parts)
+
+
+def decode_ranges(body: bytes, first: int) -> list[tuple[int, int]]:
+    """The inverse of L{encode_ranges}; what makes no sense ends it."""
+    found = []
+    for gap, length in _range.iter_unpack(body[1 : len(body) - (len(body) - 1) % _range.size]):
+        end = first - gap + 1
+        low = end - length
+        if gap < 2 or not length or low < 0:
+            break
+        found.append((low, end))
+        first = low
+        if len(found) == MORE_RANGES:
+            break
+    return found
+
+
+def encode_reset(stream: int, code: int) -> bytes:
+    """Gives a stream up."""
+    return _reset.pack(FrameType.RESET, stream, code & 0xFFFFFFFF)
+
+
+def encode_abort(code: int = 0) -> bytes:
+    """Gives the session up."""
+    return _abort.pack(FrameType.ABORT, code)
+
+
+def decode_frame(body: bytes) -> Reset | Abort | None:
+    """A reset or abort; None for whatever else it is."""
+    if len(body) == _reset.size and body[0] == FrameType.RESET:
+        _, stream, code = _reset.unpack(body)
+        return Reset(stream, code)
+    if len(body) == _abort.size and body[0] == FrameType.ABORT:
+        return Abort(_abort.unpack(body)[1])
+    return None

@@ -1,0 +1,385 @@
+"""
+The receiving half of a connection: the segments of its streams, the window, and the
+acknowledgements (qotp.md 5.4, 5.5 and 6, rules R6, R7 and R10, W6).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from twisted_rudp.core.engine import Event
+from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.qotp.extensions import (
+    CONTROL,
+    MORE_RANGES,
+    Extensions,
+    Peer,
+    encode_ranges,
+    offer_ack,
+    range_ack,
+    window_ack,
+)
+from twisted_rudp.qotp.protection import PacketWriter
+from twisted_rudp.qotp.reassembly import Reassembly
+from twisted_rudp.qotp.settings import Budget
+from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.wire import NARROW, PLAIN, WIDE, Ack, Segment, encode
+
+SMALLEST: Final = 8 * 1400
+"""A connection always has room for so many bytes."""
+
+FIRST: Final = 256 << 10
+LARGEST: Final = 16 << 20
+
+MAX_QUEUED: Final = 4096
+"""Segments waiting to be acknowledged; the oldest go first, for they will be sent again (W6)."""
+
+NO_PLACE: Final = NARROW
+"""Offset of a stream header that says nothing. The release echoes it as it would our
+end at that place (rule R8), so it must not be one where a stream is likely to end."""
+
+class ReceiveWindow:
+    """
+    What one connection may keep: it starts small and doubles whenever the
+    application has read a whole window and keeps up.
+
+    @ivar held: bytes that are kept now.
+    """
+
+    __slots__ = ("_budget", "_capacity", "_read", "_reserved", "held", "told")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._reserved = budget.reserve(FIRST)
+        self._capacity = max(self._reserved, SMALLEST)
+        self._read = 0
+        self.held = 0
+        self.told = self._capacity
+
+    @property
+    def free(self) -> int:
+        """Bytes that can still come."""
+        free = self._capacity - self.held
+        return free if free > 0 else 0
+
+    @property
+    def room(self) -> int:
+        """
+        What those bytes may cost: if the first of a window is lost, all others are
+        pieces out of order.
+        """
+        return self._capacity + self._capacity // 4 - self.held
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that may be kept."""
+        return self._capacity
+
+    def took(self, size: int) -> None:
+        """The application has read something."""
+        self._read += size
+        if self._read < self._capacity:
+            return
+        self._read = 0
+        if self.held <= self._capacity // 2 and self._capacity < LARGEST:
+            more = self._budget.reserve(self._capacity)
+            self._reserved += more
+            self._capacity += more
+
+    def reopened(self, free: int) -> bool:
+        """
+        There is so much more room than the peer knows of that it should be told
+        (rule R7).
+
+        @param free: what L{free} is now.
+        """
+        more = free - self.told
+        return more > 0 and (more >= self._capacity // 2 or self.told < 4 * 1400)
+
+    def release(self) -> None:
+        """The connection is over."""
+        self._budget.free += self._reserved
+        self._reserved = self._capacity = 0
+
+
+class Receiver:
+    """
+    The receiving half of a connection: what comes for which stream, and what the
+    application is told of it (qotp.md 5.4 and 5.5).
+
+    @ivar window: what may be kept.
+    @ivar events: for the application.
+    @ivar discarding: everything that comes is thrown away.
+    @ivar refused: streams the peer opened beyond the limit, to be reset.
+    @ivar contradicted: a stream ended in two places, or went on behind its end (W17).
+    """
+
+    def __init__(
+        self,
+        streams: StreamTable,
+        window: ReceiveWindow,
+        events: list[tuple[Any, ...]],
+        counters: Counter[str],
+    ) -> None:
+        self._streams = streams
+        self.window = window
+        self.events = events
+        self.discarding = False
+        self.refused: list[int] = []
+        self.contradicted = False
+        self._counters = counters
+        self._readable: dict[Stream, None] = {}
+
+    def segment(self, segment: Segment) -> bool:
+        """
+        Take in one segment.
+
+        @return: whether it is to be acknowledged. Also what was received before, and
+            what belongs to a stream that is over, is.
+        """
+        number = segment.stream
+        stream = self._streams.open.get(number)
+        if stream is None:
+            if self._streams.finished(number):
+                return True
+            if not segment.data and not segment.close:
+                return True
+            stream = self._streams.heard(number)
+            if stream is None:
+                self._counters["streams_refused"] += 1
+                self.refused.append(number)
+                return False
+            self.events.append((Event.STREAM_OPENED, number))
+        incoming = stream.incoming
+        held = incoming.held
+        unread = incoming.unread
+        if segment.data:
+            if not incoming.insert(segment.offset, segment.data, self.window.room):
+                self._counters["no_room"] += 1
+                return False
+            if self.discarding or stream.discarding:
+                incoming.take(incoming.unread)
+        if segment.close or incoming.end is not None:
+            self._check_end(incoming, segment)
+        self.window.held += incoming.held - held
+        if incoming.unread > unread:
+            self._readable[stream] = None
+        elif incoming.end is not None:
+            self.tell_end(stream)
+        return True
+
+    def _check_end(self, incoming: Reassembly, segment: Segment) -> None:
+        stop = segment.offset + len(segment.data)
+        if segment.close:
+            agrees = incoming.finish(stop)
+        else:
+            agrees = incoming.end is None or stop <= incoming.end or not segment.data
+        if not agrees:
+            self.contradicted = True
+
+    def tell_readable(self) -> None:
+        """Once for everything that came in one call."""
+        if self._readable:
+            for stream in self._readable:
+                self.events.append((Event.READABLE, stream.number))
+            self._readable.clear()
+
+    def take(self, stream: Stream, limit: int) -> bytes:
+        """The next bytes for the application."""
+        incoming = stream.incoming
+        if not incoming.unread:
+            return b""
+        data = incoming.take(limit)
+        self.window.held -= len(data)
+        self.window.took(len(data))
+        if incoming.end is not None:
+            self.tell_end(stream)
+        return data
+
+    def tell_end(self, stream: Stream) -> None:
+        """After the last byte was taken."""
+        incoming = stream.incoming
+        if incoming.complete and not incoming.unread and not stream.end_told:
+            stream.end_told = True
+            if not self.discarding and not stream.discarding:
+                self.events.append((Event.STREAM_ENDED, stream.number))
+            if stream.over:
+                self._streams.drop(stream)
+
+    def drop(self, stream: Stream) -> None:
+        """Nobody wants the rest of this stream."""
+        self.window.held -= stream.incoming.held
+        stream.incoming.discard()
+        stream.discarding = True
+        self._readable.pop(stream, None)
+
+    def discard(self) -> None:
+        """Nobody wants the rest of any stream."""
+        self.discarding = True
+        for stream in list(self._streams.open.values()):
+            size = stream.incoming.unread
+            stream.incoming.take(size)
+            self.window.held -= size
+            self.tell_end(stream)
+        self._readable.clear()
+
+
+class Heard(NamedTuple):
+    """
+    A segment of the release that is to be acknowledged.
+
+    @ivar completing: with a stream header, so that the release sees that all of the
+        stream has arrived (rule R6).
+    """
+
+    stream: int
+    offset: int
+    length: int
+    completing: bool
+
+
+class PendingAcks:
+    """
+    What is to be acknowledged on one connection.
+
+    @ivar window: what we have room for now.
+    @ivar wanted: what has come from our own peer is to be acknowledged.
+    @ivar announce: say so even if there is nothing to acknowledge.
+    """
+
+    __slots__ = ("_extensions", "_heard", "_received", "announce", "wanted", "window")
+
+    def __init__(self, received: Ranges, extensions: Extensions) -> None:
+        """
+        @param received: packet numbers.
+        @param extensions: what the other side understands.
+        """
+        self.window = 0
+        self.announce = False
+        self.wanted = False
+        self._received = received
+        self._extensions = extensions
+        self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
+
+    @property
+    def pending(self) -> bool:
+        """There is something to say."""
+        return self.wanted or self.announce or bool(self._heard)
+
+    def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
+        """
+        A segment of the release has come.
+
+        @param complete: all of its stream has, so this may be the acknowledgement
+            that the release still lacks.
+        """
+        self._heard.append(Heard(stream, offset, length, complete and stream != 0))
+
+    def take_block(self) -> Ack | None:
+        """
+        The next acknowledgement, to ride along with a segment. None if the next one
+        needs a datagram of its own.
+        """
+        if self._extensions.offering:
+            return offer_ack(self.window)
+        if self._extensions.peer is not Peer.EXTENDED:
+            return None if self._heard and self._heard[0].completing else self._exact()
+        if len(self._received) != 1:
+            return None
+        self.wanted = self.announce = False
+        for first, end in self._received.newest(1):
+            return range_ack(first, end, self.window)
+        return None
+
+    def _exact(self) -> Ack | None:
+        if not self._heard:
+            if not self.announce:
+                return None
+            self.announce = False
+            return window_ack(self.window)
+        self.announce = False
+        one = self._heard.popleft()
+        return Ack(one.stream, one.offset, one.length, self.window)
+
+    def flush(self, writer: PacketWriter) -> None:
+        """Send all of them in datagrams of their own."""
+        if self._extensions.peer is Peer.EXTENDED:
+            self._flush_ranges(writer)
+        else:
+            self._flush_segments(writer)
+
+    def _flush_ranges(self, writer: PacketWriter) -> None:
+        ranges = list(self._received.newest(MORE_RANGES + 1))
+        if not ranges:
+            self.announce = False
+            return
+        block = range_ack(*ranges[0], self.window)
+        segment = None
+        if len(ranges) > 1:
+            segment = Segment(CONTROL, 0, encode_ranges(ranges[0][0], ranges[1:]))
+        payload = encode(block, segment)
+        if writer.room(len(payload)):
+            writer.send([payload])
+            self.wanted = self.announce = False
+
+    def _flush_segments(self, writer: PacketWriter) -> None:
+        payloads: list[bytes] = []
+        room = writer.room(24)
+        while (self._heard or self.announce) and len(payloads) < room:
+            header = None
+            if self._heard and self._heard[0].completing:
+                header = Segment(self._heard[0].stream, NO_PLACE, b"")
+            payloads.append(encode(self._exact(), header))
+        if payloads:
+            writer.send(payloads)
+
+
+_narrow: Final = Struct("<BIHB")
+_wide: Final = Struct("<BIIH")
+
+
+def coalesce(
+    opened: Sequence[tuple[int, bytes] | None], number: int
+) -> tuple[int, Segment] | None:
+    """
+    Many datagrams in a row that carry nothing but the next bytes of one stream are one
+    piece of it: the short way of a bulk transfer.
+
+    @param opened: packet numbers and payloads.
+    @param number: of the first that is new.
+    @return: of how many datagrams, and their bytes as one segment; None if the first
+        are not such.
+    """
+    if opened[0] is None:
+        return None
+    kind = opened[0][1][0]
+    if kind == PLAIN:
+        head, shift = _narrow, 16
+    elif kind == PLAIN | WIDE:
+        head, shift = _wide, 32
+    else:
+        return None
+    size, unpack = head.size, head.unpack_from
+    stream = start = offset = -1
+    pieces: list[bytes] = []
+    for each in opened:
+        if each is None or each[0] != number:
+            break
+        plain = each[1]
+        if len(plain) <= size:
+            break
+        first, of, low, high = unpack(plain)
+        place = low | high << shift
+        if not pieces:
+            stream, start, offset = of, place, place
+        if first != kind or of != stream or place != offset:
+            break
+        pieces.append(plain[size:])
+        offset += len(plain) - size
+        number += 1
+    if len(pieces) < 2 or stream == CONTROL:
+        return None
+    return len(pieces), Segment(stream, start, b"".join(pieces))
