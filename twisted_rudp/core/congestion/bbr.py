@@ -80,6 +80,9 @@ _TURN: Final = 3 * MILLISECOND
 _EXCESS: Final = 0.15
 """Loss beyond the noise, in a round, that means overflow."""
 
+_EXCESS_QUEUED: Final = 0.02
+"""The same where something waits on the path all the time (BBR 4.5.10.2 has two percent)."""
+
 _EXCESS_SAMPLE: Final = 128
 """Datagrams before their loss is judged: fewer tell nothing of a share."""
 
@@ -187,8 +190,8 @@ class BBR:
             # An estimate that is still growing must not hold back its own growth.
             doubling = 2.0 * self._window * SECOND / self.least
             return doubling if doubling > rate else rate
-        # Whatever was measured, over an outage for instance: four datagrams a round trip.
-        floor = LEAST_DATAGRAMS * self._mss * SECOND / self.least
+        # Whatever was measured, over an outage for instance: two datagrams a round trip.
+        floor = _FEWEST * self._mss * SECOND / self.least
         return rate if rate > floor else floor
 
     @property
@@ -250,7 +253,8 @@ class BBR:
         excess = False
         total = self._judged_acked + self._judged_lost
         if total >= _EXCESS_SAMPLE * self._mss:
-            excess = self._judged_lost > (self.noise + _EXCESS) * total
+            tolerated = self.noise + (_EXCESS_QUEUED if self._is_queue(shortest) else _EXCESS)
+            excess = self._judged_lost > tolerated * total
             self._judged_acked = self._judged_lost = 0
         queued = self._is_queue(shortest)
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
