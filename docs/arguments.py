@@ -1,45 +1,27 @@
 """
-Writes the tables of the endpoint reference from what the parsers declare and
-from the constructors' defaults. With C{--check} it only says whether they are
-as they should be.
+Writes the tables of the endpoint reference from what the endpoint classes declare. With
+C{--check} it only says whether they are as they should be.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 from twisted_rudp.strings import TRANSPORTS, NodeParser, Role, Transport, node
-from twisted_rudp.strings.arguments import Argument
 
 
-def rows(module: str, role: Role) -> Iterator[tuple[str, str, str, str]]:
-    """One row for each argument: name, what may be given, default, meaning."""
-    constructor = getattr(import_module(module), role.endpoint)
-    parameters = inspect.signature(constructor).parameters
-    for argument in role.arguments:
-        default = parameters[argument.name].default
+def rows(role: Role) -> Iterator[tuple[str, str, str, str]]:
+    """One row for each option: name, what may be given, default, meaning."""
+    for name, option in role.table().items():
         yield (
-            f"``{argument.name}``",
-            marked(argument.expected),
-            "required" if default is inspect.Parameter.empty else shown(argument, default),
-            marked(argument.meaning),
+            f"``{name}``",
+            marked(option.kind.expected),
+            "required" if option.required else option.default_text(),
+            marked(option.meaning),
         )
-
-
-def shown(argument: Argument, default: object) -> str:
-    """A default as it would be typed."""
-    if default is None:
-        return "by the profile" if argument.profiled else "any"
-    if default == "":
-        return "any"
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def marked(text: str) -> str:
@@ -47,10 +29,10 @@ def marked(text: str) -> str:
     return re.sub(r"C\{([^}]*)\}", r"``\1``", text)
 
 
-def table(module: str, role: Role) -> str:
+def table(role: Role) -> str:
     """A list table."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 16 26 14 44", ""]
-    for row in [("argument", "value", "default", "meaning"), *rows(module, role)]:
+    for row in [("argument", "value", "default", "meaning"), *rows(role)]:
         for number, cell in enumerate(row):
             lines.append(f"   {'* -' if number == 0 else '  -'} {cell}")
     return "\n".join(lines)
@@ -60,17 +42,17 @@ def page(transport: Transport) -> str:
     """The generated part of the reference for one transport."""
     prefix = transport.prefix
     parts = [
-        ".. Made by docs/arguments.py; edit twisted_rudp/strings/transports.py instead.",
+        f".. Made by docs/arguments.py; edit twisted_rudp/endpoints/{prefix}.py instead.",
         "",
         f"Server: ``{prefix}:PORT``",
         "~" * (len(prefix) + 18),
         "",
-        table(transport.module, transport.server),
+        table(transport.server),
         "",
         f"Client: ``{prefix}:HOST:PORT``",
         "~" * (len(prefix) + 23),
         "",
-        table(transport.module, transport.client),
+        table(transport.client),
         "",
     ]
     return "\n".join(parts)
@@ -81,12 +63,12 @@ def nodes() -> str:
     prefix = NodeParser.prefix
     return "\n".join(
         [
-            ".. Made by docs/arguments.py; edit twisted_rudp/strings/node.py instead.",
+            ".. Made by docs/arguments.py; edit twisted_rudp/endpoints/node.py instead.",
             "",
             f"Client: ``{prefix}:ID``",
             "~" * (len(prefix) + 16),
             "",
-            table(node.MODULE, node.NODE),
+            table(node.NODE),
             "",
             "Any argument of a transport's client may follow, but for ``host`` and ``port``; it",
             "goes to each of ``transports`` that knows it.",

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "messages",
         "stats",
     },
-    "strings": {"endpoints"},
+    "strings": {"endpoints", "core.settings"},
     "testing": {
         "net",
         "core",
@@ -144,11 +144,13 @@ def imports(tree: ast.AST, here: str = "") -> Iterator[str]:
 
 
 def importedAtImport(tree: ast.Module) -> Iterator[str]:
-    """The names imported outside of functions."""
+    """The names imported outside of functions, when the program runs."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
             yield from imports(node)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting.extend(ast.iter_child_nodes(node))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pydoc
 from typing import Any
 
 from twisted.internet import error
@@ -85,6 +87,28 @@ class ArgumentTests(SynchronousTestCase):
             QOTPClientEndpoint(Clock(), "192.0.2.1", 1),
         ):
             self.assertIs(made.entropy, os.urandom)
+
+    def test_help(self) -> None:
+        """The help of each class names every argument with its values and its default."""
+        for cls in (
+            KCPServerEndpoint,
+            KCPClientEndpoint,
+            RakNetServerEndpoint,
+            RakNetClientEndpoint,
+            QOTPServerEndpoint,
+            QOTPClientEndpoint,
+        ):
+            text = pydoc.plain(pydoc.render_doc(cls))
+            arguments = inspect.signature(cls).parameters
+            self.assertEqual(cls.options().keys(), arguments.keys())
+            for name in arguments:
+                self.assertIn(f"@param {name}: ", text)
+        doc = " ".join((KCPServerEndpoint.__doc__ or "").split())
+        self.assertIn(
+            "@param sndwnd: Send window in segments. Values: an integer from 1 to 65535; default"
+            " by the profile.",
+            doc,
+        )
 
     def test_server(self) -> None:
         """Values of another type or out of range, for a server."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint, secretFor
-from twisted_rudp.kcp.crypto import NAMES
+from twisted_rudp.kcp.crypto import NAMES, CipherName
 from twisted_rudp.strings import KCP, EndpointParser
 
 
@@ -31,7 +31,7 @@ class ArgumentTests(SynchronousTestCase):
             ("key=73656372:password=sesame", "give one of them"),
             ("keyFile=/nowhere/at/all", "keyFile='/nowhere/at/all'"),
             ("crypt=aes", "needs a key"),
-            ("crypt=rot13:password=sesame", "crypt='rot13' is not right"),
+            ("crypt=rot13:password=sesame", "crypt='rot13' is invalid"),
             ("dataShards=10", "parityShards=0"),
             ("mtu=50:password=sesame:dataShards=10:parityShards=3", "leaves nothing"),
         ):
@@ -49,10 +49,10 @@ class ArgumentTests(SynchronousTestCase):
         self.assertEqual(endpoint._settings.mtu, 1400 - 20 - 8)
 
     def test_everyCipher(self) -> None:
-        """The strings know the ciphers that there are, in their order."""
-        self.assertEqual(
-            KCP.server.table()["crypt"].expected, f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"
-        )
+        """Strings and type checkers know the ciphers that there are, in their order."""
+        kind = KCP.server.table()["crypt"].kind
+        self.assertEqual(kind.expected, f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")
+        self.assertEqual(get_args(CipherName), NAMES)
 
     def test_keyFile(self) -> None:
         """
@@ -76,6 +76,11 @@ class ArgumentTests(SynchronousTestCase):
         ):
             known = set(cls.__init__.__annotations__) - {"reactor", "entropy", "return"}
             self.assertEqual(known, set(role.table()), leading)
+
+    def test_bytes(self) -> None:
+        """A program may give a key as bytes, or in hexadecimal digits."""
+        for key in (bytes(range(32)), bytes(range(32)).hex()):
+            self.assertEqual(secretFor(None, key, None, None).reveal(), bytes(range(32)))
 
     def test_mtu(self) -> None:
         """

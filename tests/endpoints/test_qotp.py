@@ -68,13 +68,13 @@ class ArgumentTests(SynchronousTestCase):
             ("qotp:port=1:seedHex=hidden", "a key is 64 hex digits"),
             ("qotp:port=1:seed=hidden:keyFile=x", "seed and keyFile cannot be given together"),
             ("qotp:port=1:serverKey=" + KEY, "serverKey is an argument of the client"),
-            ("qotp:port=1:mtu=9", "mtu='9' is not right"),
+            ("qotp:port=1:mtu=9", "mtu='9' is invalid"),
         ]:
             error = self.assertRaises(ValueError, serverFromString, Clock(), text)
             self.assertIn(expected, str(error))
             self.assertNotIn("hidden", str(error))
         for text, expected in [
-            ("qotp:host=h:port=1:serverKey=12", "serverKey='12' is not right"),
+            ("qotp:host=h:port=1:serverKey=12", "serverKey='12' is invalid"),
         ]:
             error = self.assertRaises(ValueError, clientFromString, Clock(), text)
             self.assertIn(expected, str(error))

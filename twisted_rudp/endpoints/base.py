@@ -4,8 +4,9 @@ socket is and who may use it, and listening and connecting with them.
 
 A transport derives one class that takes the arguments of both its sides and makes its
 demultiplexers and engines, and from that and from L{ServerEndpoint} and L{ClientEndpoint} its two
-endpoints. Each argument is declared once, as a field of a dataclass; the constructor is
-made from the fields.
+endpoints. Each argument is declared once, as a field of a dataclass
+(L{twisted_rudp.core.settings}): the constructor, its checks, the help of the class, the endpoint
+strings and the tables of the manual are made from the fields.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from textwrap import fill
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.interfaces import (
-    IListeningPort,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
@@ -26,17 +27,41 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_rudp.core.checking import nanoseconds, require_choice, require_within
 from twisted_rudp.core.engine import Address, Demultiplexer, Engine
+from twisted_rudp.core.settings import (
+    Choice,
+    InCode,
+    Integer,
+    IPAddress,
+    Option,
+    Seconds,
+    Text,
+    declared,
+    option,
+    options_of,
+)
 from twisted_rudp.net.connect import MakeSession, Mode, connect
 from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.table import Limits
-from twisted_rudp.net.udp.port import PortKind, SocketOptions
+from twisted_rudp.net.udp.port import SocketOptions
 
 Entropy = Callable[[int], bytes]
 """So many random bytes, as C{os.urandom} gives them."""
 
-Numbers = TypeVar("Numbers")
+ModeName: TypeAlias = Literal["stream", "messages"]
+PortKindName: TypeAlias = Literal["auto", "gso", "plain", "stock"]
+
+_C = TypeVar("_C", bound="type[Endpoint]")
+
+
+def documented(cls: _C) -> _C:
+    """A class decorator: the docstring, which C{help} shows, names every argument."""
+    lines = [cls.__doc__ or "", ""]
+    for each in cls.options().values():
+        text = f"@param {each.name}: {each.described()}"
+        lines.append(fill(text, 88, initial_indent="    ", subsequent_indent="        "))
+    cls.__doc__ = "\n".join([*lines, "    "])
+    return cls
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -44,20 +69,27 @@ class Endpoint:
     """
     One side of any transport. Nothing is opened before C{listen} or C{connect} (EP-4).
     The arguments can be read afterwards, but for secrets, and not changed.
-
-    @ivar reactor: where time, sockets and names come from.
-    @ivar portKind: C{auto}, C{gso}, C{plain} or C{stock}; see
-        L{openPort<twisted_rudp.net.udp.open.openPort>}.
-    @ivar entropy: source of random bytes.
     """
 
-    reactor: Any = field(kw_only=False)
-    portKind: str = "auto"
-    entropy: Entropy = os.urandom
+    reactor: Any = field(
+        kw_only=False,
+        metadata=declared(InCode("a reactor"), "Where time, sockets and names come from."),
+    )
+    portKind: PortKindName = option(
+        Choice(PortKindName),
+        "auto",
+        "How the socket is read and written: C{gso} with the kernel's segmentation, C{plain}"
+        " without it, C{stock} by Twisted's own UDP port, C{auto} the best that works.",
+    )
+    entropy: Entropy = option(
+        InCode("a function from a number to so many bytes"),
+        os.urandom,
+        "Source of random bytes.",
+    )
 
     def __post_init__(self) -> None:
         """
-        @raise ValueError: an argument is not right; names it.
+        @raise ValueError: an argument is invalid; names it.
         """
         self._check()
         self._socketOptions = SocketOptions()
@@ -65,45 +97,65 @@ class Endpoint:
 
     def _check(self) -> None:
         """
-        See whether the arguments that all transports have are right.
+        See whether each argument that can be read is possible.
 
         @raise ValueError: one is not; names it.
         """
-        if self.portKind != "auto":
-            require_choice("portKind", self.portKind, PortKind)
+        for name, value in self._given().items():
+            self.options()[name].check(value)
+
+    def _given(self) -> dict[str, Any]:
+        """The arguments by name, but for secrets."""
+        return {
+            name: getattr(self, name) for name, each in self.options().items() if not each.secret
+        }
+
+    @classmethod
+    def options(cls) -> Mapping[str, Option]:
+        """The arguments of the constructor, by name; those that all transports have come last."""
+        every = options_of(cls)
+        common = options_of(Endpoint)
+        return {
+            **{name: each for name, each in every.items() if name not in common},
+            **{name: every[name] for name in common},
+        }
 
 
 @implementer(IStreamServerEndpoint)
 @dataclass(kw_only=True, eq=False, repr=False)
 class ServerEndpoint(Endpoint, ABC):
-    """
-    Listens.
+    """Listens."""
 
-    @ivar port: 0 to 65535; 0: any free one.
-    @ivar interface: an IP literal; C{""}: all IPv4 addresses; C{"::"}: all of both
-        families.
-    @ivar backlog: sessions whose peer has not answered yet (EP-7).
-    @ivar maxSessions: all sessions.
-    @ivar drainTimeout: seconds given to live sessions when the port stops.
-    """
-
-    port: int = field(kw_only=False)
-    interface: str = ""
-    backlog: int = 128
-    maxSessions: int = 4096
-    drainTimeout: float = DRAIN_TIMEOUT
-
-    def _check(self) -> None:
-        super()._check()
-        require_within("port", self.port, 0, 65_535)
-        require_within("backlog", self.backlog, 1, 65_535)
-        require_within("maxSessions", self.maxSessions, 1, 1_000_000)
-        nanoseconds("drainTimeout", self.drainTimeout)
+    port: int = field(
+        kw_only=False,
+        metadata=declared(
+            Integer(0, 65_535), "UDP port to listen on; 0 lets the system choose one."
+        ),
+    )
+    interface: str = option(
+        IPAddress(),
+        "",
+        "Local address to listen on; C{::}: all addresses of both families. Left out: all of IPv4.",
+    )
+    backlog: int = option(
+        Integer(1, 65_535), 128, "Most sessions whose peer has not answered yet."
+    )
+    maxSessions: int = option(
+        Integer(1, 1_000_000), 4096, "Most sessions at one time, validated or not."
+    )
+    drainTimeout: float = option(
+        Seconds(0),
+        DRAIN_TIMEOUT,
+        "Seconds that open sessions are given when the port stops listening.",
+    )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.interface or '*'}:{self.port}>"
 
-    def listen(self, factory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
+    # More than the interface promises: type checkers let a caller use all of the port.
+    def listen(  # type: ignore[override]
+        self, factory: IProtocolFactory
+    ) -> defer.Deferred[ListeningPort]:
         """
         Bind at once and give each session to a protocol of C{factory}.
 
@@ -146,24 +198,21 @@ class ServerEndpoint(Endpoint, ABC):
 @implementer(IStreamClientEndpoint)
 @dataclass(kw_only=True, eq=False, repr=False)
 class ClientEndpoint(Endpoint, ABC):
-    """
-    Dials.
+    """Dials."""
 
-    @ivar host: a name or an IP literal.
-    @ivar port: 1 to 65535.
-    @ivar timeout: seconds to wait for the peer, per address.
-    @ivar bindAddress: a local address, or with a port as a pair (EP-5).
-    """
-
-    host: str = field(kw_only=False)
-    port: int = field(kw_only=False)
-    timeout: float = 30
-    bindAddress: Any = None
-
-    def _check(self) -> None:
-        super()._check()
-        require_within("port", self.port, 1, 65_535)
-        nanoseconds("timeout", self.timeout, least=0.001)
+    host: str = field(
+        kw_only=False,
+        metadata=declared(Text("a name or an address"), "Name or address of the peer."),
+    )
+    port: int = field(kw_only=False, metadata=declared(Integer(1, 65_535), "UDP port of the peer."))
+    timeout: float = option(
+        Seconds(0.001), 30.0, "Seconds to wait for the peer while connecting, for each address."
+    )
+    bindAddress: Any = option(
+        IPAddress(),
+        None,
+        "Local address to send from; a program may give a pair with a port.",
+    )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.host}:{self.port}>"
@@ -191,25 +240,3 @@ class ClientEndpoint(Endpoint, ABC):
     @abstractmethod
     def _diallingSession(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:
         """A demultiplexer and an engine for one attempt, which has its socket for itself."""
-
-
-def profiled(profiles: Mapping[str, Numbers], profile: str, **given: Any) -> Numbers:
-    """
-    A named profile with what was given by name in its place.
-
-    @param given: C{None} stands for what the profile says.
-    @raise ValueError: names the argument, its value and what would be right.
-    """
-    if profile not in profiles:
-        raise ValueError(f"profile={profile!r} is not one of {', '.join(profiles)}")
-    changes = {name: value for name, value in given.items() if value is not None}
-    chosen: Any = profiles[profile]
-    return replace(chosen, **changes)  # type: ignore[no-any-return]
-
-
-def idleNanoseconds(idleTimeout: float) -> int:
-    """
-    @param idleTimeout: seconds.
-    @raise ValueError: they are not positive.
-    """
-    return nanoseconds("idleTimeout", idleTimeout, least=0.001)

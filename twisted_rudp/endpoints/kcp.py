@@ -10,26 +10,36 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from twisted.internet import error
 from twisted.logger import Logger
 
-from twisted_rudp.core.checking import nanoseconds, require_choice, require_flag, require_within
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address, Demultiplexer
 from twisted_rudp.core.serial import MASK32
+from twisted_rudp.core.settings import (
+    Choice,
+    Flag,
+    Integer,
+    Seconds,
+    Text,
+    apply,
+    option,
+    option_from,
+)
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
     Endpoint,
+    ModeName,
     ServerEndpoint,
-    idleNanoseconds,
-    profiled,
+    documented,
 )
 from twisted_rudp.kcp import snmp
 from twisted_rudp.kcp.crypto import (
     CIPHERS,
     XOR_REACH,
+    CipherName,
     Secret,
     from_hex,
     from_password,
@@ -39,21 +49,42 @@ from twisted_rudp.kcp.crypto import (
 from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.session import KCPSession
-from twisted_rudp.kcp.settings import PROFILES, SessionOptions, SessionRule, payload_mtu
+from twisted_rudp.kcp.settings import (
+    PROFILES,
+    Congestion,
+    ProfileName,
+    SessionOptions,
+    SessionRule,
+    Settings,
+    payload_mtu,
+)
 from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.net.connect import MakeSession, Mode, binding
 from twisted_rudp.net.table import Limits
 from twisted_rudp.net.udp.options import LARGEST_BUFFER
 from twisted_rudp.net.udp.port import SocketOptions
 
+FIRST_CONV = 1
+"""Instead of 0, which some listeners take for "give me one"."""
+
+REUSE_PAUSE = 40
+"""
+Seconds for which a conversation that was asked for cannot be had again from the same
+port: four times the longest linger (kcp-close.md 7.3).
+"""
+
+_BUFFER = 4 << 20
+
+SessionRuleName: TypeAlias = Literal["conversation", "address", "replace"]
+
 
 def secretFor(
-    crypt: str | None, key: str | None, password: str | None, keyFile: str | None
+    crypt: str | None, key: str | bytes | None, password: str | None, keyFile: str | None
 ) -> Secret:
     """
     The cipher and its key, of which at most one source is given.
 
-    @raise ValueError: something about them is not right; repeats no secret.
+    @raise ValueError: they do not go together, or one is invalid; repeats no secret.
     """
     given = [
         name
@@ -69,7 +100,7 @@ def secretFor(
             problem = error.strerror if isinstance(error, OSError) else "not a text file"
             raise ValueError(f"keyFile={keyFile!r}: {problem}") from None
     if key is not None:
-        return Secret(crypt, from_hex(key))
+        return Secret(crypt, from_hex(key) if isinstance(key, str) else bytes(key))
     if password is not None:
         if not password:
             raise ValueError("password: an empty one protects nothing")
@@ -77,134 +108,89 @@ def secretFor(
     return Secret(crypt, None)
 
 
-IDLE_TIMEOUT = 60.0
-"""Seconds of silence after which a peer counts as gone; it is probed at a third and
-at two thirds of them."""
-
-FIRST_CONV = 1
-"""Instead of 0, which some listeners take for "give me one"."""
-
-BUFFER = 4 << 20
-"""Bytes asked of the system for each direction of a socket."""
-
-
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class KCPEndpoint(Endpoint):
-    """
-    One side of KCP.
+    """One side of KCP."""
 
-    @ivar profile: C{default}, C{normal}, C{fast}, C{fast2} or C{fast3}; see
-        L{PROFILES<twisted_rudp.kcp.settings.PROFILES>}. The following, if given,
-        take the place of the profile's numbers:
-    @ivar nodelay: 0, 1 or 2.
-    @ivar interval: milliseconds, 10 to 5000.
-    @ivar resend: later acknowledgements that make a segment lost; 0: never.
-    @ivar nc: no congestion window.
-    @ivar sndwnd: send window in segments.
-    @ivar rcvwnd: receive window in segments.
-    @ivar congestion: C{tolerant} or C{kcp-go}, where C{nc} is not set; see
-        L{Settings<twisted_rudp.kcp.settings.Settings>}.
-    @ivar deadLink: end the session when one segment was sent so often; 0: never,
-        which is best.
-    @ivar mtu: longest UDP payload, what FEC and encryption add included; kcp-go
-        reads up to 1500, since 5.7 up to 1472.
-    @ivar mode: C{stream} or C{messages}.
-    @ivar crypt: name of the cipher, one of
-        L{CIPHERS<twisted_rudp.kcp.crypto.CIPHERS>} or C{null}. Left out: C{aes}
-        with a key, C{null} without.
-    @ivar key: in hexadecimal digits. Like C{password} it cannot be read afterwards.
-    @ivar password: makes the key as kcptun's C{--key} does.
-    @ivar keyFile: a file with the key in hexadecimal digits.
-    @ivar dataShards: data packets of an FEC group; 0: send without FEC.
-    @ivar parityShards: parity packets of a group.
-    @ivar alwaysParity: send parity after pauses too.
-    @ivar dup: send each datagram so often again, to test networks.
-    @ivar rateLimit: bytes a second; 0: no limit.
-    @ivar writeDelay: let what is written wait for the next interval.
-    @ivar ackNoDelay: acknowledge at the end of each turn; False: wait up to an
-        interval for company.
-    @ivar readTimeout: seconds without data from the peer until the session ends;
-        0: never.
-    @ivar writeTimeout: seconds for which nothing of what was written is
-        acknowledged until the session ends; 0: never.
-    @ivar dscp: 0 to 63.
-    @ivar readBuffer: bytes asked of the system for what was not read yet.
-    @ivar writeBuffer: the same for what could not leave yet.
-    @ivar idleTimeout: seconds of silence until a peer counts as gone.
-    """
-
-    profile: str = "default"
-    nodelay: int | None = None
-    interval: int | None = None
-    resend: int | None = None
-    nc: bool | None = None
-    sndwnd: int | None = None
-    rcvwnd: int | None = None
-    congestion: str | None = None
-    deadLink: int | None = None
-    mtu: int = 1400
-    mode: str = "stream"
-    crypt: str | None = None
-    key: InitVar[str | None] = None
-    password: InitVar[str | None] = None
-    keyFile: str | None = None
-    dataShards: int = 0
-    parityShards: int = 0
-    alwaysParity: bool = False
-    dup: int = 0
-    rateLimit: int = 0
-    writeDelay: bool = False
-    ackNoDelay: bool = True
-    readTimeout: float = 0
-    writeTimeout: float = 0
-    dscp: int = 0
-    readBuffer: int = BUFFER
-    writeBuffer: int = BUFFER
-    idleTimeout: float = IDLE_TIMEOUT
+    profile: ProfileName = option(
+        Choice(ProfileName),
+        "default",
+        "Named set of the numbers that follow; all but C{default} are kcptun's.",
+    )
+    nodelay: int | None = option_from(Settings, "nodelay", profiled=True)
+    interval: int | None = option_from(Settings, "interval", profiled=True)
+    resend: int | None = option_from(Settings, "resend", profiled=True)
+    nc: bool | None = option_from(Settings, "nc", profiled=True)
+    sndwnd: int | None = option_from(Settings, "sndwnd", profiled=True)
+    rcvwnd: int | None = option_from(Settings, "rcvwnd", profiled=True)
+    congestion: Congestion | None = option_from(Settings, "congestion", profiled=True)
+    deadLink: int | None = option_from(Settings, "deadLink", profiled=True)
+    mtu: int = option_from(Settings, "mtu")
+    mode: ModeName = option(
+        Choice(ModeName), "stream", "Bytes without borders, or messages that keep theirs."
+    )
+    crypt: CipherName | None = option(
+        Choice(CipherName),
+        None,
+        "Cipher, by kcptun's name. Left out: C{aes} with a key, C{null} without. C{salsa20} needs"
+        " the extra C{legacy}; C{twofish}, C{tea} and C{xtea} are computed in Python and slow.",
+    )
+    key: InitVar[str | bytes | None] = option(
+        Text("hexadecimal digits"),
+        None,
+        "The key itself; a program may give bytes. In a command line everybody on the machine"
+        " sees it.",
+        secret=True,
+    )
+    password: InitVar[str | None] = option(
+        Text("any text"),
+        None,
+        "Password that the key is derived from, as kcptun derives it from its C{--key}.",
+        secret=True,
+    )
+    keyFile: str | None = option(
+        Text("the name of a file"), None, "File that holds the key in hexadecimal digits."
+    )
+    dataShards: int = option_from(SessionOptions, "dataShards")
+    parityShards: int = option_from(SessionOptions, "parityShards")
+    alwaysParity: bool = option_from(SessionOptions, "alwaysParity")
+    dup: int = option_from(SessionOptions, "dup")
+    rateLimit: int = option_from(SessionOptions, "rateLimit")
+    writeDelay: bool = option_from(SessionOptions, "writeDelay")
+    ackNoDelay: bool = option_from(SessionOptions, "ackNoDelay")
+    readTimeout: float = option_from(SessionOptions, "readTimeout")
+    writeTimeout: float = option_from(SessionOptions, "writeTimeout")
+    dscp: int = option(Integer(0, 63), 0, "Differentiated services code point of what is sent.")
+    readBuffer: int = option(
+        Integer(1, LARGEST_BUFFER), _BUFFER, "Size in bytes of the socket's receive buffer."
+    )
+    writeBuffer: int = option(
+        Integer(1, LARGEST_BUFFER), _BUFFER, "Size in bytes of the socket's send buffer."
+    )
+    idleTimeout: float = option(
+        Seconds(0.1),
+        60.0,
+        "Seconds without anything from the peer until it counts as gone; it is probed after a"
+        " third and two thirds of them.",
+    )
 
     _log = Logger()
 
-    def __post_init__(self, key: str | None, password: str | None) -> None:
+    def __post_init__(self, key: str | bytes | None, password: str | None) -> None:
         super().__post_init__()
         self._secret = secretFor(self.crypt, key, password, self.keyFile)
-        self._options = SessionOptions(
-            data_shards=self.dataShards,
-            parity_shards=self.parityShards,
-            always_parity=self.alwaysParity,
-            dup=self.dup,
-            rate_limit=self.rateLimit,
-            write_delay=self.writeDelay,
-            ack_no_delay=self.ackNoDelay,
-            read_timeout=nanoseconds("readTimeout", self.readTimeout),
-            write_timeout=nanoseconds("writeTimeout", self.writeTimeout),
-        )
+        given = self._given()
+        self._options = apply(SessionOptions(), given)
         self._overhead = overhead_of(self._secret.crypt)
-        self._mode = require_choice("mode", self.mode, Mode)
-        if self.nc is not None:
-            require_flag("nc", self.nc)
-        self._settings = profiled(
-            PROFILES,
-            self.profile,
-            nodelay=self.nodelay,
-            interval=self.interval,
-            resend=self.resend,
-            nc=None if self.nc is None else int(self.nc),
-            sndwnd=self.sndwnd,
-            rcvwnd=self.rcvwnd,
-            congestion=self.congestion,
-            dead_link=self.deadLink,
-            mtu=self._kcpMTU(),
-            stream=self._mode is Mode.STREAM,
-        )
-        require_within("dscp", self.dscp, 0, 63)
-        require_within("readBuffer", self.readBuffer, 1, LARGEST_BUFFER)
-        require_within("writeBuffer", self.writeBuffer, 1, LARGEST_BUFFER)
+        self._mode = Mode(self.mode)
+        profile = replace(PROFILES[self.profile], stream=self._mode is Mode.STREAM)
+        self._settings = apply(profile, {**given, "mtu": self._kcpMTU()})
         self._socketOptions = SocketOptions(
             dscp=self.dscp or None,
             receiveBuffer=self.readBuffer,
             sendBuffer=self.writeBuffer,
         )
-        self._idleTimeout = idleNanoseconds(self.idleTimeout)
 
     def _kcpMTU(self) -> int:
         """
@@ -253,7 +239,7 @@ class KCPEndpoint(Endpoint):
             self._settings,
             now=now,
             epoch=int.from_bytes(self.entropy(4), "little"),
-            idle_timeout=self._idleTimeout,
+            idle_timeout=int(self.idleTimeout * SECOND),
             options=self._options,
             overhead=self._overhead,
             snmp=demux.snmp,
@@ -262,40 +248,34 @@ class KCPEndpoint(Endpoint):
         )
 
 
-REUSE_PAUSE = 40
-"""
-Seconds for which a conversation that was asked for cannot be had again from the same
-port: four times the longest linger (kcp-close.md 7.3).
-"""
-
-
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
-    """
-    Listens for KCP sessions: C{KCPServerEndpoint(reactor, port, ...)}. The arguments
-    not named here are those of L{ServerEndpoint} and L{KCPEndpoint}.
+    """Listens for KCP sessions: C{KCPServerEndpoint(reactor, port, ...)}."""
 
-    @ivar perHost: how much of C{backlog} one IPv4 address or IPv6 /64 may take.
-    @ivar sessions: C{conversation}, C{address} or C{replace}; see
-        L{SessionRule<twisted_rudp.kcp.settings.SessionRule>}.
-    @ivar blacklist: seconds after its end for which a conversation is not let in
-        again; 0: only the few that its tombstone lasts.
-    @ivar requireSn0: a session begins with segment 0 or a window probe.
-    """
+    perHost: int = option(
+        Integer(1, 65_535), 32, "How much of C{backlog} one IPv4 address or IPv6 /64 may take."
+    )
+    sessions: SessionRuleName = option(
+        Choice(SessionRuleName),
+        "conversation",
+        "How sessions from one address are distinguished; C{address}: there is one, C{replace}:"
+        " there is one and a new one ends it, as kcp-go has it.",
+    )
+    blacklist: float = option(
+        Seconds(0),
+        0.0,
+        "Seconds for which a conversation that ended is not let in again; 0: only while its late"
+        " datagrams are answered.",
+    )
+    requireSn0: bool = option(
+        Flag(), False, "Only the first segment or a window probe opens a session."
+    )
 
-    perHost: int = 32
-    sessions: str = "conversation"
-    blacklist: float = 0
-    requireSn0: bool = False
-
-    def __post_init__(self, key: str | None, password: str | None) -> None:
+    def __post_init__(self, key: str | bytes | None, password: str | None) -> None:
         super().__post_init__(key, password)
-        require_within("perHost", self.perHost, 1, 65_535)
-        require_flag("requireSn0", self.requireSn0)
         self._rules = Rules(
-            require_choice("sessions", self.sessions, SessionRule),
-            nanoseconds("blacklist", self.blacklist),
-            self.requireSn0,
+            SessionRule(self.sessions), int(self.blacklist * SECOND), self.requireSn0
         )
 
     def _limits(self) -> Limits:
@@ -320,28 +300,26 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         return dial
 
 
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
-    """
-    Dials a KCP listener: C{KCPClientEndpoint(reactor, host, port, ...)}. The arguments
-    not named here are those of L{ClientEndpoint} and L{KCPEndpoint}.
+    """Dials a KCP listener: C{KCPClientEndpoint(reactor, host, port, ...)}."""
 
-    @ivar waitForPeer: connected when the peer has answered; False: at once, which
-        tells nothing about the peer.
-    @ivar conv: the conversation, 32 bits, for peers that go by a number agreed on,
-        as many programs on the C library do. Left out: a random one for each
-        connection, which is best. Between two connections from one port of ours
-        with the same number there must be L{REUSE_PAUSE} seconds.
-    """
+    waitForPeer: bool = option(
+        Flag(),
+        True,
+        "Connected only when the peer has answered; C{no}: at once, which says nothing about the"
+        " peer.",
+    )
+    conv: int | None = option(
+        Integer(0, MASK32),
+        None,
+        "Conversation, for peers that go by a number agreed on. Left out: a random one for each"
+        " connection, which is best.",
+    )
 
-    waitForPeer: bool = True
-    conv: int | None = None
-
-    def __post_init__(self, key: str | None, password: str | None) -> None:
+    def __post_init__(self, key: str | bytes | None, password: str | None) -> None:
         super().__post_init__(key, password)
-        require_flag("waitForPeer", self.waitForPeer)
-        if self.conv is not None:
-            require_within("conv", self.conv, 0, MASK32)
         self._pinned = self.conv is not None and binding(self.bindAddress)[1] != 0
         self._recent = Blacklist(REUSE_PAUSE * SECOND)
 

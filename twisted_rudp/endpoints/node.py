@@ -29,6 +29,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.core.settings import REQUIRED, Option, Seconds, Text
 from twisted_rudp.discovery.client import Addresses, DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import PROFILES, Profile
@@ -363,9 +364,51 @@ def serverAddress(text: str) -> tuple[str, int]:
     return host, number
 
 
+_OPTIONS: Mapping[str, Option] = {
+    name: Option(kind, default, meaning, name=name)
+    for name, kind, default, meaning in (
+        (
+            "id",
+            Text("a device id, 64 hexadecimal digits of a public key, or a name"),
+            REQUIRED,
+            "The node.",
+        ),
+        (
+            "server",
+            Text("C{host} or C{host:port}"),
+            None,
+            "Discovery server to ask beside the local network.",
+        ),
+        (
+            "transports",
+            Text("transports, divided by commas"),
+            None,
+            "What may be dialled. Left out: for a key what can prove it, for a name all.",
+        ),
+        (
+            "timeout",
+            Seconds(0.001, 3600),
+            30.0,
+            "Seconds for finding and connecting together.",
+        ),
+        (
+            "lan",
+            Text("C{v4}, C{v1}, C{syncthing}, divided by commas, or C{none}"),
+            "v4",
+            "Where to listen on the local network.",
+        ),
+    )
+}
+
+
 @implementer(IStreamClientEndpoint)
 class NodeClientEndpoint:
     """Looks a node up and dials it."""
+
+    @classmethod
+    def options(cls) -> Mapping[str, Option]:
+        """What can be written in an endpoint string beside the options of the transports."""
+        return _OPTIONS
 
     def __init__(
         self,

@@ -14,13 +14,22 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
-from twisted_rudp.core.engine import Address
+from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.settings import (
+    Flag,
+    HexBytes,
+    InCode,
+    Integer,
+    Seconds,
+    Text,
+    option,
+)
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
     Endpoint,
     Entropy,
     ServerEndpoint,
-    idleNanoseconds,
+    documented,
 )
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
@@ -29,9 +38,6 @@ from twisted_rudp.qotp.keys import KeyPair, parse_key
 from twisted_rudp.qotp.protection import KeyLog
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.wire import MTU
-
-IDLE_TIMEOUT = 30.0
-"""Seconds of silence after which a peer counts as gone; it is probed at each third."""
 
 LEAST_MTU = 508
 LARGEST_MTU = 65507
@@ -75,39 +81,56 @@ class Identity:
         return self._pair
 
 
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class QOTPEndpoint(Endpoint):
     """
-    One side of QOTP.
-
-    @ivar seed: text of which the identity key is made, as the release does; no
-        stronger than the text. Like C{seedHex} it cannot be read afterwards.
-    @ivar seedHex: the private identity key in 64 hex digits.
-    @ivar keyFile: where it stands, as C{rudp keygen} writes it. With none of the
-        three a key is made for this endpoint.
-    @ivar mtu: longest UDP payload, 508 to 65507; the same at both ends.
-    @ivar roaming: follow a peer whose address has changed.
-    @ivar idleTimeout: seconds of silence until a peer counts as gone.
-    @ivar keyLog: is given lines with which anybody can decrypt the traffic.
+    One side of QOTP. With none of C{seed}, C{seedHex} and C{keyFile} an identity key is made
+    for this endpoint.
     """
 
-    seed: InitVar[str | None] = None
-    seedHex: InitVar[str | None] = None
-    keyFile: str | None = None
-    mtu: int = MTU
-    roaming: bool = True
-    idleTimeout: float = IDLE_TIMEOUT
-    keyLog: Callable[[str], object] | None = None
+    seed: InitVar[str | None] = option(
+        Text("any text"),
+        None,
+        "Text that the identity key is derived from, as the Go release does; no stronger than the"
+        " text. In a command line everybody on the machine sees it.",
+        secret=True,
+    )
+    seedHex: InitVar[str | None] = option(
+        Text("64 hexadecimal digits"), None, "The private identity key itself.", secret=True
+    )
+    keyFile: str | None = option(
+        Text("the name of a file"),
+        None,
+        "File that holds the identity key; C{rudp keygen} makes such files.",
+    )
+    mtu: int = option(
+        Integer(LEAST_MTU, LARGEST_MTU),
+        MTU,
+        "Longest UDP payload in bytes; the same at both ends.",
+    )
+    roaming: bool = option(
+        Flag(), True, "Follow a peer whose address has changed, once it has answered there."
+    )
+    idleTimeout: float = option(
+        Seconds(0.1),
+        30.0,
+        "Seconds without anything from the peer until it counts as gone; it is probed at each"
+        " third of them.",
+    )
+    keyLog: Callable[[str], object] | None = option(
+        InCode("a function of a line"),
+        None,
+        "Called with lines with which anybody can decrypt the traffic.",
+    )
 
     def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
         super().__post_init__()
         self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
-        if not LEAST_MTU <= self.mtu <= LARGEST_MTU:
-            raise ValueError(f"mtu={self.mtu!r} is not from {LEAST_MTU} to {LARGEST_MTU}")
         self._settings = Settings(
             self.entropy,
             mtu=self.mtu,
-            idle_timeout=idleNanoseconds(self.idleTimeout),
+            idle_timeout=int(self.idleTimeout * SECOND),
             roaming=self.roaming,
             key_log=None if self.keyLog is None else KeyLog(self.keyLog).write,
         )
@@ -142,20 +165,23 @@ class QOTPEndpoint(Endpoint):
         return QOTPDemultiplexer(self._settings), engine
 
 
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
     """
-    Listens for QOTP connections: C{QOTPServerEndpoint(reactor, port, ...)}. The
-    arguments not named here are those of L{ServerEndpoint} and L{QOTPEndpoint}.
+    Listens for QOTP connections: C{QOTPServerEndpoint(reactor, port, ...)}.
     C{backlog} counts connections that have not got as far as the factory.
 
-    @ivar earlyData: take what a dialler of the release says in its first datagram.
-        Anybody can send that datagram again, so it must do no harm twice;
-        C{transport.facts()["early"]} is true until it is certain that nobody did.
-        When refused it comes again after the handshake.
+    Data that is taken early can be sent again by anybody, so it must do no harm twice;
+    C{transport.facts()["early"]} is true until it is certain that nobody did. When refused it
+    comes again after the handshake.
     """
 
-    earlyData: bool = False
+    earlyData: bool = option(
+        Flag(),
+        False,
+        "Take what a dialler of the Go release says in its first datagram; it may be a replay.",
+    )
 
     def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
         super().__post_init__(seed, seedHex)
@@ -165,18 +191,17 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
         return QOTPDemultiplexer(self._settings, self._identity.pair())
 
 
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class QOTPClientEndpoint(QOTPEndpoint, ClientEndpoint):
-    """
-    Dials a QOTP listener: C{QOTPClientEndpoint(reactor, host, port, ...)}. The
-    arguments not named here are those of L{ClientEndpoint} and L{QOTPEndpoint}.
+    """Dials a QOTP listener: C{QOTPClientEndpoint(reactor, host, port, ...)}."""
 
-    @ivar serverKey: the listener's public key, 32 bytes or 64 hex digits; the
-        connection then is to its owner or does not come about. Without it nobody
-        knows who answers.
-    """
-
-    serverKey: str | bytes | None = None
+    serverKey: str | bytes | None = option(
+        HexBytes(32),
+        None,
+        "Public key of the peer, which then has to prove that it owns it. Left out: nobody is"
+        " authenticated.",
+    )
 
     def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
         super().__post_init__(seed, seedHex)

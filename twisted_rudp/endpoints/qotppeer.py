@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.error import TimeoutError as NotReachedInTime
-from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,7 +35,7 @@ class QOTPPeer(QOTPServerEndpoint):
         self._listening: ListeningPort | None = None
         self._switch: _Switch | None = None
 
-    def listen(self, factory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
+    def listen(self, factory: IProtocolFactory) -> defer.Deferred[ListeningPort]:
         """
         Bind, once. Dialling is possible from then on.
 

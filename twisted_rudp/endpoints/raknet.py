@@ -10,20 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IListeningPort
 from zope.interface import implementer
 
-from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.cookies import Cookies
-from twisted_rudp.core.engine import Address
+from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.settings import (
+    Choice,
+    Flag,
+    HexBytes,
+    HexNumber,
+    InCode,
+    Integer,
+    Seconds,
+    Several,
+    ShortText,
+    option,
+)
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
     Endpoint,
+    ModeName,
     ServerEndpoint,
-    idleNanoseconds,
-    profiled,
+    documented,
 )
 from twisted_rudp.endpoints.pinging import Pinging, PongPort
 from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
@@ -40,79 +51,99 @@ _NEGATIVE = 1 << 63
 refuses any other client, and then its host for ten seconds."""
 
 
+ProfileName: TypeAlias = Literal["default", "seed"]
+
+_VERSION = Integer(0, 255)
+
+
+@documented
 @dataclass(kw_only=True, eq=False, repr=False)
 class RakNetEndpoint(Endpoint):
-    """
-    One side of RakNet.
+    """One side of RakNet."""
 
-    @ivar guid: 64 bits that name this side; None: random.
-    @ivar protocol: the version of the protocol; a server takes several, too.
-    @ivar magic: the 16 bytes that mark datagrams outside of sessions; None: the usual.
-    @ivar profile: C{default} or C{seed}; see
-        L{PROFILES<twisted_rudp.raknet.profiles.PROFILES>}.
-    @ivar mtu: longest IP packet, 400 to 1492, as the wire counts it: UDP payload and 28.
-    @ivar mode: C{stream} or C{messages}.
-    @ivar userId: first byte of the messages that carry a stream, 0x80 to 0xff.
-    @ivar password: what a connection request must bring; sent in the clear. It cannot
-        be read afterwards.
-    @ivar dscp: 0 to 63.
-    @ivar idleTimeout: seconds of silence until a peer counts as gone; None: as the
-        profile says.
-    @ivar settings: all numbers of a session, in place of C{protocol}, C{magic},
-        C{profile}, C{mtu}, C{userId}, C{password} and C{idleTimeout}.
-    """
-
-    guid: int | None = None
-    protocol: int | Collection[int] = PROTOCOL
-    magic: bytes | None = None
-    profile: str = "default"
-    mtu: int | None = None
-    mode: str = "stream"
-    userId: int | None = None
-    password: InitVar[str] = ""
-    dscp: int = 0
-    idleTimeout: float | None = None
-    settings: Settings | None = None
+    guid: int | None = option(
+        HexNumber(16), None, "Number of 64 bits that names this end. Left out: a random one."
+    )
+    protocol: int | Collection[int] = option(
+        Several(_VERSION),
+        PROTOCOL,
+        "Versions of the protocol that are accepted: 11 for today's Bedrock.",
+    )
+    magic: bytes | None = option(
+        HexBytes(len(MAGIC)),
+        None,
+        "Marks datagrams outside of sessions, for games with their own. Left out: the usual one.",
+    )
+    profile: ProfileName = option(
+        Choice(ProfileName), "default", "Named set of a session's numbers."
+    )
+    mtu: int | None = option(
+        Integer(400, 1492),
+        None,
+        "Longest IP packet as the wire counts it: UDP payload and 28 bytes.",
+        profiled=True,
+    )
+    mode: ModeName = option(
+        Choice(ModeName), "stream", "Bytes without borders, or messages that keep theirs."
+    )
+    userId: int | None = option(
+        HexNumber(2, low=0x80),
+        None,
+        "First byte of the messages that carry a stream.",
+        profiled=True,
+    )
+    password: InitVar[str] = option(
+        ShortText(255),
+        "",
+        "What a connection request must bring; sent in the clear.",
+        secret=True,
+    )
+    dscp: int = option(Integer(0, 63), 0, "Differentiated services code point of what is sent.")
+    idleTimeout: float | None = option(
+        Seconds(0.1),
+        None,
+        "Seconds without anything from the peer until it counts as gone.",
+        profiled=True,
+    )
+    settings: Settings | None = option(
+        InCode("settings of the engine"),
+        None,
+        "All numbers of a session, in place of C{protocol}, C{magic}, C{profile}, C{mtu},"
+        " C{userId}, C{password} and C{idleTimeout}.",
+    )
 
     def __post_init__(self, password: str) -> None:
         super().__post_init__()
+        self.options()["password"].check(password)
         self._mode = Mode(self.mode)
         self._settings = replace(
             self.settings or self._profiled(password), stream=self._mode is Mode.STREAM
         )
-        if self.guid is not None and not 0 <= self.guid < 1 << 64:
-            raise ValueError(f"guid={self.guid!r} is not a number of 64 bits")
         self._socketOptions = SocketOptions(dscp=self.dscp or None)
 
     def _profiled(self, password: str) -> Settings:
         versions = self._versions()
-        if self.magic is not None and len(self.magic) != len(MAGIC):
-            raise ValueError(f"magic: {len(self.magic)} bytes are not {len(MAGIC)}")
-        chosen = profiled(
-            PROFILES,
-            self.profile,
-            protocol=max(versions),
-            accepted=versions,
-            magic=self.magic,
-            user_id=self.userId,
-            password=password.encode(),
-            timeout=None if self.idleTimeout is None else idleNanoseconds(self.idleTimeout),
-        )
+        magic = bytes.fromhex(self.magic) if isinstance(self.magic, str) else self.magic
+        given = {
+            "protocol": max(versions),
+            "accepted": versions,
+            "magic": magic,
+            "user_id": self.userId,
+            "password": password.encode(),
+            "timeout": None if self.idleTimeout is None else int(self.idleTimeout * SECOND),
+        }
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        chosen = replace(PROFILES[self.profile], **changes)
         if self.mtu is None:
             return chosen
         return replace(chosen, mtu=self.mtu, mtu_min=min(self.mtu, chosen.mtu_min))
 
     def _versions(self) -> frozenset[int]:
-        """
-        @raise ValueError: C{protocol} names none, or one that does not fit a byte.
-        """
+        """The versions as a set."""
         given = self.protocol
-        versions = frozenset({given} if isinstance(given, int) else given)
-        if not versions:
-            raise ValueError("protocol: at least one version is needed")
-        for version in versions:
-            require_within("protocol", version, 0, 255)
-        return versions
+        return frozenset({given} if isinstance(given, int) else given)
 
     def _newGuid(self) -> int:
         """The one that was given, or a random one, which is never 0."""
@@ -128,33 +159,34 @@ class RakNetEndpoint(Endpoint):
         return int.from_bytes(self.entropy(6), "big")
 
 
+@documented
 @implementer(IAnswersPings)
 @dataclass(kw_only=True, eq=False, repr=False)
 class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
     """
     Listens for RakNet sessions and answers pings:
-    C{RakNetServerEndpoint(reactor, port, ...)}. The arguments not named here are those
-    of L{ServerEndpoint} and L{RakNetEndpoint}. With C{cookies} nobody is in C{backlog}.
-
-    @ivar motd: the text of pongs, at most 397 bytes of UTF-8.
-    @ivar cookies: peers prove their address before there is a session.
-    @ivar pongData: called for each pong, in place of C{motd}: what stands behind the
-        magic.
-    @ivar banned: which addresses get nothing but that answer.
-    @ivar limitFrequency: refuse a second session from one host within 100 ms.
+    C{RakNetServerEndpoint(reactor, port, ...)}. With C{cookies} nobody is in C{backlog}.
     """
 
-    motd: str = ""
-    cookies: bool = True
-    pongData: Callable[[], bytes] | None = None
-    banned: Callable[[Address], bool] | None = None
-    limitFrequency: bool = False
+    motd: str = option(ShortText(MAX_PONG_DATA - 2), "", "Text of the answers to pings.")
+    cookies: bool = option(Flag(), True, "Peers validate their address before there is a session.")
+    pongData: Callable[[], bytes] | None = option(
+        InCode("a function without arguments"),
+        None,
+        "Called for each answer to a ping, in place of C{motd}: what stands behind the magic.",
+    )
+    banned: Callable[[Address], bool] | None = option(
+        InCode("a function of an address"),
+        None,
+        "Which addresses get nothing but the answer that says so.",
+    )
+    limitFrequency: bool = option(
+        Flag(), False, "Refuse a second session from one host within 100 ms."
+    )
 
     def __post_init__(self, password: str) -> None:
         super().__post_init__(password)
         data = pack_text(self.motd)
-        if len(data) > MAX_PONG_DATA:
-            raise ValueError(f"motd: {len(data) - 2} bytes of UTF-8; {MAX_PONG_DATA - 2} at most")
         self._pongData = self.pongData or (lambda: data)
 
     def _listeningDemux(self) -> RakNetDemultiplexer:
@@ -181,7 +213,8 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
             limit_frequency=self.limitFrequency,
         )
 
-    def answerPings(self) -> defer.Deferred[IListeningPort]:
+    # More than the interface promises: type checkers let a caller use all of the port.
+    def answerPings(self) -> defer.Deferred[PongPort]:  # type: ignore[override]
         """
         Bind at once and answer pings, without any sessions.
 
@@ -207,29 +240,21 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
         )
 
 
+@documented
 @implementer(IPingable)
 @dataclass(kw_only=True, eq=False, repr=False)
 class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
     """
     Dials a RakNet listener, or pings it: C{RakNetClientEndpoint(reactor, host, port,
-    ...)}. The arguments not named here are those of L{ClientEndpoint} and
-    L{RakNetEndpoint}.
-
-    @ivar timeout: seconds to wait for the peer, per address.
-    @ivar guid: 64 bits that name this client; None: random for each session, with the
-        highest bit set.
+    ...)}. Random GUIDs have the highest bit set.
     """
 
-    timeout: float = 10
-
-    def _versions(self) -> frozenset[int]:
-        """
-        @raise ValueError: several: a dialler speaks one.
-        """
-        versions = super()._versions()
-        if len(versions) > 1:
-            raise ValueError(f"protocol={self.protocol!r}: a client speaks one version")
-        return versions
+    timeout: float = option(
+        Seconds(0.001), 10.0, "Seconds to wait for the peer while connecting, for each address."
+    )
+    protocol: int | Collection[int] = option(
+        _VERSION, PROTOCOL, "Version of the protocol: 11 for today's Bedrock."
+    )
 
     def _newGuid(self) -> int:
         """The one that was given, or a random negative one."""

@@ -8,8 +8,8 @@ are segment numbers on its surface; inside both are unbounded.
 
 from __future__ import annotations
 
-from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
+from twisted_rudp.core.settings import require_within
 from twisted_rudp.kcp.control import Peer
 from twisted_rudp.kcp.conversation import Conversation, controller_under
 from twisted_rudp.kcp.flights import NEVER

@@ -22,7 +22,7 @@ from importlib import import_module
 from itertools import chain, repeat
 from struct import iter_unpack
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher, CipherAlgorithm
@@ -362,6 +362,26 @@ class Salsa20Cipher:
 
 DEFAULT = "aes"
 """What a key without a cipher means: nobody gets plaintext by forgetting an argument."""
+
+CipherName: TypeAlias = Literal[
+    "null",
+    "none",
+    "aes",
+    "aes-128",
+    "aes-192",
+    "aes-128-gcm",
+    "aes-192-gcm",
+    "aes-256-gcm",
+    "sm4",
+    "blowfish",
+    "cast5",
+    "3des",
+    "xor",
+    "salsa20",
+    "twofish",
+    "tea",
+    "xtea",
+]
 
 WITHOUT_KEY = frozenset({"null", "none"})
 

@@ -19,7 +19,7 @@ from twisted_rudp.kcp.framing import Framing
 from twisted_rudp.kcp.life import Life, Role
 from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.runs import RunWriter
-from twisted_rudp.kcp.settings import SessionOptions, Settings, apply
+from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
 from twisted_rudp.kcp.throttle import Throttle
 from twisted_rudp.kcp.wire import HEADER_SIZE
@@ -398,7 +398,7 @@ class KCPSession(KCPEngine):
             is out of its range. Then nothing is changed.
         """
         headers = self._options.overhead + self._sealing
-        self._settings, options = apply(changes, self._settings, self._options, headers)
+        self._settings, options = reconfigure(changes, self._settings, self._options, headers)
         paced = self._options
         self._set_options(options)
         self._arq.adopt(self._settings)

@@ -148,6 +148,5 @@ def _checkPort(description: str, position: int, lowest: int) -> None:
     number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
     if not lowest <= number <= 65535:
         raise ValueError(
-            f"{kind}: port={port[:100]!r} is not right: an integer from {lowest} to 65535 is"
-            " expected"
+            f"{kind}: port={port[:100]!r} is invalid: expected an integer from {lowest} to 65535"
         )

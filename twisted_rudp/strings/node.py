@@ -16,32 +16,10 @@ from twisted.internet.interfaces import (
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from twisted_rudp.strings.arguments import decimal, text
 from twisted_rudp.strings.parser import DescriptionParser, Role
 from twisted_rudp.strings.transports import TRANSPORTS
 
-MODULE = "twisted_rudp.endpoints.node"
-
-NODE = Role(
-    endpoint="NodeClientEndpoint",
-    positional=("id",),
-    required=1,
-    arguments=(
-        text("id", "the node", "a device id, 64 hexadecimal digits of a public key, or a name"),
-        text("server", "discovery server to ask as well", "C{host} or C{host:port}"),
-        text(
-            "transports",
-            "what may be dialled; left out, for a key what can prove it",
-            "transports, divided by commas",
-        ),
-        decimal("timeout", 0.001, 3600, "seconds for finding and connecting together"),
-        text(
-            "lan",
-            "where to listen on the local network",
-            "C{v4}, C{v1}, C{syncthing}, divided by commas, or C{none}",
-        ),
-    ),
-)
+NODE = Role("twisted_rudp.endpoints.node", "NodeClientEndpoint", ("id",), required=1)
 
 DIALLED = {transport.prefix: transport.client for transport in TRANSPORTS}
 """
@@ -67,7 +45,7 @@ class NodeParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
-        @raise ValueError: something in the description is not right.
+        @raise ValueError: something in the description is invalid.
         """
         named = self.named(NODE, args, kwargs)
         table = NODE.table()
@@ -80,7 +58,7 @@ class NodeParser(DescriptionParser):
         values["options"] = self._options(
             None if transports is None else transports.split(","), named
         )
-        endpoint: IStreamClientEndpoint = self.constructed(MODULE, NODE, reactor, values)
+        endpoint: IStreamClientEndpoint = self.constructed(NODE, reactor, values)
         return endpoint
 
     def _options(
@@ -91,7 +69,7 @@ class NodeParser(DescriptionParser):
         refuse. A value may be a secret of one of them, so no error repeats it (STR-6).
         """
         tables = {
-            name: {a.name: a for a in role.arguments if a.name not in _FOUND}
+            name: {each: option for each, option in role.table().items() if each not in _FOUND}
             for name, role in DIALLED.items()
             if transports is None or name in transports
         }
@@ -102,6 +80,6 @@ class NodeParser(DescriptionParser):
                 known = (name for table in tables.values() for name in table)
                 raise self.unknown(name, [*NODE.table(), *dict.fromkeys(known)])
             for transport in knowing:
-                argument = tables[transport][name]
-                options[transport][name] = self.converted(argument, given, f"{transport}'s {name}")
+                option = tables[transport][name]
+                options[transport][name] = self.converted(option, given, f"{transport}'s {name}")
         return options

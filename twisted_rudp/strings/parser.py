@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IReactorCore,
@@ -24,7 +24,8 @@ from twisted.internet.interfaces import (
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from twisted_rudp.strings.arguments import Argument
+if TYPE_CHECKING:
+    from twisted_rudp.core.settings import Option
 
 
 @dataclass(frozen=True)
@@ -32,31 +33,33 @@ class Role:
     """
     One side of a transport: what may be written for it and what it makes.
 
-    @ivar endpoint: name of the endpoint class in the transport's module.
-    @ivar positional: arguments that may be given without their names, in this order.
+    @ivar module: where its endpoint class is; imported when it is first needed.
+    @ivar endpoint: name of the class, which has the options.
+    @ivar positional: options that may be given without their names, in this order.
     @ivar required: so many of these, from the first, must be given.
     """
 
+    module: str
     endpoint: str
     positional: tuple[str, ...]
     required: int
-    arguments: tuple[Argument, ...]
 
-    def table(self) -> Mapping[str, Argument]:
-        """The arguments by name."""
-        return {argument.name: argument for argument in self.arguments}
+    def endpointClass(self) -> Any:
+        """The class of the endpoint."""
+        return getattr(import_module(self.module), self.endpoint)
+
+    def table(self) -> Mapping[str, Option]:
+        """The options that can be written, by name; those without a name come first."""
+        options = self.endpointClass().options()
+        order = dict.fromkeys([*self.positional, *options])
+        return {name: options[name] for name in order if options[name].kind.written}
 
 
 @dataclass(frozen=True)
 class Transport:
-    """
-    A transport as strings see it.
-
-    @ivar module: where its endpoint classes are; imported at the first parse.
-    """
+    """A transport as strings see it."""
 
     prefix: str
-    module: str
     server: Role
     client: Role
 
@@ -66,7 +69,7 @@ class DescriptionParser:
     What the parsers of all descriptions have in common.
 
     Every error is a C{ValueError} that names what stands before the first colon, the
-    argument, the value and what would be right (STR-4).
+    argument, the value and what is expected (STR-4).
     """
 
     prefix: str
@@ -94,30 +97,27 @@ class DescriptionParser:
         for name in role.positional[: role.required]:
             if name not in named:
                 raise self.error(
-                    f"{name} is missing: {role.table()[name].expected} is required"
+                    f"{name} is missing: expected {role.table()[name].kind.expected}"
                 )
         return named
 
-    def converted(self, argument: Argument, given: str, shown: str) -> Any:
+    def converted(self, option: Option, given: str, shown: str) -> Any:
         """
-        The value of one argument.
+        The value of one option.
 
         @param shown: how the error names it.
         """
         try:
-            return argument.convert(given)
+            return option.kind.parse(given)
         except ValueError:
-            problem = "is not right" if given else "is empty"
-            raise self.error(f"{shown} {problem}: {argument.expected} is expected") from None
+            problem = "invalid" if given else "empty"
+            raise self.error(f"{shown} is {problem}: expected {option.kind.expected}") from None
 
-    def constructed(
-        self, module: str, role: Role, reactor: IReactorCore, values: dict[str, Any]
-    ) -> Any:
+    def constructed(self, role: Role, reactor: IReactorCore, values: dict[str, Any]) -> Any:
         """The endpoint. What is not given is left to its constructor."""
-        constructor = getattr(import_module(module), role.endpoint)
         leading = [values.pop(name) for name in role.positional[: role.required]]
         try:
-            return constructor(reactor, *leading, **values)
+            return role.endpointClass()(reactor, *leading, **values)
         except ValueError as problem:
             raise self.error(str(problem)) from None
 
@@ -130,7 +130,7 @@ class DescriptionParser:
         return self.error(f"unknown argument {name!r}; known are {', '.join(lowered.values())}")
 
     def error(self, problem: str) -> ValueError:
-        """One that says whose description is not right."""
+        """One that says whose description is invalid."""
         return ValueError(f"{self.prefix}: {problem}")
 
 
@@ -153,7 +153,7 @@ class EndpointParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamServerEndpoint:
         """
-        @raise ValueError: something in the description is not right.
+        @raise ValueError: something in the description is invalid.
         """
         endpoint: IStreamServerEndpoint = self._parse("server", reactor, args, kwargs)
         return endpoint
@@ -162,7 +162,7 @@ class EndpointParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
-        @raise ValueError: something in the description is not right.
+        @raise ValueError: something in the description is invalid.
         """
         endpoint: IStreamClientEndpoint = self._parse("client", reactor, args, kwargs)
         return endpoint
@@ -177,7 +177,7 @@ class EndpointParser(DescriptionParser):
         role = self._role(side)
         named = self.named(role, args, kwargs)
         values = {name: self._value(side, name, given) for name, given in named.items()}
-        return self.constructed(self.transport.module, role, reactor, values)
+        return self.constructed(role, reactor, values)
 
     def _role(self, side: str) -> Role:
         return self.transport.server if side == "server" else self.transport.client
@@ -185,8 +185,8 @@ class EndpointParser(DescriptionParser):
     def _value(self, side: str, name: str, given: str) -> Any:
         table = self._role(side).table()
         if name in table:
-            argument = table[name]
-            return self.converted(argument, given, name if argument.secret else f"{name}={given!r}")
+            option = table[name]
+            return self.converted(option, given, name if option.secret else f"{name}={given!r}")
         other = "client" if side == "server" else "server"
         if name in self._role(other).table():
             raise self.error(f"{name} is an argument of the {other} endpoint, not of the {side}")

@@ -33,9 +33,9 @@ class ChangedTests(SynchronousTestCase):
         """Other names and impossible values are refused and named."""
         for changes, named in (
             ({"hopLimit": 3}, "hopLimit cannot be changed"),
-            ({"dscp": 64}, "dscp=64 is not within 0 .. 63"),
-            ({"dscp": "high"}, "dscp='high' is not an integer"),
-            ({"readBuffer": 0}, "readBuffer=0 is not within 1"),
+            ({"dscp": 64}, "dscp=64 is invalid: expected an integer from 0 to 63"),
+            ({"dscp": "high"}, "dscp='high' is invalid: expected an integer"),
+            ({"readBuffer": 0}, "readBuffer=0 is invalid: expected an integer from 1"),
         ):
             error = self.assertRaises(ValueError, changed, SocketOptions(), changes)
             self.assertIn(named, str(error))

@@ -19,8 +19,8 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from twisted_rudp.core.checking import require_within
 from twisted_rudp.core.engine import Address
+from twisted_rudp.core.settings import require_within
 from twisted_rudp.net.addresses import parseLiteral
 from twisted_rudp.net.udp.errors import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6
 from twisted_rudp.net.udp.port import PortFacts, PortKind, SocketOptions
