@@ -12,8 +12,10 @@ from twisted_rudp.core.engine import Address
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.handshake import InitiatorHandshake
-from twisted_rudp.qotp.keys import KeyPair
+from twisted_rudp.qotp.keys import KeyPair, Secrets
+from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.qotp.settings import Settings
+from twisted_rudp.qotp.wire import Ack, Kind, Segment, encode, prefix_of
 
 
 class End(pair.End[QOTPEngine, QOTPDemultiplexer]):
@@ -48,6 +50,8 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
         **settings: Any,
     ) -> None:
         self.random = random.Random(7)
+        self.secrets: dict[bytes, Secrets] = {}
+        settings.setdefault("key_log", self.secrets.__setitem__)
         self.settings = Settings(self.random.randbytes, **settings)
         self.identity = KeyPair.from_text("the server")
         self.own_socket = own_socket
@@ -77,6 +81,20 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
                 opening, SERVER, self.settings, self.now, own_socket=self.own_socket, **options
             )
         )
+
+    def forge(self, end: End, ack: Ack | None, segment: Segment | None, number: int = 0) -> bytes:
+        """
+        A Data datagram as C{end} could have sent it.
+
+        @param number: the packet number, counted from the next.
+        """
+        ((name, secrets),) = self.secrets.items()
+        number += end.engine.counters()["datagrams_sent"]
+        mine = end is self.client
+        keys = secrets.initiator if mine else secrets.responder
+        prefix = prefix_of(Kind.DATA, name, *keys)
+        direction = INITIATOR if mine else RESPONDER
+        return Cipher(secrets.session).seal(prefix, number, direction, encode(ack, segment))
 
     def connect(self, known: bool = True) -> None:
         """Dial, and run until both sides know of each other."""

@@ -18,9 +18,9 @@ from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.handshake import ExchangeLimit, HalfOpenTable, InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, Secrets
-from twisted_rudp.qotp.protection import Cipher, Sealer
+from twisted_rudp.qotp.protection import INITIATOR, Cipher, KeyLogReader, Sealer, lines_of
 from twisted_rudp.qotp.settings import Settings
-from twisted_rudp.qotp.wire import Ack, encode
+from twisted_rudp.qotp.wire import Ack, Segment, encode
 
 NOW = 100 * SECOND
 
@@ -262,6 +262,32 @@ class JunkTests(SynchronousTestCase):
         found = [(key, len(part) // 40) for key, part, _ in parts]
         self.assertEqual(found, [(bytes(8), 2), (b"id-two!!", 4)])
         self.assertEqual(pair.server.demux.counters()["version_or_type"], 2)
+
+
+class EarlyTests(SynchronousTestCase):
+    """Diallers of the release that have something to say at once."""
+
+    def test_nonces(self) -> None:
+        """
+        S7: a dialler that sends a PING and then data under the same ephemeral key gets
+        answers with packet numbers of their own.
+        """
+        pair = Pair(early_data=True)
+        ours = KeyPair(pair.random.randbytes(32))
+        opening = Cipher(ours.exchange(pair.identity.public))
+        prefix = wire.prefix_of(
+            wire.Kind.INIT_CRYPTO_SND, ours.public[:8], ours.public, bytes(32)
+        )
+        for number, segment in enumerate(
+            (Segment(0, 1 << 47, b""), Segment(0, 0, b"early"), Segment(0, 5, b"more"))
+        ):
+            plain = wire.with_fill(encode(None, segment), 1400)
+            pair.server.arrive(opening.seal(prefix, number, INITIATOR, plain), CLIENT)
+        ((name, secrets),) = pair.secrets.items()
+        reader = KeyLogReader(lines_of(name, secrets).splitlines())
+        numbers = [found.number for found in map(reader.read, pair.server.sent) if found]
+        self.assertTrue(len(numbers) >= 2)
+        self.assertEqual(len(numbers), len(set(numbers)), numbers)
 
 
 class OpeningTests(SynchronousTestCase):

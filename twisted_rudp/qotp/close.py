@@ -24,6 +24,13 @@ from twisted_rudp.qotp.wire import Payload, Segment, header
 CLOSE_TIMEOUT: Final = 30 * SECOND
 """Without progress for so long the close is given up."""
 
+LONGEST_CLOSE: Final = 3600 * SECOND
+"""A living peer that has no room for the rest is waited for, but not for ever."""
+
+ANSWERS: Final = 5
+"""How often the last acknowledgement is sent by a side that is about to close its socket:
+at a loss of one in five one connection in 15 000 misses them all."""
+
 RELEASE_PATIENCE: Final = 3 * SECOND
 """How long the end of a peer of the release is waited for once ours has arrived: it
 may be lost for good (rule R14)."""
@@ -62,7 +69,8 @@ class Close:
         self._acks = acks
         self._extensions = extensions
         self._timers = timers
-        self._answering = False
+        self._gone: Reason | None = None
+        self._begun = 0
         self._progress = (-1, -1)
         self._give_up = NEVER
         self._ours_at: int | None = None
@@ -72,10 +80,18 @@ class Close:
 
     # before the end
 
+    @property
+    def peer_is_gone(self) -> bool:
+        """Only the rest of what it has delivered keeps the connection."""
+        return self._gone is not None
+
     def begin(self, now: int) -> None:
         """Deliver the rest, exchange CLOSE, discard what comes."""
+        if self._gone is not None:
+            self._end(LastPacket.NONE, Reason.DONE, now)
+            return
         self._life.enter(State.FIN_WAIT)
-        self._answering = self._streams.open[0].incoming.complete
+        self._begun = now
         self._give_up = now + CLOSE_TIMEOUT
         for stream in list(self._streams.open.values()):
             self._sender.finish(stream)
@@ -84,6 +100,8 @@ class Close:
     def look(self, now: int) -> None:
         """See whether a close is through. Sets the timer for the next look."""
         life = self._life
+        if self._gone is not None and not self._unread():
+            self._end(LastPacket.NONE, self._gone, now)
         if life.state is not State.FIN_WAIT and life.state is not State.DRAINING:
             return
         own = self._streams.open[0]
@@ -98,10 +116,11 @@ class Close:
         if ours and life.state is State.FIN_WAIT:
             life.enter(State.DRAINING)
         if ours and theirs:
-            # Who has answered the peer's end was told by its acknowledgement that it is over.
-            quiet = self._answering
-            self._end(LastPacket.NONE if quiet else LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
+            # Our acknowledgement may be lost, also if it was we who answered an end.
+            self._end(LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
             return
+        if self._sender.starved and now < self._begun + LONGEST_CLOSE:
+            until = self._give_up = now + CLOSE_TIMEOUT
         if ours and self._extensions.peer is Peer.BASELINE:
             self._ours_at = self._ours_at or now
             if now >= self._ours_at + RELEASE_PATIENCE:
@@ -115,9 +134,26 @@ class Close:
                 return
             until = min(until, self._theirs_at + UNSEEN_TIME)
         if now >= self._give_up:
-            self.end(Reason.CLOSE_TIMEOUT, now, tell=True)
+            # The peer has everything, and its end is not waited for any longer.
+            self.end(Reason.DONE if ours else Reason.CLOSE_TIMEOUT, now, tell=True)
         else:
             self._timers.set(Timer.CLOSE, until)
+
+    def peer_gone(self, reason: Reason, now: int) -> None:
+        """
+        The peer has given up or vanished. What it had delivered whole, its end included, is
+        kept until it was read; nothing is sent any more.
+        """
+        if self._gone is None and self._life.state is State.ESTABLISHED and self._unread():
+            self._gone = reason
+            self._sender.release()
+            self._timers.stop_all()
+        elif self._gone is None or not self._unread():
+            self._end(LastPacket.NONE, self._gone or reason, now)
+
+    def _unread(self) -> bool:
+        streams = self._streams.open.values()
+        return any(each.incoming.complete and each.incoming.unread for each in streams)
 
     def end(
         self, reason: Reason, now: int, detail: str | None = None, *, tell: bool = False
@@ -137,7 +173,11 @@ class Close:
             return
         self._last_packet = last_packet
         span = time_wait_span(self._sender.round_trip.timeout)
-        repeats = 0 if last_packet is LastPacket.NONE else LAST_PACKETS
+        repeats = 0
+        if last_packet is LastPacket.ABORT:
+            repeats = LAST_PACKETS
+        elif last_packet is LastPacket.ACKNOWLEDGEMENT:
+            repeats = ANSWERS if self._life.own_socket else 1
         self._life.end(reason, detail, TimeWait(now, span, repeats))
         self._receiver.window.release()
         self._streams.open = {0: Stream(0)}

@@ -209,6 +209,7 @@ class QOTPDemultiplexer:
             record.cipher,
             record.secrets,
             now,
+            numbers_used=record.sealer.next,
             early=opening,
         )
         return Admit(engine)

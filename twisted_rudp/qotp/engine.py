@@ -30,6 +30,7 @@ from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.close import Close
 from twisted_rudp.qotp.extensions import (
+    CHALLENGE,
     CONTROL,
     OFFER,
     Abort,
@@ -312,7 +313,11 @@ class QOTPEngine:
         found = self._streams.open.get(stream)
         if found is None or not found.incoming.unread:
             return b""
-        return self._receiver.take(found, limit)
+        data = self._receiver.take(found, limit)
+        if self._close.peer_is_gone:
+            # To be looked at when the application knows of the end of this stream.
+            self._timers.set(Timer.CLOSE, self._heard)
+        return data
 
     def take_messages(self) -> Iterator[Message]:
         """There are none."""
@@ -334,6 +339,8 @@ class QOTPEngine:
             window = self._window.free
             self._handshake.send(now, protection.sealer, emit, self._address, budget, window)
             self._timers.set(Timer.HANDSHAKE, self._handshake.due)
+            return False
+        if self._close.peer_is_gone:
             return False
         self._flush_data(now, writer)
         writer.finish()
@@ -525,6 +532,8 @@ class QOTPEngine:
         """
         sender = self._sender
         sender.note_window(number, ack.window)
+        if self._path.candidate is not None and not ack.length:
+            self._path.answered(ack.stream, ack.offset)
         if self._extensions.peer is Peer.EXTENDED:
             newest = decode_range(ack, self._protection.sealer.next)
             if newest is None:
@@ -534,12 +543,8 @@ class QOTPEngine:
             if segment is not None and segment.stream == CONTROL:
                 more = decode_ranges(bytes(segment.data), newest[0])
             sender.acknowledged(newest, more, now)
-            if self._path.candidate is not None:
-                for first, end in (newest, *more):
-                    self._path.range_answered(first, end)
         else:
             sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
-            self._path.segment_answered(ack.stream, ack.offset)
 
     def _input_segment(self, segment: Segment) -> bool:
         """
@@ -547,7 +552,7 @@ class QOTPEngine:
         """
         if self._extensions.peer is Peer.EXTENDED:
             if segment.stream == CONTROL:
-                self._input_frame(bytes(segment.data))
+                self._input_frame(bytes(segment.data), segment.offset)
                 return True
             self._acks.wanted = True
             return self._receiver.segment(segment) or self._refuse_streams()
@@ -572,9 +577,11 @@ class QOTPEngine:
         refused.clear()
         return told
 
-    def _input_frame(self, body: bytes) -> None:
+    def _input_frame(self, body: bytes, offset: int) -> None:
         if not body:
             self._acks.wanted = True
+            if offset >= CHALLENGE:
+                self._acks.echo(offset)
             return
         frame = decode_frame(body)
         if isinstance(frame, Reset):
@@ -600,7 +607,7 @@ class QOTPEngine:
                 self._address = address
                 self._events.append((Event.PATH, address))
         if self._reset_heard:
-            self._close.end(Reason.RESET, now)
+            self._close.peer_gone(Reason.RESET, now)
         elif self._receiver.contradicted:
             self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
         else:
@@ -616,9 +623,9 @@ class QOTPEngine:
 
     def _tell_flushed(self, stream: Stream) -> None:
         if stream.drained and not stream.flush_told:
+            # Also of a stream that is over: its end may have come in the same datagram.
             stream.flush_told = True
-            if stream.number in self._streams.open:
-                self._events.append((Event.STREAM_FLUSHED, stream.number))
+            self._events.append((Event.STREAM_FLUSHED, stream.number))
         if stream.over:
             self._streams.drop(stream)
 
@@ -626,7 +633,7 @@ class QOTPEngine:
         """The idle timer, which is moved on only when it expires."""
         until = self._heard + self._settings.idle_timeout
         if now >= until:
-            self._close.end(Reason.IDLE, now)
+            self._close.peer_gone(Reason.IDLE, now)
         else:
             self._timers.set(Timer.IDLE, until)
 
@@ -662,14 +669,14 @@ class QOTPEngine:
         frame = self._path.challenge(now)
         if frame is not None:
             writer = PacketWriter(self._protection.sealer, emit, candidate, COST, True)
-            self._path.sent(writer.send([header(frame.stream, frame.offset)]))
+            writer.send([header(frame.stream, frame.offset)])
             writer.finish()
         self._timers.set(Timer.PATH, self._path.deadline or NEVER)
 
     def _abandon(self, stream: Stream) -> None:
         """A stream is given up in both directions."""
         stream.stop_sending()
-        stream.fin_acknowledged = stream.end_told = True
+        stream.fin_acknowledged = stream.end_told = stream.flush_told = True
         stream.unsettled = 0
         self._sender.ready.pop(stream, None)
         self._sender.packets.forget(stream)

@@ -12,7 +12,8 @@ From then on:
   - an acknowledgement of L{CONTROL} with a length is a I{range}: so many packet
     numbers up to C{offset}, modulo 2^24;
   - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
-    stream, the reset of the session. Empty, they are a PING;
+    stream, the reset of the session. Empty, they are a PING; at an offset from
+    L{CHALLENGE} on it is the challenge of an address, and acknowledged with that offset;
   - CLOSE ends one direction of a stream only.
 """
 
@@ -29,8 +30,11 @@ from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, Ack, Segment
 CONTROL: Final = 0xFFFFFFFF
 """The stream of control frames."""
 
+CHALLENGE: Final = 1 << 47
+"""The least offset of a PING that has to be echoed."""
+
 OFFER_OFFSET: Final = 0x727501
-OFFER: Final = Segment(0, 1 << 47 | OFFER_OFFSET, b"")
+OFFER: Final = Segment(0, CHALLENGE | OFFER_OFFSET, b"")
 """A listener's offer of the extensions. It makes the release's dialler send Data at once,
 also one that has nothing to say yet, and so completes the handshake."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted_rudp.core.engine import AMPLIFICATION, SECOND, Address
+from twisted_rudp.qotp.extensions import CHALLENGE
 from twisted_rudp.qotp.sent import ControlFrame
 
 GAP: Final = SECOND
@@ -32,7 +33,6 @@ class Path:
         self.candidate: Address | None = None
         self._entropy = entropy
         self._stream = stream
-        self._numbers: list[int] = []
         self._offsets: list[int] = []
         self._credit = 0
         self._due = 0
@@ -49,7 +49,6 @@ class Path:
                 return
             self._not_before = now + GAP
             self.candidate = address
-            self._numbers.clear()
             self._offsets.clear()
             self._credit = 0
             self._validated = False
@@ -70,21 +69,15 @@ class Path:
             return None
         self._credit -= COST
         self._due = now + REPEAT
-        offset = int.from_bytes(self._entropy(6), "little") | 1 << 47
+        offset = int.from_bytes(self._entropy(6), "little") | CHALLENGE
         self._offsets.append(offset)
         return ControlFrame(self._stream, offset)
 
-    def sent(self, number: int) -> None:
-        """The challenge has left under this packet number."""
-        self._numbers.append(number)
-
-    def range_answered(self, low: int, end: int) -> None:
-        """An extended peer acknowledges the packet numbers C{low} .. C{end} - 1."""
-        if any(low <= number < end for number in self._numbers):
-            self._validated = True
-
-    def segment_answered(self, stream: int, offset: int) -> None:
-        """The release acknowledges this PING."""
+    def answered(self, stream: int, offset: int) -> None:
+        """
+        The peer acknowledges this PING. The offset is the proof: unlike the number of a
+        packet it cannot be guessed.
+        """
         if stream == self._stream and offset in self._offsets:
             self._validated = True
 

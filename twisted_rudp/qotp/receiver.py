@@ -37,6 +37,12 @@ LARGEST: Final = 16 << 20
 MAX_QUEUED: Final = 4096
 """Segments waiting to be acknowledged; the oldest go first, for they will be sent again (W6)."""
 
+MAX_ECHOES: Final = 4
+"""Challenges of our address that wait for their answer; there is one in a quarter of a second."""
+
+_ECHO: Final = 14
+"""Bytes of an acknowledgement with a wide offset."""
+
 NO_PLACE: Final = NARROW
 """Offset of a stream header that says nothing. The release echoes it as it would our
 end at that place (rule R8), so it must not be one where a stream is likely to end."""
@@ -250,7 +256,7 @@ class PendingAcks:
     @ivar announce: say so even if there is nothing to acknowledge.
     """
 
-    __slots__ = ("_extensions", "_heard", "_received", "announce", "wanted", "window")
+    __slots__ = ("_echoes", "_extensions", "_heard", "_received", "announce", "wanted", "window")
 
     def __init__(self, received: Ranges, extensions: Extensions) -> None:
         """
@@ -263,11 +269,12 @@ class PendingAcks:
         self._received = received
         self._extensions = extensions
         self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
+        self._echoes: deque[int] = deque(maxlen=MAX_ECHOES)
 
     @property
     def pending(self) -> bool:
         """There is something to say."""
-        return self.wanted or self.announce or bool(self._heard)
+        return self.wanted or self.announce or bool(self._heard) or bool(self._echoes)
 
     def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
         """
@@ -278,6 +285,10 @@ class PendingAcks:
         """
         self._heard.append(Heard(stream, offset, length, complete and stream != 0))
 
+    def echo(self, offset: int) -> None:
+        """An extended peer challenges our address with this offset (W10)."""
+        self._echoes.append(offset)
+
     def take_block(self) -> Ack | None:
         """
         The next acknowledgement, to ride along with a segment. None if the next one
@@ -285,6 +296,8 @@ class PendingAcks:
         """
         if self._extensions.offering:
             return offer_ack(self.window)
+        if self._echoes:
+            return None
         if self._extensions.peer is not Peer.EXTENDED:
             return None if self._heard and self._heard[0].completing else self._exact()
         if len(self._received) != 1:
@@ -316,6 +329,8 @@ class PendingAcks:
         if not ranges:
             self.announce = False
             return
+        while self._echoes and writer.room(_ECHO):
+            writer.send([encode(Ack(CONTROL, self._echoes.popleft(), 0, self.window), None)])
         block = range_ack(*ranges[0], self.window)
         segment = None
         if len(ranges) > 1:

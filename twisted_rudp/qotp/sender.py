@@ -172,6 +172,11 @@ class Sender:
             packets.since = now
         self._arm()
 
+    @property
+    def starved(self) -> bool:
+        """Only the peer's window holds the rest back."""
+        return self._starved_at != NEVER
+
     def shrink(self, size: int) -> None:
         """The path takes no datagrams of C{size} bytes (0: of the present MTU)."""
         size = min(size or self.mtu, self.mtu)

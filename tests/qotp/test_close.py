@@ -1,0 +1,165 @@
+"""How connections end (qotp.md 5.5), whatever is lost and whoever does not read."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.pair import Fate
+from tests.qotp.pair import End, Pair
+from tests.qotp.test_engine import write
+from twisted_rudp.core.engine import Event, Reason
+
+
+def missing(pattern: int, start: int) -> Fate:
+    """A link that loses the datagrams from C{start} on whose bits are set."""
+
+    def fate(number: int, datagram: bytes) -> tuple[float, ...]:
+        at = number - start
+        return () if at >= 0 and pattern >> at & 1 else (10,)
+
+    return fate
+
+
+def close(end: End) -> None:
+    """The application of this side closes."""
+    end.engine.close(end.pair.now)
+    end.turn(end.engine)
+
+
+class LossTests(SynchronousTestCase):
+    """Every pattern of losses."""
+
+    def check(self, there: int, back: int, own_socket: bool, both: bool) -> None:
+        pair = Pair(own_socket=own_socket)
+        pair.connect()
+        pair.run(500)
+        pair.fates["client"] = missing(there, len(pair.client.sent))
+        pair.fates["server"] = missing(back, len(pair.server.sent))
+        server = pair.server.engine
+        write(pair.client, 0, b"last words")
+        close(pair.client)
+        if both:
+            close(pair.server)
+        for _ in range(60):
+            pair.run(50)
+            if (Event.STREAM_ENDED, 0) in pair.server.happened and not both:
+                server.write(0, b"mine")
+                close(pair.server)
+                break
+        pair.run(6000)
+        for end in (pair.client, pair.server):
+            self.assertEqual(
+                end.happened[-1], (Event.ENDED, Reason.DONE, None), (there, back, own_socket, both)
+            )
+        if not both:
+            self.assertEqual(pair.server.streams[0], b"last words")
+
+    def test_closes(self) -> None:
+        """
+        S8: whatever of the first four datagrams each way is lost, both sides learn that all
+        was delivered, whether the client's socket closes with it or not.
+        """
+        for pattern in range(256):
+            self.check(pattern & 15, pattern >> 4, bool(pattern & 1), False)
+        for pattern in range(0, 256, 5):
+            self.check(pattern & 15, pattern >> 4, not pattern & 1, False)
+
+    def test_bothClose(self) -> None:
+        """The same when both close at the same time."""
+        for pattern in range(0, 256, 3):
+            self.check(pattern & 15, pattern >> 4, bool(pattern & 1), True)
+
+
+class ReaderTests(SynchronousTestCase):
+    """B3: a reader that pauses loses nothing that was delivered whole."""
+
+    def reads(self, pair: Pair, size: int) -> None:
+        """The server's application goes on."""
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        for _ in range(60):
+            pair.run(50)
+        self.assertEqual(len(pair.server.streams[0]), size)
+        self.assertIn((Event.STREAM_ENDED, 0), pair.server.happened)
+
+    def test_delivered(self) -> None:
+        """
+        The writer closes and waits in vain for the reader's end; what it then says does
+        not take anything from the reader, and the reader may end in order.
+        """
+        for seconds in (35, 100):
+            pair = Pair()
+            pair.connect()
+            pair.server.reading = False
+            write(pair.client, 0, bytes(20_000))
+            close(pair.client)
+            pair.run(seconds * 1000)
+            self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
+            pair.server.reading = True
+            pair.server.turn(pair.server.engine)
+            self.assertEqual(len(pair.server.streams[0]), 20_000)
+            self.assertEqual(pair.server.happened[-1], (Event.STREAM_ENDED, 0))
+            close(pair.server)
+            self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.DONE, None))
+
+    def test_held(self) -> None:
+        """While a living peer has no room the close waits, and delivers all in the end."""
+        size = 600_000
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, 0, bytes(size))
+        close(pair.client)
+        pair.run(200_000)
+        self.assertNotIn(Event.ENDED, pair.client.kinds())
+        self.reads(pair, size)
+        close(pair.server)
+        pair.run(1000)
+        for end in (pair.client, pair.server):
+            self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
+
+    def test_gone(self) -> None:
+        """The writer closes and is gone altogether: the reader still has everything."""
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, 0, bytes(20_000))
+        close(pair.client)
+        pair.run(1000)
+        pair.fates["client"] = lambda number, datagram: ()
+        pair.run(100_000)
+        self.reads(pair, 20_000)
+        pair.run(1000)
+        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+
+    def test_aborted(self) -> None:
+        """
+        An abort behind an orderly end takes nothing that came before it, and is told when
+        that was read.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        pair.client.engine.write(0, bytes(20_000))
+        pair.client.engine.close_stream(0)
+        pair.client.turn(pair.client.engine)
+        pair.run(500)
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(500)
+        self.assertNotIn(Event.ENDED, pair.server.kinds())
+        self.reads(pair, 20_000)
+        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.RESET))
+
+    def test_abortedUnfinished(self) -> None:
+        """An abort before the end of what was written discards it at once."""
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, 0, bytes(20_000))
+        pair.run(500)
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(500)
+        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.RESET))
+        self.assertEqual(pair.settings.budget.free, 256 << 20)
