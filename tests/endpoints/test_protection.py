@@ -46,7 +46,7 @@ class ArgumentTests(SynchronousTestCase):
         endpoint = self.parse("password=sesame:dataShards=10:parityShards=3")
         self.assertEqual(repr(endpoint), "<KCPServerEndpoint *:4000>")
         self.assertNotIn("sesame", repr(vars(endpoint)))
-        self.assertEqual(endpoint._settings.mtu, 1400 - 20 - 8)
+        self.assertEqual(endpoint.settings.mtu, 1400 - 20 - 8)
 
     def test_everyCipher(self) -> None:
         """Strings and type checkers know the ciphers that there are, in their order."""
@@ -97,7 +97,7 @@ class ArgumentTests(SynchronousTestCase):
             ({"password": "x", "crypt": "aes-128-gcm", **fec}, 1340),
         ):
             arguments: dict[str, Any] = named
-            self.assertEqual(KCPServerEndpoint(Clock(), 1, **arguments)._settings.mss, mss)
+            self.assertEqual(KCPServerEndpoint(Clock(), 1, **arguments).settings.mss, mss)
 
     def test_xorReach(self) -> None:
         """C{xor} has 1500 bytes for a datagram."""

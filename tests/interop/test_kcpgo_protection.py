@@ -140,7 +140,7 @@ class CipherTests(ProtectionTestCase):
         named = await said.get()
         await self.pause(3 * SETTLED_SECONDS)
         self.assertEqual((factory.talkers, said.pending), ([], []))
-        self.assertIn("the peer's key or crypt is another one", named)
+        self.assertIn("the peer uses a different key or cipher", named)
 
 
 class FECTests(ProtectionTestCase):

@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import steady
 from twisted_rudp.core.engine import SECOND
-from twisted_rudp.kcp.settings import SessionOptions
 from twisted_rudp.kcp.snmp import GAUGES, NAMES, SNMPCounters
 from twisted_rudp.kcp.throttle import BURST, Throttle
 
@@ -161,19 +160,6 @@ class SNMPCountersTests(SynchronousTestCase):
         gauges = pair.session("client").gauges()
         self.assertEqual(gauges["RingBufferSndQueue"] + gauges["RingBufferSndBuffer"], 100)
         self.assertGreater(gauges["RingBufferSndBuffer"], 0)
-
-
-class OptionTests(SynchronousTestCase):
-    """L{SessionOptions}."""
-
-    def test_shards(self) -> None:
-        """Both numbers or none, 256 together at most (kcp.md 3.2)."""
-        for data, parity in ((10, 0), (0, 3), (200, 57), (-1, 3), (256, 1)):
-            self.assertRaises(
-                ValueError, SessionOptions, data_shards=data, parity_shards=parity
-            )
-        self.assertTrue(SessionOptions(200, 55).protects)
-        self.assertEqual((SessionOptions(1, 1).overhead, SessionOptions().overhead), (8, 0))
 
 
 class ThrottleTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -643,6 +643,9 @@ class UnknownPeerTests(HubCase):
             self.reactor.advance(0.5)
         said = [line["diagnosis"] for line in lines if "diagnosis" in line]
         self.assertEqual(said, ["the keys differ"] * 2)
+        texts = [formatEvent(line) for line in lines if "diagnosis" in line]
+        self.assertIn(" port ", texts[0])
+        self.assertNotIn("IPv4Address", texts[0])
 
     @given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.integers(1, 60))))
     @settings(max_examples=60, deadline=None, derandomize=True)

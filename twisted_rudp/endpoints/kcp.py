@@ -192,6 +192,11 @@ class KCPEndpoint(Endpoint):
             sendBuffer=self.writeBuffer,
         )
 
+    @property
+    def settings(self) -> Settings:
+        """The settings of the ARQ that come of the arguments."""
+        return self._settings
+
     def _kcpMTU(self) -> int:
         """
         What encryption and FEC leave of C{mtu}.

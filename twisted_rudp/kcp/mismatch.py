@@ -58,7 +58,7 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.OTHER_KEY: Meaning(
             "mismatch.key",
             3,
-            "the peer's key or crypt is another one (kcptun's key is password here)",
+            "the peer uses a different key or cipher (kcptun's key is password here)",
         ),
         Sign.PEER_ENCRYPTS: Meaning(
             "mismatch.crypt",
@@ -78,30 +78,31 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.PEER_WITHOUT_FEC: Meaning(
             "mismatch.fec",
             1,
-            "the peer sends without FEC and this side with it; kcp-go before 5.6 then understands"
-            " nothing, and 5.6.1 some of it wrong: give both the same dataShards and parityShards",
+            "the peer sends without FEC and this side with it; kcp-go before 5.6 cannot read that,"
+            " and 5.6.1 misreads some of it: give both the same dataShards and parityShards",
         ),
         Sign.PEER_WITH_FEC: Meaning(
             "mismatch.fec",
             1,
-            "the peer sends with FEC and this side without; kcp-go before 5.6 then understands"
-            " nothing: give both the same dataShards and parityShards",
+            "the peer sends with FEC and this side without; kcp-go before 5.6 cannot read that:"
+            " give both the same dataShards and parityShards",
         ),
         Sign.OTHER_SHARDS: Meaning(
             "mismatch.shards",
             1,
-            "the peer's dataShards and parityShards are others; they were adopted for receiving",
+            "the peer's dataShards and parityShards are different; they were adopted for"
+            " receiving",
         ),
         Sign.OTHER_CONVERSATION: Meaning(
             "mismatch.conversation",
             3,
-            "the peer talks in another conversation: it, or something between, has mixed up"
-            " sessions, or it was restarted",
+            "the peer uses another conversation: it was restarted, or it or something between"
+            " has mixed up sessions",
         ),
         Sign.CUT_SHORT: Meaning(
             "mismatch.mtu",
             3,
-            "datagrams are cut on the way: make mtu smaller on the sending side",
+            "datagrams are truncated on the way: lower mtu on the sending side",
         ),
         Sign.COMPRESSED: Meaning(
             "mismatch.compression",
@@ -111,7 +112,7 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.MULTIPLEXED: Meaning(
             "mismatch.multiplexing",
             1,
-            "the peer is a kcptun that multiplexes (smux); its streams are not taken apart here",
+            "the peer is a kcptun that multiplexes (smux), which is not supported",
         ),
     }
 )

@@ -303,7 +303,9 @@ class Hub:
         if now >= self._diagnosis:
             self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
         if text is not None:
-            self._log.warn("{host}: {diagnosis}", diagnosis=text, host=self.getHost())
+            self._log.warn(
+                "{host.host} port {host.port}: {diagnosis}", diagnosis=text, host=self.getHost()
+            )
 
     # out
 

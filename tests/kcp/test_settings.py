@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.settings import written
-from twisted_rudp.kcp.settings import PROFILES, Settings
+from twisted_rudp.kcp.settings import PROFILES, SessionOptions, Settings
 
 
 class SettingsTests(SynchronousTestCase):
@@ -64,3 +64,16 @@ class ProfileTests(SynchronousTestCase):
         """All have windows of 1024 segments and carry streams."""
         for chosen in PROFILES.values():
             self.assertEqual((chosen.sndwnd, chosen.rcvwnd, chosen.stream), (1024, 1024, True))
+
+
+class OptionTests(SynchronousTestCase):
+    """L{SessionOptions}."""
+
+    def test_shards(self) -> None:
+        """Both numbers or none, 256 together at most (kcp.md 3.2)."""
+        for data, parity in ((10, 0), (0, 3), (200, 57), (-1, 3), (256, 1)):
+            self.assertRaises(
+                ValueError, SessionOptions, data_shards=data, parity_shards=parity
+            )
+        self.assertTrue(SessionOptions(200, 55).protects)
+        self.assertEqual((SessionOptions(1, 1).overhead, SessionOptions().overhead), (8, 0))
