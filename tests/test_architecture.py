@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kcp": {"core", "kernels", "messages"},
     "qotp": {"core", "kernels", "messages"},
     "raknet": {"core", "kernels", "messages"},
+    "mux": {"core", "messages"},
     "errors": {"core.engine"},
     "interfaces": {"core.engine", "messages"},
     "stats": {"kernels"},
@@ -33,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "discovery",
         "net",
         "kcp",
+        "mux",
         "qotp",
         "raknet",
         "core",
@@ -72,7 +74,7 @@ What each room may import besides itself. A name with a dot allows that module
 only. Whoever is not named here may import nothing.
 """
 
-WITHOUT_TWISTED = {"core", "kcp", "qotp", "raknet", "kernels"}
+WITHOUT_TWISTED = {"core", "kcp", "mux", "qotp", "raknet", "kernels"}
 
 FENCES = {
     ("net.usercode", "callUser"),  # calls user code

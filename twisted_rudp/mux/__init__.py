@@ -1,0 +1,1 @@
+"""Layers that carry many streams over one session: smux, snappy framing and kcptun's QPP."""

@@ -1,0 +1,763 @@
+"""
+smux, versions 1 and 2, the multiplexer of kcptun: many streams over the stream of one
+session (C{kcp.md} section 7).
+
+L{SmuxEngine} is an engine around an engine. The inner session is made as it always is, for
+instance a KCP session in stream mode; its one stream carries the frames.
+
+Version 1 has one window for all streams: one that nobody reads stops the others. Version 2
+has one for each besides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from struct import Struct
+from typing import Any, Final, Protocol
+
+from twisted_rudp.core.engine import (
+    SECOND,
+    Address,
+    Buffer,
+    Capability,
+    Configurable,
+    Emit,
+    Engine,
+    Event,
+    Key,
+    PathError,
+    Reason,
+)
+from twisted_rudp.core.lifecycle import Role
+from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.mux.qpp import Pads
+
+_HEADER: Final = Struct("<BBHI")
+HEADER_SIZE: Final = 8
+_UPDATE: Final = Struct("<II")
+LONGEST_PAYLOAD: Final = 65535
+
+MASK32: Final = 0xFFFFFFFF
+
+INITIAL_WINDOW: Final = 262144
+"""What a sender of version 2 takes for the peer's window before it has heard of it."""
+
+MOST_STREAMS: Final = 1024
+"""Streams that a peer may have open at one time. A further one is ended at once."""
+
+_LAST_ID: Final = MASK32 - 1
+_CARRIER: Final = 0
+"""The one stream of the inner session."""
+
+_CHUNK: Final = 65536
+_AHEAD: Final = 65536
+"""Bytes of frames that may wait in the inner session: as many as one run takes. What
+waits there cannot be interleaved any more."""
+
+DRAIN_TIMEOUT: Final = 30 * SECOND
+"""A close that makes no progress for so long is given up."""
+
+
+class Command(IntEnum):
+    """The second byte of a frame."""
+
+    SYN = 0
+    FIN = 1
+    PSH = 2
+    NOP = 3
+    UPD = 4
+
+
+class SmuxError(ValueError):
+    """The peer does not speak this version of smux, or breaks its rules."""
+
+
+class Frame:
+    """
+    One frame.
+
+    @ivar version: 1 or 2.
+    @ivar command: see L{Command}.
+    @ivar stream: its number; 0 for L{Command.NOP}.
+    @ivar payload: at most 65535 bytes.
+    """
+
+    __slots__ = ("command", "payload", "stream", "version")
+
+    def __init__(self, version: int, command: int, stream: int, payload: bytes = b"") -> None:
+        self.version = version
+        self.command = command
+        self.stream = stream
+        self.payload = payload
+
+
+def pack(version: int, command: int, stream: int, payload: bytes = b"") -> bytes:
+    """The bytes of a frame."""
+    return _HEADER.pack(version, command, len(payload), stream) + payload
+
+
+def pack_update(stream: int, consumed: int, window: int) -> bytes:
+    """The frame of version 2 that tells what was read so far, and the window."""
+    return pack(2, Command.UPD, stream, _UPDATE.pack(consumed & MASK32, window))
+
+
+class FrameReader:
+    """
+    Finds frames in a stream that comes in pieces. It keeps at most one that is incomplete.
+    """
+
+    __slots__ = ("_buffer", "_version")
+
+    def __init__(self, version: int) -> None:
+        """
+        @param version: the only one that is accepted.
+        """
+        self._version = version
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """
+        The frames that are complete by now. They have to be taken to the end.
+
+        @raise SmuxError: what came is none; nothing after it can be understood.
+        """
+        buffer = self._buffer
+        buffer += data
+        start, length = 0, len(buffer)
+        try:
+            while length - start >= HEADER_SIZE:
+                version, command, size, stream = _HEADER.unpack_from(buffer, start)
+                self._check(version, command, size)
+                end = start + HEADER_SIZE + size
+                if length < end:
+                    break
+                yield Frame(version, command, stream, bytes(buffer[start + HEADER_SIZE : end]))
+                start = end
+        finally:
+            del buffer[:start]
+
+    def _check(self, version: int, command: int, size: int) -> None:
+        if version != self._version:
+            raise SmuxError(
+                f"the peer speaks smux version {version}, this end {self._version}:"
+                " set smuxver, key, crypt and nocomp alike at both ends"
+            )
+        if command > Command.UPD or (command == Command.UPD and version == 1):
+            raise SmuxError(f"command {command} is none of smux version {version}")
+        if command == Command.UPD:
+            if size != _UPDATE.size:
+                raise SmuxError(f"a window update of {size} bytes")
+        elif size and command != Command.PSH:
+            raise SmuxError(f"{Command(command).name} with {size} bytes")
+
+
+@dataclass(frozen=True)
+class SmuxSettings:
+    """
+    How one end of a session speaks smux. The defaults are those of kcptun.
+
+    @ivar version: 1 or 2, the same at both ends.
+    @ivar frame_size: most bytes in one frame that is sent.
+    @ivar receive_buffer: bytes that all streams together may hold unread.
+    @ivar stream_buffer: bytes that one stream may hold unread, with version 2.
+    @ivar keepalive: nanoseconds between two frames that say nothing but that this end is
+        there.
+    @ivar timeout: nanoseconds without a frame after which the peer counts as gone.
+    """
+
+    version: int = 2
+    frame_size: int = 8192
+    receive_buffer: int = 4 << 20
+    stream_buffer: int = 2 << 20
+    keepalive: int = 10 * SECOND
+    timeout: int = 30 * SECOND
+
+    def __post_init__(self) -> None:
+        """
+        @raise ValueError: a value outside its range.
+        """
+        if self.version not in (1, 2):
+            raise ValueError(f"smuxver={self.version!r} is invalid: there are 1 and 2")
+        if not 1 <= self.frame_size <= LONGEST_PAYLOAD:
+            raise ValueError(
+                f"framesize={self.frame_size!r} is invalid: expected 1 to {LONGEST_PAYLOAD}"
+            )
+        if not 0 < self.stream_buffer <= self.receive_buffer <= 1 << 30:
+            raise ValueError(
+                f"streambuf={self.stream_buffer!r} is invalid: expected 1 to smuxbuf,"
+                f" which is {self.receive_buffer!r} and at most {1 << 30}"
+            )
+        if not 0 < self.keepalive <= self.timeout:
+            raise ValueError(
+                f"keepalive of {self.keepalive / SECOND:g} s is invalid: expected more than 0"
+                f" and at most the time-out of {self.timeout / SECOND:g} s"
+            )
+
+
+class Codec(Protocol):
+    """What stands between the frames and the inner session: compression."""
+
+    def encode(self, data: bytes) -> bytes:
+        """What goes to the peer for whole frames."""
+
+    def decode(self, data: bytes) -> bytes:
+        """
+        What came, cut anywhere.
+
+        @raise ValueError: it means nothing.
+        """
+
+
+class _Stream:
+    """
+    One stream.
+
+    @ivar outgoing: written and not yet in a frame.
+    @ivar incoming: received and not yet read.
+    @ivar written: bytes put into frames so far.
+    @ivar consumed: bytes the peer has read, as it told.
+    @ivar window: the peer's window, as it told.
+    @ivar read: bytes read here so far.
+    @ivar told: what L{read} was when the peer was told.
+    @ivar fin_asked: our half ends after what was written.
+    @ivar fin_sent: our end of stream is in a frame.
+    @ivar fin_offset: how much had been given to the inner session then.
+    @ivar fin_received: the peer's half has ended.
+    @ivar end_told: its end was told.
+    @ivar flushed: that all of ours has left was told.
+    @ivar queued: it waits for its turn to send.
+    @ivar encode: what becomes of bytes that are written.
+    @ivar decode: the inverse, for bytes that have come.
+    """
+
+    __slots__ = (
+        "consumed",
+        "decode",
+        "encode",
+        "end_told",
+        "fin_asked",
+        "fin_offset",
+        "fin_received",
+        "fin_sent",
+        "flushed",
+        "incoming",
+        "outgoing",
+        "queued",
+        "read",
+        "told",
+        "window",
+        "written",
+    )
+
+    def __init__(self, pads: Pads | None) -> None:
+        self.encode: Callable[[bytes], bytes] = _as_it_is
+        self.decode: Callable[[bytes], bytes] = _as_it_is
+        if pads is not None:
+            self.encode, self.decode = pads.encoder(), pads.decoder()
+        self.outgoing = ByteQueue()
+        self.incoming = ByteQueue()
+        self.written = 0
+        self.consumed = 0
+        self.window = INITIAL_WINDOW
+        self.read = 0
+        self.told = 0
+        self.fin_asked = False
+        self.fin_sent = False
+        self.fin_offset = 0
+        self.fin_received = False
+        self.end_told = False
+        self.flushed = False
+        self.queued = False
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+class _State(Enum):
+    """Where the layer is in its life; the inner session has its own."""
+
+    OPEN = "carrying streams"
+    DRAINING = "close asked; what was written is being put into frames"
+    CLOSED = "the inner session was asked to end, or has ended"
+
+
+class SmuxEngine:
+    """
+    See the module.
+
+    Stream 0 carries nothing: it stands for the session itself, and ends with it.
+    """
+
+    __slots__ = (
+        "_close_at",
+        "_codec",
+        "_counters",
+        "_detail",
+        "_events",
+        "_failed",
+        "_given",
+        "_heard",
+        "_inner",
+        "_keepalive_at",
+        "_left",
+        "_next_id",
+        "_pads",
+        "_readable",
+        "_reader",
+        "_ready",
+        "_role",
+        "_room",
+        "_settings",
+        "_state",
+        "_streams",
+        "_timeout_at",
+        "_updates",
+    )
+
+    def __init__(
+        self, inner: Engine, role: Role, settings: SmuxSettings, now: int,
+        codec: Codec | None = None, pads: Pads | None = None,
+    ) -> None:  # fmt: skip
+        """
+        @param inner: a session whose stream 0 carries bytes, made just now.
+        @param role: decides which numbers streams of this end have.
+        @param codec: None: frames are sent as they are.
+        @param pads: scrambles what streams carry; None: it is sent as it is.
+        """
+        self._inner = inner
+        self._role = role
+        self._settings = settings
+        self._codec = codec
+        self._reader = FrameReader(settings.version)
+        self._streams: dict[int, _Stream] = {}
+        self._next_id = 3 if role is Role.CLIENT else 2
+        self._ready: deque[int] = deque()
+        self._updates: dict[int, None] = {}
+        self._events: list[tuple[Any, ...]] = []
+        self._counters: Counter[str] = Counter()
+        self._room = settings.receive_buffer
+        self._given = 0
+        self._left = 0
+        self._heard = False
+        self._state = _State.OPEN
+        self._failed: Reason | None = None
+        self._detail: str | None = None
+        self._readable: dict[int, None] = {}
+        self._pads = pads
+        self._keepalive_at = now + settings.keepalive
+        self._timeout_at = now + settings.timeout
+        self._close_at = NEVER
+
+    # what the inner session knows
+
+    @property
+    def capabilities(self) -> Capability:
+        return Capability.BYTES | Capability.STREAMS | Capability.HALF_CLOSE | (
+            self._inner.capabilities & ~Capability.MESSAGES
+        )
+
+    @property
+    def validated(self) -> bool:
+        return self._inner.validated
+
+    @property
+    def closed(self) -> bool:
+        return self._inner.closed
+
+    @property
+    def in_flight(self) -> int:
+        return self._inner.in_flight
+
+    def keys(self) -> Sequence[Key]:
+        return self._inner.keys()
+
+    def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
+        self._inner.path_error(kind, size, address, now)
+
+    def configure(self, changes: Mapping[str, Any], now: int) -> None:
+        """
+        Settings of the inner session.
+
+        @raise ValueError: it has none, or not these.
+        """
+        if not isinstance(self._inner, Configurable):
+            raise ValueError("this transport has no settings that can be changed")
+        self._inner.configure(changes, now)
+
+    # time
+
+    def deadline(self) -> int | None:
+        inner = self._inner.deadline()
+        if self._state is _State.CLOSED:
+            return inner
+        own = min(self._keepalive_at, self._timeout_at, self._close_at)
+        return own if inner is None or own < inner else inner
+
+    def tick(self, now: int) -> None:
+        self._inner.tick(now)
+        if self._state is _State.CLOSED:
+            return
+        settings = self._settings
+        if now >= self._keepalive_at:
+            self._keepalive_at = now + settings.keepalive
+            self._give(pack(settings.version, Command.NOP, 0))
+        if now >= self._close_at:
+            self._fail(Reason.CLOSE_TIMEOUT, None, now)
+            return
+        if now >= self._timeout_at:
+            self._timeout_at = now + settings.timeout
+            if not self._heard and self._room > 0:
+                self._fail(Reason.IDLE, "no frame of smux came for too long", now)
+                return
+            self._heard = False
+
+    # wire to application
+
+    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        self._inner.receive(run, size, address, now)
+        self._pump(now)
+
+    def _pump(self, now: int) -> None:
+        """Take from the inner session what there is room for."""
+        if self._state is _State.CLOSED:
+            return
+        inner = self._inner
+        while self._room > 0:
+            data = inner.take(_CARRIER, _CHUNK)
+            if not data:
+                break
+            self._heard = True
+            try:
+                if self._codec is not None:
+                    data = self._codec.decode(data)
+                for frame in self._reader.feed(data):
+                    self._frame(frame)
+            except ValueError as problem:
+                self._counters["frames_malformed"] += 1
+                self._fail(Reason.PROTOCOL, str(problem), now)
+                return
+
+    def _frame(self, frame: Frame) -> None:
+        command, number = frame.command, frame.stream
+        self._counters["frames_in"] += 1
+        if command == Command.NOP:
+            return
+        stream = self._streams.get(number)
+        if command == Command.SYN:
+            if stream is None:
+                self._opened(number)
+            return
+        if stream is None:
+            # Of a stream that this end has closed already.
+            self._counters["frames_unknown"] += 1
+            return
+        if command == Command.PSH:
+            self._data(number, stream, frame.payload)
+        elif command == Command.FIN:
+            if not stream.fin_received:
+                stream.fin_received = True
+                self._see_end(number, stream)
+        else:
+            self._updated(number, stream, frame.payload)
+
+    def _opened(self, number: int) -> None:
+        """The peer has opened a stream."""
+        theirs = 0 if self._role is Role.CLIENT else 1
+        if number == 0 or number % 2 != theirs or self._state is not _State.OPEN:
+            self._counters["streams_refused"] += 1
+            return
+        if len(self._streams) >= MOST_STREAMS:
+            self._counters["streams_refused"] += 1
+            self._give(pack(self._settings.version, Command.FIN, number))
+            return
+        self._streams[number] = _Stream(self._pads)
+        self._counters["streams_accepted"] += 1
+        self._events.append((Event.STREAM_OPENED, number))
+
+    def _data(self, number: int, stream: _Stream, payload: bytes) -> None:
+        if not payload:
+            return
+        if stream.fin_received:
+            self._counters["frames_unknown"] += 1
+            return
+        size = len(payload)
+        if self._settings.version == 2:
+            most = max(INITIAL_WINDOW, self._settings.stream_buffer) + LONGEST_PAYLOAD
+            if stream.incoming.size + size > most:
+                raise SmuxError(f"more data on stream {number} than its window takes")
+        stream.incoming.append(stream.decode(payload))
+        self._room -= size
+        self._readable[number] = None
+
+    def _updated(self, number: int, stream: _Stream, payload: bytes) -> None:
+        consumed, window = _UPDATE.unpack(payload)
+        outstanding = (stream.written - consumed) & MASK32
+        if outstanding >= 1 << 31:
+            raise SmuxError(f"stream {number}: more was read than was sent")
+        stream.consumed, stream.window = consumed, window
+        self._mark_ready(number, stream)
+
+    def _see_end(self, number: int, stream: _Stream) -> None:
+        """Tell the peer's end of stream when all before it was read."""
+        if stream.fin_received and not stream.incoming.size and not stream.end_told:
+            stream.end_told = True
+            self._events.append((Event.STREAM_ENDED, number))
+            self._forget_if_over(number, stream)
+
+    def unread(self, stream: int = 0) -> int:
+        known = self._streams.get(stream)
+        return 0 if known is None else known.incoming.size
+
+    def take(self, stream: int, limit: int) -> bytes:
+        known = self._streams.get(stream)
+        if known is None or not known.incoming.size:
+            return b""
+        data = bytes(known.incoming.take(limit))
+        self._returned(stream, known, len(data))
+        self._see_end(stream, known)
+        return data
+
+    def _returned(self, number: int, stream: _Stream, size: int) -> None:
+        """So much was read, and the window opens by it."""
+        self._room += size
+        stream.read += size
+        if self._settings.version == 2 and not stream.fin_received:
+            first = stream.told == 0
+            if first or stream.read - stream.told >= self._settings.stream_buffer // 2:
+                stream.told = stream.read
+                self._updates[number] = None
+
+    def take_messages(self) -> Iterator[Message]:
+        return iter(())
+
+    # application to wire
+
+    def write(self, stream: int, data: bytes) -> None:
+        """
+        @raise ValueError: stream 0 carries no bytes, or there is no such stream.
+        """
+        known = self._streams.get(stream)
+        if known is None or known.fin_asked:
+            raise ValueError(f"stream {stream} is not open for writing")
+        known.outgoing.append(known.encode(data))
+        self._mark_ready(stream, known)
+
+    def send(
+        self,
+        data: bytes,
+        delivery: Delivery = Delivery.RELIABLE_ORDERED,
+        channel: int = 0,
+        priority: int = 0,
+        receipt: bool = False,
+    ) -> int | None:
+        """
+        @raise ValueError: smux carries no messages.
+        """
+        raise ValueError("smux carries streams, not messages")
+
+    def unsent(self, stream: int = 0) -> int:
+        known = self._streams.get(stream)
+        return 0 if known is None else known.outgoing.size
+
+    def open_stream(self) -> int:
+        """
+        @raise RuntimeError: all numbers were used, or too many streams are open.
+        """
+        if self._next_id > _LAST_ID:
+            raise RuntimeError("this session has used all its stream numbers: open another one")
+        if len(self._streams) >= MOST_STREAMS:
+            raise RuntimeError(f"{MOST_STREAMS} streams are open already")
+        number = self._next_id
+        self._next_id += 2
+        self._streams[number] = _Stream(self._pads)
+        self._counters["streams_opened"] += 1
+        # The peer may have to speak first, so it hears of the stream at once.
+        self._give(pack(self._settings.version, Command.SYN, number))
+        return number
+
+    def close_stream(self, stream: int) -> None:
+        known = self._streams.get(stream)
+        if known is not None and not known.fin_asked:
+            known.fin_asked = True
+            self._mark_ready(stream, known)
+
+    def reset_stream(self, stream: int, code: int = 0) -> None:
+        known = self._streams.pop(stream, None)
+        if known is None:
+            return
+        self._room += known.incoming.size
+        self._updates.pop(stream, None)
+        if not known.fin_sent:
+            self._give(pack(self._settings.version, Command.FIN, stream))
+
+    def _mark_ready(self, number: int, stream: _Stream) -> None:
+        """The stream may have something to send."""
+        if not stream.queued and not stream.fin_sent:
+            stream.queued = True
+            self._ready.append(number)
+
+    def _give(self, frames: bytes) -> None:
+        """Hand frames to the inner session."""
+        if self._state is _State.CLOSED:
+            return
+        self._counters["frames_out"] += 1
+        if self._codec is not None:
+            frames = self._codec.encode(frames)
+        self._inner.write(_CARRIER, frames)
+        self._given += len(frames)
+
+    def flush(self, now: int, emit: Emit, budget: int) -> bool:
+        self._pump(now)
+        for number in self._updates:
+            stream = self._streams.get(number)
+            if stream is not None:
+                self._give(pack_update(number, stream.read, self._settings.stream_buffer))
+        self._updates.clear()
+        sent = 0
+
+        def counting(run: Buffer, size: int, address: Address) -> bool:
+            nonlocal sent
+            sent += len(run)
+            return emit(run, size, address)
+
+        inner = self._inner
+        while True:
+            added = self._fill()
+            before = sent
+            more = inner.flush(now, counting, budget - sent)
+            if more or sent >= budget or sent == before or not added:
+                break
+        self._after_flush(now)
+        return more or (bool(self._ready) and inner.unsent(_CARRIER) < _AHEAD and sent >= budget)
+
+    def _fill(self) -> bool:
+        """
+        Put the streams' data into frames, one frame of each in turn, as much as may wait in
+        the inner session.
+
+        @return: there was something.
+        """
+        if self._state is _State.CLOSED:
+            return False
+        inner, ready = self._inner, self._ready
+        added = False
+        while ready and inner.unsent(_CARRIER) < _AHEAD:
+            number = ready.popleft()
+            stream = self._streams.get(number)
+            if stream is None:
+                continue
+            stream.queued = False
+            if self._send_one(number, stream):
+                added = True
+                self._mark_ready(number, stream)
+        return added
+
+    def _send_one(self, number: int, stream: _Stream) -> bool:
+        """
+        Put one frame of a stream on its way.
+
+        @return: there was one, and perhaps there is another.
+        """
+        version = self._settings.version
+        size = min(stream.outgoing.size, self._settings.frame_size)
+        if size and version == 2:
+            outstanding = (stream.written - stream.consumed) & MASK32
+            size = min(size, max(stream.window - outstanding, 0))
+        if size:
+            data = bytes(stream.outgoing.take(size))
+            stream.written += len(data)
+            self._give(pack(version, Command.PSH, number, data))
+            return True
+        if stream.fin_asked and not stream.outgoing.size and not stream.fin_sent:
+            stream.fin_sent = True
+            self._give(pack(version, Command.FIN, number))
+            stream.fin_offset = self._given
+            self._forget_if_over(number, stream)
+        return False
+
+    def _after_flush(self, now: int) -> None:
+        """Tell whose end has left, and go on with a close."""
+        left = self._given - self._inner.unsent(_CARRIER)
+        for number, stream in list(self._streams.items()):
+            if stream.fin_sent and not stream.flushed and left >= stream.fin_offset:
+                stream.flushed = True
+                self._events.append((Event.STREAM_FLUSHED, number))
+                self._forget_if_over(number, stream)
+        if self._state is _State.DRAINING:
+            if left != self._left:
+                self._left = left
+                self._close_at = now + DRAIN_TIMEOUT
+            waiting = any(stream.outgoing.size for stream in self._streams.values())
+            if not waiting and not self._ready:
+                self._state = _State.CLOSED
+                self._inner.close(now)
+
+    def _forget_if_over(self, number: int, stream: _Stream) -> None:
+        """A stream whose halves both have ended, and are told, is no more."""
+        if stream.flushed and stream.end_told:
+            self._streams.pop(number, None)
+
+    # life
+
+    def close(self, now: int) -> None:
+        if self._state is not _State.OPEN:
+            return
+        self._state = _State.DRAINING
+        self._close_at = now + DRAIN_TIMEOUT
+        for number, stream in self._streams.items():
+            stream.fin_asked = True
+            self._mark_ready(number, stream)
+
+    def abort(self, now: int) -> None:
+        self._state = _State.CLOSED
+        self._inner.abort(now)
+
+    def _fail(self, reason: Reason, detail: str | None, now: int) -> None:
+        """End the session for a reason of this layer's own."""
+        self._state = _State.CLOSED
+        self._detail = detail
+        self._failed = reason
+        self._inner.abort(now)
+
+    def events(self) -> Sequence[tuple[Any, ...]]:
+        found, self._events = self._events, []
+        if self._readable:
+            found += [(Event.READABLE, number) for number in self._readable]
+            self._readable.clear()
+        for event in self._inner.events():
+            kind = event[0]
+            if kind == Event.ENDED:
+                self._state = _State.CLOSED
+                if self._failed is not None:
+                    event = (Event.ENDED, self._failed, self._detail)
+                found.append(event)
+            elif kind == Event.STREAM_ENDED:
+                # The peer has ended the session in order, and all its streams with it.
+                for number, stream in list(self._streams.items()):
+                    stream.fin_received = True
+                    self._see_end(number, stream)
+                found += self._events
+                self._events = []
+                found.append(event)
+            elif kind not in (Event.READABLE, Event.STREAM_FLUSHED, Event.STREAM_RESET):
+                found.append(event)
+        return found
+
+    # state, read from outside
+
+    def counters(self) -> Mapping[str, int]:
+        return {**self._inner.counters(), **self._counters}
+
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            **self._inner.facts(),
+            "multiplexer": f"smux {self._settings.version}",
+            "streams": len(self._streams),
+            "compressed": self._codec is not None,
+        }
