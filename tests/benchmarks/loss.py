@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from twisted_rudp.core.engine import Address, Buffer, Key
-from twisted_rudp.endpoints import kcpbase
+from twisted_rudp.endpoints import kcp as endpoints
 from twisted_rudp.kcp.demux import KCPDemultiplexer
 
 
@@ -45,4 +45,4 @@ def lose(share: float, seed: int) -> None:
             rest = b"".join(kept)
             return super().open(rest, size, address) if rest else ()
 
-    kcpbase.KCPDemultiplexer = LossyDemultiplexer  # type: ignore[misc]
+    endpoints.KCPDemultiplexer = LossyDemultiplexer  # type: ignore[misc]

@@ -11,7 +11,6 @@ from tests.interpreter import CHECKOUT
 from twisted_rudp.core.lifecycle import State as SessionState
 from twisted_rudp.discovery.nodes import Change, Removal
 from twisted_rudp.endpoints.node import State
-from twisted_rudp.kcp.life import Life as KCPLife
 from twisted_rudp.raknet.life import Life as RakNetLife
 
 
@@ -29,7 +28,7 @@ class PictureTests(SynchronousTestCase):
     def test_sessions(self) -> None:
         """The life of a session, of each transport."""
         lives: list[tuple[str, str, type[Enum]]] = [
-            ("kcp.rst", "OPENING --> LIVE", KCPLife),
+            ("kcp.rst", "HANDSHAKE --> ESTABLISHED", SessionState),
             ("qotp.rst", "HANDSHAKE --> ESTABLISHED", SessionState),
             ("raknet.rst", "OFFLINE --> OPENING", RakNetLife),
         ]

@@ -7,6 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import Segment, Wire
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, MARK, PUSH, WINS
@@ -16,20 +18,26 @@ UNLIMITED = 1 << 40
 WORD = 0xFFFFFFFF
 
 
+def wait_of(arq: ARQ, now: int) -> int | None:
+    """Milliseconds until an ARQ wants to be flushed; None if it never does."""
+    due = arq.deadline()
+    return None if due >= NEVER else max(0, due // MILLISECOND - now)
+
+
 class ARQTestCase(SynchronousTestCase):
-    """One ARQ, spoken to by hand."""
+    """One ARQ, spoken to by hand. Times are milliseconds."""
 
     def make(self, first: tuple[int, int] = (0, 0), overhead: int = 0, **changes: Any) -> ARQ:
         chosen = Settings(**{"nc": 1, "mtu": 124, "sndwnd": 32, "rcvwnd": 32, **changes})
-        return ARQ(CONV, chosen, initial_numbers=first, overhead=overhead)
+        return ARQ(CONV, chosen, first_sent=first[0], first_received=first[1], overhead=overhead)
 
     def hear(self, arq: ARQ, *segments: Segment, now: int = 0, regular: bool = True) -> None:
         datagram = b"".join(segment.pack() for segment in segments)
-        arq.input(datagram, len(datagram), now, regular)
+        arq.input(datagram, len(datagram), now * MILLISECOND, regular)
 
     def flush(self, arq: ARQ, now: int = 0, budget: int = UNLIMITED, **how: Any) -> list[Segment]:
         wire = Wire()
-        arq.flush(now, wire, budget, **how)
+        arq.flush(now * MILLISECOND, wire, budget, **how)
         return wire.segments()
 
     def push(

@@ -8,9 +8,9 @@ from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address
+from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.engine import KCPEngine
-from twisted_rudp.kcp.life import Role
 from twisted_rudp.kcp.settings import PROFILES, Settings
 
 CONV = 0x01020304
@@ -46,7 +46,7 @@ class Pair(pair.Pair[KCPEngine, KCPDemultiplexer]):
 
     def _accept(self, conv: int, address: Address, now: int) -> KCPEngine:
         return self.new_engine(
-            "server", conv, address, now=now, epoch=77, role=Role.LISTENER, cookies=self.cookies
+            "server", conv, address, now=now, epoch=77, role=Role.SERVER, cookies=self.cookies
         )
 
     def dial(self, **options: Any) -> KCPEngine:
@@ -58,7 +58,7 @@ class Pair(pair.Pair[KCPEngine, KCPDemultiplexer]):
                 SERVER,
                 now=self.now,
                 epoch=0xFFFFFF00,
-                role=Role.DIALLER,
+                role=Role.CLIENT,
                 own_socket=self.own_socket,
                 **options,
             )

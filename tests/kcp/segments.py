@@ -64,6 +64,10 @@ class Wire:
         self.room -= 1
         return self.room > 0
 
+    def emit(self, run: bytes, size: int, address: object) -> bool:
+        """As an engine's C{emit}."""
+        return self(run, size)
+
     def datagrams(self) -> list[bytes]:
         """All datagrams so far; forgets them."""
         found = [datagram for run, size in self.runs for datagram in split(run, size)]

@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kcp.arqcase import CONV, UNLIMITED, ARQTestCase
+from tests.kcp.arqcase import CONV, UNLIMITED, ARQTestCase, wait_of
 from tests.kcp.segments import Segment, Wire, parse
 from twisted_rudp.core.congestion.segments import FixedWindow, KCPWindow
+from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WASK, WINS
 
@@ -36,7 +37,7 @@ class WritingTests(ARQTestCase):
         self.assertRaises(ValueError, arq.send, b"")
         self.assertRaises(ValueError, arq.send, bytes(25_501))
         arq.send(bytes(25_500))
-        self.assertEqual((arq.wait_snd, arq.unsent), (255, 25_500))
+        self.assertEqual((arq.sender.wait_snd, arq.sender.queue.size), (255, 25_500))
 
     def test_fragments(self) -> None:
         """
@@ -118,9 +119,9 @@ class WritingTests(ARQTestCase):
         arq.write(b"x")
         sent = 0
         now = 0
-        while not arq.dead:
+        while not arq.sender.transmitter.dead:
             sent += len(self.flush(arq, now))
-            now += arq.next_flush(now) or 0
+            now += wait_of(arq, now) or 0
         self.assertEqual(sent, 3)
         self.assertEqual(len(self.flush(arq, now)), 1)
 
@@ -131,8 +132,8 @@ class WritingTests(ARQTestCase):
         now = 0
         for _ in range(40):
             self.flush(arq, now)
-            now += arq.next_flush(now) or 0
-        self.assertFalse(arq.dead)
+            now += wait_of(arq, now) or 0
+        self.assertFalse(arq.sender.transmitter.dead)
         self.assertEqual(arq.counters.lost_segs, 39)
 
 
@@ -148,12 +149,12 @@ class WindowTests(ARQTestCase):
         arq = self.make()
         self.hear(arq, self.control(wnd=0))
         self.flush(arq)
-        self.assertIsNone(arq.next_flush(0))
+        self.assertIsNone(wait_of(arq, 0))
         arq.write(b"x")
         now = 0
         asked = []
         for _ in range(3):
-            now += arq.next_flush(now) or 0
+            now += wait_of(arq, now) or 0
             asked.append((now, [one.cmd for one in self.flush(arq, now)]))
         self.assertEqual(asked, [(500, [WASK]), (1250, [WASK]), (2375, [WASK])])
         self.hear(arq, self.control(wnd=1), now=now)
@@ -172,9 +173,9 @@ class WindowTests(ARQTestCase):
     def test_askAndTell(self) -> None:
         """C{ask} and C{tell} send a WASK and a WINS with the next flush."""
         arq = self.make()
-        arq.control_ts_out = 99
-        arq.ask()
-        arq.tell()
+        arq.control.ts_out = 99
+        arq.control.ask = True
+        arq.control.tell = True
         ask, tell = self.flush(arq)
         self.assertEqual((ask.cmd, ask.frg, ask.sn, ask.una, ask.ts), (WASK, MARK, 0, 0, 99))
         self.assertEqual((tell.cmd, tell.frg, tell.ts), (WINS, MARK, 99))
@@ -185,11 +186,11 @@ class WindowTests(ARQTestCase):
         arq = self.make()
         arq.write(b"x")
         self.flush(arq)
-        arq.ask()
+        arq.control.ask = True
         self.assertEqual(self.flush(arq)[0].sn, 0)
         self.hear(arq, self.control())
-        arq.ask()
-        arq.tell()
+        arq.control.ask = True
+        arq.control.tell = True
         self.assertEqual([one.sn for one in self.flush(arq)], [1, 1])
 
     def test_shrinkingWindow(self) -> None:
@@ -202,7 +203,7 @@ class WindowTests(ARQTestCase):
         arq.write(bytes(1_000))
         self.hear(arq, self.control(ACK, sn=29, una=30))
         self.assertEqual(len(self.flush(arq)), 2)
-        self.assertEqual(arq.wnd, 4)
+        self.assertEqual(arq.receiver.free, 4)
         self.assertRaises(ValueError, arq.set_mss, 0)
 
     def test_adopts(self) -> None:
@@ -215,14 +216,15 @@ class WindowTests(ARQTestCase):
         mss = arq.facts()["mss"]
         arq.adopt(replace(arq.settings, nodelay=0, interval=70, resend=5))
         self.assertEqual(arq.facts()["mss"], mss)
-        self.assertEqual((arq.round_trip.minimum, arq.round_trip.granularity), (100, 70))
-        self.assertIsInstance(arq.controller, FixedWindow)
+        trip = arq.sender.recovery.round_trip
+        self.assertEqual((trip.minimum, trip.granularity), (100, 70))
+        self.assertIsInstance(arq.sender.recovery.controller, FixedWindow)
         arq.adopt(replace(arq.settings, nc=0, congestion="kcp-go"))
-        window = arq.controller
+        window = arq.sender.recovery.controller
         assert isinstance(window, KCPWindow)
         self.assertEqual((window.segments, window.resend), (1, 5))
         arq.adopt(replace(arq.settings, resend=2, mtu=600))
-        self.assertIs(arq.controller, window)
+        self.assertIs(arq.sender.recovery.controller, window)
         self.assertEqual((window.resend, arq.facts()["mss"]), (2, 576))
         self.assertRaises(ValueError, arq.adopt, replace(arq.settings, stream=False))
 
@@ -244,13 +246,13 @@ class WindowTests(ARQTestCase):
         when nothing is in flight.
         """
         arq = self.make()
-        self.assertIsNone(arq.next_flush(0))
+        self.assertIsNone(wait_of(arq, 0))
         arq.write(b"x")
         self.flush(arq, 100)
-        self.assertEqual(arq.next_flush(130), 170)
-        self.assertEqual(arq.next_flush(900), 0)
+        self.assertEqual(wait_of(arq, 130), 170)
+        self.assertEqual(wait_of(arq, 900), 0)
         self.hear(arq, self.control(ACK, una=1), now=130)
-        self.assertIsNone(arq.next_flush(130))
+        self.assertIsNone(wait_of(arq, 130))
 
     def test_selectivelyAcknowledged(self) -> None:
         """
@@ -261,13 +263,13 @@ class WindowTests(ARQTestCase):
         arq.write(bytes(250))
         self.flush(arq)
         for sn in (2, 0, 1):
-            self.assertFalse(arq.drained)
+            self.assertFalse(arq.sender.drained)
             self.hear(arq, self.control(ACK, sn=sn))
-        self.assertTrue(arq.drained)
-        self.assertEqual((arq.in_flight, arq.snd_una, arq.wait_snd), (0, 0, 3))
-        self.assertIsNone(arq.next_flush(0))
+        self.assertTrue(arq.sender.drained)
+        self.assertEqual((arq.sender.sent.in_flight, arq.snd_una, arq.sender.wait_snd), (0, 0, 3))
+        self.assertIsNone(wait_of(arq, 0))
         self.hear(arq, self.control(una=3))
-        self.assertEqual((arq.in_flight, arq.wait_snd), (0, 0))
+        self.assertEqual((arq.sender.sent.in_flight, arq.sender.wait_snd), (0, 0))
 
 
 class LossTests(ARQTestCase):
@@ -314,9 +316,9 @@ class ProofTests(ARQTestCase):
         self.flush(arq, 700)
         for sn, ts in ((10, 699), (12, 700), (9, 700)):
             self.hear(arq, self.control(ACK, sn=sn, ts=ts, una=10))
-            self.assertFalse(arq.validated)
+            self.assertFalse(arq.sender.transmitter.validated)
         self.hear(arq, self.control(ACK, sn=11, ts=700, una=12))
-        self.assertTrue(arq.validated)
+        self.assertTrue(arq.sender.transmitter.validated)
 
     def test_echoOfEarlierSending(self) -> None:
         """The echo of any transmission of a segment proves."""
@@ -325,11 +327,11 @@ class ProofTests(ARQTestCase):
         self.flush(arq, 0)
         self.flush(arq, 5_000)
         self.hear(arq, self.control(ACK, sn=0, ts=0, una=1), now=5_001)
-        self.assertTrue(arq.validated)
+        self.assertTrue(arq.sender.transmitter.validated)
 
     def strict(self, arq: ARQ, budget: int, now: int = 0) -> tuple[int, list[Segment], bool]:
         wire = Wire()
-        more = arq.flush(now, wire, budget, strict=True)
+        more = arq.flush(now * MILLISECOND, wire, budget, strict=True)
         datagrams = wire.datagrams()
         cost = sum(len(datagram) + 20 for datagram in datagrams)
         self.assertLessEqual(cost, max(budget, 0))
@@ -362,7 +364,7 @@ class ProofTests(ARQTestCase):
             cost, sent, _ = self.strict(arq, left, now)
             left -= cost
             sendings.append(len(sent))
-            wait = arq.next_flush(now)
+            wait = wait_of(arq, now)
             assert wait is not None
             self.assertGreater(wait, 0)
             now += wait
@@ -468,7 +470,7 @@ class RunTests(ARQTestCase):
         """In order into a full queue: held and acknowledged, and given out later."""
         arq = self.make(rcvwnd=3)
         arq.input(self.run_of(*(self.push(sn, b"%d" % sn) for sn in range(5))), 25, 0)
-        self.assertEqual((arq.rcv_nxt, arq.wnd), (3, 0))
+        self.assertEqual((arq.rcv_nxt, arq.receiver.free), (3, 0))
         self.assertEqual({one.sn for one in self.flush(arq)}, {3, 4})
         self.assertEqual(arq.take(9) + arq.take(9), b"01234")
 
@@ -480,4 +482,4 @@ class RunTests(ARQTestCase):
         foreign = Segment(CONV + 1, ACK, MARK, 0, 0, 0, 0)
         run = self.run_of(self.control(ACK, sn=2), foreign, self.control(ACK, sn=1))
         arq.input(run, 24, 0)
-        self.assertEqual((arq.counters.kcp_in_errors, arq.in_flight), (1, 200))
+        self.assertEqual((arq.counters.kcp_in_errors, arq.sender.sent.in_flight), (1, 200))

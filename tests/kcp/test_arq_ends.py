@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.kcp.arqcase import CONV, UNLIMITED, WORD, ARQTestCase
+from tests.kcp.arqcase import CONV, UNLIMITED, WORD, ARQTestCase, wait_of
 from tests.kcp.segments import Segment, Wire, parse
-from twisted_rudp.kcp.arq import ARQ, Peer
-from twisted_rudp.kcp.tombstone import reset
-from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
+from twisted_rudp.kcp.arq import ARQ
+from twisted_rudp.kcp.control import Peer
+from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS, reset
 
 
 class VerdictTests(ARQTestCase):
@@ -41,14 +41,14 @@ class VerdictTests(ARQTestCase):
         ):
             arq = self.make()
             self.hear(arq, *heard)
-            self.assertIs(arq.peer, verdict, heard)
+            self.assertIs(arq.control.peer, verdict, heard)
 
     def test_ourMark(self) -> None:
         """All ACK, WASK and WINS of ours are marked, no PUSH is."""
         arq = self.make()
         self.hear(arq, self.push(0), self.control(WASK))
         arq.write(b"x")
-        arq.ask()
+        arq.control.ask = True
         self.assertEqual(
             {(one.cmd, one.frg) for one in self.flush(arq)},
             {(ACK, MARK), (WASK, MARK), (WINS, MARK), (PUSH, 0)},
@@ -58,10 +58,12 @@ class VerdictTests(ARQTestCase):
         """C{ts} and C{una} of the last regular WASK or WINS are kept."""
         arq = self.make()
         self.hear(arq, self.control(WINS, ts=5), self.control(ACK, ts=6))
-        self.assertEqual((arq.control_heard, arq.control_ts, arq.control_una), (1, 5, 0))
+        control = arq.control
+        self.assertEqual((control.heard_controls, control.heard_ts, control.heard_una), (1, 5, 0))
         self.hear(arq, self.control(WASK, ts=7, una=WORD))
         self.hear(arq, self.control(WASK, ts=8), regular=False)
-        self.assertEqual((arq.control_heard, arq.control_ts, arq.control_una), (2, 7, WORD))
+        found = (control.heard_controls, control.heard_ts, control.heard_una)
+        self.assertEqual(found, (2, 7, WORD))
 
 
 class ReceivedEndTests(ARQTestCase):
@@ -74,12 +76,12 @@ class ReceivedEndTests(ARQTestCase):
         """In order: acknowledged, and given to the application after the last byte."""
         arq = self.make()
         self.hear(arq, self.push(0, b"ab"), self.end(1))
-        self.assertTrue(arq.end_in_order)
-        self.assertFalse(arq.end_received)
+        self.assertTrue(arq.receiver.end_in_order)
+        self.assertFalse(arq.receiver.end_received)
         self.assertEqual(arq.take(1), b"a")
-        self.assertFalse(arq.end_received)
+        self.assertFalse(arq.receiver.end_received)
         self.assertEqual(arq.take(1), b"b")
-        self.assertTrue(arq.end_received)
+        self.assertTrue(arq.receiver.end_received)
         (ack,) = self.flush(arq)
         self.assertEqual((ack.sn, ack.una), (1, 2))
 
@@ -87,9 +89,9 @@ class ReceivedEndTests(ARQTestCase):
         """In order it takes no place in the window, even a full one."""
         arq = self.make(rcvwnd=2)
         self.hear(arq, self.push(0), self.push(1), self.end(2))
-        self.assertTrue(arq.end_in_order)
+        self.assertTrue(arq.receiver.end_in_order)
         arq.take(1)
-        self.assertEqual(arq.wnd, 1)
+        self.assertEqual(arq.receiver.free, 1)
 
     def test_gap(self) -> None:
         """Before a gap is filled: acknowledged and remembered."""
@@ -97,9 +99,9 @@ class ReceivedEndTests(ARQTestCase):
         self.hear(arq, self.end(2))
         self.assertEqual(self.acked(arq), [2])
         self.hear(arq, self.push(1))
-        self.assertFalse(arq.end_in_order)
+        self.assertFalse(arq.receiver.end_in_order)
         self.hear(arq, self.push(0))
-        self.assertTrue(arq.end_in_order)
+        self.assertTrue(arq.receiver.end_in_order)
         self.assertEqual((arq.take(9), arq.rcv_nxt), (b"xx", 3))
 
     def test_dataAfter(self) -> None:
@@ -125,7 +127,7 @@ class ReceivedEndTests(ARQTestCase):
         self.hear(arq, self.push(1), self.end(2))
         self.assertEqual(arq.counters.data_after_end, 3)
         self.hear(arq, self.push(0))
-        self.assertTrue(arq.end_in_order)
+        self.assertTrue(arq.receiver.end_in_order)
         self.assertEqual((arq.take(9), arq.rcv_nxt), (b"xx", 3))
 
     def test_duplicates(self) -> None:
@@ -154,15 +156,15 @@ class ReceivedEndTests(ARQTestCase):
         self.hear(arq, self.end(32))
         self.assertEqual(self.acked(arq), [])
         self.hear(arq, self.end(0))
-        self.assertTrue(arq.end_in_order)
+        self.assertTrue(arq.receiver.end_in_order)
 
     def test_oldEnd(self) -> None:
         """An end with a number that was data is a duplicate of that."""
         arq = self.make()
         self.hear(arq, self.push(0), self.end(0))
-        self.assertEqual((self.acked(arq), arq.end_in_order), ([0], False))
+        self.assertEqual((self.acked(arq), arq.receiver.end_in_order), ([0], False))
         self.hear(arq, self.push(2), self.end(2), self.push(1))
-        self.assertFalse(arq.end_in_order)
+        self.assertFalse(arq.receiver.end_in_order)
         self.assertEqual(arq.rcv_nxt, 3)
 
     def test_fromUnmarked(self) -> None:
@@ -175,17 +177,17 @@ class ReceivedEndTests(ARQTestCase):
             self.hear(arq, self.control(ACK, 0), self.end(1))
             self.hear(arq, self.push(0, b"a"), self.push(2, b"b"))
             self.assertEqual((arq.rcv_nxt, arq.counters.unmarked_ends), (3, 1))
-            self.assertFalse(arq.end_in_order)
+            self.assertFalse(arq.receiver.end_in_order)
             taken = [arq.take(9)] if stream else [arq.take_message(), arq.take_message()]
             self.assertEqual(taken, [b"ab"] if stream else [b"a", b"b"])
-            self.assertFalse(arq.readable)
+            self.assertFalse(arq.receiver.inbox.readable)
 
     def test_lastNumber(self) -> None:
         """The number may be 2^32 - 1."""
         arq = self.make(first=(0, WORD - 1))
         self.hear(arq, self.end(WORD))
         self.hear(arq, self.push(WORD - 1))
-        self.assertTrue(arq.end_in_order)
+        self.assertTrue(arq.receiver.end_in_order)
         self.assertEqual((arq.rcv_nxt, self.acked(arq)), (0, [WORD - 1]))
         self.hear(arq, self.push(0))
         self.assertEqual(arq.counters.data_after_end, 1)
@@ -194,9 +196,9 @@ class ReceivedEndTests(ARQTestCase):
         """A message the peer did not complete does not hold the end up."""
         arq = self.make(stream=False)
         self.hear(arq, self.push(0, b"a"), self.push(1, b"b", frg=1), self.end(2))
-        self.assertFalse(arq.end_received)
+        self.assertFalse(arq.receiver.end_received)
         self.assertEqual(arq.take_message(), b"a")
-        self.assertTrue(arq.end_received)
+        self.assertTrue(arq.receiver.end_received)
         self.assertIsNone(arq.take_message())
 
 
@@ -214,11 +216,13 @@ class SentEndTests(ARQTestCase):
         (datagram,) = wire.datagrams()
         data, end = parse(datagram)
         self.assertEqual((data.payload, end.frg, end.payload, end.sn), (b"ab", END, b"", 1))
-        self.assertEqual((arq.fin_sent, arq.fin_sendings, arq.fin_acknowledged), (True, 1, False))
+        sender = arq.sender
+        self.assertEqual(sender.transmitter.end_sendings, 1)
+        self.assertEqual((sender.end_sent, sender.end_acknowledged), (True, False))
         self.hear(arq, self.control(una=1))
-        self.assertFalse(arq.drained or arq.fin_acknowledged)
+        self.assertFalse(arq.sender.drained or arq.sender.end_acknowledged)
         self.hear(arq, self.control(una=2))
-        self.assertTrue(arq.drained and arq.fin_acknowledged)
+        self.assertTrue(arq.sender.drained and arq.sender.end_acknowledged)
 
     def test_oneByOne(self) -> None:
         """It is acknowledged when everything up to it is, one by one."""
@@ -229,9 +233,9 @@ class SentEndTests(ARQTestCase):
         self.flush(arq)
         for sn in (2, 0):
             self.hear(arq, self.control(ACK, sn=sn))
-            self.assertFalse(arq.fin_acknowledged)
+            self.assertFalse(arq.sender.end_acknowledged)
         self.hear(arq, self.control(ACK, sn=1))
-        self.assertTrue(arq.fin_acknowledged)
+        self.assertTrue(arq.sender.end_acknowledged)
 
     def test_onlyToMarked(self) -> None:
         """While the verdict is unknown it waits; an unmarked peer never gets one."""
@@ -240,8 +244,8 @@ class SentEndTests(ARQTestCase):
         self.assertEqual(self.flush(arq), [])
         self.hear(arq, self.control(ACK, 0))
         self.assertEqual(self.flush(arq), [])
-        self.assertTrue(arq.drained)
-        self.assertFalse(arq.fin_sent)
+        self.assertTrue(arq.sender.drained)
+        self.assertFalse(arq.sender.end_sent)
 
     def test_windowZero(self) -> None:
         """It obeys the peer's window; at 0 probing goes on."""
@@ -249,7 +253,7 @@ class SentEndTests(ARQTestCase):
         self.hear(arq, self.control(wnd=0))
         arq.finish()
         self.assertEqual(self.flush(arq), [])
-        self.assertEqual(arq.next_flush(0), 500)
+        self.assertEqual(wait_of(arq, 0), 500)
         self.assertEqual([one.cmd for one in self.flush(arq, 500)], [WASK])
         self.hear(arq, self.control(wnd=1), now=500)
         self.assertEqual([one.frg for one in self.flush(arq, 500)], [END])
@@ -271,10 +275,10 @@ class SentEndTests(ARQTestCase):
         arq.finish()
         self.flush(arq)
         self.hear(arq, self.push(0))
-        wait = arq.next_flush(0)
+        wait = wait_of(arq, 0)
         end = next(one for one in self.flush(arq, wait) if one.cmd == PUSH)
         self.assertEqual((end.frg, end.payload, end.sn, end.una, end.wnd), (END, b"", 0, 1, 31))
-        self.assertEqual(arq.fin_sendings, 2)
+        self.assertEqual(arq.sender.transmitter.end_sendings, 2)
 
     def test_lastNumber(self) -> None:
         """Its number may be 2^32 - 1."""
@@ -284,7 +288,7 @@ class SentEndTests(ARQTestCase):
         (end,) = self.flush(arq)
         self.assertEqual((end.sn, arq.snd_nxt), (WORD, 0))
         self.hear(arq, self.control(ACK, sn=WORD, una=0))
-        self.assertTrue(arq.fin_acknowledged)
+        self.assertTrue(arq.sender.end_acknowledged)
 
     def test_firstAfterTheirs(self) -> None:
         """It is known whether theirs was in order when ours was sent first."""
@@ -325,21 +329,21 @@ class ResetTests(ARQTestCase):
         ):
             arq = self.make_used()
             self.hear(arq, self.control(WINS, RESET, sn=sn, una=una, wnd=0))
-            self.assertEqual(arq.reset_heard, valid, (una, sn))
+            self.assertEqual(arq.control.reset_heard, valid, (una, sn))
             self.assertEqual(arq.counters.bad_resets, 0 if valid else 1)
 
     def test_invalidChangesNothing(self) -> None:
         """C{una} and C{wnd} of an invalid one are not used."""
         arq = self.make_used()
         self.hear(arq, self.control(WINS, RESET, sn=99, una=2, wnd=0))
-        self.assertEqual((arq.snd_una, arq.rmt_wnd), (1, 32))
+        self.assertEqual((arq.snd_una, arq.sender.peer_window), (1, 32))
 
     def test_otherKinds(self) -> None:
         """Only a WINS is a reset."""
         for cmd in (ACK, WASK, PUSH):
             arq = self.make_used()
             self.hear(arq, self.control(cmd, RESET, sn=1, una=1, wnd=0))
-            self.assertFalse(arq.reset_heard)
+            self.assertFalse(arq.control.reset_heard)
 
     def test_ours(self) -> None:
         """Ours names C{snd_nxt} and C{rcv_nxt}, and is valid for the other side."""
@@ -352,4 +356,4 @@ class ResetTests(ARQTestCase):
         other.write(b"x")
         self.flush(other)
         self.hear(other, ours)
-        self.assertTrue(other.reset_heard)
+        self.assertTrue(other.control.reset_heard)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.kcp.arqcase import wait_of
 from tests.kcp.segments import split
+from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.settings import Settings
 
@@ -46,7 +48,7 @@ class Link:
 
     def flush(self, end: int) -> None:
         self.ends[end].flush(
-            self.now & MASK, lambda run, size: self._carry(end, bytes(run), size), UNLIMITED
+            self.now * MILLISECOND, lambda run, size: self._carry(end, bytes(run), size), UNLIMITED
         )
 
     def _carry(self, end: int, run: bytes, size: int) -> bool:
@@ -77,7 +79,7 @@ class Link:
         @return: False if nothing will ever happen again.
         """
         times = [self._queue[0][0]] if self._queue else []
-        waits = [arq.next_flush(self.now & MASK) for arq in self.ends]
+        waits = [wait_of(arq, self.now) for arq in self.ends]
         times += [self.now + wait for wait in waits if wait is not None]
         if not times:
             return False
@@ -85,7 +87,7 @@ class Link:
         touched = {0, 1} if not self._queue or self._queue[0][0] > self.now else set()
         while self._queue and self._queue[0][0] <= self.now:
             _, _, end, run, size = heappop(self._queue)
-            self.ends[end].input(run, size, self.now & MASK)
+            self.ends[end].input(run, size, self.now * MILLISECOND)
             touched.add(end)
         for end in touched:
             self.flush(end)
@@ -102,29 +104,31 @@ class LinkTests(SynchronousTestCase):
         received = [b"", b""]
         for _ in range(limit):
             for end, arq in enumerate(link.ends):
-                if unsent[end] and arq.unsent < 20_000:
+                if unsent[end] and arq.sender.queue.size < 20_000:
                     piece = unsent[end][: link.random.randrange(1, 9_000)]
                     unsent[end] = unsent[end][len(piece) :]
                     arq.write(piece)
                     link.flush(end)
                 while taken := arq.take(link.random.randrange(1, 40_000)):
                     received[1 - end] += taken
-            if received == data and all(arq.drained for arq in link.ends):
+            if received == data and all(arq.sender.drained for arq in link.ends):
                 break
             link.step()
         self.assertEqual([len(each) for each in received], [size, size])
         self.assertEqual(received, data)
         for arq in link.ends:
-            self.assertTrue(arq.drained)
-            self.assertEqual((arq.in_flight, arq.unsent, arq.unread), (0, 0, 0))
+            self.assertTrue(arq.sender.drained)
+            sender = arq.sender
+            held = (sender.sent.in_flight, sender.queue.size, arq.receiver.inbox.size)
+            self.assertEqual(held, (0, 0, 0))
             self.assertEqual(arq.counters.kcp_in_errors, 0)
 
     def pair(self, numbers: int = 0, **changes: object) -> tuple[ARQ, ARQ]:
         chosen = Settings(**{"nc": 1, "mtu": 300, "sndwnd": 64, "rcvwnd": 64, **changes})
         other = (numbers + 5) & MASK
         return (
-            ARQ(7, chosen, initial_numbers=(numbers, other)),
-            ARQ(7, chosen, initial_numbers=(other, numbers)),
+            ARQ(7, chosen, first_sent=numbers, first_received=other),
+            ARQ(7, chosen, first_sent=other, first_received=numbers),
         )
 
     def test_clean(self) -> None:
@@ -184,7 +188,7 @@ class LinkTests(SynchronousTestCase):
         received = b""
         unsent = data
         while received != data:
-            if unsent and a.unsent < 3_000:
+            if unsent and a.sender.queue.size < 3_000:
                 a.set_mss(link.random.randrange(1, 900))
                 a.write(unsent[:2_000])
                 unsent = unsent[2_000:]
@@ -236,8 +240,8 @@ class LinkTests(SynchronousTestCase):
         link.flush(0)
         while link.now < 20_000 and link.step():
             pass
-        self.assertEqual(b.wnd, 0)
-        self.assertLessEqual(b.unread, 64 * 276)
+        self.assertEqual(b.receiver.free, 0)
+        self.assertLessEqual(b.receiver.inbox.size, 64 * 276)
         received = b.take(10_000_000)
         link.loss = 1.0
         link.flush(1)
@@ -278,26 +282,26 @@ class EndTests(SynchronousTestCase):
         chosen = Settings(nc=1, mtu=300, sndwnd=64, rcvwnd=64, dead_link=0)
         # The end of a, behind 37 segments of data, has the number 2^32 - 1.
         first = MASK - 37
-        a = ARQ(7, chosen, initial_numbers=(first, 0))
-        b = ARQ(7, chosen, initial_numbers=(0, first))
+        a = ARQ(7, chosen, first_sent=first, first_received=0)
+        b = ARQ(7, chosen, first_sent=0, first_received=first)
         link = Link(a, b, seed, loss=loss, jitter=20)
         data = link.random.randbytes(37 * 276 - 5)
         a.write(data)
         a.finish()
         b.finish()
-        a.ask()
-        b.ask()
+        a.control.ask = True
+        b.control.ask = True
         received = b""
         link.flush(0)
         link.flush(1)
         for _ in range(5_000):
             received += b.take(10_000)
             a.take(10)
-            if all(arq.fin_acknowledged and arq.end_received for arq in link.ends):
+            if all(arq.sender.end_acknowledged and arq.receiver.end_received for arq in link.ends):
                 break
             if not link.step():
-                a.ask()
-                b.ask()
+                a.control.ask = True
+                b.control.ask = True
                 link.flush(0)
                 link.flush(1)
         self.assertEqual(received, data)
@@ -312,7 +316,7 @@ class EndTests(SynchronousTestCase):
             for seed in range(5):
                 link = self.finished(loss, seed)
                 for arq in link.ends:
-                    self.assertTrue(arq.fin_acknowledged)
-                    self.assertTrue(arq.end_received)
-                    self.assertTrue(arq.drained)
+                    self.assertTrue(arq.sender.end_acknowledged)
+                    self.assertTrue(arq.receiver.end_received)
+                    self.assertTrue(arq.sender.drained)
                 self.assertEqual((link.ends[0].snd_nxt, link.ends[1].rcv_nxt), (0, 0))

@@ -7,8 +7,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kcp.arqcase import CONV, WORD, ARQTestCase
+from tests.kcp.arqcase import CONV, WORD, ARQTestCase, wait_of
 from tests.kcp.segments import Segment
+from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, RESET, WASK, WINS
 
@@ -31,9 +32,10 @@ class UnknownPeerTests(ARQTestCase):
         arq.write(b"x")
         self.flush(arq, now=1_000)
         self.hear(arq, self.control(ACK, ts=(1_000 - 140_000_000) & WORD), now=1_020)
-        self.assertEqual((arq.round_trip.timeout, arq.round_trip.smoothed), (200, 0))
+        trip = arq.sender.recovery.round_trip
+        self.assertEqual((trip.timeout, trip.smoothed), (200, 0))
         self.hear(arq, self.control(ACK, ts=1_000), now=1_020)
-        self.assertEqual(arq.round_trip.smoothed, 20)
+        self.assertEqual(arq.sender.recovery.round_trip.smoothed, 20)
 
     def test_sizes(self) -> None:
         """Any length and any size of a run, also impossible ones."""
@@ -102,16 +104,17 @@ class UnknownPeerTests(ARQTestCase):
             for _ in range(data.draw(st.integers(0, 2))):
                 if run:
                     run[data.draw(st.integers(0, len(run) - 1))] = data.draw(st.integers(0, 255))
-            arq.input(run, data.draw(st.integers(-1, 120)), now * 100, data.draw(st.booleans()))
+            size, regular = data.draw(st.integers(-1, 120)), data.draw(st.booleans())
+            arq.input(run, size, now * 100 * MILLISECOND, regular)
             self.check_bounded(arq)
             if data.draw(st.booleans()):
                 self.flush(arq, now * 100)
             if data.draw(st.booleans()):
                 _ = arq.take(5) if arq.settings.stream else arq.take_message()
-            wait = arq.next_flush(now * 100)
+            wait = wait_of(arq, now * 100)
             self.assertTrue(wait is None or wait >= 0)
-            self.assertGreaterEqual(arq.in_flight, 0)
-            self.assertGreaterEqual(arq.unread, 0)
+            self.assertGreaterEqual(arq.sender.sent.in_flight, 0)
+            self.assertGreaterEqual(arq.receiver.inbox.size, 0)
 
     def test_unaOvertakesAcknowledgement(self) -> None:
         """An ACK whose number a later C{una} of the same datagram covers is no news."""
@@ -119,7 +122,7 @@ class UnknownPeerTests(ARQTestCase):
         arq.write(bytes(300))
         self.flush(arq)
         self.hear(arq, self.control(ACK, sn=1), self.control(ACK, sn=0, una=3))
-        self.assertTrue(arq.drained)
+        self.assertTrue(arq.sender.drained)
 
     def test_noise(self) -> None:
         """Pure noise."""

@@ -451,6 +451,6 @@ class StateTests(SynchronousTestCase):
         facts = pair.client.engine.facts()
         self.assertEqual(facts["conversation"], CONV)
         self.assertEqual(facts["peer"], "MARKED")
-        self.assertEqual(facts["state"], "LIVE")
-        self.assertGreater(pair.client.engine.counters()["in_segs"], 0)
+        self.assertEqual(facts["state"], "ESTABLISHED")
+        self.assertGreater(pair.client.engine.counters()["InSegs"], 0)
         self.assertEqual(pair.server.engine.keys(), ((CLIENT, CONV),))

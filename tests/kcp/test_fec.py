@@ -16,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests import vectors
 from tests.kcp.segments import Wire
 from twisted_rudp import kernels
+from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.fec import (
     DATA,
@@ -34,13 +35,15 @@ from twisted_rudp.kcp.reed_solomon import (
     evaluate_by_kernel,
     evaluate_by_zfec,
 )
-from twisted_rudp.kcp.runs import RunWriter
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
 EVALUATIONS = [evaluate_by_zfec]
 if kernels.gf_matmul is not None:
     EVALUATIONS.append(evaluate_by_kernel)
+
+
+PEER = ("192.0.2.1", 9)
 
 
 def encode(
@@ -52,11 +55,11 @@ def encode(
 ) -> list[bytes]:
     """All packets for datagrams that come one by one, C{gap} apart."""
     wire = Wire()
-    writer = RunWriter(wire, 0)
+    writer = RunWriter(wire.emit, PEER)
     for datagram in datagrams:
         encoder.encode(datagram, len(datagram), now, writer, protected)
         now += gap
-    writer.flush()
+    writer.finish()
     return wire.datagrams()
 
 
@@ -174,9 +177,9 @@ class EncoderTests(SynchronousTestCase):
     def test_copies(self) -> None:
         """Copies follow their packet and take no id (kcp.md 2.1)."""
         wire = Wire()
-        writer = RunWriter(wire, 0)
+        writer = RunWriter(wire.emit, PEER)
         Encoder(2, 1).encode(b"ab" * 15 + b"cd" * 15, 30, 0, writer, True, copies=3)
-        writer.flush()
+        writer.finish()
         self.assertEqual([number(each) for each in wire.datagrams()], [0, 0, 0, 1, 1, 1, 2])
 
     def test_runs(self) -> None:
@@ -185,9 +188,9 @@ class EncoderTests(SynchronousTestCase):
         holds no more than one call of the system takes.
         """
         wire = Wire()
-        writer = RunWriter(wire, 20)
+        writer = RunWriter(wire.emit, PEER, 20)
         Encoder(10, 3).encode(b"x" * 1360 * 46, 1360, 0, writer, True)
-        writer.flush()
+        writer.finish()
         self.assertEqual([size for _, size in wire.runs], [1368, 1368])
         self.assertTrue(all(len(run) + 20 * 64 < 65507 for run, _ in wire.runs))
         self.assertEqual([number(each) for each in wire.datagrams()], list(range(58)))

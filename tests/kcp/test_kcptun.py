@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.kcp.crypto import from_password, make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer
-from twisted_rudp.kcp.life import Role
+from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.mismatch import SNAPPY_START, MismatchSigns
-from twisted_rudp.kcp.session import KCPSession
 from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import SNMPCounters
 
@@ -123,7 +123,7 @@ class CaptureTests(SynchronousTestCase):
         name = options[options.index("--crypt") + 1]
         crypt = make_crypt(name, from_password(capture["key"]), bytes)
         demux = KCPDemultiplexer(crypt=crypt, snmp=SNMPCounters(), signs=signs)
-        session: KCPSession | None = None
+        session: KCPEngine | None = None
         heard = b""
         for one in capture["datagrams"]:
             if one["dir"] != direction or one.get("lost"):
@@ -144,19 +144,19 @@ class CaptureTests(SynchronousTestCase):
 
     def session(
         self, conv: int, demux: KCPDemultiplexer, signs: MismatchSigns, options: list[str]
-    ) -> KCPSession:
+    ) -> KCPEngine:
         """With the shards of the recording, kcptun's own where it names none."""
         shards = [
             int(options[options.index(name) + 1]) if name in options else default
             for name, default in (("--datashard", 10), ("--parityshard", 3))
         ]
-        return KCPSession(
+        return KCPEngine(
             conv,
             PEER,
             Settings(),
             now=0,
             epoch=0,
-            role=Role.DIALLER,
+            role=Role.CLIENT,
             wait_for_peer=False,
             snmp=demux.snmp,
             signs=signs,

@@ -8,12 +8,13 @@ from math import ceil
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.kcp.arqcase import wait_of
 from tests.kcp.segments import split
+from twisted_rudp.core.engine import SECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.settings import PROFILES, Settings
 from twisted_rudp.testing.impairments import Impairments
 
-MASK = 0xFFFFFFFF
 TICK = 10
 PIECE = bytes(1 << 16)
 WAITING = 1 << 18
@@ -33,10 +34,9 @@ class Path:
     def __init__(
         self, way: Impairments, epoch: int = 0, settings: Settings = PROFILES["default"]
     ) -> None:
-        self.ends = (ARQ(7, settings), ARQ(7, settings))
+        self.ends = (ARQ(7, settings, epoch=epoch), ARQ(7, settings, epoch=epoch))
         self.ways = (way, way.reseeded(way.seed + 1))
         self.arrived = self.sent = 0
-        self._epoch = epoch
         self._now = 0.0
         self._order = 0
         self._queue: list[tuple[float, int, int, bytes]] = []
@@ -54,7 +54,7 @@ class Path:
         while self._now < end:
             if flooding:
                 self._fill()
-            waits = [arq.next_flush(self._clock()) for arq in self.ends]
+            waits = [wait_of(arq, int(self._now * 1000)) for arq in self.ends]
             wakes = [self._now + self._wake(wait) / 1000 for wait in waits if wait is not None]
             wake = min([end, *wakes])
             if self._queue and self._queue[0][0] <= wake:
@@ -65,7 +65,7 @@ class Path:
                 continue
             self._now = wake
             for number, arq in enumerate(self.ends):
-                if arq.next_flush(self._clock()) == 0:
+                if wait_of(arq, int(self._now * 1000)) == 0:
                     self._flush(number)
 
     @staticmethod
@@ -74,8 +74,8 @@ class Path:
 
     def _fill(self) -> None:
         sender = self.ends[0]
-        if sender.unsent < WAITING:
-            while sender.unsent < WAITING:
+        if sender.sender.queue.size < WAITING:
+            while sender.sender.queue.size < WAITING:
                 sender.write(PIECE)
             self._flush(0)
 
@@ -84,7 +84,7 @@ class Path:
             self.arrived += len(taken)
 
     def _clock(self) -> int:
-        return (self._epoch + int(self._now * 1000)) & MASK
+        return int(self._now * SECOND)
 
     def _flush(self, end: int) -> None:
         while self.ends[end].flush(

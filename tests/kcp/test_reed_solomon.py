@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import vectors
 from tests.kcp.segments import Wire
 from twisted_rudp import kernels
+from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.kcp.fec import (
     Decoder,
     Encoder,
@@ -21,7 +22,6 @@ from twisted_rudp.kcp.reed_solomon import (
     evaluate_by_kernel,
     evaluate_by_zfec,
 )
-from twisted_rudp.kcp.runs import RunWriter
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -39,11 +39,11 @@ def encode(
 ) -> list[bytes]:
     """All packets for datagrams that come one by one, C{gap} apart."""
     wire = Wire()
-    writer = RunWriter(wire, 0)
+    writer = RunWriter(wire.emit, ("192.0.2.1", 9), 0)
     for datagram in datagrams:
         encoder.encode(datagram, len(datagram), now, writer, protected)
         now += gap
-    writer.flush()
+    writer.finish()
     return wire.datagrams()
 
 

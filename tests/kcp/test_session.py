@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.kcp.session}: what a session has beside its ARQ."""
+"""Tests for L{twisted_rudp.kcp.engine}: what a session has beside its ARQ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests import vectors
 from tests.kcp.pair import CONV, Pair
 from tests.pair import CLIENT, losing
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Configurable, Event, Reason
-from twisted_rudp.kcp.aside import OUT_OF_BAND_HELD
+from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.kcp.crypto import make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
@@ -23,8 +23,7 @@ from twisted_rudp.kcp.fec import (
     is_framed,
     out_of_band_packet,
 )
-from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.framing import OUT_OF_BAND_HELD
 from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.messages import Delivery, Message
@@ -62,7 +61,7 @@ class SessionPair(Pair):
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
         demux = {"client": self.client, "server": self.server}[side].demux
-        return KCPSession(
+        return KCPEngine(
             *arguments,
             self.settings,
             options=self.options[side],
@@ -72,9 +71,9 @@ class SessionPair(Pair):
             **named,
         )
 
-    def session(self, side: str) -> KCPSession:
+    def session(self, side: str) -> KCPEngine:
         engine = {"client": self.client, "server": self.server}[side].engine
-        assert isinstance(engine, KCPSession)
+        assert isinstance(engine, KCPEngine)
         return engine
 
     def write(self, side: str, data: bytes) -> None:
@@ -396,7 +395,7 @@ class ConfigureTests(SynchronousTestCase):
             nodelay=0, interval=40, resend=3, nc=0, dead_link=7, congestion="kcp-go"
         )
         for name in ("nodelay", "interval", "resend", "nc", "dead_link", "congestion"):
-            self.assertEqual(getattr(engine._arq.settings, name), getattr(expected, name))
+            self.assertEqual(getattr(engine.settings, name), getattr(expected, name))
         pair.write("client", bytes(20_000))
         pair.run(2000)
         self.assertEqual(pair.server.received, bytes(20_000))
@@ -421,8 +420,8 @@ class ConfigureTests(SynchronousTestCase):
             {"dup": 1, "congestion": "cubic"},
         ):
             self.assertRaises(ValueError, engine.configure, changes, pair.now)
-            self.assertEqual(engine._options, FEC)
-            self.assertEqual(engine._settings, pair.settings)
+            self.assertEqual(engine.options, FEC)
+            self.assertEqual(engine.settings, pair.settings)
 
 
 class RecordingTests(SynchronousTestCase):
@@ -443,13 +442,13 @@ class RecordingTests(SynchronousTestCase):
         crypt = make_crypt(capture["crypt"], key, random.Random(1).randbytes)
         demux = KCPDemultiplexer(crypt=crypt, snmp=SNMPCounters())
         stream = capture["stream"]
-        engine = KCPSession(
+        engine = KCPEngine(
             capture["conv"],
             CLIENT,
             Settings(stream=stream),
             now=0,
             epoch=0,
-            role=Role.DIALLER,
+            role=Role.CLIENT,
             wait_for_peer=False,
             snmp=demux.snmp,
             overhead=demux.overhead,

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address, Demultiplexer
+from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.settings import (
     Choice,
@@ -47,8 +48,7 @@ from twisted_rudp.kcp.crypto import (
     overhead_of,
 )
 from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
-from twisted_rudp.kcp.life import Role
-from twisted_rudp.kcp.session import KCPSession
+from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.settings import (
     PROFILES,
     Congestion,
@@ -236,9 +236,9 @@ class KCPEndpoint(Endpoint):
 
     def _engine(
         self, demux: KCPDemultiplexer, conv: int, address: Address, now: int, **named: Any
-    ) -> KCPSession:
+    ) -> KCPEngine:
         """A session for a socket with this demultiplexer."""
-        return KCPSession(
+        return KCPEngine(
             conv,
             address,
             self._settings,
@@ -289,8 +289,8 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
     def _listeningDemux(self) -> KCPDemultiplexer:
         cookies = Cookies(self.entropy(32))
 
-        def accept(conv: int, address: Address, now: int) -> KCPSession:
-            return self._engine(demux, conv, address, now, role=Role.LISTENER, cookies=cookies)
+        def accept(conv: int, address: Address, now: int) -> KCPEngine:
+            return self._engine(demux, conv, address, now, role=Role.SERVER, cookies=cookies)
 
         demux = self._demux(accept, cookies, self._rules)
         return demux
@@ -298,9 +298,9 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
     def _dialler(self, demux: Demultiplexer) -> MakeSession:
         assert isinstance(demux, KCPDemultiplexer)
 
-        def dial(address: Address, now: int) -> tuple[KCPDemultiplexer, KCPSession]:
+        def dial(address: Address, now: int) -> tuple[KCPDemultiplexer, KCPEngine]:
             conv = self._randomConv()
-            return demux, self._engine(demux, conv, address, now, role=Role.DIALLER)
+            return demux, self._engine(demux, conv, address, now, role=Role.CLIENT)
 
         return dial
 
@@ -328,7 +328,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         self._pinned = self.conv is not None and binding(self.bindAddress)[1] != 0
         self._recent = Blacklist(REUSE_PAUSE * SECOND)
 
-    def _diallingSession(self, address: Address, now: int) -> tuple[KCPDemultiplexer, KCPSession]:
+    def _diallingSession(self, address: Address, now: int) -> tuple[KCPDemultiplexer, KCPEngine]:
         """
         A session with a conversation of its own, and a demultiplexer for it.
 
@@ -348,7 +348,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
             conv,
             address,
             now,
-            role=Role.DIALLER,
+            role=Role.CLIENT,
             own_socket=True,
             wait_for_peer=self.waitForPeer,
             over=self._remember if self._pinned else None,

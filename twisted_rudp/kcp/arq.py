@@ -2,37 +2,183 @@
 One KCP conversation as a value: the ARQ of kcp-go 5.6.72 (kcp.md 1) with the
 mark, the end of stream and the reset of kcp-close.md.
 
-It does no I/O and reads no clock. Times are milliseconds modulo 2^32, and so
-are segment numbers on its surface; inside both are unbounded.
+It does no I/O and reads no clock. Times are nanoseconds; the wire's milliseconds are
+cut from them here. Segment numbers on the surface are modulo 2^32, inside unbounded.
 """
 
 from __future__ import annotations
 
-from twisted_rudp.core.serial import HALF32, MASK32, unwrap32
+import struct
+from typing import Final
+
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.settings import require_within
-from twisted_rudp.kcp.control import Peer
-from twisted_rudp.kcp.conversation import Conversation, controller_under
-from twisted_rudp.kcp.flights import NEVER
-from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
-from twisted_rudp.kcp.packing import Emit, Packer
-from twisted_rudp.kcp.sender import Stamp
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.control import Control, Peer
+from twisted_rudp.kcp.packing import Emit, Packer, Stamp
+from twisted_rudp.kcp.receiver import Receiver
+from twisted_rudp.kcp.sender import MessageQueue, Sender, StreamQueue
 from twisted_rudp.kcp.settings import MAXIMUM_MTU, Settings
-from twisted_rudp.kcp.wire import HEADER_SIZE
+from twisted_rudp.kcp.wire import (
+    ACK,
+    END,
+    HEADER_SIZE,
+    MARK,
+    PUSH,
+    RESET,
+    WINS,
+    Counters,
+    unpack_header,
+)
+from twisted_rudp.kernels import same_column, take_run
 from twisted_rudp.kernels.pure import Buffer
 
-__all__ = ["ARQ", "Peer"]
-
-SMALLEST_PATH = 548
+SMALLEST_PATH: Final = 548
 """UDP payload that every IPv4 host takes (RFC 1122 section 3.3.2)."""
 
-# A name of this module: it is needed in each flush.
+TS_OFFSET: Final = 8
+SN_OFFSET: Final = 12
+UNA_OFFSET: Final = 16
+
+MANY_ACKS = 4
+"""From so many on the ACK segments of a datagram are read together."""
+
+ACKS_TO_HOLD: Final = 4_096
+"""Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
+
+HEARD: Final = 1
+"""A datagram without errors came."""
+
+READABLE: Final = 2
+"""Data in order came."""
+
+COVERED: Final = 4
+"""A cumulative acknowledgement of something came."""
+
+CONTROL: Final = 8
+"""A WASK or WINS came."""
+
+PLAIN: Final = 16
+"""Nothing else than data in order came."""
+
+_IN_ORDER: Final = HEARD | READABLE | PLAIN
+
+# A name of this module: it is needed for each datagram.
 _MARKED = Peer.MARKED
 
+_timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
 
-class ARQ(Conversation):
-    """Reliable, ordered delivery over datagrams that may be lost, repeated and reordered."""
 
-    __slots__ = ()
+def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
+    """C{sn} and C{ts} of segments without payload."""
+    return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
+
+
+class ARQ:
+    """
+    Reliable, ordered delivery over datagrams that may be lost, repeated and reordered.
+
+    @ivar conv: the conversation id.
+    @ivar settings: what it goes by.
+    @ivar epoch: what the wire's clock shows at time 0.
+    @ivar overhead: bytes by which each datagram grows on its further way.
+    @ivar counters: what happened, see L{Counters}.
+    @ivar control: the verdict about the peer, and segments without data.
+    @ivar sender: what goes out.
+    @ivar receiver: what has come.
+    @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
+        when ours was sent first, so whoever acknowledges ours has seen that.
+    """
+
+    __slots__ = (
+        "control",
+        "conv",
+        "counters",
+        "epoch",
+        "our_fin_first_sent_after_theirs",
+        "overhead",
+        "receiver",
+        "sender",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        conv: int,
+        settings: Settings,
+        *,
+        epoch: int = 0,
+        overhead: int = 0,
+        marked: bool = True,
+        first_sent: int = 0,
+        first_received: int = 0,
+    ) -> None:
+        """
+        @param marked: False behaves to the byte as kcp-go does: no marks, and a
+            congestion window that only the first flush opens.
+        @param first_sent: number of our first segment.
+        @param first_received: number of the peer's.
+        """
+        self.conv = conv
+        self.settings = settings
+        self.epoch = epoch
+        self.overhead = overhead
+        self.counters = Counters()
+        self.our_fin_first_sent_after_theirs = False
+        self.control = Control(conv, marked, settings.probe_wait)
+        self.sender = Sender(first_sent, settings, self.counters, overhead)
+        if marked:
+            # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
+            self.sender.recovery.open()
+        self.receiver = Receiver(
+            first_received, settings.rcvwnd, settings.stream, self.control, self.counters
+        )
+
+    @property
+    def snd_una(self) -> int:
+        """First number the peer's cumulative acknowledgement does not cover."""
+        return self.sender.sent.una & MASK32
+
+    @property
+    def snd_nxt(self) -> int:
+        """Next number we give."""
+        return self.sender.sent.nxt & MASK32
+
+    @property
+    def rcv_nxt(self) -> int:
+        """Next number we wait for."""
+        return self.receiver.nxt & MASK32
+
+    @property
+    def timeout(self) -> int:
+        """How long a retransmission waits, in nanoseconds."""
+        return self.sender.recovery.timeout * MILLISECOND
+
+    @property
+    def notable(self) -> bool:
+        """Something came or happened that ends a session or a half of it."""
+        return (
+            self.control.reset_heard
+            or self.receiver.end is not None
+            or self.sender.transmitter.dead
+        )
+
+    def facts(self) -> dict[str, float | int | bool]:
+        """The state for people. Times are seconds, windows are segments."""
+        sender = self.sender
+        trip = sender.recovery.round_trip
+        return {
+            "rtt": trip.smoothed / 1000,
+            "rtt_variation": trip.variation / 1000,
+            "retransmission_timeout": trip.timeout / 1000,
+            "send_window": sender.window,
+            "peer_window": sender.peer_window,
+            "receive_window": self.receiver.free,
+            "segments_waiting": sender.wait_snd,
+            "bytes_in_flight": sender.sent.in_flight,
+            "mss": sender.mss,
+        }
 
     # application -> wire
 
@@ -43,11 +189,12 @@ class ARQ(Conversation):
         @raise RuntimeError: after L{finish}.
         @raise TypeError: this conversation carries messages.
         """
-        if self._sender.ending:
+        if self.sender.ending:
             raise RuntimeError("write after finish")
-        if not isinstance(self.outbox, StreamOutbox):
+        queue = self.sender.queue
+        if not isinstance(queue, StreamQueue):
             raise TypeError("this conversation carries messages")
-        self.outbox.append(data)
+        queue.append(data)
 
     def send(self, data: bytes) -> None:
         """
@@ -59,18 +206,19 @@ class ARQ(Conversation):
         @raise RuntimeError: after L{finish}.
         @raise TypeError: this conversation carries a stream.
         """
-        if self._sender.ending:
+        sender = self.sender
+        if sender.ending:
             raise RuntimeError("send after finish")
-        if not isinstance(self.outbox, MessageOutbox):
+        if not isinstance(sender.queue, MessageQueue):
             raise TypeError("this conversation carries a stream")
-        self.outbox.append(data, self._sender.mss)
+        sender.queue.append(data, sender.mss)
 
     def finish(self) -> None:
         """
         Nothing more will be queued. The end of stream follows the data, once the
         peer is L{Peer.MARKED}; another peer is never sent one.
         """
-        self._sender.ending = True
+        self.sender.ending = True
 
     # wire -> application
 
@@ -104,8 +252,7 @@ class ARQ(Conversation):
 
     def release(self) -> None:
         """It is over: drop all data, keep numbers and counters."""
-        self._sender.release()
-        self.outbox = StreamOutbox()
+        self.sender.release()
         self.receiver.release()
 
     # settings that change while it runs
@@ -118,7 +265,7 @@ class ARQ(Conversation):
         @raise ValueError: C{mss} is not within 1 .. 65483.
         """
         require_within("mss", mss, 1, MAXIMUM_MTU - HEADER_SIZE)
-        self._sender.set_mss(mss)
+        self.sender.set_mss(mss)
 
     def shrink(self, datagram: int) -> None:
         """
@@ -127,7 +274,7 @@ class ARQ(Conversation):
         any IPv4 path takes.
         """
         mtu = max(datagram - datagram // 8, SMALLEST_PATH)
-        if mtu < self._sender.mss + HEADER_SIZE:
+        if mtu < self.sender.mss + HEADER_SIZE:
             self.set_mss(mtu - HEADER_SIZE)
 
     def adopt(self, settings: Settings) -> None:
@@ -141,39 +288,240 @@ class ARQ(Conversation):
         old = self.settings
         if settings.stream != old.stream:
             raise ValueError("mode: a session keeps the one it was made with")
-        controller = controller_under(settings, old, self._sender.controller)
         self.settings = settings
-        self._sender.adopt(settings, controller)
+        self.sender.adopt(settings)
         self.receiver.wnd = settings.rcvwnd
         if settings.mtu != old.mtu:
             self.set_mss(settings.mss)
-
-    def ask(self) -> None:
-        """Send a WASK with the next flush."""
-        self._control.ask = True
-
-    def tell(self) -> None:
-        """Send a WINS with the next flush."""
-        self._control.tell = True
 
     # wire -> ARQ
 
     def input(self, run: Buffer, size: int, now: int, regular: bool = True) -> int:
         """
-        Digest a run of datagrams. Whatever they contain, nothing is raised.
+        Process a run of datagrams. Whatever they contain, nothing is raised.
 
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
-        @return: bits of L{News<twisted_rudp.kcp.intake.News>}.
+        @return: bits of L{HEARD} .. L{PLAIN}.
         """
-        clock = self._clock
-        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
-        return self._intake.digest(run, size, clock, regular)
+        clock = self.epoch + now // MILLISECOND
+        counters, control = self.counters, self.control
+        inbox, sent = self.receiver.inbox, self.sender.sent
+        segments, una = counters.in_segs, sent.una
+        waiting, controls = inbox.segments, control.heard_controls
+        total = len(run)
+        if total <= size or size <= 0:
+            # For one datagram a kernel gains nothing.
+            self._datagram(bytes(run), clock, regular)
+        else:
+            taken = self._take_in_order(run, size, regular) * size
+            if taken == total:
+                return _IN_ORDER if sent.una == una else _IN_ORDER | COVERED
+            self._run(run, size, taken, clock, regular)
+        if len(self.receiver.acks) > ACKS_TO_HOLD:
+            self.receiver.thin()
+        news = 0
+        if counters.in_segs != segments:
+            news = HEARD
+        if inbox.segments != waiting:
+            news |= READABLE
+        if sent.una != una:
+            news |= COVERED
+        if control.heard_controls != controls:
+            news |= CONTROL
+        return news
+
+    def _run(
+        self, run: Buffer, size: int, position: int, clock: int, regular: bool
+    ) -> None:
+        total = len(run)
+        while position < total:
+            count = 0
+            if total - position >= size > HEADER_SIZE and run[position + 4] == PUSH:
+                count = self._take_run(run, position, size, regular)
+            if not count:
+                self._datagram(bytes(run[position : position + size]), clock, regular)
+                count = 1
+            position += count * size
+
+    def _take_run(self, run: Buffer, position: int, size: int, regular: bool) -> int:
+        """
+        Take in as many whole PUSH segments with consecutive numbers as begin
+        here, in or out of order.
+
+        @return: how many; 0 if they are to be looked at one by one.
+        """
+        receiver = self.receiver
+        rest = memoryview(run)[position:] if position else run
+        count = self._take_in_order(rest, size, regular) if position else 0
+        if count:
+            return count
+        first = int.from_bytes(rest[SN_OFFSET : SN_OFFSET + 4], "little")
+        room = receiver.wnd - ((first - receiver.nxt) & MASK32)
+        if room <= 0 or receiver.end is not None:
+            return 0
+        count, payload, ts, wnd, una = take_run(rest, size, self.conv, first, room)
+        if (
+            count < 2
+            or same_column(rest[: count * size], size, TS_OFFSET, 4) < count
+            or not receiver.hold_run(first, count, payload, ts)
+        ):
+            return 0
+        return self._took(count, wnd, una, regular)
+
+    def _take_in_order(self, run: Buffer, size: int, regular: bool) -> int:
+        """
+        Take in as many whole PUSH segments as begin here and are the next in order,
+        while nothing is held out of order and no end is in sight.
+
+        @return: how many.
+        """
+        receiver = self.receiver
+        limit = receiver.wnd - receiver.inbox.segments
+        if limit <= 0 or receiver.held or receiver.end is not None or receiver.shut:
+            return 0
+        count, payload, ts, wnd, una = take_run(
+            run, size, self.conv, receiver.nxt & MASK32, limit
+        )
+        if count:
+            receiver.append_run(count, payload, size - HEADER_SIZE, ts)
+            sender = self.sender
+            if (
+                regular
+                and wnd == sender.peer_window
+                and una == sender.sent.una & MASK32
+                and self.control.heard
+            ):
+                # What is everyday for who only receives.
+                self.counters.in_segs += count
+            else:
+                self._took(count, wnd, una, regular)
+        return count
+
+    def _took(self, count: int, wnd: int, una: int, regular: bool) -> int:
+        sender = self.sender
+        self.control.heard = True
+        self.counters.in_segs += count
+        if regular:
+            sender.peer_window = wnd
+        sent = sender.sent
+        before = sent.una
+        if una != before & MASK32 and sender.cover(una):
+            sender.recovery.advance(sent.una - before, sender.peer_window)
+        return count
+
+    def _take_acks(self, data: bytes, count: int, clock: int, regular: bool) -> bool:
+        """
+        Take in a datagram of nothing but C{count} ACK segments that differ in number
+        and timestamp only, as one flush of the peer makes them.
+
+        @return: False, and nothing is done, if it is something else.
+        """
+        sender = self.sender
+        conv, cmd, frg, wnd, _, _, una, length = unpack_header(data)
+        peer = self.control.peer
+        if (
+            cmd != ACK
+            or length
+            or conv != self.conv
+            or not sender.transmitter.validated
+            or not (peer is Peer.UNMARKED or (peer is Peer.MARKED and frg == MARK))
+            or same_column(data, HEADER_SIZE, 0, TS_OFFSET) < count
+            or same_column(data, HEADER_SIZE, UNA_OFFSET, HEADER_SIZE - UNA_OFFSET) < count
+        ):
+            return False
+        self._took(count, wnd, una, regular)
+        sender.recovery.acknowledge(_numbers_and_timestamps(data), clock)
+        if regular:
+            start = len(data) - HEADER_SIZE + TS_OFFSET
+            sender.recovery.sample(int.from_bytes(data[start : start + 4], "little"), clock)
+        return True
+
+    def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
+        """
+        Process one datagram segment by segment. After an error the rest of it is
+        skipped; what came before stays.
+        """
+        end = len(data)
+        if (
+            end >= MANY_ACKS * HEADER_SIZE
+            and not end % HEADER_SIZE
+            and self._take_acks(data, end // HEADER_SIZE, clock, regular)
+        ):
+            return
+        sender = self.sender
+        control = self.control
+        sent = sender.sent
+        acks: list[tuple[int, int]] = []
+        echo = -1
+        segments = 0
+        position = 0
+        before = sent.una
+        good = end >= HEADER_SIZE
+        while end - position >= HEADER_SIZE:
+            conv, cmd, frg, wnd, ts, sn, una, length = unpack_header(data, position)
+            position += HEADER_SIZE
+            if conv != self.conv or length > end - position or not PUSH <= cmd <= WINS:
+                good = False
+                break
+            segments += 1
+            if cmd == ACK:
+                if not sender.transmitter.validated:
+                    sender.transmitter.prove(sn, ts)
+                if frg != MARK or control.peer is not _MARKED:
+                    control.judge(frg)
+                echo = ts
+            elif frg == RESET and cmd == WINS and not self._is_valid_reset(sn, una):
+                self.counters.bad_resets += 1
+                position += length
+                continue
+            control.heard = True
+            if regular:
+                sender.peer_window = wnd
+            if una != sent.una & MASK32:
+                sender.cover(una)
+            if cmd == ACK:
+                if (sn - sent.una) & MASK32 < sent.nxt - sent.una:
+                    acks.append((sn, ts))
+            elif cmd != PUSH:
+                control.hear(cmd, frg, ts, una, regular)
+            elif frg != END or length:
+                payload = data[position : position + length]
+                self.receiver.push(sn, ts, frg, payload, regular)
+            else:
+                self._take_end(sn, ts)
+            position += length
+        if acks:
+            sender.recovery.acknowledge(acks, clock)
+        if not good:
+            self.counters.kcp_in_errors += 1
+            return
+        self.counters.in_segs += segments
+        if echo >= 0 and regular:
+            sender.recovery.sample(echo, clock)
+        if sent.una != before:
+            sender.recovery.advance(sent.una - before, sender.peer_window)
+
+    def _take_end(self, sn: int, ts: int) -> None:
+        if self.control.peer is Peer.UNMARKED:
+            self.counters.unmarked_ends += 1
+            self.receiver.swallow(sn, ts)
+        elif self.receiver.push_end(sn, ts):
+            self.control.peer = Peer.MARKED
+
+    def _is_valid_reset(self, sn: int, una: int) -> bool:
+        """Only who has seen our numbers can name them (kcp-close.md 6)."""
+        sent = self.sender.sent
+        receiver = self.receiver
+        return (
+            (una - sent.una) & MASK32 <= sent.nxt - sent.una
+            and (sn - receiver.nxt) & MASK32 <= receiver.wnd
+        )
 
     # ARQ -> wire
 
     def flush(
-        self, now: int, emit: Emit, budget: int, full: bool = True, strict: bool = False
+        self, now: int, emit: Emit, budget: int, strict: bool = False
     ) -> bool:
         """
         Send what can be sent now (kcp.md 1.11).
@@ -183,44 +531,37 @@ class ARQ(Conversation):
             and nothing new is numbered.
         @param budget: bytes, C{overhead} of each datagram included. The run that
             crosses it goes out whole.
-        @param full: False does what kcp-go's acknowledgement-only flush does.
         @param strict: C{budget} is a hard bound, for a peer that is not proved:
             acknowledgements first, then new data for a third of what is left,
             in a shorter segment if need be, the rest being for its repetitions.
         @return: something could still be sent at once and only C{budget} or
             C{emit} prevented it.
         """
-        clock = self._clock
-        self._clock = clock = clock + ((now - clock + HALF32) & MASK32) - HALF32
-        sender = self._sender
+        clock = self.epoch + now // MILLISECOND
+        sender = self.sender
         receiver = self.receiver
-        control = self._control
-        stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock)
+        control = self.control
+        stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock, now)
         if (
-            clock < sender.alarm
-            and len(receiver.acks) <= 1
+            len(receiver.acks) <= 1
             and not (control.ask or control.tell or control.probe_wait or strict)
-            and full
-            and sender.is_small
             and sender.peer_window
+            and sender.is_small(clock)
         ):
             return self._flush_small(stamp, emit, budget)
         control.probe(sender.peer_window, clock)
-        packer = Packer(emit, sender.mss + HEADER_SIZE, self._overhead)
-        space = min(budget - self._overhead, sender.mss + HEADER_SIZE) if strict else NEVER
+        packer = Packer(emit, sender.mss + HEADER_SIZE, self.overhead)
+        space = min(budget - self.overhead, sender.mss + HEADER_SIZE) if strict else NEVER
         controls, more = b"", False
         if receiver.acks or control.ask or control.tell:
             controls, more = self._controls(stamp, space)
         marked = control.peer is _MARKED
         if strict and controls:
             packer.add_headers(controls)
-        if full:
-            end_sent = sender.end is not None
-            more = sender.flush(stamp, packer, budget, strict, marked) or more
-            if sender.end is not None and not end_sent:
-                self.our_fin_first_sent_after_theirs = receiver.end_in_order
-        else:
-            sender.number_only(marked)
+        end_sent = sender.end_sent
+        more = sender.flush(stamp, packer, budget, strict, marked) or more
+        if sender.end_sent and not end_sent:
+            self.our_fin_first_sent_after_theirs = receiver.end_in_order
         if controls and not strict:
             packer.add_headers(controls)
         packer.finish()
@@ -231,17 +572,17 @@ class ARQ(Conversation):
         Send at most one acknowledgement and one segment: all that an exchange of
         small pieces needs.
         """
-        sender = self._sender
+        sender = self.sender
         datagram = b""
         more = False
         if self.receiver.acks:
             acks = self.receiver.acknowledgements()
-            datagram = self._control.acknowledgements(acks, stamp[1], stamp[3])
+            datagram = self.control.acknowledgements(acks, stamp[1], stamp[3])
             self.counters.out_segs += 1
-        if self.outbox.size and sender.room > 0:
+        if sender.queue.size and sender.room > 0:
             if budget <= 0:
                 more = True
-            elif len(datagram) + self.outbox.size <= sender.mss:
+            elif len(datagram) + sender.queue.size <= sender.mss:
                 datagram += sender.send_one(stamp)
             else:
                 segment = sender.send_one(stamp)
@@ -257,13 +598,13 @@ class ARQ(Conversation):
         @param space: bytes they may take. What does not fit stays due.
         @return: them, and whether something was left.
         """
-        control = self._control
+        control = self.control
         acks = self.receiver.acknowledgements()
         fit = max(0, space // HEADER_SIZE)
         if len(acks) > fit:
             self.receiver.requeue(acks[fit:])
             del acks[fit:]
-        _, wnd, _, una, _ = stamp
+        _, wnd, _, una, _, _ = stamp
         segments = control.acknowledgements(acks, wnd, una)
         if control.ask or control.tell:
             segments += control.windows(wnd, self.snd_nxt, una, space - len(segments))
@@ -271,29 +612,18 @@ class ARQ(Conversation):
         left = bool(self.receiver.acks) or control.ask or control.tell
         return segments, left
 
-    def next_flush(self, now: int) -> int | None:
+    def deadline(self) -> int:
         """
-        Milliseconds until L{flush} wants to be called for a retransmission or a
-        window probe, None if neither is to come.
+        When L{flush} wants to be called for a retransmission, a window probe or what
+        was held back; L{NEVER} if none is to come.
         """
-        due = self._due()
-        return None if due >= NEVER else max(0, due - unwrap32(now, self._clock))
-
-    @property
-    def wait(self) -> int | None:
-        """As L{next_flush}, right after a flush."""
-        due = self._due()
-        if due >= NEVER:
-            return None
-        return due - self._clock if due > self._clock else 0
-
-    def _due(self) -> int:
-        due = self._sender.next_due
-        control = self._control
+        sender = self.sender
+        due = sender.recovery.due
+        control = self.control
         if (
             control.probe_wait
             and control.probe_due < due
-            and (self.outbox.size or self._sender.ending)
+            and (sender.queue.size or sender.ending)
         ):
-            return control.probe_due
-        return due
+            due = control.probe_due
+        return NEVER if due >= NEVER else (due - self.epoch) * MILLISECOND

@@ -39,8 +39,8 @@ from twisted_rudp.kcp.fec import (
 from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionRule
 from twisted_rudp.kcp.snmp import SNMPCounters
-from twisted_rudp.kcp.tombstone import reset
 from twisted_rudp.kcp.wire import (
+    CONV_SIZE,
     END,
     HEADER_SIZE,
     MARK,
@@ -49,11 +49,10 @@ from twisted_rudp.kcp.wire import (
     WINS,
     Segment,
     pack_header,
+    reset,
     segments,
 )
 from twisted_rudp.kernels import fec_conversation, same_column
-
-CONV_SIZE = 4
 
 ADDRESSES_HEARD = 4096
 """Addresses whose last conversation is remembered; the oldest goes first."""
@@ -348,7 +347,7 @@ class KCPDemultiplexer:
             verdict = self._admit(accept, first, address, now, table)
             if isinstance(verdict, Admit):
                 assert isinstance(verdict.engine, KCPEngine)
-                verdict.engine.prove()
+                verdict.engine.validate()
             return verdict
         if marked and (first.sn or first.una):
             # It talks of a session that we do not have: we were restarted.

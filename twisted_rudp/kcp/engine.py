@@ -1,59 +1,275 @@
 """
-One KCP session as an L{Engine<twisted_rudp.core.engine.Engine>}: the ARQ, and
-around it what KCP's wire does not have (L{SessionLife}).
+One KCP session as an L{Engine<twisted_rudp.core.engine.Engine>}: the ARQ, and around it
+what KCP's wire does not have (handshake, keepalive, orderly close), and what kcp-go's
+session has beside its ARQ (kcp.md 2 and 5): FEC, out-of-band messages, a rate limit,
+time limits, counters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from enum import IntEnum
+from typing import Any, Final, TypeAlias
 
+from twisted_rudp.core.batch import RunWriter
+from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     MILLISECOND,
+    SECOND,
     Address,
     Buffer,
     Capability,
     Emit,
+    Event,
     Key,
     PathError,
     Reason,
 )
+from twisted_rudp.core.lifecycle import (
+    LAST_PACKET_INTERVAL,
+    LAST_PACKETS,
+    Lifecycle,
+    Role,
+    State,
+    TimeWait,
+    time_wait_span,
+)
 from twisted_rudp.core.serial import MASK32
-from twisted_rudp.kcp.arq import Peer
-from twisted_rudp.kcp.closing import Closing
-from twisted_rudp.kcp.intake import News
-from twisted_rudp.kcp.life import OVER, Life, Role
-from twisted_rudp.kcp.liveness import NEVER
-from twisted_rudp.kcp.sessionlife import STREAM, SessionLife
+from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.kcp import arq as news_of
+from twisted_rudp.kcp.arq import ARQ
+from twisted_rudp.kcp.close import Close, ClosedSession, LateAnswer, Outcome, draining_span
+from twisted_rudp.kcp.control import Peer
+from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, OUT_OF_BAND, Piece, is_framed
+from twisted_rudp.kcp.framing import Framing, OutOfBand
+from twisted_rudp.kcp.handshake import Handshake
+from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, KeepAlive
+from twisted_rudp.kcp.mismatch import MismatchSigns
+from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
+from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
+from twisted_rudp.kcp.wire import (
+    ACK,
+    CONV_SIZE,
+    END,
+    HEADER_SIZE,
+    MARK,
+    PUSH,
+    WASK,
+    pack_header,
+    reset,
+)
 from twisted_rudp.messages import Delivery, Message
 
-_NOTHING: Sequence[tuple[Any, ...]] = ()
+STREAM: Final = 0
+"""KCP has one stream."""
+
+PLAIN: Final = SessionOptions()
 
 EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 """As C{Emit}, to the session's own address."""
 
+_NOTHING: Sequence[tuple[Any, ...]] = ()
+
 # Names of this module: each is needed several times for each run.
-_LIVE = Life.LIVE
-_HEARD, _READABLE, _COVERED = News.HEARD, News.READABLE, News.COVERED
-_CONTROL, _PLAIN = News.CONTROL, News.PLAIN
+_ESTABLISHED, _FIN_WAIT = State.ESTABLISHED, State.FIN_WAIT
+_HEARD: Final = news_of.HEARD
+_READABLE: Final = news_of.READABLE
+_COVERED: Final = news_of.COVERED
+_CONTROL: Final = news_of.CONTROL
+_PLAIN: Final = news_of.PLAIN
+
+RATE_BURST: Final = 64 * 1500
+"""Bytes that may leave at once under a rate limit (kcp.md 5.6)."""
+
+RATE_TICKS: Final = 50
+"""A timer comes this often a second at least; a fast link is not to wait for it."""
 
 
-class KCPEngine(SessionLife):
+class Timer(IntEnum):
+    """The timers of a session."""
+
+    FLUSH = 0
+    """A retransmission, a window probe, or what was held back."""
+
+    PROBE = 1
+    """The handshake's question is repeated."""
+
+    KEEPALIVE = 2
+    """The peer has been silent for a while."""
+
+    CLOSE = 3
+    """The close is given up, or an unmarked peer left alone."""
+
+    LIMIT = 4
+    """A time limit of the application's."""
+
+    TIME_WAIT = 5
+    """The last packet is repeated, or all is over."""
+
+
+_FLUSH: Final = 0
+_PROBE: Final = 1
+_KEEPALIVE: Final = 2
+_CLOSE: Final = 3
+_LIMIT: Final = 4
+_TIME_WAIT: Final = 5
+
+
+class RateLimit:
+    """A bucket of bytes that fills at a constant rate (kcp.md 5.6)."""
+
+    __slots__ = ("_burst", "_rate", "_since", "_spent")
+
+    def __init__(self, rate: int, now: int) -> None:
+        """
+        @param rate: bytes a second.
+        """
+        self._rate = rate
+        self._burst = max(RATE_BURST, rate // RATE_TICKS)
+        self._since = now
+        self._spent = 0
+
+    def allowance(self, now: int) -> int:
+        """Bytes that may leave now; negative while too much has left."""
+        filled = (now - self._since) * self._rate // SECOND
+        if filled:
+            self._since += filled * SECOND // self._rate
+            self._spent = max(0, self._spent - filled)
+        return self._burst - self._spent
+
+    def spend(self, count: int) -> None:
+        """So many bytes have left."""
+        self._spent += count
+
+    def ready(self, now: int) -> int:
+        """When a full datagram may leave."""
+        missing = 1500 - self.allowance(now)
+        return now if missing <= 0 else now + missing * SECOND // self._rate + 1
+
+
+class KCPEngine:
     """
     A KCP session.
 
-    @param conv: the conversation id, 32 bits.
-    @param settings: the ARQ's, C{overhead} and MTU included.
-    @param now: the clock at creation.
-    @param epoch: where the session's millisecond clock starts, 32 random bits.
-    @param cookies: the socket's; needed by a listener.
-    @param own_socket: the socket serves this session alone and closes with it.
-    @param wait_for_peer: a dialler is connected when the peer is heard, not at
-        once.
-    @param idle_timeout: nanoseconds; 0: none.
+    @ivar traffic: what is counted beside the ARQ.
     """
 
-    __slots__ = ()
+    # Of so many attributes a dictionary would be several times as large.
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_arq",
+        "_bare",
+        "_close",
+        "_closed",
+        "_detail",
+        "_emit",
+        "_end_heard",
+        "_end_told",
+        "_events",
+        "_framing",
+        "_half_closing",
+        "_handshake",
+        "_hold_until",
+        "_keepalive",
+        "_life",
+        "_options",
+        "_out_of_band",
+        "_over",
+        "_overhead",
+        "_path_errors",
+        "_patient",
+        "_rate_limit",
+        "_read_since",
+        "_readable",
+        "_receiver",
+        "_sealing",
+        "_settings",
+        "_signs",
+        "_slow",
+        "_timers",
+        "_una_moved",
+        "_write_since",
+        "traffic",
+    )
+
+    def __init__(
+        self,
+        conv: int,
+        address: Address,
+        settings: Settings,
+        *,
+        now: int,
+        epoch: int,
+        role: Role,
+        cookies: Cookies | None = None,
+        own_socket: bool = False,
+        wait_for_peer: bool = True,
+        idle_timeout: int = DEFAULT_IDLE,
+        options: SessionOptions = PLAIN,
+        overhead: int = 0,
+        snmp: SNMPCounters | None = None,
+        signs: MismatchSigns | None = None,
+        over: Callable[[tuple[Address, int]], None] | None = None,
+    ) -> None:
+        """
+        @param conv: the conversation id, 32 bits.
+        @param settings: the ARQ's; C{mtu} without C{overhead} and FEC.
+        @param now: the clock at creation.
+        @param epoch: where the session's millisecond clock starts, 32 random bits.
+        @param cookies: the socket's; needed by a listener.
+        @param own_socket: the socket serves this session alone and closes with it.
+        @param wait_for_peer: a dialler is connected when the peer is heard, not at
+            once.
+        @param idle_timeout: nanoseconds; 0: none.
+        @param overhead: bytes that the demultiplexer adds to each datagram.
+        @param snmp: is to count this session.
+        @param signs: is told what seems not to fit.
+        @param over: is told the key of the session when it has ended.
+        """
+        self._address = address
+        self._settings = settings
+        self._over = over
+        self._sealing = overhead
+        self._overhead = overhead + options.overhead
+        self._events: list[tuple[Any, ...]] = []
+        self._readable = (Event.READABLE, STREAM if settings.stream else None)
+        self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
+        self._receiver = self._arq.receiver
+        self._life = Lifecycle(role, self._events, own_socket)
+        self._timers = Timers(len(Timer))
+        self._handshake = Handshake(role, conv, address, cookies)
+        self._keepalive = KeepAlive(now, idle_timeout)
+        self._close: Close | None = None
+        self._closed: ClosedSession | None = None
+        self._out_of_band = OutOfBand(conv)
+        self._emit: Emit | None = None
+        self._una_moved = now
+        self._half_closing = False
+        self._end_heard = self._end_told = False
+        self._slow = True
+        self._path_errors = 0
+        self._hold_until = NEVER
+        self._read_since: int | None = None
+        self._write_since: int | None = None
+        self._signs = signs or MismatchSigns()
+        self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
+        self._set_options(options)
+        listening = role is Role.SERVER
+        self.traffic = SessionCounters(self._arq.counters, listening)
+        self._framing = Framing(options, listening, address, self._signs, self.traffic)
+        self._handshake.begin(self._arq, now)
+        self._timers.set(_PROBE, self._handshake.due)
+        if role is Role.CLIENT and not wait_for_peer:
+            self._connected()
+        if snmp is not None:
+            snmp.enter(self)
+
+    def _set_options(self, options: SessionOptions) -> None:
+        self._options = options
+        self._patient = options.write_delay or not options.ack_no_delay
+        # Most sessions have none of what a flush would have to do for these.
+        self._bare = not (options.protects or options.dup or options.write_timeout)
 
     # what it is
 
@@ -62,29 +278,48 @@ class KCPEngine(SessionLife):
         """Bytes or messages with a window; an end of stream with marked peers only."""
         kind = Capability.BYTES if self._settings.stream else Capability.MESSAGES
         kind |= Capability.RECEIVE_WINDOW | Capability.NEEDS_IDLE_TIMEOUT
-        if self._arq.peer is not Peer.UNMARKED:
+        if self._arq.control.peer is not Peer.UNMARKED:
             kind |= Capability.ORDERLY_CLOSE | Capability.HALF_CLOSE
         return kind
 
     @property
+    def validated(self) -> bool:
+        """The peer has shown that it receives at its address."""
+        return self._handshake.validated
+
+    def validate(self) -> None:
+        """The demultiplexer has seen the cookie come back."""
+        self._handshake.validate(self._arq)
+
+    @property
     def closed(self) -> bool:
-        """The tombstone is over too."""
-        return self._life is Life.FORGOTTEN
+        """TIME-WAIT is over too."""
+        return self._life.state is State.CLOSED
 
     @property
     def in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
-        return self._arq.in_flight
+        return self._arq.sender.sent.in_flight
 
     @property
     def heard(self) -> bool:
         """Something valid has come from the peer."""
-        return self._arq.heard
+        return self._arq.control.heard
+
+    @property
+    def settings(self) -> Settings:
+        """What the ARQ goes by."""
+        return self._settings
+
+    @property
+    def options(self) -> SessionOptions:
+        """What the session does beside it."""
+        return self._options
 
     @property
     def key(self) -> tuple[Address, int]:
         """Address and conversation: the rule of the second seed."""
-        return self._address, self._conv
+        return self._address, self._arq.conv
 
     def keys(self) -> Sequence[Key]:
         """The only one."""
@@ -92,35 +327,74 @@ class KCPEngine(SessionLife):
 
     # wire -> engine
 
-    def receive(
-        self, run: Buffer, size: int, address: Address, now: int, regular: bool = True
-    ) -> None:
-        """
-        Digest a run.
-
-        @param regular: False for what FEC rebuilt.
-        """
-        if self._tombstone is not None:
-            self._tombstone.receive(run, size, now)
+    def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
+        """Process a run: all bare datagrams or all with FEC, whatever is sent here."""
+        traffic = self.traffic
+        length = len(run)
+        traffic.in_pkts += 1 if length <= size else -(-length // size)
+        traffic.in_bytes += length
+        kind = run[KIND_OFFSET]
+        pieces: Sequence[Piece]
+        if kind < DATA or not is_framed(run):
+            if self._framing.encoder is not None:
+                self._framing.note_bare()
+            pieces = ((run, size, True),)
+        elif kind == OUT_OF_BAND:
+            self._hear_out_of_band(memoryview(run), size)
             return
-        clock = (self._epoch + now // MILLISECOND) & MASK32
-        self._heed_news(self._arq.input(run, size, clock, regular), now)
+        else:
+            pieces = self._framing.decode(run, size)
+        arq = self._arq
+        errors = arq.counters.kcp_in_errors
+        for piece, length, regular in pieces:
+            if self._closed is not None:
+                self._closed.receive(piece, length, now)
+                continue
+            self._heed_news(arq.input(piece, length, now, regular), now)
+            if arq.counters.kcp_in_errors != errors:
+                errors = arq.counters.kcp_in_errors
+                self._signs.unread(piece[:length], address)
+        if self._closed is not None:
+            self._timers.set(_TIME_WAIT, self._life.deadline())
+        elif self._options.read_timeout and self._receiver.inbox.readable:
+            self._read_since = now
+
+    def _hear_out_of_band(self, view: memoryview, size: int) -> None:
+        if self._closed is not None or self._close is not None:
+            return
+        self.traffic.oob_packets += self._out_of_band.hear(view, size)
+        if self._life.state is _ESTABLISHED:
+            self._events.append((Event.READABLE, None))
 
     def _heed_news(self, news: int, now: int) -> None:
         """Draw the conclusions from what a run has brought."""
         if news & _HEARD:
-            self._liveness.heard = now
+            self._keepalive.heard = now
         if news & _COVERED:
             self._una_moved = now
         if news & _READABLE:
-            if self._life is _LIVE:
+            if self._life.state is _ESTABLISHED:
                 self._events.append(self._readable)
-            elif self._closing is not None:
+            elif self._close is not None:
                 self._discard()
         if news & _CONTROL:
-            self._control(now)
+            self._heed_control(now)
         if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
+
+    def _heed_control(self, now: int) -> None:
+        """A WASK, WINS or reset came: cookies, and the signs of a peer that forgot this session."""
+        arq = self._arq
+        settled = now - self._una_moved >= arq.timeout
+        behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
+        # Only an answer tells: what comes unasked may be somebody's recording.
+        behind = behind and self._keepalive.asked
+        due = self._handshake.due
+        forgotten = self._handshake.heed(arq, now)
+        if self._handshake.due != due:
+            self._slow = True
+        if self._keepalive.answered(forgotten or behind):
+            self._end(Reason.FORGOTTEN, now, tell=True)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
@@ -130,52 +404,78 @@ class KCPEngine(SessionLife):
         """
         if kind is PathError.TOO_BIG:
             self._arq.shrink(size - self._overhead)
-        elif self._life is Life.OPENING and self._role is Role.DIALLER:
+        elif self._life.state is State.HANDSHAKE and self._life.role is Role.CLIENT:
             refused = kind is PathError.REFUSED
             self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
         else:
-            self._refused_by_path += 1
+            self._path_errors += 1
+
+    # time
 
     def tick(self, now: int) -> None:
         """See what time has brought."""
-        if self._tombstone is not None:
-            if self._life is Life.ENDED and self._tombstone.forgotten(now):
-                self._enter(Life.FORGOTTEN)
+        timers = self._timers
+        expired = timers.expired(now)
+        if self._closed is not None:
+            self._life.tick(now)
+            timers.set(_TIME_WAIT, self._life.deadline())
             return
-        if self._watches:
-            if self._liveness.gone(now):
-                self._end(Reason.IDLE, now)
-                return
-            if self._liveness.probe_due(now):
-                self._arq.ask()
-        if self._slow:
+        if _FLUSH in expired:
+            # Due until the flush that follows.
+            timers.set(_FLUSH, now)
+        if _KEEPALIVE in expired:
+            self._check_silence(now)
+        if _LIMIT in expired:
+            self._check_limits(now)
+        if self._slow and self._closed is None:
             self._advance(now)
 
     def deadline(self) -> int | None:
-        """The earliest of retransmission, first word, close and idle."""
-        due = self._flush_at
-        if self._life is not _LIVE:
-            if self._life is Life.FORGOTTEN:
-                return None
-            if self._tombstone is not None:
-                return self._tombstone.deadline()
-            due = min(due, self._leave_at)
-            if self._closing is not None:
-                due = min(due, self._closing.until)
-        if self._life is _LIVE or self._watches:
-            silence = self._liveness.deadline
-            if silence < due:
-                due = silence
-        hello = self._hello.due
-        if hello is not None and hello < due:
-            due = hello
-        return None if due >= NEVER else due
+        """The earliest of all timers."""
+        return self._timers.deadline()
+
+    def _check_silence(self, now: int) -> None:
+        state = self._life.state
+        if state is not _ESTABLISHED and state is not _FIN_WAIT:
+            return
+        keepalive = self._keepalive
+        if keepalive.gone(now):
+            self._end(Reason.IDLE, now)
+            return
+        if keepalive.probe_due(now):
+            self._arq.control.ask = True
+        self._timers.set(_KEEPALIVE, keepalive.deadline())
+
+    def _check_limits(self, now: int) -> None:
+        if self._life.state is not _ESTABLISHED:
+            return
+        for since, limit, what in self._limits():
+            if now >= since + limit:
+                text = f"nothing {what} for {limit / SECOND:g} seconds"
+                self._end(Reason.IDLE, now, tell=True, detail=text)
+                return
+        self._watch_limits()
+
+    def _watch_limits(self) -> None:
+        due = min([since + limit for since, limit, _ in self._limits()], default=NEVER)
+        self._timers.set(_LIMIT, due)
+
+    def _limits(self) -> list[tuple[int, int, str]]:
+        options = self._options
+        found = []
+        if options.read_timeout and self._read_since is not None:
+            found.append((self._read_since, options.read_timeout, "came"))
+        if options.write_timeout and self._write_since is not None:
+            since = max(self._write_since, self._una_moved)
+            found.append((since, options.write_timeout, "of what was written was acknowledged"))
+        return found
 
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
         """Queue bytes."""
         self._arq.write(data)
+        self.traffic.bytes_sent += len(data)
 
     def send(
         self,
@@ -187,75 +487,205 @@ class KCPEngine(SessionLife):
     ) -> int | None:
         """
         Queue a message. KCP carries them reliably and in order, on one channel,
-        and tells of no single message what became of it.
+        and tells of no single message what became of it. With FEC also
+        C{OUT_OF_BAND}: once, unordered, perhaps lost (kcp.md 5.5).
         """
-        if delivery is not Delivery.RELIABLE_ORDERED:
+        out_of_band = delivery is Delivery.OUT_OF_BAND
+        if not out_of_band and delivery is not Delivery.RELIABLE_ORDERED:
             raise ValueError(f"delivery: KCP carries RELIABLE_ORDERED, not {delivery.name}")
+        if out_of_band and self._framing.encoder is None:
+            raise ValueError("OUT_OF_BAND: KCP has it with FEC only: give dataShards, parityShards")
         if channel or priority or receipt:
             raise ValueError("channel, priority, receipt: KCP has none of them")
-        self._arq.send(data)
+        if out_of_band:
+            self._out_of_band.say(data, self._settings.mtu - CONV_SIZE)
+        else:
+            self._arq.send(data)
+            self.traffic.bytes_sent += len(data)
         return None
 
     def unsent(self, stream: int = STREAM) -> int:
         """Bytes not yet numbered."""
-        return self._arq.outbox.size
+        return self._arq.sender.queue.size
 
     # wire -> application
 
     def unread(self, stream: int = STREAM) -> int:
         """Bytes that can be taken."""
-        return self._arq.unread
+        return self._receiver.inbox.size
 
     def take(self, stream: int, limit: int) -> bytes:
         """The next bytes in order."""
-        data = self._arq.take(limit)
-        if self._end_heard and self._arq.end_received:
+        receiver = self._receiver
+        if not receiver.inbox.segments and not self._end_heard:
+            # So ends every delivery.
+            return b""
+        data = receiver.take(limit)
+        if self._end_heard and receiver.end_received:
             self._tell_end()
+        if data:
+            traffic = self.traffic
+            if not traffic.bytes_received and self._close is None:
+                self._signs.first_bytes(data, self._address)
+            traffic.bytes_received += len(data)
         return data
 
     def take_messages(self) -> Iterator[Message]:
-        """Whole messages."""
+        """Whole messages: those out of band first."""
+        heard = self._out_of_band.heard
+        while heard:
+            yield Message(heard.pop(0), Delivery.OUT_OF_BAND)
+        if self._settings.stream:
+            return
+        receiver = self._receiver
         while True:
-            data = self._arq.take_message()
-            if self._end_heard and self._arq.end_received:
+            data = receiver.take_message()
+            if self._end_heard and receiver.end_received:
                 self._tell_end()
             if data is None:
                 return
+            self.traffic.bytes_received += len(data)
             yield Message(data)
 
     # out
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
-        """Send what can be sent now."""
-        address = self._address
-        return self._flush(now, emit, lambda run, size: emit(run, size, address), budget)
+        """Send what can be sent now and may be."""
+        self._emit = emit
+        if self._life.state is _ESTABLISHED:
+            if self._read_since is None:
+                self._read_since = now
+                if self._options.read_timeout:
+                    self._watch_limits()
+            if self._patient and self._holds(now):
+                if self._options.ack_no_delay and self._receiver.acks:
+                    self._flush_framed(now, 0)
+                self._timers.set_earlier(_FLUSH, self._hold_until)
+                return False
+        if self._rate_limit is not None and self._closed is None:
+            return self._flush_limited(self._rate_limit, now, budget)
+        if self._bare:
+            return self._flush_arq(now, self._out, budget)
+        return self._flush_framed(now, budget)
 
-    def _flush(self, now: int, emit: Emit, emit_own: EmitOwn, budget: int) -> bool:
-        """
-        As L{flush}.
-
-        @param emit_own: does the same as C{emit} with fewer calls.
-        """
-        if self._tombstone is not None:
-            self._flush_tombstone(self._tombstone, now, emit)
+    def _flush_limited(self, limit: RateLimit, now: int, budget: int) -> bool:
+        allowance = limit.allowance(now)
+        if allowance <= 0:
+            self._timers.set(_FLUSH, limit.ready(now))
             return False
-        hello = self._hello
-        if hello.due is not None and now >= hello.due:
-            budget -= self._greet(now, emit, budget)
+        before = self.traffic.out_bytes
+        more = self._flush_framed(now, min(budget, allowance))
+        limit.spend(self.traffic.out_bytes - before)
+        if more and allowance <= budget:
+            self._timers.set_earlier(_FLUSH, limit.ready(now))
+            return False
+        return more
+
+    def _flush_framed(self, now: int, budget: int) -> bool:
+        """Flush the ARQ, through FEC if that is on."""
+        framing = self._framing
+        options = self._options
+        validated = self._handshake.validated
+        copies = 1 + options.dup if validated else 1
+        if framing.encoder is None and copies == 1:
+            more = self._flush_arq(now, self._out, budget)
+        else:
+            writer = RunWriter(self._out_to, self._address, self._sealing)
+
+            def frame(run: Buffer, size: int) -> bool:
+                return framing.write(run, size, now, writer, validated, copies)
+
+            if validated:
+                self._out_of_band.flush(writer)
+            more = self._flush_arq(now, frame, budget)
+            writer.finish()
+        if options.write_timeout:
+            if not self._arq.sender.wait_snd:
+                self._write_since = None
+            elif self._write_since is None:
+                self._write_since = now
+                self._watch_limits()
+        return more
+
+    def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
+        if self._closed is not None:
+            self._flush_closed(self._closed, now, emit)
+            return False
+        handshake = self._handshake
+        if now >= handshake.due:
+            budget -= self._probe(now, emit, budget)
         arq = self._arq
-        clock = (self._epoch + now // MILLISECOND) & MASK32
-        more = arq.flush(clock, emit_own, budget, strict=not self.validated)
-        wait = arq.wait
-        self._flush_at = NEVER if wait is None else now + wait * MILLISECOND
+        more = arq.flush(now, emit, budget, strict=not handshake.validated)
+        self._timers.set(_FLUSH, arq.deadline())
         if self._slow or arq.notable:
             self._advance(now)
         return more
+
+    def _probe(self, now: int, emit: EmitOwn, budget: int) -> int:
+        """
+        Send a WASK outside the ARQ: until anything was heard its numbers are 0, so
+        that it opens a session wherever it arrives.
+        """
+        cost = HEADER_SIZE + self._overhead
+        self._handshake.sent(now)
+        if budget < cost:
+            return 0
+        arq = self._arq
+        opening = self._life.role is Role.CLIENT and not arq.control.heard
+        sn, una = (0, 0) if opening else (arq.snd_nxt, arq.rcv_nxt)
+        wnd = arq.receiver.free
+        emit(pack_header(arq.conv, WASK, MARK, wnd, arq.control.ts_out, sn, una, 0), HEADER_SIZE)
+        arq.counters.out_segs += 1
+        return cost
+
+    def _flush_closed(self, closed: ClosedSession, now: int, emit: EmitOwn) -> None:
+        for answer in closed.take_answers(now):
+            emit(answer, HEADER_SIZE)
+        self._life.told()
+        self._timers.set(_TIME_WAIT, self._life.deadline())
+
+    def _out_to(self, run: Buffer, size: int, address: Address) -> bool:
+        return self._out(run, size)
+
+    def _out(self, run: Buffer, size: int) -> bool:
+        traffic = self.traffic
+        length = len(run)
+        count = 1 if length <= size else -(-length // size)
+        traffic.out_pkts += count
+        traffic.out_bytes += length + count * self._sealing
+        assert self._emit is not None
+        return self._emit(run, size, self._address)
+
+    def _holds(self, now: int) -> bool:
+        """
+        Whether what there is to send is to wait for company: written data with
+        C{write_delay} while it does not fill the window, acknowledgements
+        without C{ack_no_delay} while they do not fill a datagram.
+        """
+        options, sender = self._options, self._arq.sender
+        if sender.queue.size:
+            waits = options.write_delay and sender.wait_snd < self._settings.sndwnd
+        else:
+            acks = len(self._receiver.acks)
+            waits = not options.ack_no_delay and 0 < acks < self._settings.mtu // HEADER_SIZE
+        if (
+            not waits
+            or self._timers.running(_PROBE)
+            or now >= self._timers.due(_FLUSH)
+            or now >= self._hold_until
+        ):
+            self._hold_until = NEVER
+            return False
+        if self._hold_until == NEVER:
+            self._hold_until = now + self._settings.interval * MILLISECOND
+        return True
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
         if not self._events:
             return _NOTHING
-        events, self._events = self._events, []
+        events = self._events[:]
+        self._events.clear()
         return events
 
     # life
@@ -279,33 +709,264 @@ class KCPEngine(SessionLife):
 
     def close(self, now: int) -> None:
         """Deliver the rest, exchange FINs, discard what comes."""
-        if self._life is Life.OPENING:
+        if self._life.state is State.HANDSHAKE:
             self.abort(now)
-        elif self._life is Life.LIVE:
-            self._enter(Life.CLOSING)
+        elif self._life.state is _ESTABLISHED:
+            self._life.enter(_FIN_WAIT)
             self._arq.finish()
             self._discard()
-            self._closing = Closing(self._arq, now)
+            self._close = Close(self._arq, now)
             self._advance(now)
 
     def abort(self, now: int) -> None:
         """Drop everything; a marked peer is told by a reset."""
-        if self._life not in OVER:
+        if not self._life.over:
             self._end(Reason.ABORTED, now, tell=True)
+
+    def _connected(self) -> None:
+        self._life.enter(_ESTABLISHED)
+        self._timers.set(_KEEPALIVE, self._keepalive.deadline())
+        self._events.append((Event.CONNECTED, False))
+        if self._receiver.inbox.readable:
+            self._events.append(self._readable)
+        if self._out_of_band.heard:
+            self._events.append((Event.READABLE, None))
+
+    def _discard(self) -> None:
+        receiver = self._receiver
+        if self._settings.stream:
+            while receiver.take(1 << 20):
+                pass
+        else:
+            while receiver.take_message() is not None:
+                pass
+
+    def _tell_end(self) -> None:
+        if not self._end_told and self._life.state is _ESTABLISHED:
+            self._end_told = True
+            self._events.append((Event.STREAM_ENDED, STREAM))
+
+    def _advance(self, now: int) -> None:
+        """Whatever is not plain data on an established session."""
+        life, arq = self._life, self._arq
+        if life.over:
+            return
+        if arq.sender.transmitter.validated:
+            self._handshake.validated = True
+        if arq.control.reset_heard:
+            self._end(Reason.RESET, now)
+            return
+        if arq.sender.transmitter.dead:
+            self._end(Reason.DEAD_LINK, now)
+            return
+        if life.state is State.HANDSHAKE:
+            self._open(now)
+        self._end_heard = arq.receiver.end_in_order
+        if arq.receiver.end_received:
+            self._tell_end()
+        self._handshake.settle(arq, life.state is not State.HANDSHAKE)
+        if self._half_closing:
+            self._half_close(now)
+        if self._close is not None:
+            if life.state is _FIN_WAIT:
+                self._close_on(self._close, now)
+            elif life.state is State.DRAINING:
+                self._drain(self._close, now)
+        if life.over:
+            return
+        self._timers.set(_PROBE, self._handshake.due)
+        self._slow = (
+            life.state is not _ESTABLISHED
+            or self._half_closing
+            or not self._handshake.validated
+            or self._handshake.due != NEVER
+        )
+
+    def _open(self, now: int) -> None:
+        arq = self._arq
+        peer = arq.control.peer
+        if self._life.role is Role.CLIENT:
+            if arq.control.heard:
+                self._connected()
+        elif peer is Peer.UNMARKED:
+            if arq.receiver.inbox.size or arq.rcv_nxt:
+                self._connected()
+        elif peer is Peer.MARKED and self._handshake.validated:
+            self._connected()
+        else:
+            # A listener shows nobody to a factory who has not answered: a
+            # forged or replayed opening ends here.
+            self._handshake.probe(now)
+
+    def _half_close(self, now: int) -> None:
+        sender = self._arq.sender
+        peer = self._arq.control.peer
+        if peer is Peer.UNKNOWN:
+            self._handshake.probe(now)
+        elif sender.end_acknowledged or (peer is Peer.UNMARKED and sender.drained):
+            self._half_closing = False
+            self._events.append((Event.STREAM_FLUSHED, STREAM))
+
+    def _close_on(self, close: Close, now: int) -> None:
+        arq = self._arq
+        outcome = close.judge(arq, now)
+        self._timers.set(_CLOSE, close.until)
+        if outcome is Outcome.ASK:
+            self._handshake.probe(now)
+        elif outcome is Outcome.DRAIN:
+            self._life.enter(State.DRAINING)
+            self._timers.stop(_KEEPALIVE)
+            arq.shut_window()
+            self._drain(close, now)
+        elif outcome is Outcome.TIMEOUT:
+            clean = arq.receiver.end_in_order and arq.sender.only_end_outstanding
+            self._end(Reason.DONE if clean else Reason.CLOSE_TIMEOUT, now, tell=True)
+        elif outcome is not Outcome.WAIT:
+            self._end_in_order(close, outcome, now)
+
+    def _drain(self, close: Close, now: int) -> None:
+        leave_at = min(self._keepalive.heard + draining_span(self._arq.timeout), close.until)
+        self._timers.set(_CLOSE, leave_at)
+        if now >= leave_at:
+            self._end(Reason.DONE, now)
+
+    def _end_in_order(self, close: Close, outcome: Outcome, now: int) -> None:
+        arq = self._arq
+        span = time_wait_span(arq.timeout)
+        if outcome is Outcome.QUIET:
+            self._end(Reason.DONE, now)
+            return
+        answer = LateAnswer.ACKNOWLEDGEMENT
+        una, wnd = arq.rcv_nxt, arq.receiver.free
+        if outcome is Outcome.LINGER:
+            last = pack_header(
+                arq.conv, ACK, MARK, wnd, arq.receiver.end_ts, (una - 1) & MASK32, una, 0
+            )
+            times = LAST_PACKETS if self._life.own_socket else 1
+            self._leave(Reason.DONE, None, answer, TimeWait(now, span, times), last)
+            return
+        # Ours was sent in vain. A socket of its own closes; a hub goes on for a while.
+        span = max(close.until - now, span)
+        if self._life.own_socket:
+            self._leave(Reason.DONE, None, answer, TimeWait(now, span))
+            return
+        fin = pack_header(arq.conv, PUSH, END, wnd, 0, (arq.snd_nxt - 1) & MASK32, una, 0)
+        time_wait = TimeWait(now, span, span // arq.timeout, arq.timeout)
+        self._leave(Reason.DONE, None, answer, time_wait, fin, until_acknowledged=True)
+
+    def _end(
+        self, reason: Reason, now: int, tell: bool = False, detail: str | None = None
+    ) -> None:
+        """
+        End, and tell a marked peer by a reset if asked to.
+
+        @param detail: a text for people instead of the reason's own.
+        """
+        arq = self._arq
+        span = time_wait_span(arq.timeout)
+        if tell and arq.control.peer is Peer.MARKED:
+            word = reset(arq.conv, arq.snd_nxt, arq.rcv_nxt)
+            times = TimeWait(now, span, LAST_PACKETS, LAST_PACKET_INTERVAL)
+            self._leave(reason, detail, LateAnswer.RESET, times, word)
+        else:
+            self._leave(reason, detail, LateAnswer.NOTHING, TimeWait(now, span))
+
+    def _leave(
+        self,
+        reason: Reason,
+        detail: str | None,
+        answer: LateAnswer,
+        time_wait: TimeWait,
+        last_packet: bytes = b"",
+        until_acknowledged: bool = False,
+    ) -> None:
+        arq = self._arq
+        self._closed = ClosedSession(
+            arq.conv,
+            arq.snd_nxt,
+            arq.rcv_nxt,
+            answer,
+            time_wait,
+            last_packet,
+            until_acknowledged,
+        )
+        arq.release()
+        self._timers.stop_all()
+        self._life.end(reason, detail, time_wait)
+        self._timers.set(_TIME_WAIT, self._life.deadline())
+        self.traffic.end()
+        if self._over is not None:
+            self._over(self.key)
 
     # state
 
+    def gauges(self) -> Mapping[str, int]:
+        """The present state under kcp-go's names."""
+        arq, decoder = self._arq, self._framing.decoder
+        in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
+        return {
+            "CurrEstab": int(self._closed is None),
+            "FECShardSet": decoder.groups_held if decoder else 0,
+            "FECShardMin": decoder.newest_group if decoder else 0,
+            "RingBufferSndQueue": arq.sender.wait_snd - in_flight,
+            "RingBufferRcvQueue": max(0, self._settings.rcvwnd - arq.receiver.free),
+            "RingBufferSndBuffer": in_flight,
+        }
+
     def counters(self) -> Mapping[str, int]:
-        """The ARQ's counters."""
-        return {**self._arq.counters.as_dict(), "path_errors_ignored": self._refused_by_path}
+        """kcp-go's counters under its names, then those it does not have."""
+        own = self._arq.counters
+        return {
+            **self.traffic.by_name(),
+            **self.gauges(),
+            "bad_resets": own.bad_resets,
+            "data_after_end": own.data_after_end,
+            "second_ends": own.second_ends,
+            "unmarked_ends": own.unmarked_ends,
+            "una_beyond": own.una_beyond,
+            "path_errors_ignored": self._path_errors,
+        }
 
     def facts(self) -> Mapping[str, Any]:
-        """Conversation, peer, round trip, windows."""
+        """
+        Conversation, peer, round trip, windows, and the FEC in use; C{oob_max} is the
+        longest message out of band, 0 where there are none.
+        """
+        arq, options, decoder = self._arq, self._options, self._framing.decoder
+        has_fec = self._framing.encoder is not None
         return {
             "transport": "kcp",
-            "conversation": self._conv,
-            "state": self._life.name,
-            "peer": self._arq.peer.name,
-            "validated": self.validated,
-            **self._arq.facts(),
+            "conversation": arq.conv,
+            "state": self._life.state.name,
+            "peer": arq.control.peer.name,
+            "validated": self._handshake.validated,
+            **arq.facts(),
+            "fec_out": f"{options.data_shards}+{options.parity_shards}",
+            "fec_in": f"{decoder.data}+{decoder.parity}" if decoder else None,
+            "oob_max": self._settings.mtu - CONV_SIZE if has_fec else 0,
         }
+
+    def configure(self, changes: Mapping[str, Any], now: int) -> None:
+        """
+        Change settings while the session runs, all but C{mode} and the shards, by
+        the names they have for people.
+
+        @param changes: the time limits are seconds.
+        @param now: nanoseconds.
+        @raise ValueError: a name is not known or cannot be changed, or a value
+            is out of its range. Then nothing is changed.
+        """
+        settings, options = reconfigure(changes, self._settings, self._options, self._overhead)
+        old = self._options
+        self._settings = settings
+        self._set_options(options)
+        self._arq.adopt(settings)
+        if options.rate_limit != old.rate_limit:
+            limit = options.rate_limit
+            self._rate_limit = RateLimit(limit, now) if limit else None
+        if options.read_timeout != old.read_timeout:
+            self._read_since = now
+        self._watch_limits()
+        if self._framing.encoder is not None:
+            self._framing.encoder.always = options.always_parity
+        self._timers.set_earlier(_FLUSH, now)

@@ -11,9 +11,9 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 from twisted_rudp import kernels
+from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.reed_solomon import MAXIMUM_SHARDS, coefficients, evaluate
-from twisted_rudp.kcp.runs import RunWriter
 from twisted_rudp.kernels import fec_take
 from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import FEC_DATA, FEC_PARITY

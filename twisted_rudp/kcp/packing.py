@@ -1,20 +1,28 @@
-"""Packing segments into runs of datagrams."""
+"""How segments get on the wire: encoded, and packed into runs of datagrams."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
-from twisted_rudp.kcp.wire import HEADER_SIZE
+from twisted_rudp.core.batch import RUN_BYTES, RUN_DATAGRAMS, run_capacity
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.sent import SentBatch
+from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, Counters, pack_header
+from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import Buffer
 
 Emit: TypeAlias = Callable[[Buffer, int], bool]
 
-RUN_DATAGRAMS = 64
-"""Most datagrams of one run: what older kernels take in one call."""
+Stamp: TypeAlias = tuple[int, int, int, int, int, int]
+"""
+What all segments of one flush have in common (kcp.md 1.11): C{conv}, C{wnd}, C{ts} and
+C{una} as they go on the wire, then the unbounded clock of which C{ts} is cut, in
+milliseconds, and the time in nanoseconds.
+"""
 
-RUN_BYTES = 65_000
-"""Longest run; UDP ends at 65507."""
+REMEMBERED_SENDINGS: Final = 64
+"""How many transmissions are kept to recognise the first acknowledgement by."""
 
 
 class Packer:
@@ -183,4 +191,84 @@ class Packer:
 
 def segments_per_run(mss: int, overhead: int) -> int:
     """How many full segments, a datagram each, fit one run."""
-    return max(1, min(RUN_DATAGRAMS, RUN_BYTES // (mss + HEADER_SIZE + overhead)))
+    return run_capacity(mss + HEADER_SIZE + overhead)
+
+
+class Transmitter:
+    """
+    Encodes segments that have numbers, for the first time and again.
+
+    @ivar end: number of our end of stream, once it has one.
+    @ivar end_sendings: how often it was sent.
+    @ivar validated: the peer has echoed number and timestamp of something we sent, so
+        it receives at its address.
+    @ivar dead: some segment was sent C{dead_link} times; only a mark (kcp.md 1.13).
+    @ivar dead_link: so often; 0: no number is too many. May be set.
+    """
+
+    __slots__ = (
+        "_counters", "_overhead", "_sendings", "dead", "dead_link", "end", "end_sendings",
+        "validated",
+    )  # fmt: skip
+
+    def __init__(self, counters: Counters, overhead: int, dead_link: int) -> None:
+        self._counters = counters
+        self._overhead = overhead
+        self._sendings: list[tuple[int, int, int]] = []
+        self.dead = False
+        self.dead_link = dead_link
+        self.end: int | None = None
+        self.end_sendings = 0
+        self.validated = False
+
+    def encode(self, batch: SentBatch, first: int, end: int, stamp: Stamp) -> bytes:
+        """
+        The segments C{first} .. C{end} - 1 of a batch, a datagram each, back to back.
+        They count as sent.
+        """
+        self.note(first, end - first, stamp[2])
+        conv, wnd, ts, una, _, _ = stamp
+        frg = batch.fragment(first) if batch.frg else 0
+        data = batch.payload(first, end)
+        number = first & MASK32
+        if end - first == 1:
+            return pack_header(conv, PUSH, frg, wnd, ts, number, una, len(data)) + data
+        return build_run(conv, wnd, ts, number, una, frg, batch.mss, data)
+
+    def transmit(
+        self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
+    ) -> None:
+        """Send segments of a batch."""
+        packer.add_run(self.encode(batch, first, end, stamp), batch.mss + HEADER_SIZE)
+
+    def note(self, first: int, count: int, ts: int) -> None:
+        """Count segments that leave now, and remember them until one is echoed."""
+        self._counters.out_segs += count
+        if first == self.end:
+            self.end_sendings += 1
+        if not self.validated:
+            self._sendings.append((first & MASK32, count, ts))
+            if len(self._sendings) > REMEMBERED_SENDINGS:
+                del self._sendings[0]
+
+    def count_sendings(self, most: int) -> None:
+        """Some segment was sent so often."""
+        if self.dead_link and most >= self.dead_link:
+            self.dead = True
+
+    def cost(self, batch: SentBatch, numbers: Sequence[int]) -> int:
+        """What segments of a batch cost on the wire, a datagram each."""
+        size = sum(batch.size(number, number + 1) for number in numbers)
+        return size + len(numbers) * (HEADER_SIZE + self._overhead)
+
+    def prove(self, sn: int, ts: int) -> None:
+        """See whether an acknowledgement echoes a transmission of ours."""
+        for first, count, sent in self._sendings:
+            if ts == sent and (sn - first) & MASK32 < count:
+                self.validated = True
+                self._sendings.clear()
+                return
+
+    def release(self) -> None:
+        """All data was dropped."""
+        self._sendings.clear()

@@ -192,6 +192,14 @@ class Receiver:
         """The peer's end of stream and all before it has arrived."""
         return self.end is not None and self.nxt > self.end
 
+    @property
+    def end_received(self) -> bool:
+        """
+        L{end_in_order}, and everything before it was taken. A message that the
+        peer did not complete counts for nothing.
+        """
+        return self.end is not None and self.nxt > self.end and not self.inbox.readable
+
     def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
         """
         Take in the next C{count} segments, in order, with C{frg} 0, no more than

@@ -1,32 +1,315 @@
 """
-The sending half: numbers, windows, our end of stream.
+The sending half: what is queued, numbers, windows, our end of stream.
 
 Segment numbers and times are unbounded integers here.
 """
 
 from __future__ import annotations
 
-from twisted_rudp.core.congestion.segments import Losses
-from twisted_rudp.core.serial import MASK32
-from twisted_rudp.kcp.flights import NEVER, Flight
-from twisted_rudp.kcp.outbox import Piece
-from twisted_rudp.kcp.pacer import Pacer
-from twisted_rudp.kcp.packing import Packer
-from twisted_rudp.kcp.repeating import Repeater, Stamp
-from twisted_rudp.kcp.wire import END, HEADER_SIZE, PUSH, pack_header
+from collections import deque
+from typing import Final, Protocol, TypeAlias
+
+from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.serial import HALF32, MASK32
+from twisted_rudp.kcp.kcpgo import SkipRecovery
+from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
+from twisted_rudp.kcp.sent import SentBatch, SentSegments
+from twisted_rudp.kcp.settings import Settings
+from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 
-__all__ = ["Sender", "Stamp"]
+INITIAL_PEER_WINDOW: Final = 32
+"""Guess of the peer's window before it was heard (kcp.md 1.2)."""
+
+Piece: TypeAlias = tuple[Buffer, int, int]
+"""
+Data that becomes consecutive segments: the bytes, the payload length of each
+segment but the last, and the fragment field of the first.
+"""
 
 
-class Sender(Repeater):
+class SendQueue(Protocol):
     """
-    Numbers what is in the outbox as the windows allow, keeps it until it is
-    acknowledged, and sends it again when it has to.
+    What the application gave and has no numbers yet, in pieces of whole segments
+    (C{snd_queue} of kcp-go).
+
+    @ivar size: bytes queued.
     """
+
+    size: int
+
+    def segments(self, mss: int) -> int:
+        """How many segments they will make."""
+
+    def cut(self, count: int, mss: int) -> Piece:
+        """Remove the next segments, at most C{count}. Not to be asked when L{size} is 0."""
+
+    def cut_short(self, size: int, mss: int) -> Piece | None:
+        """
+        Remove one segment of at most C{size} bytes, less than C{mss}; None if
+        that is not possible.
+        """
+
+
+class StreamQueue(ByteQueue):
+    """Bytes without borders: segments are full as long as there are bytes."""
 
     __slots__ = ()
+
+    def segments(self, mss: int) -> int:
+        return -(-self.size // mss)
+
+    def cut(self, count: int, mss: int) -> Piece:
+        start = self._offset
+        end = start + count * mss
+        first = self._pieces[0]
+        if len(self._pieces) == 1 and self.size <= end - start:
+            return self.take(self.size), mss, 0
+        if len(first) <= end:
+            return self.take_units(count, mss), mss, 0
+        # Most of bulk comes here: the next part of a large piece.
+        self._offset = end
+        self.size -= end - start
+        return memoryview(first)[start:end], mss, 0
+
+    def cut_short(self, size: int, mss: int) -> Piece | None:
+        data = self.take(min(size, mss))
+        return data, len(data), 0
+
+
+class _Message:
+    """
+    A message and how far it is numbered. Its division is fixed when it is
+    queued (kcp.md 1.4), so a later change of the mtu does not concern it.
+    """
+
+    __slots__ = ("data", "left", "mss", "offset")
+
+    def __init__(self, data: bytes, mss: int) -> None:
+        self.data = data
+        self.mss = mss
+        self.offset = 0
+        self.left = -(-len(data) // mss)
+
+    def take(self, count: int) -> Piece:
+        count = min(count, self.left)
+        start = self.offset
+        self.offset = min(start + count * self.mss, len(self.data))
+        frg = self.left - 1
+        self.left -= count
+        whole = start == 0 and self.offset == len(self.data)
+        data = self.data if whole else memoryview(self.data)[start : self.offset]
+        return data, self.mss, frg
+
+    def take_short(self, size: int) -> Piece | None:
+        rest = len(self.data) - self.offset
+        if self.left == 1 and rest <= size:
+            return self.take(1)
+        if self.offset:
+            return None
+        left = -(-(rest - size) // self.mss)
+        if left + 1 > MAXIMUM_FRAGMENTS:
+            return None
+        self.offset = size
+        self.left = left
+        return memoryview(self.data)[:size], size, left
+
+
+class MessageQueue:
+    """
+    Messages, each divided into fragments that count down to 0.
+
+    @ivar size: bytes queued.
+    """
+
+    __slots__ = ("_messages", "_segments", "size")
+
+    def __init__(self) -> None:
+        self._messages: deque[_Message] = deque()
+        self._segments = 0
+        self.size = 0
+
+    def append(self, data: bytes, mss: int) -> None:
+        """
+        @raise ValueError: the message is empty or makes more than 255
+            fragments (kcp.md 1.3).
+        """
+        if not data:
+            raise ValueError("an empty message cannot be sent")
+        if len(data) > MAXIMUM_FRAGMENTS * mss:
+            raise ValueError(
+                f"a message of {len(data)} bytes is too long:"
+                f" at most {MAXIMUM_FRAGMENTS} pieces of {mss} bytes"
+            )
+        message = _Message(data, mss)
+        self._messages.append(message)
+        self._segments += message.left
+        self.size += len(data)
+
+    def segments(self, mss: int) -> int:
+        return self._segments
+
+    def cut(self, count: int, mss: int) -> Piece:
+        message = self._messages[0]
+        left = message.left
+        return self._account(message, left, message.take(count))
+
+    def cut_short(self, size: int, mss: int) -> Piece | None:
+        message = self._messages[0]
+        left = message.left
+        piece = message.take_short(size)
+        return None if piece is None else self._account(message, left, piece)
+
+    def _account(self, message: _Message, before: int, piece: Piece) -> Piece:
+        self.size -= len(piece[0])
+        self._segments -= before - message.left
+        if not message.left:
+            self._messages.popleft()
+        return piece
+
+
+class Sender:
+    """
+    Numbers what is queued as the windows allow, and keeps it until it is acknowledged.
+    What is sent again, and how much may be in flight, is the recovery's decision.
+
+    @ivar queue: what has no number yet.
+    @ivar sent: what has one and is not acknowledged.
+    @ivar recovery: finds what is lost.
+    @ivar transmitter: encodes.
+    @ivar peer_window: the window the peer advertised last.
+    @ivar snd_wnd: most numbers in use at a time.
+    @ivar mss: payload bytes of a full new segment.
+    @ivar ending: our end of stream is to follow the data.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_run_limit",
+        "_stream",
+        "ending",
+        "mss",
+        "overhead",
+        "peer_window",
+        "queue",
+        "recovery",
+        "sent",
+        "snd_wnd",
+        "transmitter",
+    )
+
+    def __init__(self, first: int, settings: Settings, counters: Counters, overhead: int) -> None:
+        """
+        @param first: the first number.
+        @param overhead: bytes by which each datagram grows on its further way.
+        """
+        self.queue: StreamQueue | MessageQueue = (
+            StreamQueue() if settings.stream else MessageQueue()
+        )
+        self.sent = SentSegments(first)
+        self.transmitter = Transmitter(counters, overhead, settings.dead_link)
+        self.recovery = SkipRecovery(settings, self.sent, self.transmitter, counters)
+        self.peer_window = INITIAL_PEER_WINDOW
+        self.snd_wnd = settings.sndwnd
+        self.overhead = overhead
+        self.ending = False
+        self._stream = settings.stream
+        self._counters = counters
+        self.set_mss(settings.mss)
+
+    def set_mss(self, mss: int) -> None:
+        """Change the size of what will be numbered from now on."""
+        self.mss = self.recovery.mss = mss
+        self._run_limit = segments_per_run(mss, self.overhead)
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.recovery.adopt(settings)
+        self.snd_wnd = settings.sndwnd
+        self.transmitter.dead_link = settings.dead_link
+
+    def release(self) -> None:
+        """Drop all data, keep the numbers."""
+        self.queue = StreamQueue() if self._stream else MessageQueue()
+        self.sent.release()
+        self.transmitter.release()
+        self.recovery.release()
+
+    # what the peer says
+
+    def cover(self, una: int) -> bool:
+        """
+        Take in a cumulative acknowledgement from the wire. One of what was never
+        sent is ignored and counted (kcp-close.md 7.3).
+
+        @return: it was news.
+        """
+        sent = self.sent
+        step = ((una - sent.una + HALF32) & MASK32) - HALF32
+        if step <= 0:
+            return False
+        if step > sent.nxt - sent.una:
+            self._counters.una_beyond += 1
+            return False
+        self.recovery.covered(sent.cover(sent.una + step))
+        return True
+
+    # what there is
+
+    @property
+    def window(self) -> int:
+        """How many segments may be in flight."""
+        return min(self.snd_wnd, self.peer_window, self.recovery.window)
+
+    @property
+    def room(self) -> int:
+        """How many segments may get a number now; may be negative."""
+        sent = self.sent
+        span = sent.nxt - sent.una
+        room = self.recovery.window - self.recovery.underway
+        if self.snd_wnd - span < room:
+            room = self.snd_wnd - span
+        return self.peer_window - span if self.peer_window - span < room else room
+
+    @property
+    def wait_snd(self) -> int:
+        """Segments queued and in flight, as kcp-go counts them (kcp.md 1.4)."""
+        return self.sent.nxt - self.sent.una + self.queue.segments(self.mss)
+
+    @property
+    def drained(self) -> bool:
+        """
+        Nothing is queued and all that was sent is acknowledged, our end of
+        stream included if it was sent.
+        """
+        return not self.queue.size and not self.sent.outstanding
+
+    @property
+    def end_sent(self) -> bool:
+        """Our end of stream has been numbered."""
+        return self.transmitter.end is not None
+
+    @property
+    def end_acknowledged(self) -> bool:
+        """Our end of stream and everything before it is acknowledged."""
+        return self.transmitter.end is not None and not self.sent.outstanding
+
+    @property
+    def only_end_outstanding(self) -> bool:
+        """Everything but our end of stream has arrived."""
+        return self.transmitter.end is not None and self.sent.outstanding == 1
+
+    def may_end(self, peer_marked: bool) -> bool:
+        """Our end of stream is the next thing to get a number."""
+        return (
+            self.ending
+            and peer_marked
+            and self.transmitter.end is None
+            and not self.queue.size
+        )
+
+    # what leaves
 
     def flush(
         self, stamp: Stamp, packer: Packer, budget: int, strict: bool, peer_marked: bool
@@ -38,82 +321,39 @@ class Sender(Repeater):
         @param strict: never more than that; else what crosses it still goes out.
         @return: something is left that only C{budget} or the packer stopped.
         """
-        flights = self.flights
-        window = self.window
-        span = flights.nxt - flights.una
-        # Without loss the two ways of counting are one.
-        room = window - span if flights.outstanding == span else self.room
-        self._pacer.due = NEVER
-        new = room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
-        more = False
-        repeated = None
-        if stamp[4] >= self.alarm or flights.skipped:
-            repeated = self._counters.repeated
-            more = self._repeat(stamp, packer, budget, strict, early=not new)
-        if self._unlaunched:
-            for flight in self._unlaunched:
-                packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
-            self._unlaunched.clear()
+        recovery = self.recovery
+        room = self.room
+        new = room > 0 and (self.queue.size > 0 or self.may_end(peer_marked))
+        more = recovery.retransmit(stamp, packer, budget, self.window, strict, not new)
         if new and not more:
             if strict:
                 more = self._send_within(stamp, packer, budget, peer_marked)
             else:
-                if self._selective and self.round_trip.smoothed >= Pacer.NEAR:
-                    room = self._paced(room, stamp[4])
+                room = recovery.admit(room, stamp)
                 more = self._send_new(stamp, packer, budget, room, peer_marked)
-        if repeated is not None:
-            self._tell_losses(repeated, window)
-        if not self.started:
-            self._start()
+        recovery.finish()
         return more
 
-    def _paced(self, room: int, now: int) -> int:
-        """How many of the segments that the window admits may leave now."""
-        window, trip = self.controller.window(), self.round_trip.smoothed
-        return self._pacer.admit(room, self.flights.nxt, now, window, trip)
-
-    def _tell_losses(self, before: tuple[int, int], window: int) -> None:
-        """
-        Let the congestion controller know what a flush has sent again.
-
-        @param before: C{repeated} of the counters before the flush.
-        @param window: how many segments were allowed in flight in it.
-        """
-        skipped, expired = self._counters.repeated
-        skipped -= before[0]
-        expired -= before[1]
-        if skipped or expired:
-            again = skipped + expired
-            losses = Losses(skipped > 0, expired > 0, self.underway, window, again)
-            self.controller.lost(self.mss, losses)
-
-    def _start(self) -> None:
-        self.started = True
-        self.controller.started(self.mss)
-
-    @property
-    def is_small(self) -> bool:
+    def is_small(self, clock: int) -> bool:
         """At most one segment is due, and nothing but data."""
         return (
-            self.started
-            and not self.ending
-            and not self.flights.skipped
-            and not self._unlaunched
-            and self._pacer.due == NEVER
-            and (not self.outbox.size or self.outbox.segments(self.mss) == 1)
+            not self.ending
+            and self.recovery.quiet(clock)
+            and (not self.queue.size or self.queue.segments(self.mss) == 1)
         )
 
-    def number_only(self, peer_marked: bool) -> None:
+    def send_one(self, stamp: Stamp) -> bytes:
         """
-        What an acknowledgement-only flush of kcp-go does with data: number what
-        the window admits, send it at the next full flush (kcp.md 1.11).
+        Number the next segment.
+
+        @return: the segment.
         """
-        while self.room > 0 and self.outbox.size:
-            self._unlaunched.append(self._number(self.room))
-        if self.room > 0 and self.may_end(peer_marked):
-            self._unlaunched.append(self._number_end())
-        if not self.started:
-            self._start()
+        batch = self._number(1, stamp)
+        self.transmitter.note(batch.first, 1, stamp[2])
+        conv, wnd, ts, una, _, _ = stamp
+        data = batch.data
+        first = batch.first & MASK32
+        return pack_header(conv, PUSH, batch.frg, wnd, ts, first, una, len(data)) + data
 
     def _send_new(
         self, stamp: Stamp, packer: Packer, budget: int, room: int, peer_marked: bool
@@ -123,73 +363,64 @@ class Sender(Repeater):
 
         @param room: how many segments the window admits.
         """
-        outbox = self.outbox
-        while room > 0 and outbox.size:
+        queue = self.queue
+        while room > 0 and queue.size:
             most = packer.admits(budget)
             if not most:
                 return True
-            run, count, mss = self._send_run(most if most < room else room, stamp)
+            run, count, mss = self._next_run(most if most < room else room, stamp)
             room -= count
             packer.pass_run(run, mss + HEADER_SIZE)
         if room > 0 and self.may_end(peer_marked):
-            packer.add(self._launch(self._number_end(), stamp))
+            self._send_end(stamp, packer)
         return False
 
-    def _send_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
+    def _next_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
         """
-        Number and launch what makes one run: of a stream a flight for each piece
-        that the queue gives, of messages one flight.
+        Number and encode what makes one run: of a stream a batch for each piece
+        that the queue gives, of messages one batch.
 
         @param most: how many segments it may have.
         @return: the run, how many it has, and their payload length.
         """
-        outbox = self.outbox
-        first = self.flights.nxt & MASK32
-        flight = self._launch_next(most, stamp)
-        count = flight.end - flight.first
-        mss = flight.mss
-        conv, wnd, ts, una, _ = stamp
-        data: Buffer | tuple[Buffer, ...] = flight.data
-        if count < most and outbox.size and self._settings.stream:
-            parts = [flight.data]
-            while count < most and outbox.size and len(parts) < MAXIMUM_PARTS:
-                flight = self._launch_next(most - count, stamp)
-                parts.append(flight.data)
-                count += flight.end - flight.first
+        queue = self.queue
+        batch = self._number(most, stamp)
+        first = batch.first
+        count = batch.end - first
+        mss = batch.mss
+        conv, wnd, ts, una, _, _ = stamp
+        frg = batch.frg
+        data: Buffer | tuple[Buffer, ...] = batch.data
+        if count < most and queue.size and self._stream:
+            parts = [batch.data]
+            while count < most and queue.size and len(parts) < MAXIMUM_PARTS:
+                batch = self._number(most - count, stamp)
+                parts.append(batch.data)
+                count += batch.end - batch.first
             data = tuple(parts)
-        return build_run(conv, wnd, ts, first, una, flight.frg, mss, data), count, mss
+        self.transmitter.note(first, count, ts)
+        return build_run(conv, wnd, ts, first & MASK32, una, frg, mss, data), count, mss
 
-    def _launch_next(self, most: int, stamp: Stamp) -> Flight:
-        """
-        Number and launch the next segments, at most C{most}. What L{_number} and
-        L{_begin} do, for the way that all bulk takes.
-        """
-        data, mss, frg = self.outbox.cut(most, self.mss)
-        count = -(-len(data) // mss) or 1
-        flights = self.flights
-        timeout = self.round_trip.timeout
-        flight = Flight(flights.nxt, count, data, mss, frg, stamp[4], timeout, flights.delivered, 1)
-        flights.add(flight)
-        if flight.due < self.alarm:
-            self.alarm = flight.due
-        self._counters.out_segs += count
-        if not self.validated:
-            self._remember(flight.first, count, stamp[2])
-        if self._settings.dead_link == 1:
-            self.dead = True
-        return flight
+    def _number(self, most: int, stamp: Stamp) -> SentBatch:
+        """Give the next numbers, at most C{most}, to what is queued. It counts as sent."""
+        return self._launch(self.queue.cut(most, self.mss), stamp)
 
-    def send_one(self, stamp: Stamp) -> bytes:
-        """
-        Number the next segment.
+    def _launch(self, piece: Piece, stamp: Stamp) -> SentBatch:
+        data, mss, frg = piece
+        batch = SentBatch(self.sent.nxt, data, mss, frg)
+        self.sent.add(batch)
+        self.recovery.launched(batch, stamp)
+        if self.transmitter.dead_link == 1:
+            self.transmitter.dead = True
+        return batch
 
-        @return: the segment.
-        """
-        flight = self._launch_next(1, stamp)
-        conv, wnd, ts, una, _ = stamp
-        data = flight.data
-        first = flight.first & MASK32
-        return pack_header(conv, PUSH, flight.frg, wnd, ts, first, una, len(data)) + data
+    def _send_end(self, stamp: Stamp, packer: Packer) -> None:
+        self.transmitter.end = self.sent.nxt
+        self._send_piece((b"", self.mss, END), stamp, packer)
+
+    def _send_piece(self, piece: Piece, stamp: Stamp, packer: Packer) -> None:
+        batch = self._launch(piece, stamp)
+        self.transmitter.transmit(batch, batch.first, batch.end, stamp, packer)
 
     def _send_within(
         self, stamp: Stamp, packer: Packer, budget: int, peer_marked: bool
@@ -201,49 +432,18 @@ class Sender(Repeater):
         """
         share = (budget - packer.cost) // 3
         header = HEADER_SIZE + self.overhead
-        if packer.blocked or self.flights.outstanding or share < header:
+        if packer.blocked or self.sent.outstanding or share < header:
             return True
-        if not self.outbox.size:
-            packer.add(self._launch(self._number_end(), stamp))
+        queue = self.queue
+        if not queue.size:
+            self._send_end(stamp, packer)
             return False
         count = share // (self.mss + header)
         if count:
-            flight = self._number(min(count, self.room))
-            packer.add_run(self._launch(flight, stamp), flight.mss + HEADER_SIZE)
+            most = min(count, self.room, self._run_limit)
+            self._send_piece(queue.cut(most, self.mss), stamp, packer)
         elif share > header:
-            piece = self.outbox.cut_short(share - header, self.mss)
+            piece = queue.cut_short(share - header, self.mss)
             if piece is not None:
-                packer.add(self._launch(self._enter(piece), stamp))
-        return self.room > 0 and (self.outbox.size > 0 or self.may_end(peer_marked))
-
-    def _number(self, count: int) -> Flight:
-        return self._enter(self.outbox.cut(min(count, self._run_limit), self.mss))
-
-    def _number_end(self) -> Flight:
-        self.end = self.flights.nxt
-        return self._enter((b"", self.mss, END))
-
-    def _enter(self, piece: Piece) -> Flight:
-        data, mss, frg = piece
-        count = -(-len(data) // mss) or 1
-        flight = Flight(self.flights.nxt, count, data, mss, frg)
-        self.flights.add(flight)
-        return flight
-
-    def _launch(self, flight: Flight, stamp: Stamp) -> bytes:
-        """
-        Send a flight for the first time.
-
-        @return: its segments as a run.
-        """
-        self._begin(flight, stamp)
-        return self._encode(flight, 0, flight.end - flight.first, stamp)
-
-    def _begin(self, flight: Flight, stamp: Stamp) -> None:
-        """Note that a flight leaves for the first time."""
-        flight.launch(stamp[4], self.round_trip.timeout, self.flights.delivered)
-        if flight.due < self.alarm:
-            self.alarm = flight.due
-        if self._settings.dead_link == 1:
-            self.dead = True
-        self._note(flight, 0, flight.end - flight.first, stamp[2])
+                self._send_piece(piece, stamp, packer)
+        return self.room > 0 and (queue.size > 0 or self.may_end(peer_marked))

@@ -16,6 +16,9 @@ WINS: Final = 84
 
 HEADER_SIZE: Final = 24
 
+CONV_SIZE: Final = 4
+"""Each segment begins with the conversation id."""
+
 MARK: Final = 0xE5
 """C{frg} of every ACK, WASK and WINS of ours (kcp-close.md 1)."""
 
@@ -36,6 +39,10 @@ pack_header = _header.pack
 unpack_header = _header.unpack_from
 """C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}."""
 
+
+def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
+    """The reset of C{kcp-close.md} section 1; both numbers are modulo 2^32."""
+    return pack_header(conv, WINS, RESET, 0, 0, snd_nxt, rcv_nxt, 0)
 
 
 class Segment(NamedTuple):

@@ -9,31 +9,36 @@ C{kcp-close.md} section 5.5.
 
 from __future__ import annotations
 
+from typing import Final
+
 from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.timers import NEVER
 
-NEVER = 1 << 62
+DEFAULT_IDLE: Final = 60 * SECOND
 
-PROBES = 3
+PROBES: Final = 3
 """Silence is probed this often before it counts as death."""
 
-BEHIND_LIMIT = 2
+BEHIND_LIMIT: Final = 2
 """So many answers in a row from behind mean that the peer forgot us. One may be
 an old datagram that was late."""
 
 
-class Liveness:
+class KeepAlive:
     """
     Watches one peer.
 
     @ivar heard: when the peer was heard last; may be set.
     @ivar asked: a probe is out that no control segment has answered.
-    @param idle: nanoseconds of silence after which it counts as gone; 0: never,
-        and no probes.
     """
 
     __slots__ = ("_behind", "_gap", "_idle", "_probed", "asked", "heard")
 
     def __init__(self, now: int, idle: int) -> None:
+        """
+        @param idle: nanoseconds of silence after which the peer counts as gone; 0: never,
+            and no probes.
+        """
         self._idle = idle
         self._gap = idle // PROBES
         self.heard = now
@@ -41,7 +46,6 @@ class Liveness:
         self._behind = 0
         self.asked = False
 
-    @property
     def deadline(self) -> int:
         """When L{probe_due} or L{gone} may turn true."""
         if not self._idle:
@@ -52,7 +56,7 @@ class Liveness:
 
     def gone(self, now: int) -> bool:
         """Nothing was heard for the whole idle time."""
-        return bool(self._idle) and now >= self.heard + self._idle
+        return self._idle > 0 and now >= self.heard + self._idle
 
     def probe_due(self, now: int) -> bool:
         """It is time to ask whether the peer is there. Counts as asked."""
@@ -73,6 +77,3 @@ class Liveness:
         self.asked = False
         self._behind = self._behind + 1 if behind else 0
         return self._behind >= BEHIND_LIMIT
-
-
-DEFAULT_IDLE = 60 * SECOND

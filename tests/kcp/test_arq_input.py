@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.segments import Segment, Wire
-from twisted_rudp.kcp import intake
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.kcp import arq as arq_module
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WINS
@@ -22,27 +23,28 @@ class ManyAcknowledgementsTests(SynchronousTestCase):
 
     def make(self) -> ARQ:
         """40 segments in flight, sent at 100, the peer proved and its verdict known."""
-        arq = ARQ(CONV, Settings(nc=0, mtu=124, sndwnd=64), initial_numbers=(0xFFFFFFF0, 0))
-        arq._sender.controller.segments = 64  # type: ignore[attr-defined]
-        arq.input(Segment(CONV, WINS, MARK, 64, 0, 0, 0xFFFFFFF0).pack(), 24, 90)
+        arq = ARQ(CONV, Settings(nc=0, mtu=124, sndwnd=64), first_sent=0xFFFFFFF0, first_received=0)
+        arq.sender.recovery.controller.segments = 64  # type: ignore[attr-defined]
+        arq.input(Segment(CONV, WINS, MARK, 64, 0, 0, 0xFFFFFFF0).pack(), 24, 90 * MILLISECOND)
         arq.write(bytes(4_000))
-        arq.flush(100, Wire(), 1 << 40)
-        arq.input(Segment(CONV, ACK, MARK, 64, 100, 0xFFFFFFF0, 0xFFFFFFF0).pack(), 24, 110)
-        self.assertTrue(arq.validated)
+        arq.flush(100 * MILLISECOND, Wire(), 1 << 40)
+        ack = Segment(CONV, ACK, MARK, 64, 100, 0xFFFFFFF0, 0xFFFFFFF0)
+        arq.input(ack.pack(), 24, 110 * MILLISECOND)
+        self.assertTrue(arq.sender.transmitter.validated)
         return arq
 
     def outcome(self, arq: ARQ, datagram: bytes, regular: bool) -> tuple[object, ...]:
-        arq.input(datagram, len(datagram), 130, regular)
+        arq.input(datagram, len(datagram), 130 * MILLISECOND, regular)
         wire = Wire()
-        arq.flush(140, wire, 1 << 40)
-        round_trip = arq.round_trip
+        arq.flush(140 * MILLISECOND, wire, 1 << 40)
+        round_trip = arq.sender.recovery.round_trip
         return (
             arq.counters,
-            arq.peer,
+            arq.control.peer,
             arq.snd_una,
-            arq.rmt_wnd,
-            arq.in_flight,
-            arq.controller.window(),
+            arq.sender.peer_window,
+            arq.sender.sent.in_flight,
+            arq.sender.recovery.controller.window(),
             (round_trip.smoothed, round_trip.variation, round_trip.timeout),
             wire.runs,
         )
@@ -50,7 +52,7 @@ class ManyAcknowledgementsTests(SynchronousTestCase):
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(
         seed=st.integers(0, 1 << 20),
-        count=st.integers(intake.MANY_ACKS, 40),
+        count=st.integers(arq_module.MANY_ACKS, 40),
         una=st.integers(-2, 45),
         damage=st.one_of(st.none(), st.tuples(st.integers(0, 2_000), st.integers(0, 255))),
         tail=st.sampled_from([b"", b"?", Segment(CONV, PUSH, 0, 9, 1, 0, 0, b"x").pack()]),
@@ -89,7 +91,7 @@ class ManyAcknowledgementsTests(SynchronousTestCase):
             datagram[damage[0] % len(datagram)] = damage[1]
         data = bytes(datagram + tail)
         together = self.outcome(self.make(), data, regular)
-        self.patch(intake, "MANY_ACKS", 1 << 30)
+        self.patch(arq_module, "MANY_ACKS", 1 << 30)
         singly = self.outcome(self.make(), data, regular)
-        self.patch(intake, "MANY_ACKS", 4)
+        self.patch(arq_module, "MANY_ACKS", 4)
         self.assertEqual(together, singly)

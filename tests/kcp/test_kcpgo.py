@@ -1,21 +1,21 @@
-"""Tests of L{twisted_rudp.kcp.pacer}."""
+"""Loss and congestion of kcp-go: L{SegmentPacer}; the rest is in the tests of the ARQ."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.kcp.flights import NEVER
-from twisted_rudp.kcp.pacer import Pacer
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.kcpgo import LEAST_BURST, SegmentPacer
 
 START = -123_456_789
 """Clocks begin anywhere."""
 
 
-class PacerTests(SynchronousTestCase):
+class SegmentPacerTests(SynchronousTestCase):
     """With a window of 320 over 80 ms, 8 segments a millisecond and 20 together."""
 
     def setUp(self) -> None:
-        self.pacer = Pacer()
+        self.pacer = SegmentPacer()
         self.number = 7
 
     def admit(self, now: int, room: int = 300) -> int:
@@ -28,7 +28,7 @@ class PacerTests(SynchronousTestCase):
         The first few leave together, whatever the clock shows; the rest may go a
         millisecond later.
         """
-        self.assertEqual(self.admit(0), Pacer.LEAST)
+        self.assertEqual(self.admit(0), LEAST_BURST)
         self.assertEqual(self.pacer.due, START + 1)
 
     def test_pace(self) -> None:

@@ -6,57 +6,57 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.kcp.outbox import MessageOutbox, StreamOutbox
+from twisted_rudp.kcp.sender import MessageQueue, StreamQueue
 
 
-class StreamOutboxTests(SynchronousTestCase):
-    """L{StreamOutbox}."""
+class StreamQueueTests(SynchronousTestCase):
+    """L{StreamQueue}."""
 
     def test_cut(self) -> None:
         """Small writes are joined to full segments."""
-        outbox = StreamOutbox()
+        queue = StreamQueue()
         for piece in (b"abc", b"de", b"fghij"):
-            outbox.append(piece)
-        self.assertEqual(outbox.segments(4), 3)
-        self.assertEqual(outbox.cut(1, 4), (b"abcd", 4, 0))
-        self.assertEqual(outbox.cut_short(1, 4), (b"e", 1, 0))
-        data, mss, frg = outbox.cut(9, 4)
-        self.assertEqual((bytes(data), mss, frg, outbox.size), (b"fghij", 4, 0, 0))
+            queue.append(piece)
+        self.assertEqual(queue.segments(4), 3)
+        self.assertEqual(queue.cut(1, 4), (b"abcd", 4, 0))
+        self.assertEqual(queue.cut_short(1, 4), (b"e", 1, 0))
+        data, mss, frg = queue.cut(9, 4)
+        self.assertEqual((bytes(data), mss, frg, queue.size), (b"fghij", 4, 0, 0))
 
 
-class MessageOutboxTests(SynchronousTestCase):
-    """L{MessageOutbox}."""
+class MessageQueueTests(SynchronousTestCase):
+    """L{MessageQueue}."""
 
     def test_oneMessageAtATime(self) -> None:
         """A piece never spans messages."""
-        outbox = MessageOutbox()
-        outbox.append(b"abcde", 2)
-        outbox.append(b"fg", 2)
-        self.assertEqual((outbox.segments(99), outbox.size), (4, 7))
-        self.assertEqual(outbox.cut(9, 99), (b"abcde", 2, 2))
-        self.assertEqual(outbox.cut(9, 99), (b"fg", 2, 0))
-        self.assertEqual((outbox.segments(99), outbox.size), (0, 0))
+        queue = MessageQueue()
+        queue.append(b"abcde", 2)
+        queue.append(b"fg", 2)
+        self.assertEqual((queue.segments(99), queue.size), (4, 7))
+        self.assertEqual(queue.cut(9, 99), (b"abcde", 2, 2))
+        self.assertEqual(queue.cut(9, 99), (b"fg", 2, 0))
+        self.assertEqual((queue.segments(99), queue.size), (0, 0))
 
     def test_shortAtTheEnd(self) -> None:
         """
         The last fragment may go if it is short enough; one in the middle may
         not be cut, as the count is fixed.
         """
-        outbox = MessageOutbox()
-        outbox.append(b"abcde", 2)
-        outbox.cut(1, 2)
-        self.assertIsNone(outbox.cut_short(1, 2))
-        outbox.cut(1, 2)
-        self.assertEqual(outbox.cut_short(1, 2), (b"e", 2, 0))
+        queue = MessageQueue()
+        queue.append(b"abcde", 2)
+        queue.cut(1, 2)
+        self.assertIsNone(queue.cut_short(1, 2))
+        queue.cut(1, 2)
+        self.assertEqual(queue.cut_short(1, 2), (b"e", 2, 0))
 
     def test_shortAtTheLimit(self) -> None:
         """A cut that would make 256 fragments is refused."""
-        outbox = MessageOutbox()
-        outbox.append(bytes(510), 2)
-        self.assertIsNone(outbox.cut_short(1, 2))
-        outbox = MessageOutbox()
-        outbox.append(bytes(509), 2)
-        self.assertEqual(outbox.cut_short(1, 2), (b"\0", 1, 254))
+        queue = MessageQueue()
+        queue.append(bytes(510), 2)
+        self.assertIsNone(queue.cut_short(1, 2))
+        queue = MessageQueue()
+        queue.append(bytes(509), 2)
+        self.assertEqual(queue.cut_short(1, 2), (b"\0", 1, 254))
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(
@@ -70,14 +70,14 @@ class MessageOutboxTests(SynchronousTestCase):
         However it is cut, the fragments of each message count down to 0 without
         a gap and none is longer than its size.
         """
-        outbox = MessageOutbox()
+        queue = MessageQueue()
         for length, mss in messages:
-            outbox.append(bytes([length]) * length, mss)
+            queue.append(bytes([length]) * length, mss)
         fragments: list[tuple[int, bytes]] = []
         for short, count in [*cuts, *[(False, 255)] * len(messages)]:
-            if not outbox.size:
+            if not queue.size:
                 break
-            piece = outbox.cut_short(count, 99) if short else outbox.cut(count, 99)
+            piece = queue.cut_short(count, 99) if short else queue.cut(count, 99)
             if piece is None:
                 continue
             data, mss, frg = piece
@@ -95,4 +95,4 @@ class MessageOutboxTests(SynchronousTestCase):
                 rebuilt.append(current)
                 current, left = b"", None
         self.assertEqual(rebuilt, [bytes([length]) * length for length, _ in messages])
-        self.assertEqual((outbox.size, outbox.segments(1)), (0, 0))
+        self.assertEqual((queue.size, queue.segments(1)), (0, 0))
