@@ -82,10 +82,12 @@ FENCES = {
     ("net.messages", "MessageTransport._read"),  # calls user code, for each message
     ("net.session", "Session.receive"),  # calls an engine from the socket
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
-    ("net.session", "Session._fenced"),  # calls an engine from anywhere else
+    ("net.session", "Session.call"),  # calls an engine from anywhere else
+    ("net.session", "Session.end"),  # calls an engine to say its last
+    ("net.stream", "StreamTransport._read"),  # calls user code, for each delivery
     ("net.hub", "Hub.runReceived"),  # calls a demultiplexer from the socket
-    ("net.hub", "Hub._askDemux"),  # calls a demultiplexer from the timer and at a turn's end
-    ("net.unknownpeers", "UnknownPeers.judge"),  # asks a demultiplexer about an unknown peer
+    ("net.hub", "Hub._visitDemux"),  # calls a demultiplexer from the timer and at a turn's end
+    ("net.table", "SessionTable.judge"),  # asks a demultiplexer about an unknown peer
     ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
     ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger
 }
@@ -95,6 +97,7 @@ PRINTERS = {"service"}
 
 
 CLOCKS = {
+    ("net.schedule", "time.monotonic_ns"),
     ("net.udp.whentoread", "time.perf_counter_ns"),
     ("discovery.suspend", "time.monotonic"),
     ("discovery.suspend", "time.time"),

@@ -185,9 +185,9 @@ class HubCase(SynchronousTestCase):
 
     def enter(self, engine: Scripted) -> Session:
         """A session as if its peer had been proved long ago."""
-        session = self.hub._enter(engine, engine.address, self.owner)
+        session = self.hub.dial(engine, engine.address, self.owner)
+        session.feeder = self.owner
         engine.say(Event.CONNECTED, False)
-        session.touch()
         self.reactor.advance(0)
         self.owner.told.clear()
         return session
@@ -215,7 +215,7 @@ class TurnTests(HubCase):
         sessions = [self.enter(one), self.enter(other)]
         one.budgets.clear()
         for session in sessions * 3:
-            session.touch()
+            self.hub.schedule.touch(session)
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.reactor.advance(0)
         self.assertEqual((len(one.budgets), self.reactor.getDelayedCalls()), (1, []))
@@ -224,7 +224,7 @@ class TurnTests(HubCase):
         """A write inside a read turn schedules nothing."""
         session = self.enter(Scripted())
         self.hub.runReceived(b"x", 1, PEER)
-        session.touch()
+        self.hub.schedule.touch(session)
         self.hub.turnEnded()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -246,8 +246,8 @@ class TurnTests(HubCase):
         greedy, modest = Scripted(), Scripted(("10.0.0.3", 1))
         first, second = self.enter(greedy), self.enter(modest)
         greedy.runsToSend, modest.runsToSend = 20, 10
-        first.touch()
-        second.touch()
+        self.hub.schedule.touch(first)
+        self.hub.schedule.touch(second)
         self.reactor.advance(0)
         order = [address for _, _, address in self.port.sent]
         eight = TURN_BUDGET // RUN
@@ -264,7 +264,7 @@ class TurnTests(HubCase):
         engine.budgets.clear()
         engine.runsToSend = 2
         self.owner.again = 2
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(engine.budgets, [TURN_BUDGET] + [TURN_BUDGET - 2 * RUN] * 2)
 
@@ -279,7 +279,7 @@ class TurnTests(HubCase):
         engine.runsToSend = 3
         self.owner.share = 2 * RUN
         self.owner.again = 1
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(engine.budgets, [2 * RUN] * 2)
         self.assertEqual((len(self.port.sent), self.reactor.getDelayedCalls()), (3, []))
@@ -291,7 +291,7 @@ class TurnTests(HubCase):
         engine.budgets.clear()
         engine.runsToSend = 1
         self.owner.share = RUN - 1
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual((engine.budgets, self.port.sent), ([RUN - 1], []))
 
@@ -301,12 +301,12 @@ class TurnTests(HubCase):
         first, second = self.enter(engine), self.enter(other)
         engine.runsToSend, other.runsToSend = 3, 1
         self.port.room = 1
-        first.touch()
-        second.touch()
+        self.hub.schedule.touch(first)
+        self.hub.schedule.touch(second)
         self.reactor.advance(0)
         self.assertEqual([address for _, _, address in self.port.sent], [PEER])
-        self.assertTrue(self.hub.turns.full)
-        first.touch()
+        self.assertTrue(self.hub.output.full)
+        self.hub.schedule.touch(first)
         self.reactor.advance(1)
         self.assertEqual(len(self.port.sent), 1)
         self.port.room = None
@@ -318,9 +318,9 @@ class TurnTests(HubCase):
         """While the port is full, events are delivered all the same."""
         engine = Scripted()
         session = self.enter(engine)
-        self.hub.turns.full = True
-        session.later(lambda: engine.abort(0))
-        session.touch()
+        self.hub.output.full = True
+        self.hub.schedule.later(session, lambda: engine.abort(0))
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(self.owner.told, [Reason.ABORTED])
 
@@ -329,7 +329,7 @@ class TurnTests(HubCase):
         session = self.enter(Scripted())
         calls: list[str] = []
         self.hub.runReceived(b"x", 1, PEER)
-        session.later(lambda: calls.append("later"))
+        self.hub.schedule.later(session, lambda: calls.append("later"))
         self.hub.turnEnded()
         self.assertEqual(calls, [])
         self.reactor.advance(0)
@@ -360,7 +360,7 @@ class RoutingTests(HubCase):
         session = self.enter(engine)
         engine.named = ("new", "kept")
         engine.say(Event.KEYS)
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertIs(self.hub.find("new"), session)
         self.assertIs(self.hub.find("kept"), session)
@@ -372,7 +372,7 @@ class RoutingTests(HubCase):
         second = self.enter(Scripted(PEER, "one", "two"))
         self.assertIs(self.hub.find("one"), first)
         self.assertEqual(self.counts()["keyTaken"], 1)
-        self.hub.drop(second)
+        self.hub.sessionClosed(second)
         self.assertIs(self.hub.find("one"), first)
         self.assertIsNone(self.hub.find("two"))
 
@@ -381,7 +381,7 @@ class RoutingTests(HubCase):
         engine = Scripted()
         session = self.enter(engine)
         engine.say(Event.PATH, ("10.9.9.9", 1))
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(session.address, ("10.9.9.9", 1))
 
@@ -517,7 +517,7 @@ class UnknownPeerTests(HubCase):
         engine = Scripted(PEER, "new")
         self.demux.verdict = Admit(engine, replaces="old")
         self.receive(b"aa", address=PEER)
-        self.assertEqual(ended.state, SessionState.GONE)
+        self.assertEqual(ended.state, SessionState.CLOSED)
         self.assertEqual(self.owner.told, [Reason.RESET])
         self.assertEqual(self.port.sent, [])
         self.assertEqual((old.runs, engine.runs), ([], [(b"aa", 2)]))
@@ -546,7 +546,7 @@ class UnknownPeerTests(HubCase):
         engine.validated = True
         self.receive(b"x")
         self.assertEqual(engine.runsToSend, 0)
-        self.assertEqual(self.counts()["unproved"], 0)
+        self.assertEqual(self.counts()["unvalidated"], 0)
 
     def test_creditStrict(self) -> None:
         """An engine that does not mind its budget sends nothing more for that."""
@@ -563,7 +563,7 @@ class UnknownPeerTests(HubCase):
         self.demux.verdict = Admit(engine)
         self.receive(b"x" * 10)
         self.assertEqual([len(run) for run, _, _ in self.port.sent], [30])
-        self.assertEqual(self.counts()["creditExceeded"], 2)
+        self.assertEqual(self.counts()["allowanceExceeded"], 2)
 
     def test_creditAddress(self) -> None:
         """What comes from another address gives no credit for this one."""
@@ -609,7 +609,7 @@ class UnknownPeerTests(HubCase):
         self.assertEqual(self.counts()["alive"], 1)
         self.reactor.advance(10)
         self.assertEqual(self.counts()["alive"], 0)
-        self.assertEqual(self.counts()["unproved"], 0)
+        self.assertEqual(self.counts()["unvalidated"], 0)
         self.assertEqual(engine.aborted, 1)
         self.assertEqual(self.demux.finished, [engine])
         self.assertEqual(self.owner.told, [Reason.HANDSHAKE_TIMEOUT])
@@ -700,7 +700,7 @@ class TombstoneTests(HubCase):
 
     def test_bounded(self) -> None:
         """There are at most so many tombstones; the oldest goes first."""
-        self.patch(table, "MAX_TOMBSTONES", 3)
+        self.patch(table, "MAX_TIME_WAIT", 3)
         engines = [Scripted((f"10.0.2.{number}", 1)) for number in range(5)]
         for engine in engines:
             self.enter(engine)
@@ -709,7 +709,7 @@ class TombstoneTests(HubCase):
         found = [self.hub.find(engine.address) is not None for engine in engines]
         self.assertEqual(found, [False, False, True, True, True])
         self.assertEqual(self.demux.finished, engines[:2])
-        self.assertEqual(self.counts()["tombstones"], 3)
+        self.assertEqual(self.counts()["timeWait"], 3)
 
     def test_refused(self) -> None:
         """A refused peer stays known for a while although its engine has forgotten it (PORT-6)."""
@@ -727,13 +727,16 @@ class TombstoneTests(HubCase):
     def test_released(self) -> None:
         """A dropped session is not kept by the hub."""
         engine = Scripted()
-        session = weakref.ref(self.enter(engine))
+        self.enter(engine)
         engine.closed = True
         engine.end(Reason.DONE)
         self.receive()
         self.owner.session = None
+        self.demux.finished.clear()
+        dropped = weakref.ref(engine)
+        del engine
         gc.collect()
-        self.assertIsNone(session())
+        self.assertIsNone(dropped())
 
 
 class LifeTests(HubCase):
@@ -775,7 +778,7 @@ class LifeTests(HubCase):
         engine = Scripted()
         self.enter(engine)
         [session] = self.hub.living()
-        session.touch()
+        self.hub.schedule.touch(session)
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.hub.close()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -804,7 +807,7 @@ class LifeTests(HubCase):
         engine.due = 1_000_000_000
         self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
         engine.say(Event.READABLE, 0)
-        session.touch()
+        self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -826,7 +829,7 @@ class LifeTests(HubCase):
         self.assertEqual(self.owner.told, ["in", "out", "in", "out"])
 
     def test_states(self) -> None:
-        """A session goes from opening to live to ended to gone."""
+        """A session goes through its states in order."""
         engine = Scripted()
         self.demux.verdict = Admit(engine)
         self.receive()
@@ -843,7 +846,12 @@ class LifeTests(HubCase):
         states.append(session.state)
         self.assertEqual(
             states,
-            [SessionState.OPENING, SessionState.LIVE, SessionState.ENDED, SessionState.GONE],
+            [
+                SessionState.HANDSHAKE,
+                SessionState.ESTABLISHED,
+                SessionState.TIME_WAIT,
+                SessionState.CLOSED,
+            ],
         )
 
 
@@ -864,7 +872,7 @@ class DemultiplexerTests(HubCase):
         """Connectionless traffic is answered although its address has a session."""
         self.demux = ParcelDemultiplexer(b"me")
         self.hub = self.make()
-        session = self.hub._enter(Scripted(), PEER, self.owner)
+        session = self.hub.dial(Scripted(), PEER, self.owner)
         self.receive(bytes([PING, 1]))
         self.assertEqual([run for run, _, _ in self.port.sent], [b"\x01me"])
         self.assertIs(self.hub.find(PEER), session)

@@ -219,7 +219,7 @@ class FactoryTests(ListeningCase):
         self.pair.hub().turnEnded()
         self.pair.network.runFor(5)
         self.assertEqual(self.pair.serverFactory.asked, [])
-        self.assertEqual(self.pair.hub().snapshot().counters["unproved"], 1)
+        self.assertEqual(self.pair.hub().snapshot().counters["unvalidated"], 1)
         self.pair.network.runFor(10)
         self.assertEqual(self.pair.hub().snapshot().counters["lapsed"], 1)
         self.assertEqual(self.pair.network.clock.getDelayedCalls(), [])

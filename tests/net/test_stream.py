@@ -140,11 +140,11 @@ class InterfaceTests(StreamCase):
 
     def test_coalesced(self) -> None:
         """Two small writes of one turn leave in one datagram (TR-8)."""
-        before = self.transport.session.hub._port.counters.datagramsOut
+        before = self.transport.session.host.output.port.counters.datagramsOut
         self.transport.write(b"x")
         self.transport.write(b"y")
         self.turn()
-        self.assertEqual(self.transport.session.hub._port.counters.datagramsOut, before + 1)
+        self.assertEqual(self.transport.session.host.output.port.counters.datagramsOut, before + 1)
         self.pair.run(lambda: self.server.data == b"xy")
 
     def test_attributes(self) -> None:
@@ -368,8 +368,8 @@ class WritingTests(StreamCase):
 
     def test_pull(self) -> None:
         """A pull producer is asked at once, then once a drain, each in its own turn (FLOW-3)."""
-        hub = self.transport.session.hub
-        producer = Pull(self.transport, 20, lambda: hub.turns.number)
+        schedule = self.transport.session.host.schedule
+        producer = Pull(self.transport, 20, lambda: schedule.turn)
         self.transport.registerProducer(producer, False)
         self.assertEqual(len(producer.told), 1)
         self.pair.run(lambda: len(self.server.data) == 20_000)
@@ -494,14 +494,14 @@ class ClosingTests(StreamCase):
     def test_abortInTurn(self) -> None:
         """An abort from inside C{dataReceived} is told in a later turn than that (CLOSE-7)."""
         turns: list[int] = []
-        hub = self.transport.session.hub
+        schedule = self.transport.session.host.schedule
 
         def data(_: bytes) -> None:
             self.transport.abortConnection()
-            turns.append(hub.turns.number + 1)
+            turns.append(schedule.turn + 1)
 
         self.client.onData = data
-        self.client.onLost = lambda: turns.append(hub.turns.number)
+        self.client.onLost = lambda: turns.append(schedule.turn)
         self.server.transport.write(b"x")
         self.pair.lost(self.client)
         self.assertGreater(turns[1], turns[0])

@@ -95,7 +95,8 @@ class ConnectAttempt:
     The first owner of a dialled session.
 
     @ivar address: raw, of the peer.
-    @ivar port: the socket, once there is one.
+    @ivar port: the socket, once there is one. It is closed with the session if it was
+        opened for that.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ConnectAttempt:
         self._settings = settings
         self._connected = connected
         self._failed = failed
+        self._hub: Hub | None = None
         self._session: Session | None = None
         self._timer: IDelayedCall | None = None
         self._failure: Failure | None = None
@@ -167,6 +169,7 @@ class ConnectAttempt:
             cause = problem.socketError
             raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
         hub.attach(self.port)
+        self._hub = hub
         self._session = hub.dial(engine, self.address, self)
 
     def abandon(self) -> Deferred[None]:
@@ -181,7 +184,7 @@ class ConnectAttempt:
             return succeed(None)
         session.owner = None
         session.expel(Reason.ABORTED, None)
-        return session.hub.close() if self._settings.shared is None else succeed(None)
+        return succeed(None) if self._hub is None else self._hub.close()
 
     def giveUp(self, failure: Failure) -> None:
         """
@@ -191,8 +194,7 @@ class ConnectAttempt:
         self.stopTimer()
         self._failure = failure
         if self._session is not None:
-            self._session.engine.close(self._session.hub.now())
-            self._session.touch()
+            self._session.close()
             self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self._timedOut)
 
     def stopTimer(self) -> None:
@@ -216,12 +218,6 @@ class ConnectAttempt:
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """Of a session that nobody wanted."""
-
-    def sessionShare(self, budget: int) -> int:
-        return budget
-
-    def sessionFlushed(self) -> bool:
-        return False
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         self.stopTimer()

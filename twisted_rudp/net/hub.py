@@ -2,7 +2,7 @@
 One socket, many sessions.
 
 A L{Hub} is the receiver of a datagram port. In each read turn it has the demultiplexer undo
-what the socket shares, finds the session of each run, and has it digested and
+what the socket shares, finds the session of each run, and has it taken in and
 delivered; at the end of the turn every session that was touched is flushed once. A
 write outside a read turn is flushed in the next turn, once for the whole hub.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -33,32 +33,41 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
-from twisted_rudp.net.schedule import MonotonicClock, Schedule, Timed
-from twisted_rudp.net.session import Owner, Session
+from twisted_rudp.net.ratelog import RateLimitedLog
+from twisted_rudp.net.schedule import MonotonicClock, Schedule, Task
+from twisted_rudp.net.session import Output, Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
-from twisted_rudp.net.table import DEFAULTS, Limits, Roster
-from twisted_rudp.net.turns import Turns
+from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.udp.options import changed
 from twisted_rudp.net.udp.port import DatagramPort
-from twisted_rudp.net.unknownpeers import COMPLAINT_INTERVAL, UnknownPeers
 
-LINGER_TIMEOUT = 5.0
+LINGER_TIMEOUT: Final = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
 
+DIAGNOSIS_INTERVAL: Final = 60 * SECOND
+"""What does not fit between the two ends is logged no more often than this."""
 
-class _DemuxTimer(Timed):
-    """The demultiplexer's half-open table in the schedule."""
 
-    __slots__ = ()
+class _DemuxTask(Task):
+    """The demultiplexer's own timers in the schedule."""
+
+    __slots__ = ("_visit",)
+
+    def __init__(self, visit: Callable[[int], None]) -> None:
+        super().__init__()
+        self._visit = visit
+
+    def visit(self, now: int) -> None:
+        self._visit(now)
 
 
 class Hub:
     """
     The sessions of one socket.
 
-    @ivar emitted: bytes given to the port for sessions so far, before sealing.
-    @ivar turns: when what is flushed.
-    @ivar accepting: unknown peers may come in.
+    @ivar schedule: when what is visited.
+    @ivar output: the way out.
+    @ivar table: who is found where.
     @ivar closed: the socket is closed or about to be; nothing is scheduled any more.
     @ivar guard: holds the reactor's shutdown for what is closing.
     """
@@ -82,31 +91,34 @@ class Hub:
         @param lost: called after all sessions have ended because the port was lost.
         @param clock: by which the engines were made that will be dialled.
         """
-        self._reactor = reactor
         self._demux = demux
-        self._sealing = demux.overhead > 0
         self._acceptor = acceptor
         self._lost = lost
-        self._port: DatagramPort | None = None
         self._clock = clock or MonotonicClock(reactor)
-        self.schedule = Schedule(reactor, self._clock, self._expired)
+        self.schedule = Schedule(reactor, self._clock)
+        self.output = Output(demux, self.count)
         self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT)
-        self.accepting = acceptor is not None
-        self.turns = Turns(reactor, self._clock)
-        self.emitted = 0
-        self._limits = limits
-        self._roster = Roster(limits, self._dropped, self.count)
-        self._unknownPeers = UnknownPeers(self, demux)
-        self._demuxTimer = _DemuxTimer()
         self.closed = False
+        self.table = SessionTable(
+            demux,
+            self.output,
+            limits,
+            self.count,
+            self._makeAccepted,
+            self._dropped,
+            self._demuxFailed,
+            acceptor is not None,
+        )
+        self._demuxTask = _DemuxTask(self._visitDemux)
+        self._rateLog = RateLimitedLog(reactor, self._log)
         self._closing: Deferred[None] = Deferred()
-        self._diagnosis = self._failureLogged = 0
+        self._diagnosis = 0
         self._opened = 0
         self._counts: Counter[str] = Counter()
 
     def attach(self, port: DatagramPort) -> None:
         """Take the port whose receiver this is."""
-        self._port = port
+        self.output.port = port
         stats.ports.add(self)
 
     # the port's receiver
@@ -115,40 +127,45 @@ class Hub:
         """A run has come from the socket."""
         if self.closed:
             return
-        self.turns.running = True
-        now = self._clock.now()
+        # Each run comes at its own time: round trips that are measured with the time of
+        # an earlier one would be too short.
+        now = self.schedule.begin()
         try:
             pieces = self._demux.open(run, size, address)
         except Exception:
-            self._unknownPeers.demuxFailed(now)
+            self._demuxFailed()
             return
-        sessions = self._roster.byKey
+        sessions = self.table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
-            if session is None:
-                self._unknownPeers.judge(key, piece, pieceSize, address, now)
-            else:
+            if session is not None:
                 session.receive(piece, pieceSize, address, now)
+            else:
+                self.table.judge(key, piece, pieceSize, address, now)
+                self.schedule.touch(self._demuxTask)
 
     def turnEnded(self) -> None:
         """The socket has been read: flush what was touched, once."""
         if self.closed:
             return
-        now = self._clock.now()
-        self.turns.flush(now)
-        self._askDemux(now)
+        # The time of the last run: nothing but its delivery lies between.
+        now = self._clock.last
+        if now >= self._diagnosis:
+            self.schedule.touch(self._demuxTask)
+        self.schedule.end(now)
 
     def portWritable(self) -> None:
         """The port takes runs again."""
         if not self.closed:
-            self.turns.writable()
+            self.output.full = False
+            self.schedule.writable()
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         """The network refused a datagram to C{address}."""
         if self.closed:
             return
-        now = self.turns.begin()
-        for session in self._roster.at(address):
+        now = self.schedule.begin()
+        for session in self.table.at(address):
             session.pathError(kind, size, address, now)
 
     def portLost(self, failure: Failure) -> None:
@@ -160,7 +177,7 @@ class Hub:
             return
         self.closed = True
         self._closing.callback(None)
-        ending = self._roster.alive()
+        ending = self.table.alive()
         self._release()
         for session in ending:
             session.end(Reason.SOCKET_LOST, failure.getErrorMessage())
@@ -174,167 +191,117 @@ class Hub:
         Enter the session this socket was opened for. Its first datagram leaves in
         the next turn.
         """
-        session = self._enter(engine, address, owner)
-        session.touch()
+        session = self._make(engine, address, owner)
+        self.table.enter(session)
+        self.schedule.touch(session)
+        self.schedule.touch(self._demuxTask)
         return session
 
-    def admit(self, engine: Engine, address: Address, now: int) -> Session:
-        """Let an unknown peer in, on credit until it has proved its address."""
-        if self._acceptor is None:
-            raise RuntimeError("this socket does not accept sessions")
-        session = self._enter(engine, address, self._acceptor)
-        session.credit = 0
-        session.limit = now + int(self._limits.handshakeTimeout * SECOND)
-        self._roster.admission.enter(session)
-        self.count("admitted")
-        return session
-
-    def refusal(self, address: Address) -> str | None:
-        """Why no unknown peer from C{address} can be let in now, or None."""
-        if not self.accepting:
-            return "notAccepting"
-        return self._roster.refusal(address)
-
-    @property
-    def room(self) -> bool:
-        """Whether one more session would be let in, its host aside."""
-        return self.accepting and self._roster.room
+    def stopAccepting(self) -> None:
+        """Unknown peers do not come in any more."""
+        self.table.accepting = False
 
     def find(self, key: Key) -> Session | None:
-        """The session under C{key}, its tombstone included."""
-        return self._roster.byKey.get(key)
+        """The session under C{key}, also one that has ended and is still answered."""
+        return self.table.byKey.get(key)
 
     def living(self) -> list[Session]:
         """The sessions that are not over."""
-        return self._roster.alive()
+        return self.table.alive()
 
-    def answered(self, session: Session) -> None:
-        """
-        The session's peer is real: it has proved its address, or its engine has
-        seen enough to show it to the application.
-        """
-        self._roster.admission.leave(session)
+    def _makeAccepted(self, engine: Engine, address: Address) -> Session:
+        if self._acceptor is None:
+            raise RuntimeError("this socket does not accept sessions")
+        return self._make(engine, address, self._acceptor)
 
-    def reindex(self, session: Session) -> None:
-        """The session's keys have changed."""
-        self._roster.reindex(session)
+    def _make(self, engine: Engine, address: Address, owner: Owner) -> Session:
+        self._opened += 1
+        return Session(self, engine, address, owner, self._opened)
 
-    def sessionEnded(self, session: Session, opening: bool) -> Deferred[None] | None:
-        """
-        A session is over.
+    # what sessions tell, see Host
 
-        @return: when its owner may be told: None for at once, else after the socket
-            that it had for itself is closed.
-        """
-        self.count("neverConnected" if opening else "ended")
-        if not self.closed and self._acceptor is not None:
-            self._roster.bury(session)
-            return None
-        self._roster.ended(session)
-        return self.close() if not self.closed else None
+    def sessionAnswered(self, session: Session) -> None:
+        """See L{Host.sessionAnswered<twisted_rudp.net.session.Host.sessionAnswered>}."""
+        self.table.answered(session)
+
+    def sessionMoved(self, session: Session, address: Address) -> None:
+        """See L{Host.sessionMoved<twisted_rudp.net.session.Host.sessionMoved>}."""
+        self.table.move(session, address)
+
+    def sessionKeys(self, session: Session) -> None:
+        """See L{Host.sessionKeys<twisted_rudp.net.session.Host.sessionKeys>}."""
+        self.table.reindex(session)
+
+    def sessionEnded(self, session: Session, handshake: bool) -> Deferred[None] | None:
+        """See L{Host.sessionEnded<twisted_rudp.net.session.Host.sessionEnded>}."""
+        self.count("neverConnected" if handshake else "ended")
+        timeWait = not self.closed and self._acceptor is not None
+        self.table.ended(session, timeWait)
+        return None if timeWait or self.closed else self.close()
 
     def sessionFailed(self, session: Session) -> None:
         """
-        From inside of an exception's handler: what came made a session fail. Who has
-        found out how can repeat it, so not every time is in the log (LOG-2).
+        See L{Host.sessionFailed<twisted_rudp.net.session.Host.sessionFailed>}. Who has
+        found out how to make a session fail can repeat it, so not every time is in the
+        log (LOG-2).
         """
         self.count("sessionsFailed")
-        now = self._clock.now()
-        if now >= self._failureLogged:
-            self._failureLogged = now + COMPLAINT_INTERVAL
-            self._log.failure(
-                "session {session} with {peer} failed",
-                session=session.number,
-                peer=session.address,
-            )
+        self._rateLog.failure(
+            "session",
+            "session {session} with {peer} failed",
+            session=session.number,
+            peer=session.address,
+        )
 
-    def lapsed(self, session: Session) -> None:
-        """A session has not got as far as the factory in time."""
+    def sessionLapsed(self, session: Session) -> None:
+        """See L{Host.sessionLapsed<twisted_rudp.net.session.Host.sessionLapsed>}."""
         self.count("lapsed")
         session.expel(Reason.HANDSHAKE_TIMEOUT, None)
-        self._roster.drop(session)
+        self.table.drop(session)
 
-    def drop(self, session: Session) -> None:
-        """Forget a session for good."""
-        self._roster.drop(session)
+    def sessionClosed(self, session: Session) -> None:
+        """See L{Host.sessionClosed<twisted_rudp.net.session.Host.sessionClosed>}."""
+        self.table.drop(session)
 
     def _dropped(self, session: Session) -> None:
-        self.turns.forget(session)
         self.schedule.discard(session)
         self._demux.ended(session.engine, self._clock.now())
+        self.schedule.touch(self._demuxTask)
 
-    def _enter(self, engine: Engine, address: Address, owner: Owner) -> Session:
-        self._opened += 1
-        session = Session(self, engine, address, owner, self._opened)
-        self._roster.enter(session)
-        return session
+    # the demultiplexer's timers
 
-    # time
-
-    def _expired(self, due: list[Timed], now: int) -> None:
-        """From the schedule: the time of these has come."""
-        self.turns.begin()
-        for timed in due:
-            if timed is self._demuxTimer:
-                self._askDemux(now, due=True)
-            elif isinstance(timed, Session):
-                self.turns.touch(timed)
-        self.turns.flush(now)
-
-    def _askDemux(self, now: int, due: bool = False) -> None:
+    def _visitDemux(self, now: int) -> None:
         """
-        Let the demultiplexer tick if that is C{due}; ask when it wants to next, and at most
-        once a minute what does not fit between the two ends.
+        Let the demultiplexer tick if that is due; ask when it wants to next, and now and
+        then what does not fit between the two ends.
         """
         if self.closed:
             return
-        demux = self._demux
+        demux, task = self._demux, self._demuxTask
+        text = None
         try:
-            if due:
+            if task.deadline is not None and task.deadline <= now:
                 for datagram, address in demux.tick(now):
-                    self.sendWhole(datagram, address)
+                    self.output.emitWhole(datagram, address)
             deadline = demux.deadline()
-            text = demux.diagnosis() if now >= self._diagnosis else None
+            if now >= self._diagnosis:
+                text = demux.diagnosis()
+                self._diagnosis = now + (SECOND if text is None else DIAGNOSIS_INTERVAL)
         except Exception:
-            self._unknownPeers.demuxFailed(now)
+            self._demuxFailed()
             return
-        if deadline != self._demuxTimer.deadline:
-            self.schedule.set(self._demuxTimer, deadline, now)
-        if now >= self._diagnosis:
-            self._diagnosis = now + (SECOND if text is None else COMPLAINT_INTERVAL)
+        self.schedule.set(task, deadline, now)
         if text is not None:
             self._log.warn(
                 "{host.host} port {host.port}: {diagnosis}", diagnosis=text, host=self.getHost()
             )
 
-    # out
+    def _demuxFailed(self) -> None:
+        """The demultiplexer, which must not raise, has done so: count it, log it now and then."""
+        self.count("demuxFailed")
+        self._rateLog.failure("demux", "what an unknown peer sent made the demultiplexer fail")
 
-    def emit(self, run: Buffer, size: int, address: Address) -> bool:
-        """Seal a run of an engine and give it to the port."""
-        self.emitted += len(run)
-        if self._sealing:
-            run, size = self._demux.seal(run, size)
-        if self._port is None or self._port.send(run, size, address):
-            return True
-        self.turns.full = True
-        return False
-
-    def sendWhole(self, datagram: bytes, address: Address) -> None:
-        """
-        Send one datagram of the demultiplexer's own, as it is. Dropped while the port is full:
-        nobody waits for it.
-        """
-        if self.turns.full or not datagram or self._port is None:
-            self.count("demuxDatagramsDropped")
-        elif not self._port.send(datagram, len(datagram), address):
-            self.turns.full = True
-
-    def overheadOf(self, run: Buffer, size: int) -> int:
-        """Bytes that sealing adds to a run, or that opening took off it."""
-        overhead = self._demux.overhead
-        return overhead * -(-len(run) // size) if overhead else 0
-
-    # life
+    # the socket
 
     def now(self) -> int:
         """The present time of this socket."""
@@ -342,7 +309,8 @@ class Hub:
 
     def getHost(self) -> IPv4Address | IPv6Address | None:
         """The port's address, also after closing; None before there was a port."""
-        return None if self._port is None else self._port.getHost()
+        port = self.output.port
+        return None if port is None else port.getHost()
 
     def configure(self, changes: Mapping[str, Any], session: bool = False) -> Callable[[], None]:
         """
@@ -355,7 +323,7 @@ class Hub:
         @raise ValueError: not possible, or the socket does not belong to the session
             that asks.
         """
-        port = self._port
+        port = self.output.port
         if port is None or (session and self._acceptor is not None):
             raise ValueError(
                 f"{min(changes)} belongs to the socket, which all sessions of a listener share:"
@@ -373,7 +341,7 @@ class Hub:
         """
         if not self.closed:
             self.closed = True
-            port = self._port
+            port = self.output.port
             self._release()
             closed = succeed(None) if port is None else port.stopListening()
             closed.addBoth(lambda _: self._closed())
@@ -387,10 +355,8 @@ class Hub:
 
     def _release(self) -> None:
         """Let go of timers and sessions. Those still alive are the caller's to end."""
-        self.accepting = False
         stats.ports.discard(self)
-        self._roster.clear()
-        self.turns.stop()
+        self.table.clear()
         self.schedule.stop()
 
     # seen from outside
@@ -403,12 +369,13 @@ class Hub:
         """See L{twisted_rudp.stats}."""
         counters = dict(self._counts)
         facts: dict[str, Any] = {}
-        if self._port is not None:
-            counters.update(_named("port.", self._port.counters.asDict()))
-            facts = self._port.facts()._asdict()
+        port = self.output.port
+        if port is not None:
+            counters.update(_named("port.", port.counters.asDict()))
+            facts = port.facts()._asdict()
         counters.update(_named("demux.", self._demux.counters()))
-        counters.update(self._roster.counters())
-        sessions = tuple(session.snapshot() for session in self._roster.alive())
+        counters.update(self.table.counters())
+        sessions = tuple(session.snapshot() for session in self.table.alive())
         return stats.PortStats(self.getHost(), counters, sessions, facts)
 
 

@@ -120,7 +120,7 @@ class ListeningPort:
         if self._phase is _Phase.LISTENING:
             self._phase = _Phase.DRAINING
             self._stopping = Deferred()
-            self._hub.accepting = False
+            self._hub.stopAccepting()
             callUserLogged(self._factory.doStop)
             if self._connections:
                 self._drainTimer = self._reactor.callLater(self._drainTimeout, self._drained)
@@ -205,12 +205,6 @@ class ListeningPort:
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """Of a session that was refused."""
-
-    def sessionShare(self, budget: int) -> int:
-        return budget
-
-    def sessionFlushed(self) -> bool:
-        return False
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         """Of a session that never became a connection: nobody is to be told."""

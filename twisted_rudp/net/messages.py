@@ -13,15 +13,11 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Event
 from twisted_rudp.interfaces import IMessageTransport
 from twisted_rudp.messages import Delivery
-from twisted_rudp.net.states import READING, WRITING, Cause, State
+from twisted_rudp.net.states import Cause, State
 from twisted_rudp.net.transport import SessionTransport
 
 TURN_LIMIT = 256
 """Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""
-
-# A name of this module: hashing a member of an enumeration costs more than the rest
-# of the look into a set of them.
-_OPEN = State.OPEN
 
 
 @implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IMessageTransport)
@@ -45,7 +41,7 @@ class MessageTransport(SessionTransport):
         """See L{IMessageTransport}."""
         if not isinstance(data, bytes):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
-        if self._state is not _OPEN and self._state not in WRITING:
+        if not self._writing:
             return succeed(False) if receipt else None
         number = self._engine.send(data, delivery, channel, priority, receipt)
         told: Deferred[bool] | None = None
@@ -84,8 +80,7 @@ class MessageTransport(SessionTransport):
             self._engine.reset_stream(event[1])
 
     def _read(self) -> None:
-        state = self._state
-        if not self._paused and state in READING:
+        if self._reading and not self._paused:
             left = TURN_LIMIT
             for message in self._engine.take_messages():
                 received = self.protocol.messageReceived
@@ -94,14 +89,14 @@ class MessageTransport(SessionTransport):
                 except Exception:
                     self._raised(received)
                 left -= 1
-                if self._paused or (self._state is not state and self._state not in READING):
+                if self._paused or not self._reading:
                     break
                 if not left:
-                    self.session.later(self._resume)
+                    self._schedule.later(self.session, self._resume)
                     return
         if self._state is State.DRAINING:
             for _ in self._engine.take_messages():
-                self.session.touch()
+                self._schedule.touch(self.session)
 
     def _over(self, failure: Failure) -> None:
         receipts, self._receipts = self._receipts, {}

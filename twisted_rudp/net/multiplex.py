@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -43,7 +44,7 @@ class MultiplexTransport(StreamTransport):
     def acceptStreams(self, factory: IProtocolFactory) -> None:
         """See L{IMultiplexed}."""
         self._acceptor = factory
-        self.session.later(self._acceptWaiting)
+        self._schedule.later(self.session, self._acceptWaiting)
 
     def _acceptWaiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -65,12 +66,12 @@ class MultiplexTransport(StreamTransport):
         @return: the protocol; or None or the C{Failure} that the factory gave, and
             then the stream is reset.
         """
-        self.session.touch()
+        self._schedule.touch(self.session)
         protocol = callUserLogged(factory.buildProtocol, self.getPeer())
         if protocol is None or isinstance(protocol, Failure):
             self._engine.reset_stream(number)
             return protocol
-        stream = SubStream(self.session, self._host, lambda: self._forget(number), number)
+        stream = SubStream(self, lambda: self._forget(number), number)
         self._streams[number] = stream
         stream.makeConnection(protocol)
         return protocol
@@ -110,10 +111,12 @@ class MultiplexTransport(StreamTransport):
         return budget
 
     def sessionFlushed(self) -> bool:
-        if not self._streams:
-            return super().sessionFlushed()
         again = [stream.sessionFlushed() for stream in list(self._streams.values())]
-        return super().sessionFlushed() or any(again)
+        if super().sessionFlushed():
+            return True
+        if any(stream.feeding for stream in self._streams.values()):
+            self._wantFlushed()
+        return any(again)
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         for stream in list(self._streams.values()):
@@ -125,6 +128,19 @@ class SubStream(StreamTransport):
     """A stream whose life is its own: it ends when both its halves have, or with its session."""
 
     _DISCARDING = frozenset({State.DRAINING, State.CLOSING})
+
+    def __init__(
+        self, main: MultiplexTransport, lost: Callable[[], None], number: int
+    ) -> None:
+        """
+        @param main: stream 0 of the same session, which passes on what the session says.
+        """
+        super().__init__(main.session, main.getHost(), lost, number)
+        self._main = main
+
+    def _wantFlushed(self) -> None:
+        if self.session.alive:
+            self.session.feeder = self._main
 
     _endSent = False
     _endAcknowledged = False
@@ -145,7 +161,7 @@ class SubStream(StreamTransport):
     def _close(self) -> None:
         self._endStream()
         if self._endAcknowledged:
-            self.session.later(self._finish)
+            self._schedule.later(self.session, self._finish)
 
     def _endStream(self) -> None:
         if not self._endSent:
@@ -156,12 +172,12 @@ class SubStream(StreamTransport):
         """All we wrote and its end are acknowledged; the peer is told if it still writes."""
         if not self._endReceived:
             self._engine.reset_stream(self.stream)
-            self.session.touch()
+            self._schedule.touch(self.session)
         self._over(self._reasonOr(Reason.DONE))
 
     def _abort(self) -> None:
         self._engine.reset_stream(self.stream)
-        self.session.touch()
+        self._schedule.touch(self.session)
         self._over(self._reasonOr(Reason.ABORTED))
 
     def _reasonOr(self, reason: Reason) -> Failure:

@@ -1,219 +1,348 @@
 """
-Time for one socket: a clock that only goes forward, and one C{DelayedCall} for all
-the deadlines of its sessions (TIME-3, TIME-4, TIME-6).
+Time and turns of one socket: a clock that only goes forward, what is to be done at
+the end of a turn, and one C{DelayedCall} for the deadlines of all its sessions
+(TIME-3, TIME-4, TIME-6).
 
-Two containers, because two kinds of deadline exist. Those nearer than L{NEAR}
-(retransmission, pacing) are asked one by one at each tick. Those farther away
-(keepalive, idle) lie in a heap of whole seconds that a packet does not touch: an
-entry that has become too early is looked at when its second comes and put back.
+Deadlines lie in buckets. The nearer a deadline, the finer its bucket; all buckets up to
+the present are emptied by whichever turn comes first, so a timer often needs no wake of
+its own. A deadline that only moves later leaves its task where it is: the task is
+looked at when its bucket comes, and put back.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from heapq import heappop, heappush
-from itertools import count
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python import runtime
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 
-TICK = 10 * MILLISECOND
-"""Deadlines that were further away than this when set are served on this grid."""
+SHORTEST: Final = MILLISECOND
+"""No wake is asked for sooner than this."""
 
-SHORTEST = MILLISECOND
-"""No wake comes sooner than this; pacing asks for less than L{TICK}."""
+FINE: Final = MILLISECOND // 4
+"""The grid of deadlines nearer than L{TICK}: pacing, acknowledgements."""
 
-NEAR = SECOND
-"""
-Deadlines nearer than this are visited by the tick. A heap of whole seconds cannot
-serve them: most retransmission timeouts of real paths lie between 200 ms and 1 s.
-"""
+TICK: Final = 10 * MILLISECOND
+"""The grid of deadlines nearer than a second; those nearer than ten of it have half the grid."""
 
-OVERSLEPT = 5 * SECOND
+OVERSLEPT: Final = 5 * SECOND
 """
-A clock that is further past the wake it promised has been set, or the machine has
-slept. Sessions are then shown this much and no more.
+A clock that is further past the wake it promised has been set, or the process was
+stopped. Sessions are then shown this much and no more.
 """
 
-ROUNDING = 1_000
+LATE: Final = 20 * MILLISECOND
+"""A wake that is overdue by this much is armed again: the reactor's clock was set back."""
+
+ROUNDING: Final = 1_000
 """What the float of C{reactor.seconds} may be short of the time asked for."""
+
+_NOWHERE: Final = -1
+"""The bucket of a task that is in none."""
 
 
 class MonotonicClock:
     """
-    Integer nanoseconds since its making, from C{reactor.seconds}, which is
-    wall-clock time and may step (TIME-3).
+    Integer nanoseconds since its making.
 
+    A reactor's own C{seconds} is wall-clock time, which may be set (TIME-3), so the
+    system's monotonic clock is read instead. A reactor with a clock of its own, such as
+    a simulated one, is asked.
+
+    @ivar last: the latest answer.
     @ivar horizon: the latest reading to be believed, or None for any.
     """
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, source: Callable[[], int] | None = None) -> None:
+        """
+        @param source: nanoseconds, read instead of either.
+        """
         self._seconds = reactor.seconds
         self._origin = reactor.seconds()
-        self._offset = 0
-        self._last = 0
+        if source is None and reactor.seconds is runtime.seconds:
+            source = time.monotonic_ns
+        self._source: Callable[[], int] = source or self._ofReactor
+        self._offset = -self._source()
+        self.last = 0
         self.horizon: int | None = None
+
+    def _ofReactor(self) -> int:
+        return int((self._seconds() - self._origin) * SECOND + 0.5)
 
     def now(self) -> int:
         """The present time; never less than the last answer."""
-        reading = int((self._seconds() - self._origin) * SECOND + 0.5) + self._offset
+        reading = self._source() + self._offset
         if self.horizon is not None and reading > self.horizon:
-            self._moveTo(max(self.horizon, self._last), reading)
-        elif reading < self._last:
-            self._moveTo(self._last, reading)
+            self._moveTo(max(self.horizon, self.last), reading)
+        elif reading < self.last:
+            self._moveTo(self.last, reading)
         else:
-            self._last = reading
-        return self._last
+            self.last = reading
+        return self.last
 
     def reached(self, moment: int) -> int:
         """The present time, given that C{moment} was slept for and has come."""
         now = self.now()
         if now < moment <= now + ROUNDING:
-            self._last = moment
-        return self._last
+            self.last = moment
+        return self.last
 
-    def _moveTo(self, time: int, reading: int) -> None:
-        self._offset += time - reading
-        self._last = time
+    def _moveTo(self, moment: int, reading: int) -> None:
+        self._offset += moment - reading
+        self.last = moment
 
 
-class Timed:
+class Task:
     """
-    Something that has a deadline.
+    What a L{Schedule} visits: a session, or the demultiplexer's own timers.
 
-    @ivar deadline: when it wants to be called, or None.
-    @ivar second: the whole second under which the heap has it, or None. Belongs to
-        L{Schedule}.
+    @ivar deadline: when it wants to be visited, or None. The schedule's to set.
+    @ivar bucket: the bucket it lies in, which is not later than its deadline needs.
+        Belongs to the schedule.
+    @ivar dirty: it is visited at the end of this turn. Belongs to the schedule.
     """
 
-    __slots__ = ("deadline", "second")
+    __slots__ = ("bucket", "deadline", "dirty")
 
     def __init__(self) -> None:
         self.deadline: int | None = None
-        self.second: int | None = None
+        self.bucket = _NOWHERE
+        self.dirty = False
+
+    def visit(self, now: int) -> None:
+        """Do what is due and what the turn has made necessary."""
+        raise NotImplementedError
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function that was kept for this turn."""
+        raise NotImplementedError
 
 
 class Schedule:
-    """The deadlines of one socket."""
+    """
+    The turns and the deadlines of one socket.
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        clock: MonotonicClock,
-        expired: Callable[[list[Timed], int], None],
-    ) -> None:
-        """
-        @param expired: called from the reactor with those whose time has come and
-            the time. They have no deadline any more until C{set} gives them one.
-        """
+    @ivar clock: by which everything on this socket is timed.
+    @ivar turn: how many turns have ended; tells one from the next.
+    """
+
+    def __init__(self, reactor: IReactorTime, clock: MonotonicClock) -> None:
+        self.clock = clock
+        self.turn = 0
         self._reactor = reactor
-        self._clock = clock
-        self._expired = expired
-        self._near: dict[Timed, None] = {}
-        self._far: list[tuple[int, int, Timed]] = []
-        self._farAlive = 0
-        self._order = count()
-        self._call: IDelayedCall | None = None
+        self._running = False
+        self._stopped = False
+        self._dirty: list[Task] = []
+        self._next: list[Task] = []
+        self._blocked: dict[Task, None] = {}
+        self._soon: list[tuple[Task, Callable[[], None]]] = []
+        self._turnCall: IDelayedCall | None = None
+        self._turnAsked = 0
+        self._buckets: dict[int, dict[Task, None]] = {}
+        self._order: list[int] = []
+        self._entries = 0
+        self._wakeCall: IDelayedCall | None = None
         self._wakeAt = 0
 
-    def set(self, timed: Timed, deadline: int | None, now: int) -> None:
-        """Say when C{timed} wants to be called."""
-        timed.deadline = deadline
-        if deadline is None:
-            self._near.pop(timed, None)
+    # turns
+
+    def begin(self) -> int:
+        """
+        A turn has begun, or goes on; whoever did that ends it with L{end}.
+
+        @return: the time.
+        """
+        self._running = True
+        return self.clock.now()
+
+    def touch(self, task: Task) -> None:
+        """Visit this task at the end of the turn; if there is none, start one soon."""
+        if task.dirty or self._stopped:
+            return
+        task.dirty = True
+        self._dirty.append(task)
+        if not self._running and self._turnCall is None:
+            self._askForTurn()
+
+    def requeue(self, task: Task) -> None:
+        """Visit this task in the next turn, after those that wait already."""
+        self._next.append(task)
+        if not self._running:
+            self._askForTurn()
+
+    def later(self, task: Task, function: Callable[[], None]) -> None:
+        """Have the task call C{function} in a later turn, never in this one (ORD-2)."""
+        if not self._stopped:
+            self._soon.append((task, function))
+            self._askForTurn()
+
+    def block(self, task: Task) -> None:
+        """Visit this task when the port is writable."""
+        self._blocked[task] = None
+
+    def writable(self) -> None:
+        """The port takes runs again: a turn for those that it stopped."""
+        self.begin()
+        blocked, self._blocked = self._blocked, {}
+        for task in blocked:
+            self.touch(task)
+        self.end(self.clock.now())
+
+    def end(self, now: int) -> None:
+        """
+        End a turn: visit every task that is due or dirty once. What becomes dirty
+        meanwhile, and what its budget stopped, is for the next turn.
+        """
+        self._running = True
+        self.turn += 1
+        order = self._order
+        if order and order[0] <= now:
+            self._collect(now)
+        queue, self._dirty = self._dirty, []
+        for task in queue:
+            task.dirty = False
+            task.visit(now)
+        self._running = False
+        if self._dirty or self._next:
+            self._askForTurn(now)
+        if self._wakeCall is not None and now >= self._wakeAt + LATE:
+            # The reactor's clock was set back: this call would come much too late.
+            self._cancelWake()
+        if order:
+            self._wakeBy(order[0], now)
+
+    def _askForTurn(self, now: int = 0) -> None:
+        call = self._turnCall
+        if self._stopped:
+            return
+        if call is not None:
+            if not now or now < self._turnAsked + LATE:
+                return
+            call.cancel()
+        self._turnAsked = now or self.clock.last
+        self._turnCall = self._reactor.callLater(0, self._startTurn)
+
+    def _startTurn(self) -> None:
+        """A turn of our own: what was kept for later, then all that is dirty."""
+        self._turnCall = None
+        self.begin()
+        soon, self._soon = self._soon, []
+        for task, function in soon:
+            task.call(function)
+        waiting, self._next = self._next, []
+        for task in waiting:
+            self.touch(task)
+        self.end(self.clock.now())
+
+    # deadlines
+
+    def set(self, task: Task, deadline: int | None, now: int) -> None:
+        """Say when C{task} wants to be visited."""
+        task.deadline = deadline
+        if deadline is None or self._stopped:
             return
         distance = deadline - now
-        if distance < NEAR:
-            self._near[timed] = None
-            if distance < TICK:
-                deadline = max(deadline, now + SHORTEST)
-            if deadline < self._wakeAt or self._call is None:
-                self._wakeBy(deadline, now)
+        if distance < TICK:
+            grid = FINE
+            if distance < SHORTEST:
+                deadline = now + SHORTEST
+        elif distance < 10 * TICK:
+            grid = TICK // 2
+        elif distance < SECOND:
+            grid = TICK
+        else:
+            grid = SECOND
+        bucket = -(-deadline // grid) * grid
+        before = task.bucket
+        if before == _NOWHERE:
+            self._entries += 1
+        elif before <= bucket:
             return
-        self._near.pop(timed, None)
-        second = -(-deadline // SECOND)
-        if timed.second is None or second < timed.second:
-            self._farAlive += timed.second is None
-            timed.second = second
-            heappush(self._far, (second, next(self._order), timed))
-            self._wakeBy(second * SECOND, now)
+        else:
+            del self._buckets[before][task]
+        task.bucket = bucket
+        tasks = self._buckets.get(bucket)
+        if tasks is None:
+            self._buckets[bucket] = {task: None}
+            heappush(self._order, bucket)
+            if not self._running:
+                self._wakeBy(self._order[0], now)
+        else:
+            tasks[task] = None
 
-    def discard(self, timed: Timed) -> None:
-        """Forget C{timed}. When nothing is left, nothing stays scheduled (TIME-6)."""
-        timed.deadline = None
-        self._near.pop(timed, None)
-        if timed.second is not None:
-            timed.second = None
-            self._farAlive -= 1
-        if not self._near and not self._farAlive:
-            self.stop()
+    def discard(self, task: Task) -> None:
+        """Forget C{task}. When nothing is left, nothing stays scheduled (TIME-6)."""
+        task.deadline = None
+        self._blocked.pop(task, None)
+        if task.bucket != _NOWHERE:
+            del self._buckets[task.bucket][task]
+            task.bucket = _NOWHERE
+            self._entries -= 1
+            if not self._entries:
+                self._forgetDeadlines()
 
-    def stop(self) -> None:
-        """Forget everything."""
-        self._near.clear()
-        for _, _, timed in self._far:
-            timed.second = None
-        self._far.clear()
-        self._farAlive = 0
-        self._sleep()
-
-    def _sleep(self) -> None:
-        call, self._call = self._call, None
-        if call is not None and call.active():
-            call.cancel()
-        self._clock.horizon = None
+    def _collect(self, now: int) -> None:
+        """Empty the buckets up to now: touch what is due, put back what is not yet."""
+        order, buckets = self._order, self._buckets
+        while order and order[0] <= now:
+            for task in buckets.pop(heappop(order)):
+                task.bucket = _NOWHERE
+                self._entries -= 1
+                deadline = task.deadline
+                if deadline is None:
+                    continue
+                if deadline <= now:
+                    self.touch(task)
+                else:
+                    self.set(task, deadline, now)
 
     def _wakeBy(self, moment: int, now: int) -> None:
         """Be awake at C{moment}: an earlier wake is kept, a later one moved."""
-        if self._call is not None:
+        if self._wakeCall is not None:
             if moment >= self._wakeAt:
                 return
             # A reset to an earlier time searches all calls of the reactor, and a
             # thousand clients have one each.
-            self._call.cancel()
-        self._call = self._reactor.callLater((moment - now) / SECOND, self._wake)
+            self._wakeCall.cancel()
+        self._wakeCall = self._reactor.callLater(max(0, moment - now) / SECOND, self._wake)
         self._wakeAt = moment
-        self._clock.horizon = moment + OVERSLEPT
+        self.clock.horizon = moment + OVERSLEPT
 
     def _wake(self) -> None:
-        self._call = None
-        now = self._clock.reached(self._wakeAt)
-        self._clock.horizon = None
-        due = {
-            timed: None for timed in self._near if timed.deadline is None or timed.deadline <= now
-        }
-        for timed in due:
-            del self._near[timed]
-        self._popFar(due, now)
-        for timed in due:
-            timed.deadline = None
-        if due:
-            self._expired(list(due), now)
-        self._plan(now)
+        self._wakeCall = None
+        self._running = True
+        now = self.clock.reached(self._wakeAt)
+        self.clock.horizon = None
+        self.end(now)
 
-    def _popFar(self, due: dict[Timed, None], now: int) -> None:
-        """Take what the heap has up to now: due, or to be put back."""
-        while self._far and self._far[0][0] * SECOND <= now:
-            second, _, timed = heappop(self._far)
-            if timed.second != second:
-                continue
-            timed.second = None
-            self._farAlive -= 1
-            if timed.deadline is None or timed in self._near:
-                continue
-            if timed.deadline <= now:
-                due[timed] = None
-            else:
-                self.set(timed, timed.deadline, now)
+    def _forgetDeadlines(self) -> None:
+        self._buckets.clear()
+        self._order.clear()
+        self._cancelWake()
 
-    def _plan(self, now: int) -> None:
-        """Sleep until the earliest deadline; the near ones on the grid of L{TICK}."""
-        while self._far and self._far[0][2].second != self._far[0][0]:
-            heappop(self._far)
-        moments = [self._far[0][0] * SECOND] if self._far else []
-        if self._near:
-            nearest = min(timed.deadline or 0 for timed in self._near)
-            moments.append(max(nearest, now + TICK))
-        if moments:
-            self._wakeBy(min(moments), now)
+    def _cancelWake(self) -> None:
+        self.clock.horizon = None
+        call, self._wakeCall = self._wakeCall, None
+        if call is not None and call.active():
+            call.cancel()
+
+    def stop(self) -> None:
+        """Let go of everything; nothing is scheduled any more."""
+        self._stopped = True
+        call, self._turnCall = self._turnCall, None
+        if call is not None and call.active():
+            call.cancel()
+        for tasks in self._buckets.values():
+            for task in tasks:
+                task.bucket = _NOWHERE
+        self._entries = 0
+        self._forgetDeadlines()
+        self._dirty.clear()
+        self._next.clear()
+        self._blocked.clear()
+        self._soon.clear()

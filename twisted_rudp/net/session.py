@@ -1,71 +1,122 @@
 """
-A session in its hub: one engine, the addresses and limits the hub keeps for it, and
+A session of a socket: one engine, the addresses and limits that are kept for it, and
 whoever owns it.
 
 Everything that calls an engine on behalf of the network goes through here, inside
-one of three fences: L{Session.receive} (from the socket), L{Session.visit} (from the
-timer and at the end of each turn) and L{Session.call} (from the next turn). What
-escapes an engine ends its session and no other.
+one of three guards: L{Session.receive} (from the socket), L{Session.visit} (from the
+timer and at the end of each turn) and L{Session.call} (anything else). What escapes an
+engine ends its session and no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
 
 from twisted_rudp.core.engine import (
     AMPLIFICATION,
     SECOND,
     Address,
     Buffer,
+    Demultiplexer,
     Engine,
     Event,
     Key,
     PathError,
     Reason,
 )
-from twisted_rudp.net.schedule import Timed
+from twisted_rudp.net.schedule import Schedule, Task
+from twisted_rudp.net.shutdown import ShutdownGuard
+from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import SessionStats
 
-if TYPE_CHECKING:
-    from twisted_rudp.net.hub import Hub
-
-TURN_BUDGET = 8 * 65536
+TURN_BUDGET: Final = 8 * 65536
 """Bytes that one session may send in one turn: eight runs. The rest is for the next."""
 
-REFUSAL_MEMORY = 10 * SECOND
+REFUSAL_MEMORY: Final = 10 * SECOND
 """
-How long a peer that was refused, or broke its engine, is answered from the tombstone
+How long a peer that was refused, or broke its engine, is answered by the ended session
 only. Without it the factory would be asked again for each retransmission (PORT-6).
 """
 
 
 class SessionState(IntEnum):
-    """Where a session is in its life."""
+    """Where a session is in its life, in the words of RFC 9293 where it has them."""
 
-    OPENING = auto()
+    HANDSHAKE = auto()
     """The peer has not been given to anybody yet."""
 
-    LIVE = auto()
+    ESTABLISHED = auto()
     """It has an owner that knows the peer is there."""
 
-    ENDED = auto()
-    """The owner knows the end; a tombstone answers what still comes."""
+    TIME_WAIT = auto()
+    """The owner knows the end; what still comes is answered."""
 
-    CRASHED = auto()
-    """As C{ENDED}, but the engine is never called again."""
+    FAILED = auto()
+    """As C{TIME_WAIT}, but the engine is never called again."""
 
-    GONE = auto()
-    """Out of the hub's table."""
+    CLOSED = auto()
+    """Out of the table."""
 
 
 # Names of this module: looking a member up in its enumeration costs more than the
 # comparison it is for, several times for each run.
-_LIVE = SessionState.LIVE
-_CRASHED = SessionState.CRASHED
-_GONE = SessionState.GONE
-_READABLE = Event.READABLE
+_HANDSHAKE: Final = SessionState.HANDSHAKE
+_ESTABLISHED: Final = SessionState.ESTABLISHED
+_FAILED: Final = SessionState.FAILED
+_CLOSED: Final = SessionState.CLOSED
+_READABLE: Final = Event.READABLE
+
+
+class Output:
+    """
+    The way out of a socket: what engines emit is sealed and counted.
+
+    @ivar emitted: bytes given by engines so far, before sealing.
+    @ivar full: the port has said that it takes no more until it is writable.
+    @ivar port: the socket, once there is one.
+    """
+
+    __slots__ = ("_counts", "_demux", "_overhead", "emitted", "full", "port")
+
+    def __init__(self, demux: Demultiplexer, count: Callable[[str], None]) -> None:
+        """
+        @param count: counts something under a name.
+        """
+        self._demux = demux
+        self._overhead = demux.overhead
+        self._counts = count
+        self.emitted = 0
+        self.full = False
+        self.port: DatagramPort | None = None
+
+    def emit(self, run: Buffer, size: int, address: Address) -> bool:
+        """Seal a run of an engine and give it to the port."""
+        self.emitted += len(run)
+        if self._overhead:
+            run, size = self._demux.seal(run, size)
+        port = self.port
+        if port is None or port.send(run, size, address):
+            return True
+        self.full = True
+        return False
+
+    def emitWhole(self, datagram: bytes, address: Address) -> None:
+        """
+        Send one datagram of the demultiplexer's own, as it is. Dropped while the port is
+        full: nobody waits for it.
+        """
+        if self.full or not datagram or self.port is None:
+            self._counts("demuxDatagramsDropped")
+        elif not self.port.send(datagram, len(datagram), address):
+            self.full = True
+
+    def overheadOf(self, run: Buffer, size: int) -> int:
+        """Bytes that sealing adds to a run, or that opening took off it."""
+        return self._overhead * -(-len(run) // size) if self._overhead else 0
 
 
 class Owner(Protocol):
@@ -83,6 +134,13 @@ class Owner(Protocol):
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """One of the events of streams and receipts."""
 
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        """The session is over. Called once and last."""
+
+
+class Feeder(Protocol):
+    """Who writes more as soon as what was written has left: a transport with a producer."""
+
     def sessionShare(self, budget: int) -> int:
         """
         How much of C{budget} to send before L{sessionFlushed} is asked for more. Less
@@ -97,31 +155,73 @@ class Owner(Protocol):
         @return: there is more for it now, flush again.
         """
 
-    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
-        """The session is over. Called once and last."""
+
+class Host(Protocol):
+    """What a session and its transport need of the socket they are on."""
+
+    schedule: Schedule
+    output: Output
+    guard: ShutdownGuard
+    closed: bool
+
+    def count(self, name: str) -> None:
+        """Count something."""
+
+    def sessionAnswered(self, session: Session) -> None:
+        """
+        The session's peer is real: its address is validated, or its engine has seen
+        enough to show it to the application.
+        """
+
+    def sessionMoved(self, session: Session, address: Address) -> None:
+        """The peer is at another address."""
+
+    def sessionKeys(self, session: Session) -> None:
+        """The session's keys have changed."""
+
+    def sessionEnded(self, session: Session, handshake: bool) -> Deferred[None] | None:
+        """
+        A session is over.
+
+        @return: when its owner may be told: None for at once, else after the socket
+            that it had for itself is closed.
+        """
+
+    def sessionFailed(self, session: Session) -> None:
+        """From inside of an exception's handler: its engine, or code of ours, has raised."""
+
+    def sessionLapsed(self, session: Session) -> None:
+        """A session has not got as far as the factory in time."""
+
+    def sessionClosed(self, session: Session) -> None:
+        """Nothing is left to be answered: forget it."""
+
+    def configure(self, changes: Mapping[str, Any], session: bool = False) -> Callable[[], None]:
+        """Prepare to change the socket; see L{Hub.configure<twisted_rudp.net.hub.Hub>}."""
 
 
-class Session(Timed):
+class Session(Task):
     """
-    One engine in a hub.
+    One engine on a socket.
 
     @ivar address: where the peer is now, raw.
-    @ivar keys: under which the hub has it.
-    @ivar dirty: it is in the hub's list for the end of this turn.
-    @ivar credit: bytes that may still be sent to C{address} before it is proved;
-        None: without bound.
-    @ivar limit: a moment set by the hub: the end of an opening session, or the
-        earliest end of a tombstone.
+    @ivar keys: under which the table has it.
+    @ivar feeder: its owner while that has a producer or waits for empty buffers.
+    @ivar allowance: bytes that may still be sent to C{address} before it is validated,
+        the anti-amplification limit of RFC 9000 section 8; None: without bound.
+    @ivar limit: a moment set by the host: the end of a handshake, or the earliest end
+        of TIME_WAIT.
     """
 
     __slots__ = (
-        "__weakref__",
         "_dispatching",
+        "_output",
+        "_schedule",
         "address",
-        "credit",
-        "dirty",
+        "allowance",
         "engine",
-        "hub",
+        "feeder",
+        "host",
         "keys",
         "limit",
         "number",
@@ -130,137 +230,180 @@ class Session(Timed):
     )
 
     def __init__(
-        self, hub: Hub, engine: Engine, address: Address, owner: Owner, number: int
+        self, host: Host, engine: Engine, address: Address, owner: Owner, number: int
     ) -> None:
         super().__init__()
-        self.hub = hub
+        self.host = host
         self.engine = engine
         self.address = address
         self.owner: Owner | None = owner
+        self.feeder: Feeder | None = None
         self.number = number
-        self.state = SessionState.OPENING
+        self.state = SessionState.HANDSHAKE
         self.keys: tuple[Key, ...] = ()
-        self.dirty = False
-        self.credit: int | None = None
+        self.allowance: int | None = None
         self.limit: int | None = None
+        self._schedule = host.schedule
+        self._output = host.output
         self._dispatching = False
 
     @property
     def alive(self) -> bool:
         """Whether everything of the engine may be called."""
-        return self.state <= _LIVE
+        return self.state <= _ESTABLISHED
 
     # from the owner
 
-    def touch(self) -> None:
-        """There is something to flush at the end of this turn (TR-8)."""
-        if not self.dirty:
-            self.hub.turns.touch(self)
-
-    def later(self, function: Callable[[], None]) -> None:
-        """Call C{function} in a later turn if the session is still alive then."""
-        self.hub.turns.later(self, function)
-
     def refuse(self) -> None:
         """The owner does not want this peer: end it, and remember that for a while."""
-        self.limit = self.hub.now() + REFUSAL_MEMORY
-        self.engine.abort(self.hub.now())
-        self.touch()
+        now = self._schedule.clock.now()
+        self.limit = now + REFUSAL_MEMORY
+        self.engine.abort(now)
+        self._schedule.touch(self)
 
-    # from the hub, each inside a fence
+    def close(self) -> None:
+        """The owner wants it to end in order."""
+        self.engine.close(self._schedule.clock.now())
+        self._schedule.touch(self)
+
+    # each a guard
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """Digest a run, then deliver what came of it."""
-        if self.state is _CRASHED:
+        """Have the engine take a run in, then deliver what came of it."""
+        if self.state is _FAILED:
             return
         engine = self.engine
         try:
-            if self.credit is None:
+            if self.allowance is None:
                 engine.receive(run, size, address, now)
             else:
-                self._earn(len(run) + self.hub.overheadOf(run, size), address)
+                if address == self.address:
+                    received = len(run) + self._output.overheadOf(run, size)
+                    self.allowance += AMPLIFICATION * received
                 engine.receive(run, size, address, now)
                 if engine.validated:
-                    self._validated()
-            self._dispatch()
+                    self.allowance = None
+                    self.host.sessionAnswered(self)
+            if self.state <= _ESTABLISHED:
+                self._dispatch()
         except Exception:
-            self._crashed()
+            self._failed()
         if not self.dirty:
-            self.hub.turns.touch(self)
-
-    def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
-        """Tell the engine what the network said, then deliver what came of it."""
-        if self.alive:
-            self._fenced(self.engine.path_error, kind, size, address, now)
-            self._fenced(self._dispatch)
-            self.touch()
-
-    def call(self, function: Callable[[], None]) -> None:
-        """Call a function of the owner's that was kept for this turn."""
-        if self.alive:
-            self._fenced(function)
+            self._schedule.touch(self)
 
     def visit(self, now: int) -> None:
         """
         Let the engine do what is due, send what may be sent, deliver what came of
         it, and find out when to come again.
         """
-        if self.state is not _CRASHED:
+        state = self.state
+        if state is _CLOSED:
+            return
+        if state is not _FAILED:
             try:
-                if self.deadline is None or self.deadline <= now:
-                    self._tick(now)
+                deadline = self.deadline
+                if deadline is None or deadline <= now:
+                    deadline = self.engine.deadline()
+                    if deadline is not None and deadline <= now:
+                        self.engine.tick(now)
                 self.flush(now)
-                self._dispatch()
+                if self.state <= _ESTABLISHED:
+                    self._dispatch()
                 self._settle(now)
             except Exception:
-                self._crashed()
-        if self.state is _CRASHED:
+                self._failed()
+        if self.state is _FAILED:
             self._settle(now)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function, of the owner's or of the engine's, if the session is still alive."""
+        if self.state <= _ESTABLISHED:
+            try:
+                function()
+            except Exception:
+                self._failed()
+
+    # from the host
+
+    def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
+        """Tell the engine what the network said, then deliver what came of it."""
+        self.call(lambda: self.engine.path_error(kind, size, address, now))
+        self.call(self._dispatch)
+        self._schedule.touch(self)
 
     def flush(self, now: int) -> None:
         """Send within the budget of one turn, refilling from the owner's producer."""
-        hub, engine = self.hub, self.engine
-        start = hub.emitted
-        budget = TURN_BUDGET
-        turns = hub.turns
-        while not turns.full:
-            owner = self.owner if self.state <= _LIVE else None
-            share = budget if owner is None else owner.sessionShare(budget)
-            emitted = hub.emitted
-            if self.credit is None:
-                more = engine.flush(now, hub.emit, share)
+        output = self._output
+        if not output.full:
+            if self.feeder is not None:
+                again = self._flushFed(self.feeder, now)
+            elif self.allowance is None:
+                again = self.engine.flush(now, output.emit, TURN_BUDGET)
             else:
-                allowed = min(share, self.credit)
-                more = engine.flush(now, self._emitOnCredit, allowed) and allowed == share
+                again = self._flushWithin(self.allowance, TURN_BUDGET, now)
+            if again and not output.full:
+                self._schedule.requeue(self)
+        if output.full:
+            self._schedule.block(self)
+
+    def _flushFed(self, feeder: Feeder, now: int) -> bool:
+        """As L{flush}, in steps after each of which the feeder may write more."""
+        output, engine = self._output, self.engine
+        start = output.emitted
+        budget = TURN_BUDGET
+        while not output.full:
+            share = feeder.sessionShare(budget)
+            emitted = output.emitted
+            if self.allowance is None:
+                more = engine.flush(now, output.emit, share)
+            else:
+                more = self._flushWithin(self.allowance, share, now)
             whole = share == budget
-            budget = start + TURN_BUDGET - hub.emitted
+            budget = start + TURN_BUDGET - output.emitted
             if budget <= 0 or (more and whole):
-                turns.again(self)
-                return
-            if owner is None or self.state > _LIVE:
+                return True
+            if self.state > _ESTABLISHED:
                 break
-            if not owner.sessionFlushed() and (not more or hub.emitted == emitted):
+            if not feeder.sessionFlushed() and (not more or output.emitted == emitted):
                 break
-        if turns.full:
-            turns.block(self)
+        return False
+
+    def _flushWithin(self, allowance: int, share: int, now: int) -> bool:
+        """Send to an address that may be forged: no more than C{allowance}, nothing elsewhere."""
+        more = self.engine.flush(now, self._emitWithin, min(share, allowance))
+        return more and allowance >= share
+
+    def _emitWithin(self, run: Buffer, size: int, address: Address) -> bool:
+        allowance = self.allowance
+        if allowance is not None:
+            cost = len(run) + self._output.overheadOf(run, size)
+            if address != self.address or cost > allowance:
+                self.host.count("allowanceExceeded")
+                return True
+            self.allowance = allowance - cost
+        return self._output.emit(run, size, address)
 
     def end(self, reason: Reason, detail: str | None) -> None:
         """It is over: change the state first, then tell the owner (ORD-5)."""
         if self.alive:
-            opening = self.state is SessionState.OPENING
-            self.state = SessionState.ENDED
-            self._fenced(self.flush, self.hub.now())
-            self._tell(opening, reason, detail)
+            handshake = self.state is _HANDSHAKE
+            self.state = SessionState.TIME_WAIT
+            self.feeder = None
+            try:
+                self.flush(self._schedule.clock.now())
+            except Exception:
+                self._failed()
+            self._tell(handshake, reason, detail)
 
     def expel(self, reason: Reason, detail: str | None) -> None:
         """End without waiting for anything: the peer is told once if the wire can."""
         if self.alive:
-            self._fenced(self.engine.abort, self.hub.now())
+            self.call(lambda: self.engine.abort(self._schedule.clock.now()))
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
         """What there is to be read from outside."""
-        if self.state is SessionState.CRASHED:
+        if self.state is _FAILED:
             return SessionStats(self.address, self.state.name, {}, {})
         return SessionStats(
             self.address, self.state.name, dict(self.engine.facts()), dict(self.engine.counters())
@@ -268,10 +411,10 @@ class Session(Timed):
 
     # inside
 
-    def _tell(self, opening: bool, reason: Reason, detail: str | None) -> None:
+    def _tell(self, handshake: bool, reason: Reason, detail: str | None) -> None:
         """Tell the owner of the end; on a socket of its own only after that is closed."""
         owner, self.owner = self.owner, None
-        released = self.hub.sessionEnded(self, opening)
+        released = self.host.sessionEnded(self, handshake)
         if owner is None:
             return
         if released is None:
@@ -279,41 +422,35 @@ class Session(Timed):
         else:
             released.addCallback(lambda _: owner.sessionEnded(reason, detail))
 
-    def _tick(self, now: int) -> None:
-        """The deadline that the schedule knows of is over, or there is none."""
-        due = self.engine.deadline()
-        if due is not None and due <= now:
-            self.engine.tick(now)
-
     def _settle(self, now: int) -> None:
-        """At the end of a visit: come again, or leave the hub."""
-        hub = self.hub
-        if hub.closed or self.state is _GONE:
-            return
+        """At the end of a visit: come again, or leave the table."""
+        state = self.state
         limit = self.limit
+        if limit is None and state <= _ESTABLISHED:
+            # What nearly every visit is.
+            deadline = self.engine.deadline()
+            if deadline != self.deadline or (self.bucket < 0 and deadline is not None):
+                self._schedule.set(self, deadline, now)
+            return
+        host = self.host
+        if host.closed or state is _CLOSED:
+            return
         if limit is not None and limit <= now:
             limit = self.limit = None
-            if self.state is SessionState.OPENING:
-                hub.lapsed(self)
+            if state is _HANDSHAKE:
+                host.sessionLapsed(self)
                 return
         deadline = None
-        if self.state <= _LIVE or (
-            self.state is SessionState.ENDED and not self.engine.closed
+        if state <= _ESTABLISHED or (
+            state is SessionState.TIME_WAIT and not self.engine.closed
         ):
             deadline = self.engine.deadline()
         elif limit is None:
-            hub.drop(self)
+            host.sessionClosed(self)
             return
         if deadline is None or (limit is not None and limit < deadline):
             deadline = limit
-        hub.schedule.set(self, deadline, now)
-
-    def _fenced(self, function: Callable[..., object], *arguments: object) -> None:
-        """The fence: what escapes ends this session and no other."""
-        try:
-            function(*arguments)
-        except Exception:
-            self._crashed()
+        self._schedule.set(self, deadline, now)
 
     def _dispatch(self) -> None:
         """
@@ -322,72 +459,50 @@ class Session(Timed):
         entry is left to the loop that is running (ORD-3).
         """
         if self._dispatching:
-            self.touch()
+            self._schedule.touch(self)
             return
-        if self.state > _LIVE or not (events := self.engine.events()):
+        events = self.engine.events()
+        if not events:
             return
         self._dispatching = True
         try:
-            while events and self.state <= _LIVE:
+            while events and self.state <= _ESTABLISHED:
                 for event in events:
+                    owner = self.owner
+                    if owner is None:
+                        break
                     if event[0] == _READABLE:
-                        if self.owner is not None:
-                            self.owner.sessionReadable(event[1])
+                        owner.sessionReadable(event[1])
                     else:
-                        self._deliver(event)
+                        self._deliver(owner, event)
                 events = self.engine.events()
         finally:
             self._dispatching = False
 
-    def _deliver(self, event: tuple[Any, ...]) -> None:
+    def _deliver(self, owner: Owner, event: tuple[Any, ...]) -> None:
         kind = event[0]
-        owner = self.owner
-        if owner is None:
-            return
         if kind == Event.CONNECTED:
-            self.state = SessionState.LIVE
+            self.state = SessionState.ESTABLISHED
             self.limit = None
-            self.hub.answered(self)
+            self.host.sessionAnswered(self)
             owner.sessionConnected(self, event[1])
         elif kind == Event.ENDED:
             self.end(event[1], event[2])
         elif kind == Event.PATH:
-            self.address = event[1]
+            self.host.sessionMoved(self, event[1])
         elif kind == Event.KEYS:
-            self.hub.reindex(self)
+            self.host.sessionKeys(self)
         else:
             owner.sessionEvent(event)
 
-    def _crashed(self) -> None:
+    def _failed(self) -> None:
         """The engine, or this library around it, has failed. Log it, end the session."""
-        self.hub.sessionFailed(self)
-        alive, opening = self.alive, self.state is SessionState.OPENING
-        self.limit = self.hub.now() + REFUSAL_MEMORY
-        if self.state is not SessionState.GONE:
-            self.state = SessionState.CRASHED
-            self.touch()
+        self.host.sessionFailed(self)
+        alive, handshake = self.alive, self.state is _HANDSHAKE
+        self.limit = self._schedule.clock.now() + REFUSAL_MEMORY
+        self.feeder = None
+        if self.state is not _CLOSED:
+            self.state = _FAILED
+            self._schedule.touch(self)
         if alive:
-            self._tell(opening, Reason.INTERNAL, None)
-
-    # before the address is proved
-
-    def _earn(self, received: int, address: Address) -> None:
-        if address == self.address and self.credit is not None:
-            self.credit += AMPLIFICATION * received
-
-    def _validated(self) -> None:
-        self.credit = None
-        self.hub.answered(self)
-
-    def _emitOnCredit(self, run: Buffer, size: int, address: Address) -> bool:
-        """
-        As the hub's emit, for an address that may be forged: nothing beyond the
-        credit and nothing to anywhere else.
-        """
-        cost = len(run) + self.hub.overheadOf(run, size)
-        if self.credit is not None and (address != self.address or cost > self.credit):
-            self.hub.count("creditExceeded")
-            return True
-        if self.credit is not None:
-            self.credit -= cost
-        return self.hub.emit(run, size, address)
+            self._tell(handshake, Reason.INTERNAL, None)

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IOutOfBandProtocol, IRUDPTransport
-from twisted_rudp.net.states import READING, WRITING, Cause, State
+from twisted_rudp.net.states import Cause, State
 from twisted_rudp.net.transport import SessionTransport
 
 CHUNK = 65536
@@ -55,8 +55,10 @@ class StreamTransport(SessionTransport):
         """
         if not isinstance(data, bytes):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
-        if data and self._state in WRITING:
+        if data and self._writing:
             self._engine.write(self.stream, data)
+            if self._feed is None and self.session.dirty:
+                return  # what _wrote would find out
             self._wrote(len(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -114,30 +116,34 @@ class StreamTransport(SessionTransport):
         """
         delivered = 0
         take, stream = self._engine.take, self.stream
-        while not self._paused and self._state in READING:
+        while self._reading and not self._paused:
             if delivered >= TURN_LIMIT:
-                self.session.later(self._resume)
+                self._schedule.later(self.session, self._resume)
                 return
             data = take(stream, CHUNK)
             if not data:
                 break
             delivered += len(data)
-            self._call(self.protocol.dataReceived, data)
+            received = self.protocol.dataReceived
+            try:
+                received(data)
+            except Exception:
+                self._raised(received)
         if self._state in self._DISCARDING:
             while take(stream, CHUNK):
-                self.session.touch()
+                self._schedule.touch(self.session)
 
     def _readAside(self) -> None:
         """
         Deliver what came out of band. Who does not want it is not asked; who has
         paused gets the newest when he goes on.
         """
-        if self._paused or self._state not in READING:
+        if self._paused or not self._reading:
             return
         for message in self._engine.take_messages():
             if IOutOfBandProtocol.providedBy(self.protocol):
                 self._call(self.protocol.outOfBandReceived, message.data)
-            if self._paused or self._state not in READING:
+            if self._paused or not self._reading:
                 return
 
     def _resume(self) -> None:
@@ -152,7 +158,7 @@ class StreamTransport(SessionTransport):
         The peer's half has ended and all of it was delivered. A paused protocol
         hears of that when it resumes (FLOW-9).
         """
-        self._endHeld = self._paused and self._state in READING
+        self._endHeld = self._paused and self._reading
         if self._endHeld:
             return
         if self._halfCloseable and Capability.HALF_CLOSE in self._engine.capabilities:

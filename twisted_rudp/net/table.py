@@ -1,14 +1,33 @@
-"""The sessions of one socket, from their entry to the end of their tombstone, and the
-limits of those that unknown peers open (EP-7, PORT-7)."""
+"""
+The sessions of one socket, from their entry to the end of TIME_WAIT, and what is done
+with datagrams that belong to none of them (UDP-7, EP-7, PORT-7).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Final
 
-from twisted_rudp.core.engine import Address, Key
+from twisted_rudp.core.engine import (
+    SECOND,
+    Address,
+    Admit,
+    Buffer,
+    Demultiplexer,
+    Drop,
+    Engine,
+    Key,
+    Reason,
+    Reply,
+    Route,
+    Verdict,
+)
 from twisted_rudp.core.limits import network_of
-from twisted_rudp.net.session import Session, SessionState
+from twisted_rudp.net.session import Output, Session, SessionState
+
+MAX_TIME_WAIT: Final = 4096
+"""Sessions that are over and still answered; the oldest goes first."""
 
 
 @dataclass(frozen=True)
@@ -34,74 +53,66 @@ class Limits:
 DEFAULTS = Limits()
 
 
-class Admission:
-    """Counts who has been let in without proof."""
+class SessionTable:
+    """
+    Who is found under which key, who is alive, who has not been validated yet. To the
+    demultiplexer it is the L{SessionTable<twisted_rudp.core.engine.SessionTable>}.
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._unproved: dict[Session, Hashable] = {}
-        self._hosts: dict[Hashable, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._unproved)
-
-    def refusal(self, address: Address, alive: int) -> str | None:
-        """
-        Why nobody from C{address} can be let in now, or None.
-
-        @param alive: how many sessions there are.
-        """
-        if alive >= self.limits.maxSessions:
-            return "maxSessions"
-        if len(self._unproved) >= self.limits.backlog:
-            return "backlog"
-        if self._hosts.get(network_of(address), 0) >= self.limits.perHost:
-            return "perHost"
-        return None
-
-    def room(self, alive: int) -> bool:
-        """Whether somebody could be let in."""
-        return alive < self.limits.maxSessions and len(self._unproved) < self.limits.backlog
-
-    def enter(self, session: Session) -> None:
-        """C{session} was let in without proof."""
-        network = network_of(session.address)
-        self._unproved[session] = network
-        self._hosts[network] = self._hosts.get(network, 0) + 1
-
-    def leave(self, session: Session) -> None:
-        """It has proved its address or is over. Harmless when repeated."""
-        network = self._unproved.pop(session, None)
-        if network is None:
-            return
-        self._hosts[network] -= 1
-        if not self._hosts[network]:
-            del self._hosts[network]
-
-
-MAX_TOMBSTONES = 4096
-"""Sessions that are over and still answered; the oldest goes first."""
-
-
-class Roster:
-    """Who is found under which key, who is alive, who has been let in without proof."""
+    @ivar byKey: every session, those in TIME_WAIT included. Public because to look here
+        is all that most datagrams need.
+    @ivar accepting: unknown peers may come in.
+    """
 
     def __init__(
         self,
+        demux: Demultiplexer,
+        output: Output,
         limits: Limits,
-        dropped: Callable[[Session], None],
         count: Callable[[str], None],
+        make: Callable[[Engine, Address], Session],
+        dropped: Callable[[Session], None],
+        failed: Callable[[], None],
+        accepting: bool,
     ) -> None:
         """
-        @param dropped: called with each session that is forgotten for good.
         @param count: counts something under a name.
+        @param make: makes the session of an unknown peer.
+        @param dropped: called with each session that is forgotten for good.
+        @param failed: called from inside of an exception's handler: the
+            demultiplexer has raised.
         """
         self.byKey: dict[Key | None, Session] = {}
-        self.admission = Admission(limits)
-        self._dropped = dropped
+        self.accepting = accepting
+        self._demux = demux
+        self._output = output
+        self._limits = limits
         self._count = count
+        self._make = make
+        self._dropped = dropped
+        self._failed = failed
         self._alive: dict[Session, None] = {}
-        self._tombstones: dict[Session, None] = {}
+        self._byAddress: dict[Address, dict[Session, None]] = {}
+        self._timeWait: dict[Session, None] = {}
+        self._unvalidated: dict[Session, Hashable] = {}
+        self._hosts: dict[Hashable, int] = {}
+
+    # what the demultiplexer asks
+
+    def get(self, key: Key) -> Engine | None:
+        """The engine under a key, also of a session that has ended."""
+        session = self.byKey.get(key)
+        return None if session is None else session.engine
+
+    @property
+    def room(self) -> bool:
+        """Whether one more session would be let in, its host aside."""
+        return (
+            self.accepting
+            and len(self._alive) < self._limits.maxSessions
+            and len(self._unvalidated) < self._limits.backlog
+        )
+
+    # sessions
 
     def alive(self) -> list[Session]:
         """The sessions that are not over."""
@@ -109,12 +120,20 @@ class Roster:
 
     def at(self, address: Address) -> list[Session]:
         """Those of them whose peer is at C{address}."""
-        return [session for session in self._alive if session.address == address]
+        return list(self._byAddress.get(address, ()))
 
     def enter(self, session: Session) -> None:
         """A session begins."""
         self._alive[session] = None
+        self._byAddress.setdefault(session.address, {})[session] = None
         self.reindex(session)
+
+    def move(self, session: Session, address: Address) -> None:
+        """The peer of a session is at another address."""
+        if session in self._alive:
+            self._leaveAddress(session)
+            self._byAddress.setdefault(address, {})[session] = None
+        session.address = address
 
     def reindex(self, session: Session) -> None:
         """
@@ -127,52 +146,140 @@ class Roster:
             if self.byKey.setdefault(key, session) is not session:
                 self._count("keyTaken")
 
-    def refusal(self, address: Address) -> str | None:
-        """Why nobody from C{address} can be let in now, or None."""
-        return self.admission.refusal(address, len(self._alive))
+    def answered(self, session: Session) -> None:
+        """It is no longer among those that were let in without proof."""
+        network = self._unvalidated.pop(session, None)
+        if network is None:
+            return
+        self._hosts[network] -= 1
+        if not self._hosts[network]:
+            del self._hosts[network]
 
-    @property
-    def room(self) -> bool:
-        """Whether one more session would be let in, its host aside."""
-        return self.admission.room(len(self._alive))
+    def ended(self, session: Session, timeWait: bool) -> None:
+        """
+        The session is over.
 
-    def ended(self, session: Session) -> None:
-        """The session is over and no tombstone is wanted."""
-        self._alive.pop(session, None)
-        self.admission.leave(session)
-
-    def bury(self, session: Session) -> None:
-        """The session is over; its tombstone stays for what still comes."""
-        self.ended(session)
-        self._tombstones[session] = None
-        if len(self._tombstones) > MAX_TOMBSTONES:
-            self.drop(next(iter(self._tombstones)))
+        @param timeWait: what still comes is to be answered.
+        """
+        if session in self._alive:
+            del self._alive[session]
+            self._leaveAddress(session)
+        self.answered(session)
+        if timeWait:
+            self._timeWait[session] = None
+            if len(self._timeWait) > MAX_TIME_WAIT:
+                self.drop(next(iter(self._timeWait)))
 
     def drop(self, session: Session) -> None:
         """Forget a session for good."""
-        if session.state is SessionState.GONE:
+        if session.state is SessionState.CLOSED:
             return
-        session.state = SessionState.GONE
-        self._tombstones.pop(session, None)
+        session.state = SessionState.CLOSED
+        self._timeWait.pop(session, None)
         self._unindex(session)
         self._dropped(session)
 
     def clear(self) -> None:
         """Forget all, without a word."""
-        for session in self._tombstones:
-            session.state = SessionState.GONE
+        self.accepting = False
+        for session in self._timeWait:
+            session.state = SessionState.CLOSED
         self.byKey.clear()
         self._alive.clear()
-        self._tombstones.clear()
+        self._byAddress.clear()
+        self._timeWait.clear()
 
     def counters(self) -> dict[str, int]:
+        """How many sessions there are, by kind."""
         return {
             "alive": len(self._alive),
-            "unproved": len(self.admission),
-            "tombstones": len(self._tombstones),
+            "unvalidated": len(self._unvalidated),
+            "timeWait": len(self._timeWait),
         }
+
+    def _leaveAddress(self, session: Session) -> None:
+        there = self._byAddress[session.address]
+        del there[session]
+        if not there:
+            del self._byAddress[session.address]
 
     def _unindex(self, session: Session) -> None:
         for key in session.keys:
             if self.byKey.get(key) is session:
                 del self.byKey[key]
+
+    # unknown peers
+
+    def judge(self, key: Key | None, run: Buffer, size: int, address: Address, now: int) -> None:
+        """
+        Ask the demultiplexer about each datagram of a run whose key is in no session. As soon
+        as one has brought a session under this key, the rest of the run is its own.
+        """
+        for start in range(0, len(run), size):
+            session = None if key is None else self.byKey.get(key)
+            if session is not None:
+                session.receive(run[start:], size, address, now)
+                return
+            datagram = run[start : start + size]
+            try:
+                verdict = self._demux.unknown_peer(datagram, address, now, self)
+                self._carryOut(verdict, datagram, address, now)
+            except Exception:
+                self._failed()
+                return
+
+    def _carryOut(self, verdict: Verdict, datagram: Buffer, address: Address, now: int) -> None:
+        if isinstance(verdict, Drop):
+            self._count("dropped." + verdict.reason)
+        elif isinstance(verdict, Reply):
+            self._reply(verdict, len(datagram) + self._demux.overhead, address)
+        elif isinstance(verdict, Route):
+            session = self.byKey.get(verdict.key)
+            if session is None:
+                self._count("dropped.noSession")
+            else:
+                session.receive(datagram, len(datagram) or 1, address, now)
+        else:
+            self._admit(verdict, datagram, address, now)
+
+    def _reply(self, reply: Reply, received: int, address: Address) -> None:
+        datagrams = reply.datagrams
+        if sum(map(len, datagrams)) > reply.factor * received:
+            self._count("replyTooLong")
+            return
+        self._count("replied")
+        for datagram in datagrams:
+            self._output.emitWhole(datagram, address)
+
+    def _admit(self, verdict: Admit, datagram: Buffer, address: Address, now: int) -> None:
+        """Let an unknown peer in; until its address is validated it is sent little."""
+        refusal = self._refusal(address)
+        if refusal is not None:
+            self._count("refused." + refusal)
+            self._demux.ended(verdict.engine, now)
+            return
+        replaced = None if verdict.replaces is None else self.byKey.get(verdict.replaces)
+        if replaced is not None:
+            replaced.end(Reason.RESET, "replaced by a new session from its address")
+            self.drop(replaced)
+        session = self._make(verdict.engine, address)
+        session.allowance = 0
+        session.limit = now + int(self._limits.handshakeTimeout * SECOND)
+        self.enter(session)
+        network = network_of(address)
+        self._unvalidated[session] = network
+        self._hosts[network] = self._hosts.get(network, 0) + 1
+        self._count("admitted")
+        session.receive(datagram, len(datagram) or 1, address, now)
+
+    def _refusal(self, address: Address) -> str | None:
+        """Why no unknown peer from C{address} can be let in now, or None."""
+        if not self.accepting:
+            return "notAccepting"
+        if len(self._alive) >= self._limits.maxSessions:
+            return "maxSessions"
+        if len(self._unvalidated) >= self._limits.backlog:
+            return "backlog"
+        if self._hosts.get(network_of(address), 0) >= self._limits.perHost:
+            return "perHost"
+        return None

@@ -135,7 +135,9 @@ class SessionTransport:
         self._engine: Engine = session.engine
         self._host = host
         self._lost = lost
+        self._schedule = session.host.schedule
         self._state = State.CONNECTING
+        self._writing = self._reading = False
         self._feed: Feed | None = None
         self._paused = False
         self._failure: Failure | None = None
@@ -162,6 +164,11 @@ class SessionTransport:
     def producer(self) -> Any:
         """Whoever is registered, or None."""
         return None if self._feed is None else self._feed.producer
+
+    @property
+    def feeding(self) -> bool:
+        """More is to be written, or ended, when what was written has left."""
+        return self._writing and (self._feed is not None or self._state in DRAINING)
 
     @property
     def failure(self) -> Failure | None:
@@ -203,14 +210,14 @@ class SessionTransport:
 
     def configure(self, **changes: Any) -> None:
         """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
-        hub = self.session.hub
+        host = self.session.host
         ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS & changes.keys()}
-        reconfigure = hub.configure(ofSocket, session=True) if ofSocket else None
+        reconfigure = host.configure(ofSocket, session=True) if ofSocket else None
         if changes or reconfigure is None:
             if not isinstance(self._engine, Configurable):
                 raise ValueError("this transport has no settings that can be changed")
-            self._engine.configure(changes, hub.now())
-            self.session.touch()
+            self._engine.configure(changes, self._schedule.clock.now())
+            self._schedule.touch(self.session)
         if reconfigure is not None:
             reconfigure()
 
@@ -218,9 +225,9 @@ class SessionTransport:
         """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         if not isinstance(data, bytes):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
-        if self._state in WRITING:
+        if self._writing:
             self._engine.send(data, Delivery.OUT_OF_BAND)
-            self.session.touch()
+            self._schedule.touch(self.session)
 
     # closing
 
@@ -245,26 +252,36 @@ class SessionTransport:
         if state is None:
             return False
         self._state = state
+        self._writing = state in WRITING
+        self._reading = state in READING
+        session = self.session
         if state in DISCONNECTING:
-            self.session.hub.guard.hold(self)
+            session.host.guard.hold(self)
         if state is State.CLOSING:
             self._close()
         elif state is State.DRAINING:
-            self.session.later(self._read)
+            self._schedule.later(session, self._read)
         elif state is State.ABORTING:
-            self.session.later(self._abort)
+            self._schedule.later(session, self._abort)
+        if self.feeding:
+            self._wantFlushed()
         if state is not State.LOST:
-            self.session.touch()
+            self._schedule.touch(session)
         return True
+
+    def _wantFlushed(self) -> None:
+        """Have L{sessionFlushed} asked after each flush: more is to be written, or ended."""
+        if self.session.alive:
+            self.session.feeder = self
 
     def _close(self) -> None:
         """Have the engine end in order."""
-        self._engine.close(self.session.hub.now())
+        self._engine.close(self._schedule.clock.now())
 
     def _abort(self) -> None:
         """Have the engine give up."""
-        self._engine.abort(self.session.hub.now())
-        self.session.touch()
+        self._engine.abort(self._schedule.clock.now())
+        self._schedule.touch(self.session)
 
     def _read(self) -> None:
         """Deliver what waits, or throw it away when nobody wants it any more."""
@@ -284,13 +301,14 @@ class SessionTransport:
                 f"Cannot register producer {producer}, because producer "
                 f"{self._feed.producer} was never unregistered."
             )
-        if self._state not in WRITING:
+        if not self._writing:
             self._call(producer.stopProducing)
             return
         self._feed = feed = Feed(producer, streaming)
+        self._wantFlushed()
         if not streaming:
-            self.session.touch()
-            if feed.mustResume(0, self.session.hub.turns.number):
+            self._schedule.touch(self.session)
+            if feed.mustResume(0, self._schedule.turn):
                 self._call(producer.resumeProducing)
 
     def unregisterProducer(self) -> None:
@@ -298,13 +316,13 @@ class SessionTransport:
         if self._feed is not None:
             self._feed = None
             if self._state in DRAINING:
-                self.session.touch()
+                self._schedule.touch(self.session)
 
     def _wrote(self, size: int) -> None:
         """So many bytes were given to the engine."""
         session = self.session
         if not session.dirty:
-            session.hub.turns.touch(session)
+            self._schedule.touch(session)
         feed = self._feed
         if feed is not None:
             feed.room -= size
@@ -327,9 +345,9 @@ class SessionTransport:
         Deliver again, from the next turn on; the peer is told of the open window
         then (FLOW-7, FLOW-8).
         """
-        if self._paused and self._state in READING:
+        if self._paused and self._reading:
             self._paused = False
-            self.session.later(self._resume)
+            self._schedule.later(self.session, self._resume)
 
     def stopProducing(self) -> None:
         """As C{loseConnection} (FLOW-10)."""
@@ -337,7 +355,7 @@ class SessionTransport:
 
     def _resume(self) -> None:
         self._read()
-        self.session.touch()
+        self._schedule.touch(self.session)
 
     # the session's owner
 
@@ -373,17 +391,17 @@ class SessionTransport:
     def sessionFlushed(self) -> bool:
         """Refill from the producer, or go on with what waited for empty buffers."""
         feed = self._feed
-        if feed is None and self._state not in DRAINING:
-            return False
-        if self._state not in WRITING:
+        if not self.feeding:
+            if self.session.feeder is self:
+                self.session.feeder = None
             return False
         unsent = self._engine.unsent(self.stream)
         if feed is None:
             return unsent == 0 and self._drained()
-        if not feed.mustResume(unsent, self.session.hub.turns.number):
+        if not feed.mustResume(unsent, self._schedule.turn):
             return False
         if not feed.streaming:
-            self.session.hub.turns.again(self.session)
+            self._schedule.requeue(self.session)
         self._call(feed.producer.resumeProducing)
         return self._engine.unsent(self.stream) > unsent or self._feed is None
 
@@ -404,7 +422,7 @@ class SessionTransport:
         if protocol is not None:
             self._call(protocol.connectionLost, failure)
         self._failure = None
-        self.session.hub.guard.release(self)
+        self.session.host.guard.release(self)
         lost, self._lost = self._lost, None
         if lost is not None:
             lost()
