@@ -206,4 +206,5 @@ class UnknownPeerTests(SynchronousTestCase):
         before = self.factory.built
         self.assertGreater(len(self.recorded()), len(recorded))
         self.assertEqual(self.factory.built, before + 1)
-        self.assertEqual(self.told, [])
+        # That datagrams come truncated may be said: it is true here.
+        self.assertEqual([each for each in self.told if "diagnosis" not in each], [])
