@@ -212,19 +212,19 @@ class ServerTests(ParserTestCase):
     def test_unknown(self) -> None:
         """A name like none of ours is answered with all there are (STR-4)."""
         message = self.refused(self.server, "kcp:4000:xyzzy=1")
-        self.assertIn("unknown argument 'xyzzy'; known are port, interface,", message)
+        self.assertIn("unknown argument 'xyzzy'; the arguments are port, interface,", message)
 
     def test_otherSide(self) -> None:
         """A client's argument on a server is said to be one (STR-4)."""
         self.assertIn(
-            "waitForPeer is an argument of the client endpoint, not of the server",
+            "waitForPeer is an argument of the client endpoint, not the server",
             self.refused(self.server, "kcp:4000:waitForPeer=no"),
         )
 
     def test_tooManyPositional(self) -> None:
         """An unescaped IPv6 address is answered with how to escape it (STR-2)."""
         for description in ("kcp:::1:4000", "kcp:4000:::1", "kcp:4000:127.0.0.1:1"):
-            self.assertIn(r"is written '\:'", self.refused(self.server, description))
+            self.assertIn(r"write '\:'", self.refused(self.server, description))
 
     def test_givenTwice(self) -> None:
         """The same argument with and without its name is an error."""
@@ -291,7 +291,7 @@ class ClientTests(ParserTestCase):
     def test_otherSide(self) -> None:
         """A server's argument on a client is said to be one (STR-4)."""
         self.assertIn(
-            "backlog is an argument of the server endpoint, not of the client",
+            "backlog is an argument of the server endpoint, not the client",
             self.refused(self.client, "kcp:h:1:backlog=5"),
         )
 
@@ -343,7 +343,7 @@ class NodeStringTests(SynchronousTestCase):
         """
         for description, expected in [
             ("node:", "node: id is missing"),
-            ("node:a:b", "node: only the id may stand without a name"),
+            ("node:a:b", "node: only id may be given without a name"),
             ("node:a:id=b", "node: id is given twice"),
             ("node:a:lan=v9", "node: 'v9' is not one of"),
             ("node:a:lan=none", "node: lan='none' needs a server"),

@@ -19,7 +19,7 @@ from twisted_rudp.discovery.ids import to_device_id
 
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 OURS = to_device_id(bytes(range(1, 33)))
-QUERY_TIMEOUT = 60.0
+PATIENCE = 60.0
 
 ASK = """
 import sys, urllib.request
@@ -47,7 +47,7 @@ class SyncthingTests(SynchronousTestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.addCleanup(self.syncthing.wait, QUERY_TIMEOUT)
+        self.addCleanup(self.syncthing.wait, PATIENCE)
         # Not killed: it watches over another process of itself, which would go on alone.
         self.addCleanup(self.syncthing.terminate)
         self.theirs: str = self.until("/rest/system/status", lambda answer: answer["myID"])
@@ -75,7 +75,7 @@ class SyncthingTests(SynchronousTestCase):
 
     def until(self, path: str, wanted: Any) -> Any:
         """Ask until the answer is the one that is wanted."""
-        end = monotonic() + QUERY_TIMEOUT
+        end = monotonic() + PATIENCE
         answer = None
         while monotonic() < end:
             answer = self.ask(path)

@@ -11,7 +11,7 @@ from threading import Timer
 
 from tests.interpreter import environment, python
 
-QUERY_TIMEOUT = 120
+PATIENCE = 120
 """Seconds without what is waited for, after which a program is killed, which fails its test."""
 
 TWIST = ("-m", "twisted", "--log-format=text")
@@ -92,7 +92,7 @@ class Program:
             rest, _ = self.process.communicate()
         self.output += rest
         if self.process.returncode == -signal.SIGKILL:
-            raise AssertionError(f"no end in {QUERY_TIMEOUT} s:\n{self.output}")
+            raise AssertionError(f"no end in {PATIENCE} s:\n{self.output}")
         return self.process.returncode
 
     def kill(self) -> None:
@@ -106,7 +106,7 @@ class Program:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        timer = Timer(QUERY_TIMEOUT, self.process.kill)
+        timer = Timer(PATIENCE, self.process.kill)
         timer.start()
         try:
             yield
@@ -128,6 +128,6 @@ def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=QUERY_TIMEOUT,
+        timeout=PATIENCE,
     )
     return result.returncode, result.stdout

@@ -192,16 +192,16 @@ class OptionsTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What is wrong is said in one line (SVC-7)."""
         for arguments, expected in [
-            (("announce",), "there is no --id"),
-            (("announce", "--id", "a"), "there is neither --port nor --url"),
+            (("announce",), "--id is missing"),
+            (("announce", "--id", "a"), "--port or --url is missing"),
             (("announce", "--id", "a", "--port", "0"), "'0' is not a port from 1"),
             (("announce", "--id", "x" * 65, "--port", "1"), "1 to 64 bytes"),
             (("announce", "--id", "a", "--url", "b"), "'b' is not scheme://host:port"),
             (("announce", "--id", "a", "--port", "1", "--profile", "v5"), "'v5' is not one of"),
-            (("announce", "--id", "a", "--port", "1", "--profile", "none"), "needs a --server"),
+            (("announce", "--id", "a", "--port", "1", "--profile", "none"), "requires --server"),
             (("announce", "--id", "a", "--port", "1", "--server", "h:x"), "--server: 'h:x'"),
             (("announce", "--id", "a", "--port", "1", "--transport", "tcp"), "'tcp' is not one"),
-            (("announce", "--id", "a", "--url", "kcp://:1?shards=3"), "'shards' is no argument"),
+            (("announce", "--id", "a", "--url", "kcp://:1?shards=3"), "kcp: has no argument 'shards'"),
             (("announce", "--id", "a", "--url", "kcp://:1?key=3"), "key of an address is a secret"),
             (("echo", "--listen", "tcp:1", "--announce", "a"), "listens on tcp cannot"),
             (("echo", "--listen", "kcp:1", "--announce", ""), "--announce : "),

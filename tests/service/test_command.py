@@ -39,11 +39,11 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: a command is needed: browse, demo, keygen, link, lookup or ping"),
+            ((), "rudp: expected a command: browse, demo, keygen, link, lookup or ping"),
             (("lnk",), "rudp: Unknown command: lnk"),
-            (("link",), "rudp: there is no --to"),
-            (("ping",), "rudp: an endpoint is needed"),
-            (("ping", "tcp:127.0.0.1:1"), "this kind of endpoint has no ping"),
+            (("link",), "rudp: --to is missing"),
+            (("ping",), "rudp: expected one endpoint"),
+            (("ping", "tcp:127.0.0.1:1"), "this endpoint does not support ping"),
             (("ping", "raknet:x"), "port is missing"),
             (("link", "--to", "example.org:1"), "rudp: --to: "),
             (("demo", "--megabytes", "0"), "'0' is not a whole number from 1 on"),

@@ -24,9 +24,9 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(status, 0, output)
         self.assertIn("100 %", output)
         self.assertRegex(output, r"downloaded +1\.0 MB in \d+\.\d\d s")
-        self.assertRegex(output, r"digest +SHA-256 [0-9a-f]{16}\.\.\. as sent")
+        self.assertRegex(output, r"digest +SHA-256 [0-9a-f]{16}\.\.\., as sent")
         self.assertRegex(output, r"lost by the link +[1-9]\d* of \d+ datagrams")
-        self.assertRegex(output, r"sent again +[1-9]\d* segments")
+        self.assertRegex(output, r"retransmitted +[1-9]\d* segments")
         self.assertRegex(output, r"round trip +[6-9]\d\.\d ms|round trip +\d{3,}\.\d ms")
         self.assertIn("twist rudp forward --listen kcp:4000", output)
 

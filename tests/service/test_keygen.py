@@ -34,7 +34,7 @@ class KeygenTests(SynchronousTestCase):
             ((path,), "File exists"),
             (("--show", path), "a key is 64 hex digits"),
             (("--show", path + "x"), "No such file"),
-            ((), "one file is needed"),
+            ((), "expected one FILE"),
         ]:
             status, output = run(*RUDP, "keygen", *arguments)
             self.assertEqual(status, USAGE_ERROR)

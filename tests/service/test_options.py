@@ -69,11 +69,12 @@ class OptionsTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What is wrong is said in one line about what was typed (SVC-7)."""
         for arguments, expected in [
-            ((), "a command is needed: announce, discovery-server, echo, forward or raknet-pong"),
-            (("forward",), "every --listen needs its --to: there are 0 and 0"),
-            (("forward", "--listen", "tcp:1"), "every --listen needs its --to: there are 1 and 0"),
+            ((), "expected a command: announce, discovery-server, echo, forward or raknet-pong"),
+            (("forward",), "0 --listen but 0 --to: give one"),
+            (("forward", "--listen", "tcp:1"), "1 --listen but 0 --to: give one"),
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),
-            (("echo",), "there is no --listen"),
+            (("echo",), "--listen is missing"),
+            (("echo", "--listen", "node:alice"), "--listen node:alice: node: only connects"),
             (("echo", "--listen", "kcp:"), "--listen kcp:: kcp: port is missing"),
             (("echo", "--listen", "tcp:x"), "--listen tcp:x: tcp: port='x' is invalid"),
             (("echo", "--listen", "tcp:99999"), "tcp: port='99999' is invalid: expected"),
@@ -91,14 +92,14 @@ class OptionsTests(SynchronousTestCase):
             ),
             (("echo", "--listen", "tcp:1:y=2"), "--listen tcp:1:y=2: "),
             (("echo", "--listen", "tcp:1\\"), "--listen tcp:1\\: "),
-            (("echo", "--listen", "tcp:1", "tcp:2"), "'tcp:2' belongs to no option"),
+            (("echo", "--listen", "tcp:1", "tcp:2"), "unexpected argument 'tcp:2'"),
             (
                 ("forward", "--listen", "tcp:1", "--to", "tcp:host"),
-                "--to tcp:host: an argument is missing or too many (",
+                "--to tcp:host: missing or unexpected arguments (",
             ),
             (("echo", "--drain", "-1"), "--drain: '-1' is not a number of seconds from 0 to 3600"),
             (("echo", "--drain", "nan"), "--drain: 'nan' is not a number of seconds"),
-            (("echo", "--max-connections", "0"), "--max-connections: '0' is not a whole number"),
+            (("echo", "--max-connections", "0"), "--max-connections: '0' is not a positive integer"),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 

@@ -47,7 +47,7 @@ class PingPongTests(SynchronousTestCase):
         """An endpoint that answers no pings is refused (SVC-7)."""
         status, output = run(*TWIST, "rudp", "raknet-pong", "--listen", "tcp:0")
         self.assertNotEqual(status, 0)
-        self.assertIn("this kind answers no pings", output)
+        self.assertIn("this endpoint does not answer pings", output)
 
     def test_terminal(self) -> None:
         """

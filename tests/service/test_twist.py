@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.service.programs import QUERY_TIMEOUT, TWIST, TWISTD, Program, run
+from tests.service.programs import PATIENCE, TWIST, TWISTD, Program, run
 from twisted_rudp import __version__, kernels
 
 
@@ -20,7 +20,7 @@ def ask(port: int, question: bytes) -> bytes:
 
     @return: everything that comes back.
     """
-    with socket.create_connection(("127.0.0.1", port), QUERY_TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(question)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -158,7 +158,7 @@ class TwistdTests(SynchronousTestCase):
         process = os.pidfd_open(pid)
         self.addCleanup(os.close, process)
         os.kill(pid, signal.SIGTERM)
-        ended, _, _ = select.select([process], [], [], QUERY_TIMEOUT)
+        ended, _, _ = select.select([process], [], [], PATIENCE)
         self.assertEqual(ended, [process])
         self.assertIn("stopped: connections=1", log.read_text())
         self.assertFalse(self.pid.exists())

@@ -22,7 +22,7 @@ from twisted_rudp.discovery.urls import Address, parse
 from twisted_rudp.endpoints.node import CLIENTS, lanProfiles, serverAddress, transportOf
 from twisted_rudp.service.usage import UsageOptions, whole
 
-PROFILE_HELP = f"{', '.join(PROFILES)}, divided by commas, or none; v4 if left out."
+PROFILE_HELP = f"{', '.join(PROFILES)}, separated by commas, or none. Default: v4."
 
 
 def profiles(given: str) -> tuple[Profile, ...]:
@@ -35,13 +35,13 @@ def profiles(given: str) -> tuple[Profile, ...]:
 
 
 def profilesOf(options: usage.Options, name: str = "profile") -> tuple[Profile, ...]:
-    """What was given for C{--profile}, or what is usual. Twisted coerces no defaults."""
+    """The value of C{--profile}, or its default. Twisted does not coerce defaults."""
     given: tuple[Profile, ...] | None = options[name]
     return (V4,) if given is None else given
 
 
 def theReactor() -> Any:
-    """The reactor that the program runs with."""
+    """The installed reactor."""
     from twisted.internet import reactor
 
     return reactor
@@ -51,20 +51,20 @@ def transport(given: str) -> str:
     """
     Coerces C{--transport}.
 
-    @raise ValueError: C{node:} does not know it.
+    @raise ValueError: C{node:} has no such transport.
     """
     if given not in CLIENTS:
         raise ValueError(
-            f"{given!r} is not one of {', '.join(CLIENTS)}; --url announces anything"
+            f"{given!r} is not one of {', '.join(CLIENTS)}; use --url for others"
         )
     return given
 
 
 def checkParameters(url: str) -> None:
     """
-    What is said about one of our transports is said in the words of its endpoint.
+    Check the parameters of a URL of one of our transports.
 
-    @raise usage.UsageError: it is not.
+    @raise usage.UsageError: the transport's endpoint has no such argument.
     """
     address = parse(url)
     dialler = CLIENTS.get(transportOf(address.scheme))
@@ -72,7 +72,7 @@ def checkParameters(url: str) -> None:
         return
     for name in address.parameters:
         if name not in dialler.arguments:
-            raise usage.UsageError(f"--url {url}: {name!r} is no argument of {address.scheme}:")
+            raise usage.UsageError(f"--url {url}: {address.scheme}: has no argument {name!r}")
 
 
 class AnnounceOptions(UsageOptions):
@@ -80,23 +80,23 @@ class AnnounceOptions(UsageOptions):
 
     synopsis = "[options] --id ID (--port PORT | --url URL ...)"
     longdesc = (
-        "Announce a program that listens, on the local network and to a discovery server,"
-        " so that 'node:ID' and 'rudp lookup ID' find it. ID is a name, a device id or the"
-        " 64 hexadecimal digits of a public key. A name proves nothing to those who connect."
+        "Announce a program that is already listening, on the local network and to a discovery"
+        " server, so that 'node:ID' and 'rudp lookup ID' find it. ID is a name, a device id or"
+        " a public key of 64 hexadecimal digits. Clients cannot verify a name."
     )
     optParameters = [
-        ["id", None, None, "Whom to announce."],
-        ["port", None, None, "UDP port that it listens on, over IPv4.", whole(1, 65535, "a port")],
-        ["transport", None, "kcp", f"What it speaks there: {', '.join(CLIENTS)}.", transport],
-        ["server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
-        ["profile", None, None, f"How to announce on the local network: {PROFILE_HELP}", profiles],
+        ["id", None, None, "Id or name of the node."],
+        ["port", None, None, "UDP port of the program, over IPv4.", whole(1, 65535, "a port")],
+        ["transport", None, "kcp", f"Its transport: {', '.join(CLIENTS)}.", transport],
+        ["server", None, None, "Discovery server to announce to, HOST or HOST:PORT."],
+        ["profile", None, None, f"Profiles of the local network: {PROFILE_HELP}", profiles],
     ]
     examples = """
-A program that listens for KCP on port 4000, as alice:
+A program that listens for KCP on port 4000, under the name alice:
 
   twist rudp announce --id alice --port 4000
 
-To a discovery server only, and where a Syncthing finds it, with whole addresses:
+To a discovery server only; and for Syncthing, with complete addresses:
 
   twist rudp announce --id alice --port 4000 --profile none --server rendezvous.example.org
   twist rudp announce --id DEVICE-ID --profile syncthing --url tcp://[::]:22000
@@ -108,19 +108,19 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
         self.services: list[IService] = []
 
     def opt_url(self, url: str) -> None:
-        """Address, as kcp://0.0.0.0:4000; may be repeated. 0.0.0.0 is our IPv4, [::] is both."""
+        """Address, such as kcp://0.0.0.0:4000; [::] stands for IPv4 and IPv6. May be repeated."""
         self.urls.append(url)
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: something is missing or not right.
+        @raise usage.UsageError: an option is missing or invalid.
         """
         if self["id"] is None:
-            raise usage.UsageError("there is no --id")
+            raise usage.UsageError("--id is missing")
         if self["port"] is not None:
             self.urls.insert(0, str(Address(self["transport"], "0.0.0.0", self["port"])))
         if not self.urls:
-            raise usage.UsageError("there is neither --port nor --url")
+            raise usage.UsageError("--port or --url is missing")
         id = nodeId("id", self["id"])
         try:
             Publication(id, tuple(self.urls))
@@ -134,7 +134,7 @@ To a discovery server only, and where a Syncthing finds it, with whole addresses
 
 def nodeId(option: str, text: str) -> NodeId:
     """
-    @raise usage.UsageError: not an id.
+    @raise usage.UsageError: not a valid id.
     """
     try:
         return NodeId.from_text(text)
@@ -147,12 +147,12 @@ def audience(options: usage.Options, prefix: str = "") -> Audience:
     C{--profile} and C{--server} of a command.
 
     @param prefix: what their names begin with.
-    @raise usage.UsageError: nobody is left to be told, or the server is none.
+    @raise usage.UsageError: there is neither a profile nor a server, or the server is invalid.
     """
     server = options[f"{prefix}server"]
     chosen = profilesOf(options, f"{prefix}profile")
     if not chosen and server is None:
-        raise usage.UsageError(f"--{prefix}profile none needs a --{prefix}server")
+        raise usage.UsageError(f"--{prefix}profile none requires --{prefix}server")
     if server is None:
         return Audience(chosen)
     try:
@@ -164,9 +164,9 @@ def audience(options: usage.Options, prefix: str = "") -> Audience:
 @dataclass(frozen=True)
 class Audience:
     """
-    Whom an announcement is for.
+    Where a node is announced.
 
-    @ivar profiles: on the local network.
+    @ivar profiles: those of the local network.
     @ivar server: address and port of a discovery server, or None.
     """
 
@@ -175,7 +175,7 @@ class Audience:
 
 
 class NodeAnnouncer:
-    """Announces one node to one audience."""
+    """Announces one node."""
 
     _log = Logger()
 
@@ -190,19 +190,22 @@ class NodeAnnouncer:
         self._lease: Lease | None = None
 
     def begin(self, host: IAddress) -> None:
-        """Announce what listens at C{host}."""
+        """Announce a listener at C{host}."""
         if isinstance(host, IPv4Address | IPv6Address):
             if ip_address(host.host.partition("%")[0]).is_loopback:
-                self._log.warn("{host} is of use on this machine only", host=host.host)
+                self._log.warn(
+                    "{host} is a loopback address: only programs on this machine can connect",
+                    host=host.host,
+                )
             self.announce([str(Address(self._scheme, host.host, host.port))])
         else:
-            self._log.error("{host} cannot be announced: it has no port", host=host)
+            self._log.error("cannot announce {host}: it has no port", host=host)
 
     def announce(self, urls: Sequence[str]) -> None:
         """
         Announce addresses until L{end}.
 
-        @raise ValueError: they are not addresses to announce.
+        @raise ValueError: they cannot be announced.
         """
         discovery = discoveryOf(self._reactor)
         server = self._audience.server
@@ -224,16 +227,16 @@ class NodeAnnouncer:
 
     def end(self) -> Deferred[None]:
         """
-        Announce no more.
+        Stop announcing. Harmless when repeated.
 
-        @return: fires when that is so. Harmless when repeated.
+        @return: fires when that is done.
         """
         lease, self._lease = self._lease, None
         return succeed(None) if lease is None else lease.release()
 
 
 class AnnounceService(Service):
-    """Announces a node that is somebody else's program."""
+    """Announces another program that is already listening."""
 
     def __init__(self, announcer: NodeAnnouncer, urls: Sequence[str]) -> None:
         self._announcer = announcer
@@ -245,7 +248,7 @@ class AnnounceService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        @return: fires when goodbye is said.
+        @return: fires when the announcement is withdrawn.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return self._announcer.end()

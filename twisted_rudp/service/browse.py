@@ -28,29 +28,29 @@ from twisted_rudp.service.usage import UsageOptions, seconds
 _log = Logger()
 
 GATHERING = 0.3
-"""Seconds after the first answer in which others come by other ways."""
+"""Seconds to wait after the first answer for those from other sources."""
 
 NOT_FOUND = 1
-"""Exit status when nobody knows the node."""
+"""Exit status when the node was not found."""
 
 
 class BrowseOptions(UsageOptions):
     """C{rudp browse}."""
 
     longdesc = (
-        "Show the nodes that announce themselves on the local network: a table on a terminal,"
-        " else a line for each that comes (+), changes (~) or goes (-). Announces nothing, but"
-        " asks others to say where they are."
+        "Show the nodes announced on the local network: a table on a terminal, otherwise a line"
+        " for each node that appears (+), changes (~) or disappears (-). Announces nothing, but"
+        " asks nodes to announce themselves now."
     )
     optParameters = [
-        ["profile", None, None, f"How they announce: {PROFILE_HELP}", profiles],
-        ["seconds", None, None, "Stop after so many.", seconds],
+        ["profile", None, None, f"Profiles to listen to: {PROFILE_HELP}", profiles],
+        ["seconds", None, None, "Stop after this many seconds.", seconds],
     ]
     optFlags = [
-        ["check-hops", None, "Believe only what no router has passed on; for profile v4."],
+        ["check-hops", None, "Ignore announcements that a router has forwarded; for profile v4."],
     ]
     examples = """
-Our own nodes, and those of Syncthing:
+Nodes of this package, and nodes of Syncthing:
 
   rudp browse
   rudp browse --profile syncthing --seconds 60
@@ -58,11 +58,11 @@ Our own nodes, and those of Syncthing:
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: nothing to listen to.
+        @raise usage.UsageError: there is no profile.
         """
         self.profiles = profilesOf(self)
         if not self.profiles:
-            raise usage.UsageError("--profile none hears nobody")
+            raise usage.UsageError("--profile none: there is nothing to listen to")
 
 
 class LookupOptions(UsageOptions):
@@ -70,13 +70,13 @@ class LookupOptions(UsageOptions):
 
     synopsis = "[options] ID"
     longdesc = (
-        "Find out where a node may be reached, best first, each with who says so. That is"
-        " what was announced; anybody can announce anything."
+        "Print the addresses of a node, the best first, each with its source. Announcements are not"
+        " authenticated."
     )
     optParameters = [
-        ["profile", None, None, f"How it announces itself: {PROFILE_HELP}", profiles],
+        ["profile", None, None, f"Profiles to listen to: {PROFILE_HELP}", profiles],
         ["server", None, None, "Discovery server to ask, HOST or HOST:PORT."],
-        ["timeout", None, 10.0, "Seconds to wait at most.", seconds],
+        ["timeout", None, 10.0, "Longest wait in seconds.", seconds],
     ]
     examples = """
 In the local network, and at a server:
@@ -88,22 +88,22 @@ In the local network, and at a server:
 
     def parseArgs(self, *ids: str) -> None:
         """
-        @raise usage.UsageError: not one id.
+        @raise usage.UsageError: not exactly one id.
         """
         if len(ids) != 1:
-            raise usage.UsageError("one ID is needed: a name, a device id or a public key")
+            raise usage.UsageError("expected one ID: a name, a device id or a public key")
         self.id = nodeId("ID", ids[0])
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: nobody to ask.
+        @raise usage.UsageError: there is neither a profile nor a server.
         """
         self.audience = audience(self)
 
 
 @implementer(INodeBrowser)
 class LinePrinter:
-    """A line for everything that happens."""
+    """Prints a line for each event."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -122,7 +122,7 @@ class LinePrinter:
 
 
 def table(nodes: list[Node], status: dict[str, str]) -> str:
-    """All nodes for a terminal, with the age of what was heard."""
+    """All nodes for a terminal, with the age of each announcement."""
     shown = [f"{len(nodes)} nodes ({', '.join(f'{k}: {v}' for k, v in status.items())})", ""]
     for node in nodes:
         shown.append(node.id.text)
@@ -134,7 +134,7 @@ def table(nodes: list[Node], status: dict[str, str]) -> str:
 
 
 async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = None) -> None:
-    """Show nodes until time is up, or for ever."""
+    """Show nodes for C{--seconds}, or until interrupted."""
     out = sys.stdout if out is None else out
     checked = options["check-hops"]
     discovery = Discovery(reactor, checkHops=True) if checked else discoveryOf(reactor)
@@ -144,7 +144,7 @@ async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = N
         drawing = LoopingCall(_draw, discovery, out)
         drawing.clock = reactor
         drawing.start(1).addErrback(
-            lambda failure: _log.failure("the table of nodes failed", failure)
+            lambda failure: _log.failure("cannot draw the table of nodes", failure)
         )
     else:
         discovery.registry.browse(LinePrinter(out))
@@ -159,7 +159,7 @@ async def runBrowse(reactor: Any, options: BrowseOptions, out: TextIO | None = N
 
 def _draw(discovery: Discovery, out: TextIO) -> None:
     nodes = discovery.registry.snapshot()
-    # Home, the table, and away with what is left of the last one.
+    # Cursor home, the table, then clear the rest of the previous one.
     drawn = table(nodes, discovery.status()).replace("\n", "\x1b[K\n")
     out.write(f"\x1b[H{drawn}\x1b[K\n\x1b[J")
     out.flush()
@@ -167,9 +167,9 @@ def _draw(discovery: Discovery, out: TextIO) -> None:
 
 async def runLookup(reactor: Any, options: LookupOptions) -> None:
     """
-    Print what is known of a node.
+    Print the addresses of a node.
 
-    @raise SystemExit: nobody knows it.
+    @raise SystemExit: it was not found.
     """
     discovery = discoveryOf(reactor)
     asked = options.audience

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from twisted_rudp import __version__, kernels
 from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
@@ -23,7 +22,7 @@ from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.usage import UsageOptions
 
 USAGE_ERROR = 2
-"""Exit status for a command line that is not right."""
+"""Exit status for an invalid command line."""
 
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
@@ -34,14 +33,14 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
-"""What runs each command; called with the reactor and the command's options."""
+"""The function of each command, called with the reactor and the command's options."""
 
 
 class Options(UsageOptions):
     """C{rudp}."""
 
-    synopsis = "Usage: rudp COMMAND [options]"
-    longdesc = "Tools for reliable UDP. The services are 'twist rudp'."
+    synopsis = "COMMAND [options]"
+    longdesc = "Tools for reliable UDP. Long-running services are commands of 'twist rudp'."
     examples = """
 Examples:
 
@@ -50,21 +49,16 @@ Examples:
   rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
-        ["demo", None, DemoOptions, "A download over a bad link, with what it took."],
-        ["keygen", None, KeygenOptions, "A new identity key for QOTP, or the public part of one."],
-        ["link", None, LinkOptions, "A UDP relay that loses, delays and reorders on purpose."],
-        ["browse", None, BrowseOptions, "The nodes that announce themselves here."],
-        ["lookup", None, LookupOptions, "Where a node may be reached."],
-        ["ping", None, PingOptions, "What a server says of itself."],
+        ["demo", None, DemoOptions, "Download over a bad link and print the statistics."],
+        ["keygen", None, KeygenOptions, "Create a key for QOTP, or show its public part."],
+        ["link", None, LinkOptions, "Relay UDP with loss, delay and reordering."],
+        ["browse", None, BrowseOptions, "Show the nodes announced on the local network."],
+        ["lookup", None, LookupOptions, "Print the addresses of a node."],
+        ["ping", None, PingOptions, "Ask a RakNet server for its status."],
     ]
 
-    def opt_version(self) -> None:
-        """Show the version, and whether the fast kernels are there, and exit."""
-        print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
-        sys.exit(0)
-
     def tool(self) -> tuple[Callable[[Any, Any], Deferred[None] | None], usage.Options]:
-        """What runs the command that was given, and its options."""
+        """The function of the given command, and its options."""
         assert self.subCommand is not None
         return TOOLS[self.subCommand], self.subOptions
 
@@ -74,14 +68,14 @@ Examples:
         """
         if self.subCommand is None:
             *names, last = sorted(TOOLS)
-            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
+            raise usage.UsageError(f"expected a command: {', '.join(names)} or {last}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     Run one command and exit.
 
-    @param arguments: instead of the process's own.
+    @param arguments: used instead of the process's own.
     """
     options = Options()  # type: ignore[no-untyped-call]
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -96,8 +90,7 @@ def _run(
     reactor: Any, tool: Callable[[Any, Any], Deferred[None] | None], options: usage.Options
 ) -> Deferred[None]:
     """
-    Run a tool; what it finds wrong with its options only then ends it like a
-    command line that is not right.
+    Run a tool. A usage error that it raises ends the program as one found while parsing.
     """
     running: Deferred[Any] = maybeDeferred(tool, reactor, options)
     return running.addErrback(_endWith)
@@ -110,5 +103,5 @@ def _endWith(failure: Failure) -> Failure:
 
 
 def _refused(error: usage.UsageError) -> int:
-    print(f"rudp: {error}\n'rudp --help' and 'rudp COMMAND --help' say more.", file=sys.stderr)
+    print(f"rudp: {error}\nSee 'rudp --help' and 'rudp COMMAND --help'.", file=sys.stderr)
     return USAGE_ERROR

@@ -36,11 +36,11 @@ _WIDTH = 40
 
 
 class Progress:
-    """Shows how much of something has come."""
+    """A progress bar on a terminal; lines elsewhere."""
 
     def __init__(self, total: int, out: TextIO) -> None:
         """
-        @param total: bytes to come.
+        @param total: bytes expected.
         """
         self._total = total
         self._out = out
@@ -48,10 +48,9 @@ class Progress:
 
     def show(self, done: int, seconds: float) -> None:
         """
-        Say where it stands: redrawn on a terminal, every tenth as a line
-        elsewhere.
+        Redraw the bar on a terminal; elsewhere print a line for each tenth.
 
-        @param seconds: since the beginning.
+        @param seconds: since the start.
         """
         text = self._text(done, seconds)
         if self._out.isatty():
@@ -76,15 +75,15 @@ _KEPT = 20
 
 
 class ChildFailed(Exception):
-    """The child ended before it was told to; the text has its last lines."""
+    """The child ended unexpectedly; the message has its last lines."""
 
 
 class Child(ProcessProtocol):
     """
-    One service in a process of its own.
+    A C{twist rudp} process.
 
-    @ivar listening: fires with the port that it listens on.
-    @ivar ended: fires with the counters that it logged last.
+    @ivar listening: fires with the port on which it listens.
+    @ivar ended: fires with the counters that it logged when it stopped.
     """
 
     transport: IProcessTransport
@@ -106,15 +105,15 @@ class Child(ProcessProtocol):
 
     def stop(self) -> Deferred[dict[str, float]]:
         """
-        Interrupt it, as a person would.
+        Interrupt it.
 
-        @return: fires with the counters that it logs when it stops.
+        @return: as L{ended}.
         """
         self.transport.signalProcess("INT")
         return self.ended
 
     def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill it if it still runs."""
         if not self.ended.called:
             self.transport.signalProcess("KILL")
 
@@ -153,17 +152,17 @@ _SEED = 20
 
 
 class DemoFailed(Exception):
-    """The bytes that came are not those that were sent."""
+    """The downloaded bytes differ from those that were sent."""
 
 
 @dataclass(frozen=True)
 class Result:
     """
-    What a download did.
+    The result of a download.
 
     @ivar size: bytes.
     @ivar seconds: from the request to the last byte.
-    @ivar digest: SHA-256 of what came, in hex.
+    @ivar digest: SHA-256 of the body, in hexadecimal.
     """
 
     size: int
@@ -172,7 +171,7 @@ class Result:
 
 
 class Download(Protocol):
-    """Digests a body as it comes."""
+    """Hashes a body as it arrives."""
 
     def __init__(self, clock: Any, progress: Progress) -> None:
         self.finished: Deferred[Result] = Deferred()
@@ -199,18 +198,18 @@ class DemoOptions(UsageOptions):
     """C{rudp demo}."""
 
     longdesc = (
-        "Download something over HTTP through two 'twist rudp forward' processes with a link"
-        " between them that loses 5 % and takes 30 ms, each way."
+        "Download a file over HTTP through two 'twist rudp forward' processes. The link between"
+        " them has 5 % loss and 30 ms of delay in each direction."
     )
-    optParameters = [["megabytes", None, 50, "Size of the download in million bytes.", count]]
+    optParameters = [["megabytes", None, 50, "Size of the download in MB.", count]]
 
 
 def runDemo(reactor: Any, options: DemoOptions) -> Deferred[None]:
     """
-    Show it.
+    Run the demonstration.
 
-    @return: fires when it is over; fails with L{DemoFailed} if what came is not
-        what was sent.
+    @return: fires when it has ended; fails with L{DemoFailed} if the downloaded bytes
+        differ from those that were sent.
     """
     return Deferred.fromCoroutine(Demo(reactor, options["megabytes"] * 1_000_000).run())
 
@@ -227,7 +226,7 @@ class Demo:
         self._children: list[Child] = []
 
     async def run(self) -> None:
-        """Put everything up, download, take everything down, and say what it did."""
+        """Start all parts, download, stop all parts, and print the statistics."""
         resource = Resource()
         resource.putChild(b"file", Data(self._payload, "application/octet-stream"))
         site = await TCP4ServerEndpoint(self._reactor, 0, interface=_LOCAL).listen(Site(resource))
@@ -265,7 +264,7 @@ class Demo:
 
     def _say(self, web: int, far: int, middle: int, near: int) -> None:
         print(f"tcp:{near} -> forward -> kcp:{middle}, the link, kcp:{far} -> forward -> tcp:{web}")
-        print(f"the link loses {LOSS:.0%} and takes {DELAY * 1000:.0f} ms, each way\n")
+        print(f"the link has {LOSS:.0%} loss and {DELAY * 1000:.0f} ms delay in each direction\n")
 
     def _report(
         self,
@@ -276,17 +275,17 @@ class Demo:
     ) -> None:
         wanted = hashlib.sha256(self._payload).hexdigest()
         if result.digest != wanted:
-            raise DemoFailed(f"SHA-256 is {result.digest} and should be {wanted}")
+            raise DemoFailed(f"SHA-256 is {result.digest}, expected {wanted}")
         resent = int(client.get("RetransSegs", 0) + server.get("RetransSegs", 0))
         lost, offered = (
             link[f"forward_{fate}"] + link[f"backward_{fate}"] for fate in ("lost", "offered")
         )
         rows = [
             ("downloaded", f"{result.size / 1e6:.1f} MB in {result.seconds:.2f} s"),
-            ("digest", f"SHA-256 {wanted[:16]}... as sent"),
+            ("digest", f"SHA-256 {wanted[:16]}..., as sent"),
             ("goodput", f"{result.size / result.seconds / 1e6:.2f} MB/s"),
             ("lost by the link", f"{lost} of {offered} datagrams"),
-            ("sent again", f"{resent} segments"),
+            ("retransmitted", f"{resent} segments"),
             ("round trip", f"{server.get('round_trip_ms', 0):.1f} ms"),
         ]
         print()
@@ -297,11 +296,11 @@ class Demo:
 
 _IMPAIRED = f"--loss {LOSS * 100:.0f} --delay {DELAY * 1000:.0f}"
 _BY_HAND = f"""
-By hand, each in a terminal of its own:
+To do the same by hand, run each of these in its own terminal:
 
   python3 -m http.server 8000
   twist rudp forward --listen kcp:4000 --to tcp:{_LOCAL}:8000
   rudp link --listen {_LOCAL}:4100 --to {_LOCAL}:4000 {_IMPAIRED}
   twist rudp forward --listen tcp:8080 --to kcp:{_LOCAL}:4100
 
-and then open http://{_LOCAL}:8080/"""
+then open http://{_LOCAL}:8080/"""

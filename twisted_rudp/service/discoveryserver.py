@@ -19,8 +19,8 @@ from twisted_rudp.service.usage import UsageOptions, count, whole
 
 class DiscoveryServerService(Service):
     """
-    A discovery server between start and stop. Binding comes before privileges are
-    dropped (SVC-3); an address that cannot be had ends the program (SVC-4).
+    A discovery server. It binds before privileges are dropped (SVC-3); if the address
+    cannot be bound, the program ends (SVC-4).
     """
 
     _log = Logger()
@@ -38,7 +38,7 @@ class DiscoveryServerService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        @return: fires when the file is written and the socket closed.
+        @return: fires when the file is written and the socket is closed.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         counters = self.server.snapshot().counters
@@ -51,7 +51,7 @@ class DiscoveryServerService(Service):
 
     def _listen(self) -> None:
         """
-        @raise CannotStart: the address cannot be had.
+        @raise CannotStart: the address cannot be bound.
         """
         if self.server.listening:
             return
@@ -69,28 +69,28 @@ class DiscoveryServerOptions(UsageOptions):
     """C{twist rudp discovery-server}."""
 
     longdesc = (
-        "Remember who announces itself and tell who asks, with the protocol of Syncthing's"
-        " first discovery server. Nobody has to prove anything: use it where the id is a key,"
-        " or among friends."
+        "Store the addresses of nodes that announce themselves and answer queries about them, with"
+        " the protocol of Syncthing's first discovery server. Announcements are not"
+        " authenticated: use it where ids are keys, or among people who trust each other."
     )
     optParameters = [
-        ["interface", None, "::", "Address to listen on; :: is all of both families."],
+        ["interface", None, "::", "Address to listen on; :: is all IPv4 and IPv6 addresses."],
         ["port", None, SERVER_PORT, "UDP port.", whole(0, 65535, "a port")],
-        ["file", None, None, "Where the table is kept between runs."],
-        ["life", None, int(LIFE), "Seconds that an announcement holds.", count],
-        ["max-nodes", None, MAX_NODES, "Addresses remembered at one time.", count],
-        ["max-per-source", None, MAX_PER_SOURCE, "Of these, from one address.", count],
+        ["file", None, None, "File that keeps the table between runs."],
+        ["life", None, int(LIFE), "Seconds for which an announcement is valid.", count],
+        ["max-nodes", None, MAX_NODES, "Addresses stored at one time.", count],
+        ["max-per-source", None, MAX_PER_SOURCE, "Addresses stored for one source address.", count],
     ]
     optFlags = [
-        ["by-network", None, "Limit each /24 and /64 instead of each address."],
-        ["full-queries", None, "Do not answer queries that are shorter than the answer."],
+        ["by-network", None, "Apply limits to each /24 and /64 instead of each address."],
+        ["full-queries", None, "Ignore queries that are shorter than the answer."],
     ]
     examples = """
-On a machine that all others reach:
+On a machine that all others can reach:
 
   twist rudp discovery-server --file nodes.txt
 
-and on other machines, whoever wants to be found and whoever looks for it:
+and on other machines, the program to be found and the one that looks it up:
 
   twist rudp echo --listen kcp:4000 --announce alice --announce-server rendezvous.example.org
   rudp lookup --server rendezvous.example.org alice
@@ -104,10 +104,10 @@ and on other machines, whoever wants to be found and whoever looks for it:
         """
         Make the service.
 
-        @raise usage.UsageError: the interface is none.
+        @raise usage.UsageError: the interface is invalid.
         """
         if not isLiteral(self["interface"]):
-            raise usage.UsageError(f"--interface {self['interface']}: an IP address is needed")
+            raise usage.UsageError(f"--interface {self['interface']}: expected an IP address")
         table = ServerTable(
             life=self["life"], nodes=self["max-nodes"], per_source=self["max-per-source"]
         )

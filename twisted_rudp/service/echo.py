@@ -1,4 +1,4 @@
-"""C{twist rudp echo}: what arrives is sent back."""
+"""C{twist rudp echo}: send received data back."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from twisted_rudp.service.listening import ListeningService, Sessions, SilentFac
 @implementer(IHalfCloseableProtocol)
 class Echo(Protocol):
     """
-    Sends everything back, and reads no faster than the peer takes it: the
-    transport is its own producer. The peer's end of stream ends the connection
-    after the last byte has gone back.
+    Sends all data back. The transport is its own producer, so it reads no faster than the
+    peer does. After the peer's end of stream and the last byte, it closes.
     """
 
     transport: Any
@@ -45,13 +44,13 @@ class Echo(Protocol):
         self.finish()
 
     def writeConnectionLost(self) -> None:
-        """Only a full close follows, and that has been asked for."""
+        """A full close was requested already."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._owner.over(self, reason)
 
     def finish(self) -> None:
-        """Send back what has arrived, then close."""
+        """Send received data back, then close."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -68,23 +67,23 @@ class EchoFactory(SilentFactory):
         self._sessions = sessions
 
     def buildProtocol(self, addr: IAddress | None) -> Echo | None:
-        """One more, or None when there are too many (PORT-6)."""
+        """A new L{Echo}; None at the limit of connections (PORT-6)."""
         if self._sessions.full:
             self.tally.add("refused")
             return None
         return Echo(self)
 
     def began(self, echo: Echo) -> None:
-        """An echo has its transport."""
+        """An echo is connected."""
         self.tally.add("connections")
         self._sessions.add(echo)
 
     def over(self, echo: Echo, reason: Failure) -> None:
-        """An echo has lost its transport."""
+        """An echo is disconnected."""
         self.tally.absorb(echo.transport)
         if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
-        # Last: a service that waits for its sessions logs the tally now.
+        # Last: a service that waits for its sessions logs the tally from here.
         self._sessions.remove(echo)
 
 
@@ -103,8 +102,8 @@ class EchoService(ListeningService):
     ) -> None:
         """
         @param limit: connections at one time.
-        @param drain: seconds they are given to end in order when stopping.
-        @param announcer: tells others while this listens.
+        @param drain: seconds for open connections to end when the service stops.
+        @param announcer: announces the node while this service listens.
         """
         sessions = Sessions(clock, limit)
         factory = EchoFactory(sessions)

@@ -32,14 +32,13 @@ from twisted_rudp.service.listening import ListeningService, Sessions, SilentFac
 
 EARLY_LIMIT = 256 * 1024
 """
-Bytes of the near side held until the far side is there. The near side is paused
-all that time, so only a transport that had more in its hands when it was paused
-can come near to this (FLOW-6).
+Bytes of the near side held until the far side is connected. The near side is paused
+meanwhile, so only data its transport had already read can accumulate (FLOW-6).
 """
 
 
 class Reading(Enum):
-    """How far a side has been read."""
+    """State of reading from a side."""
 
     OPEN = auto()
     ENDED = auto()
@@ -49,10 +48,10 @@ class Reading(Enum):
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class Side(Protocol):
     """
-    One of the two connections. It is also the producer that the other side's
-    transport pauses when it has enough, which pauses this side's reading.
+    One of the two connections. It is also the producer of the other side's transport,
+    whose back-pressure pauses reading here.
 
-    @ivar received: bytes that have arrived here.
+    @ivar received: bytes received from this connection.
     """
 
     noisy = False
@@ -74,7 +73,7 @@ class Side(Protocol):
         self._relay.ended(self)
 
     def writeConnectionLost(self) -> None:
-        """Nothing is to be done: the relay itself asked for it."""
+        """Requested by the relay itself."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reading = Reading.LOST
@@ -112,9 +111,9 @@ class Relay:
         over: Callable[[Relay, Failure], None],
     ) -> None:
         """
-        @param unreachable: called when the far side cannot be dialled.
-        @param over: called once, when both sides are gone; the reason is that
-            of the side that went first.
+        @param unreachable: called when the far side cannot be reached.
+        @param over: called once, when both sides are disconnected; the reason is that
+            of the side disconnected first.
         """
         self.near = Side(self)
         self.far = Side(self)
@@ -128,7 +127,7 @@ class Relay:
     # from the two sides
 
     def made(self, side: Side) -> None:
-        """A side has its transport: the near one makes us dial, the far one joins the two."""
+        """A side is connected: dial for the near one, join the two for the far one."""
         if side is self.near:
             _flow(side).pauseProducing()
             self._dial()
@@ -136,7 +135,7 @@ class Relay:
             self._join()
 
     def data(self, side: Side, data: bytes) -> None:
-        """Pass bytes on; hold them while the far side is not there."""
+        """Relay bytes; hold them until the far side is connected."""
         other = self._other(side)
         if other.transport is not None:
             other.transport.write(data)
@@ -146,7 +145,7 @@ class Relay:
             abort(side)
 
     def ended(self, side: Side) -> None:
-        """Carry the end of one direction over."""
+        """Relay the end of one direction."""
         other = self._other(side)
         if other.transport is None:
             return
@@ -157,7 +156,7 @@ class Relay:
             self.finish()
 
     def lost(self, side: Side, reason: Failure) -> None:
-        """One side is gone; the other follows."""
+        """One side is disconnected: close the other."""
         if self._reason is None:
             self._reason = reason
         other = self._other(side)
@@ -173,12 +172,12 @@ class Relay:
     # from the service
 
     def finish(self) -> None:
-        """Deliver to each side what came from the other, and close both."""
+        """Deliver all received data, and close both sides."""
         for side in (self.near, self.far):
             _close(side)
 
     def abort(self) -> None:
-        """Drop everything and close both."""
+        """Discard all data and close both sides."""
         for side in (self.near, self.far):
             abort(side)
 
@@ -218,7 +217,7 @@ class Relay:
 
 
 class _FarFactory(SilentFactory):
-    """Gives the one protocol that is waiting for its connection."""
+    """Returns the far side of one relay."""
 
     def __init__(self, far: Side) -> None:
         self._far = far
@@ -229,17 +228,15 @@ class _FarFactory(SilentFactory):
 
 def canHalfClose(transport: ITransport) -> bool:
     """
-    Whether the end of a direction can be told to this transport's peer while
-    the other direction goes on. TLS passes the method of the transport below on
-    and would be cut off by it.
+    Whether a transport supports half-close. TLS has the method of the transport below
+    it, which would close TLS itself.
     """
     return hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport)
 
 
 def abort(side: Protocol) -> None:
     """
-    Close a connection, if there is one, so that the peer can see that it is
-    not in order; where the transport knows no such way, in order.
+    Abort a connection, if there is one. A transport that cannot abort is closed.
     """
     if side.transport is not None:
         close = getattr(side.transport, "abortConnection", side.transport.loseConnection)
@@ -253,7 +250,7 @@ def _close(side: Side) -> None:
 
 
 def _consumer(side: Side) -> Any:
-    """A stream transport takes producers (TR-1); C{ITransport} does not say so."""
+    """A stream transport accepts producers (TR-1), which C{ITransport} does not declare."""
     return side.transport
 
 
@@ -274,7 +271,7 @@ class ForwardFactory(SilentFactory):
         sessions: Sessions,
     ) -> None:
         """
-        @param description: the two ends in words, for the log.
+        @param description: the two endpoints, for the log.
         """
         self.tally = Tally("connections", "refused", "unreachable", "broken", "forth", "back")
         self._description = description
@@ -283,10 +280,10 @@ class ForwardFactory(SilentFactory):
         self._complaints = Complaints(clock, self._log)
 
     def buildProtocol(self, addr: IAddress | None) -> Side | None:
-        """The near side of a new relay, or None when there are too many (PORT-6)."""
+        """The near side of a new relay; None at the limit of connections (PORT-6)."""
         if self._sessions.full:
             self.tally.add("refused")
-            self._complaints.complain(self._description, "too many connections, one refused")
+            self._complaints.complain(self._description, "connection refused: limit reached")
             return None
         self.tally.add("connections")
         relay = Relay(self._far, self._unreachable, self._over)
@@ -314,7 +311,7 @@ class ForwardFactory(SilentFactory):
             back=relay.far.received,
             reason=reason.getErrorMessage(),
         )
-        # Last: a service that waits for its sessions logs the tally now.
+        # Last: a service that waits for its sessions logs the tally from here.
         self._sessions.remove(relay)
 
 
@@ -334,8 +331,8 @@ class ForwardService(ListeningService):
     ) -> None:
         """
         @param limit: connections at one time.
-        @param drain: seconds they are given to end in order when stopping.
-        @param announcer: tells others while this listens.
+        @param drain: seconds for open connections to end when the service stops.
+        @param announcer: announces the node while this service listens.
         """
         sessions = Sessions(clock, limit)
         factory = ForwardFactory(clock, description, far, sessions)

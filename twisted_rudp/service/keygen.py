@@ -14,11 +14,10 @@ from twisted_rudp.service.usage import UsageOptions
 class KeygenOptions(UsageOptions):
     """C{rudp keygen}."""
 
-    synopsis = "Usage: rudp keygen [--show] FILE"
+    synopsis = "[--show] FILE"
     longdesc = (
-        "Make a new identity key in FILE, which its owner alone can read, and print the public"
-        " key, which is for everybody: listen with qotp:port=...:keyFile=FILE and dial with"
-        " serverKey=<the public key>."
+        "Create an identity key in FILE, readable by its owner only, and print the public key."
+        " Listen with qotp:port=...:keyFile=FILE, and connect with serverKey=<the public key>."
     )
     examples = """
 Examples:
@@ -26,22 +25,22 @@ Examples:
   rudp keygen server.key
   rudp keygen --show server.key
 """
-    optFlags = [["show", "s", "Print the public key of a file that is there already."]]
+    optFlags = [["show", "s", "Print the public key of an existing file."]]
 
     def parseArgs(self, *paths: str) -> None:
         """
-        @raise usage.UsageError: not one file.
+        @raise usage.UsageError: not exactly one file.
         """
         if len(paths) != 1:
-            raise usage.UsageError("keygen: one file is needed")
+            raise usage.UsageError("keygen: expected one FILE")
         self["file"] = paths[0]
 
 
 def runKeygen(reactor: Any, options: usage.Options) -> None:
     """
-    Make or read a key file and print the public key.
+    Create or read a key file and print the public key.
 
-    @raise usage.UsageError: the file cannot be written or read, or holds no key.
+    @raise usage.UsageError: the file cannot be written or read, or has no key.
     """
     path = options["file"]
     try:

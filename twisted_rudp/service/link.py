@@ -26,22 +26,22 @@ from twisted_rudp.testing.impairments import BurstLoss, Impairments
 
 MAX_CLIENTS = 256
 """
-Clients at one time, each with a socket of its own; further ones are not served. Their
-addresses cost an unknown peer nothing.
+Clients at one time, each with a socket of its own; further ones are not served. The
+number is bounded because source addresses can be forged.
 """
 
 IDLE = 60.0
-"""Seconds without a datagram in either direction after which a client is forgotten."""
+"""Seconds without a datagram in either direction after which a client is removed."""
 
 ON_THE_WAY = 65536
-"""Datagrams held for their delay in both directions together; more are dropped."""
+"""Most datagrams delayed at one time, in both directions together; others are dropped."""
 
 
 class _Delays:
     """
-    Datagrams on their way, with one timer for all of them.
+    Delayed datagrams, with one timer for all of them.
 
-    @ivar overflow: datagrams dropped because too many were on the way.
+    @ivar overflow: datagrams dropped because too many were delayed.
     """
 
     def __init__(self, clock: IReactorTime, limit: int = ON_THE_WAY) -> None:
@@ -54,12 +54,12 @@ class _Delays:
         self.overflow = 0
 
     def now(self) -> float:
-        """Seconds that never go back, although the reactor's may (TIME-3)."""
+        """The reactor's time, made monotonic (TIME-3)."""
         self._now = max(self._now, self._clock.seconds())
         return self._now
 
     def send(self, delay: float, datagram: bytes, port: DatagramPort, address: Address) -> None:
-        """Send after C{delay} seconds; datagrams due at the same time leave in order."""
+        """Send after C{delay} seconds; datagrams due at the same time are sent in order."""
         if not delay and not self._waiting:
             port.send(datagram, len(datagram), address)
         elif len(self._waiting) >= self._limit:
@@ -70,7 +70,7 @@ class _Delays:
             self._schedule()
 
     def _schedule(self) -> None:
-        """Have the timer at the earliest datagram."""
+        """Set the timer to the earliest datagram."""
         delay = max(0.0, self._waiting[0][0] - self.now())
         if self._call is None:
             self._call = self._clock.callLater(delay, self._arrive)
@@ -87,7 +87,7 @@ class _Delays:
             self._schedule()
 
     def stop(self) -> None:
-        """Drop everything."""
+        """Discard all datagrams."""
         self._waiting.clear()
         if self._call is not None:
             self._call.cancel()
@@ -101,10 +101,10 @@ class _End:
         self._link = link
 
     def turnEnded(self) -> None:
-        """Everything was passed on at once."""
+        """Each datagram was relayed when it was received."""
 
     def portWritable(self) -> None:
-        """The port holds some, drops and counts the rest, as any router does."""
+        """The port queues some, and drops and counts the rest, as a router does."""
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         self._link.counts["path_errors"] += 1
@@ -114,14 +114,14 @@ class _End:
 
 
 class _Front(_End):
-    """Where clients send to."""
+    """The socket to which clients send."""
 
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
         self._link.fromClient(run, size, address)
 
 
 class _Back(_End):
-    """What the server sees of one client."""
+    """The socket of one client towards the server."""
 
     def __init__(self, link: Link, client: Address) -> None:
         super().__init__(link)
@@ -137,12 +137,13 @@ class Link:
     """
     A relay between any number of clients and one server.
 
-    Each client has a socket of its own towards the server, which therefore tells them
-    apart and answers each.
+    Each client has a socket of its own towards the server, so the server can distinguish
+    them.
 
-    @ivar counts: C{clients} served so far, C{clients_idle} forgotten again,
-        C{refused} datagrams of clients that found no room, C{unknown peers} datagrams to a client's
-        socket that are not the server's, C{path_errors} reported by the network.
+    @ivar counts: C{clients} served so far, C{clients_idle} removed for idleness,
+        C{refused} datagrams of clients above the limit, C{unknown_peers} datagrams to a
+        client's socket that are not from the server, C{path_errors} reported by the
+        network.
     """
 
     _log = Logger()
@@ -164,11 +165,11 @@ class Link:
         @param listenHost: an IP literal, or C{""} for all IPv4 addresses.
         @param listenPort: 0 for any.
         @param targetHost: an IP literal.
-        @param impairments: what happens from the clients to the server; None: nothing.
-        @param backward: what happens on the way back; None: the same, with the next
+        @param impairments: impairments towards the server; None: none.
+        @param backward: impairments towards the clients; None: the same, with the next
             seed.
         @param maxClients: clients at one time.
-        @param idleTimeout: seconds after which a silent client is forgotten.
+        @param idleTimeout: seconds after which an idle client is removed.
 
         @raise ValueError: the target is not an IP literal with a port.
         """
@@ -192,9 +193,9 @@ class Link:
 
     def start(self) -> None:
         """
-        Begin to relay.
+        Start to relay.
 
-        @raise CannotListenError: the listening address cannot be had.
+        @raise CannotListenError: the listening address cannot be bound.
         """
         self._front = openPort(self._reactor, _Front(self), *self._listen)
         self._log.info(
@@ -214,8 +215,8 @@ class Link:
 
     def stop(self) -> Deferred[None]:
         """
-        Relay no more; what is on the way is lost. Harmless before L{start} and when
-        called again.
+        Stop; delayed datagrams are discarded. Harmless before L{start} and when
+        repeated.
 
         @return: fires when all sockets are closed.
         """
@@ -232,8 +233,8 @@ class Link:
 
     def statistics(self) -> Mapping[str, int]:
         """
-        The link's own counts, and for either direction what became of its datagrams,
-        as C{forward_lost}, C{backward_delivered} and so on (see L{Impairments}).
+        The link's own counters, and those of each direction as C{forward_lost},
+        C{backward_delivered} and so on (see L{Impairments}).
         """
         return {
             **self.counts,
@@ -243,7 +244,7 @@ class Link:
         }
 
     def fromClient(self, run: bytes, size: int, address: Address) -> None:
-        """Carry datagrams towards the server."""
+        """Relay datagrams towards the server."""
         client = self._clients.get(address) or self._admit(address)
         if client is None:
             self.counts["refused"] += -(-len(run) // size)
@@ -252,7 +253,7 @@ class Link:
         self._carry(self.forward, run, size, client.port, self._target)
 
     def fromServer(self, client: _Back, run: bytes, size: int, address: Address) -> None:
-        """Carry datagrams back to a client. What others send to its socket goes nowhere."""
+        """Relay datagrams of the server to a client; those of other senders are dropped."""
         if address != self._target or self._front is None:
             self.counts["unknown_peers"] += -(-len(run) // size)
             return
@@ -272,7 +273,7 @@ class Link:
         """
         Open a socket for a new client.
 
-        @return: None if there is no room for it, here or in this process.
+        @return: None at the limit of clients, or if no socket can be opened.
         """
         if len(self._clients) >= self._maxClients:
             return None
@@ -302,15 +303,15 @@ class Link:
 
 def hostAndPort(given: str) -> tuple[str, int]:
     """
-    C{10.0.0.1:4000}, C{[::1]:4000} or C{:4000}, the last on all IPv4 addresses.
+    C{10.0.0.1:4000}, C{[::1]:4000} or C{:4000}, the last for all IPv4 addresses.
 
-    @raise ValueError: it is none of these.
+    @raise ValueError: any other form.
     """
     host, colon, port = given.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"{given!r}: an IPv6 address goes in brackets, as in [::1]:4000")
+        raise ValueError(f"{given!r}: write an IPv6 address in brackets, as in [::1]:4000")
     if not colon:
         raise ValueError(f"{given!r} is not HOST:PORT")
     return host, whole(0, 65535, "a UDP port")(port)
@@ -325,14 +326,14 @@ class LinkOptions(UsageOptions):
 
     synopsis = "--to HOST:PORT [--listen HOST:PORT] [options]"
     longdesc = (
-        "Relay UDP to a server and back through a link that is as bad as you like. Point"
-        " the client at the listening port. The impairments apply in each direction, so"
-        " --delay=50 makes a round trip of 100 ms; the same seed gives the same losses."
-        " Stop it with Ctrl-C to see what became of the datagrams."
+        "Relay UDP between clients and a server over an impaired link. Connect the client to"
+        " the listening port. The impairments apply to each direction: --delay=50 makes a"
+        " round trip of 100 ms. The same seed gives the same losses. Stop it with Ctrl-C to"
+        " see the statistics."
     )
 
     optParameters = [
-        ["listen", "l", "127.0.0.1:0", "Address that clients send to."],
+        ["listen", "l", "127.0.0.1:0", "Address to listen on."],
         ["to", "t", None, "Address of the server, an IP literal."],
         ["loss", None, 0.0, "Percent of datagrams lost.", percent],
         ["burst", None, 0.0, "Percent of datagrams lost in bursts.", number(0, 99, "a percentage")],
@@ -340,26 +341,26 @@ class LinkOptions(UsageOptions):
             "burst-length",
             None,
             4.0,
-            "Datagrams in a burst, on average.",
+            "Average number of datagrams in a burst.",
             number(1, 10_000, "a length"),
         ],
-        ["delay", None, 0.0, "Milliseconds that each way takes.", milliseconds],
-        ["jitter", None, 0.0, "Up to so many milliseconds more.", milliseconds],
-        ["reorder", None, 0.0, "Percent of datagrams held back.", percent],
-        ["reorder-delay", None, 10.0, "Milliseconds they are held back.", milliseconds],
-        ["duplicate", None, 0.0, "Percent of datagrams that arrive twice.", percent],
-        ["rate", None, None, "Mbit/s of the bottleneck.", number(0.001, 100_000, "Mbit/s")],
+        ["delay", None, 0.0, "Delay in each direction, in ms.", milliseconds],
+        ["jitter", None, 0.0, "Extra random delay, 0 to N ms.", milliseconds],
+        ["reorder", None, 0.0, "Percent of datagrams reordered by delay.", percent],
+        ["reorder-delay", None, 10.0, "Delay of reordered datagrams, in ms.", milliseconds],
+        ["duplicate", None, 0.0, "Percent of datagrams duplicated.", percent],
+        ["rate", None, None, "Rate of the bottleneck in Mbit/s.", number(0.001, 100_000, "Mbit/s")],
         [
             "queue",
             None,
             None,
-            "Bytes that may wait before the bottleneck; default: 100 ms at its rate.",
+            "Queue of the bottleneck in bytes. Default: 100 ms at its rate.",
             whole(1, 1 << 40, "bytes"),
         ],
-        ["mtu", None, None, "Longest UDP payload that passes.", whole(1, 65507, "bytes")],
-        ["seed", None, 0, "Where the dice start.", whole(0, 1 << 63, "a seed")],
+        ["mtu", None, None, "Longest UDP payload in bytes.", whole(1, 65507, "bytes")],
+        ["seed", None, 0, "Random seed.", whole(0, 1 << 63, "a seed")],
         ["max-clients", None, MAX_CLIENTS, "Clients at one time.", whole(1, 60_000, "a number")],
-        ["idle", None, IDLE, "Seconds until a silent client is forgotten.", number(1, 86400, "s")],
+        ["idle", None, IDLE, "Seconds until an idle client is removed.", number(1, 86400, "s")],
     ]
 
     listenAddress: tuple[str, int]
@@ -367,12 +368,12 @@ class LinkOptions(UsageOptions):
 
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: no server, or options that make no sense.
+        @raise usage.UsageError: no server, or options that contradict each other.
         """
         if self["to"] is None:
-            raise usage.UsageError("there is no --to, the server to relay to")
+            raise usage.UsageError("--to is missing: the address of the server")
         if self["queue"] is not None and self["rate"] is None:
-            raise usage.UsageError("--queue is before a bottleneck, which --rate makes")
+            raise usage.UsageError("--queue requires --rate")
         self.listenAddress = self._address("listen")
         self.targetAddress = self._address("to")
 
@@ -383,11 +384,11 @@ class LinkOptions(UsageOptions):
             raise usage.UsageError(f"--{option}: {problem}") from problem
 
     def impairments(self) -> Impairments:
-        """What was asked for, of the way to the server."""
+        """The impairments towards the server."""
         rate = None if self["rate"] is None else self["rate"] * 1e6 / 8
         queue = self["queue"]
         if rate is not None and queue is None:
-            # Room for one full datagram at least, or a slow link would carry nothing.
+            # At least one full datagram, or a slow link would drop them all.
             queue = max(65507, round(rate / 10))
         return Impairments(
             seed=self["seed"],
@@ -435,18 +436,17 @@ class LinkOptions(UsageOptions):
 
 def runLink(reactor: Any, options: LinkOptions) -> Deferred[None]:
     """
-    Relay until the reactor stops, then print what was seen. For C{task.react}.
+    Relay until the reactor stops, then print the statistics. For C{task.react}.
 
     @return: never fires.
-
-    @raise usage.UsageError: an address cannot be had.
+    @raise usage.UsageError: an address cannot be bound.
     """
     link = options.link(reactor)
     try:
         link.start()
     except CannotListenError as problem:
         raise usage.UsageError(f"--listen: {problem}") from problem
-    # Flushed, for a script that waits to learn the port.
+    # Flushed, for scripts that read the port from it.
     print(f"Relaying from UDP port {link.port} to {options['to']}.", flush=True)
 
     def finish() -> Deferred[None]:

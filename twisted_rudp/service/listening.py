@@ -30,15 +30,15 @@ from twisted_rudp.service.announce import NodeAnnouncer
 @implementer(IProtocolFactory)
 class SilentFactory:
     """
-    The three methods of FAC-1. C{protocol.Factory} would log each start and
-    stop, and is generic only in recent versions of Twisted.
+    A factory with the three methods of FAC-1. C{protocol.Factory} would log each start
+    and stop, and is generic only in recent versions of Twisted.
     """
 
     def doStart(self) -> None:
-        """Nothing is to be done."""
+        """Does nothing."""
 
     def doStop(self) -> None:
-        """Nothing is to be done."""
+        """Does nothing."""
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
         """A protocol for one connection, or None to refuse it."""
@@ -47,19 +47,19 @@ class SilentFactory:
 
 class StartupError(SystemExit, Exception):
     """
-    Ends the program at its start with one line and status 1 (SVC-4).
+    Ends the program at its start with one line and status 1 (SVC-4), without a traceback.
 
-    A traceback would tell the operator nothing. An C{Exception} too, because twistd tells
-    its parent process and removes its pid file for these only.
+    It is an C{Exception} too: twistd reports only these to its parent process, and
+    removes its pid file.
     """
 
 
 def startupError(description: str, options: str, problem: CannotListenError) -> StartupError:
     """
-    The line for an address that cannot be had.
+    The error for an address that cannot be bound.
 
     @param description: what the service does.
-    @param options: those that say where it listens.
+    @param options: those that set the address.
     """
     where = f"port {problem.port}" if isinstance(problem.port, int) else str(problem.port)
     if problem.interface:
@@ -70,54 +70,54 @@ def startupError(description: str, options: str, problem: CannotListenError) -> 
 
 
 class Session(Protocol):
-    """What a service holds for one accepted connection."""
+    """The session of a service for one accepted connection."""
 
     def finish(self) -> None:
-        """End in order: deliver what was taken in, then close."""
+        """Deliver all data received, then close."""
 
     def abort(self) -> None:
-        """End now."""
+        """Close at once."""
 
 
 class Sessions:
-    """A bounded set of sessions that can be drained."""
+    """A bounded set of sessions that can be drained when the service stops."""
 
     def __init__(self, clock: IReactorTime, limit: int) -> None:
         """
-        @param limit: how many there may be at one time.
+        @param limit: sessions at one time.
         """
         self._clock = clock
         self._limit = limit
         self._live: set[Session] = set()
         self._empty: Deferred[None] | None = None
-        self._patience: IDelayedCall | None = None
+        self._timeout: IDelayedCall | None = None
 
     def __len__(self) -> int:
         return len(self._live)
 
     @property
     def full(self) -> bool:
-        """One more would be too many."""
+        """Whether the limit is reached."""
         return len(self._live) >= self._limit
 
     def add(self, session: Session) -> None:
-        """A session has begun."""
+        """Add a new session."""
         self._live.add(session)
 
     def remove(self, session: Session) -> None:
-        """A session has ended, whatever the reason."""
+        """Remove an ended session."""
         self._live.discard(session)
         if not self._live and self._empty is not None:
             empty, self._empty = self._empty, None
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+            if self._timeout is not None:
+                self._timeout.cancel()
+                self._timeout = None
             empty.callback(None)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """
-        Finish every session, and abort those that are left after a while
-        (SVC-5). Called once per stop.
+        Finish every session, and abort those left after a time (SVC-5). Called once
+        for each stop.
 
         @return: fires when none is left.
         """
@@ -126,39 +126,39 @@ class Sessions:
         if not self._live:
             return succeed(None)
         self._empty = Deferred()
-        self._patience = self._clock.callLater(seconds, self._impatient)
+        self._timeout = self._clock.callLater(seconds, self._timedOut)
         return self._empty
 
-    def _impatient(self) -> None:
-        self._patience = None
+    def _timedOut(self) -> None:
+        self._timeout = None
         for session in list(self._live):
             session.abort()
 
 
 class Tally:
     """
-    Counts by name, and the state of the last reliable-UDP session that ended.
+    Counters of a service for the line it logs when it stops, and the round trip of the
+    last reliable-UDP session that ended.
 
-    @ivar counts: the service's own counts and the sums of the counters of all
-        its reliable-UDP sessions.
+    @ivar counts: the service's own counters, and the sums of the counters of all its
+        reliable-UDP sessions.
     """
 
     def __init__(self, *names: str) -> None:
         """
-        @param names: counts of the service itself; they are shown even when
-            they are 0, in this order.
+        @param names: counters of the service itself; shown first, in this order, even when
+            they are 0.
         """
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self._roundTrip: float | None = None
 
     def add(self, name: str, amount: int = 1) -> None:
-        """Count something."""
+        """Increase a counter."""
         self.counts[name] += amount
 
     def absorb(self, transport: ITransport) -> None:
         """
-        Take over what a session that has ended knows about itself. A transport
-        that counts nothing adds nothing.
+        Add the counters of an ended session, if its transport has any.
         """
         if IRUDPTransport.providedBy(transport):
             self.counts.update(transport.counters())
@@ -166,8 +166,7 @@ class Tally:
 
     def line(self) -> str:
         """
-        Everything as C{name=value}, for people and for scripts. The round trip
-        is in milliseconds.
+        All counters as C{name=value}. The round trip is in milliseconds.
         """
         shown = [f"{name}={value}" for name, value in self.counts.items()]
         if self._roundTrip is not None:
@@ -177,10 +176,10 @@ class Tally:
 
 class ListeningService(Service):
     """
-    Listens between start and stop. Binding happens before privileges are
-    dropped (SVC-3); a port that cannot be had ends the program at start
-    (SVC-4); stopping refuses new peers, drains the live sessions and waits for
-    both (SVC-5). It may be started again afterwards (SVC-6).
+    Listens between start and stop. It binds before privileges are dropped (SVC-3). If the
+    address cannot be bound, the program ends at its start (SVC-4). Stopping refuses new
+    connections, drains the open sessions and waits for both (SVC-5). It may be started
+    again afterwards (SVC-6).
     """
 
     _log = Logger()
@@ -196,11 +195,11 @@ class ListeningService(Service):
         announcer: NodeAnnouncer | None = None,
     ) -> None:
         """
-        @param description: what this service does, for the log.
-        @param sessions: where the factory enters its sessions.
-        @param tally: what the factory has counted, logged when stopped.
-        @param drain: seconds that sessions are given to end in order.
-        @param announcer: tells others while this listens.
+        @param description: the service in words, for the log.
+        @param sessions: where the factory adds its sessions.
+        @param tally: the factory's counters, logged when the service stops.
+        @param drain: seconds for open sessions to end.
+        @param announcer: announces the node while this service listens.
         """
         self.description = description
         self._endpoint = endpoint
@@ -212,7 +211,7 @@ class ListeningService(Service):
         self._listening: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
-        """Bind while the process may still bind everything. C{twist} leaves this out."""
+        """Bind before privileges are dropped. C{twist} does not call this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
 
@@ -250,8 +249,8 @@ class ListeningService(Service):
 
     def _listen(self) -> None:
         """
-        @raise CannotStart: the address cannot be had.
-        @raise Exception: the endpoint failed otherwise before C{listen} returned.
+        @raise CannotStart: the address cannot be bound.
+        @raise Exception: the endpoint failed in another way before C{listen} returned.
         """
         refused: list[Failure] = []
         failed = refused.append

@@ -1,7 +1,7 @@
 """
-The command line of C{twist rudp} and C{twistd rudp}, and the services it makes.
+The command line of C{twist rudp} and C{twistd rudp}, and its services.
 
-The C{ServiceMaker} in the plugin file names this module (SVC-1).
+The C{ServiceMaker} in the plugin file refers to this module (SVC-1).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from twisted_rudp.service.usage import UsageOptions, count, endpoint, redacted, 
 
 
 class CommandOptions(UsageOptions):
-    """What every command has."""
+    """Options of every service that accepts connections."""
 
     optParameters = [
-        ["drain", None, 5.0, "Seconds that connections are given to end when stopping.", seconds],
+        ["drain", None, 5.0, "Seconds for connections to end when stopping.", seconds],
         ["max-connections", None, 4096, "Connections at one time, for each --listen.", count],
-        ["announce", None, None, "Be found as this node: a name, a device id or a public key."],
-        ["announce-server", None, None, "Discovery server to tell, HOST or HOST:PORT."],
-        ["announce-profile", None, None, f"On the local network: {PROFILE_HELP}", profiles],
+        ["announce", None, None, "Announce as this node: a name, a device id or a key."],
+        ["announce-server", None, None, "Discovery server to announce to, HOST or HOST:PORT."],
+        ["announce-profile", None, None, f"Local profiles: {PROFILE_HELP}", profiles],
     ]
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class CommandOptions(UsageOptions):
 
     def running(self, listen: str) -> dict[str, Any]:
         """
-        The bounds of a service and its announcer, as its constructor takes them.
+        The limits and the announcer of a service, for its constructor.
 
-        @param listen: the description of what it listens on.
-        @raise usage.UsageError: what was said about announcing is not right.
+        @param listen: the description of its listening endpoint.
+        @raise usage.UsageError: the options for announcing are invalid.
         """
         return {
             "limit": self["max-connections"],
@@ -68,12 +68,12 @@ class CommandOptions(UsageOptions):
     def _announcer(self, listen: str) -> NodeAnnouncer | None:
         if self["announce"] is None:
             if self["announce-server"] is not None:
-                raise usage.UsageError("--announce-server says where, and --announce as whom")
+                raise usage.UsageError("--announce-server requires --announce")
             return None
         scheme = listen.partition(":")[0]
         if scheme not in CLIENTS:
             raise usage.UsageError(
-                f"--announce: what listens on {scheme} cannot be dialled by node:; that is for"
+                f"--announce: node: cannot connect to a {scheme}: endpoint, only to"
                 f" {', '.join(CLIENTS)}"
             )
         id = nodeId("announce", self["announce"])
@@ -91,20 +91,20 @@ class ForwardOptions(CommandOptions):
 
     synopsis = "[options] --listen ENDPOINT --to ENDPOINT [--listen ENDPOINT --to ENDPOINT ...]"
     longdesc = (
-        "Carry every connection accepted on one endpoint over a connection to another."
-        " Both may be any stream endpoint that Twisted knows. The first --listen belongs to"
-        " the first --to, and so on."
+        "Relay each connection accepted on one endpoint over a connection to another. Both can"
+        " be any stream endpoint of Twisted. The first --listen belongs to the first --to, and"
+        " so on."
     )
     examples = r"""
-A web server behind a lossy link; where the browser is:
+A web server behind a lossy link. On the side of the browser:
 
   twist rudp forward --listen tcp:8080:interface=127.0.0.1 --to kcp:host=example.org:port=4000
 
-and where the web server is:
+and on the side of the web server:
 
   twist rudp forward --listen kcp:4000 --to tcp:127.0.0.1:80
 
-Inside a value a colon is written '\:', as in 'kcp:host=2001\:db8\:\:1:port=4000'.
+Write '\:' for a colon inside a value, as in 'kcp:host=2001\:db8\:\:1:port=4000'.
 As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
 """
 
@@ -118,13 +118,14 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
 
     def postOptions(self) -> None:
         """
-        Make a service of every pair.
+        Make a service for each pair.
 
-        @raise usage.UsageError: a pair is not complete or not an endpoint.
+        @raise usage.UsageError: a pair is incomplete, or an endpoint is invalid.
         """
         if not self.listen or len(self.listen) != len(self.to):
             raise usage.UsageError(
-                f"every --listen needs its --to: there are {len(self.listen)} and {len(self.to)}"
+                f"{len(self.listen)} --listen but {len(self.to)} --to:"
+                " give one --to for each --listen"
             )
         for near, far in zip(self.listen, self.to, strict=True):
             service = ForwardService(
@@ -141,29 +142,29 @@ class EchoOptions(CommandOptions):
     """C{twist rudp echo}."""
 
     synopsis = "[options] --listen ENDPOINT [--listen ENDPOINT ...]"
-    longdesc = "Send back what arrives, to try a link out."
+    longdesc = "Send received data back, to try out a link."
     examples = """
 On one machine:
 
   twist rudp echo --listen kcp:4000
 
-On another, and then any program that speaks TCP to port 7000:
+On another; then connect any TCP program to port 7000:
 
   twist rudp forward --listen tcp:7000 --to kcp:host=example.org:port=4000
 
-In one local network the second needs no address, if the first has --announce alice:
+On a local network the second needs no address if the first has --announce alice:
 
   twist rudp forward --listen tcp:7000 --to node:alice
 """
 
     def postOptions(self) -> None:
         """
-        Make a service of every endpoint.
+        Make a service for each endpoint.
 
-        @raise usage.UsageError: there is none, or one is not an endpoint.
+        @raise usage.UsageError: there is none, or one is invalid.
         """
         if not self.listen:
-            raise usage.UsageError("there is no --listen")
+            raise usage.UsageError("--listen is missing")
         for description in self.listen:
             service = EchoService(
                 self.clock(),
@@ -178,17 +179,17 @@ class PongOptions(UsageOptions):
     """C{twist rudp raknet-pong}."""
 
     synopsis = "[options] --listen ENDPOINT --motd TEXT"
-    longdesc = "Answer RakNet pings, without any sessions."
+    longdesc = "Answer RakNet pings, without accepting connections."
     examples = r"""
-While the real server is away:
+While the game server is down:
 
   twist rudp raknet-pong --listen raknet:19132 --motd 'MCPE;Back at noon;685;1.21;0;0'
 
-A text of that form is shown in Bedrock's list of servers.
+Minecraft Bedrock shows a text of this form in its list of servers.
 """
     optParameters = [
         ["listen", None, "raknet:19132", "Endpoint to answer on."],
-        ["motd", None, "", "What to answer, at most 397 bytes."],
+        ["motd", None, "", "Status text, at most 397 bytes."],
     ]
 
     def __init__(self) -> None:
@@ -199,7 +200,7 @@ A text of that form is shown in Bedrock's list of servers.
         """
         Make the service.
 
-        @raise usage.UsageError: this is no endpoint that could answer pings.
+        @raise usage.UsageError: the endpoint is invalid, or does not answer pings.
         """
         from twisted.internet import reactor
 
@@ -208,7 +209,7 @@ A text of that form is shown in Bedrock's list of servers.
             description += ":motd=" + quoteStringArgument(self["motd"])  # type: ignore[no-untyped-call]
         server = endpoint("listen", serverFromString, description)
         if not IAnswersPings.providedBy(server):
-            raise usage.UsageError(f"--listen {description}: this kind answers no pings")
+            raise usage.UsageError(f"--listen {description}: this endpoint does not answer pings")
         clock = cast(IReactorTime, reactor)
         self.services.append(PongService(clock, f"pong {redacted(self['listen'])}", server))
 
@@ -217,23 +218,23 @@ class Options(UsageOptions):
     """C{twist rudp}."""
 
     synopsis = "COMMAND [options]"
-    longdesc = "Streams over reliable UDP, between any two stream endpoints of Twisted."
+    longdesc = "Services for reliable UDP, and for any other stream endpoint of Twisted."
     examples = """
-To see it work on one machine, in two terminals; then connect to TCP port 7000:
+To try it on one machine, run these in two terminals and connect to TCP port 7000:
 
   twist rudp echo --listen kcp:4000
   twist rudp forward --listen tcp:7000 --to kcp:127.0.0.1:4000
 
-'twist rudp forward --help' says more. The arguments of kcp: are in the manual under
+'twist rudp forward --help' has more. The manual lists the arguments of kcp: under
 "Endpoint reference". 'rudp link --help' shows how to put a bad link in between.
 """
 
     subCommands: list[list[Any]] = [
-        ["forward", None, ForwardOptions, "Carry connections from one endpoint to another."],
-        ["echo", None, EchoOptions, "Send back what arrives."],
-        ["announce", None, AnnounceOptions, "Make a program known to others."],
-        ["discovery-server", None, DiscoveryServerOptions, "Remember and tell who is where."],
-        ["raknet-pong", None, PongOptions, "Answer RakNet pings, without any sessions."],
+        ["forward", None, ForwardOptions, "Relay connections from one endpoint to another."],
+        ["echo", None, EchoOptions, "Send received data back."],
+        ["announce", None, AnnounceOptions, "Announce another program that is already listening."],
+        ["discovery-server", None, DiscoveryServerOptions, "Store and look up node addresses."],
+        ["raknet-pong", None, PongOptions, "Answer RakNet pings, without accepting connections."],
     ]
 
     def postOptions(self) -> None:
@@ -242,7 +243,7 @@ To see it work on one machine, in two terminals; then connect to TCP port 7000:
         """
         if self.subCommand is None:
             *names, last = sorted(name for name, *_ in self.subCommands)
-            raise usage.UsageError(f"a command is needed: {', '.join(names)} or {last}")
+            raise usage.UsageError(f"expected a command: {', '.join(names)} or {last}")
 
 
 class Services(MultiService):
@@ -251,7 +252,7 @@ class Services(MultiService):
     _log = Logger()
 
     def startService(self) -> None:
-        """Say what is running, and whether the fast kernels are there."""
+        """Log the version and the kernels in use."""
         self._log.info(
             "twisted_rudp {version}, {kernels} kernels",
             version=__version__,
@@ -261,7 +262,7 @@ class Services(MultiService):
 
 
 def makeService(options: Options) -> IService:
-    """The services of the command that was given; nothing is opened yet (SVC-2)."""
+    """The services of the given command; nothing is opened yet (SVC-2)."""
     parent = Services()  # type: ignore[no-untyped-call]
     for service in options.subOptions.services:
         service.setServiceParent(parent)

@@ -20,8 +20,7 @@ class PingOptions(UsageOptions):
 
     synopsis = "ENDPOINT"
     longdesc = (
-        "Ask a server what it is, without connecting. Of the endpoints of this package those of"
-        " raknet: can do that."
+        "Ask a server for its status without connecting. Only raknet: endpoints support this."
     )
     examples = """
 Examples:
@@ -32,18 +31,18 @@ Examples:
 
     def parseArgs(self, *endpoints: str) -> None:
         """
-        @raise usage.UsageError: not one description of a client endpoint.
+        @raise usage.UsageError: not exactly one description of an endpoint.
         """
         if len(endpoints) != 1:
-            raise usage.UsageError("an endpoint is needed, such as raknet:host=HOST:port=19132")
+            raise usage.UsageError("expected one endpoint, such as raknet:host=HOST:port=19132")
         self["endpoint"] = endpoints[0]
 
 
 def runPing(reactor: Any, options: PingOptions) -> Deferred[None]:
     """
-    Ping once and print what comes.
+    Send a ping and print the pong.
 
-    @raise usage.UsageError: the description is none, or its endpoint cannot ping.
+    @raise usage.UsageError: the description is invalid, or its endpoint has no ping.
     """
     try:
         parse: Callable[[Any, str], Any] = clientFromString
@@ -51,7 +50,7 @@ def runPing(reactor: Any, options: PingOptions) -> Deferred[None]:
     except (ValueError, TypeError, LookupError) as problem:
         raise usage.UsageError(f"{options['endpoint']}: {problem}") from problem
     if not IPingable.providedBy(endpoint):
-        raise usage.UsageError(f"{options['endpoint']}: this kind of endpoint has no ping")
+        raise usage.UsageError(f"{options['endpoint']}: this endpoint does not support ping")
     return Deferred.fromCoroutine(_ping(endpoint))
 
 
@@ -66,7 +65,7 @@ async def _ping(endpoint: Any) -> None:
 
 
 def lines(pong: Pong) -> list[str]:
-    """A pong for people. What a server says cannot move the cursor of a terminal."""
+    """A pong as text, without control characters from the server."""
     address: Any = pong.address
     found = [
         f"pong from {address.host} port {address.port} in {pong.seconds * 1000:.1f} ms,"

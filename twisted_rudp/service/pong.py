@@ -24,7 +24,7 @@ class _OnlyPings:
         self._endpoint = endpoint
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """The factory is never asked."""
+        """Answer pings; the factory is not used."""
         answering: Deferred[IListeningPort] = self._endpoint.answerPings()
         return answering
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
+from twisted_rudp import __version__, kernels
+
 
 class UsageOptions(usage.Options):
     """
-    Options whose help ends with examples. C{usage.Options} would fill a
-    C{longdesc} with them into one paragraph. Its complaints name the option.
+    Options whose help ends with examples, which C{usage.Options} would reflow into one
+    paragraph. Errors of coercion name the option.
     """
 
     examples = ""
+    _helping = False
     optParameters: Sequence[Sequence[Any]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -28,21 +33,49 @@ class UsageOptions(usage.Options):
 
     def parseArgs(self, *rest: str) -> None:
         """
-        @raise usage.UsageError: there is something beside the options.
+        @raise usage.UsageError: there are arguments besides the options.
         """
         if rest:
-            raise usage.UsageError(f"{rest[0]!r} belongs to no option")
+            raise usage.UsageError(f"unexpected argument {rest[0]!r}")
+
+    def getSynopsis(self) -> str:
+        """The command with its parents' names, and its own synopsis."""
+        names: list[str] = []
+        above = self.parent
+        while above is not None:
+            names.insert(0, above.subCommand or "")
+            above = above.parent
+        program = os.path.basename(sys.argv[0])
+        if program == "__main__.py":
+            program = "twist"
+        return " ".join(["Usage:", program, *names, getattr(self, "synopsis", "[options]")])
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help text."""
+        """
+        The help text, if it was asked for. Twisted shows it after a usage error too; there
+        the error would scroll off, so the text is one line.
+        """
+        if not self._helping:
+            return "Add --help to the command for its options.\n"
         return f"{super().getUsage(width)}\n{self.examples.strip()}\n"
+
+    def opt_help(self) -> None:
+        """Show this help and exit."""
+        self._helping = True
+        print(self)
+        sys.exit(0)
+
+    def opt_version(self) -> None:
+        """Show the version and the kernels in use, and exit."""
+        print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
+        sys.exit(0)
 
 
 def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
     """
     A coercion for an option that takes a number.
 
-    @param unit: what the number counts, for the message.
+    @param unit: what the number counts, for the error.
     """
 
     def coerce(given: str) -> float:
@@ -70,7 +103,7 @@ def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
 
 
 def _naming(option: str, coerce: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A coercion that says which option it refuses."""
+    """A coercion whose errors name the option."""
 
     def named(given: str) -> Any:
         try:
@@ -83,12 +116,12 @@ def _naming(option: str, coerce: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def count(given: str) -> int:
     """
-    A number of things, at least one.
+    A positive integer.
 
-    @raise ValueError: it is none.
+    @raise ValueError: anything else.
     """
     if not given.isascii() or not given.isdigit() or len(given) > 9 or int(given) == 0:
-        raise ValueError(f"{given!r} is not a whole number from 1 on")
+        raise ValueError(f"{given!r} is not a positive integer")
     return int(given)
 
 
@@ -101,27 +134,29 @@ _SECRET = re.compile(r"\b(\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\]
 _COLON = re.compile(r"(?<!\\):")
 
 _UNCHECKED = frozenset({"tcp", "tcp6", "ssl", "tls"})
-"""Twisted's own, which take any number for a port until they bind or connect."""
+"""Twisted's endpoints, which do not check the range of a port when they are parsed."""
 
 
 def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) -> Any:
     """
-    Parse an endpoint description that was given for an option (SVC-7).
+    Parse the endpoint description given for an option (SVC-7).
 
     @param parse: C{serverFromString} or C{clientFromString}.
-    @raise usage.UsageError: it is none. Other people's parsers answer with a
-        ValueError, or with what fell out of them on bad arguments.
+    @raise usage.UsageError: it is invalid. The parsers of other packages raise a
+        C{ValueError}, or whatever their code raises for bad arguments.
     """
     from twisted.internet import reactor
 
     try:
         if parse is serverFromString:
+            if description.startswith("node:"):
+                raise ValueError("node: only connects; listen on kcp:, qotp: or raknet:")
             _checkPort(description, position=0, lowest=0)
         else:
             _checkPort(description, position=1, lowest=1)
         return parse(reactor, description)
     except TypeError as error:
-        why = f"an argument is missing or too many ({error})"
+        why = f"missing or unexpected arguments ({error})"
     except (ValueError, LookupError, OSError, RuntimeError) as error:
         why = str(error)
     raise usage.UsageError(f"--{option} {redacted(description)}: {why}")
@@ -135,7 +170,7 @@ def redacted(description: str) -> str:
 def _checkPort(description: str, position: int, lowest: int) -> None:
     """
     @param position: of the port among the arguments without names.
-    @raise ValueError: it is no port.
+    @raise ValueError: it is not a port.
     """
     kind, *arguments = _COLON.split(description)
     if kind not in _UNCHECKED:

@@ -1,6 +1,6 @@
 """
-Endpoint descriptions: everything a person may type behind C{kcp:}, C{qotp:}, C{raknet:}
-and C{node:}, and the parsers that Twisted's plugins are made of.
+Endpoint descriptions: the arguments of C{kcp:}, C{qotp:}, C{raknet:} and C{node:}, and
+the parsers that the plugin registers.
 """
 
 from twisted_rudp.strings.node import NodeParser

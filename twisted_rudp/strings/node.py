@@ -1,6 +1,6 @@
 """
-The description of a node to connect to, C{node:ID}: what belongs to finding it, and
-behind that the arguments of the transports that may be dialled.
+The description C{node:ID} of a node to connect to: the arguments for finding it, and
+those of the transports it may be reached by.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ NODE = Role("twisted_rudp.endpoints.node", "NodeClientEndpoint", ("id",), requir
 
 DIALLED = {transport.prefix: transport.client for transport in TRANSPORTS}
 """
-What may be written for the transports that a node may be dialled by; the endpoint has
-the same table of classes.
+The arguments of the transports by which a node can be reached; the endpoint has the
+same table of classes.
 """
 
 _FOUND = frozenset({"host", "port"})
-"""Arguments of a transport that an announcement gives."""
+"""Arguments that come from the announcement."""
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class NodeParser(DescriptionParser):
     """
-    Makes client endpoints of nodes. There is nothing to listen on.
+    Makes client endpoints for nodes. There are no server endpoints.
 
-    An argument of a transport goes to each of C{transports} that knows it.
+    An argument of a transport is passed to each of C{transports} that has it.
     """
 
     prefix = "node"
@@ -45,7 +45,7 @@ class NodeParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
-        @raise ValueError: something in the description is invalid.
+        @raise ValueError: the description is invalid.
         """
         named = self.named(NODE, args, kwargs)
         table = NODE.table()
@@ -65,8 +65,8 @@ class NodeParser(DescriptionParser):
         self, transports: Sequence[str] | None, named: Mapping[str, str]
     ) -> dict[str, dict[str, Any]]:
         """
-        The arguments for each transport. An unknown transport is the endpoint's to
-        refuse. A value may be a secret of one of them, so no error repeats it (STR-6).
+        The arguments for each transport. The endpoint refuses an unknown transport. A value
+        may be a secret of one of them, so no error repeats it (STR-6).
         """
         tables = {
             name: {each: option for each, option in role.table().items() if each not in _FOUND}

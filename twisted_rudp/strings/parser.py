@@ -1,9 +1,8 @@
 """
-From an endpoint description to an endpoint: the only place where it is checked what a
-person has typed.
+Parse endpoint descriptions.
 
-Parsing constructs an endpoint and does nothing else (STR-8). The transport's
-code is imported inside the parse (STR-9).
+Parsing constructs an endpoint and does nothing else (STR-8). The transport's code is
+imported when a description of it is parsed (STR-9).
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Role:
     """
-    One side of a transport: what may be written for it and what it makes.
+    One side of a transport: its arguments and its endpoint class.
 
     @ivar module: where its endpoint class is; imported when it is first needed.
     @ivar endpoint: name of the class, which has the options.
     @ivar positional: options that may be given without their names, in this order.
-    @ivar required: so many of these, from the first, must be given.
+    @ivar required: how many of these, from the first, are required.
     """
 
     module: str
@@ -57,7 +56,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Transport:
-    """A transport as strings see it."""
+    """A transport with both its sides."""
 
     prefix: str
     server: Role
@@ -66,10 +65,10 @@ class Transport:
 
 class DescriptionParser:
     """
-    What the parsers of all descriptions have in common.
+    The base of all parsers of descriptions.
 
-    Every error is a C{ValueError} that names what stands before the first colon, the
-    argument, the value and what is expected (STR-4).
+    Every error is a C{ValueError} that has the prefix, the argument, its value and what is
+    expected (STR-4).
     """
 
     prefix: str
@@ -78,7 +77,7 @@ class DescriptionParser:
         self, role: Role, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> dict[str, str]:
         """
-        Give the positional arguments their names.
+        Name the positional arguments.
 
         @raise ValueError: there are too many or too few, or one is given twice.
         """
@@ -86,8 +85,8 @@ class DescriptionParser:
         if len(positional) > len(role.positional) or "" in positional:
             order = ", in this order" if len(role.positional) > 1 else ""
             raise self.error(
-                f"only the {' and the '.join(role.positional)} may stand without a name{order};"
-                r" a ':' inside a value, as in an IPv6 address, is written '\:'"
+                f"only {' and '.join(role.positional)} may be given without a name{order};"
+                r" write '\:' for a ':' inside a value, such as an IPv6 address"
             )
         named = dict(zip(role.positional, positional, strict=False))
         twice = sorted(named.keys() & kwargs.keys())
@@ -114,7 +113,7 @@ class DescriptionParser:
             raise self.error(f"{shown} is {problem}: expected {option.kind.expected}") from None
 
     def constructed(self, role: Role, reactor: IReactorCore, values: dict[str, Any]) -> Any:
-        """The endpoint. What is not given is left to its constructor."""
+        """The endpoint, with its constructor's defaults for what is not given."""
         leading = [values.pop(name) for name in role.positional[: role.required]]
         try:
             return role.endpointClass()(reactor, *leading, **values)
@@ -122,15 +121,16 @@ class DescriptionParser:
             raise self.error(str(problem)) from None
 
     def unknown(self, name: str, known: Iterable[str]) -> ValueError:
-        """The error for an argument that is not among those that are known."""
+        """The error for an unknown argument."""
         lowered = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower(), lowered, n=1)
         if near:
             return self.error(f"unknown argument {name!r}; did you mean {lowered[near[0]]}?")
-        return self.error(f"unknown argument {name!r}; known are {', '.join(lowered.values())}")
+        names = ", ".join(lowered.values())
+        return self.error(f"unknown argument {name!r}; the arguments are {names}")
 
     def error(self, problem: str) -> ValueError:
-        """One that says whose description is invalid."""
+        """An error that names the kind of endpoint."""
         return ValueError(f"{self.prefix}: {problem}")
 
 
@@ -141,8 +141,8 @@ class DescriptionParser:
 )
 class EndpointParser(DescriptionParser):
     """
-    Makes the server and client endpoints of one transport from what
-    C{serverFromString} and C{clientFromString} split at the colons.
+    Makes the server and client endpoints of one transport from the parts that
+    C{serverFromString} and C{clientFromString} split.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -153,7 +153,7 @@ class EndpointParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamServerEndpoint:
         """
-        @raise ValueError: something in the description is invalid.
+        @raise ValueError: the description is invalid.
         """
         endpoint: IStreamServerEndpoint = self._parse("server", reactor, args, kwargs)
         return endpoint
@@ -162,7 +162,7 @@ class EndpointParser(DescriptionParser):
         self, reactor: IReactorCore, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
-        @raise ValueError: something in the description is invalid.
+        @raise ValueError: the description is invalid.
         """
         endpoint: IStreamClientEndpoint = self._parse("client", reactor, args, kwargs)
         return endpoint
@@ -189,5 +189,7 @@ class EndpointParser(DescriptionParser):
             return self.converted(option, given, name if option.secret else f"{name}={given!r}")
         other = "client" if side == "server" else "server"
         if name in self._role(other).table():
-            raise self.error(f"{name} is an argument of the {other} endpoint, not of the {side}")
+            raise self.error(
+                f"{name} is an argument of the {other} endpoint, not the {side} endpoint"
+            )
         raise self.unknown(name, table)
