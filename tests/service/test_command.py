@@ -46,7 +46,7 @@ class CommandTests(SynchronousTestCase):
             (("ping", "tcp:127.0.0.1:1"), "this endpoint does not support ping"),
             (("ping", "raknet:x"), "port is missing"),
             (("link", "--to", "example.org:1"), "rudp: --to: "),
-            (("demo", "--megabytes", "0"), "'0' is not a whole number from 1 on"),
+            (("demo", "--megabytes", "0"), "'0' is not a positive integer"),
         ]:
             status, output = run(*RUDP, *arguments)
             self.assertEqual(status, USAGE_ERROR)

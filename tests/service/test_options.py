@@ -99,7 +99,7 @@ class OptionsTests(SynchronousTestCase):
             ),
             (("echo", "--drain", "-1"), "--drain: '-1' is not a number of seconds from 0 to 3600"),
             (("echo", "--drain", "nan"), "--drain: 'nan' is not a number of seconds"),
-            (("echo", "--max-connections", "0"), "--max-connections: '0' is not a positive integer"),
+            (("echo", "--max-connections", "0"), "--max-connections: '0' is not a positive"),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 
