@@ -205,7 +205,7 @@ class OptionsTests(SynchronousTestCase):
             (("announce", "--id", "a", "--url", "kcp://:1?key=3"), "key of an address is a secret"),
             (("echo", "--listen", "tcp:1", "--announce", "a"), "cannot connect to a tcp:"),
             (("echo", "--listen", "kcp:1", "--announce", ""), "--announce : "),
-            (("echo", "--listen", "kcp:1", "--announce-server", "h"), "--announce as whom"),
+            (("echo", "--listen", "kcp:1", "--announce-server", "h"), "--announce-server requires"),
             (("discovery-server", "--port", "x"), "'x' is not a port"),
             (("discovery-server", "--interface", "x"), "--interface x: an IP address"),
         ]:
