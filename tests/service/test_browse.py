@@ -207,7 +207,7 @@ class OptionsTests(SynchronousTestCase):
             (("echo", "--listen", "kcp:1", "--announce", ""), "--announce : "),
             (("echo", "--listen", "kcp:1", "--announce-server", "h"), "--announce-server requires"),
             (("discovery-server", "--port", "x"), "'x' is not a port"),
-            (("discovery-server", "--interface", "x"), "--interface x: an IP address"),
+            (("discovery-server", "--interface", "x"), "--interface x: expected an IP address"),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 
