@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint, secretFor
 from twisted_rudp.kcp.crypto import NAMES, CipherName
 from twisted_rudp.strings import KCP, EndpointParser
+from twisted_rudp.testing import MemoryNetwork
 
 
 class ArgumentTests(SynchronousTestCase):
@@ -76,6 +79,46 @@ class ArgumentTests(SynchronousTestCase):
         ):
             known = set(cls.__init__.__annotations__) - {"reactor", "entropy", "return"}
             self.assertEqual(known, set(role.table()), leading)
+
+    def test_noneWithPassword(self) -> None:
+        """
+        kcptun's users always give a key, also with C{none}, which does not use it: the same
+        arguments work here. C{null} stays an error: nobody gets plaintext by mistake.
+        """
+        for argument in ("password=sesame", "key=" + "00" * 32):
+            endpoint = self.parse(f"{argument}:crypt=none")
+            self.assertEqual(endpoint.settings.mtu, 1400 - 20)
+            with self.assertRaises(ValueError):
+                self.parse(f"{argument}:crypt=null")
+
+    def test_warned(self) -> None:
+        """
+        Whoever listens or dials without any protection is told, once; who has said so
+        meant it.
+        """
+        for arguments, wanted in (
+            ("", "nothing is encrypted"),
+            ("crypt=xor:password=sesame", "hides nothing"),
+            ("crypt=tea:password=sesame", "computed in Python"),
+            ("crypt=null", None),
+            ("crypt=none:password=sesame", None),
+            ("password=sesame", None),
+        ):
+            pairs = (each.partition("=") for each in arguments.split(":") if each)
+            named = {name: value for name, _, value in pairs}
+            reactor = MemoryNetwork(seed=1).host("server", "10.0.0.1").reactor
+            endpoint = EndpointParser(KCP).parseStreamServer(reactor, "0", **named)
+            lines: list[Any] = []
+            globalLogPublisher.addObserver(lines.append)
+            for _ in range(2):
+                self.successResultOf(endpoint.listen(Factory()))
+            globalLogPublisher.removeObserver(lines.append)
+            texts = [
+                formatEvent(line) for line in lines if line["log_level"] is LogLevel.warn
+            ]
+            self.assertEqual(len(texts), 0 if wanted is None else 1, texts)
+            if wanted is not None:
+                self.assertIn(wanted, texts[0])
 
     def test_bytes(self) -> None:
         """A program may give a key as bytes, or in hexadecimal digits."""

@@ -67,7 +67,11 @@ class UnknownPeerTests(SynchronousTestCase):
         self.unknown_peer = self.network.host("unknown_peer", STRANGER)
         self.factory = Counting()
         endpoint = KCPServerEndpoint(
-            self.server.reactor, PORT, interface=SERVER, entropy=Random(1).randbytes
+            self.server.reactor,
+            PORT,
+            interface=SERVER,
+            crypt="null",
+            entropy=Random(1).randbytes,
         )
         self.port = self.successResultOf(endpoint.listen(self.factory))
         self.addCleanup(self.port.stopListening)
@@ -116,7 +120,7 @@ class UnknownPeerTests(SynchronousTestCase):
     def recorded(self) -> list[bytes]:
         """All that a real client sent in a short life."""
         endpoint = KCPClientEndpoint(
-            self.client.reactor, SERVER, PORT, entropy=Random(2).randbytes
+            self.client.reactor, SERVER, PORT, crypt="null", entropy=Random(2).randbytes
         )
         protocol = self.successResultOf(self._connected(endpoint))
         self.network.run(lambda: len(protocol.answered) == 1800)

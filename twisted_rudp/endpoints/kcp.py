@@ -183,6 +183,7 @@ class KCPEndpoint(Endpoint):
         given = self._given()
         self._options = apply(SessionOptions(), given)
         self._overhead = overhead_of(self._secret.crypt)
+        self._warned = False
         self._mode = Mode(self.mode)
         profile = replace(PROFILES[self.profile], stream=self._mode is Mode.STREAM)
         self._settings = apply(profile, {**given, "mtu": self._kcpMTU()})
@@ -216,11 +217,7 @@ class KCPEndpoint(Endpoint):
     ) -> KCPDemultiplexer:
         """A demultiplexer with cipher contexts of its own."""
         secret = self._secret
-        if secret.crypt in CIPHERS and CIPHERS[secret.crypt].slow:
-            self._log.warn(
-                "crypt={crypt} is computed in Python, some hundred times slower than aes",
-                crypt=secret.crypt,
-            )
+        self._warn(secret.crypt)
         return KCPDemultiplexer(
             accept,
             cookies,
@@ -229,6 +226,22 @@ class KCPEndpoint(Endpoint):
             rules=rules or Rules(),
             snmp=SNMPCounters(snmp.process),
         )
+
+    def _warn(self, crypt: str) -> None:
+        """Say once what a person may not expect of the cipher."""
+        warning = None
+        if self.crypt is None and crypt == "null":
+            warning = (
+                "nothing is encrypted or authenticated: anyone on the path can read and forge data;"
+                " give a key, or crypt=null to confirm"
+            )
+        elif crypt == "xor":
+            warning = "crypt=xor hides nothing from anybody who looks twice; take aes-128-gcm"
+        elif crypt in CIPHERS and CIPHERS[crypt].slow:
+            warning = f"crypt={crypt} is computed in Python, some hundred times slower than aes"
+        if warning is not None and not self._warned:
+            self._warned = True
+            self._log.warn("{endpoint}: {text}", endpoint=repr(self), text=warning)
 
     def _randomConv(self) -> int:
         """A conversation that the peer most likely has not; never 0."""

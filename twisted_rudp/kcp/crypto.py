@@ -15,6 +15,7 @@ making one for each datagram:
 from __future__ import annotations
 
 import hashlib
+import os
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,21 +59,38 @@ Entropy: TypeAlias = Callable[[int], bytes]
 _BATCH = 4096
 
 
+_forks = 0
+
+
+def _forked() -> None:
+    """This process is a child: what its parent has drawn and not used is its parent's."""
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Nonces:
     """
     Draws from a source in batches: one call of the system for each nonce would
-    cost a quarter of the encryption.
+    cost a quarter of the encryption. A child that was forked draws anew, or both would seal
+    with one nonce, which AES-GCM does not survive.
     """
 
-    __slots__ = ("_entropy", "_position", "_store")
+    __slots__ = ("_entropy", "_forks", "_position", "_store")
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._store = b""
         self._position = 0
+        self._forks = _forks
 
     def take(self, count: int) -> bytes:
         """The next C{count} bytes; none is given twice."""
+        if self._forks != _forks:
+            self._store, self._position, self._forks = b"", 0, _forks
         end = self._position + count
         if end > len(self._store):
             rest = self._store[self._position :]
@@ -566,14 +584,16 @@ class Secret:
     def __init__(self, crypt: str | None, key: bytes | None) -> None:
         """
         @param crypt: None: C{aes} with a key, C{null} without.
-        @raise ValueError: the cipher is not known, has no key, or needs none
-            and has one.
+        @raise ValueError: the cipher is not known, has no key, or is C{null} and has one.
         """
         name = crypt or (DEFAULT if key is not None else "null")
         if name not in NAMES:
             kind_of(name)
-        if name in WITHOUT_KEY and key is not None:
-            raise ValueError(f"crypt={name} encrypts nothing, so it takes no key or password")
+        if name == "null" and key is not None:
+            raise ValueError("crypt=null encrypts nothing, so it takes no key or password")
+        if name in WITHOUT_KEY:
+            # kcptun's users always give a key; C{none} frames as ciphers do and does not use it.
+            key = None
         if name not in WITHOUT_KEY and key is None:
             raise ValueError(f"crypt={name} needs a key, a keyFile or a password")
         if key is not None:
