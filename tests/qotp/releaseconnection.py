@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from tests.qotp.releasestream import CAPACITY, Entry, ReceiveBuffer, SendBuffer
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
-from twisted_rudp.core.pacing import Delivered, PreciseRoundTrip, ReleasePacing
+from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.qotp import wire
+from twisted_rudp.qotp.congestion import ReleaseController
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.qotp.protection import INITIATOR, Cipher
 from twisted_rudp.qotp.wire import Ack, Kind, Payload, Segment, encode, max_data
@@ -65,8 +66,8 @@ class ReleaseConnection:
         self.peer_window = CAPACITY
         self.number = 0
         self.epoch = 0
-        self.trip = PreciseRoundTrip()
-        self.control = ReleasePacing(self.trip)
+        self.trip = RoundTrip(200 * MILLISECOND, 100 * MILLISECOND, 2 * SECOND)
+        self.control = ReleaseController(self.trip, MTU)
         self.duplicates = 0
         self.heard_at: int | None = None
         self._next_send = 0
@@ -185,7 +186,7 @@ class ReleaseConnection:
             if late.sendings > ATTEMPTS:
                 self.dead = "not acknowledged"
                 return None
-            self.control.lost(len(late.data))
+            self.control.lost()
             return send.again(late, space(late.offset), now)
         if not self.done and self.spoke:
             return None
@@ -247,8 +248,7 @@ class ReleaseConnection:
             return
         self.in_flight -= ack.length
         if self.trip.sample(now - entry.sent_at, now):
-            news = Delivered(now, ack.length, now - entry.sent_at, 0, 0, 0, False, self.in_flight)
-            self.control.delivered(news)
+            self.control.acknowledged(ack.length, now)
 
     def _segment(self, segment: Segment) -> None:
         number, offset, data = segment.stream, segment.offset, bytes(segment.data)

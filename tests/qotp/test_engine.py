@@ -8,7 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, SERVER, chancy, losing, steady
 from tests.qotp.pair import End, Pair
+from twisted_rudp.core.congestion import FixedWindow
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
+from twisted_rudp.qotp import sender
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.receiver import FIRST, LARGEST, SMALLEST, ReceiveWindow
 from twisted_rudp.qotp.settings import Budget
@@ -190,11 +192,9 @@ class DataTests(SynchronousTestCase):
         W6: when the first segment of a full window is lost the others are kept, though
         each costs more than its bytes.
         """
+        self.patch(sender, "_controller", lambda *_: FixedWindow())
         pair = Pair()
         pair.connect()
-        sender = pair.client.engine._sender
-        sender.control._window = 1 << 24  # type: ignore[attr-defined]
-        sender.control._best = 1e12  # type: ignore[attr-defined]
         pair.fates["client"] = losing(len(pair.client.sent))
         data = random.Random(2).randbytes(FIRST - 1400)
         write(pair.client, 0, data)
@@ -224,7 +224,7 @@ class DataTests(SynchronousTestCase):
         """7: the release's controller can be chosen; it is slower, and everything arrives."""
         times = []
         data = random.Random(5).randbytes(60_000)
-        for congestion in ("delivery", "release"):
+        for congestion in ("bbr", "release"):
             pair = Pair(congestion=congestion)
             pair.connect()
             start = pair.now
@@ -247,6 +247,20 @@ class DataTests(SynchronousTestCase):
         pair.fates["client"] = pair.fates["server"] = steady()
         pair.run(4000)
         self.assertEqual(len(pair.server.streams[0]), 100_000)
+
+    def test_extremes(self) -> None:
+        """F8: with the smallest and the largest datagrams all arrives, and none is longer."""
+        data = random.Random(6).randbytes(300_000)
+        for mtu in (508, 65000, 65507):
+            pair = Pair(mtu=mtu)
+            pair.connect()
+            write(pair.client, 0, data)
+            for _ in range(100):
+                pair.run(50)
+            self.assertTrue(pair.server.streams[0] == data)
+            sizes = list(map(len, pair.client.sent))
+            self.assertEqual(max(sizes), mtu)
+            self.assertTrue(len(sizes) < 20 + 1.2 * len(data) / (mtu - 60), len(sizes))
 
     def test_smallerPath(self) -> None:
         """W13, R5: when the path takes less, segments are cut and none is joined."""

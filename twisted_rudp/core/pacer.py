@@ -12,6 +12,10 @@ BURST: Final = 1_000_000
 LATE: Final = 4_000_000
 """Nanoseconds that a wake-up may come late without a loss of rate."""
 
+_LARGEST_BURST: Final = 131_072
+"""Bytes: two runs. To wait for more gains nothing; on a loopback, where a round trip takes 50 us
+and a rate is gigabytes, what it gives in L{BURST} is more than any window."""
+
 _FEWEST: Final = 10
 """Datagrams of credit that any rate may save up."""
 
@@ -46,7 +50,7 @@ class Pacer:
         if rate <= 0.0:
             self._at = now
             return 1 << 40
-        burst = rate * BURST / _SECOND
+        burst = min(rate * BURST / _SECOND, float(_LARGEST_BURST))
         most = max(rate * LATE / _SECOND, 3 * burst, float(_FEWEST * self._mss))
         credit = self.credit + (now - self._at) * rate / _SECOND
         self.credit = credit if credit < most else most
@@ -68,7 +72,8 @@ class Pacer:
         """
         if rate <= 0.0:
             return NEVER
-        wanted = max(bursts * rate * BURST / _SECOND, float(self._mss))
+        burst = min(rate * BURST / _SECOND, float(_LARGEST_BURST))
+        wanted = max(bursts * burst, float(self._mss))
         missing = wanted - self.credit
         if missing <= 0.0:
             return now

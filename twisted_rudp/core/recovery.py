@@ -214,7 +214,8 @@ class Recovery:
 
     def on_skipped(self, count: int) -> None:
         """Numbers that are used for what is never acknowledged."""
-        self._state.extend(bytes((_LOST,)) * count)
+        # The peer may name them all the same, and that is no late arrival.
+        self._state.extend(bytes((_ACKNOWLEDGED,)) * count)
         self.next += count
 
     def on_app_limited(self) -> None:

@@ -105,7 +105,7 @@ class Close:
         if life.state is not State.FIN_WAIT and life.state is not State.DRAINING:
             return
         own = self._streams.open[0]
-        progress = (self._sender.packets.total, own.incoming.next)
+        progress = (self._sender.packets.acknowledged_bytes, own.incoming.next)
         if progress != self._progress:
             self._progress = progress
             self._give_up = now + CLOSE_TIMEOUT

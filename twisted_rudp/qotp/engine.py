@@ -188,7 +188,7 @@ class QOTPEngine:
     @property
     def in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
-        return self._sender.packets.in_flight
+        return self._sender.packets.stream_bytes
 
     @property
     def streams(self) -> Sequence[int]:
@@ -327,7 +327,12 @@ class QOTPEngine:
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now."""
-        protection = self._protection
+        protection, sender = self._protection, self._sender
+        if self._handshake is None and self._life.time_wait is None:
+            sender.turn(now)
+            if self._quiet():
+                sender.arm()
+                return False
         writer = PacketWriter(
             protection.sealer, emit, self._address, budget, not protection.validated
         )
@@ -340,10 +345,9 @@ class QOTPEngine:
             self._handshake.send(now, protection.sealer, emit, self._address, budget, window)
             self._timers.set(Timer.HANDSHAKE, self._handshake.due)
             return False
-        if self._close.peer_is_gone:
-            return False
         self._flush_data(now, writer)
         writer.finish()
+        sender.arm()
         if self._path.candidate is not None:
             self._challenge_path(self._path.candidate, now, emit)
         return writer.short and not writer.blocked
@@ -423,7 +427,7 @@ class QOTPEngine:
             "round_trip": sender.round_trip.smoothed / SECOND,
             "peer_window": sender.peer_window,
             "receive_window": self._window.capacity,
-            "congestion_window": sender.control.window(),
+            "congestion_window": sender.control.window,
             "mtu": sender.mtu,
             "streams": len(self._streams.open),
         }
@@ -517,13 +521,13 @@ class QOTPEngine:
         if self._life.state is State.HANDSHAKE:
             self._meet(peer_of(payload.ack), now)
         if payload.ack is not None:
-            self._input_ack(payload.ack, payload.segment, number, now)
+            self._input_ack(payload.ack, payload.segment, number)
         if payload.segment is None or self._input_segment(payload.segment):
             protection.received.add(number, number + 1)
         if address != self._address and newest and data and self._settings.roaming:
             self._path.seen(address, size, now)
 
-    def _input_ack(self, ack: Ack, segment: Segment | None, number: int, now: int) -> None:
+    def _input_ack(self, ack: Ack, segment: Segment | None, number: int) -> None:
         """
         Take in an acknowledgement and the window beside it.
 
@@ -542,9 +546,12 @@ class QOTPEngine:
             more: Sequence[tuple[int, int]] = ()
             if segment is not None and segment.stream == CONTROL:
                 more = decode_ranges(bytes(segment.data), newest[0])
-            sender.acknowledged(newest, more, now)
+            packets = sender.packets
+            packets.acknowledge(*newest)
+            for first, end in more:
+                packets.acknowledge(first, end)
         else:
-            sender.segment_acknowledged(ack.stream, ack.offset, ack.length, now)
+            sender.packets.acknowledge_segment(ack.stream, ack.offset, ack.length)
 
     def _input_segment(self, segment: Segment) -> bool:
         """
@@ -651,14 +658,21 @@ class QOTPEngine:
 
     # what goes
 
-    def _flush_data(self, now: int, writer: PacketWriter) -> None:
-        """Send acknowledgements and data, together where they fit into one datagram."""
-        acks, sender, window = self._acks, self._sender, self._window
+    def _quiet(self) -> bool:
+        """There is nothing to send."""
+        acks, window = self._acks, self._window
         free = acks.window = window.free
         if not acks.announce and free > window.told:
             acks.announce = window.reopened(free)
+        if acks.pending or self._sender.pending or self._path.candidate is not None:
+            return self._close.peer_is_gone
+        return True
+
+    def _flush_data(self, now: int, writer: PacketWriter) -> None:
+        """Send acknowledgements and data, together where they fit into one datagram."""
+        acks, sender = self._acks, self._sender
         if acks.pending:
-            window.told = free
+            self._window.told = acks.window
             if sender.waiting:
                 acks.flush(writer)
         sender.flush(now, writer, acks)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-from twisted_rudp.core.batch import RUN_BYTES
+from twisted_rudp.core.batch import run_capacity
+from twisted_rudp.core.congestion import Controller
+from twisted_rudp.core.congestion.bbr import BBR
+from twisted_rudp.core.congestion.controller import INITIAL_DATAGRAMS
+from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.core.pacing import (
-    Delivered,
-    DeliveryRate,
-    PreciseRoundTrip,
-    RateController,
-    ReleasePacing,
-)
+from twisted_rudp.core.pacer import Pacer
+from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.qotp.congestion import ReleaseController
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer
 from twisted_rudp.qotp.protection import PacketWriter, Sealer
 from twisted_rudp.qotp.receiver import PendingAcks
-from twisted_rudp.qotp.sent import ControlFrame, SentBatch, SentPackets
+from twisted_rudp.qotp.sent import ControlFrame, SentPackets, SentRun
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import LostSegment, Stream
 from twisted_rudp.qotp.wire import NARROW, Segment, cut, encode, max_data
@@ -28,17 +28,18 @@ from twisted_rudp.qotp.wire import NARROW, Segment, cut, encode, max_data
 FIRST_WINDOW: Final = 16 << 20
 """What a peer is taken to have room for until it says so (section 6)."""
 
-SLACK: Final = 2 * MILLISECOND
-"""Pacing lets go of so much at a time, so that it still sends runs."""
-
+FIRST_TIMEOUT: Final = 200 * MILLISECOND
 LEAST_TIMEOUT: Final = 50 * MILLISECOND
-"""Least wait for an acknowledgement; the release's is 100 ms."""
+LONGEST_TIMEOUT: Final = 2 * SECOND
 
-LONGEST_WAIT: Final = 5 * SECOND
+LONGEST_WAIT: Final = SECOND
+"""A peer that is silent is asked at least so often: whether an outage is over, and whether an
+idle peer is still there on a link that loses much (RFC 9002 leaves the back-off open)."""
+
 SMALLER_MTUS: Final = (1280, 1232, 1024, 576)
 
 PROBES: Final = 2
-"""Datagrams sent again when nothing was acknowledged for too long."""
+"""Packets sent again when nothing was acknowledged for too long."""
 
 _HEAD_WIDE: Final = 11
 _BLOCK: Final = 16
@@ -73,6 +74,12 @@ class Timer(IntEnum):
     """A close is to be looked at again."""
 
 
+# Names of this module: looking a member up in its enumeration costs more than setting a timer.
+_LOSS: Final = int(Timer.LOSS)
+_RETRANSMISSION: Final = int(Timer.RETRANSMISSION)
+_PACING: Final = int(Timer.PACING)
+
+
 class Sender:
     """
     The sending half of a connection.
@@ -100,25 +107,28 @@ class Sender:
         self.mtu = settings.mtu
         self.frames: deque[ControlFrame] = deque()
         self.ready: dict[Stream, None] = {}
-        self.packets = SentPackets()
-        self.round_trip = PreciseRoundTrip(LEAST_TIMEOUT)
-        self.control: RateController = DeliveryRate(self.round_trip, settings.mtu)
-        if settings.congestion == "release":
-            self.control = ReleasePacing(self.round_trip)
+        self.round_trip = RoundTrip(FIRST_TIMEOUT, LEAST_TIMEOUT, LONGEST_TIMEOUT)
+        self.packets = SentPackets(self.round_trip, sealer.next)
+        self.control = _controller(settings.congestion, settings.mtu, self.round_trip)
         self.peer_window = FIRST_WINDOW
         self.retransmitted = 0
         self._sealer = sealer
         self._extensions = extensions
         self._entropy = settings.entropy
         self._timers = timers
-        self._wake = NEVER
+        self._pacer = Pacer(settings.mtu, INITIAL_DATAGRAMS * settings.mtu)
+        self._credit = 0
+        self._rate = 0.0
+        self._window = 0
+        self._draining = False
+        self._ask_control()
         self._window_number = -1
-        self._again = NEVER
-        self._last_sent = 0
-        self._backoff = 0
         self._probes = 0
-        self._ready_at = 0
+        self._probed_at = 0
         self._starved_at = NEVER
+        self._wake = NEVER
+        self._loss_at = NEVER
+        self._woken_at = NEVER
 
     # news
 
@@ -127,50 +137,6 @@ class Sender:
         if number >= self._window_number:
             self._window_number = number
             self.peer_window = window
-
-    def acknowledged(
-        self, range: tuple[int, int], more: Iterable[tuple[int, int]], now: int
-    ) -> None:
-        """
-        An extended peer has received these packet numbers.
-
-        @param range: the first number, and its end.
-        @param more: ranges below the first.
-        """
-        packets = self.packets
-        before = packets.total
-        newest = packets.acknowledge(*range)
-        for low, end in more:
-            batch = packets.acknowledge(low, end)
-            newest = newest or batch
-        if newest is not None:
-            self._progress(newest, before, now, exact=True)
-
-    def segment_acknowledged(self, stream: int, offset: int, length: int, now: int) -> None:
-        """The release has received this segment."""
-        before = self.packets.total
-        batch = self.packets.acknowledge_segment(stream, offset, length)
-        if batch is None:
-            self.control.duplicate()
-        else:
-            self._progress(batch, before, now, exact=False)
-
-    def _progress(self, batch: SentBatch, before: int, now: int, exact: bool) -> None:
-        packets = self.packets
-        self._backoff = 0
-        elapsed = 0
-        # Which transmission of a repeated segment the release means is not known.
-        if (exact or batch.sendings == 1) and self.round_trip.sample(now - batch.sent_at, now):
-            elapsed = now - batch.sent_at
-        if packets.total > before:
-            self.control.delivered(
-                Delivered(
-                    now, packets.total - before, elapsed, batch.before, batch.since,
-                    packets.total, batch.limited, packets.in_flight,
-                )
-            )  # fmt: skip
-            packets.since = now
-        self._arm()
 
     @property
     def starved(self) -> bool:
@@ -185,53 +151,72 @@ class Sender:
     # time
 
     def tick(self, now: int) -> None:
-        """Give up on what was not acknowledged in time."""
-        if self.packets.overtaken:
-            self._find_lost(now)
-        else:
-            self._again = NEVER
-        if now >= self._timeout_at():
-            self._time_out(now)
-        self._arm()
-
-    def _time_out(self, now: int) -> None:
-        self._backoff += 1
-        if self.packets.pending:
-            frames, size = self.packets.give_up_oldest(PROBES)
-            self.frames.extend(frames)
-            self._probes = PROBES
-            if size:
-                self.control.lost(size)
-            self._last_sent = now
-        else:
+        """Ask for an acknowledgement if there was none for too long."""
+        if now < self._probe_at():
+            return
+        self._probed_at = now
+        if self._starved_at != NEVER:
             self._starved_at = now
             self.frames.append(self.ping())
+            self.packets.recovery.probes += 1
+            return
+        if self.packets.recovery.probe(now):
+            self.control.on_timeout(now)
+            self._ask_control()
+            self._repeat(self.packets.take_lost())
+        self._repeat(self.packets.give_up_oldest(PROBES))
+        if not self.frames and not self.packets.losing:
+            # What was in flight needs no repetition, and would tell nothing.
+            self.frames.append(self.ping())
+        self._probes = PROBES
 
-    def _timeout_at(self) -> int:
-        if self.packets.pending:
-            since = self._last_sent
-        elif self._starved_at == NEVER:
-            return NEVER
-        else:
+    def _probe_at(self) -> int:
+        recovery = self.packets.recovery
+        if self._starved_at != NEVER:
+            due = self._starved_at + recovery.probe_timeout()
             since = self._starved_at
-        wait = self.round_trip.timeout << self._backoff
-        return since + (wait if wait < LONGEST_WAIT else LONGEST_WAIT)
+        else:
+            due = recovery.probe_deadline()
+            since = self._probed_at
+        if recovery.probes and due > since + LONGEST_WAIT:
+            due = since + LONGEST_WAIT
+        return due
 
-    def _find_lost(self, now: int) -> None:
-        trip = self.round_trip
-        patience = max(trip.smoothed * 9 // 8, 2 * MILLISECOND)
-        frames, size, again = self.packets.find_lost(now, patience)
-        self._again = NEVER if again is None else again
-        self.frames.extend(frames)
-        if size:
-            self.control.lost(size)
+    def turn(self, now: int) -> None:
+        """What the acknowledgements of this turn, or the time, mean."""
+        packets = self.packets
+        sample = packets.recovery.turn(now)
+        if sample is not None:
+            if packets.recovery.lost:
+                self._repeat(packets.take_lost())
+            self.control.on_turn(sample)
+            self._ask_control()
 
-    def _arm(self) -> None:
+    def _ask_control(self) -> None:
+        """The controller's answers change only when it is told something."""
+        control = self.control
+        self._rate = control.pacing_rate
+        self._window = control.window
+        self._draining = control.draining
+
+    def _repeat(self, frames: Sequence[ControlFrame]) -> None:
+        """Send control frames again; a PING as another, for its answer must not be ambiguous."""
+        for frame in frames:
+            self.frames.append(frame if frame.body else self.ping(repeat=True))
+
+    def arm(self) -> None:
         """Set the timers to what is known now."""
         timers = self._timers
-        timers.set(Timer.RETRANSMISSION, self._timeout_at())
-        timers.set(Timer.LOSS, self._again)
-        timers.set(Timer.PACING, self._wake)
+        if not self.ready:
+            self._starved_at = NEVER
+        timers.set(_RETRANSMISSION, self._probe_at())
+        loss = self.packets.recovery.deadline()
+        if loss != self._loss_at:
+            self._loss_at = loss
+            timers.set(_LOSS, loss)
+        if self._wake != self._woken_at:
+            self._woken_at = self._wake
+            timers.set(_PACING, self._wake)
 
     # out
 
@@ -255,7 +240,12 @@ class Sender:
         """The connection is over: nothing is sent any more."""
         self.ready.clear()
         self.frames.clear()
-        self.packets = SentPackets()
+        self.packets.release()
+
+    @property
+    def pending(self) -> bool:
+        """There is something to send, perhaps later."""
+        return bool(self.ready or self.frames or self.packets.losing)
 
     @property
     def waiting(self) -> bool:
@@ -272,20 +262,24 @@ class Sender:
 
         @param acks: of which some may ride along.
         """
-        if self.packets.overtaken:
-            self._find_lost(now)
-        else:
-            self._again = NEVER
         self._wake = self._starved_at = NEVER
-        self._send(now, writer, acks)
-        self._probes = 0
-        self._arm()
-
-    def _send(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
             self._send_frame(self.frames.popleft(), now, writer, acks)
+        if self.ready or self.packets.losing:
+            self._send(now, writer, acks)
+        if not self.ready and not self.packets.losing:
+            self.packets.recovery.on_app_limited()
+        self._probes = 0
+
+    def _send(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
+        """Send data as fast as window and pacing allow."""
+        rate = self._rate
+        self._credit = self._pacer.allowed(now, rate)
         if not self.packets.losing or self._retransmit(now, writer, acks):
             self._send_new(now, writer, acks)
+        if self._wake != NEVER:
+            flying = self.packets.recovery.in_flight > 0
+            self._wake = self._pacer.wake(now, rate, 2.0 if flying else 1.0)
 
     def _send_frame(
         self, frame: ControlFrame, now: int, writer: PacketWriter, acks: PendingAcks
@@ -293,13 +287,15 @@ class Sender:
         offer = acks.take_block() if self._extensions.offering else None
         payload = encode(offer, Segment(frame.stream, frame.offset, frame.body))
         first = writer.send([payload])
-        self._track(SentBatch(first, 1, now, frame=frame))
+        size = len(payload) + self._sealer.overhead
+        self.packets.sent(SentRun(first, 1, frame=frame), size, size, now, False)
 
     def _retransmit(self, now: int, writer: PacketWriter, acks: PendingAcks) -> bool:
         """
         @return: whether there is nothing left that was lost.
         """
         offer = acks.take_block() if self._extensions.offering else None
+        draining = self._draining
         for stream in list(self.packets.losing):
             while stream.lost:
                 batch = self._batch(stream, writer)
@@ -313,20 +309,18 @@ class Sender:
                 self.retransmitted += len(batch)
                 for number, each in enumerate(batch, first):
                     stream.unsettled += len(each.data)
-                    self._track(
-                        SentBatch(
-                            number,
-                            1,
-                            now,
-                            stream=stream,
-                            offset=each.offset,
-                            size=len(each.data),
-                            data=each.data,
-                            fin=each.fin,
-                            sendings=each.sendings + 1,
-                        )
+                    run = SentRun(
+                        number,
+                        1,
+                        stream,
+                        each.offset,
+                        len(each.data),
+                        each.data,
+                        each.fin,
+                        sendings=each.sendings + 1,
                     )
-                self._pace(now, sum(map(len, payloads)))
+                    size = len(payloads[number - first]) + self._sealer.overhead
+                    self.packets.sent(run, size, size, now, draining)
             del self.packets.losing[stream]
         return True
 
@@ -336,7 +330,7 @@ class Sender:
         too long for the MTU (rule R5 allows cutting, not joining).
         """
         room = writer.room(self.mtu - self._sealer.overhead)
-        free = self.control.window() - self.packets.in_flight
+        free = self._window - self.packets.recovery.in_flight
         batch: list[LostSegment] = []
         while stream.lost and len(batch) < min(room, 32):
             segment = stream.lost[0]
@@ -347,10 +341,17 @@ class Sender:
                 stream.lost[0] = rest
                 segment = LostSegment(segment.offset, view[:space], False, segment.sendings)
                 stream.lost.appendleft(segment)
-            if free < len(segment.data) and not self._probes:
-                break
-            self._probes = max(self._probes - 1, 0)
-            free -= len(segment.data)
+            size = len(segment.data) + self._sealer.overhead + _HEAD_WIDE
+            if not self._probes:
+                if free < size:
+                    break
+                if self._credit <= 0:
+                    self._wake = 0
+                    break
+            else:
+                self._probes -= 1
+            free -= size
+            self._spend(size)
             batch.append(stream.lost.popleft())
         return batch
 
@@ -394,13 +395,12 @@ class Sender:
             payloads: Sequence[bytes] = (encode(acks.take_block(), segment),)
         else:
             payloads = cut(stream.number, offset, data, space, fin)
+        overhead = self._sealer.overhead
         first = writer.send(payloads)
-        batch = SentBatch(first, len(payloads), now, stream, offset, space, data, fin)
-        self._last_sent = now
-        packets = self.packets
-        packets.sent(batch)
-        batch.limited = not queue.size and packets.in_flight < self.control.window() // 2
-        self._pace(now, size)
+        run = SentRun(first, len(payloads), stream, offset, space, data, fin)
+        each, last = len(payloads[0]) + overhead, len(payloads[-1]) + overhead
+        self.packets.sent(run, each, last, now, self._draining)
+        self._spend((len(payloads) - 1) * each + last)
         return True
 
     def _allowed(self, stream: Stream, space: int, now: int, writer: PacketWriter) -> int | None:
@@ -408,39 +408,44 @@ class Sender:
         Bytes of a stream that may be sent at once, whole segments if not all; 0 for
         an end alone, None for nothing.
         """
-        if self._ready_at > now + SLACK:
-            self._wake = min(self._wake, self._ready_at - SLACK // 2)
-            return None
         room = writer.room(space + _HEAD_WIDE)
         if not room:
             return None
         queued = stream.queue.size
         if not queued:
             return 0
-        in_flight = self.packets.in_flight
-        free = min(self.control.window(), self.peer_window) - in_flight
+        packets = self.packets
         wanted = min(queued, space)
-        if free < wanted:
-            if not in_flight and self.peer_window < wanted:
-                self._starved_at = self._last_sent if self._last_sent else now
+        given = self.peer_window - packets.stream_bytes
+        if given < wanted:
+            if not packets.stream_bytes:
+                self._starved_at = now if not self._probed_at else max(self._probed_at, now)
+            return None
+        datagram = self._sealer.overhead + _HEAD_WIDE + space
+        free = self._window - packets.recovery.in_flight
+        if free < min(datagram, wanted + self._sealer.overhead + _HEAD_WIDE):
+            return None
+        if self._credit <= 0:
+            self._wake = 0
             return None
         if queued <= space:
             return queued
-        pause = self.control.pause(self.mtu)
-        paced = (now + SLACK - max(self._ready_at, now)) // pause + 1 if pause else RUN_BYTES
-        segments = min(room, max(paced, 2), RUN_BYTES // self.mtu)
-        segments = min(segments, max(free // space, 1))
+        segments = min(room, run_capacity(datagram), free // datagram, self._credit // datagram)
         if stream.sent <= NARROW:
-            segments = min(segments, max((NARROW - stream.sent) // space, 1))
-        return min(queued, segments * space, free)
+            segments = min(segments, (NARROW - stream.sent) // space)
+        return min(queued, max(segments, 1) * space, given)
 
     def _space(self, offset: int) -> int:
         return max_data(self._sealer.kind, self.mtu, offset)
 
-    def _track(self, batch: SentBatch) -> None:
-        self._last_sent = batch.sent_at
-        self.packets.sent(batch)
+    def _spend(self, size: int) -> None:
+        self._credit -= size
+        self._pacer.spent(size)
 
-    def _pace(self, now: int, size: int) -> None:
-        start = self._ready_at if self._ready_at > now else now
-        self._ready_at = start + self.control.pause(size)
+
+def _controller(name: str, mtu: int, round_trip: RoundTrip) -> Controller:
+    if name == "release":
+        return ReleaseController(round_trip, mtu)
+    if name == "cubic":
+        return Cubic(mtu)
+    return BBR(mtu)

@@ -1,10 +1,12 @@
 """
 What was sent and is not acknowledged (qotp.md 5.2, 5.3).
 
-A L{SentBatch} is what one call sent of one stream: datagrams numbered in a row. Only
-where something is lost its single segments are looked at.
+L{Recovery<twisted_rudp.core.recovery.Recovery>} knows which packet numbers are in flight,
+lost or acknowledged; here is what each of them carried. A L{SentRun} is what one call sent
+of one stream: packets numbered in a row. Only where something is lost its single segments
+are looked at.
 
-Acknowledgements come as ranges of packet numbers from our own peers and as exact
+Acknowledgements come as ranges of packet numbers from extended peers and as exact
 segments from the release.
 """
 
@@ -13,11 +15,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final, NamedTuple
 
-from twisted_rudp.core.engine import Buffer
+from twisted_rudp.core.engine import MILLISECOND, Buffer
+from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.qotp.streams import LostSegment, Stream
 
-REORDERING: Final = 3
-"""So many later acknowledgements make a datagram lost (RFC 9002 section 6.1.1)."""
+ACK_DELAY: Final = 12 * MILLISECOND
+"""How long a peer may gather what it acknowledges."""
 
 
 class ControlFrame(NamedTuple):
@@ -33,32 +37,28 @@ class ControlFrame(NamedTuple):
     repeat: bool = False
 
 
-class SentBatch:
+class SentRun:
     """
-    Datagrams of one stream, or one L{ControlFrame}.
+    Packets of one stream, or one L{ControlFrame}.
 
-    @ivar first: number of the first datagram.
+    @ivar first: number of the first packet.
     @ivar last: that of the last one.
     @ivar offset: of the first byte in the stream.
     @ivar size: bytes of each segment; the last may be shorter.
     @ivar fin: the last segment ends the stream.
     @ivar sendings: how often its bytes have been sent.
-    @ivar before: bytes that had been acknowledged when it was sent.
-    @ivar since: when the last of those had been acknowledged.
-    @ivar limited: there was nothing more to send then.
-    @ivar left: datagrams neither acknowledged nor lost.
+    @ivar left: packets neither acknowledged nor lost.
     """
 
     __slots__ = (
-        "_settled", "before", "data", "fin", "first", "frame", "last", "left", "limited",
-        "offset", "sendings", "sent_at", "since", "size", "stream",
+        "_settled", "data", "fin", "first", "frame", "last", "left", "offset", "sendings",
+        "size", "stream",
     )  # fmt: skip
 
     def __init__(
         self,
         first: int,
         count: int,
-        sent_at: int,
         stream: Stream | None = None,
         offset: int = 0,
         size: int = 0,
@@ -70,7 +70,6 @@ class SentBatch:
     ) -> None:
         self.first = first
         self.last = first + count - 1
-        self.sent_at = sent_at
         self.stream = stream
         self.offset = offset
         self.size = size
@@ -79,8 +78,6 @@ class SentBatch:
         self.sendings = sendings
         self.frame = frame
         self.left = count
-        self.before = self.since = 0
-        self.limited = False
         self._settled: bytearray | None = None
 
     def segment(self, index: int) -> tuple[int, Buffer, bool]:
@@ -92,7 +89,7 @@ class SentBatch:
         return self.offset + start, memoryview(self.data)[start : start + self.size], fin
 
     def in_flight(self, index: int) -> bool:
-        """Whether this datagram is neither acknowledged nor lost."""
+        """Whether this packet is neither acknowledged nor lost."""
         return self._settled is None or not self._settled[index]
 
     def settle(self, index: int) -> None:
@@ -105,235 +102,229 @@ class SentBatch:
 
 class SentPackets:
     """
-    All batches of a connection, in the order of their numbers.
+    All runs of a connection, in the order of their numbers.
 
-    @ivar in_flight: bytes of streams.
+    @ivar recovery: what became of the packets.
+    @ivar stream_bytes: bytes of streams in flight; what the peer's window limits.
     @ivar frames: L{ControlFrame}s in flight.
-    @ivar largest: the highest number acknowledged.
-    @ivar total: bytes acknowledged so far.
-    @ivar since: when that last grew.
+    @ivar acknowledged_bytes: bytes of streams acknowledged so far.
     @ivar settled: streams of which something was acknowledged; for the caller to
         look at and clear.
     @ivar losing: streams of which something is to be sent again.
     """
 
-    def __init__(self) -> None:
-        self._batches: list[SentBatch] = []
-        self._exact: dict[tuple[int, int, int], tuple[SentBatch, int]] | None = None
-        self.in_flight = 0
+    def __init__(self, round_trip: RoundTrip, first: int) -> None:
+        """
+        @param first: the number of the first packet.
+        """
+        self.recovery = Recovery(round_trip, first, ACK_DELAY)
+        self.stream_bytes = 0
         self.frames = 0
-        self.largest = -1
-        self.total = 0
-        self.since = 0
+        self.acknowledged_bytes = 0
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
-
-    @property
-    def pending(self) -> bool:
-        """Something is in flight."""
-        return bool(self._batches)
+        self._runs: list[SentRun] = []
+        self._exact: dict[tuple[int, int, int], tuple[SentRun, int]] | None = None
 
     def expect_segments(self) -> None:
         """From now on acknowledgements name segments."""
         if self._exact is None:
             self._exact = {}
-            for batch in self._batches:
-                self._enter(batch)
+            for run in self._runs:
+                self._enter(run)
 
-    @property
-    def overtaken(self) -> bool:
-        """Something that was sent later than the oldest datagram has been acknowledged."""
-        return bool(self._batches) and self._batches[0].first < self.largest
+    def sent(self, run: SentRun, size: int, last_size: int, now: int, draining: bool) -> None:
+        """
+        Enter what has just been sent.
 
-    def sent(self, batch: SentBatch) -> None:
-        """Enter what has just been sent."""
-        if not self._batches:
-            self.since = batch.sent_at
-        batch.before, batch.since = self.total, self.since
-        self._batches.append(batch)
-        self.in_flight += len(batch.data)
-        self.frames += batch.frame is not None
+        @param size: bytes of each datagram but the last.
+        @param last_size: bytes of the last.
+        @param draining: see L{Controller.draining
+            <twisted_rudp.core.congestion.controller.Controller.draining>}.
+        """
+        recovery = self.recovery
+        if run.first > recovery.next:
+            # Acknowledgements are not acknowledged.
+            recovery.on_skipped(run.first - recovery.next)
+        recovery.on_sent(run.last - run.first + 1, size, now, last_size, draining)
+        self._runs.append(run)
+        self.stream_bytes += len(run.data)
+        self.frames += run.frame is not None
         if self._exact is not None:
-            self._enter(batch)
+            self._enter(run)
+
+    def release(self) -> None:
+        """The connection is over."""
+        self.recovery.stop()
+        self._runs.clear()
+        self._exact = None
+        self.settled.clear()
+        self.losing.clear()
+        self.stream_bytes = self.frames = 0
 
     # acknowledged
 
-    def acknowledge(self, low: int, end: int) -> SentBatch | None:
-        """
-        Packet numbers C{low} .. C{end} - 1 have arrived.
-
-        @return: the newest batch of which something is acknowledged for the first
-            time.
-        """
-        batches = self._batches
-        high = end - 1
-        if high > self.largest:
-            self.largest = high
-        if len(batches) == 1 and low <= batches[0].first and batches[0].last <= high:
-            batch = batches.pop()
-            self._whole(batch)
-            return batch
-        begin = at = bisect_left(batches, low, key=_last)
-        newest = None
-        while at < len(batches) and batches[at].first <= high:
-            batch = batches[at]
-            if low <= batch.first and batch.last <= high:
-                if batch.left:
-                    newest = batch
-                    self._whole(batch)
+    def acknowledge(self, first: int, end: int) -> None:
+        """Packet numbers C{first} .. C{end} - 1 have arrived."""
+        self.recovery.on_acknowledged(first, end)
+        runs = self._runs
+        if len(runs) == 1 and first <= runs[0].first and runs[0].last < end:
+            self._whole(runs.pop())
+            return
+        begin = at = bisect_left(runs, first, key=_last)
+        while at < len(runs) and runs[at].first < end:
+            run = runs[at]
+            if first <= run.first and run.last < end:
+                if run.left:
+                    self._whole(run)
             else:
-                before = batch.left
-                for number in range(max(low, batch.first), min(high, batch.last) + 1):
-                    if batch.in_flight(number - batch.first):
-                        self._one(batch, number - batch.first)
-                if batch.left != before:
-                    newest = batch
+                for number in range(max(first, run.first), min(end, run.last + 1)):
+                    if run.in_flight(number - run.first):
+                        self._one(run, number - run.first)
             at += 1
         self._sweep(begin, at)
-        return newest
 
-    def acknowledge_segment(self, stream: int, offset: int, length: int) -> SentBatch | None:
+    def acknowledge_segment(self, stream: int, offset: int, length: int) -> bool:
         """
         The release has received exactly this segment.
 
-        @return: its batch; None if no such segment is in flight.
+        @return: False if no such segment is in flight.
         """
         if self._exact is None:
-            return None
+            return False
         found = self._exact.pop((stream, offset, length), None)
         if found is None:
-            return None
-        batch, index = found
-        if not batch.in_flight(index):
-            return None
-        if batch.sendings == 1 and batch.frame is None:
-            # Else it may be the answer to what was sent first, which overtook nobody.
-            self.largest = max(self.largest, batch.first + index)
-        self._one(batch, index)
-        if not batch.left:
-            at = bisect_left(self._batches, batch.first, key=_first)
+            return False
+        run, index = found
+        if not run.in_flight(index):
+            return False
+        number = run.first + index
+        if run.sendings == 1:
+            self.recovery.on_acknowledged(number, number + 1)
+        else:
+            # It may be the answer to what was sent first, which overtook nobody.
+            self.recovery.on_superseded(number, number + 1)
+            self.recovery.probes = 0
+        self._one(run, index)
+        if not run.left:
+            at = bisect_left(self._runs, run.first, key=_first)
             self._sweep(at, at + 1)
-        return batch
+        return True
 
-    def _whole(self, batch: SentBatch) -> None:
-        if batch.left <= batch.last - batch.first:
-            for index in range(batch.last - batch.first + 1):
-                if batch.in_flight(index):
-                    self._one(batch, index)
+    def _whole(self, run: SentRun) -> None:
+        if run.left <= run.last - run.first:
+            for index in range(run.last - run.first + 1):
+                if run.in_flight(index):
+                    self._one(run, index)
             return
-        batch.left = 0
-        size = len(batch.data)
-        self.frames -= batch.frame is not None
-        self.in_flight -= size
-        self.total += size
-        if batch.stream is not None:
-            batch.stream.settle(size, batch.fin)
-            self.settled[batch.stream] = None
+        run.left = 0
+        size = len(run.data)
+        self.frames -= run.frame is not None
+        self.stream_bytes -= size
+        self.acknowledged_bytes += size
+        if run.stream is not None:
+            run.stream.settle(size, run.fin)
+            self.settled[run.stream] = None
 
-    def _one(self, batch: SentBatch, index: int) -> None:
-        batch.settle(index)
-        self.frames -= batch.frame is not None
-        if batch.stream is not None:
-            _, data, fin = batch.segment(index)
-            self.in_flight -= len(data)
-            self.total += len(data)
-            batch.stream.settle(len(data), fin)
-            self.settled[batch.stream] = None
+    def _one(self, run: SentRun, index: int) -> None:
+        run.settle(index)
+        self.frames -= run.frame is not None
+        if run.stream is not None:
+            _, data, fin = run.segment(index)
+            self.stream_bytes -= len(data)
+            self.acknowledged_bytes += len(data)
+            run.stream.settle(len(data), fin)
+            self.settled[run.stream] = None
 
     def _sweep(self, begin: int, end: int) -> None:
-        """Forget the batches in this part of which nothing is in flight."""
-        self._batches[begin:end] = [each for each in self._batches[begin:end] if each.left]
+        """Forget the runs in this part of which nothing is in flight."""
+        if all(each.left == 0 for each in self._runs[begin:end]):
+            del self._runs[begin:end]
+        else:
+            self._runs[begin:end] = [each for each in self._runs[begin:end] if each.left]
 
     # lost
 
-    def find_lost(self, now: int, patience: int) -> tuple[list[ControlFrame], int, int | None]:
+    def take_lost(self) -> list[ControlFrame]:
         """
-        Give up on datagrams that later ones have overtaken, by L{REORDERING} or by
-        C{patience} nanoseconds. Their segments are in C{lost} of their streams then.
+        Give up what was declared lost. Its segments are in C{lost} of their streams then.
 
-        @return: frames to be repeated, bytes lost, and when to look again.
+        @return: control frames to be repeated.
         """
         frames: list[ControlFrame] = []
-        size = 0
-        again = None
-        changed = 0
-        for position, batch in enumerate(self._batches):
-            if batch.first >= self.largest:
-                break
-            changed = position + 1
-            late = batch.sent_at + patience <= now
-            for number in range(batch.first, min(batch.last, self.largest - 1) + 1):
-                index = number - batch.first
-                if not batch.in_flight(index):
-                    continue
-                if late or number + REORDERING <= self.largest:
-                    size += self._give_up(batch, index, frames)
-                elif again is None:
-                    again = batch.sent_at + patience
-        if changed:
-            self._sweep(0, changed)
-        return frames, size, again
+        runs = self._runs
+        for first, end in self.recovery.lost:
+            begin = at = bisect_left(runs, first, key=_last)
+            while at < len(runs) and runs[at].first < end:
+                run = runs[at]
+                for number in range(max(first, run.first), min(end, run.last + 1)):
+                    if run.in_flight(number - run.first):
+                        self._give_up(run, number - run.first, frames)
+                at += 1
+            self._sweep(begin, at)
+        self.recovery.lost.clear()
+        return frames
 
-    def give_up_oldest(self, count: int) -> tuple[list[ControlFrame], int]:
+    def give_up_oldest(self, count: int) -> list[ControlFrame]:
         """
-        Nothing was acknowledged for too long: count the oldest datagrams as lost.
+        Nothing was acknowledged for too long: the oldest packets are to be sent again.
 
-        @return: frames to be repeated and bytes lost.
+        @return: control frames to be repeated.
         """
         frames: list[ControlFrame] = []
-        size = 0
         position = 0
-        for batch in self._batches:
-            for index in range(batch.last - batch.first + 1):
-                if count and batch.in_flight(index):
-                    size += self._give_up(batch, index, frames)
+        for run in self._runs:
+            for index in range(run.last - run.first + 1):
+                if count and run.in_flight(index):
+                    number = run.first + index
+                    self.recovery.on_superseded(number, number + 1)
+                    self._give_up(run, index, frames)
                     count -= 1
             position += 1
             if not count:
                 break
         self._sweep(0, position)
-        return frames, size
+        return frames
 
     def forget(self, stream: Stream) -> None:
         """A stream is given up: nothing of it is sent again."""
         self.losing.pop(stream, None)
-        for batch in self._batches:
-            if batch.stream is stream:
-                for index in range(batch.last - batch.first + 1):
-                    if batch.in_flight(index):
-                        self.in_flight -= len(batch.segment(index)[1])
-                batch.stream, batch.data = None, b""
+        for run in self._runs:
+            if run.stream is stream:
+                for index in range(run.last - run.first + 1):
+                    if run.in_flight(index):
+                        self.stream_bytes -= len(run.segment(index)[1])
+                run.stream, run.data = None, b""
 
-    def _give_up(self, batch: SentBatch, index: int, frames: list[ControlFrame]) -> int:
-        batch.settle(index)
-        if batch.frame is not None:
+    def _give_up(self, run: SentRun, index: int, frames: list[ControlFrame]) -> None:
+        run.settle(index)
+        if run.frame is not None:
             self.frames -= 1
-            if batch.frame.repeat:
-                frames.append(batch.frame)
-            return 0
-        if batch.stream is None:
-            return 0
-        offset, data, fin = batch.segment(index)
-        self.in_flight -= len(data)
-        batch.stream.unsettled -= len(data)
-        batch.stream.lost.append(LostSegment(offset, data, fin, batch.sendings))
-        self.losing[batch.stream] = None
-        return len(data)
+            if run.frame.repeat:
+                frames.append(run.frame)
+        elif run.stream is not None:
+            offset, data, fin = run.segment(index)
+            if self._exact is not None:
+                self._exact.pop((run.stream.number, offset, len(data)), None)
+            self.stream_bytes -= len(data)
+            run.stream.unsettled -= len(data)
+            run.stream.lost.append(LostSegment(offset, data, fin, run.sendings))
+            self.losing[run.stream] = None
 
-    def _enter(self, batch: SentBatch) -> None:
+    def _enter(self, run: SentRun) -> None:
         assert self._exact is not None
-        if batch.frame is not None:
-            self._exact[batch.frame.stream, batch.frame.offset, 0] = (batch, 0)
-        elif batch.stream is not None:
-            for index in range(batch.last - batch.first + 1):
-                if batch.in_flight(index):
-                    offset, data, _ = batch.segment(index)
-                    self._exact[batch.stream.number, offset, len(data)] = (batch, index)
+        if run.frame is not None:
+            self._exact[run.frame.stream, run.frame.offset, 0] = (run, 0)
+        elif run.stream is not None:
+            for index in range(run.last - run.first + 1):
+                if run.in_flight(index):
+                    offset, data, _ = run.segment(index)
+                    self._exact[run.stream.number, offset, len(data)] = (run, index)
 
 
-def _last(batch: SentBatch) -> int:
-    return batch.last
+def _last(run: SentRun) -> int:
+    return run.last
 
 
-def _first(batch: SentBatch) -> int:
-    return batch.first
+def _first(run: SentRun) -> int:
+    return run.first

@@ -12,7 +12,7 @@ from twisted_rudp.qotp.wire import MTU
 
 IDLE_TIMEOUT: Final = 30 * SECOND
 
-CONGESTION: Final = ("delivery", "release")
+CONGESTION: Final = ("bbr", "cubic", "release")
 """The congestion controllers there are."""
 
 SOCKET_LIMIT: Final = 256 << 20
@@ -50,9 +50,8 @@ class Settings:
     @ivar roaming: follow a peer to another address.
     @ivar early_data: a listener takes what the release's dialler says in its first
         datagram, which could be a replay.
-    @ivar congestion: C{delivery}, as fast as the network delivers
-        (L{DeliveryRate<twisted_rudp.core.pacing.DeliveryRate>}), or C{release}, what
-        the release does.
+    @ivar congestion: C{bbr}, as fast as the network delivers; C{cubic}, as TCP does; or
+        C{release}, what the release does.
     @ivar budget: what all of them may keep.
     @ivar key_log: is given the keys of each connection.
     """
@@ -62,11 +61,11 @@ class Settings:
     idle_timeout: int = IDLE_TIMEOUT
     roaming: bool = True
     early_data: bool = False
-    congestion: str = "delivery"
+    congestion: str = "bbr"
     budget: Budget = field(default_factory=Budget)
     key_log: Callable[[bytes, Secrets], None] | None = None
 
     def __post_init__(self) -> None:
         if self.congestion not in CONGESTION:
-            names = " or ".join(CONGESTION)
-            raise ValueError(f"congestion={self.congestion!r} is not {names}")
+            names = ", ".join(CONGESTION)
+            raise ValueError(f"congestion={self.congestion!r} is not one of {names}")

@@ -1,0 +1,90 @@
+"""What was sent and is not acknowledged (qotp.md 5.2, 5.3)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.qotp.pair import Pair
+from tests.qotp.test_engine import write
+from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.qotp.sent import ControlFrame, SentPackets, SentRun
+from twisted_rudp.qotp.streams import Stream
+
+
+class ReorderingTests(SynchronousTestCase):
+    """On a link that carries every datagram, some later than those behind them."""
+
+    def retransmitted(self, overtaken_by: int) -> int:
+        """How much is sent again when one datagram arrives behind so many later ones."""
+        pair = Pair()
+        pair.connect()
+        pair.run(500)
+        late = len(pair.client.sent) + 4
+        # Datagrams of one turn arrive in turn, a tenth of a millisecond apart.
+        pair.fates["client"] = lambda number, datagram: (
+            10 + (number - late) / 10 + (overtaken_by + 0.5 if number == late else 0) / 10,
+        )
+        write(pair.client, 0, bytes(14 * 1361))
+        pair.run(500)
+        self.assertEqual(len(pair.server.streams[0]), 14 * 1361)
+        return pair.client.engine.counters()["retransmitted"]
+
+    def test_threshold(self) -> None:
+        """RFC 9002 6.1.1: two later ones tell nothing, three make it lost."""
+        self.assertEqual([self.retransmitted(count) for count in (0, 1, 2)], [0, 0, 0])
+        self.assertEqual(self.retransmitted(3), 1)
+
+
+class PacketsTests(SynchronousTestCase):
+    """L{SentPackets} alone."""
+
+    def setUp(self) -> None:
+        self.packets = SentPackets(RoundTrip(SECOND, SECOND, SECOND), 0)
+        self.stream = Stream(4)
+
+    def send(self, first: int, data: bytes, size: int, fin: bool = False) -> None:
+        """A run of segments of C{size} bytes."""
+        count = -(-len(data) // size)
+        run = SentRun(first, count, self.stream, first * 100, size, data, fin)
+        self.stream.unsettled += len(data)
+        self.packets.sent(run, size + 39, len(data) - (count - 1) * size + 39, SECOND, False)
+
+    def test_parts(self) -> None:
+        """A run can be acknowledged in parts; what is missing has its place and its bytes."""
+        self.send(0, b"aabbccddee", 2, fin=True)
+        self.packets.acknowledge(0, 2)
+        self.packets.acknowledge(4, 5)
+        self.assertEqual((self.packets.stream_bytes, self.packets.acknowledged_bytes), (4, 6))
+        self.assertTrue(self.stream.fin_acknowledged)
+        self.assertEqual(self.packets.give_up_oldest(1), [])
+        lost = [(each.offset, bytes(each.data), each.fin) for each in self.stream.lost]
+        self.assertEqual(lost, [(4, b"cc", False)])
+        self.packets.acknowledge(0, 5)
+        self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
+
+    def test_frames(self) -> None:
+        """Of the control frames only those are repeated that ask for it."""
+        once, repeated = ControlFrame(1, 0), ControlFrame(1, 0, b"x", True)
+        for number, frame in enumerate((once, repeated)):
+            self.packets.sent(SentRun(number, 1, frame=frame), 40, 40, SECOND, False)
+        self.assertEqual(self.packets.frames, 2)
+        self.assertEqual(self.packets.give_up_oldest(9), [repeated])
+        self.assertEqual(self.packets.frames, 0)
+
+    def test_segments(self) -> None:
+        """A peer of the release names segments, exactly."""
+        self.packets.expect_segments()
+        self.send(0, b"aabb", 2)
+        self.assertFalse(self.packets.acknowledge_segment(4, 0, 4))
+        self.assertTrue(self.packets.acknowledge_segment(4, 2, 2))
+        self.assertFalse(self.packets.acknowledge_segment(4, 2, 2))
+        self.assertEqual(self.packets.stream_bytes, 2)
+
+    def test_forgotten(self) -> None:
+        """Nothing of a stream that was given up is sent again or in flight."""
+        self.send(0, b"aabb", 2)
+        self.packets.forget(self.stream)
+        self.assertEqual(self.packets.stream_bytes, 0)
+        self.packets.give_up_oldest(9)
+        self.assertFalse(self.packets.losing)
