@@ -66,6 +66,7 @@ class End(Generic[AnyEngine, AnyDemultiplexer]):
     @ivar address: as the other end sees it; what is sent to another one is lost.
     @ivar room: whether the demultiplexer may let somebody in.
     @ivar reading: whether the application takes what has come.
+    @ivar greeting: what the application writes as soon as it is connected.
     @ivar sent: every datagram, whatever became of it.
     @ivar verdicts: of the demultiplexer, about unknown peers.
     """
@@ -87,6 +88,7 @@ class End(Generic[AnyEngine, AnyDemultiplexer]):
         self.received = bytearray()
         self.happened: list[tuple[Any, ...]] = []
         self.reading = True
+        self.greeting = b""
         self.sent: list[bytes] = []
         self.verdicts: list[Verdict] = []
 
@@ -149,6 +151,8 @@ class End(Generic[AnyEngine, AnyDemultiplexer]):
             more = engine.flush(self.pair.now, self._emit, 1 << 20)
             events = engine.events()
             self.happened += events
+            if self.greeting and any(event[0] is Event.CONNECTED for event in events):
+                engine.write(0, self.greeting)
             if not (more or events):
                 break
         if engine.closed:

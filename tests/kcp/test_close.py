@@ -221,6 +221,58 @@ class OrderlyCloseTests(SynchronousTestCase):
         )
         self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
 
+    def test_peerDoesNotRead(self) -> None:
+        """
+        A living peer that holds data which it has not read is waited for, however long,
+        and gets all of it and the end.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, b"x" * 20_000)
+        close(pair.client)
+        pair.run(300_000)
+        self.assertNotIn(Event.ENDED, pair.client.kinds())
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        CloseOnEnd(pair).run(2_000)
+        self.assertEqual(pair.server.received, b"x" * 20_000)
+        self.assertEqual(self.outcome(pair, pair.client), DONE)
+        self.assertEqual(self.outcome(pair, pair.server), DONE)
+
+    def test_resetBehindTheEnd(self) -> None:
+        """What was delivered whole is not discarded by a reset that comes behind it."""
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, b"x" * 20_000)
+        close(pair.client)
+        pair.run(1_000)
+        pair.client.engine.abort(pair.now)
+        pair.client.turn(pair.client.engine)
+        pair.run(200_000)
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        self.assertEqual(pair.server.received, b"x" * 20_000)
+        self.assertEqual(pair.server.kinds()[1:], [Event.STREAM_ENDED, Event.ENDED])
+        self.assertEqual(pair.server.happened[-1], DONE)
+
+    def test_silenceBehindTheEnd(self) -> None:
+        """Nor by the silence of a peer that is gone after its end."""
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        write(pair.client, b"x" * 20_000)
+        half_close(pair.client)
+        pair.run(1_000)
+        pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
+        pair.run(200_000)
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        self.assertEqual(pair.server.received, b"x" * 20_000)
+        self.assertEqual(pair.server.kinds()[1:], [Event.STREAM_ENDED, Event.ENDED])
+
     def test_peer_gone_unseen(self) -> None:
         """
         Their end is here, our FIN stays unanswered: clean after ten sendings and

@@ -171,8 +171,14 @@ class KCPEndpoint(Endpoint):
     idleTimeout: float = option(
         Seconds(0.1),
         60.0,
-        "Seconds without anything from the peer until it counts as gone; it is probed after a"
-        " third and two thirds of them.",
+        "Seconds without anything from the peer, or without an acknowledgement of what was sent,"
+        " until it counts as gone.",
+    )
+    keepAlive: float = option(
+        Seconds(0),
+        15.0,
+        "Seconds of silence after which the peer is probed, until it answers; 0: only as often as"
+        " C{idleTimeout} needs. Address translators forget a silent peer, some after 30 seconds.",
     )
 
     _log = Logger()
@@ -258,6 +264,7 @@ class KCPEndpoint(Endpoint):
             now=now,
             epoch=int.from_bytes(self.entropy(4), "little"),
             idle_timeout=int(self.idleTimeout * SECOND),
+            keep_alive=int(self.keepAlive * SECOND),
             options=self._options,
             overhead=self._overhead,
             snmp=demux.snmp,

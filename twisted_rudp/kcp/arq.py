@@ -25,6 +25,7 @@ from twisted_rudp.kcp.wire import (
     END,
     HEADER_SIZE,
     MARK,
+    MAXIMUM_FRAGMENTS,
     PUSH,
     RESET,
     WINS,
@@ -132,8 +133,14 @@ class ARQ:
             # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
             self.sender.recovery.open()
         self.receiver = Receiver(
-            first_received, settings.rcvwnd, settings.stream, self.control, self.counters
+            first_received, self._window_of(settings), settings.stream, self.control, self.counters
         )
+
+    def _window_of(self, settings: Settings) -> int:
+        """Segments kept for the application: any message has room, if we may choose."""
+        if settings.stream or not self.control.marks:
+            return settings.rcvwnd
+        return max(settings.rcvwnd, MAXIMUM_FRAGMENTS)
 
     @property
     def snd_una(self) -> int:
@@ -211,6 +218,12 @@ class ARQ:
             raise RuntimeError("send after finish")
         if not isinstance(sender.queue, MessageQueue):
             raise TypeError("this conversation carries a stream")
+        most = sender.widest * sender.mss
+        if len(data) > most and sender.transmitter.validated and most:
+            raise ValueError(
+                f"a message of {len(data)} bytes: the peer's window takes {sender.widest}"
+                f" pieces of {sender.mss} bytes at most"
+            )
         sender.queue.append(data, sender.mss)
 
     def finish(self) -> None:
@@ -290,7 +303,7 @@ class ARQ:
             raise ValueError("mode: a session keeps the one it was made with")
         self.settings = settings
         self.sender.adopt(settings)
-        self.receiver.wnd = settings.rcvwnd
+        self.receiver.wnd = self._window_of(settings)
         if settings.mtu != old.mtu:
             self.set_mss(settings.mss)
 
@@ -402,8 +415,8 @@ class ARQ:
         sender = self.sender
         self.control.heard = True
         self.counters.in_segs += count
-        if regular:
-            sender.peer_window = wnd
+        if regular and wnd != sender.peer_window:
+            sender.hear_window(wnd)
         sent = sender.sent
         before = sent.una
         if una != before & MASK32 and sender.cover(una):
@@ -476,8 +489,8 @@ class ARQ:
                 position += length
                 continue
             control.heard = True
-            if regular:
-                sender.peer_window = wnd
+            if regular and (wnd != sender.peer_window or not sender.widest):
+                sender.hear_window(wnd)
             if una != sent.una & MASK32:
                 sender.cover(una)
             if cmd == ACK:

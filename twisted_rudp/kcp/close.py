@@ -20,6 +20,9 @@ CLOSE_TIMEOUT: Final = 30 * SECOND
 """Without progress for so long, the close is given up. Starts anew whenever data
 of ours is acknowledged or something of theirs comes in order."""
 
+RECHECK: Final = 5 * SECOND
+"""How often a peer that holds data which it has not read is asked whether it still does."""
+
 UNSEEN_SENDINGS: Final = 10
 UNSEEN_TIME: Final = 3 * SECOND
 """Their end is here, only our FIN is unanswered, sent so often and for so long:
@@ -67,9 +70,15 @@ class Close:
             outcome = Outcome.DRAIN if arq.sender.drained else Outcome.WAIT
         else:
             outcome = Outcome.ASK
-        if now >= self.until and (outcome is Outcome.WAIT or outcome is Outcome.ASK):
-            return Outcome.TIMEOUT
-        return outcome
+        if now < self.until or (outcome is not Outcome.WAIT and outcome is not Outcome.ASK):
+            return outcome
+        if arq.sender.end_acknowledged and arq.sender.peer_holds_data:
+            # All was delivered, and the peer lives but does not read. Whether that is still
+            # so is asked; that it lives is the keepalive's business.
+            self.until = now + RECHECK
+            arq.control.ask = True
+            return outcome
+        return Outcome.TIMEOUT
 
     def _judge_marked(self, arq: ARQ, now: int) -> Outcome:
         if not arq.receiver.end_in_order:

@@ -74,6 +74,11 @@ class Control:
         self.probe_wait = 0
         self.probe_due = 0
 
+    @property
+    def marks(self) -> bool:
+        """What we send is marked."""
+        return self._frg == MARK
+
     def judge(self, frg: int) -> None:
         """Draw the conclusion from C{frg} of an ACK, WASK or WINS (kcp-close.md 2)."""
         if frg != MARK:

@@ -324,10 +324,21 @@ class KCPDemultiplexer:
             return Drop("not listening")
         if first.cmd == WASK:
             return self._probed(self._accept, self._cookies, first, address, now, table, framed)
-        if first.cmd != PUSH or (first.frg == END and not first.length) or first.una:
-            # Nobody who is new here has had anything from us to acknowledge.
+        if first.cmd != PUSH:
+            if first.cmd == WINS and first.frg == MARK and (first.sn or first.una):
+                # The answer to a question of ours: it has a session that we do not have.
+                return self._reply(reset(first.conv, first.una, first.sn), framed)
             return Drop("leftover of a session")
-        if first.sn >= self._window or (first.sn and self._rules.require_sn0):
+        if first.una or first.sn >= self._window:
+            # Nobody who is new here has had anything from us to acknowledge, or has sent so
+            # much: we were restarted. A peer of ours says in its answer what it has, and is
+            # told; a reset at once could make another one believe that data has arrived.
+            cookie = self._cookies.make(address, first.conv, now)
+            question = pack_header(first.conv, WASK, MARK, self._window, cookie, 0, 0, 0)
+            return self._reply(question, framed)
+        if first.frg == END and not first.length:
+            return Drop("leftover of a session")
+        if first.sn and self._rules.require_sn0:
             return Drop("outside the window")
         return self._admit(self._accept, first, address, now, table)
 

@@ -43,7 +43,7 @@ from twisted_rudp.kcp.control import Peer
 from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, OUT_OF_BAND, Piece, is_framed
 from twisted_rudp.kcp.framing import Framing, OutOfBand
 from twisted_rudp.kcp.handshake import Handshake
-from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, KeepAlive
+from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, DEFAULT_KEEP_ALIVE, KeepAlive
 from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
@@ -179,6 +179,9 @@ class KCPEngine:
         "_overhead",
         "_path_errors",
         "_patient",
+        "_peer_lost",
+        "_progress",
+        "_progress_at",
         "_rate_limit",
         "_read_since",
         "_readable",
@@ -206,6 +209,7 @@ class KCPEngine:
         own_socket: bool = False,
         wait_for_peer: bool = True,
         idle_timeout: int = DEFAULT_IDLE,
+        keep_alive: int = DEFAULT_KEEP_ALIVE,
         options: SessionOptions = PLAIN,
         overhead: int = 0,
         snmp: SNMPCounters | None = None,
@@ -221,7 +225,10 @@ class KCPEngine:
         @param own_socket: the socket serves this session alone and closes with it.
         @param wait_for_peer: a dialler is connected when the peer is heard, not at
             once.
-        @param idle_timeout: nanoseconds; 0: none.
+        @param idle_timeout: nanoseconds of silence, or without progress, that end the
+            session; 0: none.
+        @param keep_alive: nanoseconds of silence after which the peer is probed; 0: only as
+            the idle timeout needs it.
         @param overhead: bytes that the demultiplexer adds to each datagram.
         @param snmp: is to count this session.
         @param signs: is told what seems not to fit.
@@ -239,12 +246,14 @@ class KCPEngine:
         self._life = Lifecycle(role, self._events, own_socket)
         self._timers = Timers(len(Timer))
         self._handshake = Handshake(role, conv, address, cookies)
-        self._keepalive = KeepAlive(now, idle_timeout)
+        self._keepalive = KeepAlive(now, idle_timeout, keep_alive)
         self._close: Close | None = None
         self._closed: ClosedSession | None = None
         self._out_of_band = OutOfBand(conv)
         self._emit: Emit | None = None
-        self._una_moved = now
+        self._una_moved = self._progress_at = now
+        self._progress = 0
+        self._peer_lost: Reason | None = None
         self._half_closing = False
         self._end_heard = self._end_told = False
         self._slow = True
@@ -394,7 +403,7 @@ class KCPEngine:
         if self._handshake.due != due:
             self._slow = True
         if self._keepalive.answered(forgotten or behind):
-            self._end(Reason.FORGOTTEN, now, tell=True)
+            self._lose_peer(Reason.FORGOTTEN, now)
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
@@ -440,11 +449,43 @@ class KCPEngine:
             return
         keepalive = self._keepalive
         if keepalive.gone(now):
-            self._end(Reason.IDLE, now)
+            self._lose_peer(Reason.IDLE, now)
             return
-        if keepalive.probe_due(now):
+        if self._is_stuck(now):
+            text = f"nothing was acknowledged for {keepalive.idle / SECOND:g} seconds"
+            self._end(Reason.IDLE, now, tell=True, detail=text)
+            return
+        if keepalive.probe_due(now, self._arq.timeout):
             self._arq.control.ask = True
         self._timers.set(_KEEPALIVE, keepalive.deadline())
+
+    def _is_stuck(self, now: int) -> bool:
+        """
+        Something is in flight and nothing was acknowledged for the idle timeout, though
+        the peer is heard: its path may swallow what is long. A window that is closed is no
+        such case, since then all arrives that was sent.
+        """
+        sent = self._arq.sender.sent
+        arrived = sent.nxt - sent.outstanding
+        if not sent.outstanding or arrived != self._progress:
+            self._progress, self._progress_at = arrived, now
+            return False
+        return 0 < self._keepalive.idle <= now - self._progress_at
+
+    def _lose_peer(self, reason: Reason, now: int) -> None:
+        """
+        The peer is gone: end, but for what it had delivered whole before. That is read
+        first, then the session ends as if the peer had just closed, unless something of
+        ours did not arrive.
+        """
+        arq = self._arq
+        whole = arq.receiver.end_in_order and arq.receiver.inbox.readable
+        if not whole or self._life.state is not _ESTABLISHED:
+            self._end(reason, now, tell=reason is Reason.FORGOTTEN)
+        elif self._peer_lost is None:
+            self._peer_lost = Reason.DONE if arq.sender.drained else reason
+            arq.sender.release()
+            self._timers.stop_all()
 
     def _check_limits(self, now: int) -> None:
         if self._life.state is not _ESTABLISHED:
@@ -544,8 +585,10 @@ class KCPEngine:
                 self._tell_end()
             if data is None:
                 return
-            self.traffic.bytes_received += len(data)
-            yield Message(data)
+            if data:
+                # The C library sends empty messages. As we refuse to, they are none here.
+                self.traffic.bytes_received += len(data)
+                yield Message(data)
 
     # out
 
@@ -610,6 +653,10 @@ class KCPEngine:
     def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
         if self._closed is not None:
             self._flush_closed(self._closed, now, emit)
+            return False
+        if self._peer_lost is not None:
+            # Nobody is there to be answered; the application reads what is left.
+            self._advance(now)
             return False
         handshake = self._handshake
         if now >= handshake.due:
@@ -753,9 +800,10 @@ class KCPEngine:
             return
         if arq.sender.transmitter.validated:
             self._handshake.validated = True
-        if arq.control.reset_heard:
-            self._end(Reason.RESET, now)
-            return
+        if arq.control.reset_heard and self._peer_lost is None:
+            self._lose_peer(Reason.RESET, now)
+            if life.over:
+                return
         if arq.sender.transmitter.dead:
             self._end(Reason.DEAD_LINK, now)
             return
@@ -764,6 +812,9 @@ class KCPEngine:
         self._end_heard = arq.receiver.end_in_order
         if arq.receiver.end_received:
             self._tell_end()
+            if self._peer_lost is not None:
+                self._end(self._peer_lost, now)
+                return
         self._handshake.settle(arq, life.state is not State.HANDSHAKE)
         if self._half_closing:
             self._half_close(now)

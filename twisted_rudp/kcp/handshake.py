@@ -117,4 +117,6 @@ class Handshake:
             return established
         if peer is Peer.UNMARKED:
             return True
-        return self.confirmed or arq.rcv_nxt != 0 or arq.snd_una != 0
+        # An acknowledgement of our data tells nothing: a listener that does not know us as
+        # validated acknowledges too (RFC 9002 6.2.2.1 has the same trap).
+        return self.confirmed or arq.rcv_nxt != 0

@@ -11,13 +11,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.timers import NEVER
 
 DEFAULT_IDLE: Final = 60 * SECOND
+DEFAULT_KEEP_ALIVE: Final = 15 * SECOND
+"""Most address translators forget a peer after 30 s at the earliest (RFC 4787 section 4.3)."""
 
-PROBES: Final = 3
-"""Silence is probed this often before it counts as death."""
+SHARE: Final = 3
+"""The first probe comes after this part of the idle timeout at the latest."""
+
+FIRST_REPEAT: Final = 500 * MILLISECOND
+LAST_REPEAT: Final = 2 * SECOND
+"""
+A probe is repeated until it is answered: after some retransmission timeouts, this at least
+and that at most. With a third lost each way an answer fails to come in half of all cases,
+and 20 of them in a row once in a million.
+"""
 
 BEHIND_LIMIT: Final = 2
 """So many answers in a row from behind mean that the peer forgot us. One may be
@@ -30,38 +40,55 @@ class KeepAlive:
 
     @ivar heard: when the peer was heard last; may be set.
     @ivar asked: a probe is out that no control segment has answered.
+    @ivar idle: nanoseconds of silence after which the peer counts as gone; 0: never.
     """
 
-    __slots__ = ("_behind", "_gap", "_idle", "_probed", "asked", "heard")
+    __slots__ = ("_behind", "_interval", "_probed", "_wait", "asked", "heard", "idle")
 
-    def __init__(self, now: int, idle: int) -> None:
+    def __init__(self, now: int, idle: int, interval: int) -> None:
         """
-        @param idle: nanoseconds of silence after which the peer counts as gone; 0: never,
-            and no probes.
+        @param interval: nanoseconds of silence after which the peer is probed; 0: only as
+            the idle timeout needs it.
         """
-        self._idle = idle
-        self._gap = idle // PROBES
+        self.idle = idle
+        latest = idle // SHARE if idle else NEVER
+        self._interval = min(interval, latest) if interval else latest
         self.heard = now
         self._probed = now
+        self._wait = 0
         self._behind = 0
         self.asked = False
 
     def deadline(self) -> int:
         """When L{probe_due} or L{gone} may turn true."""
-        if not self._idle:
+        if self._interval >= NEVER:
             return NEVER
+        probe = self._next_probe()
+        return min(probe, self.heard + self.idle) if self.idle else probe
+
+    def _next_probe(self) -> int:
         if self.heard >= self._probed:
-            return self.heard + self._gap
-        return min(self._probed + self._gap, self.heard + self._idle)
+            return self.heard + self._interval
+        return self._probed + self._wait
 
     def gone(self, now: int) -> bool:
         """Nothing was heard for the whole idle time."""
-        return self._idle > 0 and now >= self.heard + self._idle
+        return self.idle > 0 and now >= self.heard + self.idle
 
-    def probe_due(self, now: int) -> bool:
-        """It is time to ask whether the peer is there. Counts as asked."""
-        if not self._idle or now < max(self.heard, self._probed) + self._gap:
+    def probe_due(self, now: int, timeout: int) -> bool:
+        """
+        It is time to ask whether the peer is there. Counts as asked.
+
+        @param timeout: of a retransmission.
+        """
+        if self._interval >= NEVER or now < self._next_probe():
             return False
+        # Without an idle timeout nobody waits for the answer, so asking gets rarer.
+        most = LAST_REPEAT if self.idle else self._interval
+        if self.heard >= self._probed:
+            self._wait = min(max(4 * timeout, FIRST_REPEAT), most)
+        else:
+            self._wait = min(2 * self._wait, most)
         self._probed = now
         self.asked = True
         return True

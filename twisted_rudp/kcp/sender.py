@@ -178,7 +178,7 @@ class Sender:
     @ivar sent: what has one and is not acknowledged.
     @ivar recovery: finds what is lost.
     @ivar transmitter: encodes.
-    @ivar peer_window: the window the peer advertised last.
+    @ivar peer_window: the window the peer advertised last; C{widest} is the widest so far.
     @ivar snd_wnd: most numbers in use at a time.
     @ivar mss: payload bytes of a full new segment.
     @ivar ending: our end of stream is to follow the data.
@@ -197,6 +197,7 @@ class Sender:
         "sent",
         "snd_wnd",
         "transmitter",
+        "widest",
     )
 
     def __init__(self, first: int, settings: Settings, counters: Counters, overhead: int) -> None:
@@ -211,6 +212,7 @@ class Sender:
         self.transmitter = Transmitter(counters, overhead, settings.dead_link)
         self.recovery = SkipRecovery(settings, self.sent, self.transmitter, counters)
         self.peer_window = INITIAL_PEER_WINDOW
+        self.widest = 0
         self.snd_wnd = settings.sndwnd
         self.overhead = overhead
         self.ending = False
@@ -237,6 +239,17 @@ class Sender:
         self.recovery.release()
 
     # what the peer says
+
+    def hear_window(self, window: int) -> None:
+        """The peer advertises another window than before."""
+        self.peer_window = window
+        if window > self.widest:
+            self.widest = window
+
+    @property
+    def peer_holds_data(self) -> bool:
+        """The peer's application has not read all that has arrived."""
+        return self.peer_window < self.widest
 
     def cover(self, una: int) -> bool:
         """
