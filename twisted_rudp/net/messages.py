@@ -47,12 +47,11 @@ class MessageTransport(SessionTransport):
         told: Deferred[bool] | None = None
         if number is not None:
             told = self._receipts[number] = Deferred()
-        feed, size = self._feed, len(data)
-        if feed is not None and feed.room >= size and self.session.dirty:
-            # As _wrote, which then has nothing else to do.
-            feed.room -= size
-        else:
-            self._wrote(size)
+        session = self.session
+        if not session.dirty:
+            self._schedule.touch(session)
+        if self._feed is not None:
+            self._fed(self._feed, len(data))
         return told
 
     # ITransport

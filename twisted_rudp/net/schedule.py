@@ -230,14 +230,14 @@ class Schedule:
     def _startTurn(self) -> None:
         """A turn of our own: what was kept for later, then all that is dirty."""
         self._turnCall = None
-        self.begin()
+        now = self.begin()
         soon, self._soon = self._soon, []
         for task, function in soon:
             task.call(function)
         waiting, self._next = self._next, []
         for task in waiting:
             self.touch(task)
-        self.end(self.clock.now())
+        self.end(self.clock.now() if soon else now)
 
     # deadlines
 

@@ -57,9 +57,11 @@ class StreamTransport(SessionTransport):
             raise TypeError(f"Data must be bytes, not {type(data).__name__}")
         if data and self._writing:
             self._engine.write(self.stream, data)
-            if self._feed is None and self.session.dirty:
-                return  # what _wrote would find out
-            self._wrote(len(data))
+            session = self.session
+            if not session.dirty:
+                self._schedule.touch(session)
+            if self._feed is not None:
+                self._fed(self._feed, len(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """As C{write} with the pieces joined; all are checked before any is queued (TR-3)."""

@@ -318,16 +318,11 @@ class SessionTransport:
             if self._state in DRAINING:
                 self._schedule.touch(self.session)
 
-    def _wrote(self, size: int) -> None:
-        """So many bytes were given to the engine."""
-        session = self.session
-        if not session.dirty:
-            self._schedule.touch(session)
-        feed = self._feed
-        if feed is not None:
-            feed.room -= size
-            if feed.room < 0 and feed.mustPause(self._engine.unsent(self.stream)):
-                self._call(feed.producer.pauseProducing)
+    def _fed(self, feed: Feed, size: int) -> None:
+        """So many bytes were given to the engine while a producer is registered."""
+        feed.room -= size
+        if feed.room < 0 and feed.mustPause(self._engine.unsent(self.stream)):
+            self._call(feed.producer.pauseProducing)
 
     def _stopFeed(self) -> None:
         feed, self._feed = self._feed, None

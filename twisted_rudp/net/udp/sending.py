@@ -97,7 +97,14 @@ class SendingPort(ABC):
         """See L{DatagramPort.send}."""
         if self.closed or self._held.runs:
             return self._keep(run, size, address)
-        taken = self._transmit(run, size, address)
+        return self._taken(self._transmit(run, size, address), run, size, address)
+
+    def _taken(self, taken: int, run: Buffer, size: int, address: Address) -> bool:
+        """
+        The socket took the first C{taken} bytes of a run: hold the rest.
+
+        @return: see L{DatagramPort.send}.
+        """
         if taken == len(run):
             return True
         self._held.append(memoryview(run)[taken:], size, address)
