@@ -6,6 +6,11 @@ project = "twisted_rudp"
 copyright = "the twisted_rudp authors"
 version = release = twisted_rudp.__version__
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "arguments-*.rst"]
 highlight_language = "text"
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = f"twisted_rudp {version}"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_copy_source = False
+html_show_sourcelink = False

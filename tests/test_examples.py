@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
@@ -70,6 +75,106 @@ class KCPExamplesTests(ExamplesMixin, SynchronousTestCase):
         answer = self.answer("encrypted_tunnel.py", "ask", "hello over there")
         self.assertEqual(answer, "hello over there\n")
 
+    def test_asyncio(self) -> None:
+        """C{asyncio_echo.py} awaits what comes back."""
+        path = str(CHECKOUT / "examples" / "echo.py")
+        server = Program(path, "serve", "kcp:port=0:interface=127.0.0.1")
+        self.addCleanup(server.kill)
+        where = f"kcp:host=127.0.0.1:port={server.port()}"
+        status, output = run(str(CHECKOUT / "examples" / "asyncio_echo.py"), where, "hello")
+        self.assertEqual((status, output), (0, "hello\n"))
+
+    def test_reconnecting(self) -> None:
+        """C{reconnecting.py} connects again when its server is back."""
+        echo = str(CHECKOUT / "examples" / "echo.py")
+        server = Program(echo, "serve", "kcp:port=0:interface=127.0.0.1")
+        self.addCleanup(server.kill)
+        port = server.port()
+        where = f"kcp:host=127.0.0.1:port={port}:idleTimeout=1:timeout=1"
+        client = Program(str(CHECKOUT / "examples" / "reconnecting.py"), where)
+        self.addCleanup(client.kill)
+        client.expect("tick 1")
+        server.kill()
+        client.expect("lost")
+        again = Program(echo, "serve", f"kcp:port={port}:interface=127.0.0.1")
+        self.addCleanup(again.kill)
+        client.expect("connected")
+        client.interrupt()
+        client.end()
+        self.assertNotIn("Traceback", client.output)
+
+    def test_tls(self) -> None:
+        """C{tls_over_kcp.py} checks the certificate of its server."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        pem, certificate = selfSigned("localhost")
+        (folder / "server.pem").write_bytes(pem + certificate)
+        (folder / "authorities").mkdir()
+        (folder / "authorities" / "cert.pem").write_bytes(certificate)
+        path = str(CHECKOUT / "examples" / "tls_over_kcp.py")
+        server = Program(
+            path, "serve", "kcp:port=0:interface=127.0.0.1", str(folder / "server.pem")
+        )
+        self.addCleanup(server.kill)
+        where = f"kcp:host=127.0.0.1:port={server.port()}"
+        authorities = str(folder / "authorities")
+        status, output = run(path, "ask", where, "localhost", authorities, "hello")
+        self.assertEqual((status, output), (0, "hello\n"))
+        status, output = run(path, "ask", where, "example.org", authorities, "hello")
+        self.assertNotEqual(status, 0)
+        self.assertNotIn("hello\n", output)
+
+
+class SimulatedExamplesTests(SynchronousTestCase):
+    """The examples that need no network."""
+
+    def test_test(self) -> None:
+        """C{test_simulated.py} passes."""
+        path = CHECKOUT / "examples" / "test_simulated.py"
+        status, output = run("-m", "twisted.trial", "--temp-directory", self.mktemp(), str(path))
+        self.assertEqual(status, 0, output)
+        self.assertIn("PASSED (successes=2)", output)
+
+    def test_experiment(self) -> None:
+        """C{link_experiment.py} measures, and two runs have the same trace."""
+        path = str(CHECKOUT / "examples" / "link_experiment.py")
+        for transport in ("kcp", "qotp", "raknet"):
+            traces = [self.mktemp(), self.mktemp()]
+            for trace in traces:
+                status, output = run(path, transport, "2", "--trace", trace)
+                self.assertEqual(status, 0, output)
+                self.assertRegex(output, rf"^{transport}, 2 % loss: \d+\.\d\d s, ")
+            first, second = (Path(trace).read_text() for trace in traces)
+            self.assertEqual(first, second)
+            self.assertGreater(first.count("\n"), 500)
+
+
+def selfSigned(name: str) -> tuple[bytes, bytes]:
+    """A private key, and a certificate for this name, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        certificate.public_bytes(serialization.Encoding.PEM),
+    )
+
 
 class RakNetStreamExamplesTests(SynchronousTestCase):
     """A stream example over RakNet, which has no half close."""
@@ -134,13 +239,31 @@ class RakNetExamplesTests(SynchronousTestCase):
         listener.expect("> hello room")
         self.assertNotIn("not here", listener.output)
 
+    def test_game(self) -> None:
+        """C{game_server.py}: others hear what a player says; who is banned is out."""
+        _, port = self.serve("game_server.py")
+        path = str(CHECKOUT / "examples" / "game_server.py")
+        where = f"raknet:127.0.0.1:{port}:mode=messages"
+        alice = Program(path, "play", where, "alice")
+        self.addCleanup(alice.kill)
+        bob = Program(path, "play", where, "bob", "hi there")
+        self.addCleanup(bob.kill)
+        alice.expect("bob is here")
+        alice.expect("hi there")
+        status, output = run(path, "play", where, "carol", "/ban me")
+        self.assertEqual(status, 0, output)
+        self.assertIn("over: ", output)
+        status, output = run(path, "play", where, "carol")
+        self.assertIn("over: ", output)
+
 
 class UsageTests(SynchronousTestCase):
     """The examples called without arguments."""
 
     def test_usage(self) -> None:
         """Every example says how it is used."""
-        examples = sorted(Path(CHECKOUT / "examples").glob("*.py"))
+        examples = sorted(Path(CHECKOUT / "examples").glob("[!t]*.py"))
+        examples.append(CHECKOUT / "examples" / "tls_over_kcp.py")
         self.assertTrue(examples)
         for example in examples:
             result = subprocess.run(

@@ -31,6 +31,14 @@ LINK_COLOURS = {
 }
 
 
+TITLES = {
+    "goodput": "Goodput in MB/s",
+    "wire": "Bytes sent for each that arrived",
+    "p99_ms": "Latency of messages, 99th percentile in ms",
+}
+"""Of the pictures of emulated links, by metric."""
+
+
 def number(value: float) -> str:
     """With as many digits as mean something."""
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
@@ -50,8 +58,8 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[str]:
     matplotlib.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"})
     scenarios = document["scenarios"]
     streams = {
-        name: scenario["rows"]
-        for name, scenario in scenarios.items()
+        scenario["title"]: scenario["rows"]
+        for scenario in scenarios.values()
         if not scenario["link"] and _has(scenario["rows"], GOODPUT.name)
     }
     plots = [_bars(streams, m.name, directory) for m in (GOODPUT, COST) if streams]
@@ -180,7 +188,7 @@ def _bars(streams: Mapping[str, Rows], metric: str, directory: Path) -> str:
         colours = [COLOURS[row["group"]] for row in shown]
         bars = ax.barh([row["name"] for row in shown], values, color=colours)
         ax.bar_label(bars, labels=[*map(number, values)], padding=3, fontsize=7)
-        ax.set_title(f"{name}, {HEADINGS[metric]}", fontsize=9, loc="left")
+        ax.set_title(f"{name}: {HEADINGS[metric]}", fontsize=9, loc="left")
         _tidy(ax)
         ax.margins(x=0.1)
     return _save(figure, f"benchmarks-{metric}.svg", directory)
@@ -206,7 +214,7 @@ def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
     ax.set_yticks([at + 0.4 - height / 2 for at in range(len(links))], list(links))
     ax.invert_yaxis()
     ax.set_xscale("log")
-    ax.set_title(f"{HEADINGS[metric]}, emulated links", fontsize=9, loc="left")
+    ax.set_title(f"{TITLES[metric]}, emulated links", fontsize=9, loc="left")
     ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3, frameon=False)
     _tidy(ax)
     return _save(figure, f"benchmarks-links-{metric}.svg", directory)

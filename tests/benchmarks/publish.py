@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.contenders import Group
 from tests.benchmarks.metrics import HEADINGS
 from tests.benchmarks.plots import draw, draw_choices, number
 from tests.benchmarks.targets import TARGETS, verdicts
@@ -31,29 +33,110 @@ READING = """\
 How to read this
 ----------------
 
-``make bench`` measures all of it, on your machine. ``make bench BENCH_FLAGS='--only plain
-echo'`` does a part and leaves the rest of this page as it is; names may be patterns,
-``'link*'``.
+``make bench`` measures all of it on your machine. ``make bench BENCH_FLAGS='--only plain
+echo'`` repeats a part and keeps the rest of this page; names may be patterns, ``'link*'``.
 
-Figures are medians of alternating rounds: every contender runs once before any runs again.
-Least and most are in brackets. Ratios are of the first column: *stock* to the other library as
-it comes, *best* to the best of its rows. Both ends in one process share one thread here, and
-all cores in kcp-go.
+* Figures are medians. Contenders take turns: each runs once before any runs again. The lowest and
+  highest figures are in brackets.
+* *x stock* is the ratio to the other library as it comes, *x best* the ratio to its best row.
+* *gso port* uses the kernel's segmentation offload, *plain port* does not, *stock port* is
+  Twisted's own UDP port. *kernels* are the native functions, *pure Python* the same functions
+  without a compiler.
+* With both ends in one process, ours share one thread, while kcp-go uses all cores.
 
 The emulated links are two network namespaces with ``tests/benchmarks/link.c`` between them.
-Delay, rate and loss hold in each direction, so a delay of 20 ms is a round trip of 40. In front
-of the rate there is a queue of 50 ms. Bursts are ten packets lost in a row on average. TCP is
-the kernel's, with buffers of up to 32 MB. kcp-go is tuned for speed as its users do:
-``nodelay`` 1, ``interval`` 10, ``resend`` 2, no congestion window; our ``fast3`` is the same,
-our ``default`` has a congestion window and paces. Messages are sent in ten sessions at a time;
-one that does not come in two seconds counts as one that takes for ever.
+Delay, rate and loss apply in each direction, so a delay of 20 ms is a round trip of 40. The queue
+in front of the bottleneck holds 50 ms. Bursts are ten packets lost in a row on average. TCP is the
+kernel's, with buffers of up to 32 MB. kcp-go is tuned for speed as its users do: ``nodelay`` 1,
+``interval`` 10, ``resend`` 2, no congestion window. Our ``fast3`` is the same; our ``default`` has
+a congestion window and paces. Messages are sent in ten sessions at a time; one that does not
+arrive within two seconds counts as infinitely late.
 """
 
 
 OTHERS = """
-How many times faster one library is than another depends on the machine as much as on the
-libraries: on that of :doc:`benchmarks-xeon`, a nested virtual machine, the ratios of streams are
-about half of those here. What was measured there is a version that did not poll before it sleeps.
+The ratios depend on the machine. On that of :doc:`benchmarks-xeon`, a nested virtual machine, those
+of streams are about half of these. What was measured there is a version that did not poll before it
+sleeps.
+"""
+
+KERNELS = "twisted_rudp, gso port, kernels"
+
+SLOW = "link-20ms-50mbit-5%"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """
+    One line of the table at the top.
+
+    @ivar what: for people, with the unit.
+    @ivar row: the contender of ours.
+    @ivar others: the group of the other library; its best row is shown.
+    """
+
+    what: str
+    scenario: str
+    metric: str
+    row: str = KERNELS
+    others: Group = Group.KCP_GO
+    more_is_better: bool = False
+
+
+HEADLINES = (
+    Headline("KCP, stream, MB/s", "plain2", "goodput", more_is_better=True),
+    Headline("KCP, stream with AES-128-GCM, MB/s", "gcm-2", "goodput", more_is_better=True),
+    Headline("KCP, stream with FEC 10+3, MB/s", "fec-2", "goodput", more_is_better=True),
+    Headline("KCP, stream, CPU seconds per GB", "plain2", "cost"),
+    Headline("KCP, echo of 64 bytes, median in microseconds", "echo2", "p50"),
+    Headline("KCP, 1000 idle sessions, KB each", "idle1000", "memory"),
+    Headline(
+        "KCP, 50 Mbit/s, 40 ms round trip, 5 % loss, MB/s",
+        SLOW,
+        "goodput",
+        "twisted_rudp, default",
+        more_is_better=True,
+    ),
+    Headline("the same, bytes sent for each that arrives", SLOW, "wire", "twisted_rudp, default"),
+    Headline(
+        "RakNet, stream, MB/s",
+        "raknet2",
+        "goodput",
+        "twisted_rudp, raknet, stream",
+        Group.GO_RAKNET,
+        more_is_better=True,
+    ),
+    Headline(
+        "QOTP, stream, MB/s",
+        "qotp2",
+        "goodput",
+        "twisted_rudp, qotp, gso port",
+        Group.AIOQUIC,
+        more_is_better=True,
+    ),
+)
+"""What a reader wants to know first."""
+
+_LINKS = "over twelve emulated links. Every figure is in the tables below."
+
+_STREAMS = "over loopback, one for each scenario. Every figure is in the tables below."
+
+ALTERNATIVES = {
+    "benchmarks-goodput.svg": f"Bar charts of the goodput of streams in MB/s {_STREAMS}",
+    "benchmarks-cost.svg": f"Bar charts of CPU seconds per GB of streams {_STREAMS}",
+    "benchmarks-links-goodput.svg": f"Bar chart of the goodput of streams in MB/s {_LINKS}",
+    "benchmarks-links-wire.svg": f"Bar chart of the bytes sent for each that arrived {_LINKS}",
+    "benchmarks-links-p99_ms.svg": f"Bar chart of the latency of messages {_LINKS}",
+}
+"""What the pictures show, in words, by file."""
+
+GOALS = """\
+Goals of the benchmarks
+=======================
+
+What contributors aim at, against the best of the other library's rows, and what the latest run of
+``make bench`` has given. :doc:`benchmarks` has all figures.
+
 """
 
 
@@ -72,9 +155,10 @@ def page(
     scenarios: Scenarios = document["scenarios"]
     linked = {name: s for name, s in scenarios.items() if s["link"]}
     lines = [title, "=" * len(title), "", *_introduction(scenarios, plots)]
+    lines += _headlines(scenarios)
     for plot in plots:
-        lines += [f".. image:: {plot}", ""]
-    lines += [*_targets(document), reading]
+        lines += [f".. image:: {plot}", f"   :alt: {ALTERNATIVES.get(plot, plot)}", ""]
+    lines += [reading]
     for metric, title in MATRICES:
         lines += _matrix(linked, metric, title)
     for name, scenario in scenarios.items():
@@ -94,11 +178,10 @@ def _introduction(scenarios: Scenarios, plots: Sequence[str]) -> Iterator[str]:
     measured on the same.
     """
     yield (
-        "KCP of this library beside kcp-go, whose wire it speaks, and beside TCP; RakNet beside"
-        " go-raknet, QOTP beside aioquic."
+        "KCP of this library next to kcp-go, whose wire it speaks, and next to TCP; RakNet next to"
+        " go-raknet; QOTP next to aioquic."
         + (
-            " First pictures, then what was aimed at, then every figure. Longer bars are better for"
-            " MB/s, shorter ones for everything else."
+            " In the charts, longer bars are better for MB/s, shorter ones for everything else."
             if plots
             else ""
         )
@@ -111,7 +194,7 @@ def _introduction(scenarios: Scenarios, plots: Sequence[str]) -> Iterator[str]:
 
 def _machine(facts: Mapping[str, Any]) -> str:
     return (
-        f"Written by ``make bench``: {facts['cpu']}, {facts['cores']} cores, {facts['system']},"
+        f"Measured by ``make bench`` on {facts['cpu']}, {facts['cores']} cores, {facts['system']},"
         f" Python {facts['python']}, Twisted {facts['twisted']}, kcp-go {facts['kcp_go']}."
     )
 
@@ -122,14 +205,41 @@ def _when(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _targets(document: Mapping[str, Any]) -> Iterator[str]:
-    yield from _heading("Targets against the best of the other library's rows")
+def _headlines(scenarios: Scenarios) -> Iterator[str]:
+    """The table at the top: ours, the best of the other library, TCP."""
+    lines = []
+    for line in HEADLINES:
+        figures = {
+            row["name"]: (row["group"], row["values"][line.metric]["median"])
+            for row in scenarios.get(line.scenario, {"rows": ()})["rows"]
+            if line.metric in row["values"]
+        }
+        if line.row not in figures:
+            continue
+        best = max if line.more_is_better else min
+        cells = [
+            number(best(found)) if found else "n/a"
+            for group in (line.others.value, Group.TCP.value)
+            for found in [[value for of, value in figures.values() if of == group]]
+        ]
+        lines.append([line.what, number(figures[line.row][1]), *cells])
+    if lines:
+        yield from _heading("In short")
+        yield "Between two processes of one machine, where nothing else is said."
+        yield ""
+        header = ["", "twisted_rudp", "kcp-go, go-raknet or aioquic", "best TCP"]
+        yield from _table(header, lines)
+        yield ""
+
+
+def goals(document: Mapping[str, Any]) -> str:
+    """The page for contributors: what was aimed at."""
+    lines = [GOALS]
     used = [s for name, s in document["scenarios"].items() if name in {t.scenario for t in TARGETS}]
     if any(scenario["environment"]["quick"] for scenario in used):
-        yield "Some of this is of a quick run on a machine that others used, which proves little."
-        yield ""
-    yield from _table(["", "target", "got", ""], [v.cells() for v in verdicts(document)])
-    yield ""
+        lines.append("Some of this is from a quick run on a shared machine, which proves little.\n")
+    lines += _table(["goal", "aim", "reached", ""], [v.cells() for v in verdicts(document)])
+    return "\n".join([*lines, ""])
 
 
 def _matrix(linked: Scenarios, metric: str, title: str) -> Iterator[str]:
@@ -193,6 +303,7 @@ def publish(source: Path, target: Path) -> None:
     if target.stem == "benchmarks":
         draw_choices(document, target.parent)
         target.write_text(page(document, draw(document, target.parent), reading=READING + OTHERS))
+        target.with_name("benchmarks-goals.rst").write_text(goals(document))
     else:
         (machine, *_) = (s["environment"]["cpu"] for s in document["scenarios"].values())
         target.write_text(page(document, [], f"Benchmarks on {machine}"))

@@ -14,7 +14,7 @@ from tests.benchmarks.publish import page, publish
 from tests.benchmarks.report import document, environment, table
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.summary import Runs, summarise
-from twisted_rudp.endpoints import kcpbase
+from twisted_rudp.endpoints import kcp as kcpendpoints
 
 ROWS = (
     Contender("go small", Group.KCP_GO, ()),
@@ -108,9 +108,9 @@ class LossTests(SynchronousTestCase):
         The demultiplexer loses about the share asked for, single datagrams, and keeps the others in
         order.
         """
-        self.patch(kcpbase, "KCPDemultiplexer", kcpbase.KCPDemultiplexer)
+        self.patch(kcpendpoints, "KCPDemultiplexer", kcpendpoints.KCPDemultiplexer)
         lose(0.1, 1)
-        demux = kcpbase.KCPDemultiplexer()
+        demux = kcpendpoints.KCPDemultiplexer()
         numbers: list[int] = []
         for start in range(0, 5000, 50):
             sent = [at.to_bytes(24, "big") for at in range(start, start + 50)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.interop.harness import PEERS, PeerTestCase, kcpgo
 
 PACKAGE = "github.com/xtaci/kcp-go/v5"
-MANUAL = Path(__file__).parents[2] / "docs" / "kcp-go.rst"
+MANUAL = Path(__file__).parents[2] / "docs" / "guides" / "kcp-go.rst"
 
 EXPORTED = re.compile(r"^ *(?:func(?: \(\w+ \*\w+\))?|var) ([A-Z]\w+)", re.MULTILINE)
 
@@ -29,7 +29,7 @@ def exported(*names: str) -> set[str]:
 
 
 class NamesTests(PeerTestCase):
-    """C{docs/kcp-go.rst}."""
+    """C{docs/guides/kcp-go.rst}."""
 
     def test_everything(self) -> None:
         """Each function, each method of sessions, listeners and counters is in it."""

@@ -1,5 +1,5 @@
 """
-The life of a session: its states, the ways between them, and what follows its end.
+The life of a session: its states, the ways between them, and what follows its end::
 
     HANDSHAKE -> ESTABLISHED -> FIN_WAIT -> DRAINING -> CLOSING -> TIME_WAIT -> CLOSED
 

@@ -41,7 +41,7 @@ class SuspendDetector:
         self, reactor: Any, resumed: Callable[[], None], clocks: Clocks = clocks
     ) -> None:
         """
-        @param woken: called when the machine has slept.
+        @param resumed: called when the machine has slept.
         """
         self._reactor = reactor
         self._resumed = resumed

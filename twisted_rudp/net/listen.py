@@ -264,7 +264,7 @@ def listen(
     """
     Bind a UDP socket and give those who come to a factory. Done on return (EP-2).
 
-    @param demultiplexer: of this socket alone; it makes the engines.
+    @param demux: of this socket alone; it makes the engines.
     @param interface: an IP literal; C{""} for all IPv4 addresses.
     @param port: 0 to 65535; 0: any free one.
     @param portKind: see L{openPort}.
