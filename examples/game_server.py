@@ -58,6 +58,7 @@ class Playing(Protocol):
         self.over = Deferred()
 
     def connectionMade(self):
+        print(f"playing as {self.name}", flush=True)
         self.walking = task.LoopingCall(self.walk)
         self.walking.start(0.05)
         self.say(f"{self.name} is here")

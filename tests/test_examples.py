@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import PATIENCE, TWIST, Program, run
+from tests.service.programs import QUERY_TIMEOUT, TWIST, Program, run
 
 
 class ExamplesMixin:
@@ -33,7 +33,7 @@ class ExamplesMixin:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=QUERY_TIMEOUT,
         )
         server.interrupt()
         server.end()
@@ -234,7 +234,7 @@ class RakNetExamplesTests(SynchronousTestCase):
                 input=text + "\n",
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE,
+                timeout=QUERY_TIMEOUT,
             )
         listener.expect("> hello room")
         self.assertNotIn("not here", listener.output)
@@ -246,6 +246,7 @@ class RakNetExamplesTests(SynchronousTestCase):
         where = f"raknet:127.0.0.1:{port}:mode=messages"
         alice = Program(path, "play", where, "alice")
         self.addCleanup(alice.kill)
+        alice.expect("playing as alice")
         bob = Program(path, "play", where, "bob", "hi there")
         self.addCleanup(bob.kill)
         alice.expect("bob is here")

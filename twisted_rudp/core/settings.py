@@ -281,7 +281,7 @@ class Option:
     One option.
 
     @ivar kind: what values it has.
-    @ivar default: what holds when nothing is given; L{REQUIRED}: something must be.
+    @ivar default: what holds when nothing is given; C{REQUIRED}: something must be.
     @ivar meaning: what it is for, with its unit: a sentence without its full stop.
     @ivar name: as people write it.
     @ivar attribute: the name of its field.

@@ -61,7 +61,7 @@ class Settings:
     @ivar interval: allowance for the peer's timer; no timeout is less than the round trip and
         this.
     @ivar congestion: C{tolerant} takes a loss of up to an eighth for noise
-        (L{TolerantWindow<twisted_rudp.core.congestion.TolerantWindow>}).
+        (L{TolerantWindow<twisted_rudp.core.congestion.segments.TolerantWindow>}).
     @ivar mtu: longest datagram of the ARQ, its 24-byte headers included and
         what encryption and FEC add excluded.
     @ivar stream: bytes without borders; False: messages.
