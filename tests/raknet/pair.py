@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
+from tests.raknet.frames import ZERO, Starts, startReceiver, startSender
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address
 from twisted_rudp.messages import Message
 from twisted_rudp.raknet.demux import RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import Request2
-from twisted_rudp.raknet.profiles import DEFAULT, Settings
-from twisted_rudp.raknet.wire import ZERO, Starts
+from twisted_rudp.raknet.settings import DEFAULT, Settings
 
 CLIENT_GUID = 0x1111222233334444
 SERVER_GUID = 0x5555666677778888
@@ -82,7 +82,7 @@ class Pair(pair.Pair[RakNetEngine, RakNetDemultiplexer]):
         self, request: Request2, address: Address, now: int, validated: bool
     ) -> RakNetEngine:
         """What the server's demultiplexer does with a newcomer."""
-        return RakNetEngine(
+        engine = RakNetEngine(
             address,
             self.server_settings,
             now=now,
@@ -90,22 +90,27 @@ class Pair(pair.Pair[RakNetEngine, RakNetDemultiplexer]):
             epoch=7_000_000,
             request=request,
             validated=validated,
-            starts=self.starts,
         )
+        return self.started(engine)
+
+    def started(self, engine: RakNetEngine) -> RakNetEngine:
+        """An engine whose counters begin where they are to."""
+        if self.starts != ZERO:
+            startSender(engine.sender, self.starts)
+            startReceiver(engine.receiver, self.starts)
+        return engine
 
     def dial(self, guid: int = CLIENT_GUID) -> RakNetEngine:
         """Make the client's engine and let it speak."""
-        return self.begin(
-            RakNetEngine(
-                SERVER,
-                self.settings,
-                now=self.now,
-                guid=guid,
-                epoch=3_000_000,
-                own_socket=self.own_socket,
-                starts=self.starts,
-            )
+        engine = RakNetEngine(
+            SERVER,
+            self.settings,
+            now=self.now,
+            guid=guid,
+            epoch=3_000_000,
+            own_socket=self.own_socket,
         )
+        return self.begin(self.started(engine))
 
     def write(self, end: End, data: bytes) -> None:
         """Have one end write to the stream."""

@@ -10,14 +10,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from tests.pair import CLIENT, SERVER
+from tests.raknet.frames import pack_frame
 from tests.raknet.pair import CLIENT_GUID, MESSAGES, Pair
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import Request2, pack
-from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.system import Id, Incoming, Request, pack_incoming, pack_request
-from twisted_rudp.raknet.wire import Frame, Split, pack_frame, pack_header
+from twisted_rudp.raknet.settings import Settings
+from twisted_rudp.raknet.wire import (
+    ConnectionRequest,
+    Frame,
+    MessageId,
+    NewIncoming,
+    Split,
+    pack_connection_request,
+    pack_header,
+    pack_new_incoming,
+)
 
 DELIVERS = {
     "bit length not multiple of 8 (81 bits -> 11 bytes)",
@@ -50,8 +59,9 @@ class Victim:
             request=Request2(None, SERVER, 1492, CLIENT_GUID),
             validated=True,
         )
-        self.frames(Frame(2, pack_request(Request(CLIENT_GUID, 5)), 0))
-        self.frames(Frame(3, pack_incoming(SERVER, Incoming(0, 5), 20), 1, None, 0), number=1)
+        self.frames(Frame(2, pack_connection_request(ConnectionRequest(CLIENT_GUID, 5)), 0))
+        incoming = pack_new_incoming(SERVER, NewIncoming(0, 5), 20)
+        self.frames(Frame(3, incoming, 1, None, 0), number=1)
 
     def arrive(self, datagram: bytes) -> None:
         """Receive, then flush."""
@@ -154,7 +164,7 @@ class MalformedTests(SynchronousTestCase):
             victim.arrive(first + datagram)
             victim.now += MILLISECOND
         if victim.alive:
-            held = victim.engine.facts()["waiting"] + victim.engine.unread()
+            held = victim.engine.facts()["bytes_waiting"] + victim.engine.unread()
             self.assertLessEqual(held, sum(map(len, data)))
 
 
@@ -172,7 +182,7 @@ class LimitTests(SynchronousTestCase):
             split = Split(2048, ident, 0)
             victim.frames(Frame(2, b"\xfe", 2 + ident, split=split), number=2 + ident)
         facts = victim.engine.facts()
-        self.assertEqual(facts["waiting"], 64)
+        self.assertEqual(facts["bytes_waiting"], 64)
         self.assertEqual(victim.engine.counters()["datagrams_withheld"], 26)
         victim.frames(Frame(2, b"\xff", 100, split=Split(2, 95, 0)), number=100)
         self.assertEqual(victim.engine.counters()["datagrams_withheld"], 27)
@@ -246,7 +256,7 @@ class LimitTests(SynchronousTestCase):
         counters = engine.counters()
         self.assertEqual(counters["messages_early_dropped"], 0)
         self.assertEqual(counters["datagrams_withheld"], 16)
-        pong = Frame(2, bytes((Id.PING,)) + bytes(8), 80)
+        pong = Frame(2, bytes((MessageId.CONNECTED_PING,)) + bytes(8), 80)
         datagram = pack_header(80) + pack_frame(pong)
         engine.receive(datagram, len(datagram), CLIENT, 0)
         self.assertEqual(engine.counters()["datagrams_withheld"], 16)
@@ -254,7 +264,7 @@ class LimitTests(SynchronousTestCase):
     def test_pingFlood(self) -> None:
         """Pings in one turn are answered up to a bound."""
         victim = Victim()
-        frames = [Frame(0, bytes((Id.PING,)) + bytes(8))] * 100
+        frames = [Frame(0, bytes((MessageId.CONNECTED_PING,)) + bytes(8))] * 100
         victim.sent.clear()
         victim.frames(*frames, number=2)
         self.assertLessEqual(sum(map(len, victim.sent)), 64 * 20 + 100)
@@ -278,7 +288,8 @@ class LimitTests(SynchronousTestCase):
             request=Request2(None, SERVER, 1492, 5),
         )
         sent: list[bytes] = []
-        request = pack_header(0) + pack_frame(Frame(2, pack_request(Request(5, 5)), 0))
+        asking = pack_connection_request(ConnectionRequest(5, 5))
+        request = pack_header(0) + pack_frame(Frame(2, asking, 0))
         engine.receive(request, len(request), CLIENT, 0)
         now = 0
 

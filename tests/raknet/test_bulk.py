@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.raknet.frames import Starts
 from tests.raknet.pair import MESSAGES, Fate, Pair
 from twisted_rudp.core.engine import Event
 from twisted_rudp.messages import Delivery, Message
-from twisted_rudp.raknet.profiles import SEED, Settings
-from twisted_rudp.raknet.wire import Starts
+from twisted_rudp.raknet.settings import SEED, Settings
 
 WRAP = Starts(0xFFFFF0, 0xFFFFF0, 0xFFFFF0)
 
@@ -51,35 +51,35 @@ class MessageRunTests(SynchronousTestCase):
         of every counter.
         """
         pair = connected()
-        before = pair.client.engine.counters()["datagrams_sent"]
+        before = pair.client.engine.counters()["datagrams_out"]
         self.carry(pair, [b"\xfe%04d" % number + bytes(1300) for number in range(300)], 1500)
-        after = pair.client.engine.counters()["datagrams_sent"]
+        after = pair.client.engine.counters()["datagrams_out"]
         self.assertIn(after - before, (300, 301, 302))  # with a ping and a pong
         self.assertEqual(pair.server.engine.counters()["frames_repeated"], 0)
 
     def test_small(self) -> None:
         """Small ones share datagrams, as many as fit (raknet.md 5)."""
         pair = connected()
-        before = pair.client.engine.counters()["datagrams_sent"]
+        before = pair.client.engine.counters()["datagrams_out"]
         self.carry(pair, [b"\xfe%04d" % number for number in range(1000)], 500)
-        datagrams = pair.client.engine.counters()["datagrams_sent"] - before
+        datagrams = pair.client.engine.counters()["datagrams_out"] - before
         self.assertEqual(datagrams, -(-1000 // ((1492 - 28 - 4) // 15)))
 
     def test_mixed(self) -> None:
         """Lengths that alternate share datagrams too."""
         pair = connected()
-        before = pair.client.engine.counters()["datagrams_sent"]
+        before = pair.client.engine.counters()["datagrams_out"]
         self.carry(pair, [b"\xfe" + bytes(number % 2) for number in range(100)], 500)
-        self.assertEqual(pair.client.engine.counters()["datagrams_sent"] - before, 1)
+        self.assertEqual(pair.client.engine.counters()["datagrams_out"] - before, 1)
 
     def test_seed(self) -> None:
         """The seed's profile has one frame in each datagram (raknet.md 14)."""
         pair = connected(replace(SEED, stream=False))
-        before = pair.client.engine.counters()["datagrams_sent"]
+        before = pair.client.engine.counters()["datagrams_out"]
         for number in range(40):
             pair.client.engine.send(b"\xfe%02d" % number)
         pair.client.turn(pair.client.engine)
-        self.assertEqual(pair.client.engine.counters()["datagrams_sent"] - before, 40)
+        self.assertEqual(pair.client.engine.counters()["datagrams_out"] - before, 40)
 
     def test_loss(self) -> None:
         """
@@ -89,7 +89,7 @@ class MessageRunTests(SynchronousTestCase):
         for size, share in ((0, 0.4), (100, 0.1), (1300, 0.1)):
             pair = connected(there=lossy(size, share))
             self.carry(pair, [b"\xfe%04d" % number + bytes(size) for number in range(800)])
-            self.assertGreater(pair.client.engine.counters()["frames_resent"], 0)
+            self.assertGreater(pair.client.engine.counters()["retransmitted"], 0)
 
     def test_priority(self) -> None:
         """An urgent message overtakes a run that waits, which keeps its own order."""

@@ -16,7 +16,6 @@ from twisted_rudp.core.engine import MILLISECOND, SECOND, Admit, Drop, Engine, K
 from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import (
-    Id,
     Incompatible,
     Ping,
     Pong,
@@ -25,10 +24,12 @@ from twisted_rudp.raknet.offline import (
     Reply2,
     Request1,
     Request2,
+    Reset,
     pack,
     parse,
 )
-from twisted_rudp.raknet.profiles import DEFAULT
+from twisted_rudp.raknet.settings import DEFAULT
+from twisted_rudp.raknet.wire import MessageId
 
 OTHER = ("198.51.100.7", 5)
 
@@ -175,10 +176,11 @@ class DemultiplexerTests(SynchronousTestCase):
         """
         self.table.room = False
         verdict = self.ask(server_demux(self.pair), Request2(None, SERVER, 1492, 7))
-        self.assertEqual(self.answer(verdict), Refusal(Id.FULL, SERVER_GUID))
+        self.assertEqual(self.answer(verdict), Refusal(MessageId.FULL, SERVER_GUID))
         demux = server_demux(self.pair, banned=lambda address: address == CLIENT)
         for message in (Ping(1, 2), Request1(11, 1492), Request2(None, SERVER, 1492, 7)):
-            self.assertEqual(self.answer(self.ask(demux, message)), Refusal(Id.BANNED, SERVER_GUID))
+            banned = Refusal(MessageId.BANNED, SERVER_GUID)
+            self.assertEqual(self.answer(self.ask(demux, message)), banned)
         self.assertIsInstance(self.ask(demux, Ping(1, 2), address=OTHER), Reply)
 
     def test_frequency(self) -> None:
@@ -187,7 +189,7 @@ class DemultiplexerTests(SynchronousTestCase):
         request = Request2(None, SERVER, 1492, 7)
         self.assertIsInstance(self.ask(demux, request), Admit)
         refused = self.answer(self.ask(demux, request, 50 * MILLISECOND))
-        self.assertEqual(refused, Refusal(Id.RECENTLY_CONNECTED, SERVER_GUID))
+        self.assertEqual(refused, Refusal(MessageId.RECENTLY_CONNECTED, SERVER_GUID))
         self.assertIsInstance(self.ask(demux, request, 200 * MILLISECOND), Admit)
 
     def test_smallReplies(self) -> None:
@@ -232,7 +234,13 @@ class DemultiplexerTests(SynchronousTestCase):
         """Anything from an unknown peer gets a verdict, and nothing that is not ours an answer."""
         demux = server_demux(self.pair, cookies=self.cookies)
         verdict = demux.unknown_peer(bytes((first,)) + data, CLIENT, 0, self.table)
-        self.assertIsInstance(verdict, Drop)
+        if isinstance(verdict, Reply):
+            (reply,) = verdict.datagrams
+            number = int.from_bytes(data[:3], "little")
+            self.assertEqual((first, parse(reply)), (0x84, Reset(number)))
+            self.assertLessEqual(len(reply), 3 * len(data) + 3)
+        else:
+            self.assertIsInstance(verdict, Drop)
         demux.unknown_peer(data, CLIENT, 0, self.table)
         self.assertEqual(
             b"".join(bytes(part) for _, part, _ in demux.open(data, 7, CLIENT)), data
@@ -287,7 +295,7 @@ class ExchangeTests(SynchronousTestCase):
         other = pack(Request2(None, SERVER, 1492, 99))
         server.arrive(other, CLIENT)
         server.arrive(first, OTHER)
-        refusal = pack(Refusal(Id.ALREADY_CONNECTED, SERVER_GUID))
+        refusal = pack(Refusal(MessageId.ALREADY_CONNECTED, SERVER_GUID))
         self.assertEqual(server.sent[2:], [refusal, refusal])
         pair.now += 4 * SECOND
         server.arrive(first, OTHER)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, SERVER, Fate, losing, steady
+from tests.raknet.frames import ZERO, Starts
 from tests.raknet.pair import CLIENT_GUID, MESSAGES, SERVER_GUID, End, Pair
 from twisted_rudp.core.engine import MILLISECOND, Capability, Event, PathError, Reason
 from twisted_rudp.messages import Delivery
-from twisted_rudp.raknet.profiles import DEFAULT, SEED
-from twisted_rudp.raknet.system import ABORTED, Id
-from twisted_rudp.raknet.wire import ZERO, Starts, parse_frames
+from twisted_rudp.raknet.settings import DEFAULT, SEED
+from twisted_rudp.raknet.wire import ABORTED_MESSAGE, MessageId, parse_frames
 
 WRAP = Starts(2**24 - 9, 2**24 - 6, 2**24 - 4, 2**24 - 3, 2**16 - 2)
 """All counters just below 2^24, the identity of split messages below 2^16."""
@@ -113,7 +113,7 @@ class OpeningTests(SynchronousTestCase):
             server = replace(DEFAULT, password=b"right")
             pair = Pair(replace(DEFAULT, password=theirs), server_settings=server)
             pair.connect()
-            pair.run(3000)
+            pair.run(12_000)
             if reason is None:
                 self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
             else:
@@ -259,11 +259,11 @@ class MessageTests(SynchronousTestCase):
     def test_packed(self) -> None:
         """Small messages of one turn share a datagram (raknet.md 5)."""
         pair = self.pair()
-        before = pair.client.engine.counters()["datagrams_sent"]
+        before = pair.client.engine.counters()["datagrams_out"]
         for number in range(50):
             pair.client.engine.send(b"\xfe%03d" % number)
         pair.client.turn(pair.client.engine)
-        self.assertEqual(pair.client.engine.counters()["datagrams_sent"] - before, 1)
+        self.assertEqual(pair.client.engine.counters()["datagrams_out"] - before, 1)
         pair.run(100)
         self.assertEqual(
             [message.data for message in pair.server.messages],
@@ -288,7 +288,7 @@ class MessageTests(SynchronousTestCase):
             self.assertEqual(got[100_004, Delivery.RELIABLE_SEQUENCED], big[:100_004])
             self.assertEqual(got[100_003, Delivery.RELIABLE_ORDERED], big[:100_003])
             self.assertEqual(got[1_000_001, Delivery.RELIABLE_ORDERED], big)
-            self.assertEqual(pair.server.engine.facts()["waiting"], 0)
+            self.assertEqual(pair.server.engine.facts()["bytes_waiting"], 0)
 
     def test_sequences(self) -> None:
         """
@@ -330,7 +330,8 @@ class MessageTests(SynchronousTestCase):
         def there(number: int, datagram: bytes) -> tuple[float, ...]:
             frames = parse_frames(datagram)[0] if datagram[0] & 0xF0 == 0x80 else []
             if pair.now < 500 * MILLISECOND and any(
-                frame.payload[0] in (Id.INCOMING, Id.PONG) for frame in frames
+                frame.payload[0] in (MessageId.NEW_INCOMING, MessageId.CONNECTED_PONG)
+                for frame in frames
             ):
                 lost.append(number)
                 return ()
@@ -546,8 +547,8 @@ class ClosingTests(SynchronousTestCase):
 
     def test_abort(self) -> None:
         """
-        An abort ends at once here and is a reset at our own kind, to which the
-        second byte of the last word says so.
+        An abort is a reset at our own kind, to which the second byte of the last message
+        says so. It is said three times before the socket closes.
         """
         pair = Pair()
         pair.connect()
@@ -555,9 +556,10 @@ class ClosingTests(SynchronousTestCase):
         engine = pair.client.engine
         engine.abort(pair.now)
         pair.client.turn(engine)
-        self.assertTrue(pair.client.sent[-1].endswith(ABORTED))
-        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.ABORTED))
+        self.assertTrue(pair.client.sent[-1].endswith(ABORTED_MESSAGE))
         pair.run(100)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.ABORTED))
+        self.assertEqual(pair.client.sent[-3:], 3 * pair.client.sent[-1:])
         self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.RESET))
 
     def test_abortIsRepeated(self) -> None:
@@ -584,7 +586,7 @@ class ClosingTests(SynchronousTestCase):
         pair.connect()
         pair.run(60_000)
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
-        self.assertIn(pair.client.engine.counters()["pings_sent"], range(28, 34))
+        self.assertIn(pair.client.engine.counters()["pings_out"], range(28, 34))
         pair.fates["server"] = lambda number, datagram: ()
         pair.run(9_000)
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])

@@ -12,15 +12,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
 from twisted_rudp.core.ranges import Ranges
-from twisted_rudp.raknet import system
-from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.packing import Packer
-from twisted_rudp.raknet.profiles import DEFAULT
-from twisted_rudp.raknet.records import pack_records, parse_records
+from twisted_rudp.core.timers import Timers
+from twisted_rudp.raknet import timers
 from twisted_rudp.raknet.sender import Sender
-from twisted_rudp.raknet.wire import ACK_BIT, DATA, NACK_BIT, Reliability, parse_frames
+from twisted_rudp.raknet.settings import DEFAULT
+from twisted_rudp.raknet.wire import (
+    ACK_BIT,
+    DATA,
+    NACK_BIT,
+    Reliability,
+    pack_ping,
+    pack_records,
+    parse_frames,
+    parse_records,
+)
 
 MTU = 1400
 MOST = 2048
@@ -109,8 +117,8 @@ class FarAheadTests(SynchronousTestCase):
             socket's buffer is small.
         """
         chance = random.Random(seed)
-        sender = Sender(DEFAULT, Counters())
-        sender.agree(MTU)
+        sender = Sender(DEFAULT, Timers(timers.COUNT))
+        sender.begin(MTU)
         sender.write(bytes(6000 * 1360))
         window = Window(patience)
         waiting: deque[bytes] = deque()
@@ -139,16 +147,16 @@ class FarAheadTests(SynchronousTestCase):
                 records = back.popleft()
                 if chance.random() < loss:
                     continue
-                take = sender.flying.complain if records[0] & NACK_BIT else (
-                    sender.flying.acknowledge
-                )
-                take(parse_records(records), now)
+                if records[0] & NACK_BIT:
+                    sender.sent.reported_lost(parse_records(records))
+                else:
+                    sender.sent.acknowledged(parse_records(records))
             if now >= next_ping:
                 next_ping = now + PING
-                sender.system(system.pack_ping(now), Reliability.UNRELIABLE)
-            packer = Packer(emit, ADDRESS)
-            sender.flush(now, packer, 1 << 20, False)
-            packer.finish()
+                sender.system(pack_ping(now), Reliability.UNRELIABLE)
+            writer = RunWriter(emit, ADDRESS)
+            sender.flush(now, writer, 1 << 20, False)
+            writer.finish()
         self.assertTrue(sender.drained)
         return window
 

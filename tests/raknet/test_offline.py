@@ -12,7 +12,7 @@ from tests import vectors
 from twisted_rudp.raknet.offline import (
     REFUSALS,
     Incompatible,
-    Offline,
+    OfflineMessage,
     OutOfBand,
     Ping,
     Pong,
@@ -59,7 +59,7 @@ def address_of(text: str) -> tuple[Any, ...]:
     return host, int(port)
 
 
-def message_of(fields: dict[str, Any]) -> Offline | None:
+def message_of(fields: dict[str, Any]) -> OfflineMessage | None:
     """A message as the vectors describe it; None for kinds not listed here."""
     name = fields["message"]
     guids = [fields[key] for key in ("server_guid", "client_guid", "guid") if key in fields]
@@ -91,13 +91,13 @@ class OfflineTests(SynchronousTestCase):
 
     @given(message=messages)
     @bounded
-    def test_roundTrip(self, message: Offline) -> None:
+    def test_roundTrip(self, message: OfflineMessage) -> None:
         """What is packed is parsed again."""
         self.assertEqual(parse(pack(message)), message)
 
     @given(message=messages, cut=st.integers(1, 40), data=st.binary(max_size=80))
     @bounded
-    def test_anything(self, message: Offline, cut: int, data: bytes) -> None:
+    def test_anything(self, message: OfflineMessage, cut: int, data: bytes) -> None:
         """What is cut short or made up is a message or None; there is no exception."""
         parse(pack(message)[:-cut])
         parse(data)
@@ -105,7 +105,7 @@ class OfflineTests(SynchronousTestCase):
 
     @given(message=messages, magic=st.binary(min_size=16, max_size=16))
     @bounded
-    def test_magic(self, message: Offline, magic: bytes) -> None:
+    def test_magic(self, message: OfflineMessage, magic: bytes) -> None:
         """Another magic is another network."""
         self.assertEqual(parse(pack(message, magic), magic), message)
         self.assertIsNone(parse(pack(message, magic)))

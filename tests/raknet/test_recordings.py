@@ -12,22 +12,22 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
+from tests.raknet.frames import Starts, pack_frame, startReceiver
+from twisted_rudp.core.recovery import Recovery
 from twisted_rudp.core.serial import unwrap24
-from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Packet, Parcel
-from twisted_rudp.raknet.inflight import InFlight
-from twisted_rudp.raknet.profiles import DEFAULT
+from twisted_rudp.core.timers import Timers
+from twisted_rudp.raknet import timers
 from twisted_rudp.raknet.receiver import Receiver
-from twisted_rudp.raknet.records import parse_records
+from twisted_rudp.raknet.sent import SentFrame, SentPacket, SentPackets
+from twisted_rudp.raknet.settings import DEFAULT
 from twisted_rudp.raknet.wire import (
     ACK_BIT,
     HEADER_SIZE,
     NACK_BIT,
     VALID,
     Reliability,
-    Starts,
-    pack_frame,
     parse_frames,
+    parse_records,
 )
 
 LENIENT = replace(DEFAULT, stream=False)
@@ -88,7 +88,8 @@ class RecordedSessionTests(SynchronousTestCase):
             start = session["start_indices"]
             starts = Starts(start["datagram"], start["reliable"], start["order"])
             for direction in ("c2s", "s2c"):
-                receiver = Receiver(LENIENT, Counters(), starts)
+                receiver = Receiver(LENIENT, Timers(timers.COUNT))
+                startReceiver(receiver, starts)
                 got: list[tuple[bytes, int, int]] = []
                 for number, datagram in enumerate(datagrams(session, direction)):
                     if not datagram[0] & (ACK_BIT | NACK_BIT):
@@ -128,16 +129,17 @@ class RecordedSessionTests(SynchronousTestCase):
         """
         for session in self.sessions():
             start = session["start_indices"]
-            first = (start["datagram"], start["reliable"])
             for direction, back in (("c2s", "s2c"), ("s2c", "c2s")):
-                table = InFlight(DEFAULT, Counters(), first)
+                table = SentPackets(DEFAULT)
+                table.recovery = Recovery(table.round_trip, start["datagram"])
+                table.reliable = table.base = start["reliable"]
                 sent = [d for d in datagrams(session, direction) if not d[0] & 0x60]
                 numbers = launch(table, sent)
                 named: set[int] = set()
                 for datagram in datagrams(session, back):
                     if datagram[0] & ACK_BIT:
                         records = parse_records(datagram)
-                        table.acknowledge(records, 1)
+                        table.acknowledged(records)
                         for low, high in records:
                             named.update(range(low, min(high, low + 5000) + 1))
                 left = {n & 0xFFFFFF for n in numbers} - named
@@ -158,7 +160,7 @@ def delivered(receiver: Receiver, datagram: bytes, now: int) -> list[tuple[bytes
     ]
 
 
-def launch(table: InFlight, sent: list[bytes]) -> set[int]:
+def launch(table: SentPackets, sent: list[bytes]) -> set[int]:
     """Enter one frame for each datagram number that was seen, in order."""
     numbers = {
         unwrap24(int.from_bytes(d[1:4], "little"), table.number)
@@ -166,8 +168,9 @@ def launch(table: InFlight, sent: list[bytes]) -> set[int]:
         if len(d) >= HEADER_SIZE
     }
     for number in sorted(numbers):
-        table.number = number
-        parcel = Parcel(b"x", table.reliable, None)
-        table.sent(1, 1)
-        table.launch(Packet(number, [parcel], [], 0), 0)
+        if number > table.number:
+            table.recovery.on_skipped(number - table.number)
+        frame = SentFrame(b"x", table.reliable, None)
+        table.framed(1)
+        table.enter(SentPacket(number, [frame], [], 0), 0, 1, 1, False)
     return numbers

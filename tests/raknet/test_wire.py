@@ -1,7 +1,4 @@
-"""
-Tests for L{twisted_rudp.raknet.wire}, L{twisted_rudp.raknet.records} and
-L{twisted_rudp.raknet.system}, the codecs inside of sessions.
-"""
+"""Tests for L{twisted_rudp.raknet.wire}: the codecs inside of sessions, what may be sent."""
 
 from __future__ import annotations
 
@@ -13,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
+from tests.raknet.frames import pack_frame
 from twisted_rudp.core.serial import MASK24
-from twisted_rudp.raknet import system
-from twisted_rudp.raknet.records import pack_records, parse_records
+from twisted_rudp.messages import Delivery
+from twisted_rudp.raknet import wire
 from twisted_rudp.raknet.wire import (
     ACK,
     HAS_ORDER,
@@ -25,11 +23,16 @@ from twisted_rudp.raknet.wire import (
     Frame,
     Malformed,
     Split,
+    check_message,
+    is_users,
     pack_address,
-    pack_frame,
+    pack_records,
     parse_address,
     parse_frames,
+    parse_records,
 )
+
+ORDERED = Delivery.RELIABLE_ORDERED
 
 bounded = settings(max_examples=100, deadline=None, derandomize=True)
 numbers = st.integers(0, MASK24)
@@ -231,15 +234,15 @@ class SystemTests(SynchronousTestCase):
         guid, address = 0x0123456789ABCDEF, ("203.0.113.77", 19132)
         then, now = 1700000000123, 1700000000456
         ours = {
-            "connection_request": system.pack_request(system.Request(guid, then)),
-            "connection_request_accepted": system.pack_accepted(
-                system.Accepted(address, then, now), 20
+            "connection_request": wire.pack_connection_request(wire.ConnectionRequest(guid, then)),
+            "connection_request_accepted": wire.pack_request_accepted(
+                wire.RequestAccepted(address, then, now), 20
             ),
-            "new_incoming_connection": system.pack_incoming(
-                address, system.Incoming(then, now), 20
+            "new_incoming_connection": wire.pack_new_incoming(
+                address, wire.NewIncoming(then, now), 20
             ),
-            "connected_ping": system.pack_ping(then),
-            "connected_pong": system.pack_pong(then, now),
+            "connected_ping": wire.pack_ping(then),
+            "connected_pong": wire.pack_pong(then, now),
         }
         theirs = {
             vector["name"]: vector["hex"]
@@ -259,11 +262,11 @@ class SystemTests(SynchronousTestCase):
                 content = frame["content"]
                 if content["message"] == "connection_request":
                     self.assertEqual(
-                        system.parse_request(data).guid, int(content["client_guid"], 16)
+                        wire.parse_connection_request(data).guid, int(content["client_guid"], 16)
                     )
                 elif content["message"] == "connection_request_accepted":
                     lengths.add(len(data))
-                    accepted = system.parse_accepted(data)
+                    accepted = wire.parse_request_accepted(data)
                     self.assertEqual(accepted.request_time, content["request_time"])
                     self.assertIsNotNone(accepted.client)
         self.assertTrue({96, 166} <= lengths)
@@ -273,11 +276,45 @@ class SystemTests(SynchronousTestCase):
     def test_anything(self, data: bytes) -> None:
         """Anything is a message or L{Malformed}."""
         for parse in (
-            system.parse_request,
-            system.parse_accepted,
-            system.parse_incoming,
-            system.parse_ping,
-            system.parse_pong,
+            wire.parse_connection_request,
+            wire.parse_request_accepted,
+            wire.parse_new_incoming,
+            wire.parse_ping,
+            wire.parse_pong,
         ):
             with contextlib.suppress(Malformed):
                 parse(data)  # type: ignore[operator]
+
+
+class OwnershipTests(SynchronousTestCase):
+    """Whose a message is, by its first byte."""
+
+    def test_users(self) -> None:
+        """The application's ids are 0x80 and above, and 0x1b (raknet.md 4 and 15)."""
+        found = {first for first in range(256) if is_users(first)}
+        self.assertEqual(found, {0x1B, *range(0x80, 0x100)})
+
+
+class CheckTests(SynchronousTestCase):
+    """What no session carries."""
+
+    def refused(self, named: str, data: bytes, *rest: object) -> None:
+        """Assert that this is refused in words that begin with the argument's name."""
+        problem = self.assertRaises(ValueError, check_message, data, *rest)
+        self.assertTrue(str(problem).startswith(named), str(problem))
+
+    def test_taken(self) -> None:
+        """Every delivery but OUT_OF_BAND, channels 0 to 31 and priorities 0 to 3 are carried."""
+        for delivery in set(Delivery) - {Delivery.OUT_OF_BAND}:
+            for channel, priority in ((0, 0), (31, 3)):
+                self.assertIsNone(check_message(b"\x80", delivery, channel, priority))
+
+    def test_refused(self) -> None:
+        """What is beyond them is refused, each by its name."""
+        self.refused("delivery", b"\x80", Delivery.OUT_OF_BAND, 0, 0)
+        self.refused("data", b"", ORDERED, 0, 0)
+        self.refused("data", b"\x7f", ORDERED, 0, 0)
+        for channel in (-1, 32):
+            self.refused("channel", b"\x80", ORDERED, channel, 0)
+        for priority in (-1, 4):
+            self.refused("priority", b"\x80", ORDERED, 0, priority)

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from typing import Final
 
 from twisted_rudp.core.congestion.controller import Sample
-from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER
 
@@ -115,6 +115,10 @@ class Recovery:
     @ivar reordering: the present threshold, in datagrams.
     @ivar spurious: transmissions that arrived after they had been declared lost.
     @ivar probes: unanswered probes in a row.
+    @ivar patience: for a peer that acknowledges each datagram only once and names what it
+        misses (L{on_reported_lost}): nanoseconds after which what it says nothing about is
+        given up. That is told to no controller, for it is most likely the acknowledgement
+        that was lost. 0, as at first: the order and time of RFC 9002 decide.
     """
 
     __slots__ = (
@@ -125,16 +129,20 @@ class Recovery:
         "_delivered_at",
         "_first_sent",
         "_limited_until",
+        "_longest",
         "_loss_at",
         "_newest",
         "_news",
         "_probe_at",
+        "_reported",
+        "_reported_draining",
         "_state",
         "delivered",
         "in_flight",
         "largest",
         "lost",
         "next",
+        "patience",
         "probes",
         "reordering",
         "round_trip",
@@ -142,12 +150,18 @@ class Recovery:
     )
 
     def __init__(
-        self, round_trip: RoundTrip, first: int = 0, allowance: int = 12 * MILLISECOND
+        self,
+        round_trip: RoundTrip,
+        first: int = 0,
+        allowance: int = 12 * MILLISECOND,
+        longest: int = 60 * SECOND,
     ) -> None:
         """
         @param first: the number of the first transmission.
         @param allowance: how long the peer may take to acknowledge (RFC 9002 has
             C{max_ack_delay}).
+        @param longest: nanoseconds; probes are never further apart, but for a round trip
+            that is longer.
         """
         self.round_trip = round_trip
         self.in_flight = 0
@@ -158,7 +172,11 @@ class Recovery:
         self.reordering = REORDERING
         self.spurious = 0
         self.probes = 0
+        self.patience = 0
+        self._reported = 0
+        self._reported_draining = 0
         self._allowance = allowance
+        self._longest = longest
         self._base = first
         self._state = bytearray()
         self._batches: list[SentBatch] = []
@@ -313,6 +331,25 @@ class Recovery:
         threshold = self.reordering
         self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
 
+    def on_reported_lost(self, first: int, end: int) -> None:
+        """The peer says that the transmissions C{first} .. C{end} - 1 have not arrived."""
+        base = self._base
+        first, end = max(first, base), min(end, self.next)
+        if first >= end or not self._state.count(_OUTSTANDING, first - base, end - base):
+            return
+        for batch in self._batches[max(self._batch_index(first), 0) :]:
+            if batch.first >= end:
+                break
+            for number in range(max(first, batch.first), min(end, batch.end)):
+                if self._state[number - base] == _OUTSTANDING:
+                    self._state[number - base] = _LOST
+                    size = self._size_of(batch, number)
+                    self.in_flight -= size
+                    self._reported += size
+                    if batch.draining:
+                        self._reported_draining += size
+                    self._news = True
+
     def on_superseded(self, first: int, end: int) -> None:
         """
         What these transmissions carried has arrived by another: they are in flight no
@@ -347,11 +384,11 @@ class Recovery:
     def probe_timeout(self) -> int:
         """How long silence lasts before a probe (RFC 9002 section 6.2.1)."""
         trip = self.round_trip
-        if not trip.smoothed:
-            return trip.timeout << min(self.probes, _MOST_BACK_OFF)
-        slack = max(4 * trip.variation, trip.smoothed // 8)
-        wait = trip.smoothed + slack + self._allowance
-        return wait << min(self.probes, _MOST_BACK_OFF)
+        wait = trip.timeout
+        if trip.smoothed:
+            wait = trip.smoothed + max(4 * trip.variation, trip.smoothed // 8) + self._allowance
+        backed_off = wait << min(self.probes, _MOST_BACK_OFF)
+        return min(backed_off, max(wait, self._longest))
 
     def turn(self, now: int) -> Sample | None:
         """
@@ -363,8 +400,14 @@ class Recovery:
             return None
         self._news = False
         newest, self._newest = self._newest, None
-        sample = Sample(now, acked=self._acked, delivered=self.delivered)
-        self._acked = 0
+        sample = Sample(
+            now,
+            acked=self._acked,
+            lost=self._reported,
+            delivered=self.delivered,
+            settled_lost=self._reported_draining,
+        )
+        self._acked = self._reported = self._reported_draining = 0
         if newest is not None:
             elapsed = now - newest.sent
             if self.round_trip.sample(elapsed, now):
@@ -393,10 +436,13 @@ class Recovery:
         there are.
         """
         trip = self.round_trip
-        patience = max(trip.smoothed, trip.latest)
-        patience += patience // 8
         largest = self.largest
-        decided = largest - self.reordering
+        if self.patience:
+            patience, decided = self.patience, -1
+        else:
+            patience = max(trip.smoothed, trip.latest)
+            patience += patience // 8
+            decided = largest - self.reordering
         state, base = self._state, self._base
         batches = self._batches
         self._loss_at = NEVER
@@ -439,6 +485,8 @@ class Recovery:
                     lost_bytes -= batch.size - batch.last_size
                 at = state.find(_OUTSTANDING, at, high)
             self.in_flight -= lost_bytes
+            if self.patience:
+                lost_bytes = 0
             sample.lost += lost_bytes
         if batch.draining:
             sample.settled += (high - low) * batch.size
@@ -465,12 +513,13 @@ class Recovery:
         @return: there was something.
         """
         sample = Sample(0)
+        had = self.in_flight > 0
         for batch in self._batches:
             self._settle(batch, batch.end, sample)
         self._batches.clear()
         self._loss_at = NEVER
         self._trim()
-        return sample.lost > 0
+        return had
 
     def _trim(self) -> None:
         """Forget what was settled long ago, and keep what may still arrive late."""

@@ -19,7 +19,7 @@ from twisted_rudp.net.resolve import hostText, resolve
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
 from twisted_rudp.raknet import offline
-from twisted_rudp.raknet.pongs import bedrock_fields, unpack_text
+from twisted_rudp.raknet.offline import bedrock_fields, unpack_text
 
 REPEAT = 1.0
 """Seconds until an unanswered ping is sent again."""

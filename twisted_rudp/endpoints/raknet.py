@@ -42,9 +42,8 @@ from twisted_rudp.net.connect import Mode
 from twisted_rudp.net.udp.port import SocketOptions
 from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
-from twisted_rudp.raknet.offline import MAGIC, Request2
-from twisted_rudp.raknet.pongs import pack_text
-from twisted_rudp.raknet.profiles import PROFILES, PROTOCOL, Settings
+from twisted_rudp.raknet.offline import MAGIC, Request2, pack_text
+from twisted_rudp.raknet.settings import PROFILES, PROTOCOL, Settings
 
 _NEGATIVE = 1 << 63
 """The highest bit of a GUID, which those of Bedrock clients have: newest go-raknet

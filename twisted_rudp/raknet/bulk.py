@@ -6,20 +6,20 @@ of the peer, or ours, understands the same datagrams one by one.
 
 from __future__ import annotations
 
+from typing import Final
+
+from twisted_rudp.core.batch import RunWriter, run_capacity
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.kernels import frame_messages, frame_stream
-from twisted_rudp.raknet.channels import SendChannel
-from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Build, Run
-from twisted_rudp.raknet.inflight import InFlight
-from twisted_rudp.raknet.outbox import Batch, Outbox
-from twisted_rudp.raknet.packing import RUN_BYTES, RUN_DATAGRAMS, Packer
-from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.order import SendChannel
+from twisted_rudp.raknet.queue import MessageBatch, SendQueue
+from twisted_rudp.raknet.sent import Build, SentBatch, SentPackets
+from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import HEADER_BYTES, HEADER_SIZE, MAX_PAYLOAD, Reliability
 
-FRAME_HEADER = HEADER_BYTES[Reliability.RELIABLE_ORDERED]
+FRAME_HEADER: Final = HEADER_BYTES[Reliability.RELIABLE_ORDERED]
 
-STREAM_FRAME = FRAME_HEADER + 1
+STREAM_FRAME: Final = FRAME_HEADER + 1
 """What a piece of the stream has in front of it in its frame, the user id included."""
 
 
@@ -31,10 +31,9 @@ class Bulk:
     """
 
     __slots__ = (
-        "_counters",
         "_datagram",
-        "_flying",
-        "_outbox",
+        "_queue",
+        "_sent",
         "_settings",
         "_stream",
         "_zero",
@@ -44,20 +43,18 @@ class Bulk:
     def __init__(
         self,
         settings: Settings,
-        counters: Counters,
-        flying: InFlight,
+        sent: SentPackets,
         stream: ByteQueue,
-        outbox: Outbox,
+        queue: SendQueue,
         zero: SendChannel,
     ) -> None:
         """
         @param zero: channel 0.
         """
         self._settings = settings
-        self._counters = counters
-        self._flying = flying
+        self._sent = sent
         self._stream = stream
-        self._outbox = outbox
+        self._queue = queue
         self._zero = zero
 
     def agree(self, datagram: int, whole: int) -> None:
@@ -68,47 +65,50 @@ class Bulk:
         self._datagram = datagram
         self.mss = min(whole, MAX_PAYLOAD) - 1
 
-    def send(self, now: int, packer: Packer, left: int, strict: bool) -> bool:
+    def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
         """
         Send a run of what is next if that comes in runs.
 
-        @param left: bytes of the budget; with C{strict} nothing may cross it, else a
-            run that it still has begun is not cut short.
-        @return: one was sent.
+        @param room: bytes that may leave; with C{strict} no more, else at least a datagram.
+        @param draining: the controller's.
+        @return: bytes sent.
         """
-        if not self._outbox.size:
-            return self._stream.size > 0 and self._send_stream(now, packer, left, strict)
-        following = self._outbox.next_batch()
+        if not self._queue.size:
+            if not self._stream.size:
+                return 0
+            return self._send_stream(now, writer, room, strict, draining)
+        following = self._queue.next_batch()
         if following is None:
-            return False
-        return self._send_messages(*following, now, packer, left, strict)
+            return 0
+        batch, alone = following
+        return self._send_messages(batch, alone, now, writer, room, strict, draining)
 
     def frame(self) -> bytes:
         """All that is left of the stream, as one frame for any datagram."""
         data = self._stream.take(self._stream.size)
         order = self._zero.ordered()
-        flying, user_id = self._flying, self._settings.user_id
-        return frame_stream(0, flying.reliable, order, user_id, self.mss, data)[HEADER_SIZE:]
+        reliable, user_id = self._sent.reliable, self._settings.user_id
+        return frame_stream(0, reliable, order, user_id, self.mss, data)[HEADER_SIZE:]
 
-    def _room(self, size: int, per: int, left: int, strict: bool) -> int:
+    def _count(self, size: int, per: int, room: int, strict: bool) -> int:
         """How many datagrams of this size, with so many frames, may leave now."""
-        flying = self._flying
-        room = flying.room // (size - HEADER_SIZE)
-        if room < 1 and not flying.bytes:
-            room = 1
-        room = min(room, flying.frames_room // per, RUN_DATAGRAMS, RUN_BYTES // size)
-        return min(room, left // size) if strict else room
+        count = room // size
+        if count < 1 and not strict:
+            count = 1
+        return min(count, self._sent.frames_room // per, run_capacity(size))
 
-    def _send_stream(self, now: int, packer: Packer, left: int, strict: bool) -> bool:
-        flying, mss = self._flying, self.mss
+    def _send_stream(
+        self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool
+    ) -> int:
+        sent, mss = self._sent, self.mss
         size = HEADER_SIZE + STREAM_FRAME + mss
-        count = self._room(size, 1, left, strict)
+        count = self._count(size, 1, room, strict)
         if count <= 0:
-            return False
+            return 0
         data = self._stream.take(count * mss)
         count = -(-len(data) // mss)
         order = self._zero.ordered(count)
-        number, reliable = flying.number, flying.reliable
+        number, reliable = sent.number, sent.reliable
         user_id = self._settings.user_id
         run = frame_stream(number, reliable, order, user_id, mss, data)
 
@@ -118,12 +118,18 @@ class Bulk:
                 number + index, reliable + index, order + index, user_id, mss, piece
             )
 
-        self._launch(run, size, count, 1, build, now, packer)
-        return True
+        return self._enter(run, size, count, 1, build, now, writer, draining)
 
     def _send_messages(
-        self, batch: Batch, alone: bool, now: int, packer: Packer, left: int, strict: bool
-    ) -> bool:
+        self,
+        batch: MessageBatch,
+        alone: bool,
+        now: int,
+        writer: RunWriter,
+        room: int,
+        strict: bool,
+        draining: bool,
+    ) -> int:
         """
         @param alone: nothing waits that could fill up the last datagram.
         """
@@ -132,17 +138,17 @@ class Bulk:
         waiting = len(batch.messages)
         if waiting < per:
             if not alone:
-                return False
+                return 0
             per = waiting
         elif not alone:
             waiting -= waiting % per
         size = HEADER_SIZE + per * frame
-        count = min(self._room(size, per, left, strict) * per, waiting)
+        count = min(self._count(size, per, room, strict) * per, waiting)
         if count <= 0:
-            return False
-        flying, order = self._flying, batch.order
-        number, reliable = flying.number, flying.reliable
-        messages = self._outbox.cut(batch, count)
+            return 0
+        sent, order = self._sent, batch.order
+        number, reliable = sent.number, sent.reliable
+        messages = self._queue.cut(batch, count)
         run = frame_messages(number, reliable, order, per, messages)
 
         def build(index: int) -> bytes:
@@ -151,10 +157,9 @@ class Bulk:
                 number + index, reliable + at, order + at, per, messages[at : at + per]
             )
 
-        self._launch(run, size, count, per, build, now, packer)
-        return True
+        return self._enter(run, size, count, per, build, now, writer, draining)
 
-    def _launch(
+    def _enter(
         self,
         run: bytes,
         size: int,
@@ -162,14 +167,13 @@ class Bulk:
         per: int,
         build: Build,
         now: int,
-        packer: Packer,
-    ) -> None:
-        flying = self._flying
-        places = (flying.reliable, frames, per)
-        flight = Run(flying.number, places, len(run), size, build)
-        flight.sent = now
-        count = flight.end - flight.first
-        flying.sent(frames, len(run) - HEADER_SIZE * count)
-        flying.launch(flight, now)
-        self._counters.datagrams_sent += count
-        packer.add_run(run, size)
+        writer: RunWriter,
+        draining: bool,
+    ) -> int:
+        sent, length = self._sent, len(run)
+        batch = SentBatch(sent.number, (sent.reliable, frames, per), length, size, build, now)
+        sent.framed(frames)
+        last = length - (batch.end - batch.first - 1) * size
+        sent.enter(batch, now, size, last, draining)
+        writer.add_run(run, size)
+        return length

@@ -1,44 +1,42 @@
-"""Messages outside of sessions (raknet.md 2)."""
+"""Messages outside of sessions, and what a pong says (raknet.md 2)."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from twisted_rudp.core.engine import Address, Buffer
-from twisted_rudp.raknet.wire import IP_UDP, Malformed, pack_address, parse_address
+from twisted_rudp.raknet.wire import (
+    IP_UDP,
+    Malformed,
+    MessageId,
+    pack_address,
+    parse_address,
+    u24,
+)
 
 MAGIC = bytes.fromhex("00ffff00fefefefefdfdfdfd12345678")
 
 
-class Id(IntEnum):
-    """First bytes of messages outside of sessions (raknet.md 1.2)."""
-
-    PING = 0x01
-    PING_OPEN = 0x02
-    REQUEST_1 = 0x05
-    REPLY_1 = 0x06
-    REQUEST_2 = 0x07
-    REPLY_2 = 0x08
-    OUT_OF_BAND = 0x0D
-    ATTEMPT_FAILED = 0x11
-    ALREADY_CONNECTED = 0x12
-    FULL = 0x14
-    BANNED = 0x17
-    INCOMPATIBLE = 0x19
-    RECENTLY_CONNECTED = 0x1A
-    PONG = 0x1C
-
-
 REFUSALS = frozenset(
-    {Id.ATTEMPT_FAILED, Id.ALREADY_CONNECTED, Id.FULL, Id.BANNED, Id.RECENTLY_CONNECTED}
+    {
+        MessageId.ATTEMPT_FAILED,
+        MessageId.ALREADY_CONNECTED,
+        MessageId.FULL,
+        MessageId.BANNED,
+        MessageId.RECENTLY_CONNECTED,
+    }
 )
 """Messages of nothing but magic and GUID that end an attempt to connect."""
 
-REPLIES = REFUSALS | {Id.REPLY_1, Id.REPLY_2, Id.INCOMPATIBLE}
-"""What a dialler is answered."""
+REPLIES = REFUSALS | {
+    MessageId.OPEN_REPLY_1,
+    MessageId.OPEN_REPLY_2,
+    MessageId.INCOMPATIBLE,
+    MessageId.DISCONNECTION,
+}
+"""What a dialler, or a session that the peer does not know any more, is answered."""
 
 
 class Ping(NamedTuple):
@@ -117,8 +115,19 @@ class Refusal(NamedTuple):
     @ivar id: one of L{REFUSALS}.
     """
 
-    id: Id
+    id: MessageId
     guid: int
+
+
+class Reset(NamedTuple):
+    """
+    There is no session at the address that a datagram was sent to. Only our own kind says
+    and understands this; others pass over it, or take its first byte for what it means.
+
+    @ivar number: of that datagram, 24 bits, so that only who has seen it can say this.
+    """
+
+    number: int
 
 
 class OutOfBand(NamedTuple):
@@ -128,15 +137,24 @@ class OutOfBand(NamedTuple):
     data: bytes
 
 
-Offline: TypeAlias = (
-    Ping | Pong | Request1 | Reply1 | Request2 | Reply2 | Incompatible | Refusal | OutOfBand
+OfflineMessage: TypeAlias = (
+    Ping
+    | Pong
+    | Request1
+    | Reply1
+    | Request2
+    | Reply2
+    | Incompatible
+    | Refusal
+    | Reset
+    | OutOfBand
 )
 
 _u16 = struct.Struct(">H")
 _u64 = struct.Struct(">Q")
 
 
-def parse(datagram: Buffer, magic: bytes = MAGIC) -> Offline | None:
+def parse(datagram: Buffer, magic: bytes = MAGIC) -> OfflineMessage | None:
     """Read a message outside of sessions; None if it is none."""
     data = bytes(datagram)
     try:
@@ -156,7 +174,7 @@ def _ping(data: bytes, magic: bytes) -> Ping:
     (time,) = _u64.unpack_from(data, 1)
     at = _check(data, 9, magic)
     guid = _u64.unpack_from(data, at)[0] if len(data) > at else None
-    return Ping(time, guid, data[0] == Id.PING_OPEN)
+    return Ping(time, guid, data[0] == MessageId.UNCONNECTED_PING_OPEN)
 
 
 def _pong(data: bytes, magic: bytes) -> Pong:
@@ -206,7 +224,14 @@ def _incompatible(data: bytes, magic: bytes) -> Incompatible:
 
 
 def _refusal(data: bytes, magic: bytes) -> Refusal:
-    return Refusal(Id(data[0]), _u64.unpack_from(data, _check(data, 1, magic))[0])
+    return Refusal(MessageId(data[0]), _u64.unpack_from(data, _check(data, 1, magic))[0])
+
+
+def _reset(data: bytes, magic: bytes) -> Reset:
+    at = _check(data, 1, magic)
+    if len(data) - at != 3:
+        raise Malformed("no number")
+    return Reset(int.from_bytes(data[at:], "little"))
 
 
 def _out_of_band(data: bytes, magic: bytes) -> OutOfBand:
@@ -214,44 +239,112 @@ def _out_of_band(data: bytes, magic: bytes) -> OutOfBand:
     return OutOfBand(guid, data[_check(data, 9, magic) :])
 
 
-_PARSERS: dict[int, Callable[[bytes, bytes], Offline]] = {
-    Id.PING: _ping,
-    Id.PING_OPEN: _ping,
-    Id.PONG: _pong,
-    Id.REQUEST_1: _request1,
-    Id.REPLY_1: _reply1,
-    Id.REQUEST_2: _request2,
-    Id.REPLY_2: _reply2,
-    Id.INCOMPATIBLE: _incompatible,
-    Id.OUT_OF_BAND: _out_of_band,
+_PARSERS: dict[int, Callable[[bytes, bytes], OfflineMessage]] = {
+    MessageId.UNCONNECTED_PING: _ping,
+    MessageId.UNCONNECTED_PING_OPEN: _ping,
+    MessageId.UNCONNECTED_PONG: _pong,
+    MessageId.OPEN_REQUEST_1: _request1,
+    MessageId.OPEN_REPLY_1: _reply1,
+    MessageId.OPEN_REQUEST_2: _request2,
+    MessageId.OPEN_REPLY_2: _reply2,
+    MessageId.INCOMPATIBLE: _incompatible,
+    MessageId.OUT_OF_BAND: _out_of_band,
+    MessageId.DISCONNECTION: _reset,
     **dict.fromkeys(REFUSALS, _refusal),
 }
 
 
-def pack(message: Offline, magic: bytes = MAGIC) -> bytes:
+def pack(message: OfflineMessage, magic: bytes = MAGIC) -> bytes:
     """A message as it goes on the wire."""
     match message:
         case Ping(time, guid, only_open):
-            head = bytes((Id.PING_OPEN if only_open else Id.PING,)) + _u64.pack(time) + magic
+            kind = MessageId.UNCONNECTED_PING_OPEN if only_open else MessageId.UNCONNECTED_PING
+            head = bytes((kind,)) + _u64.pack(time) + magic
             return head if guid is None else head + _u64.pack(guid)
         case Pong(time, guid, data):
-            return struct.pack(">BQQ", Id.PONG, time, guid) + magic + data
+            return struct.pack(">BQQ", MessageId.UNCONNECTED_PONG, time, guid) + magic + data
         case Request1(protocol, mtu):
-            head = bytes((Id.REQUEST_1,)) + magic + bytes((protocol,))
+            head = bytes((MessageId.OPEN_REQUEST_1,)) + magic + bytes((protocol,))
             return head.ljust(mtu - IP_UDP, b"\0")
         case Reply1(guid, cookie, mtu):
             secure = b"\0" if cookie is None else b"\1" + cookie.to_bytes(4, "big")
-            return bytes((Id.REPLY_1,)) + magic + _u64.pack(guid) + secure + _u16.pack(mtu)
+            head = bytes((MessageId.OPEN_REPLY_1,)) + magic + _u64.pack(guid)
+            return head + secure + _u16.pack(mtu)
         case Request2(cookie, server, mtu, guid):
             proof = b"" if cookie is None else cookie.to_bytes(4, "big") + b"\0"
             body = proof + pack_address(server) + struct.pack(">HQ", mtu, guid)
-            return bytes((Id.REQUEST_2,)) + magic + body
+            return bytes((MessageId.OPEN_REQUEST_2,)) + magic + body
         case Reply2(guid, client, mtu):
             body = _u64.pack(guid) + pack_address(client) + _u16.pack(mtu) + b"\0"
-            return bytes((Id.REPLY_2,)) + magic + body
+            return bytes((MessageId.OPEN_REPLY_2,)) + magic + body
         case Incompatible(protocol, guid):
-            return bytes((Id.INCOMPATIBLE, protocol)) + magic + _u64.pack(guid)
-        case Refusal(kind, guid):
-            return bytes((kind,)) + magic + _u64.pack(guid)
+            return bytes((MessageId.INCOMPATIBLE, protocol)) + magic + _u64.pack(guid)
+        case Refusal(refusal, guid):
+            return bytes((refusal,)) + magic + _u64.pack(guid)
+        case Reset(number):
+            return bytes((MessageId.DISCONNECTION,)) + magic + u24(number)
         case OutOfBand(guid, data):
-            return bytes((Id.OUT_OF_BAND,)) + _u64.pack(guid) + magic + data
+            return bytes((MessageId.OUT_OF_BAND,)) + _u64.pack(guid) + magic + data
+
+
+# what servers say of themselves in pongs (raknet.md 2.1)
+
+_PREFIX = 2
+
+BEDROCK_EDITIONS = ("MCPE", "MCEE")
+
+BEDROCK_FIELDS = (
+    "edition",
+    "motd",
+    "protocol",
+    "version",
+    "players",
+    "maxPlayers",
+    "guid",
+    "level",
+    "gameMode",
+    "gameModeNumber",
+    "portV4",
+    "portV6",
+)
+"""Names for the fields of Bedrock's text; from the seventh on they may be missing."""
+
+
+def pack_text(text: str | bytes) -> bytes:
+    """
+    A text as most programs write it: its length in two bytes, then UTF-8. Bytes that have
+    their length in front already stay as they are.
+    """
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
+    if isinstance(text, bytes) and _has_prefix(data):
+        return data
+    return len(data).to_bytes(_PREFIX, "big") + data
+
+
+def _has_prefix(data: bytes) -> bool:
+    return len(data) >= _PREFIX and int.from_bytes(data[:_PREFIX], "big") == len(data) - _PREFIX
+
+
+def unpack_text(data: bytes) -> str:
+    """The text of a pong, with or without a length in front. What is no UTF-8 is replaced."""
+    if _has_prefix(data):
+        data = data[_PREFIX:]
+    return data.decode("utf-8", "replace")
+
+
+def bedrock_fields(text: str) -> Mapping[str, str] | None:
+    """
+    The fields of a Bedrock server's text by name; None if it is none. A semicolon
+    inside of a field has a backslash before it.
+    """
+    fields: list[str] = [""]
+    escaped = False
+    for character in text:
+        if character == ";" and not escaped:
+            fields.append("")
+        elif character != "\\" or escaped:
+            fields[-1] += character
+        escaped = character == "\\" and not escaped
+    if fields[0] not in BEDROCK_EDITIONS:
+        return None
+    return dict(zip(BEDROCK_FIELDS, fields, strict=False))

@@ -1,31 +1,62 @@
-"""The receiving half: from datagrams to messages in order (raknet.md 7)."""
+"""The receiving half: from datagrams to messages in order, and the ACKs (raknet.md 7 and 8)."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.kernels import take_messages, take_stream
-from twisted_rudp.raknet.arrivals import Arrival, Arrivals
-from twisted_rudp.raknet.channels import ReceiveChannel
-from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.messages import is_users
-from twisted_rudp.raknet.profiles import Settings
-from twisted_rudp.raknet.splits import Disagreement, Splits
-from twisted_rudp.raknet.system import FIRST_USER_ID
+from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.raknet import timers as t
+from twisted_rudp.raknet.order import ReceiveChannel
+from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
+    ACK,
     CHANNELS,
+    FIRST_USER_ID,
     HAS_ORDER,
     HEADER_SIZE,
+    IS_RELIABLE,
+    NACK,
     WITHOUT_RECEIPT,
-    ZERO,
     Frame,
-    Starts,
+    Split,
+    is_users,
+    pack_records,
     parse_frames,
 )
+
+
+@dataclass(slots=True)
+class ReceiveCounters:
+    """
+    What the receiving half of a session counts.
+
+    @ivar datagrams_in: with frames; repeats included, not what was withheld.
+    @ivar bytes_in: of their UDP payload.
+    @ivar datagrams_withheld: not acknowledged for lack of room.
+    @ivar datagrams_far: numbered beyond belief.
+    @ivar messages_foreign: user messages that are not part of the stream.
+    """
+
+    datagrams_in: int = 0
+    bytes_in: int = 0
+    datagrams_repeated: int = 0
+    datagrams_withheld: int = 0
+    datagrams_far: int = 0
+    datagrams_malformed: int = 0
+    frames_repeated: int = 0
+    frames_malformed: int = 0
+    messages_joined: int = 0
+    messages_foreign: int = 0
+    messages_early_dropped: int = 0
 
 
 class Delivered(NamedTuple):
@@ -41,44 +72,520 @@ class Delivered(NamedTuple):
     channel: int
 
 
+HELD_FRAME: Final = 400
+"""What a frame that waits costs beside its payload, in bytes: objects and table entries."""
+
+UNREAD_MESSAGE: Final = 64
+"""The same for a message that nobody has taken yet."""
+
+
 class LimitExceeded(Exception):
     """The peer makes this session hold more than it may."""
 
 
-class Receiver:
+RECOGNIZED = 8192
+"""How far back a repeated number is recognised."""
+
+FIRST_DATAGRAMS = 32
+"""Acknowledged at once at the start of a session, so that the peer learns the round
+trip (raknet.md 8.1)."""
+
+
+class Arrival(Enum):
+    """What a datagram's number means."""
+
+    NEW = auto()
+    REPEATED = auto()
+    FAR = auto()
+    """Too far ahead to be believed."""
+
+
+_NEW = Arrival.NEW
+
+
+class ReceivedDatagrams:
     """
-    @ivar arrivals: the numbers of datagrams.
-    @ivar reliable: the first reliable index that has not come.
-    @ivar bad: datagrams that could not be read, or not to their end.
+    @ivar expected: the number after the highest that has come. It may be set before the
+        first has come.
+    @ivar waiting: datagrams to be acknowledged.
+    @ivar withholding: something was dropped for lack of room.
     """
 
-    def __init__(
-        self, settings: Settings, counters: Counters, starts: Starts = ZERO
-    ) -> None:
+    def __init__(self, settings: Settings, timers: Timers) -> None:
+        self._settings = settings
+        self._timers = timers
+        self.expected = 0
+        self._count = 0
+        self._seen = Ranges()
+        self._acks = Ranges()
+        self._told: deque[Ranges] = deque(maxlen=settings.ack_repeats)
+        self.waiting = 0
+        self._bytes = 0
+        self._gaps: deque[tuple[int, int, int]] = deque()
+        self._withheld = Ranges()
+        self.withholding = False
+
+    def near(self, number: int) -> int:
+        """The integer that a number on the wire stands for."""
+        return unwrap24(number, self.expected)
+
+    def accept(self, number: int, count: int, size: int, now: int, guard: int) -> Arrival:
         """
-        @param starts: the peer's.
+        Note datagrams with consecutive numbers, to be acknowledged whether new or
+        not. With C{count} above 1 they are the next expected ones.
+
+        @param size: their bytes.
+        @param guard: how long a gap before them may close by itself.
         """
-        self.reliable = starts.reliable
-        self.arrivals = Arrivals(settings, starts.datagram)
-        self._starts = starts
-        self.bad = 0
+        ahead = number - self.expected
+        if ahead > self._settings.jump:
+            return Arrival.FAR
+        end = number + count
+        if ahead > 0:
+            oldest = max(self.expected, number - self._settings.nack_limit)
+            self._missed(oldest, number, now + guard)
+        if end > self.expected:
+            self.expected = end
+        self._acks.add(number, end)
+        self._count += count
+        self.waiting += count
+        self._bytes += size
+        if self.waiting == count:
+            self._timers.set(t.ACK, now + self._settings.ack_delay)
+        if self.withholding:
+            self._withheld.remove(number, end)
+            self.withholding = bool(self._withheld)
+        if number < self.expected - RECOGNIZED:
+            return Arrival.REPEATED
+        if not self._seen.add(number, end):
+            return Arrival.REPEATED
+        if len(self._seen) > 1:
+            self._seen.remove(-(1 << 62), self.expected - RECOGNIZED)
+        return _NEW
+
+    def withhold(self, number: int) -> None:
+        """
+        A datagram that there is no room for: it is not acknowledged, and asked for
+        again when there is (raknet.md 15).
+        """
+        if abs(number - self.expected) < RECOGNIZED:
+            self._withheld.add(number, number + 1)
+            self.withholding = True
+
+    def release(self, now: int) -> None:
+        """There is room again."""
+        for first, end in self._withheld:
+            self._gaps.append((now, first, end))
+            self._timers.set_earlier(t.NACK, now)
+            self.expected = max(self.expected, end)
+        self._withheld.clear()
+        self.withholding = False
+
+    def _missed(self, first: int, end: int, due: int) -> None:
+        self._gaps.append((due, first, end))
+        self._timers.set_earlier(t.NACK, due)
+
+    def hurry(self, now: int) -> None:
+        """Acknowledge with the next flush."""
+        if self.waiting:
+            self._timers.set(t.ACK, now)
+
+    def is_ack_due(self, now: int, datagram: int) -> bool:
+        """
+        Whether to acknowledge at the end of this turn (raknet.md 8.1, adapted to
+        runs: two full datagrams at once do not wait).
+
+        @param datagram: bytes of a full one.
+        """
+        if not self.waiting:
+            return False
+        settings = self._settings
+        if now >= self._timers.due(t.ACK) or self.waiting >= settings.ack_count:
+            return True
+        return settings.prompt and (
+            self._bytes >= 2 * datagram or self._count <= FIRST_DATAGRAMS
+        )
+
+    def acknowledgements(self, limit: int) -> list[bytes]:
+        """
+        Acknowledge everything that waits, and what was acknowledged just before.
+
+        @param limit: longest datagram.
+        """
+        if not self.waiting:
+            return []
+        fresh, self._acks = self._acks, Ranges()
+        told = Ranges()
+        for ranges in (*self._told, fresh):
+            for first, end in ranges:
+                told.add(first, end)
+        self._told.append(fresh)
+        datagrams = pack_records(ACK, told, limit)
+        self.waiting = self._bytes = 0
+        self._timers.stop(t.ACK)
+        return datagrams
+
+    def nacks(self, now: int, limit: int) -> list[bytes]:
+        """Report the gaps that had their time to close; each is reported once."""
+        missing: list[tuple[int, int]] = []
+        gaps = self._gaps
+        while gaps and gaps[0][0] <= now:
+            _, first, end = gaps.popleft()
+            for start, stop in self._seen.gaps(first, end):
+                # What was withheld is asked for when there is room for it.
+                missing += self._withheld.gaps(start, stop) if self.withholding else [(start, stop)]
+        self._timers.set(t.NACK, gaps[0][0] if gaps else NEVER)
+        return pack_records(NACK, missing, limit)
+
+
+class SplitMismatch(ValueError):
+    """A fragment that cannot be one."""
+
+
+class _PartialMessage:
+    """
+    A message some fragments of which are here. Memory follows what was received,
+    never what was announced.
+    """
+
+    __slots__ = ("first", "fragments", "kind", "size", "total", "touched")
+
+    def __init__(self, frame: Frame, total: int) -> None:
+        self.first = frame
+        self.kind = kind_of(frame)
+        self.total = total
+        self.fragments: dict[int, bytes] = {}
+        self.size = 0
+        self.touched = 0
+
+
+def kind_of(frame: Frame) -> tuple[object, ...]:
+    """What all fragments of one message have in common."""
+    return (WITHOUT_RECEIPT[frame.reliability], frame.order, frame.channel, frame.sequence)
+
+
+class SplitMessages:
+    """
+    The incomplete messages of one session.
+
+    @ivar size: bytes held.
+    @ivar fragments: how many fragments they are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._partials: dict[int, _PartialMessage] = {}
+        self.size = self.fragments = 0
+
+    def __len__(self) -> int:
+        return len(self._partials)
+
+    def has_room(self, split: Split, now: int) -> bool:
+        """
+        Whether a fragment can be taken in, if it is possible at all. What is refused
+        for lack of room must not be acknowledged: the rest of its message would come in
+        vain.
+        """
+        partials, most = self._partials, self._settings.splits
+        if split.ident in partials or len(partials) < most or not self._is_possible(split):
+            return True
+        self.expire(now)
+        return len(partials) < most
+
+    def _is_possible(self, split: Split) -> bool:
+        return 0 < split.total <= self._settings.split_count and split.number < split.total
+
+    def add(self, frame: Frame, now: int) -> Frame | None:
+        """
+        Take in a fragment.
+
+        @return: the whole message as an unsplit frame, when this completes it.
+        @raise SplitMismatch: it is not possible, or disagrees with earlier ones.
+        """
+        split = frame.split
+        assert split is not None
+        if not self._is_possible(split):
+            raise SplitMismatch("impossible split")
+        partial = self._partials.get(split.ident)
+        if partial is None:
+            if not self.has_room(split, now):
+                raise SplitMismatch("too many split messages")
+            partial = _PartialMessage(frame._replace(payload=b""), split.total)
+            self._partials[split.ident] = partial
+        elif partial.total != split.total or partial.kind != kind_of(frame):
+            raise SplitMismatch("not like the fragments before")
+        if split.number not in partial.fragments:
+            partial.fragments[split.number] = bytes(frame.payload)
+            partial.size += len(frame.payload)
+            self.size += len(frame.payload)
+            self.fragments += 1
+            partial.touched = now
+        if len(partial.fragments) < partial.total:
+            return None
+        del self._partials[split.ident]
+        self.size -= partial.size
+        self.fragments -= partial.total
+        whole = b"".join(partial.fragments[index] for index in range(partial.total))
+        return partial.first._replace(payload=whole, split=None)
+
+    def expire(self, now: int) -> int:
+        """
+        Forget messages that had no new fragment for too long.
+
+        @return: how many.
+        """
+        span = self._settings.split_expiry
+        old = [ident for ident, one in self._partials.items() if one.touched + span <= now]
+        for ident in old:
+            partial = self._partials.pop(ident)
+            self.size -= partial.size
+            self.fragments -= len(partial.fragments)
+        return len(old)
+
+
+_PLAIN: Final = Delivery.RELIABLE_ORDERED
+
+
+class StreamBuffer:
+    """
+    Bytes in order.
+
+    @ivar size: how many.
+    """
+
+    __slots__ = ("_offset", "_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._offset = 0
+        self.size = 0
+
+    def put(self, piece: bytes) -> None:
+        """Append bytes."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def take(self, limit: int) -> bytes:
+        """The next bytes: as many whole pieces as C{limit} allows, or a part of one."""
+        pieces, offset = self._pieces, self._offset
+        if not pieces or limit <= 0:
+            return b""
+        first = pieces[0]
+        left = len(first) - offset
+        if left > limit:
+            self._offset = offset + limit
+            self.size -= limit
+            return first[offset : offset + limit]
+        pieces.popleft()
+        self._offset = 0
+        parts = [first[offset:] if offset else first]
+        while pieces and left + len(pieces[0]) <= limit:
+            left += len(pieces[0])
+            parts.append(pieces.popleft())
+        self.size -= left
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        self._pieces.clear()
+        self._offset = 0
+        self.size = 0
+
+
+class MessageBuffer:
+    """
+    Messages in the order of their delivery.
+
+    @ivar size: bytes in them.
+    @ivar count: how many there are.
+    """
+
+    __slots__ = ("_messages", "count", "size")
+
+    def __init__(self) -> None:
+        self._messages: deque[Message | list[bytes]] = deque()
+        self.size = self.count = 0
+
+    def put_plain(self, payloads: list[bytes]) -> None:
+        """Append messages that came reliably and in order on channel 0."""
+        self._messages.append(payloads)
+        self.size += sum(map(len, payloads))
+        self.count += len(payloads)
+
+    def put(self, message: Message) -> None:
+        """Append a message."""
+        self._messages.append(message)
+        self.size += len(message.data)
+        self.count += 1
+
+    def take(self) -> Iterator[Message]:
+        """All of them, each taken when it is asked for."""
+        messages = self._messages
+        while messages:
+            message = messages.popleft()
+            if type(message) is list:
+                yield from self._take_plain(message)
+            else:
+                assert isinstance(message, Message)
+                self.size -= len(message.data)
+                self.count -= 1
+                yield message
+
+    def _take_plain(self, payloads: list[bytes]) -> Iterator[Message]:
+        """What was appended together; what is not asked for is put back."""
+        count = size = 0
+        new = tuple.__new__
+        try:
+            for payload in payloads:
+                count += 1
+                size += len(payload)
+                # As Message(payload), in half the time.
+                yield new(Message, (payload, _PLAIN, 0))
+        finally:
+            self.size -= size
+            self.count -= count
+            if count < len(payloads):
+                self._messages.appendleft(payloads[count:])
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        self._messages.clear()
+        self.size = self.count = 0
+
+
+class ReceiveBuffer:
+    """
+    What has arrived for the application: bytes of the stream or messages.
+
+    @ivar stream: the one of a session that carries bytes.
+    @ivar messages: those of a session that carries messages.
+    """
+
+    __slots__ = ("_counters", "_early", "_early_size", "_settings", "messages", "stream")
+
+    def __init__(self, settings: Settings, counters: ReceiveCounters) -> None:
+        self.stream = StreamBuffer()
+        self.messages = MessageBuffer()
+        self._early: deque[Delivered] = deque()
+        self._early_size = 0
         self._settings = settings
         self._counters = counters
+
+    @property
+    def size(self) -> int:
+        """Bytes that can be taken."""
+        return self.stream.size + self.messages.size
+
+    @property
+    def full(self) -> bool:
+        """Nothing reliable is to be taken in before some of it was read."""
+        cost = self.stream.size + self.messages.size + UNREAD_MESSAGE * self.messages.count
+        return cost >= self._settings.receive_buffer
+
+    @property
+    def half_empty(self) -> bool:
+        """There is room again for what was withheld."""
+        cost = self.stream.size + self.messages.size + UNREAD_MESSAGE * self.messages.count
+        return 2 * cost <= self._settings.receive_buffer and not self.early_full
+
+    def put_bulk(self, taken: bytes | list[bytes]) -> None:
+        """Append a part of the stream, or messages."""
+        if isinstance(taken, bytes):
+            self.stream.put(taken)
+        else:
+            self.messages.put_plain(taken)
+
+    def put(self, delivered: Delivered) -> None:
+        """Append a message of the application's."""
+        payload, reliability, channel = delivered
+        if not self._settings.stream:
+            self.messages.put(Message(bytes(payload), Delivery(reliability), channel))
+        elif payload[0] == self._settings.user_id:
+            self.stream.put(bytes(payload[1:]))
+        else:
+            self._counters.messages_foreign += 1
+
+    @property
+    def early_full(self) -> bool:
+        """Nothing more should come before the handshake is done."""
+        settings = self._settings
+        return len(self._early) >= settings.early or self._early_size >= settings.receive_buffer
+
+    def keep(self, delivered: Delivered) -> None:
+        """
+        A message has come before the handshake is done: put it aside. If it will be
+        acknowledged there has to be room for it; the others are dropped when there is
+        none.
+        """
+        if self.early_full and not IS_RELIABLE[delivered.reliability]:
+            self._counters.messages_early_dropped += 1
+            return
+        payload = bytes(delivered.payload)
+        self._early.append(delivered._replace(payload=payload))
+        self._early_size += len(payload)
+
+    def put_kept(self) -> None:
+        """The handshake is done: append what was put aside."""
+        while self._early:
+            self.put(self._early.popleft())
+        self._early_size = 0
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        self.stream.clear()
+        self.messages.clear()
+        self._early.clear()
+        self._early_size = 0
+
+
+class Receiver:
+    """
+    @ivar counters: see L{ReceiveCounters}.
+    @ivar datagrams: the numbers of datagrams.
+    @ivar reliable: the first reliable index that has not come. It may be set before the
+        first has come.
+    @ivar bad: datagrams that could not be read, or not to their end.
+    @ivar buffer: what was delivered and not taken.
+    """
+
+    __slots__ = (
+        "_above",
+        "_channels",
+        "_ordering",
+        "_ordering_size",
+        "_settings",
+        "_splits",
+        "_zero",
+        "bad",
+        "buffer",
+        "counters",
+        "datagrams",
+        "reliable",
+    )
+
+    def __init__(self, settings: Settings, timers: Timers) -> None:
+        self.counters = ReceiveCounters()
+        self.reliable = 0
+        self.datagrams = ReceivedDatagrams(settings, timers)
+        self.bad = 0
+        self.buffer = ReceiveBuffer(settings, self.counters)
+        self._settings = settings
         self._above = Ranges()
         self._channels: dict[int, ReceiveChannel] = {}
-        self._splits = Splits(settings)
-        self._zero = self._channel(0)
+        self._splits = SplitMessages(settings)
+        self._zero = self.channel(0)
+        self._ordering = self._ordering_size = 0
 
     @property
     def held(self) -> int:
         """Bytes that wait for something else."""
-        return self._splits.size + sum(one.size for one in self._channels.values())
+        return self._splits.size + self._ordering_size
 
-    def _channel(self, number: int) -> ReceiveChannel:
+    def channel(self, number: int) -> ReceiveChannel:
+        """The order of what arrives on one channel."""
         found = self._channels.get(number)
         if found is None:
-            starts = self._starts
-            found = self._channels[number] = ReceiveChannel(starts.order, starts.sequence)
+            found = self._channels[number] = ReceiveChannel()
         return found
 
     def take(self, run: Buffer, size: int, now: int) -> tuple[int, bytes | list[bytes]]:
@@ -92,8 +599,8 @@ class Receiver:
         zero = self._zero
         if zero or self._above:
             return 0, b""
-        settings, arrivals = self._settings, self.arrivals
-        number = arrivals.expected
+        settings, datagrams = self._settings, self.datagrams
+        number = datagrams.expected
         taken: bytes | list[bytes]
         if settings.stream:
             count, taken = take_stream(
@@ -110,8 +617,9 @@ class Receiver:
         self.reliable += frames
         zero.advance(frames)
         length = min(count * size, len(run))
-        arrivals.accept(number, count, length, now, 0)
-        self._counters.datagrams_received += count
+        datagrams.accept(number, count, length, now, 0)
+        self.counters.datagrams_in += count
+        self.counters.bytes_in += length
         return length, taken
 
     def datagram(
@@ -125,25 +633,26 @@ class Receiver:
         @param early: nothing reliable of the application's is taken in.
         @raise LimitExceeded: the session cannot go on.
         """
-        counters = self._counters
+        counters = self.counters
         if len(datagram) < HEADER_SIZE:
             counters.datagrams_malformed += 1
             self.bad += 1
             return
-        arrivals = self.arrivals
-        number = arrivals.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
+        datagrams = self.datagrams
+        number = datagrams.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
         frames, broken = parse_frames(datagram)
         if self._unwelcome(frames, full, early, now):
             counters.datagrams_withheld += 1
-            arrivals.withhold(number)
+            datagrams.withhold(number)
             return
-        arrival = arrivals.accept(number, 1, len(datagram), now, guard)
+        arrival = datagrams.accept(number, 1, len(datagram), now, guard)
         if arrival is Arrival.FAR:
             counters.datagrams_far += 1
             if self._settings.jump_ends:
                 raise LimitExceeded("datagram numbers jumped")
             return
-        counters.datagrams_received += 1
+        counters.datagrams_in += 1
+        counters.bytes_in += len(datagram)
         if arrival is Arrival.REPEATED:
             counters.datagrams_repeated += 1
             return
@@ -175,7 +684,7 @@ class Receiver:
         return False
 
     def _frame(self, frame: Frame, now: int) -> Iterator[Delivered]:
-        counters = self._counters
+        counters = self.counters
         if frame.channel >= CHANNELS:
             counters.frames_malformed += 1
             self.bad += 1
@@ -187,7 +696,7 @@ class Receiver:
         if frame.split is not None:
             try:
                 whole = self._splits.add(frame, now)
-            except Disagreement:
+            except SplitMismatch:
                 counters.frames_malformed += 1
                 self.bad += 1
                 return
@@ -199,11 +708,15 @@ class Receiver:
         if not HAS_ORDER[whole.reliability]:
             yield self._deliver(whole)
             return
-        channel = self._channel(whole.channel)
-        for each in channel.put(whole):
+        channel = self.channel(whole.channel)
+        count, size = len(channel), channel.size
+        found = channel.put(whole)
+        self._ordering += len(channel) - count
+        self._ordering_size += channel.size - size
+        for each in found:
             yield self._deliver(each)
         if channel:
-            if len(channel) > self._settings.order_limit:
+            if self._ordering > self._settings.order_limit:
                 raise LimitExceeded("too many messages wait for an earlier one")
             self._check_held()
 
@@ -223,5 +736,6 @@ class Receiver:
         return number > self.reliable and self._above.add(number, number + 1) > 0
 
     def _check_held(self) -> None:
-        if self.held > self._settings.held:
+        cost = self.held + HELD_FRAME * (self._ordering + self._splits.fragments)
+        if cost > self._settings.held:
             raise LimitExceeded("too many bytes wait for others")

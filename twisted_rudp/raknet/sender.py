@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
+from twisted_rudp.core.batch import RunWriter
+from twisted_rudp.core.congestion import Controller, FixedWindow
+from twisted_rudp.core.pacer import Pacer
 from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.timers import Timers
+from twisted_rudp.raknet import timers as t
 from twisted_rudp.raknet.bulk import FRAME_HEADER, STREAM_FRAME, Bulk
-from twisted_rudp.raknet.channels import SendChannel
-from twisted_rudp.raknet.counters import Counters
-from twisted_rudp.raknet.flights import Packet, Parcel
-from twisted_rudp.raknet.inflight import InFlight
-from twisted_rudp.raknet.outbox import Batch, Outbox, Outgoing
-from twisted_rudp.raknet.packing import Packer
-from twisted_rudp.raknet.profiles import Settings
+from twisted_rudp.raknet.order import SendChannel
+from twisted_rudp.raknet.queue import MessageBatch, OutgoingMessage, SendQueue
+from twisted_rudp.raknet.sent import SentFrame, SentPacket, SentPackets
+from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
@@ -21,30 +24,40 @@ from twisted_rudp.raknet.wire import (
     IP_UDP,
     IS_SEQUENCED,
     WHEN_SPLIT,
-    ZERO,
     Reliability,
-    Starts,
     pack_header,
 )
 
-BURST = 16
+BURST: Final = 16
 """Datagrams that may always leave in one turn (raknet.md 10)."""
 
-BURST_SHARE = 4
+BURST_SHARE: Final = 4
 """A window this many times larger than a turn's burst is spread over as many turns."""
+
+PROBES: Final = 2
+"""Datagrams that leave when nothing was heard for too long, whatever the window says."""
+
+LEAST_WAIT: Final = 1_000_000
+"""Nanoseconds: a shorter timer costs more than it brings."""
+
+ORDERED: Final = int(Reliability.RELIABLE_ORDERED)
 
 
 class Draft:
-    """A datagram in the making."""
+    """
+    A datagram in the making.
 
-    __slots__ = ("frames", "parcels", "receipts", "repeats", "room")
+    @ivar alone: its reliable frames are the protocol's own (L{SentFrame}).
+    """
+
+    __slots__ = ("alone", "frames", "messages", "room", "sent_frames")
 
     def __init__(self, room: int) -> None:
         self.room = room
+        self.alone = False
         self.frames: list[bytes] = []
-        self.parcels: list[Parcel] = []
-        self.receipts: list[Outgoing] = []
-        self.repeats = 0
+        self.sent_frames: list[SentFrame] = []
+        self.messages: list[OutgoingMessage] = []
 
     def add(self, frame: bytes) -> None:
         """Append a frame."""
@@ -54,54 +67,84 @@ class Draft:
 
 class Sender:
     """
-    @ivar flying: what is in flight.
-    @ivar outbox: messages that the window has not admitted.
+    @ivar sent: what was sent.
+    @ivar queue: messages that the window has not admitted.
+    @ivar mtu: as the wire counts it.
     @ivar datagram: bytes of a full datagram; until agreed, what fits every path.
+    @ivar controller: says how much may be in flight, and how fast it leaves.
+    @ivar ident: of the next split message. It may be set before the first.
     """
 
-    def __init__(
-        self, settings: Settings, counters: Counters, starts: Starts = ZERO
-    ) -> None:
-        self._settings = settings
-        self._counters = counters
-        self.flying = InFlight(settings, counters, starts[:2])
-        self._starts = starts
-        self._zero = SendChannel(starts.order, starts.sequence)
-        self._channels = {0: self._zero}
-        self._urgent: deque[Outgoing] = deque()
-        self._stream = ByteQueue()
-        self.outbox = Outbox(self._zero)
-        self._bulk = Bulk(
-            settings, counters, self.flying, self._stream, self.outbox, self._zero
-        )
-        self._receipt = 0
-        self._ident = starts.split
-        self.agree(settings.mtu_min)
+    __slots__ = (
+        "_bulk",
+        "_channels",
+        "_fragment",
+        "_pacer",
+        "_probes",
+        "_receipt",
+        "_settings",
+        "_stream",
+        "_timers",
+        "_urgent",
+        "_whole",
+        "_zero",
+        "controller",
+        "datagram",
+        "ident",
+        "mtu",
+        "queue",
+        "sent",
+    )
 
-    def agree(self, mtu: int) -> None:
+    def __init__(self, settings: Settings, timers: Timers) -> None:
+        self._settings = settings
+        self._timers = timers
+        self.sent = SentPackets(settings)
+        self._zero = SendChannel()
+        self._channels = {0: self._zero}
+        self._urgent: deque[OutgoingMessage] = deque()
+        self._stream = ByteQueue()
+        self.queue = SendQueue(self._zero)
+        self._bulk = Bulk(settings, self.sent, self._stream, self.queue, self._zero)
+        self._receipt = 0
+        self._probes = 0
+        self.ident = 0
+        self.controller: Controller = FixedWindow()
+        self.begin(settings.mtu_min)
+
+    def begin(self, mtu: int) -> None:
         """Both ends know the MTU, as the wire counts it."""
+        self._resize(mtu)
+        self.controller = self._settings.controller(self.datagram)
+        self._pacer = Pacer(self.datagram, BURST * self.datagram)
+
+    def _resize(self, mtu: int) -> None:
+        self.mtu = mtu
         self.datagram = mtu - IP_UDP
-        self.outbox.whole = self._whole = self._settings.whole(mtu)
+        self.queue.whole = self._whole = self._settings.whole(mtu)
         self._fragment = self._settings.fragment(mtu)
         self._bulk.agree(self.datagram, self._whole)
-        self.flying.begin(self.datagram)
 
-    def shrink(self, datagram: int) -> None:
+    def shrink(self, datagram: int) -> bool:
         """
         The path does not take datagrams of so many bytes: what is numbered from now
         on is smaller.
+
+        @return: there is a smaller size.
         """
         smaller = [size for size in self._settings.probes if size - IP_UDP < datagram]
         mtu = smaller[0] if smaller else self._settings.mtu_min
-        if mtu - IP_UDP < self.datagram:
-            self.agree(mtu)
+        if mtu - IP_UDP >= self.datagram:
+            return False
+        self._resize(mtu)
+        return True
 
     # what is to be sent
 
     @property
     def unsent(self) -> int:
         """Bytes of the application's that wait for the window."""
-        return self._stream.size + self.outbox.size
+        return self._stream.size + self.queue.size
 
     @property
     def urgent(self) -> int:
@@ -111,15 +154,13 @@ class Sender:
     @property
     def drained(self) -> bool:
         """Everything reliable was sent and acknowledged."""
-        return not (
-            self.flying.outstanding or self._urgent or self._stream.size or self.outbox.size
-        )
+        return not (self.sent.outstanding or self._urgent or self._stream.size or self.queue.size)
 
     def write(self, data: bytes) -> None:
         """Queue bytes of the stream."""
         self._stream.append(data)
 
-    def system(self, payload: bytes, reliability: int = Reliability.RELIABLE_ORDERED) -> Outgoing:
+    def system(self, payload: bytes, reliability: int = ORDERED) -> OutgoingMessage:
         """Queue a message of the protocol's own, before everything else, on channel 0."""
         message = self._outgoing(payload, reliability, 0)
         self._urgent.append(message)
@@ -145,190 +186,250 @@ class Sender:
             most = self._settings.split_count * self._fragment
             raise ValueError(f"a message has at most {most} bytes here, not {len(payload)}")
         if not is_whole:
-            reliability = WHEN_SPLIT[reliability]
+            reliability = int(WHEN_SPLIT[reliability])
         message = self._outgoing(payload, reliability, channel)
         if not is_whole:
             message.split(self._fragment)
         if wants_receipt:
             self._receipt += 1
             message.receipt = self._receipt
-        self.outbox.put(message, priority)
+        self.queue.put(message, priority)
         return message.receipt
 
-    def _outgoing(self, payload: bytes, reliability: int, channel: int) -> Outgoing:
-        self.outbox.interrupt()
+    def _outgoing(self, payload: bytes, reliability: int, channel: int) -> OutgoingMessage:
+        self.queue.interrupt()
         order = sequence = 0
         if IS_SEQUENCED[reliability]:
-            order, sequence = self._channel(channel).sequenced()
+            order, sequence = self.channel(channel).sequenced()
         elif HAS_ORDER[reliability]:
-            order = self._channel(channel).ordered()
-        return Outgoing(payload, reliability, channel, order, sequence)
+            order = self.channel(channel).ordered()
+        return OutgoingMessage(payload, reliability, channel, order, sequence)
 
-    def _channel(self, number: int) -> SendChannel:
+    def channel(self, number: int) -> SendChannel:
+        """The indices of what is sent on one channel."""
         found = self._channels.get(number)
         if found is None:
-            found = self._channels[number] = SendChannel(
-                self._starts.order, self._starts.sequence
-            )
+            found = self._channels[number] = SendChannel()
         return found
 
     def release(self) -> None:
         """Drop everything, telling receipts."""
         self._stream.clear()
         self._urgent.clear()
-        for message in self.outbox.release():
-            self.flying.receipt(message, False)
-        self.flying.release()
+        for message in self.queue.release():
+            self.sent.tell(message, False)
+        self.sent.release()
+        self._probes = 0
+        for timer in (t.LOSS, t.PROBE, t.FILL, t.PACE):
+            self._timers.stop(timer)
 
     # sending
 
-    def flush(self, now: int, packer: Packer, budget: int, strict: bool) -> bool:
+    def flush(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
         """
-        Send what may be sent now: repeats, then the protocol's own, then new data.
+        Send what may be sent now: retransmissions, then the protocol's own, then new data.
 
         @param strict: nothing may cross the budget.
         @return: something is left that only the budget or the burst prevented.
         """
-        flying = self.flying
-        flying.expire(now)
-        self.outbox.stamp(now)
-        if flying.gaps:
-            self._fill_gaps(packer)
-        if not (flying.lost or self._urgent or self.outbox.size or self._stream.size):
-            flying.limited = False
-            return False
-        burst = max(BURST * self.datagram, flying.controller.window // BURST_SHARE)
-        end = min(budget, packer.cost + burst)
+        sent = self.sent
+        sent.turn(now, self.controller)
+        if now >= sent.recovery.probe_deadline():
+            self._probes = PROBES if sent.probe(now, self.controller) else 0
+        if now >= sent.fill_due:
+            sent.fill(now)
+        self._timers.stop(t.PACE)
+        self.queue.stamp(now)
+        if sent.gaps:
+            self._fill_gaps(writer)
+        more = self._send(now, writer, budget, strict) if self._has_something() else False
+        recovery, timers = sent.recovery, self._timers
+        if not more and not self._has_something():
+            recovery.on_app_limited()
+        timers.set(t.LOSS, recovery.deadline())
+        timers.set(t.PROBE, recovery.probe_deadline())
+        timers.set(t.FILL, sent.fill_due)
+        return more
+
+    def _has_something(self) -> bool:
+        return bool(self.sent.lost or self._urgent or self.queue.size or self._stream.size)
+
+    def _send(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
+        sent, controller, pacer = self.sent, self.controller, self._pacer
+        recovery = sent.recovery
+        window, rate = controller.window, controller.pacing_rate
+        draining = controller.draining
+        paced = pacer.allowed(now, rate)
+        start = writer.cost
+        end = min(budget, start + max(BURST * self.datagram, window // BURST_SHARE))
         first = DATA
-        while flying.lost or self._urgent or self.outbox.size or self._stream.size:
-            if packer.blocked:
-                return False
-            left = end - packer.cost
+        more = False
+        while self._has_something():
+            if writer.blocked:
+                break
+            left = end - writer.cost
             if left <= 0:
-                return True
-            is_bulk = not (flying.lost or self._urgent)
-            if not (is_bulk and self._bulk.send(now, packer, left, strict)):
-                limit = min(self.datagram, left) if strict else self.datagram
-                draft = Draft(limit - HEADER_SIZE)
-                self._fill(draft, now)
-                if not draft.frames:
-                    break
-                packer.add(self._packet(draft, now, first))
+                more = True
+                break
+            spent = writer.cost - start
+            room = min(window - recovery.in_flight, paced - spent)
+            is_open = room > 0 or self._probes > 0
+            if not (is_open or self._urgent):
+                self._wait(now, rate, window > recovery.in_flight)
+                break
+            if strict or room > left:
+                room = left
+            if is_open and not (sent.lost or self._urgent) and self._bulk.send(
+                now, writer, room, strict, draining
+            ):
+                first = CONTINUED
+                continue
+            limit = min(self.datagram, left) if strict else self.datagram
+            draft = Draft(limit - HEADER_SIZE)
+            self._fill(draft, now, is_open)
+            if not draft.frames:
+                # The peer's window of numbers or the budget, not the path, is the limit.
+                recovery.on_app_limited()
+                break
+            writer.add(self._packet(draft, now, first, draining))
+            if self._probes:
+                self._probes -= 1
             first = CONTINUED
-        flying.limited = bool(flying.lost or self.outbox.size or self._stream.size)
-        return False
+        if rate > 0.0:
+            pacer.spent(writer.cost - start)
+        return more
 
-    def _fill_gaps(self, packer: Packer) -> None:
+    def _wait(self, now: int, rate: float, window_open: bool) -> None:
+        """Pacing, or the window, is the limit."""
+        if window_open:
+            # An acknowledgement is likely to come first, and its turn sends.
+            bursts = 2.0 if self.sent.recovery.in_flight else 1.0
+            self._timers.set(t.PACE, max(self._pacer.wake(now, rate, bursts), now + LEAST_WAIT))
+
+    def _fill_gaps(self, writer: RunWriter) -> None:
         """Send datagrams again under numbers that the peer may be missing."""
-        gaps, self.flying.gaps = self.flying.gaps, []
-        self._counters.gaps_filled += len(gaps)
+        gaps, self.sent.gaps = self.sent.gaps, []
+        self.sent.counters.gaps_filled += len(gaps)
         for number, frames in gaps:
-            packer.add(pack_header(number, DATA) + frames)
+            writer.add(pack_header(number, DATA) + frames)
 
-    def _fill(self, draft: Draft, now: int) -> None:
+    def _fill(self, draft: Draft, now: int, is_open: bool) -> None:
         """Put frames into a datagram until it is full or the windows are."""
         most = 1 << 16 if self._settings.packed else 1
-        self._fill_lost(draft, most)
+        if is_open:
+            self._fill_lost(draft, most)
         while self._urgent and len(draft.frames) < most:
-            if not self._add(draft, self._urgent[0]):
+            message = self._urgent[0]
+            if message.is_reliable and len(draft.sent_frames) > 0 and not draft.alone:
+                return
+            if not self._add(draft, message, message.is_reliable):
                 return
             self._urgent.popleft()
-        for priority in self.outbox.priorities():
+        if draft.alone or not is_open:
+            return
+        for priority in self.queue.priorities():
             self._fill_from(draft, priority, most, now)
         if draft.frames and len(draft.frames) < most and self._stream.size:
             self._fill_stream(draft)
 
     def _fill_lost(self, draft: Draft, most: int) -> None:
-        flying = self.flying
-        lost = flying.lost
-        while lost and len(draft.frames) < most and flying.may_repeat:
-            parcel = lost[0]
-            size = len(parcel.data)
-            if parcel.done:
+        sent = self.sent
+        lost = sent.lost
+        while lost and len(draft.frames) < most and (sent.may_retransmit or self._probes):
+            frame = lost[0]
+            if frame.done:
                 lost.popleft()
+                frame.waiting = False
                 continue
-            if size > draft.room and (draft.frames or size + HEADER_SIZE <= self.datagram):
-                return
-            if flying.room < size and flying.bytes:
+            if not self._fits(draft, len(frame.data)) or (
+                len(draft.sent_frames) > 0 and frame.alone is not draft.alone
+            ):
                 return
             lost.popleft()
-            draft.add(parcel.data)
-            draft.parcels.append(parcel)
-            draft.repeats = max(draft.repeats, parcel.repeats)
-            flying.resent(parcel)
+            draft.add(frame.data)
+            draft.sent_frames.append(frame)
+            draft.alone = frame.alone
+            sent.retransmitting(frame)
+
+    def _fits(self, draft: Draft, size: int) -> bool:
+        """
+        There is room in a datagram. What is longer than a datagram dates from before the
+        MTU shrank, and goes alone.
+        """
+        return size <= draft.room or (
+            not draft.frames and size + HEADER_SIZE > self.datagram and draft.room > 0
+        )
 
     def _fill_stream(self, draft: Draft) -> None:
         """Put the rest of the stream beside other frames if all of it fits."""
-        flying = self.flying
+        sent = self.sent
         size = self._stream.size + STREAM_FRAME
-        if size > draft.room or size > flying.room or flying.frames_room <= 0:
+        if size > draft.room or sent.frames_room <= 0:
             return
         frame = self._bulk.frame()
         draft.add(frame)
-        draft.parcels.append(Parcel(frame, flying.reliable, None))
-        flying.sent(1, size)
+        draft.sent_frames.append(SentFrame(frame, sent.reliable, None))
+        sent.framed(1)
 
     def _fill_from(self, draft: Draft, priority: int, most: int, now: int) -> None:
         """Take from the queue of one priority."""
-        outbox, flying = self.outbox, self.flying
+        queue, sent = self.queue, self.sent
         while len(draft.frames) < most:
-            message = outbox.head(priority)
+            message = queue.head(priority)
             if message is None:
                 return
-            if isinstance(message, Batch):
+            if isinstance(message, MessageBatch):
                 size = FRAME_HEADER + message.size
-                if (draft.frames and size > draft.room) or not self._may_send(size):
+                if (draft.frames and size > draft.room) or sent.frames_room <= 0:
                     return
-                message = outbox.single(message)
+                message = queue.single(message)
             if not message.is_reliable:
                 if (message.queued or now) + self._settings.unreliable_age < now:
-                    flying.receipt(outbox.drop(priority), False)
-                    self._counters.messages_stale += 1
+                    sent.tell(queue.drop(priority), False)
+                    sent.counters.messages_stale += 1
                     continue
             elif not self._may_cut(message):
                 return
             before = message.left
             if not self._add(draft, message):
                 return
-            outbox.took(priority, before - message.left)
+            queue.took(priority, before - message.left)
 
-    def _may_cut(self, message: Outgoing) -> bool:
-        """The windows admit the next frame of a reliable message."""
-        if not self._may_send(message.next_size):
+    def _may_cut(self, message: OutgoingMessage) -> bool:
+        """The windows of numbers admit the next frame of a reliable message."""
+        sent = self.sent
+        if sent.frames_room <= 0:
             return False
         starts = message.fragments > 1 and not message.cut
-        return not starts or self.flying.open_splits < self._settings.send_splits
+        return not starts or sent.open_splits < self._settings.send_splits
 
-    def _may_send(self, size: int) -> bool:
-        """The windows admit a frame of this size."""
-        flying = self.flying
-        return flying.frames_room > 0 and (flying.room >= size or not flying.bytes)
+    def _add(self, draft: Draft, message: OutgoingMessage, alone: bool = False) -> bool:
+        """
+        Put the next frame of a message into a datagram if it fits.
 
-    def _add(self, draft: Draft, message: Outgoing) -> bool:
-        """Put the next frame of a message into a datagram if it fits."""
-        size = message.next_size
-        if size > draft.room and (draft.frames or size + HEADER_SIZE <= self.datagram):
-            # What is longer than a datagram dates from before the MTU shrank.
+        @param alone: see L{SentFrame}.
+        """
+        if not self._fits(draft, message.next_size):
             return False
-        flying = self.flying
+        sent = self.sent
         if message.fragments > 1 and not message.cut:
-            message.ident = self._ident
-            self._ident = self._ident + 1 & 0xFFFF
-            flying.open_splits += 1
-        frame = message.next_frame(flying.reliable)
+            message.ident = self.ident
+            self.ident = self.ident + 1 & 0xFFFF
+            sent.open_splits += 1
+        frame = message.next_frame(sent.reliable)
         draft.add(frame)
         if message.is_reliable:
-            draft.parcels.append(Parcel(frame, flying.reliable, message))
-            flying.sent(1, len(frame))
+            draft.sent_frames.append(SentFrame(frame, sent.reliable, message, alone))
+            draft.alone = alone
+            sent.framed(1)
         elif message.receipt is not None:
-            draft.receipts.append(message)
+            draft.messages.append(message)
         return True
 
-    def _packet(self, draft: Draft, now: int, first: int) -> bytes:
-        flying = self.flying
-        number = flying.number
-        flying.number += 1
-        flight = Packet(number, draft.parcels, draft.receipts, now)
-        flying.launch(flight, now, draft.repeats)
-        self._counters.datagrams_sent += 1
-        return pack_header(number, first) + b"".join(draft.frames)
+    def _packet(self, draft: Draft, now: int, first: int, draining: bool) -> bytes:
+        sent = self.sent
+        number = sent.number
+        datagram = pack_header(number, first) + b"".join(draft.frames)
+        packet = SentPacket(number, draft.sent_frames, draft.messages, now)
+        sent.enter(packet, now, len(datagram), len(datagram), draining)
+        return datagram

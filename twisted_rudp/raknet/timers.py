@@ -1,63 +1,37 @@
-"""What time brings to a session: when to look again, and what is due then."""
+"""The timers of a session (L{twisted_rudp.core.timers.Timers}), each set by one of its parts."""
 
 from __future__ import annotations
 
-from twisted_rudp.core.engine import Reason
-from twisted_rudp.raknet import system
-from twisted_rudp.raknet.arrivals import NEVER
-from twisted_rudp.raknet.closing import Closing
-from twisted_rudp.raknet.life import Life
-from twisted_rudp.raknet.opening import Opening
-from twisted_rudp.raknet.state import State
+from typing import Final
 
-_OFFLINE = Life.OFFLINE
+ACK: Final = 0
+"""The receiver's: acknowledgements have waited long enough."""
 
+NACK: Final = 1
+"""The receiver's: a gap has had the time to close by itself."""
 
-class Timers:
-    """
-    Gathers the times that the parts keep. What is merely to be sent at its time,
-    the next flush sends.
-    """
+LOSS: Final = 2
+"""The sender's: what is suspected counts as lost."""
 
-    __slots__ = ("_closing", "_opening", "_state")
+PROBE: Final = 3
+"""The sender's: nothing was heard of what is in flight."""
 
-    def __init__(self, state: State, opening: Opening, closing: Closing) -> None:
-        self._state = state
-        self._opening = opening
-        self._closing = closing
+FILL: Final = 4
+"""The sender's: gaps that the peer may have are to be filled."""
 
-    def tick(self, now: int) -> None:
-        """
-        End what has lasted too long: the tombstone, the peer's silence, the close, a
-        handshake that nobody confirms.
-        """
-        state, closing = self._state, self._closing
-        if closing.tombstone is not None:
-            if state.life is Life.ENDED and now >= closing.tombstone.until:
-                state.enter(Life.FORGOTTEN)
-            return
-        if state.life is _OFFLINE or state.left:
-            return
-        if now >= state.silent_until:
-            closing.end(Reason.IDLE, now, words=system.ABORTED)
-        elif now >= closing.until:
-            closing.give_up(now)
-        elif self._opening.unconfirmed and now >= state.flying.alarm:
-            closing.end(Reason.HANDSHAKE_TIMEOUT, now)
+PACE: Final = 5
+"""The sender's: more may leave."""
 
-    def deadline(self) -> int | None:
-        """The earliest of acknowledgements, repeats, pings, close and idle."""
-        state, closing = self._state, self._closing
-        if closing.tombstone is not None:
-            return None if state.life is Life.FORGOTTEN else closing.tombstone.until
-        if state.life is _OFFLINE:
-            return self._opening.due
-        due = min(
-            state.arrivals.ack_due,
-            state.arrivals.nack_due,
-            state.flying.alarm,
-            state.liveness.ping_due,
-            closing.until,
-            NEVER if state.left else state.silent_until,
-        )
-        return None if due >= NEVER else due
+PING: Final = 6
+"""L{Liveness<twisted_rudp.raknet.engine.Liveness>}'s: ask for a sign of life."""
+
+IDLE: Final = 7
+"""The same: see whether the peer has been silent for too long."""
+
+DIAL: Final = 8
+"""The dialler's: send a request again."""
+
+CLOSE: Final = 9
+"""The close's: give it up."""
+
+COUNT: Final = 10

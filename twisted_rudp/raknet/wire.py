@@ -1,5 +1,5 @@
 """
-Datagrams and frames (raknet.md 1, 5 and 6).
+Datagrams, frames, acknowledgements and the protocol's own messages (raknet.md 1, 4 to 8).
 
 Numbers of 24 bits are little-endian, everything else that is wider than a byte
 is big-endian. Parsers here take anything; what they cannot read is C{None}, an
@@ -9,12 +9,14 @@ early end, or L{Malformed} where the docstring says so.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.core.serial import MASK24
+from twisted_rudp.messages import Delivery
 
 VALID = 0x80
 """Set in the first byte of what belongs to a session (raknet.md 5)."""
@@ -37,6 +39,7 @@ IP_UDP = 28
 """What the wire's MTU counts beside the UDP payload, over IPv6 too (raknet.md 3)."""
 
 CHANNELS = 32
+PRIORITIES = 4
 SPLIT_SIZE = 10
 MAX_PAYLOAD = 0xFFFF >> 3
 """Bytes of one frame, whose length is written in bits."""
@@ -44,6 +47,34 @@ MAX_PAYLOAD = 0xFFFF >> 3
 
 class Malformed(ValueError):
     """What the peer sent cannot be read."""
+
+
+class MessageId(IntEnum):
+    """First bytes of messages, inside and outside of sessions (raknet.md 1.2)."""
+
+    CONNECTED_PING = 0x00
+    UNCONNECTED_PING = 0x01
+    UNCONNECTED_PING_OPEN = 0x02
+    CONNECTED_PONG = 0x03
+    DETECT_LOST_CONNECTIONS = 0x04
+    OPEN_REQUEST_1 = 0x05
+    OPEN_REPLY_1 = 0x06
+    OPEN_REQUEST_2 = 0x07
+    OPEN_REPLY_2 = 0x08
+    CONNECTION_REQUEST = 0x09
+    OUT_OF_BAND = 0x0D
+    REQUEST_ACCEPTED = 0x10
+    ATTEMPT_FAILED = 0x11
+    ALREADY_CONNECTED = 0x12
+    NEW_INCOMING = 0x13
+    FULL = 0x14
+    DISCONNECTION = 0x15
+    BANNED = 0x17
+    INVALID_PASSWORD = 0x18
+    INCOMPATIBLE = 0x19
+    RECENTLY_CONNECTED = 0x1A
+    TIMESTAMP = 0x1B
+    UNCONNECTED_PONG = 0x1C
 
 
 class Reliability(IntEnum):
@@ -95,22 +126,6 @@ HEADER_BYTES = tuple(
     3 + 3 * IS_RELIABLE[r] + 3 * IS_SEQUENCED[r] + 4 * HAS_ORDER[r] for r in range(8)
 )
 """By reliability: length of the frame header without split fields."""
-
-
-class Starts(NamedTuple):
-    """
-    Where a side's counters begin. On the wire all begin at 0 (raknet.md 7); only who
-    wants to see them wrap begins elsewhere.
-    """
-
-    datagram: int = 0
-    reliable: int = 0
-    order: int = 0
-    sequence: int = 0
-    split: int = 0
-
-
-ZERO = Starts()
 
 
 class Split(NamedTuple):
@@ -176,20 +191,6 @@ def pack_frame_header(
     return b"".join(parts)
 
 
-def pack_frame(frame: Frame) -> bytes:
-    """A whole frame."""
-    header = pack_frame_header(
-        frame.reliability,
-        len(frame.payload),
-        frame.reliable or 0,
-        frame.sequence or 0,
-        frame.order or 0,
-        frame.channel,
-        frame.split,
-    )
-    return header + frame.payload
-
-
 def parse_frames(datagram: Buffer, start: int = HEADER_SIZE) -> tuple[list[Frame], bool]:
     """
     All frames of a datagram up to its end, to padding (a frame without payload),
@@ -240,6 +241,13 @@ def parse_frames(datagram: Buffer, start: int = HEADER_SIZE) -> tuple[list[Frame
 EMPTY_ADDRESS = b"\x04\xff\xff\xff\xff\x00\x00"
 """0.0.0.0:0, for slots that tell nothing."""
 
+EXTENDED_ADDRESS: Final = b"\x04\xff\x8d\x8a\x9b\x00\x01"
+"""
+0.114.117.100:1, which is nobody's: in the last slot of the handshake's addresses it tells
+our own kind that the peer takes large windows, acknowledges each datagram several times
+and knows L{RESET}. Others pass over the addresses.
+"""
+
 _V4_SIZE = 7
 _V6_SIZE = 29
 _INVERT = bytes(255 - byte for byte in range(256))
@@ -274,3 +282,275 @@ def parse_address(data: Buffer, at: int) -> tuple[Address, int]:
         port = int.from_bytes(view[at + 3 : at + 5], "big")
         return (str(ip), port, 0, 0), at + _V6_SIZE
     raise Malformed(f"no address of version {version}")
+
+
+# records of ACK and NACK datagrams (raknet.md 8)
+
+_HEAD = 3
+_RATE = 4
+_SINGLE = 4
+_RANGE = 7
+
+
+def pack_records(kind: int, ranges: Iterable[tuple[int, int]], limit: int) -> list[bytes]:
+    """
+    As many datagrams as are needed.
+
+    @param kind: C{ACK} or C{NACK}.
+    @param ranges: pairs of first number and end, unbounded integers; one that
+        crosses a multiple of 2^24 becomes two records.
+    @param limit: longest datagram.
+    """
+    datagrams: list[bytes] = []
+    records: list[bytes] = []
+    room = limit - _HEAD
+    for first, end in _cut(ranges):
+        single = end - first == 1
+        record = b"\x01" + u24(first) if single else b"\x00" + u24(first) + u24(end - 1)
+        if len(record) > room:
+            datagrams.append(_join(kind, records))
+            records = []
+            room = limit - _HEAD
+        records.append(record)
+        room -= len(record)
+    if records:
+        datagrams.append(_join(kind, records))
+    return datagrams
+
+
+def _cut(ranges: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    for first, end in ranges:
+        while (wrap := (first | MASK24) + 1) < end:
+            yield first, wrap
+            first = wrap
+        yield first, end
+
+
+def _join(kind: int, records: list[bytes]) -> bytes:
+    return bytes((kind,)) + len(records).to_bytes(2, "big") + b"".join(records)
+
+
+def parse_records(datagram: Buffer) -> list[tuple[int, int]]:
+    """
+    The records as pairs of first and last number on the wire, in their order. A
+    record that runs backwards is left out; of a list that is cut short the
+    complete records are used.
+    """
+    data = bytes(datagram)
+    at = 1
+    if data and data[0] & ACK_BIT and data[0] & ARRIVAL_RATE_BIT:
+        at += _RATE
+    count = int.from_bytes(data[at : at + 2], "big") if at + 2 <= len(data) else 0
+    at += 2
+    records: list[tuple[int, int]] = []
+    for _ in range(count):
+        if at + _SINGLE > len(data):
+            break
+        first = last = int.from_bytes(data[at + 1 : at + 4], "little")
+        if data[at]:
+            at += _SINGLE
+        elif at + _RANGE > len(data):
+            break
+        else:
+            last = int.from_bytes(data[at + 4 : at + 7], "little")
+            at += _RANGE
+        if first <= last:
+            records.append((first, last))
+    return records
+
+
+# messages of the protocol's own inside of sessions (raknet.md 4)
+
+FIRST_USER_ID: Final = 0x80
+"""From here on first bytes are the application's (raknet.md 1.2)."""
+
+CLOSED_MESSAGE = bytes((MessageId.DISCONNECTION,))
+"""The session ends in order."""
+
+ABORTED_MESSAGE = bytes((MessageId.DISCONNECTION, 1))
+"""
+As L{CLOSED_MESSAGE} to everybody else; to our own kind the second byte says that
+the session was given up, so that a lost tail is not taken for a proper end.
+"""
+
+
+class ConnectionRequest(NamedTuple):
+    """
+    @ivar security: the peer asks for libcat's key exchange.
+    """
+
+    guid: int
+    time: int
+    security: int = 0
+    password: bytes = b""
+
+
+class RequestAccepted(NamedTuple):
+    """
+    @ivar client: None if the list of addresses could not be read.
+    @ivar request_time: of L{ConnectionRequest}, echoed.
+    """
+
+    client: Address | None
+    request_time: int
+    time: int
+
+
+class NewIncoming(NamedTuple):
+    """
+    @ivar server_time: of L{RequestAccepted}, echoed; garbage from C++ peers with ten
+        addresses (raknet.md 4), so it proves something but its absence nothing.
+    """
+
+    server_time: int
+    time: int
+
+
+_two_times = struct.Struct(">QQ")
+_ping = struct.Struct(">BQ")
+_pong = struct.Struct(">BQQ")
+_request = struct.Struct(">BQQB")
+
+
+def pack_ping(time: int) -> bytes:
+    """
+    @param time: 64 bits of our own clock.
+    """
+    return _ping.pack(MessageId.CONNECTED_PING, time)
+
+
+def parse_ping(data: Buffer) -> int:
+    """
+    The peer's time, to be echoed.
+
+    @raise Malformed: too short.
+    """
+    if len(data) < _ping.size:
+        raise Malformed("ping")
+    time: int = _ping.unpack_from(data)[1]
+    return time
+
+
+def pack_pong(echoed: int, time: int) -> bytes:
+    """The answer to a ping."""
+    return _pong.pack(MessageId.CONNECTED_PONG, echoed, time)
+
+
+def parse_pong(data: Buffer) -> int:
+    """
+    The time of our ping. The peer's own time is nothing to us.
+
+    @raise Malformed: too short.
+    """
+    if len(data) < _ping.size:
+        raise Malformed("pong")
+    time: int = _ping.unpack_from(data)[1]
+    return time
+
+
+def pack_connection_request(request: ConnectionRequest) -> bytes:
+    """The dialler's first message."""
+    kind = MessageId.CONNECTION_REQUEST
+    return _request.pack(kind, request.guid, request.time, request.security) + request.password
+
+
+def parse_connection_request(data: Buffer) -> ConnectionRequest:
+    """
+    @raise Malformed: too short.
+    """
+    if len(data) < _request.size:
+        raise Malformed("connection request")
+    _, guid, time, security = _request.unpack_from(data)
+    return ConnectionRequest(guid, time, security, bytes(data[_request.size :]))
+
+
+def pack_request_accepted(
+    message: RequestAccepted, addresses: int, extended: bool = False
+) -> bytes:
+    """
+    @param addresses: how many empty slots to write; stock RakNet has 10, Bedrock 20.
+    @param extended: say L{EXTENDED_ADDRESS}.
+    """
+    client = EMPTY_ADDRESS if message.client is None else pack_address(message.client)
+    times = _two_times.pack(message.request_time, message.time)
+    head = bytes((MessageId.REQUEST_ACCEPTED,)) + client + bytes(2)
+    return head + _slots(addresses, extended) + times
+
+
+def _slots(addresses: int, extended: bool) -> bytes:
+    if extended:
+        return EMPTY_ADDRESS * (addresses - 1) + EXTENDED_ADDRESS
+    return EMPTY_ADDRESS * addresses
+
+
+def is_extended(message: Buffer) -> bool:
+    """Whether a message of the handshake, 10 or 13, is from our own kind."""
+    at = len(message) - _two_times.size
+    return bytes(message[at - len(EXTENDED_ADDRESS) : at]) == EXTENDED_ADDRESS
+
+
+def parse_request_accepted(data: Buffer) -> RequestAccepted:
+    """
+    However many addresses there are: the times are the last sixteen bytes.
+
+    @raise Malformed: too short.
+    """
+    if len(data) < 1 + _two_times.size:
+        raise Malformed("connection request accepted")
+    try:
+        client, _ = parse_address(data[: -_two_times.size], 1)
+    except Malformed:
+        client = None
+    return RequestAccepted(client, *_two_times.unpack_from(data, len(data) - _two_times.size))
+
+
+def pack_new_incoming(
+    server: Address, message: NewIncoming, addresses: int, extended: bool = False
+) -> bytes:
+    """The dialler's last message of the handshake."""
+    times = _two_times.pack(*message)
+    head = bytes((MessageId.NEW_INCOMING,)) + pack_address(server)
+    return head + _slots(addresses, extended) + times
+
+
+def parse_new_incoming(data: Buffer) -> NewIncoming:
+    """
+    @raise Malformed: too short.
+    """
+    if len(data) < 1 + _two_times.size:
+        raise Malformed("new incoming connection")
+    return NewIncoming(*_two_times.unpack_from(data, len(data) - _two_times.size))
+
+
+def pack_invalid_password(guid: int) -> bytes:
+    """The refusal of a wrong password."""
+    return _ping.pack(MessageId.INVALID_PASSWORD, guid)
+
+
+# the application's messages
+
+_TIMESTAMP: Final = 0x1B
+
+
+def is_users(first: int) -> bool:
+    """
+    Messages that begin with this byte are the application's (raknet.md 15), not the
+    protocol's own.
+    """
+    return first >= FIRST_USER_ID or first == _TIMESTAMP
+
+
+def check_message(data: bytes, delivery: Delivery, channel: int, priority: int) -> None:
+    """
+    @raise ValueError: no session of RakNet carries this.
+    """
+    if delivery is Delivery.OUT_OF_BAND:
+        raise ValueError("delivery: a session of RakNet has no OUT_OF_BAND")
+    if not data:
+        raise ValueError("data: RakNet has no empty messages")
+    if not is_users(data[0]):
+        raise ValueError(f"data: first byte {data[0]:#04x} is the protocol's, not yours")
+    if not 0 <= channel < CHANNELS:
+        raise ValueError(f"channel={channel!r} is not in 0 to {CHANNELS - 1}")
+    if not 0 <= priority < PRIORITIES:
+        raise ValueError(f"priority={priority!r} is not in 0 to {PRIORITIES - 1}")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
-from twisted_rudp.raknet.channels import SendChannel
-from twisted_rudp.raknet.system import FIRST_USER_ID
+from twisted_rudp.raknet.order import SendChannel
 from twisted_rudp.raknet.wire import (
+    FIRST_USER_ID,
     HEADER_BYTES,
     IS_RELIABLE,
+    PRIORITIES,
     SPLIT_SIZE,
     Reliability,
     Split,
     pack_frame_header,
 )
 
-PRIORITIES = range(4)
-"""The larger goes first: low, medium, high, immediate."""
+_PLAIN: Final = int(Reliability.RELIABLE_ORDERED)
 
 
-class Outgoing:
+class OutgoingMessage:
     """
     A message on its way out.
 
@@ -106,7 +107,7 @@ class Outgoing:
         return head + piece
 
 
-class Batch:
+class MessageBatch:
     """
     Whole messages of one length, one after the other, reliable and ordered on channel
     0, of which nobody wants a receipt: they need no objects of their own.
@@ -133,7 +134,7 @@ class Batch:
         return taken
 
 
-class Outbox:
+class SendQueue:
     """
     Messages by priority, first come first served within each.
 
@@ -149,12 +150,14 @@ class Outbox:
         """
         self._zero = zero
         self.whole = 0
-        self._growing: Batch | None = None
-        self._unstamped: list[Outgoing] = []
-        self._queues: tuple[deque[Outgoing | Batch], ...] = tuple(deque() for _ in PRIORITIES)
+        self._growing: MessageBatch | None = None
+        self._unstamped: list[OutgoingMessage] = []
+        self._queues: tuple[deque[OutgoingMessage | MessageBatch], ...] = tuple(
+            deque() for _ in range(PRIORITIES)
+        )
         self.size = 0
 
-    def put(self, message: Outgoing, priority: int) -> None:
+    def put(self, message: OutgoingMessage, priority: int) -> None:
         """Append to the queue of a priority."""
         self._queues[priority].append(message)
         self.size += len(message.payload)
@@ -175,8 +178,8 @@ class Outbox:
         if batch is not None and batch.size == size and batch.priority == priority:
             batch.messages.append(payload)
             self._zero.order += 1
-        elif priority in PRIORITIES:
-            batch = self._growing = Batch(self._zero.ordered(), payload, priority)
+        elif 0 <= priority < PRIORITIES:
+            batch = self._growing = MessageBatch(self._zero.ordered(), payload, priority)
             self._queues[priority].append(batch)
         else:
             return False
@@ -199,9 +202,9 @@ class Outbox:
 
     def priorities(self) -> list[int]:
         """Those that have something waiting, most urgent first."""
-        return [priority for priority in reversed(PRIORITIES) if self._queues[priority]]
+        return [priority for priority in reversed(range(PRIORITIES)) if self._queues[priority]]
 
-    def head(self, priority: int) -> Outgoing | Batch | None:
+    def head(self, priority: int) -> OutgoingMessage | MessageBatch | None:
         """What is next within a priority."""
         queue = self._queues[priority]
         return queue[0] if queue else None
@@ -213,20 +216,20 @@ class Outbox:
         """
         self.size -= size
         first = self._queues[priority][0]
-        if isinstance(first, Outgoing) and not first.left:
+        if isinstance(first, OutgoingMessage) and not first.left:
             self._queues[priority].popleft()
 
-    def next_batch(self) -> tuple[Batch, bool] | None:
+    def next_batch(self) -> tuple[MessageBatch, bool] | None:
         """The batch that is next of all, if that is one, and whether nothing follows it."""
         for queue in reversed(self._queues):
             if queue:
                 first = queue[0]
-                if type(first) is not Batch:
+                if type(first) is not MessageBatch:
                     return None
                 return first, len(queue) == sum(map(len, self._queues)) == 1
         return None
 
-    def cut(self, batch: Batch, count: int) -> list[bytes]:
+    def cut(self, batch: MessageBatch, count: int) -> list[bytes]:
         """Remove the next messages of the batch that is at the head of its queue."""
         taken = batch.take(count)
         self.size -= batch.size * len(taken)
@@ -234,36 +237,36 @@ class Outbox:
             self._remove(batch)
         return taken
 
-    def _remove(self, batch: Batch) -> None:
+    def _remove(self, batch: MessageBatch) -> None:
         """A batch, the first in its queue, is empty."""
         self._queues[batch.priority].popleft()
         if batch is self._growing:
             self._growing = None
 
-    def single(self, batch: Batch) -> Outgoing:
+    def single(self, batch: MessageBatch) -> OutgoingMessage:
         """Make the first message of the batch at the head of a queue one of its own there."""
         order = batch.order
         (payload,) = batch.take(1)
-        message = Outgoing(payload, Reliability.RELIABLE_ORDERED, 0, order)
+        message = OutgoingMessage(payload, _PLAIN, 0, order)
         if not batch.messages:
             self._remove(batch)
         self._queues[batch.priority].appendleft(message)
         return message
 
-    def drop(self, priority: int) -> Outgoing:
+    def drop(self, priority: int) -> OutgoingMessage:
         """Throw the message at the head of a queue away."""
         message = self._queues[priority].popleft()
-        assert isinstance(message, Outgoing)
+        assert isinstance(message, OutgoingMessage)
         self.size -= message.left
         return message
 
-    def release(self) -> list[Outgoing]:
+    def release(self) -> list[OutgoingMessage]:
         """
         Empty it.
 
         @return: what was there and may have a receipt.
         """
-        left = [one for queue in self._queues for one in queue if isinstance(one, Outgoing)]
+        left = [one for queue in self._queues for one in queue if isinstance(one, OutgoingMessage)]
         for queue in self._queues:
             queue.clear()
         self._growing = None

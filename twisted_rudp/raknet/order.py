@@ -22,16 +22,13 @@ class SendChannel:
     Indices for what is sent on one channel, given when it is queued.
 
     @ivar order: the next order index.
+    @ivar sequence: the next sequence index. Both may be set before anything is sent.
     """
 
-    __slots__ = ("_sequence", "order")
+    __slots__ = ("order", "sequence")
 
-    def __init__(self, order: int = 0, sequence: int = 0) -> None:
-        """
-        @param order: the first order index; C{sequence} the first sequence index.
-        """
-        self.order = order
-        self._sequence = sequence
+    def __init__(self) -> None:
+        self.order = self.sequence = 0
 
     def ordered(self, count: int = 1) -> int:
         """
@@ -39,15 +36,15 @@ class SendChannel:
         """
         first = self.order
         self.order += count
-        self._sequence = 0
+        self.sequence = 0
         return first
 
     def sequenced(self) -> tuple[int, int]:
         """
         @return: order and sequence index of a sequenced message.
         """
-        sequence = self._sequence
-        self._sequence += 1
+        sequence = self.sequence
+        self.sequence += 1
         return self.order, sequence
 
 
@@ -56,19 +53,16 @@ class ReceiveChannel:
     Puts what arrives on one channel in order.
 
     @ivar next: the order index that may be delivered now.
+    @ivar sequence: the least sequence index that may be delivered now. Both may be set
+        before anything has come.
     @ivar size: bytes that wait for an earlier message.
     """
 
-    __slots__ = ("_arrival", "_high", "_indices", "_waiting", "next", "size")
+    __slots__ = ("_arrival", "_indices", "_waiting", "next", "sequence", "size")
 
-    def __init__(self, first: int = 0, sequence: int = 0) -> None:
-        """
-        @param first: the peer's first order index; C{sequence} its first sequence
-            index.
-        """
-        self.next = first
+    def __init__(self) -> None:
+        self.next = self.sequence = 0
         self.size = 0
-        self._high = sequence
         self._waiting: list[_Waiting] = []
         self._indices: set[int] = set()
         self._arrival = 0
@@ -83,7 +77,7 @@ class ReceiveChannel:
         nothing was waiting.
         """
         self.next += count
-        self._high = 0
+        self.sequence = 0
 
     def put(self, frame: Frame) -> list[Frame]:
         """
@@ -113,13 +107,13 @@ class ReceiveChannel:
     def _pass(self, frame: Frame, delivered: list[Frame]) -> None:
         if not IS_SEQUENCED[frame.reliability]:
             self.next += 1
-            self._high = 0
+            self.sequence = 0
             delivered.append(frame)
             return
         assert frame.sequence is not None
-        sequence = unwrap24(frame.sequence, self._high)
-        if sequence >= self._high:
-            self._high = sequence + 1
+        sequence = unwrap24(frame.sequence, self.sequence)
+        if sequence >= self.sequence:
+            self.sequence = sequence + 1
             delivered.append(frame)
 
     def _wait(self, order: int, frame: Frame) -> None:

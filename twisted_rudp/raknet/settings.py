@@ -1,9 +1,12 @@
-"""Numbers of a session, and named sets of them."""
+"""The settings of a session, and the profiles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from twisted_rudp.core.congestion import Controller, FixedWindow
+from twisted_rudp.core.congestion.bbr import BBR
+from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.raknet.offline import MAGIC
 from twisted_rudp.raknet.wire import HEADER_BYTES, HEADER_SIZE, IP_UDP, SPLIT_SIZE, Reliability
@@ -15,8 +18,8 @@ CONSERVATIVE_OVERHEAD = 60
 
 SMALLEST_MTU = 400
 
-CONGESTION = ("tolerant", "loss", "none")
-"""How the size of the window is found."""
+CONGESTION = ("bbr", "cubic", "none")
+"""Who decides how much is in flight, and how fast it leaves."""
 
 _ORDERED = HEADER_SIZE + HEADER_BYTES[Reliability.RELIABLE_ORDERED]
 
@@ -37,6 +40,7 @@ class Settings:
     @ivar addresses: how many empty slots the handshake's messages carry.
     @ivar password: what a connection request must bring.
     @ivar packed: several frames to a datagram.
+    @ivar extended: peers are told that we are of our own kind, which takes larger windows.
     @ivar tight: messages fill datagrams up to the last byte that their own
         headers leave; else they keep below what C++ leaves for any header.
     @ivar ack_delay: how long an acknowledgement may wait for company.
@@ -53,9 +57,8 @@ class Settings:
         trips come on top.
     @ivar linger: how long the last word waits for its acknowledgement.
     @ivar stall: how long a close waits without any progress.
-    @ivar congestion: C{tolerant}: adapt to the path, taking a loss now and then for
-        noise; C{loss}: by raknet.md 10, halving at each; C{none}: send what C{window}
-        allows.
+    @ivar congestion: C{bbr}: at the rate of the path, whatever it loses by itself;
+        C{cubic}: less after each loss; C{none}: what C{window} allows.
     @ivar window: reliable frames, and datagrams, in flight.
     @ivar send_splits: split messages in flight: beyond, go-raknet closes the session
         (raknet.md 14), others stall (raknet.md 9).
@@ -89,8 +92,9 @@ class Settings:
     tries: int = 4
     probe_interval: int = 500 * MILLISECOND
     addresses: int = 20
-    password: bytes = b""
+    password: bytes = field(default=b"", repr=False)
 
+    extended: bool = True
     packed: bool = True
     tight: bool = False
     ack_delay: int = 10 * MILLISECOND
@@ -106,7 +110,7 @@ class Settings:
     timeout_rtts: int = 0
     linger: int = 5 * SECOND
     stall: int = 30 * SECOND
-    congestion: str = "tolerant"
+    congestion: str = "bbr"
     window: int = 2048
     send_splits: int = 16
     unreliable_age: int = SECOND
@@ -152,6 +156,14 @@ class Settings:
         if not self.probes or list(self.probes) != sorted(set(self.probes), reverse=True):
             raise ValueError(f"probes={self.probes!r} do not go down")
 
+    def controller(self, datagram: int) -> Controller:
+        """A congestion controller for full datagrams of so many bytes."""
+        if self.congestion == "bbr":
+            return BBR(datagram)
+        if self.congestion == "cubic":
+            return Cubic(datagram)
+        return FixedWindow()
+
     def whole(self, mtu: int) -> int:
         """Longest message that goes unsplit at an agreed MTU."""
         if self.tight:
@@ -173,6 +185,7 @@ SEED = replace(
     mtu=1400,
     mtu_min=500,
     probes=(1400, 1200, 576),
+    extended=False,
     packed=False,
     tight=True,
     ack_delay=100 * MILLISECOND,

@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.raknet.dialling}: MTU discovery and the two requests."""
+"""Tests for L{twisted_rudp.raknet.handshake}: MTU discovery and the two requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import vectors
 from tests.pair import SERVER
 from twisted_rudp.core.engine import MILLISECOND, Reason
-from twisted_rudp.raknet.dialling import Dialling, Stage
+from twisted_rudp.raknet.handshake import Dialler, Stage
 from twisted_rudp.raknet.offline import (
     REFUSALS,
-    Id,
     Incompatible,
     Refusal,
     Reply1,
@@ -19,22 +18,23 @@ from twisted_rudp.raknet.offline import (
     Request2,
     parse,
 )
-from twisted_rudp.raknet.profiles import DEFAULT
+from twisted_rudp.raknet.settings import DEFAULT
+from twisted_rudp.raknet.wire import MessageId
 
 GUID = 0x99
 
 
-class DiallingTests(SynchronousTestCase):
+class DiallerTests(SynchronousTestCase):
     """The dialler's part outside of the session (raknet.md 2.2 and 3)."""
 
     def setUp(self) -> None:
         self.now = 0
-        self.dialling = Dialling(DEFAULT, GUID, SERVER, 0)
+        self.dialler = Dialler(DEFAULT, GUID, SERVER, 0)
 
     def sent(self) -> list[object]:
         """What is sent when the time has come."""
-        self.now = max(self.now, self.dialling.due)
-        return [parse(each) for each in self.dialling.datagrams(self.now)]
+        self.now = max(self.now, self.dialler.due)
+        return [parse(each) for each in self.dialler.datagrams(self.now)]
 
     def test_sizes(self) -> None:
         """Four probes of each size half a second apart, and from the top again."""
@@ -62,11 +62,11 @@ class DiallingTests(SynchronousTestCase):
     def test_tooBig(self) -> None:
         """A probe that the path does not take is followed by the next size at once."""
         self.sent()
-        self.dialling.too_big(1464, 5)
-        self.assertEqual(self.dialling.due, 5)
+        self.dialler.too_big(1464, 5)
+        self.assertEqual(self.dialler.due, 5)
         self.assertEqual(self.sent(), [Request1(11, 1200)])
-        self.dialling.too_big(1464, 6)
-        self.assertNotEqual(self.dialling.due, 6)
+        self.dialler.too_big(1464, 6)
+        self.assertNotEqual(self.dialler.due, 6)
 
     def test_agreed(self) -> None:
         """
@@ -74,20 +74,20 @@ class DiallingTests(SynchronousTestCase):
         MTU counts but never exceeds what was probed.
         """
         self.sent()
-        self.dialling.receive(Reply1(7, 5, 1400), 1)
+        self.dialler.receive(Reply1(7, 5, 1400), 1)
         request = Request2(5, SERVER, 1400, GUID)
         self.assertEqual(self.sent(), [request])
         self.assertEqual(self.sent(), [request])
-        self.dialling.receive(Reply1(7, 6, 1300), 2)
+        self.dialler.receive(Reply1(7, 6, 1300), 2)
         self.assertEqual(self.sent(), [request])
-        self.dialling.receive(Reply2(7, ("192.0.2.1", 1), 9000), 3)
-        self.assertEqual(self.dialling.stage, Stage.AGREED)
-        self.assertEqual((self.dialling.mtu, self.dialling.guid), (1492, 7))
+        self.dialler.receive(Reply2(7, ("192.0.2.1", 1), 9000), 3)
+        self.assertEqual(self.dialler.stage, Stage.AGREED)
+        self.assertEqual((self.dialler.mtu, self.dialler.guid), (1492, 7))
 
     def test_tooEarly(self) -> None:
         """Reply 2 before reply 1 means nothing."""
-        self.dialling.receive(Reply2(7, ("192.0.2.1", 1), 1492), 3)
-        self.assertEqual(self.dialling.stage, Stage.PROBING)
+        self.dialler.receive(Reply2(7, ("192.0.2.1", 1), 1492), 3)
+        self.assertEqual(self.dialler.stage, Stage.PROBING)
 
     def test_filters(self) -> None:
         """
@@ -96,24 +96,24 @@ class DiallingTests(SynchronousTestCase):
         """
         self.sent()
         for nonsense in (Reply1(0, 1, 1492), Reply1(3, 1, 20), Reply1(3, 1, 60000)):
-            self.dialling.receive(nonsense, 1)
-            (trial,) = map(parse, self.dialling.datagrams(1))
+            self.dialler.receive(nonsense, 1)
+            (trial,) = map(parse, self.dialler.datagrams(1))
             assert isinstance(trial, Request2)
-            self.assertEqual((trial.cookie, self.dialling.stage), (1, Stage.PROBING))
+            self.assertEqual((trial.cookie, self.dialler.stage), (1, Stage.PROBING))
 
     def test_refused(self) -> None:
         """Each refusal has its reason; after the agreement none counts."""
         reasons = {}
         for kind in REFUSALS:
-            dialling = Dialling(DEFAULT, GUID, SERVER, 0)
-            dialling.receive(Refusal(kind, 7), 1)
-            self.assertEqual(dialling.stage, Stage.REFUSED)
-            self.assertEqual(dialling.datagrams(10**12), [])
-            reasons[kind] = dialling.refusal[0]
-        self.assertEqual(reasons[Id.FULL], Reason.FULL)
-        self.assertEqual(reasons[Id.BANNED], Reason.BANNED)
-        self.assertEqual(reasons[Id.ALREADY_CONNECTED], Reason.REFUSED)
-        self.dialling.receive(Incompatible(9, 7), 1)
-        reason, detail = self.dialling.refusal
+            dialler = Dialler(DEFAULT, GUID, SERVER, 0)
+            dialler.receive(Refusal(kind, 7), 1)
+            self.assertEqual(dialler.stage, Stage.REFUSED)
+            self.assertEqual(dialler.datagrams(10**12), [])
+            reasons[kind] = dialler.refusal[0]
+        self.assertEqual(reasons[MessageId.FULL], Reason.FULL)
+        self.assertEqual(reasons[MessageId.BANNED], Reason.BANNED)
+        self.assertEqual(reasons[MessageId.ALREADY_CONNECTED], Reason.REFUSED)
+        self.dialler.receive(Incompatible(9, 7), 1)
+        reason, detail = self.dialler.refusal
         self.assertEqual(reason, Reason.VERSION)
         self.assertEqual(detail, "the peer speaks RakNet protocol 9, not 11")

@@ -1,0 +1,186 @@
+"""Tests for L{twisted_rudp.raknet.receiver}: acknowledgements, and what nobody has read yet."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.serial import MASK24
+from twisted_rudp.core.timers import Timers
+from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.raknet import timers
+from twisted_rudp.raknet.receiver import (
+    Arrival,
+    Delivered,
+    ReceiveBuffer,
+    ReceiveCounters,
+    ReceivedDatagrams,
+)
+from twisted_rudp.raknet.settings import DEFAULT
+from twisted_rudp.raknet.wire import parse_records
+
+ORDERED = int(Delivery.RELIABLE_ORDERED)
+UNRELIABLE = int(Delivery.UNRELIABLE)
+USER = DEFAULT.user_id
+
+
+class ReceiveBufferTests(SynchronousTestCase):
+    """Sessions of both kinds, before and after the handshake."""
+
+    def setUp(self) -> None:
+        """One that carries bytes and one that carries messages."""
+        self.counters = ReceiveCounters()
+        self.bytes = ReceiveBuffer(DEFAULT, self.counters)
+        self.messages = ReceiveBuffer(replace(DEFAULT, stream=False, early=2), self.counters)
+
+    def test_stream(self) -> None:
+        """A stream takes messages with its own id, without the id, and counts others."""
+        self.bytes.put(Delivered(bytes((USER,)) + b"ab", ORDERED, 0))
+        self.bytes.put(Delivered(bytes((USER ^ 1,)) + b"cd", ORDERED, 0))
+        self.assertEqual((self.bytes.size, self.bytes.stream.take(9)), (2, b"ab"))
+        self.assertEqual(self.counters.messages_foreign, 1)
+
+    def test_messages(self) -> None:
+        """Messages are kept whole, with delivery and channel, whatever their id."""
+        self.messages.put(Delivered(memoryview(b"\xf0x"), ORDERED, 7))
+        self.assertEqual(self.messages.size, 2)
+        expected = Message(b"\xf0x", Delivery.RELIABLE_ORDERED, 7)
+        self.assertEqual(list(self.messages.messages.take()), [expected])
+
+    def test_early(self) -> None:
+        """
+        What comes before the handshake is done waits apart, copied out of its
+        datagram; then it is there in order, once. Beyond the limit only what is
+        acknowledged is kept.
+        """
+        datagram = bytearray(b"\x80a")
+        self.messages.keep(Delivered(memoryview(datagram), ORDERED, 0))
+        datagram[:] = b"\x80b"
+        self.messages.keep(Delivered(memoryview(datagram), ORDERED, 0))
+        self.assertTrue(self.messages.early_full)
+        self.messages.keep(Delivered(b"\x80c", UNRELIABLE, 0))
+        self.messages.keep(Delivered(b"\x80d", ORDERED, 0))
+        self.assertEqual((self.messages.size, self.counters.messages_early_dropped), (0, 1))
+        self.messages.put_kept()
+        self.messages.put_kept()
+        found = [message.data for message in self.messages.messages.take()]
+        self.assertEqual(found, [b"\x80a", b"\x80b", b"\x80d"])
+
+    def test_earlyBytes(self) -> None:
+        """The limit is one of bytes as well."""
+        small = replace(DEFAULT, stream=False, receive_buffer=10)
+        buffer = ReceiveBuffer(small, self.counters)
+        buffer.keep(Delivered(bytes(9), UNRELIABLE, 0))
+        self.assertFalse(buffer.early_full)
+        buffer.keep(Delivered(bytes(9), UNRELIABLE, 0))
+        self.assertTrue(buffer.early_full)
+        buffer.clear()
+        self.assertFalse(buffer.early_full)
+
+    def test_clear(self) -> None:
+        """Nothing is left, of what was put aside neither."""
+        self.messages.put(Delivered(b"\x80a", ORDERED, 0))
+        self.messages.keep(Delivered(b"\x80b", ORDERED, 0))
+        self.messages.clear()
+        self.messages.put_kept()
+        self.assertEqual((self.messages.size, list(self.messages.messages.take())), (0, []))
+
+
+def received(first: int = 0) -> ReceivedDatagrams:
+    """The datagrams of a peer that begins with this number."""
+    datagrams = ReceivedDatagrams(DEFAULT, Timers(timers.COUNT))
+    datagrams.expected = first
+    return datagrams
+
+
+class ReceivedDatagramsTests(SynchronousTestCase):
+    """Acknowledging (raknet.md 8)."""
+
+    def numbers(self, datagrams: list[bytes]) -> set[int]:
+        """What ACKs or NACKs name."""
+        return {
+            number
+            for datagram in datagrams
+            for low, high in parse_records(datagram)
+            for number in range(low, high + 1)
+        }
+
+    @given(
+        seed=st.integers(0, 9999),
+        count=st.integers(1, 120),
+        first=st.sampled_from([0, MASK24 - 30]),
+        rate=st.sampled_from([0.0, 0.2, 0.5]),
+    )
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    def test_everything(self, seed: int, count: int, first: int, rate: float) -> None:
+        """
+        On a link that loses, repeats and reorders: every number that came is
+        acknowledged, is new once, and exactly those below the highest that did not
+        come in time are asked for, once.
+        """
+        source = random.Random(seed)
+        came = [number for number in range(count) if source.random() >= rate]
+        came += [number for number in came if source.random() < 0.2]
+        came.sort(key=lambda number: number + source.random() * 4)
+        datagrams = received(first)
+        fresh = []
+        for number in came:
+            near = datagrams.near((first + number) & MASK24)
+            self.assertEqual(near, first + number)
+            if datagrams.accept(near, 1, 100, 0, 10 * MILLISECOND) is Arrival.NEW:
+                fresh.append(number)
+        self.assertEqual(sorted(fresh), sorted(set(came)))
+        self.assertEqual(datagrams.nacks(9 * MILLISECOND, 1464), [])
+        asked = self.numbers(datagrams.nacks(10 * MILLISECOND, 1464))
+        missing = set(range(max(came, default=0))) - set(came)
+        self.assertEqual(asked, {(first + number) & MASK24 for number in missing})
+        self.assertEqual(datagrams.nacks(10**12, 1464), [])
+        told = self.numbers(datagrams.acknowledgements(1464))
+        self.assertEqual(told, {(first + number) & MASK24 for number in came})
+        self.assertEqual(datagrams.acknowledgements(1464), [])
+
+    def test_repeated(self) -> None:
+        """
+        Each acknowledgement names again what the two before it named, so that the
+        loss of one loses nothing.
+        """
+        datagrams = received()
+        named = []
+        for number in range(5):
+            datagrams.accept(number, 1, 100, 0, 0)
+            named.append(self.numbers(datagrams.acknowledgements(1464)))
+        self.assertEqual(named, [{0}, {0, 1}, {0, 1, 2}, {1, 2, 3}, {2, 3, 4}])
+
+    def test_when(self) -> None:
+        """
+        At once for the first datagrams and for two full ones, else after ten
+        milliseconds or 32 datagrams (raknet.md 8.1).
+        """
+        datagrams = received()
+        datagrams.accept(0, 1, 50, 0, 0)
+        self.assertTrue(datagrams.is_ack_due(0, 1464))
+        datagrams.accept(1, 40, 2000, 0, 0)
+        datagrams.acknowledgements(1464)
+        self.assertFalse(datagrams.is_ack_due(0, 1464))
+        datagrams.accept(41, 1, 50, 0, 0)
+        self.assertFalse(datagrams.is_ack_due(9 * MILLISECOND, 1464))
+        self.assertTrue(datagrams.is_ack_due(10 * MILLISECOND, 1464))
+        datagrams.accept(42, 2, 2928, 0, 0)
+        self.assertTrue(datagrams.is_ack_due(0, 1464))
+
+    def test_withheld(self) -> None:
+        """What was dropped for lack of room is asked for when there is room again."""
+        datagrams = received()
+        datagrams.accept(0, 1, 50, 0, 0)
+        for number in (1, 2, 3):
+            datagrams.withhold(number)
+        self.assertTrue(datagrams.withholding)
+        self.assertEqual(datagrams.nacks(10**12, 1464), [])
+        datagrams.release(5)
+        self.assertEqual(self.numbers(datagrams.nacks(5, 1464)), {1, 2, 3})
+        self.assertFalse(datagrams.withholding)

@@ -1,0 +1,840 @@
+"""
+What was sent and is not acknowledged yet: its frames, what is retransmitted, receipts, and
+the numbers that a peer may be missing (raknet.md 9 and 13).
+
+Which datagrams are in flight, acknowledged or lost is known by L{Recovery
+<twisted_rudp.core.recovery.Recovery>}; here it is known what was in them. A reliable frame
+gets a record of its own, a L{SentFrame}, when it shares a datagram with others or when
+loss makes it be sent again; the datagrams of a run of bulk data are known by their place
+in their L{SentBatch}.
+
+Numbers are unbounded integers here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Protocol, TypeAlias
+
+from twisted_rudp.core.congestion import Controller
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.core.serial import unwrap24
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.raknet.queue import OutgoingMessage
+from twisted_rudp.raknet.settings import Settings
+from twisted_rudp.raknet.wire import HEADER_SIZE
+
+FIRST_TIMEOUT: Final = 400 * MILLISECOND
+MIN_TIMEOUT: Final = 100 * MILLISECOND
+MAX_TIMEOUT: Final = 3 * SECOND
+DEVIATION_FLOOR: Final = 30 * MILLISECOND
+ACK_ALLOWANCE: Final = 20 * MILLISECOND
+"""Retransmission timeouts of raknet.md 9. The first is the one for the handshake,
+with which every session begins."""
+
+GUESSED_ROUND_TRIP: Final = 50 * MILLISECOND
+"""Of the seed's timer before there is a sample (raknet.md 9)."""
+
+SPARE: Final = 8
+"""The share of a window of numbers that new data leaves to retransmissions, pings and
+fillings: enough for what a tenth of loss makes to be repeated, and for that again.
+Retransmissions leave half of it."""
+
+FILL_BEHIND: Final = 4
+"""A gap is filled when a window's share of numbers lies beyond it."""
+
+FILLINGS: Final = 4
+"""How often a gap is filled before the peer is taken to have it no more. go-raknet
+is silent about a number that it has once named: its NACK was lost."""
+
+REMEMBERED: Final = 10 * SECOND
+"""How long a late acknowledgement of what was given up still counts."""
+
+EXTENDED_WINDOW: Final = 5000
+"""Reliable indices in flight towards our own kind, whose receiver takes 8192: three times
+the bandwidth-delay product of 100 Mbit/s and 200 ms, for what waits behind gaps, and a bound
+on the memory of a session whose path delivers nothing."""
+
+EXTENDED_NUMBERS: Final = 1 << 15
+"""The same for datagram numbers; a receiver of our kind believes jumps of 50 000."""
+
+MOST_SENT: Final = 8192
+"""Records of datagrams that are not in flight any more."""
+
+_first_of = attrgetter("first")
+
+OUTSTANDING: Final = 0
+ACKNOWLEDGED: Final = 1
+LOST: Final = 2
+MISSING: Final = 3
+"""What became of a datagram. The peer has named what is lost, or was given the time to;
+what is missing has timed out and may be a gap at the peer yet, though its frames arrive
+in another datagram."""
+
+
+@dataclass(slots=True)
+class SendCounters:
+    """
+    What the sending half of a session counts.
+
+    @ivar datagrams_out: with frames; retransmissions included.
+    @ivar bytes_out: of their UDP payload.
+    @ivar retransmitted: reliable frames sent again.
+    @ivar lost: datagrams that count as lost.
+    @ivar lost_reported: those of them that the peer asked for again.
+    @ivar lost_spurious: those that have arrived after all.
+    @ivar gaps_filled: datagrams sent again under their old numbers, which the peer may
+        be missing.
+    @ivar messages_stale: unreliable messages too old to be sent.
+    """
+
+    datagrams_out: int = 0
+    bytes_out: int = 0
+    retransmitted: int = 0
+    lost: int = 0
+    lost_reported: int = 0
+    lost_spurious: int = 0
+    gaps_filled: int = 0
+    messages_stale: int = 0
+
+
+class SentFrame:
+    """
+    One reliable frame.
+
+    @ivar data: the whole frame as it goes into a datagram.
+    @ivar reliable: its reliable index.
+    @ivar message: whose part it is; None for a piece of the stream.
+    @ivar alone: it is the protocol's own, and shares no datagram with the application's:
+        a peer that has no room for those does not acknowledge the datagram.
+    @ivar waiting: it waits to be sent again.
+    @ivar done: some datagram with it was acknowledged.
+    """
+
+    __slots__ = ("alone", "data", "done", "message", "reliable", "waiting")
+
+    def __init__(
+        self, data: bytes, reliable: int, message: OutgoingMessage | None, alone: bool = False
+    ) -> None:
+        self.data = data
+        self.reliable = reliable
+        self.message = message
+        self.alone = alone
+        self.waiting = False
+        self.done = False
+
+
+class Sent(Protocol):
+    """
+    What was in datagrams with consecutive numbers.
+
+    @ivar first: the first number; C{end} the one after the last.
+    @ivar sent: when they were.
+    @ivar due: when its gaps are to be filled.
+    @ivar live: some datagram is neither acknowledged nor lost.
+    @ivar finished: every frame in it is acknowledged, here or elsewhere.
+    @ivar missing: some datagram is.
+    @ivar fillings: how often its gaps were filled to no avail.
+    @ivar filled: the next number when they were last.
+    """
+
+    first: int
+    end: int
+    sent: int
+    due: int
+    fillings: int
+    filled: int
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def missing(self) -> bool: ...
+
+    def acknowledge(self, first: int, end: int, table: SentPackets) -> int:
+        """
+        Datagrams C{first} .. C{end} - 1, which are all here, have arrived.
+
+        @return: how many of them had been given up.
+        """
+
+    def lose(self, first: int, end: int, table: SentPackets, state: int) -> int:
+        """
+        They have not.
+
+        @param state: L{LOST} or L{MISSING}.
+        @return: how many of them had been outstanding.
+        """
+
+    def probe(self, last: bool, table: SentPackets) -> bool:
+        """
+        Send the frames of one outstanding datagram again, though it may arrive.
+
+        @param last: of the last, else of the first.
+        @return: it has frames.
+        """
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        """
+        What fills the gaps that the peer may have: the number of each missing
+        datagram, with those frames of it that have not arrived otherwise, so that its
+        acknowledgement tells the truth.
+        """
+
+    def forget(self) -> None:
+        """The peer has no gap here."""
+
+
+class SentPacket:
+    """One datagram with any frames."""
+
+    __slots__ = (
+        "_frames",
+        "_state",
+        "_unreliable",
+        "due",
+        "end",
+        "filled",
+        "fillings",
+        "first",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        frames: Sequence[SentFrame],
+        unreliable: Sequence[OutgoingMessage],
+        sent: int,
+    ) -> None:
+        """
+        @param unreliable: messages in it that want a receipt.
+        """
+        self.first = number
+        self.end = number + 1
+        self.sent = sent
+        self.due = sent
+        self.fillings = self.filled = 0
+        self._frames = frames
+        self._unreliable = unreliable
+        self._state = OUTSTANDING
+
+    @property
+    def live(self) -> bool:
+        return self._state == OUTSTANDING
+
+    @property
+    def finished(self) -> bool:
+        return self._state != OUTSTANDING and all(frame.done for frame in self._frames)
+
+    @property
+    def missing(self) -> bool:
+        return self._state == MISSING
+
+    def acknowledge(self, first: int, end: int, table: SentPackets) -> int:
+        state = self._state
+        if state == ACKNOWLEDGED:
+            return 0
+        self._state = ACKNOWLEDGED
+        for message in self._unreliable:
+            table.tell(message, True)
+        self._unreliable = ()
+        for frame in self._frames:
+            if not frame.done:
+                table.frame_acknowledged(frame)
+        return int(state != OUTSTANDING)
+
+    def lose(self, first: int, end: int, table: SentPackets, state: int) -> int:
+        if self._state != OUTSTANDING:
+            if self._state == MISSING and state == LOST:
+                self._state = LOST
+            return 0
+        self._state = state
+        for message in self._unreliable:
+            table.tell(message, False)
+        self._unreliable = ()
+        for frame in self._frames:
+            table.frame_lost(frame)
+        return 1
+
+    def probe(self, last: bool, table: SentPackets) -> bool:
+        for frame in self._frames:
+            table.frame_lost(frame)
+        return len(self._frames) > 0
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        return [(self.first, _unfinished(self._frames))]
+
+    def forget(self) -> None:
+        self._state = LOST
+
+
+def _unfinished(frames: Iterable[SentFrame]) -> bytes:
+    return b"".join(frame.data for frame in frames if not frame.done)
+
+
+Build: TypeAlias = Callable[[int], bytes]
+"""C{(index)} -> the datagram at this place of a run."""
+
+
+def _nothing(index: int) -> bytes:
+    return b""
+
+
+class SentBatch:
+    """
+    Datagrams of bulk data (L{twisted_rudp.raknet.bulk}), equally long but for the
+    last, with equally many frames of one length in each but the last.
+    """
+
+    __slots__ = (
+        "_build",
+        "_count",
+        "_frames",
+        "_live",
+        "_open",
+        "_per",
+        "_reliable",
+        "_size",
+        "_states",
+        "due",
+        "end",
+        "filled",
+        "fillings",
+        "first",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        frames: tuple[int, int, int],
+        length: int,
+        size: int,
+        build: Build,
+        sent: int,
+    ) -> None:
+        """
+        @param frames: reliable index of the first, how many there are, and how many
+            to a datagram.
+        @param length: bytes of all datagrams, C{size} in each but the last.
+        @param build: makes datagrams of it once more. The data it is made of has other
+            owners too; a built run would fill the memory a second time.
+        """
+        count = -(-length // size)
+        self.first = number
+        self.end = number + count
+        self.sent = self.due = sent
+        self.fillings = self.filled = 0
+        self._reliable, self._count, self._per = frames
+        self._size = size
+        self._build = build
+        self._states: bytearray | None = None
+        self._frames: dict[int, list[SentFrame]] = {}
+        self._live = self._open = count
+
+    @property
+    def live(self) -> bool:
+        return self._live > 0
+
+    @property
+    def finished(self) -> bool:
+        return not self._open or (
+            not self._live
+            and all(frame.done for frames in self._frames.values() for frame in frames)
+        )
+
+    @property
+    def missing(self) -> bool:
+        return self._states is not None and MISSING in self._states
+
+    def acknowledge(self, first: int, end: int, table: SentPackets) -> int:
+        states = self._states
+        if states is None:
+            if first == self.first and end == self.end:
+                # The usual case: nothing was lost of a whole run.
+                self._live = self._open = 0
+                self._states = bytearray(b"\1" * (end - first))
+                table.settle(self._reliable, self._count)
+                self._build = _nothing
+                return 0
+            states = self._states = bytearray(self.end - self.first)
+        late = 0
+        low, high = first - self.first, end - self.first
+        for start, stop in list(_stretches(states, low, high, OUTSTANDING)):
+            states[start:stop] = b"\1" * (stop - start)
+            self._live -= stop - start
+            self._open -= stop - start
+            if self._frames:
+                self._settle_probed(start, stop, table)
+            else:
+                at = start * self._per
+                table.settle(self._reliable + at, min(stop * self._per, self._count) - at)
+        if len(self._frames):
+            for index in range(low, high):
+                if states[index] >= LOST:
+                    states[index] = ACKNOWLEDGED
+                    self._open -= 1
+                    late += 1
+                    for frame in self._frames[index]:
+                        if not frame.done:
+                            table.frame_acknowledged(frame)
+        return late
+
+    def _settle_probed(self, start: int, stop: int, table: SentPackets) -> None:
+        """Some of these datagrams may have frames of their own: they were sent twice."""
+        for index in range(start, stop):
+            frames = self._frames.get(index)
+            if frames is None:
+                at = index * self._per
+                table.settle(self._reliable + at, min(at + self._per, self._count) - at)
+                continue
+            for frame in frames:
+                if not frame.done:
+                    table.frame_acknowledged(frame)
+
+    def lose(self, first: int, end: int, table: SentPackets, state: int) -> int:
+        states = self._states
+        if states is None:
+            states = self._states = bytearray(self.end - self.first)
+        low, high = first - self.first, end - self.first
+        if state == LOST:
+            states[low:high] = states[low:high].replace(b"\3", b"\2")
+        found = 0
+        for start, stop in list(_stretches(states, low, high, OUTSTANDING)):
+            states[start:stop] = bytes((state,)) * (stop - start)
+            found += stop - start
+            for index in range(start, stop):
+                for frame in self._own_frames(index):
+                    table.frame_lost(frame)
+        self._live -= found
+        return found
+
+    def probe(self, last: bool, table: SentPackets) -> bool:
+        states = self._states
+        if states is None:
+            index = self.end - self.first - 1 if last else 0
+        else:
+            index = states.rfind(OUTSTANDING) if last else states.find(OUTSTANDING)
+        for frame in self._own_frames(index):
+            table.frame_lost(frame)
+        return True
+
+    def gaps(self) -> list[tuple[int, bytes]]:
+        states = self._states
+        if states is None:
+            return []
+        return [
+            (self.first + index, _unfinished(self._frames[index]))
+            for start, stop in _stretches(states, 0, len(states), MISSING)
+            for index in range(start, stop)
+        ]
+
+    def forget(self) -> None:
+        if self._states is not None:
+            self._states = self._states.replace(b"\3", b"\2")
+
+    def _own_frames(self, index: int) -> list[SentFrame]:
+        """The frames of one datagram, each by itself."""
+        if self._states is None:
+            self._states = bytearray(self.end - self.first)
+        frames = self._frames.get(index)
+        if frames is None:
+            body = self._build(index)[HEADER_SIZE:]
+            length = (self._size - HEADER_SIZE) // self._per
+            reliable = self._reliable + index * self._per
+            frames = self._frames[index] = [
+                SentFrame(body[at : at + length], reliable + number, None)
+                for number, at in enumerate(range(0, len(body), length))
+            ]
+        return frames
+
+
+def _stretches(states: bytearray, start: int, end: int, state: int) -> Iterator[tuple[int, int]]:
+    """Where neighbours are in one state."""
+    at = states.find(state, start, end)
+    while at >= 0:
+        stop = at + 1
+        while stop < end and states[stop] == state:
+            stop += 1
+        yield at, stop
+        at = states.find(state, stop, end)
+
+
+class SentPackets:
+    """
+    @ivar counters: see L{SendCounters}.
+    @ivar recovery: what is in flight, acknowledged and lost, and the round trip. Another
+        may take its place before the first datagram.
+    @ivar reliable: the next reliable index.
+    @ivar base: the first reliable index that is not acknowledged. Both may be set before
+        the first frame.
+    @ivar extended: the peer is of our own kind: it acknowledges each datagram several
+        times, and takes larger windows.
+    @ivar outstanding: reliable frames that are not acknowledged.
+    @ivar lost: frames to be sent again.
+    @ivar open_splits: split messages that have fragments out.
+    @ivar receipts: fates not yet told, as pairs of receipt and whether it arrived.
+    @ivar gaps: datagrams to be sent again under their old numbers.
+    @ivar fill_due: when gaps are to be filled.
+    """
+
+    __slots__ = (
+        "_ask_again",
+        "_compact_at",
+        "_edge",
+        "_edge_at",
+        "_settings",
+        "_settled",
+        "_table",
+        "base",
+        "counters",
+        "extended",
+        "fill_due",
+        "gaps",
+        "lost",
+        "open_splits",
+        "outstanding",
+        "receipts",
+        "recovery",
+        "reliable",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.counters = SendCounters()
+        self.recovery = Recovery(
+            RoundTrip(FIRST_TIMEOUT, MIN_TIMEOUT, MAX_TIMEOUT, DEVIATION_FLOOR, ACK_ALLOWANCE),
+            allowance=ACK_ALLOWANCE,
+            longest=MAX_TIMEOUT,
+        )
+        self.reliable = self.base = 0
+        self.extended = False
+        self.outstanding = 0
+        self.lost: deque[SentFrame] = deque()
+        self.open_splits = 0
+        self.receipts: list[tuple[int, bool]] = []
+        self.gaps: list[tuple[int, bytes]] = []
+        self.fill_due = NEVER
+        self._settings = settings
+        self._table: list[Sent] = []
+        self._settled = Ranges()
+        self._edge_at = 0
+        self._edge = 0
+        self._ask_again = 0
+        self._compact_at = 128
+
+    @property
+    def number(self) -> int:
+        """The next datagram number."""
+        return self.recovery.next
+
+    @property
+    def round_trip(self) -> RoundTrip:
+        """The estimate of the round trip."""
+        return self.recovery.round_trip
+
+    @property
+    def frames_room(self) -> int:
+        """
+        How many reliable frames may still get an index, and how many datagrams with
+        new data a number.
+        """
+        frames = self.reliable - self.base
+        numbers = self.recovery.next - self.edge
+        if self.extended:
+            return min(EXTENDED_WINDOW - frames, EXTENDED_NUMBERS - numbers)
+        window = self._settings.window
+        return min(window - frames, window - window // SPARE - numbers)
+
+    @property
+    def may_retransmit(self) -> bool:
+        """
+        Another datagram of retransmissions may get a number. Others close the session when
+        these run too far ahead of one that they miss (raknet.md 13).
+        """
+        numbers = self.recovery.next - self.edge
+        if self.extended:
+            return numbers < EXTENDED_NUMBERS
+        window = self._settings.window
+        return numbers < window - window // (2 * SPARE)
+
+    @property
+    def edge(self) -> int:
+        """The peer may be missing nothing before this number."""
+        return self._edge if self._table else self.recovery.next
+
+    @property
+    def timeout(self) -> int:
+        """How long to wait for a datagram's acknowledgement where the peer gives each once."""
+        factor = self._settings.resend_factor
+        if factor is None:
+            return self.round_trip.timeout
+        wanted = int(factor * (self.round_trip.smoothed or GUESSED_ROUND_TRIP))
+        step = self._settings.resend_interval
+        return -(-max(wanted, 1) // step) * step
+
+    def release(self) -> None:
+        """Forget everything but the numbers."""
+        self.recovery.stop()
+        self._table.clear()
+        self._edge_at = 0
+        self.lost.clear()
+        self.gaps.clear()
+        self.outstanding = 0
+        self.fill_due = NEVER
+
+    # sending
+
+    def enter(self, sent: Sent, now: int, size: int, last_size: int, draining: bool) -> None:
+        """
+        Note what is being sent. Its numbers begin at L{number}.
+
+        @param size: bytes of each datagram but the last.
+        @param draining: the controller's.
+        """
+        count = sent.end - sent.first
+        self.recovery.on_sent(count, size, now, last_size, draining)
+        self.counters.datagrams_out += count
+        self.counters.bytes_out += (count - 1) * size + last_size
+        if not self._table:
+            self._edge = sent.first
+        self._table.append(sent)
+        if self.fill_due == NEVER and not self.extended and self._is_far(self._edge):
+            self.fill_due = now + self.timeout
+
+    def framed(self, frames: int) -> None:
+        """Reliable frames got an index and are in flight."""
+        self.reliable += frames
+        self.outstanding += frames
+
+    def retransmitting(self, frame: SentFrame) -> None:
+        """A lost frame is in flight again."""
+        frame.waiting = False
+        self.counters.retransmitted += 1
+
+    # what the peer says
+
+    def acknowledged(self, records: Sequence[tuple[int, int]]) -> bool:
+        """
+        Take in the records of an ACK; what follows from them L{turn} finds out.
+
+        @return: some of it was news.
+        """
+        news = 0
+        for sent, first, end in self._named(records):
+            found = self.recovery.on_acknowledged(first, end)
+            late = sent.acknowledge(first, end, self)
+            news += found + late
+            self.counters.lost_spurious += late
+        # A gap may be closed although nothing of it was in flight.
+        self._find_edge()
+        return news > 0
+
+    def reported_lost(self, records: Sequence[tuple[int, int]]) -> None:
+        """Take in the records of a NACK."""
+        for sent, first, end in self._named(records):
+            found = sent.lose(first, end, self, LOST)
+            if found:
+                self.counters.lost += found
+                self.counters.lost_reported += found
+                self.recovery.on_reported_lost(first, end)
+        self._find_edge()
+
+    def turn(self, now: int, controller: Controller) -> None:
+        """Find out what came of all that the peer said in this turn, and what time has brought."""
+        recovery = self.recovery
+        # Who acknowledges each datagram once leaves hundreds of them unacknowledged when one
+        # of its ACKs is lost; what such a peer misses it names.
+        recovery.patience = 0 if self.extended else self.timeout
+        sample = recovery.turn(now)
+        if sample is None:
+            return
+        if recovery.lost:
+            self._take_lost(now)
+        controller.on_turn(sample)
+        self._prune(now)
+
+    def probe(self, now: int, controller: Controller) -> bool:
+        """
+        Nothing was heard for too long.
+
+        @return: what was in flight waits to be sent again; else the owner asks for a sign
+            of life.
+        """
+        if self.recovery.probe(now):
+            self._take_lost(now)
+            controller.on_timeout(now)
+            self._find_edge()
+            return True
+        first = next((sent for sent in self._table if sent.live), None)
+        last = next((sent for sent in reversed(self._table) if sent.live), None)
+        found = last is not None and last.probe(True, self)
+        if first is not None:
+            found |= first.probe(False, self)
+        return found
+
+    def _take_lost(self, now: int) -> None:
+        """Frames of what was declared lost are to be sent again."""
+        state = LOST if self.extended else MISSING
+        due = now + self.timeout
+        lost, self.recovery.lost = self.recovery.lost, []
+        table = self._table
+        for first, end in lost:
+            for sent, low, high in self._between(table, first, end):
+                self.counters.lost += sent.lose(low, high, self, state)
+                sent.due = due
+
+    def fill(self, now: int) -> None:
+        """
+        Fill the gaps that the peer may have far behind, each time that the peer was heard
+        since the last.
+        """
+        self.fill_due = NEVER
+        table = self._table
+        for index in range(self._edge_at, len(table)):
+            sent = table[index]
+            if not self._is_far(sent.first):
+                break
+            if not sent.missing:
+                continue
+            if sent.due <= now:
+                self._fill(sent, now)
+            self.fill_due = min(self.fill_due, sent.due)
+        self._find_edge()
+        if self.fill_due == NEVER and self._is_far(self.edge):
+            self.fill_due = now + self.timeout
+
+    def _is_far(self, number: int) -> bool:
+        """So many numbers lie beyond this one that it must not stay a gap at the peer."""
+        return self.recovery.next - number > self._settings.window // FILL_BEHIND
+
+    def _fill(self, sent: Sent, now: int) -> None:
+        sent.due = now + self.timeout
+        if sent.fillings and self.recovery.largest < sent.filled:
+            # Nothing of ours came through: the fillings may not have, either.
+            self._ask(now)
+        elif sent.fillings < FILLINGS:
+            self.gaps += sent.gaps()
+            sent.fillings += 1
+            sent.filled = self.recovery.next
+        else:
+            sent.forget()
+
+    def _ask(self, now: int) -> None:
+        """Send something empty to be acknowledged, if that is not under way."""
+        if now >= self._ask_again:
+            self._ask_again = now + self.timeout
+            self.gaps.append((self.recovery.next, b""))
+            sent = SentPacket(self.recovery.next, (), (), now)
+            self.enter(sent, now, HEADER_SIZE, HEADER_SIZE, False)
+
+    def _named(self, records: Sequence[tuple[int, int]]) -> list[tuple[Sent, int, int]]:
+        """
+        What records name, with the part of each. Records are merged first, so that nothing
+        is looked at more than once for each stretch, whatever the peer repeats.
+        """
+        table = self._table
+        if not table:
+            return []
+        number = self.recovery.next
+        oldest = table[0].first
+        if len(records) == 1:
+            first, last = records[0]
+            start = unwrap24(first, number)
+            end = min(start + last - first + 1, number)
+            return list(self._between(table, max(start, oldest), end))
+        merged = Ranges()
+        for first, last in records:
+            start = unwrap24(first, number)
+            merged.add(max(start, oldest), min(start + last - first + 1, number))
+        return [found for start, end in merged for found in self._between(table, start, end)]
+
+    @staticmethod
+    def _between(table: list[Sent], start: int, end: int) -> Iterator[tuple[Sent, int, int]]:
+        at = max(bisect_right(table, start, key=_first_of) - 1, 0)
+        while at < len(table) and table[at].first < end:
+            sent = table[at]
+            low, high = max(start, sent.first), min(end, sent.end)
+            if low < high:
+                yield sent, low, high
+            at += 1
+
+    def _prune(self, now: int) -> None:
+        """Drop what is done with: at once from the front, elsewhere now and then."""
+        table = self._table
+        count = 0
+        while count < len(table) and self._is_over(table[count], now):
+            count += 1
+        del table[:count]
+        self._edge_at = max(self._edge_at - count, 0)
+        if len(table) > self._compact_at:
+            kept = [sent for sent in table if not self._is_over(sent, now)]
+            over = len(kept) - MOST_SENT
+            while over > 0 and not kept[0].live:
+                del kept[0]
+                over -= 1
+            self._table = kept
+            self._edge_at = 0
+            self._compact_at = max(128, 2 * len(kept))
+        self._find_edge()
+
+    @staticmethod
+    def _is_over(sent: Sent, now: int) -> bool:
+        """Nothing more is to come of it."""
+        if sent.live or sent.missing:
+            return False
+        return sent.finished or sent.sent + REMEMBERED <= now
+
+    def _find_edge(self) -> None:
+        """
+        Go on to the first datagram that is in flight or missing. None before it becomes
+        so again, so that each is looked at once.
+        """
+        table, at = self._table, self._edge_at
+        while at < len(table) and not (table[at].live or table[at].missing):
+            at += 1
+        self._edge_at = at
+        self._edge = table[at].first if at < len(table) else self.recovery.next
+
+    # what became of frames and messages; called by what was sent
+
+    def settle(self, reliable: int, count: int) -> None:
+        """Frames with these indices are acknowledged for the first time."""
+        self.outstanding -= count
+        self._settled.add(reliable, reliable + count)
+        if reliable <= self.base:
+            self.base = self._settled.pop_through(self.base)
+
+    def frame_acknowledged(self, frame: SentFrame) -> None:
+        """A datagram with this frame has arrived, perhaps not the first one."""
+        frame.done = True
+        self.settle(frame.reliable, 1)
+        message = frame.message
+        if message is None:
+            return
+        message.unacknowledged -= 1
+        if not message.unacknowledged:
+            if message.fragments > 1:
+                self.open_splits -= 1
+            self.tell(message, True)
+
+    def frame_lost(self, frame: SentFrame) -> None:
+        """A datagram with this frame is lost, or may be."""
+        if not (frame.done or frame.waiting):
+            frame.waiting = True
+            self.lost.append(frame)
+
+    def tell(self, message: OutgoingMessage, arrived: bool) -> None:
+        """Note the fate of a message, if somebody wants to know."""
+        if message.receipt is not None:
+            self.receipts.append((message.receipt, arrived))
