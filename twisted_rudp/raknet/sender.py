@@ -335,7 +335,7 @@ class Sender:
     def _fill_lost(self, draft: Draft, most: int) -> None:
         sent = self.sent
         lost = sent.lost
-        while lost and len(draft.frames) < most and (sent.may_retransmit or self._probes):
+        while lost and len(draft.frames) < most and sent.may_retransmit:
             frame = lost[0]
             if frame.done:
                 lost.popleft()

@@ -50,7 +50,7 @@ Retransmissions leave half of it."""
 FILL_BEHIND: Final = 4
 """A gap is filled when a window's share of numbers lies beyond it."""
 
-FILLINGS: Final = 4
+FILLINGS: Final = 6
 """How often a gap is filled before the peer is taken to have it no more. go-raknet
 is silent about a number that it has once named: its NACK was lost."""
 
