@@ -9,7 +9,6 @@ transport that verifies the key is used.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -37,6 +36,7 @@ from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.errors import NodeNotFound
+from twisted_rudp.net.race import ATTEMPT_DELAY, Race
 from twisted_rudp.net.usercode import callUser
 
 
@@ -113,9 +113,6 @@ def transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, .
 
 
 
-ATTEMPT_DELAY = 0.3
-"""Seconds until the next address is tried as well."""
-
 MOST_ATTEMPTS = 32
 """Addresses tried in one connect, whatever was announced."""
 
@@ -159,10 +156,10 @@ class NodeConnection:
         self._server = server
         self._state = State.LOOKING
         self._tried: set[Address] = set()
-        self._waiting: deque[Address] = deque()
-        self._attempts: list[Deferred[IProtocol]] = []
+        self._race: Race[Address, Deferred[IProtocol]] = Race(
+            reactor, ATTEMPT_DELAY, self._dial, self._listenOn
+        )
         self._looking: Deferred[Any] | None = None
-        self._delay: IDelayedCall | None = None
         self._lease = discovery.listen(endpoint.profiles)
         self._end = reactor.seconds() + endpoint.timeout
         self._call: IDelayedCall = reactor.callLater(endpoint.timeout, self._timedOut)
@@ -179,9 +176,9 @@ class NodeConnection:
 
     def _found(self, candidates: Candidates) -> None:
         self._looking = None
-        self._race([candidate.address for candidate in candidates])
+        self._dialAll([candidate.address for candidate in candidates])
 
-    def _race(self, addresses: Sequence[Address]) -> None:
+    def _dialAll(self, addresses: Sequence[Address]) -> None:
         if not self._enter(addresses):
             shown = ", ".join(sorted({address.scheme for address in addresses}))
             ours = ", ".join(self._endpoint.transports)
@@ -190,7 +187,7 @@ class NodeConnection:
             )
             return
         self._state = State.DIALLING
-        self._dialNext()
+        self._race.dialNext()
 
     def _enter(self, addresses: Sequence[Address]) -> bool:
         """
@@ -201,36 +198,24 @@ class NodeConnection:
         new = [a for a in self._endpoint.dialled(addresses) if a not in self._tried]
         new = new[: MOST_ATTEMPTS - len(self._tried)]
         self._tried.update(new)
-        self._waiting.extend(new)
-        return bool(self._waiting)
+        return self._race.enter(new)
 
-    def _listenOn(self) -> bool:
+    def _listenOn(self) -> None:
         """
         Line up what has been announced since: the announcement that was waited for may
         be the first of several, by other ways.
-
-        @return: whether there is anything to dial now.
         """
         candidates = self._discovery.registry.candidates(self._endpoint.id)
-        return self._enter([candidate.address for candidate in candidates])
+        self._enter([candidate.address for candidate in candidates])
 
-    def _dialNext(self) -> None:
-        """
-        Dial one more address, if there is one; the next after a while or when this one
-        has failed.
-        """
-        self._stopDelay()
-        self._delay = self._reactor.callLater(ATTEMPT_DELAY, self._dialNext)
-        if not self._listenOn():
-            return
-        address = self._waiting.popleft()
+    def _dial(self, address: Address) -> None:
         left = max(0.001, self._end - self._reactor.seconds())
         endpoint = callUser(self._endpoint.endpointFor, address, left)
         if isinstance(endpoint, Failure):
             self._fail(endpoint)
             return
         attempt: Deferred[IProtocol] = endpoint.connect(self._factory)
-        self._attempts.append(attempt)
+        self._race.attempts.append(attempt)
         attempt.addCallbacks(
             self._connected,
             self._failed,
@@ -242,18 +227,11 @@ class NodeConnection:
         self, protocol: IProtocol, winner: Deferred[IProtocol], address: Address
     ) -> None:
         self._discovery.registry.succeeded(self._endpoint.id, address)
-        self._attempts.remove(winner)
-        self._finish()
+        self._finish(winner)
         self.deferred.callback(protocol)
 
     def _failed(self, failure: Failure, attempt: Deferred[IProtocol]) -> None:
-        if attempt in self._attempts:
-            self._attempts.remove(attempt)
-        if self._state is not State.DIALLING:
-            return
-        if self._waiting or self._listenOn():
-            self._dialNext()
-        elif not self._attempts:
+        if self._state is State.DIALLING and not self._race.failed(attempt):
             self._exhausted(failure)
 
     def _exhausted(self, failure: Failure) -> None:
@@ -261,7 +239,6 @@ class NodeConnection:
         Nothing of what is known leads there. The server is asked, once, unless it was
         the one who said so.
         """
-        self._stopDelay()
         server, self._server = self._server, None
         if server is None:
             self._fail(failure)
@@ -275,7 +252,7 @@ class NodeConnection:
             if all(new in self._tried for new in self._endpoint.dialled(addresses)):
                 self._fail(failure)
             else:
-                self._race(addresses)
+                self._dialAll(addresses)
 
         asking.addCallbacks(answered, lambda missed: self._fail(failure))
 
@@ -303,25 +280,18 @@ class NodeConnection:
         address = HostnameAddress(self._endpoint.id.text.encode("utf-8"), 0)
         deferred.errback(error.ConnectingCancelledError(address))  # type: ignore[no-untyped-call]
 
-    def _finish(self) -> None:
+    def _finish(self, winner: Deferred[IProtocol] | None = None) -> None:
         """Let go of everything but what has been connected."""
         self._state = State.DONE
-        self._stopDelay()
         if self._call.active():
             self._call.cancel()
-        self._waiting.clear()
-        attempts, self._attempts = self._attempts, []
+        attempts = self._race.finish(winner)
         looking, self._looking = self._looking, None
         for attempt in attempts:
             attempt.cancel()
         if looking is not None:
             looking.cancel()
         self._lease.release()
-
-    def _stopDelay(self) -> None:
-        delay, self._delay = self._delay, None
-        if delay is not None and delay.active():
-            delay.cancel()
 
 
 def _failure(problem: Exception) -> Failure:

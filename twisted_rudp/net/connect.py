@@ -19,6 +19,7 @@ from twisted_rudp.net.addresses import familyOf, toTwisted
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.messages import MessageTransport
 from twisted_rudp.net.multiplex import MultiplexTransport
+from twisted_rudp.net.race import ATTEMPT_DELAY, Race
 from twisted_rudp.net.resolve import hostText, resolve, shownAs
 from twisted_rudp.net.schedule import MonotonicClock
 from twisted_rudp.net.session import Session
@@ -83,7 +84,7 @@ class ConnectSettings:
     session: MakeSession
     timeout: float = 30
     bindAddress: tuple[str, int] = ("", 0)
-    attemptDelay: float = 0.3
+    attemptDelay: float = ATTEMPT_DELAY
     portKind: str = "auto"
     socketOptions: SocketOptions = field(default_factory=SocketOptions)
     mode: Mode = Mode.STREAM
@@ -277,9 +278,9 @@ class Connecting:
         self._settings = settings
         self._state = _State.RESOLVING
         self._started: _Started | None = None
-        self._waiting: list[Address] = []
-        self._attempts: list[ConnectAttempt] = []
-        self._delay: IDelayedCall | None = None
+        self._race: Race[Address, ConnectAttempt] = Race(
+            reactor, settings.attemptDelay, self._dial
+        )
         self._transport: SessionTransport | None = None
 
     def start(self) -> None:
@@ -298,41 +299,31 @@ class Connecting:
             return
         self._state = _State.RACING
         self._started = _Started(self._factory)
-        self._waiting.extend(addresses)
-        self._dialNext()
+        self._race.enter(addresses)
+        self._race.dialNext()
 
-    def _dialNext(self) -> None:
+    def _dial(self, address: Address) -> None:
         """
-        Dial one more address; the next after it when C{attemptDelay} is over or this
-        one has failed (CONN-8).
+        Dial one address; the next after it when C{attemptDelay} is over or this one has
+        failed (CONN-8).
         """
-        self._stopDelay()
         dialled = ConnectAttempt(
-            self._reactor, self._settings, self._waiting.pop(0), self._connected, self._failed
+            self._reactor, self._settings, address, self._connected, self._failed
         )
-        self._attempts.append(dialled)
-        if self._waiting:
-            self._delay = self._reactor.callLater(self._settings.attemptDelay, self._dialNext)
+        self._race.attempts.append(dialled)
         outcome = callUser(dialled.start)
         if isinstance(outcome, Failure):
             self._failed(dialled, outcome)
 
     def _failed(self, dialled: ConnectAttempt, failure: Failure) -> None:
         """One address has failed, or the peer that won is closed after all."""
-        self._attempts.remove(dialled)
-        if self._state is _State.RACING and self._waiting:
-            self._dialNext()
-        elif not self._attempts:
+        if not self._race.failed(dialled):
             self._fail(failure)
 
     def _connected(self, winner: ConnectAttempt, session: Session) -> None:
         """The first peer is there: drop the others, then ask the factory (CONN-1)."""
         self._state = _State.WON
-        self._stopDelay()
-        self._waiting.clear()
-        losers = [each for each in self._attempts if each is not winner]
-        self._attempts = [winner]
-        for loser in losers:
+        for loser in self._race.finish(winner):
             loser.abandon()
         protocol = callUser(self._factory.buildProtocol, toTwisted(winner.address))
         if self._state is not _State.WON:
@@ -355,7 +346,7 @@ class Connecting:
             winner.giveUp(made)
             return
         self._transport = session.owner = made
-        self._attempts.clear()
+        self._race.finish()
         made.makeConnection(protocol)
         if self._state is not _State.WON:
             return
@@ -376,10 +367,7 @@ class Connecting:
     def _cancelled(self, deferred: Deferred[IProtocol]) -> None:
         """Whatever the state: let go of everything, nothing is built any more (CONN-5)."""
         self._state = _State.DONE
-        self._stopDelay()
-        self._waiting.clear()
-        attempts, self._attempts = self._attempts, []
-        for each in attempts:
+        for each in self._race.finish():
             each.abandon()
         if self._transport is not None:
             self._transport.abortConnection()
@@ -392,11 +380,6 @@ class Connecting:
         if self._started is not None:
             self._started.stop()
 
-    def _stopDelay(self) -> None:
-        delay, self._delay = self._delay, None
-        if delay is not None and delay.active():
-            delay.cancel()
-
 
 def connect(
     reactor: IPortReactor,
@@ -407,7 +390,7 @@ def connect(
     session: MakeSession,
     timeout: float = 30,
     bindAddress: Any = None,
-    attemptDelay: float = 0.3,
+    attemptDelay: float = ATTEMPT_DELAY,
     portKind: str = "auto",
     socketOptions: SocketOptions | None = None,
     mode: str = Mode.STREAM,

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
 
 from .port import Address, MemoryUDPPort, isForMany, parseIP
 from .reactor import MemoryUDPReactor
-
-if TYPE_CHECKING:
-    from .network import MemoryNetwork
+from .resolver import MemoryResolver
 
 EPHEMERAL = range(49152, 65536)
 """The numbers given to port 0 (RFC 6335 section 6)."""
+
+
+class HostNetwork(Protocol):
+    """What a host needs of the network it is on; see L{MemoryNetwork
+    <twisted_rudp.testing.network.MemoryNetwork>}."""
+
+    clock: Clock
+    resolver: MemoryResolver
+
+    def carry(
+        self,
+        sender: MemoryHost,
+        port: MemoryUDPPort,
+        source: Address,
+        destination: Address,
+        datagram: bytes,
+    ) -> None:
+        """Take a datagram from a port of a host to wherever it is for."""
 
 
 class MemoryHost:
@@ -36,7 +53,7 @@ class MemoryHost:
     @ivar bindV6Only: C{"::"} takes no IPv4, like Linux's setting of that name.
     """
 
-    def __init__(self, network: MemoryNetwork, name: str, addresses: tuple[str, ...]) -> None:
+    def __init__(self, network: HostNetwork, name: str, addresses: tuple[str, ...]) -> None:
         self.network = network
         self.name = name
         self.addresses = addresses
@@ -52,6 +69,11 @@ class MemoryHost:
 
     def __repr__(self) -> str:
         return f"<MemoryHost {self.name} {' '.join(self.addresses)}>"
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the network."""
+        return self.network.clock
 
     @property
     def address(self) -> str:
@@ -106,7 +128,7 @@ class MemoryHost:
             raise OSError(code, os.strerror(code))
         target = (str(parseIP(destination[0])), destination[1])
         inside = (self._sourceFor(port, target[0]), port.port)
-        self.network.carry(port, self._mapped.get(inside, inside), target, datagram)
+        self.network.carry(self, port, self._mapped.get(inside, inside), target, datagram)
 
     def inside(self, destination: Address) -> Address | None:
         """

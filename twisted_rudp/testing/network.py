@@ -163,25 +163,30 @@ class MemoryNetwork:
     # the hosts' side
 
     def carry(
-        self, sender: MemoryUDPPort, source: Address, destination: Address, datagram: bytes
+        self,
+        sender: MemoryHost,
+        port: MemoryUDPPort,
+        source: Address,
+        destination: Address,
+        datagram: bytes,
     ) -> None:
         """
-        Take a datagram from a port to wherever it is for.
+        Take a datagram from a port of a host to wherever it is for.
 
         @param source: what the receiver sees of the port's address.
         """
         now = self.clock.seconds()
-        receivers = self._receivers(sender.memoryHost, destination)
+        receivers = self._receivers(sender, destination)
         if not receivers:
             self.trace.append(Traced(now, source, destination, datagram, Fate.NOBODY, ()))
         for receiver in receivers:
-            link = self.link(sender.memoryHost, receiver)
+            link = self.link(sender, receiver)
             delays = link.fate(now, len(datagram), datagram)
             arrivals = tuple(now + delay for delay in delays)
             traced = Traced(now, source, destination, datagram, link.last_fate, arrivals)
             self.trace.append(traced)
             for delay in delays:
-                self.clock.callLater(delay, self._arrive, sender, receiver, traced)
+                self.clock.callLater(delay, self._arrive, sender, port, receiver, traced)
 
     def _receivers(self, sender: MemoryHost, destination: Address) -> list[MemoryHost]:
         if isForMany(destination[0]):
@@ -190,12 +195,14 @@ class MemoryNetwork:
             return [sender]
         return [host for host in self.hosts if host.inside(destination) is not None]
 
-    def _arrive(self, sender: MemoryUDPPort, receiver: MemoryHost, traced: Traced) -> None:
+    def _arrive(
+        self, sender: MemoryHost, port: MemoryUDPPort, receiver: MemoryHost, traced: Traced
+    ) -> None:
         """Hand a copy to the port that has its address by now."""
         takers = receiver.takers(traced.destination)
         for taker in takers:
             taker.arrive(traced.data, traced.source)
         if not takers:
-            back = self.link(receiver, sender.memoryHost)
+            back = self.link(receiver, sender)
             if not back.cut:
-                self.clock.callLater(back.delay, sender.refused, traced.destination)
+                self.clock.callLater(back.delay, port.refused, traced.destination)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.internet import error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -23,13 +23,11 @@ from twisted.internet.interfaces import (
     IUDPTransport,
 )
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from .groups import MemoryGroups
-
-if TYPE_CHECKING:
-    from .host import MemoryHost
 
 IP = IPv4 | IPv6
 Address = tuple[str, int]
@@ -56,6 +54,29 @@ def parseIP(host: str) -> IP:
     return ip
 
 
+class PortHost(Protocol):
+    """What a port and a reactor need of the host they are on; see L{MemoryHost
+    <twisted_rudp.testing.host.MemoryHost>}."""
+
+    ports: list[MemoryUDPPort]
+    mtu: int | None
+    receiveBuffer: int | None
+    bindV6Only: bool
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the network."""
+
+    def bind(self, port: MemoryUDPPort, number: int) -> int:
+        """Enter a port; answers its number."""
+
+    def unbind(self, port: MemoryUDPPort) -> None:
+        """Give a port's address back."""
+
+    def send(self, port: MemoryUDPPort, datagram: bytes, destination: Address) -> None:
+        """Put a datagram on the network."""
+
+
 @implementer(IListeningPort, IUDPTransport, IMulticastTransport)
 class MemoryUDPPort(MemoryGroups):
     """
@@ -76,7 +97,7 @@ class MemoryUDPPort(MemoryGroups):
 
     def __init__(
         self,
-        host: MemoryHost,
+        host: PortHost,
         port: int,
         protocol: DatagramProtocol,
         interface: str = "",
@@ -93,7 +114,7 @@ class MemoryUDPPort(MemoryGroups):
             raise _invalid(interface, "not an IPv4 or IPv6 address.")
         super().__init__()
         self.memoryHost = host
-        self._clock = host.network.clock
+        self._clock = host.clock
         self.protocol = protocol
         self.interface = interface or "0.0.0.0"
         self.maxPacketSize = maxPacketSize

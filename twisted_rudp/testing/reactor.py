@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -25,11 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .events import SystemEvents, Trigger
-from .port import MemoryUDPPort
+from .port import MemoryUDPPort, PortHost
 from .stepping import runFor, step
-
-if TYPE_CHECKING:
-    from .host import MemoryHost
 
 
 @implementer(
@@ -52,11 +49,11 @@ class MemoryUDPReactor:
         one is installed.
     """
 
-    def __init__(self, host: MemoryHost, nameResolver: IHostnameResolver) -> None:
+    def __init__(self, host: PortHost, nameResolver: IHostnameResolver) -> None:
         self.host = host
         self.nameResolver = nameResolver
         self.running = True
-        self._clock = host.network.clock
+        self._clock = host.clock
         self._events = SystemEvents()
         self.addSystemEventTrigger("during", "shutdown", self.crash)
         self.addSystemEventTrigger("during", "shutdown", self.disconnectAll)
