@@ -23,7 +23,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench news clean
+	bench bench-links news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +68,10 @@ bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks.discovery
+
+bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
+	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'real-*' 'interactive-*' $(BENCH_FLAGS)
+	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 
 news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft

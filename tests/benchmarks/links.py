@@ -20,9 +20,6 @@ HERE = Path(__file__).resolve().parent
 
 CLIENT, SERVER = "10.77.0.1", "10.77.0.2"
 
-QUEUE = 50
-"""Milliseconds that the queue in front of a link holds."""
-
 TCP_BUFFER = 32 << 20
 """Bytes to which the kernel may grow a buffer of TCP, so that its windows suffice everywhere."""
 
@@ -42,12 +39,14 @@ class Link:
     @ivar rate: megabits a second.
     @ivar loss: percent of the packets.
     @ivar burst: the mean number of packets lost in a row; 0: independent losses.
+    @ivar queue: milliseconds that the queue in front of the link holds.
     """
 
     delay: int
     rate: int
     loss: float
     burst: int = 0
+    queue: int = 50
 
     @property
     def name(self) -> str:
@@ -64,7 +63,7 @@ class Link:
     def arguments(self, seed: int) -> Sequence[str]:
         """What C{link.c} takes after the namespaces."""
         rate = self.rate * 1_000_000 // 8
-        queue = rate * QUEUE // 1000
+        queue = rate * self.queue // 1000
         return [str(n) for n in (self.delay, rate, queue, self.loss / 100, self.burst, seed)]
 
 

@@ -49,6 +49,12 @@ def _goodput(result: Result) -> float:
 
 GOODPUT = Metric("goodput", "MB/s", _goodput, more_is_better=True)
 COST = Metric("cost", "CPU s/GB", lambda r: r["cpu_seconds"] / max(r["bytes"], 1) * 1e9)
+SENDER_COST = Metric(
+    "sender_cost", "CPU s/GB, sender", lambda r: r["cpu_client"] / max(r["bytes"], 1) * 1e9
+)
+RECEIVER_COST = Metric(
+    "receiver_cost", "CPU s/GB, receiver", lambda r: r["cpu_server"] / max(r["bytes"], 1) * 1e9
+)
 MEDIAN_TRIP = Metric("p50", "p50 us", lambda r: r["p50_us"])
 SLOW_TRIP = Metric("p99", "p99 us", lambda r: r["p99_us"])
 MEDIAN_DELAY = Metric("p50_ms", "p50 ms", lambda r: r["p50_us"] / 1e3)
@@ -62,6 +68,8 @@ HEADINGS = {
     for metric in (
         GOODPUT,
         COST,
+        SENDER_COST,
+        RECEIVER_COST,
         MEDIAN_TRIP,
         SLOW_TRIP,
         MEDIAN_DELAY,

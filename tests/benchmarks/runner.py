@@ -123,4 +123,6 @@ def _join(server: dict[str, Any], client: dict[str, Any]) -> Result:
         **client,
         **server,
         "cpu_seconds": client["cpu_seconds"] + server["cpu_seconds"],
+        "cpu_client": client["cpu_seconds"],
+        "cpu_server": server["cpu_seconds"],
     }

@@ -15,6 +15,8 @@ from tests.benchmarks.metrics import (
     MEDIAN_DELAY,
     MEDIAN_TRIP,
     MEMORY,
+    RECEIVER_COST,
+    SENDER_COST,
     SLOW_DELAY,
     SLOW_TRIP,
     WIRE,
@@ -64,6 +66,15 @@ LINKS = tuple(
 """Delays are one way, as those of the emulator are: round trips of 40 and 200 ms."""
 
 LINK_WINDOWS = (1024, 4096)
+
+REAL_LINKS = tuple(
+    Link(delay, rate, loss, burst, queue=2 * delay)
+    for delay, rate in ((20, 100), (100, 100), (20, 400), (20, 20))
+    for loss, burst in ((0, 0), (1, 0), (5, 0), (2, 4))
+)
+"""Links on which every datagram arrives alone, with a queue of one bandwidth-delay product."""
+
+INTERACTIVE_LINKS = tuple(link for link in REAL_LINKS if link.rate == 100)
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,7 @@ def scenarios(quick: bool) -> Sequence[Scenario]:
         *_raknet(jobs),
         *_qotp(jobs),
         *_on_links(quick),
+        *_on_real_links(quick),
     )
 
 
@@ -297,6 +309,46 @@ def _on_links(quick: bool) -> Iterator[Scenario]:
                 *contenders.kcp_go(LINK_WINDOWS[:1], 2),
                 *contenders.profiles({"default": (None,), "fast3": (None,)}),
                 *controlled,
+            ),
+            link,
+        )
+
+
+def _on_real_links(quick: bool) -> Iterator[Scenario]:
+    """
+    C{make bench-links}: bulk by every transport, with the work of each end, and the echo of
+    small messages.
+    """
+    seconds = ("-seconds", "4" if quick else "8")
+    control = contenders.controlled({"CUBIC": "cubic", "BBR": "bbr"})
+    for link in REAL_LINKS:
+        yield Scenario(
+            f"real-{link.name}",
+            f"Stream over {link.title}",
+            ("-job", "bulk", *seconds),
+            (GOODPUT, WIRE, SENDER_COST, RECEIVER_COST),
+            (
+                *control,
+                *contenders.kcp_go(LINK_WINDOWS[1:], 2),
+                *contenders.go_raknet(MESSAGES_UNDERWAY[1:], 2),
+                *contenders.aioquic(),
+                *contenders.profiles({"default": (None,)}),
+                *contenders.our_raknet(2)[1:],
+                *contenders.our_qotp(GSO, 2),
+            ),
+            link,
+        )
+    for link in INTERACTIVE_LINKS:
+        yield Scenario(
+            f"interactive-{link.name}",
+            f"A message of 1 kB each 20 ms over {link.title}",
+            ("-job", "messages", "-sessions", "1", *seconds),
+            (MEDIAN_DELAY, SLOW_DELAY, WIRE),
+            (
+                *control,
+                *contenders.kcp_go(LINK_WINDOWS[:1], 2),
+                *contenders.profiles({"default": (None,)}),
+                *contenders.our_qotp(GSO, 2),
             ),
             link,
         )
