@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from twisted_rudp.strings import TRANSPORTS, NodeParser, Role, Transport, node
+from twisted_rudp.strings import EVERY, NodeParser, Role, Transport, node
 
 
 def rows(role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -80,7 +80,7 @@ def nodes() -> str:
 def main(arguments: list[str]) -> int:
     """Write or check every table."""
     stale = []
-    pages = {transport.prefix: page(transport) for transport in TRANSPORTS}
+    pages = {transport.prefix: page(transport) for transport in EVERY}
     pages[NodeParser.prefix] = nodes()
     for name, wanted in pages.items():
         path = Path(__file__).parent / f"arguments-{name}.rst"

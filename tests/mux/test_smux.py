@@ -355,6 +355,20 @@ class StreamTests(SynchronousTestCase):
         assert two.server.over is not None
         self.assertIs(two.server.over[0], Reason.PROTOCOL)
 
+    def test_first(self) -> None:
+        """Streams that come with the first datagram are told of behind the connection itself."""
+        end = End(Role.SERVER, SmuxSettings())
+        end.pipe.told.clear()
+        data = pack(2, Command.SYN, 3) + pack(2, Command.PSH, 3, b"early")
+        end.engine.receive(data, len(data), PEER, SECOND)
+        end.engine.flush(SECOND, end.emit, 1000)
+        self.assertEqual(end.engine.events(), [])
+        end.pipe.told.append((Event.CONNECTED, False))
+        self.assertEqual(
+            end.engine.events(),
+            [(Event.CONNECTED, False), (Event.STREAM_OPENED, 3), (Event.READABLE, 3)],
+        )
+
     def test_messages(self) -> None:
         """There are none, and stream 0 carries nothing."""
         two = Two()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-from twisted_rudp.strings import KCP, QOTP, RAKNET, EndpointParser, NodeParser
+from twisted_rudp.strings import KCP, KCPTUN, QOTP, RAKNET, EndpointParser, NodeParser
 
 kcp = EndpointParser(KCP)
+kcptun = EndpointParser(KCPTUN)
 qotp = EndpointParser(QOTP)
 raknet = EndpointParser(RAKNET)
 

@@ -297,6 +297,7 @@ class SmuxEngine:
     __slots__ = (
         "_close_at",
         "_codec",
+        "_connected",
         "_counters",
         "_detail",
         "_events",
@@ -345,6 +346,7 @@ class SmuxEngine:
         self._given = 0
         self._left = 0
         self._heard = False
+        self._connected = False
         self._state = _State.OPEN
         self._failed: Reason | None = None
         self._detail: str | None = None
@@ -355,6 +357,11 @@ class SmuxEngine:
         self._close_at = NEVER
 
     # what the inner session knows
+
+    @property
+    def inner(self) -> Engine:
+        """The session that carries the frames."""
+        return self._inner
 
     @property
     def capabilities(self) -> Capability:
@@ -726,28 +733,33 @@ class SmuxEngine:
         self._inner.abort(now)
 
     def events(self) -> Sequence[tuple[Any, ...]]:
-        found, self._events = self._events, []
-        if self._readable:
-            found += [(Event.READABLE, number) for number in self._readable]
-            self._readable.clear()
+        found: list[tuple[Any, ...]] = []
+        last: list[tuple[Any, ...]] = []
         for event in self._inner.events():
             kind = event[0]
-            if kind == Event.ENDED:
+            if kind == Event.CONNECTED:
+                self._connected = True
+                found.append(event)
+            elif kind == Event.ENDED:
                 self._state = _State.CLOSED
                 if self._failed is not None:
                     event = (Event.ENDED, self._failed, self._detail)
-                found.append(event)
+                last.append(event)
             elif kind == Event.STREAM_ENDED:
                 # The peer has ended the session in order, and all its streams with it.
                 for number, stream in list(self._streams.items()):
                     stream.fin_received = True
                     self._see_end(number, stream)
-                found += self._events
-                self._events = []
+                last.append(event)
+            elif kind in (Event.PATH, Event.KEYS):
                 found.append(event)
-            elif kind not in (Event.READABLE, Event.STREAM_FLUSHED, Event.STREAM_RESET):
-                found.append(event)
-        return found
+        if self._connected:
+            # A stream may come with the datagram that opens the session.
+            found += self._events
+            found += [(Event.READABLE, number) for number in self._readable]
+            self._events = []
+            self._readable.clear()
+        return found + last
 
     # state, read from outside
 

@@ -1,14 +1,16 @@
 """
-Endpoint descriptions: the arguments of C{kcp:}, C{qotp:}, C{raknet:} and C{node:}, and
-the parsers that the plugin registers.
+Endpoint descriptions: the arguments of C{kcp:}, C{kcptun:}, C{qotp:}, C{raknet:} and
+C{node:}, and the parsers that the plugin registers.
 """
 
 from twisted_rudp.strings.node import NodeParser
 from twisted_rudp.strings.parser import EndpointParser, Role, Transport
-from twisted_rudp.strings.transports import KCP, QOTP, RAKNET, TRANSPORTS
+from twisted_rudp.strings.transports import EVERY, KCP, KCPTUN, QOTP, RAKNET, TRANSPORTS
 
 __all__ = [
+    "EVERY",
     "KCP",
+    "KCPTUN",
     "QOTP",
     "RAKNET",
     "TRANSPORTS",

@@ -22,4 +22,9 @@ KCP = _transport("kcp", "KCP")
 QOTP = _transport("qotp", "QOTP")
 RAKNET = _transport("raknet", "RakNet")
 
+KCPTUN = _transport("kcptun", "KCPTun")
+
 TRANSPORTS = (KCP, QOTP, RAKNET)
+"""Those a node can be reached by."""
+
+EVERY = (*TRANSPORTS, KCPTUN)
