@@ -64,7 +64,8 @@ class End(Generic[AnyEngine, AnyDemultiplexer]):
     One end: a demultiplexer with some sessions, and what its application saw.
 
     @ivar address: as the other end sees it; what is sent to another one is lost.
-    @ivar room: whether the demultiplexer may let somebody in.
+    @ivar room: whether the demultiplexer may let a validated peer in; C{backlog_room}: one
+        that is not validated.
     @ivar reading: whether the application takes what has come.
     @ivar greeting: what the application writes as soon as it is connected.
     @ivar sent: every datagram, whatever became of it.
@@ -83,7 +84,7 @@ class End(Generic[AnyEngine, AnyDemultiplexer]):
         self.address = address
         self.demux = demux
         self.engines: dict[Key, AnyEngine] = {}
-        self.room = True
+        self.room = self.backlog_room = True
         self.admitted = 0
         self.received = bytearray()
         self.happened: list[tuple[Any, ...]] = []

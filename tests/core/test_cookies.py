@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.cookies import SLOT, Cookies
+from twisted_rudp.core.cookies import MOST_REVOKED, SLOT, Cookies
 
 HERE = ("192.0.2.1", 4000)
 THERE = ("2001:db8::1", 4000, 0, 0)
@@ -39,6 +39,33 @@ class CookieTests(SynchronousTestCase):
         """Nothing outside 1 .. 2**32 - 1 is a cookie, and no check raises."""
         accepted = self.cookies.check(guess, THERE, 1, 5)
         self.assertEqual(accepted, guess == self.cookies.make(THERE, 1, 5))
+
+    def test_revoked(self) -> None:
+        """
+        What was revoked is void as long as it would live, the same again and again; what is
+        made later is good, and others are not touched.
+        """
+        other = self.cookies.make(THERE, 7, 0)
+        seen = set()
+        for _ in range(3):
+            made = self.cookies.make(HERE, 7, SLOT)
+            self.assertNotIn(made, seen)
+            self.assertTrue(self.cookies.check(made, HERE, 7, SLOT))
+            self.cookies.revoke(HERE, 7, SLOT)
+            seen.add(made)
+            for old in seen:
+                for now in range(SLOT, 4 * SLOT, SLOT // 4):
+                    self.assertFalse(self.cookies.check(old, HERE, 7, now))
+        self.assertTrue(self.cookies.check(other, THERE, 7, SLOT))
+
+    def test_bounded(self) -> None:
+        """What was revoked is forgotten with the last cookie, and when there is too much of it."""
+        for number in range(MOST_REVOKED + 10):
+            self.cookies.revoke(HERE, number, 0)
+        self.assertEqual(len(self.cookies), MOST_REVOKED)
+        for _ in range(3):
+            self.cookies.revoke(THERE, 1, 3 * SLOT)
+        self.assertLess(len(self.cookies), MOST_REVOKED)
 
     def test_secret(self) -> None:
         """A short secret is refused with its length named, and not shown."""

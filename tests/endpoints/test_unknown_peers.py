@@ -5,12 +5,14 @@ section 20, item 21).
 
 from __future__ import annotations
 
+from itertools import count, islice
 from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -117,7 +119,7 @@ class UnknownPeerTests(SynchronousTestCase):
             len(sent.data) for sent in self.network.trace if sent.source[0] == STRANGER
         )
 
-    def recorded(self) -> list[bytes]:
+    def recorded(self, linger: float = 40) -> list[bytes]:
         """All that a real client sent in a short life."""
         endpoint = KCPClientEndpoint(
             self.client.reactor, SERVER, PORT, crypt="null", entropy=Random(2).randbytes
@@ -125,7 +127,7 @@ class UnknownPeerTests(SynchronousTestCase):
         protocol = self.successResultOf(self._connected(endpoint))
         self.network.run(lambda: len(protocol.answered) == 1800)
         protocol.transport.loseConnection()
-        self.network.runFor(40)
+        self.network.runFor(linger)
         return [sent.data for sent in self.network.trace if sent.source[0] == CLIENT]
 
     def _connected(self, endpoint: KCPClientEndpoint) -> Any:
@@ -188,6 +190,79 @@ class UnknownPeerTests(SynchronousTestCase):
         self.assertEqual(self.factory.built, 1)
         self.assertLessEqual(self.answers(), 3 * self.thrown())
         self.assertEqual(self.snapshot().sessions, ())
+
+    def test_replayedFromItsAddress(self) -> None:
+        """
+        A recorded session, played again from where it came from as soon as it is over and
+        until its cookie has lapsed, is shown to no factory and draws little.
+        """
+        recorded = self.recorded(linger=1)
+        (address,) = {sent.source for sent in self.network.trace if sent.source[0] == CLIENT}
+        self.unknown_peer.rebind((STRANGER, 666), address)
+        before = len(self.network.trace)
+        for _ in range(40):
+            for datagram in recorded:
+                self.throw(datagram)
+            self.network.runFor(1)
+        self.assertEqual(self.factory.built, 1)
+        sides = [0, 0]
+        for sent in list(self.network.trace)[before:]:
+            sides[sent.source[0] == SERVER] += len(sent.data)
+        self.assertLessEqual(sides[1], 3 * sides[0])
+
+    def test_forgedReplacement(self) -> None:
+        """
+        With C{sessions=replace} a forged first segment does not end the session of the
+        address; one that was validated there does.
+        """
+        listening = KCPServerEndpoint(
+            self.server.reactor, PORT + 1, interface=SERVER, crypt="null", sessions="replace"
+        ).listen(self.factory)
+        self.addCleanup(self.successResultOf(listening).stopListening)
+        endpoint = KCPClientEndpoint(
+            self.client.reactor, SERVER, PORT + 1, crypt="null", bindAddress=(CLIENT, 5000)
+        )
+        protocol = self.successResultOf(self._connected(endpoint))
+        self.network.run(lambda: len(protocol.answered) == 1800)
+        self.unknown_peer.rebind((STRANGER, 666), (CLIENT, 5000))
+        assert self.protocol.transport is not None
+        segment = pack_header(77, PUSH, 0, 32, 0, 0, 0, 1) + b"x"
+        self.protocol.transport.write(segment, (SERVER, PORT + 1))
+        self.network.runFor(0.5)
+        self.unknown_peer.rebind((STRANGER, 666), (STRANGER, 666))
+        protocol.transport.write(b"still there?")
+        self.network.run(lambda: len(protocol.answered) == 1812)
+        protocol.transport.abortConnection()
+        self.network.runFor(1)
+
+    def test_forgedFirstData(self) -> None:
+        """
+        Forged first segments fill the backlog again and again, and a client of ours
+        connects at the first try: its cookie competes with none of them.
+        """
+        listening = KCPServerEndpoint(
+            self.server.reactor, PORT + 1, interface=SERVER, crypt="null", backlog=20
+        ).listen(self.factory)
+        port = self.successResultOf(listening)
+        self.addCleanup(port.stopListening)
+        conversations = count(1)
+
+        def flood() -> None:
+            for conv in islice(conversations, 50):
+                segment = pack_header(conv, PUSH, 0, 32, 0, 0, 0, 1) + b"x"
+                assert self.protocol.transport is not None
+                self.protocol.transport.write(segment, (SERVER, PORT + 1))
+
+        flooding = LoopingCall(flood)
+        flooding.clock = self.server.reactor
+        flooding.start(0.1)
+        self.network.runFor(0.5)
+        endpoint = KCPClientEndpoint(self.client.reactor, SERVER, PORT + 1, crypt="null", timeout=2)
+        protocol = self.successResultOf(self._connected(endpoint))
+        self.network.run(lambda: len(protocol.answered) == 1800)
+        flooding.stop()
+        protocol.transport.abortConnection()
+        self.network.runFor(1)
 
     @given(
         st.integers(0, 2**32 - 1),

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.kcp.pair import CONV
 from tests.kcp.test_session import SessionPair
 from tests.pair import CLIENT
+from twisted_rudp.core.cookies import SLOT
 from twisted_rudp.core.engine import SECOND, Address, Admit, Drop, Reply
 from twisted_rudp.kcp.crypto import make_crypt
 from twisted_rudp.kcp.demux import (
@@ -30,8 +31,8 @@ from twisted_rudp.kcp.fec import (
     out_of_band_packet,
     pack_parity_header,
 )
-from twisted_rudp.kcp.settings import SessionRule
-from twisted_rudp.kcp.wire import ACK, PUSH, WASK, pack_header
+from twisted_rudp.kcp.settings import SessionOptions, SessionRule
+from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WASK, pack_header
 
 ELSEWHERE = ("203.0.113.9", 9)
 PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
@@ -184,7 +185,7 @@ class DemultiplexerTests(SynchronousTestCase):
             verdict = self.judge(pair, push(9))
             self.assertIsInstance(verdict, first)
             if isinstance(verdict, Admit):
-                replaces = (CLIENT, CONV) if rule is SessionRule.REPLACE else None
+                replaces = ((CLIENT, CONV),) if rule is SessionRule.REPLACE else ()
                 self.assertEqual(verdict.replaces, replaces)
             self.assertIsInstance(self.judge(pair, push(9), ELSEWHERE), Admit)
 
@@ -208,6 +209,42 @@ class DemultiplexerTests(SynchronousTestCase):
         self.assertIsInstance(self.judge(pair, push(9)), Admit)
         pair.now += 600 * SECOND
         self.assertIsInstance(self.judge(pair, push()), Admit)
+
+    def test_ruleOfTheUnvalidated(self) -> None:
+        """
+        Who has not validated the address stands in nobody's way: with one session an address
+        a forged first segment neither ends the session nor keeps the peer out.
+        """
+        for rule in (SessionRule.ADDRESS, SessionRule.REPLACE):
+            pair = SessionPair(rules=Rules(sessions=rule))
+            forged = self.judge(pair, push(8))
+            assert isinstance(forged, Admit)
+            pair.server.engines[(CLIENT, 8)] = pair.ours(forged.engine)
+            verdict = self.judge(pair, push(9))
+            assert isinstance(verdict, Admit)
+            self.assertEqual(verdict.replaces, ((CLIENT, 8),))
+
+    def test_replayedCookie(self) -> None:
+        """
+        The cookie that opened a session does not open it again when it is over, as long as
+        it would live; a new one does (kcp-close.md 7).
+        """
+        pair = SessionPair(client=SessionOptions(), server=SessionOptions())
+        pair.connect()
+        (opening,) = [
+            datagram
+            for datagram in pair.client.sent
+            if datagram[4] == WASK and datagram[5] == MARK and datagram[8:12] != bytes(4)
+        ]
+        pair.server.demux.ended(pair.server.engine, pair.now)
+        end = pair.now + 3 * SLOT
+        while pair.now < end:
+            self.assertIsInstance(self.judge(pair, opening), Reply, pair.now)
+            pair.now += SECOND
+        again = self.judge(pair, pack_header(CONV, WASK, MARK, 32, 0, 0, 0, 0))
+        assert isinstance(again, Reply)
+        fresh = opening[:8] + again.datagrams[0][8:12] + opening[12:]
+        self.assertIsInstance(self.judge(pair, fresh), Admit)
 
     def test_refusedIsNotListed(self) -> None:
         """Who was not let in may try again."""

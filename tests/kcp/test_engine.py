@@ -258,6 +258,7 @@ class UnknownPeerTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """A full table is silent, so that the dialler does not count as connected."""
+        self.pair.server.backlog_room = False
         self.pair.server.room = False
         for datagram in (
             pack_header(CONV, WASK, MARK, 32, 0, 0, 0, 0),
@@ -265,6 +266,22 @@ class UnknownPeerTests(SynchronousTestCase):
             pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 1) + b"x",
         ):
             self.assertEqual(self.judge(datagram), Drop("no room"))
+
+    def test_no_backlog(self) -> None:
+        """
+        Cookies cost no state: they are given, and taken, however many sessions wait for
+        their validation. Who comes without one waits.
+        """
+        self.pair.server.backlog_room = False
+        probe = pack_header(CONV, WASK, MARK, 32, 0, 0, 0, 0)
+        answer = self.judge(probe)
+        assert isinstance(answer, Reply)
+        cookie = int.from_bytes(answer.datagrams[0][8:12], "little")
+        admitted = self.judge(pack_header(CONV, WASK, MARK, 32, cookie, 0, 0, 0))
+        assert isinstance(admitted, Admit)
+        self.assertTrue(admitted.engine.validated)
+        push = pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 1) + b"x"
+        self.assertEqual(self.judge(push), Drop("no room"))
 
 
 class WatchTests(SynchronousTestCase):

@@ -515,7 +515,8 @@ class UnknownPeerTests(HubCase):
         old = Scripted(PEER, "old")
         ended = self.enter(old)
         engine = Scripted(PEER, "new")
-        self.demux.verdict = Admit(engine, replaces="old")
+        engine.validated = True
+        self.demux.verdict = Admit(engine, replaces=("old",))
         self.receive(b"aa", address=PEER)
         self.assertEqual(ended.state, SessionState.CLOSED)
         self.assertEqual(self.owner.told, [Reason.RESET])
@@ -523,10 +524,34 @@ class UnknownPeerTests(HubCase):
         self.assertEqual((old.runs, engine.runs), ([], [(b"aa", 2)]))
         self.assertIsNone(self.hub.find("old"))
 
+    def test_replacesWhenValidated(self) -> None:
+        """
+        Whoever can forge an address ends nobody's session: the old one lives until the
+        address of the new one is validated.
+        """
+        old = Scripted(PEER, "old")
+        self.enter(old)
+        engine = Scripted(PEER, "new")
+        engine.validated = False
+        self.demux.verdict = Admit(engine, replaces=("old",))
+        self.receive(b"aa", address=PEER)
+        self.assertEqual(self.owner.told, [])
+        self.assertIsNotNone(self.hub.find("old"))
+        # That it was shown to the application is no proof of its address.
+        engine.say(Event.CONNECTED, False)
+        self.demux.keys = ["new"]
+        self.receive(b"aa", address=PEER)
+        self.assertIsNotNone(self.hub.find("old"))
+        engine.validated = True
+        self.demux.keys = ["new"]
+        self.receive(b"bb", address=PEER)
+        self.assertEqual(self.owner.told, ["connected", Reason.RESET])
+        self.assertIsNone(self.hub.find("old"))
+
     def test_replacesNobody(self) -> None:
         """That the old session is gone already changes nothing."""
         engine = Scripted(PEER, "new")
-        self.demux.verdict = Admit(engine, replaces="old")
+        self.demux.verdict = Admit(engine, replaces=("old",))
         self.receive(b"aa", address=PEER)
         self.assertEqual(engine.runs, [(b"aa", 2)])
 
@@ -583,11 +608,27 @@ class UnknownPeerTests(HubCase):
         self.assertEqual(self.counts()["refused.backlog"], 1)
         self.assertEqual(self.demux.finished, [engines[2]])
         assert self.demux.table is not None
-        self.assertFalse(self.demux.table.room)
+        self.assertFalse(self.demux.table.backlog_room)
+        self.assertTrue(self.demux.table.room)
         engines[0].validated = True
         self.receive(address=engines[0].address)
-        self.assertTrue(self.demux.table.room)
+        self.assertTrue(self.demux.table.backlog_room)
         self.assertEqual(len(self.admit(("10.0.1.9", 1)).runs), 1)
+
+    def test_validatedDoNotCompete(self) -> None:
+        """Whose address is validated finds room however many forged sources have come."""
+        self.hub = self.make(limits=Limits(backlog=2, perHost=2, maxSessions=3))
+        forged = [self.admit(("10.0.1.1", number)) for number in range(2)]
+        honest = [self.admit(("10.0.1.1", 10 + number), True) for number in range(3)]
+        self.assertEqual([len(each.runs) for each in honest], [1, 1, 1])
+        # The bound on all sessions holds: the forged ones make room, the oldest first.
+        self.assertEqual(self.counts()["alive"], 3)
+        self.assertEqual([each.aborted for each in forged], [1, 1])
+        self.assertEqual(self.counts()["displaced"], 2)
+        assert self.demux.table is not None
+        self.assertFalse(self.demux.table.room)
+        late = self.admit(("10.0.1.1", 20), True)
+        self.assertEqual((late.runs, self.counts()["refused.maxSessions"]), ([], 1))
 
     def test_maxSessions(self) -> None:
         """C{maxSessions} bounds all of them (EP-7)."""

@@ -37,7 +37,7 @@ OTHER = ("198.51.100.7", 5)
 class Table:
     """A table of sessions without any."""
 
-    room = True
+    room = backlog_room = True
 
     def get(self, key: Key) -> Engine | None:
         """Nobody."""
@@ -81,7 +81,7 @@ class DemultiplexerTests(SynchronousTestCase):
             pong = self.answer(self.ask(demux, Ping(77, guid)))
             self.assertEqual(pong, Pong(77, SERVER_GUID, b"\0\2hi"))
         self.assertIsInstance(self.ask(demux, Ping(1, 2, True)), Reply)
-        self.table.room = False
+        self.table.room = self.table.backlog_room = False
         self.assertEqual(self.ask(demux, Ping(1, 2, True)), Drop("ping while full"))
         self.assertIsInstance(self.ask(demux, Ping(1, 2, False)), Reply)
 
@@ -174,7 +174,7 @@ class DemultiplexerTests(SynchronousTestCase):
         A full server says so to request 2, a banned address hears nothing else
         (raknet.md 2.2).
         """
-        self.table.room = False
+        self.table.room = self.table.backlog_room = False
         verdict = self.ask(server_demux(self.pair), Request2(None, SERVER, 1492, 7))
         self.assertEqual(self.answer(verdict), Refusal(MessageId.FULL, SERVER_GUID))
         demux = server_demux(self.pair, banned=lambda address: address == CLIENT)

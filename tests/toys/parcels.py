@@ -56,7 +56,7 @@ class ParcelDemultiplexer(ToyDemultiplexer):
             return Reply((bytes([PONG]) + self.name,))
         if datagram[0] != OPEN or bytes(datagram[HEADER.size :]) != SESAME:
             return Drop("notOpen")
-        if not table.room:
+        if not table.backlog_room:
             return Reply((HEADER.pack(FULL, 0, 0, 0),))
         return Admit(Parcels(address, dialled=False))
 

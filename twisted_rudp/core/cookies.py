@@ -3,17 +3,23 @@ Cookies: proof that a peer receives at its address, kept without state.
 
 A cookie is a keyed hash of what is to be bound (address, conversation ...) and
 of a coarse time slot. Whoever returns it has received it; nobody else can know
-it, and we need to remember nothing until it comes back.
+it, and we need to remember nothing until it comes back. What one was used for and is over is
+remembered for the life of a cookie, so that a recording of it proves nothing any more.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2s
 from hmac import compare_digest
+from itertools import islice
+from typing import Final
 
 from twisted_rudp.core.engine import SECOND, Address
 
-SLOT = 10 * SECOND
+SLOT: Final = 10 * SECOND
+
+MOST_REVOKED: Final = 65_536
+"""Entries kept; the oldest goes first."""
 
 
 class Cookies:
@@ -25,13 +31,15 @@ class Cookies:
         slot more.
     """
 
-    __slots__ = ("_secret", "_slot")
+    __slots__ = ("_revoked", "_secret", "_slot")
 
     def __init__(self, secret: bytes, slot: int = SLOT) -> None:
         if not 16 <= len(secret) <= 32:
             raise ValueError(f"secret: {len(secret)} bytes; 16 to 32 are needed")
         self._secret = secret
         self._slot = slot
+        # What was revoked: until when, and how often since.
+        self._revoked: dict[tuple[Address, int], tuple[int, int]] = {}
 
     def make(self, address: Address, what: int, now: int) -> int:
         """
@@ -39,21 +47,49 @@ class Cookies:
 
         @param what: a number to bind beside the address, below 2**64.
         """
-        return self._hash(address, what, now // self._slot)
+        return self._hash(address, what, now // self._slot, self._times(address, what, now))
 
     def check(self, cookie: int, address: Address, what: int, now: int) -> bool:
-        """Whether a cookie was made for this in the present slot or the last."""
+        """
+        Whether a cookie was made for this in the present slot or the last, and not revoked
+        since.
+        """
         if not 0 < cookie <= 0xFFFFFFFF:
             return False
         slot = now // self._slot
         given = cookie.to_bytes(4, "big")
+        times = self._times(address, what, now)
         return any(
-            compare_digest(given, self._hash(address, what, s).to_bytes(4, "big"))
+            compare_digest(given, self._hash(address, what, s, times).to_bytes(4, "big"))
             for s in (slot, slot - 1)
         )
 
-    def _hash(self, address: Address, what: int, slot: int) -> int:
+    def revoke(self, address: Address, what: int, now: int) -> None:
+        """The cookies that were made for this so far are void; new ones are as good as ever."""
+        revoked = self._revoked
+        key = (address, what)
+        times = self._times(address, what, now)
+        revoked.pop(key, None)
+        revoked[key] = (now + 2 * self._slot, (times + 1) & 0xFFFFFFFF)
+        # In the order of their ends, so the lapsed are in front.
+        for old in tuple(islice(revoked, 2)):
+            if revoked[old][0] <= now or len(revoked) > MOST_REVOKED:
+                del revoked[old]
+
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self._revoked)
+
+    def _times(self, address: Address, what: int, now: int) -> int:
+        """How often this was revoked while the oldest cookie that is still valid lives."""
+        if not self._revoked:
+            return 0
+        until, times = self._revoked.get((address, what), (0, 0))
+        return times if now < until else 0
+
+    def _hash(self, address: Address, what: int, slot: int, times: int) -> int:
         text = b"\0".join(str(part).encode("utf-8", "backslashreplace") for part in address)
-        bound = slot.to_bytes(8, "big", signed=True) + what.to_bytes(8, "big") + text
+        bound = slot.to_bytes(8, "big", signed=True) + what.to_bytes(8, "big")
+        bound += times.to_bytes(4, "big") + text
         digest = blake2s(bound, key=self._secret, digest_size=4).digest()
         return int.from_bytes(digest, "big") or 1

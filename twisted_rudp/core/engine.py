@@ -358,12 +358,13 @@ class Admit(NamedTuple):
     A new session. The hub enters it under C{engine.keys()} if its limits allow
     and feeds it the run.
 
-    @ivar replaces: key of a session that ends without a word in favour of this
-        one, or None.
+    @ivar replaces: keys of sessions that end without a word in favour of this one as
+        soon as its address is validated. Before that whoever can forge an address
+        could end them.
     """
 
     engine: Engine
-    replaces: Key | None = None
+    replaces: tuple[Key, ...] = ()
 
 
 Verdict: TypeAlias = Drop | Reply | Route | Admit
@@ -377,7 +378,14 @@ class SessionTable(Protocol):
 
     @property
     def room(self) -> bool:
-        """Whether one more session would be let in."""
+        """
+        Whether one more session would be let in whose address is validated. It competes
+        with none that are not, so who asks for a proof of address first asks this.
+        """
+
+    @property
+    def backlog_room(self) -> bool:
+        """Whether one more session would be let in whose address is not validated."""
 
 
 class Demultiplexer(Protocol):

@@ -176,7 +176,6 @@ def _conv(datagram: memoryview, at: int) -> int:
 MOST = 65_536
 """Entries kept; the oldest goes first."""
 
-
 class Blacklist:
     """
     Keys with the time until which no new session is opened for them. A key is
@@ -271,7 +270,7 @@ class KCPDemultiplexer:
         self.signs = signs or MismatchSigns()
         self._splitter = ConversationSplitter()
         self._blacklist = Blacklist(rules.blacklist)
-        self._current: dict[Address, int] = {}
+        self._at: dict[Address, dict[int, None]] = {}
 
     @property
     def overhead(self) -> int:
@@ -340,6 +339,8 @@ class KCPDemultiplexer:
             return Drop("leftover of a session")
         if first.sn and self._rules.require_sn0:
             return Drop("outside the window")
+        if not table.backlog_room:
+            return Drop("no room")
         return self._admit(self._accept, first, address, now, table)
 
     def _probed(
@@ -355,6 +356,8 @@ class KCPDemultiplexer:
         conv = first.conv
         marked = first.frg == MARK
         if marked and cookies.check(first.ts, address, conv, now):
+            if not table.room:
+                return Drop("no room")
             verdict = self._admit(accept, first, address, now, table)
             if isinstance(verdict, Admit):
                 assert isinstance(verdict.engine, KCPEngine)
@@ -365,6 +368,7 @@ class KCPDemultiplexer:
             return self._reply(reset(conv, first.una, first.sn), framed)
         if not table.room:
             return Drop("no room")
+        # No state is kept for a cookie, so the backlog does not matter.
         cookie = cookies.make(address, conv, now)
         answer = pack_header(conv, WINS, MARK, self._window, cookie, 0, 0, 0)
         return self._reply(answer, framed)
@@ -373,22 +377,26 @@ class KCPDemultiplexer:
         self, accept: Accept, first: Segment, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Let a new conversation in, if the rules do."""
-        if not table.room:
-            return Drop("no room")
-        key = (address, first.conv)
-        if self._blacklist.has(key, now):
+        if self._blacklist.has((address, first.conv), now):
             return Drop("blacklisted")
-        old = self._current.get(address)
-        if old is not None and self._rules.sessions is SessionRule.ADDRESS:
-            self.signs.note(Sign.OTHER_CONVERSATION, address)
-            return Drop("other conversation")
-        if old is not None and first.sn:
-            return Drop("other conversation")
-        if self._rules.sessions is not SessionRule.CONVERSATION:
-            self._current[address] = first.conv
-        return Admit(
-            accept(first.conv, address, now), replaces=None if old is None else (address, old)
-        )
+        rule = self._rules.sessions
+        if rule is SessionRule.CONVERSATION:
+            return Admit(accept(first.conv, address, now))
+        there = [(address, conv) for conv in self._at.get(address, ())]
+        if any(self._is_validated(key, table) for key in there):
+            if rule is SessionRule.ADDRESS:
+                self.signs.note(Sign.OTHER_CONVERSATION, address)
+                return Drop("other conversation")
+            if first.sn:
+                return Drop("other conversation")
+        self._at.setdefault(address, {})[first.conv] = None
+        # Of several that are not validated yet the last to be validated stays.
+        return Admit(accept(first.conv, address, now), replaces=tuple(there))
+
+    @staticmethod
+    def _is_validated(key: Key, table: SessionTable) -> bool:
+        engine = table.get(key)
+        return engine is not None and engine.validated
 
     def _reply(self, segment: bytes, framed: bool) -> Reply:
         """
@@ -406,8 +414,14 @@ class KCPDemultiplexer:
         address, conv = engine.key
         if engine.heard:
             self._blacklist.add(engine.key, now)
-        if self._current.get(address) == conv:
-            del self._current[address]
+        if engine.validated and self._cookies is not None:
+            # A recording of its cookie must not open it again.
+            self._cookies.revoke(address, conv, now)
+        there = self._at.get(address)
+        if there is not None:
+            there.pop(conv, None)
+            if not there:
+                del self._at[address]
 
     def deadline(self) -> int | None:
         """Cookies need no table of the half-open."""

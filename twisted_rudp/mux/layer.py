@@ -47,8 +47,13 @@ class _InnerTable:
 
     @property
     def room(self) -> bool:
-        """Whether one more session would be let in."""
+        """Whether one more session would be let in whose address is validated."""
         return self._table.room
+
+    @property
+    def backlog_room(self) -> bool:
+        """Whether one more session would be let in whose address is not validated."""
+        return self._table.backlog_room
 
 
 def _inner(engine: Engine) -> Engine:

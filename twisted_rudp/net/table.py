@@ -95,6 +95,7 @@ class SessionTable:
         self._timeWait: dict[Session, None] = {}
         self._unvalidated: dict[Session, Hashable] = {}
         self._hosts: dict[Hashable, int] = {}
+        self._replaces: dict[Session, tuple[Key, ...]] = {}
 
     # what the demultiplexer asks
 
@@ -105,7 +106,16 @@ class SessionTable:
 
     @property
     def room(self) -> bool:
-        """Whether one more session would be let in, its host aside."""
+        """
+        Whether one more session would be let in whose address is validated. Those that
+        are not are no obstacle: they make room.
+        """
+        validated = len(self._alive) - len(self._unvalidated)
+        return self.accepting and validated < self._limits.maxSessions
+
+    @property
+    def backlog_room(self) -> bool:
+        """Whether one more session would be let in that is not validated, its host aside."""
         return (
             self.accepting
             and len(self._alive) < self._limits.maxSessions
@@ -147,7 +157,20 @@ class SessionTable:
                 self._count("keyTaken")
 
     def answered(self, session: Session) -> None:
-        """It is no longer among those that were let in without proof."""
+        """
+        It is out of the backlog: its address is validated, or it is shown to the application.
+        Only the first entitles it to take the place of others.
+        """
+        self._leaveBacklog(session)
+        if not session.engine.validated:
+            return
+        for key in self._replaces.pop(session, ()):
+            replaced = self.byKey.get(key)
+            if replaced is not None and replaced is not session:
+                replaced.end(Reason.RESET, "replaced by a new session from its address")
+                self.drop(replaced)
+
+    def _leaveBacklog(self, session: Session) -> None:
         network = self._unvalidated.pop(session, None)
         if network is None:
             return
@@ -164,7 +187,8 @@ class SessionTable:
         if session in self._alive:
             del self._alive[session]
             self._leaveAddress(session)
-        self.answered(session)
+        self._leaveBacklog(session)
+        self._replaces.pop(session, None)
         if timeWait:
             self._timeWait[session] = None
             if len(self._timeWait) > MAX_TIME_WAIT:
@@ -188,6 +212,7 @@ class SessionTable:
         self._alive.clear()
         self._byAddress.clear()
         self._timeWait.clear()
+        self._replaces.clear()
 
     def counters(self) -> dict[str, int]:
         """How many sessions there are, by kind."""
@@ -253,29 +278,43 @@ class SessionTable:
 
     def _admit(self, verdict: Admit, datagram: Buffer, address: Address, now: int) -> None:
         """Let an unknown peer in; until its address is validated it is sent little."""
-        refusal = self._refusal(address)
+        engine = verdict.engine
+        validated = engine.validated
+        refusal = self._refusal(address, validated)
         if refusal is not None:
             self._count("refused." + refusal)
-            self._demux.ended(verdict.engine, now)
+            self._demux.ended(engine, now)
             return
-        replaced = None if verdict.replaces is None else self.byKey.get(verdict.replaces)
-        if replaced is not None:
-            replaced.end(Reason.RESET, "replaced by a new session from its address")
-            self.drop(replaced)
-        session = self._make(verdict.engine, address)
-        session.allowance = 0
+        if len(self._alive) >= self._limits.maxSessions:
+            self._displace()
+        session = self._make(engine, address)
         session.limit = now + int(self._limits.handshakeTimeout * SECOND)
         self.enter(session)
-        network = network_of(address)
-        self._unvalidated[session] = network
-        self._hosts[network] = self._hosts.get(network, 0) + 1
+        if verdict.replaces:
+            self._replaces[session] = verdict.replaces
+        if validated:
+            self.answered(session)
+        else:
+            session.allowance = 0
+            network = network_of(address)
+            self._unvalidated[session] = network
+            self._hosts[network] = self._hosts.get(network, 0) + 1
         self._count("admitted")
         session.receive(datagram, len(datagram) or 1, address, now)
 
-    def _refusal(self, address: Address) -> str | None:
+    def _displace(self) -> None:
+        """The oldest session that is not validated makes room for one that is."""
+        oldest = next(iter(self._unvalidated))
+        self._count("displaced")
+        oldest.expel(Reason.HANDSHAKE_TIMEOUT, None)
+        self.drop(oldest)
+
+    def _refusal(self, address: Address, validated: bool) -> str | None:
         """Why no unknown peer from C{address} can be let in now, or None."""
         if not self.accepting:
             return "notAccepting"
+        if validated:
+            return None if self.room else "maxSessions"
         if len(self._alive) >= self._limits.maxSessions:
             return "maxSessions"
         if len(self._unvalidated) >= self._limits.backlog:

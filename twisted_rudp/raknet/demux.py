@@ -342,7 +342,8 @@ class RakNetDemultiplexer:
                     return self._reply(Refusal(MessageId.ALREADY_CONNECTED, self._guid))
                 old.make_room()
                 return Route(old.keys()[0])
-        if not table.room:
+        room = table.backlog_room if self._cookies is None else table.room
+        if not room:
             return self._reply(Refusal(MessageId.FULL, self._guid))
         if (
             self._recent is not None
