@@ -31,7 +31,13 @@ def marked(text: str) -> str:
 
 def table(role: Role) -> str:
     """A list table."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 16 26 14 44", ""]
+    lines = [
+        ".. list-table::",
+        "   :class: stacked",
+        "   :header-rows: 1",
+        "   :widths: 16 26 14 44",
+        "",
+    ]
     for row in [("argument", "value", "default", "meaning"), *rows(role)]:
         for number, cell in enumerate(row):
             lines.append(f"   {'* -' if number == 0 else '  -'} {cell}")
