@@ -11,7 +11,7 @@ from tests.interpreter import CHECKOUT
 
 MANUAL = CHECKOUT / "docs" / "conventions.rst"
 
-BY_WRITING = "Kept by how things are written"
+BY_WRITING = "Rules without a test of their own"
 """Begins the heading of the rules without a test."""
 
 RULE = re.compile(r"^:([A-Z]+-\d+):", re.MULTILINE)
