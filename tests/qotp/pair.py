@@ -89,7 +89,7 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
         @param number: the packet number, counted from the next.
         """
         ((name, secrets),) = self.secrets.items()
-        number += end.engine.counters()["datagrams_sent"]
+        number += end.engine.counters()["datagrams_out"]
         mine = end is self.client
         keys = secrets.initiator if mine else secrets.responder
         prefix = prefix_of(Kind.DATA, name, *keys)

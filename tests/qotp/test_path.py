@@ -53,7 +53,7 @@ class PathTests(SynchronousTestCase):
         pair.server.arrive(pair.forge(pair.client, None, ping, 1000), victim)
         for number in range(1001, 1100):
             pair.run(20)
-            sent = pair.server.engine.counters()["datagrams_sent"]
+            sent = pair.server.engine.counters()["datagrams_out"]
             for ack in (
                 range_ack(0, sent, 1 << 20),
                 Ack(CONTROL, 0, 0, 1 << 20),

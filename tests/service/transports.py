@@ -48,7 +48,7 @@ class CountingTransport(HalfTransport):
         return {"retrans_segs": 3}
 
     def facts(self) -> dict[str, Any]:
-        return {"rtt": 0.0315}
+        return {"round_trip": 0.0315}
 
 
 @implementer(IListeningPort)

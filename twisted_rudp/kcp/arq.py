@@ -176,13 +176,13 @@ class ARQ:
         sender = self.sender
         trip = sender.recovery.round_trip
         return {
-            "rtt": trip.smoothed / 1000,
-            "rtt_variation": trip.variation / 1000,
+            "round_trip": trip.smoothed / 1000,
+            "round_trip_variation": trip.variation / 1000,
             "retransmission_timeout": trip.timeout / 1000,
             "send_window": sender.window,
             "peer_window": sender.peer_window,
             "receive_window": self.receiver.free,
-            "segments_waiting": sender.wait_snd,
+            "segments_unacknowledged": sender.wait_snd,
             "bytes_in_flight": sender.sent.in_flight,
             "mss": sender.mss,
         }

@@ -413,7 +413,7 @@ class QOTPEngine:
         return {
             **self._counters,
             "retransmitted": self._sender.retransmitted,
-            "datagrams_sent": self._protection.sealer.next,
+            "datagrams_out": self._protection.sealer.next,
         }
 
     def facts(self) -> Mapping[str, Any]:
@@ -425,6 +425,8 @@ class QOTPEngine:
             "state": self._life.state.name,
             "peer": self._extensions.peer.name,
             "round_trip": sender.round_trip.smoothed / SECOND,
+            "round_trip_variation": sender.round_trip.variation / SECOND,
+            "retransmission_timeout": sender.round_trip.timeout / SECOND,
             "peer_window": sender.peer_window,
             "receive_window": self._window.capacity,
             "congestion_window": sender.control.window,

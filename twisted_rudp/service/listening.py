@@ -162,7 +162,7 @@ class Tally:
         """
         if IRUDPTransport.providedBy(transport):
             self.counts.update(transport.counters())
-            self._roundTrip = transport.facts().get("rtt", self._roundTrip)
+            self._roundTrip = transport.facts().get("round_trip", self._roundTrip)
 
     def line(self) -> str:
         """
