@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString, serverFromString
@@ -51,10 +53,22 @@ class ArgumentTests(SynchronousTestCase):
             with self.assertRaises(ValueError):
                 QOTPClientEndpoint(Clock(), "host", 1, serverKey=key)
 
-    def test_missingFile(self) -> None:
-        """A key file is read when it is needed; that it is not there fails C{listen}."""
-        endpoint = QOTPServerEndpoint(Clock(), 0, keyFile=self.mktemp())
-        self.failureResultOf(endpoint.listen(Factory()), OSError)
+    def test_keyFile(self) -> None:
+        """A key file is read when the endpoint is made; what is wrong with it is said."""
+        folder, junk = self.mktemp(), self.mktemp()
+        os.mkdir(folder)
+        Path(junk).write_bytes(b"\xffroot:x:0:0:root:/root:/bin/sh\n")
+        for path, expected in (
+            (self.mktemp(), "No such file or directory"),
+            (folder, "Is a directory"),
+            (junk, "holds no key: expected 64 hexadecimal digits"),
+        ):
+            error = self.assertRaises(
+                ValueError, serverFromString, Clock(), f"qotp:port=1:keyFile={path}"
+            )
+            self.assertIn(f"keyFile={path!r}", str(error))
+            self.assertIn(expected, str(error))
+            self.assertNotIn("root:x", str(error))
 
     def test_strings(self) -> None:
         """

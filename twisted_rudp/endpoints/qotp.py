@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
-from twisted_rudp.core.engine import SECOND, Address
+from twisted_rudp.core.engine import Address
 from twisted_rudp.core.settings import (
     Flag,
     HexBytes,
     InCode,
-    Integer,
-    Seconds,
     Text,
+    apply,
     option,
+    option_from,
 )
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
@@ -36,22 +36,17 @@ from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, parse_key
 from twisted_rudp.qotp.protection import KeyLog
-from twisted_rudp.qotp.settings import Settings
-from twisted_rudp.qotp.wire import MTU
-
-LEAST_MTU = 508
-LARGEST_MTU = 65507
+from twisted_rudp.qotp.settings import Congestion, Settings
 
 
 class Identity:
-    """A private key that is read or made when it is first needed."""
+    """A private key; without a source for it, one that is made when it is first needed."""
 
     def __init__(
         self, seed: str | None, seedHex: str | None, keyFile: str | None, entropy: Entropy
     ) -> None:
         """
-        @raise ValueError: more than one of the three is given, or C{seedHex} is no
-            key.
+        @raise ValueError: more than one of the three is given, or one holds no key.
         """
         given = [
             name
@@ -61,23 +56,26 @@ class Identity:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} cannot be given together")
         self._entropy = entropy
-        self._keyFile = keyFile
         self._pair: KeyPair | None = None
         if seed is not None:
             self._pair = KeyPair.from_text(seed)
         elif seedHex is not None:
             self._pair = KeyPair.from_hex(seedHex)
+        elif keyFile is not None:
+            try:
+                self._pair = KeyPair.from_file(keyFile)
+            except OSError as error:
+                raise ValueError(f"keyFile={keyFile!r}: {error.strerror}") from None
+            except ValueError:
+                raise ValueError(
+                    f"keyFile={keyFile!r} holds no key: expected 64 hexadecimal digits, as"
+                    " rudp keygen writes them"
+                ) from None
 
     def pair(self) -> KeyPair:
-        """
-        @raise OSError: the key file cannot be read.
-        @raise ValueError: it holds no key.
-        """
+        """The key and what belongs to it."""
         if self._pair is None:
-            if self._keyFile is None:
-                self._pair = KeyPair(self._entropy(32))
-            else:
-                self._pair = KeyPair.from_file(self._keyFile)
+            self._pair = KeyPair(self._entropy(32))
         return self._pair
 
 
@@ -104,20 +102,11 @@ class QOTPEndpoint(Endpoint):
         None,
         "File that holds the identity key; C{rudp keygen} makes such files.",
     )
-    mtu: int = option(
-        Integer(LEAST_MTU, LARGEST_MTU),
-        MTU,
-        "Longest UDP payload in bytes; the same at both ends.",
-    )
-    roaming: bool = option(
-        Flag(), True, "Follow a peer whose address has changed, once it has answered there."
-    )
-    idleTimeout: float = option(
-        Seconds(0.1),
-        30.0,
-        "Seconds without anything from the peer until it counts as gone; it is probed at each"
-        " third of them.",
-    )
+    mtu: int = option_from(Settings, "mtu")
+    roaming: bool = option_from(Settings, "roaming")
+    idleTimeout: float = option_from(Settings, "idleTimeout")
+    keepAlive: float = option_from(Settings, "keepAlive")
+    congestion: Congestion = option_from(Settings, "congestion")
     keyLog: Callable[[str], object] | None = option(
         InCode("a function of a line"),
         None,
@@ -127,22 +116,12 @@ class QOTPEndpoint(Endpoint):
     def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
         super().__post_init__()
         self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
-        self._settings = Settings(
-            self.entropy,
-            mtu=self.mtu,
-            idle_timeout=int(self.idleTimeout * SECOND),
-            roaming=self.roaming,
-            key_log=None if self.keyLog is None else KeyLog(self.keyLog).write,
-        )
+        key_log = None if self.keyLog is None else KeyLog(self.keyLog).write
+        self._settings = apply(Settings(self.entropy, key_log=key_log), self._given())
 
     @property
     def publicKey(self) -> bytes:
-        """
-        Our own identity, 32 bytes, to be given to those who dial us.
-
-        @raise OSError: the key file cannot be read.
-        @raise ValueError: it holds no key.
-        """
+        """Our own identity, 32 bytes, to be given to those who dial us."""
         return self._identity.pair().public
 
     def _dial(

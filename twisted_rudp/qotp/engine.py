@@ -108,7 +108,8 @@ class QOTPEngine:
         self._handshake: InitiatorHandshake | None = None
         self._patient = False
         self._reset_heard = False
-        self._heard = self._asked = now
+        self._heard = now
+        self._keep_alive_interval = min(settings.keep_alive, settings.idle_timeout // 3)
 
     @classmethod
     def dial(
@@ -467,7 +468,7 @@ class QOTPEngine:
         self._life.enter(State.ESTABLISHED)
         self._timers.stop(Timer.HANDSHAKE)
         self._timers.set(Timer.IDLE, now + self._settings.idle_timeout)
-        self._timers.set(Timer.KEEP_ALIVE, now + self._settings.idle_timeout // 3)
+        self._timers.set(Timer.KEEP_ALIVE, now + self._keep_alive_interval)
         self._events.append((Event.CONNECTED, self._protection.early))
 
     # what comes
@@ -647,15 +648,15 @@ class QOTPEngine:
             self._timers.set(Timer.IDLE, until)
 
     def _keep_alive(self, now: int) -> None:
-        """Ask a silent peer for a sign of life at each third of the idle timeout."""
-        if self._life.over:
-            return
-        third = self._settings.idle_timeout // 3
-        due = max(self._heard, self._asked) + third
+        """
+        Ask a silent peer for a sign of life. The PING is repeated until something is
+        acknowledged, and so is anything else that is in flight.
+        """
+        due = self._heard + self._keep_alive_interval
         if now >= due:
-            self._asked = now
-            self._sender.frames.append(self._sender.ping())
-            due = now + third
+            if not self._sender.packets.recovery.in_flight:
+                self._sender.frames.append(self._sender.ping(repeat=True))
+            due = now + self._keep_alive_interval
         self._timers.set(Timer.KEEP_ALIVE, due)
 
     # what goes

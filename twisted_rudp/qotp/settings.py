@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.settings import Choice, Flag, Integer, Seconds, check, engine_option
 from twisted_rudp.qotp.keys import Secrets
 from twisted_rudp.qotp.wire import MTU
 
-IDLE_TIMEOUT: Final = 30 * SECOND
+LEAST_MTU: Final = 508
+LARGEST_MTU: Final = 65_507
 
-CONGESTION: Final = ("bbr", "cubic", "release")
+Congestion: TypeAlias = Literal["bbr", "cubic", "release"]
 """The congestion controllers there are."""
 
 SOCKET_LIMIT: Final = 256 << 20
@@ -42,30 +43,44 @@ class Budget:
 @dataclass(frozen=True)
 class Settings:
     """
-    What all connections of one endpoint have in common.
+    What all connections of one endpoint have in common; times are nanoseconds. Those of which
+    people choose are described where they are declared.
 
     @ivar entropy: random bytes.
-    @ivar mtu: longest UDP payload, the same at both ends.
-    @ivar idle_timeout: nanoseconds of silence after which a peer counts as gone.
-    @ivar roaming: follow a peer to another address.
     @ivar early_data: a listener takes what the release's dialler says in its first
         datagram, which could be a replay.
-    @ivar congestion: C{bbr}, as fast as the network delivers; C{cubic}, as TCP does; or
-        C{release}, what the release does.
     @ivar budget: what all of them may keep.
     @ivar key_log: is given the keys of each connection.
     """
 
     entropy: Callable[[int], bytes]
-    mtu: int = MTU
-    idle_timeout: int = IDLE_TIMEOUT
-    roaming: bool = True
+    mtu: int = engine_option(
+        Integer(LEAST_MTU, LARGEST_MTU),
+        MTU,
+        "Longest UDP payload in bytes; the same at both ends.",
+    )
+    roaming: bool = engine_option(
+        Flag(), True, "Follow a peer whose address has changed, once it has answered there."
+    )
+    idle_timeout: int = engine_option(
+        Seconds(0.1), 30.0, "Seconds without anything from the peer until it counts as gone."
+    )
+    keep_alive: int = engine_option(
+        Seconds(0.1),
+        15.0,
+        "Seconds of silence after which the peer is asked for a sign of life, at least each second"
+        " until it answers; at most a third of C{idleTimeout}. NATs forget a mapping after 30 to"
+        " 120 seconds.",
+    )
+    congestion: Congestion = engine_option(
+        Choice(Congestion),
+        "bbr",
+        "Congestion control: C{bbr} sends as fast as the network delivers, C{cubic} as TCP does,"
+        " C{release} as Go qotp v0.2.19 does, for comparison.",
+    )
     early_data: bool = False
-    congestion: str = "bbr"
     budget: Budget = field(default_factory=Budget)
     key_log: Callable[[bytes, Secrets], None] | None = None
 
     def __post_init__(self) -> None:
-        if self.congestion not in CONGESTION:
-            names = ", ".join(CONGESTION)
-            raise ValueError(f"congestion={self.congestion!r} is not one of {names}")
+        check(self)
