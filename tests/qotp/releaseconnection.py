@@ -136,7 +136,10 @@ class ReleaseConnection:
         if self.heard_at is not None and self.streams and now - self.heard_at > IDLE:
             self.dead = "idle"
             return
-        order = sorted(self.streams, key=lambda number: (number <= self._served, number))
+        order = list(self.streams)
+        if self._served in order:
+            at = order.index(self._served) + 1
+            order = order[at:] + order[:at]
         for number in order:
             stream = self.streams[number]
             if stream.receiving_over and stream.sending_over:
@@ -227,13 +230,15 @@ class ReleaseConnection:
         segment = payload.segment
         number = 0 if segment is None else segment.stream
         stream = self.stream(number)
+        closing = segment is not None and segment.close
+        # Before this payload's own CLOSE takes effect: an end that was asked for earlier, for
+        # which its stream had no turn yet, counts as acknowledged and is never sent.
+        if (payload.ack is not None or closing) and self.sends[number].acknowledged:
+            stream.sending_over = True
         if segment is not None:
             self._segment(segment)
             if segment.close:
                 self._closed(segment, stream)
-        closing = segment is not None and segment.close
-        if (payload.ack is not None or closing) and self.sends[number].acknowledged:
-            stream.sending_over = True
         self.peer.application(self, number)
 
     def _acknowledged(self, ack: Ack, now: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import chancy
@@ -75,7 +77,7 @@ class KeepAliveTests(SynchronousTestCase):
         pair.fates["client"] = fate
         pair.run(200_000)
         self.assertEqual(pair.server.kinds(), [Event.CONNECTED])
-        return max(b - a for a, b in zip(times, times[1:], strict=False)) / SECOND
+        return max(b - a for a, b in pairwise(times)) / SECOND
 
     def test_interval(self) -> None:
         """

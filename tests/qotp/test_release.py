@@ -16,6 +16,7 @@ from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.qotp import demux
 from twisted_rudp.qotp.extensions import CONTROL
 from twisted_rudp.qotp.protection import KeyLogReader, lines_of
+from twisted_rudp.qotp.settings import Budget
 from twisted_rudp.qotp.wire import Payload, Segment
 
 
@@ -109,7 +110,7 @@ class DialectTests(ReleaseCase):
 
     def test_window(self) -> None:
         """R7: a window that reopens is announced."""
-        pair = Pair()
+        pair = Pair(budget=Budget(1 << 19))
         pair.connect()
         pair.server.reading = False
         data = bytes(400_000)

@@ -121,7 +121,10 @@ class Close:
             return
         if self._sender.starved and now < self._begun + LONGEST_CLOSE:
             until = self._give_up = now + CLOSE_TIMEOUT
-        if ours and self._extensions.peer is Peer.BASELINE:
+        delivered = ours or not any(each.undelivered for each in streams)
+        if delivered and self._extensions.peer is Peer.BASELINE:
+            # Once both ends of its last stream have passed, the release is mute: it
+            # acknowledges nothing more, not even our end.
             self._ours_at = self._ours_at or now
             if now >= self._ours_at + RELEASE_PATIENCE:
                 self._end(LastPacket.NONE, Reason.DONE, now)

@@ -1,10 +1,13 @@
-"""The congestion control of the QOTP release v0.2.19, as it was recorded (qotp.md 7)."""
+"""
+The congestion control of the QOTP release v0.2.19, as it was recorded (qotp.md 7), and
+what suits a peer that is one.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from twisted_rudp.core.congestion import Sample
+from twisted_rudp.core.congestion import Controller, Sample
 from twisted_rudp.core.congestion.controller import UNLIMITED
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.rtt import RoundTrip
@@ -110,3 +113,47 @@ class ReleaseController:
         """Something is sent again."""
         self.bandwidth = self.bandwidth * 95 // 100
         self.gain, self.starting = _NORMAL, False
+
+
+class BaselineController:
+    """
+    For a peer of the release. Until it has sent data itself it acknowledges one segment in
+    10 ms, whatever has arrived, and a sender that is clocked by that gets 0.14 MB/s. So,
+    while acknowledgements come at all, their pace is no bound, and the rate is never less
+    than what the release would send.
+
+    @ivar silent: acknowledgements have stopped.
+    """
+
+    __slots__ = ("_inner", "_release", "silent")
+
+    def __init__(self, inner: Controller, release: ReleaseController) -> None:
+        """
+        @param inner: the controller that was chosen.
+        """
+        self._inner = inner
+        self._release = release
+        self.silent = False
+
+    @property
+    def window(self) -> int:
+        clocked = self.silent or not self._release.bandwidth
+        return self._inner.window if clocked else UNLIMITED
+
+    @property
+    def pacing_rate(self) -> float:
+        chosen, least = self._inner.pacing_rate, self._release.pacing_rate
+        return chosen if chosen > least or not self._release.bandwidth else least
+
+    @property
+    def draining(self) -> bool:
+        return self._inner.draining
+
+    def on_turn(self, sample: Sample) -> None:
+        self.silent = False
+        self._inner.on_turn(sample)
+        self._release.on_turn(sample)
+
+    def on_timeout(self, now: int) -> None:
+        self._inner.on_timeout(now)
+        self._release.on_timeout(now)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from twisted_rudp.core.engine import (
+    MILLISECOND,
     SECOND,
     Address,
     Buffer,
@@ -56,6 +57,9 @@ from twisted_rudp.qotp.wire import Ack, Segment, header
 
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
+
+HOLE_TIME: Final = 250 * MILLISECOND
+"""So long nothing has come in order: more than the timeout of a release that is near."""
 
 _NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
@@ -108,6 +112,7 @@ class QOTPEngine:
         self._handshake: InitiatorHandshake | None = None
         self._patient = False
         self._reset_heard = False
+        self._in_order = 0
         self._heard = now
         self._keep_alive_interval = min(settings.keep_alive, settings.idle_timeout // 3)
 
@@ -254,6 +259,8 @@ class QOTPEngine:
                 self._idle(now)
             elif timer == Timer.KEEP_ALIVE:
                 self._keep_alive(now)
+            elif timer == Timer.HOLE:
+                self._fill_hole(now)
             elif timer == Timer.LOSS or timer == Timer.RETRANSMISSION:
                 self._sender.tick(now)
         if self._protection.sealer.exhausted:
@@ -459,8 +466,10 @@ class QOTPEngine:
         self._heard = now
         self._extensions.peer = peer
         if peer is Peer.BASELINE:
-            self._sender.packets.expect_segments()
+            self._sender.meet_baseline()
             self._path = Path(self._settings.entropy, 0)
+            if self._protection.validated:
+                self._window.expect_bursts()
         if self._role is Role.CLIENT:
             # Rule R3: until it sees Data the release sends nothing more.
             self._extensions.offering = peer is Peer.EXTENDED
@@ -521,6 +530,8 @@ class QOTPEngine:
             return
         if not protection.validated:
             protection.validate()
+            if self._extensions.peer is Peer.BASELINE:
+                self._window.expect_bursts()
         if self._life.state is State.HANDSHAKE:
             self._meet(peer_of(payload.ack), now)
         if payload.ack is not None:
@@ -570,7 +581,31 @@ class QOTPEngine:
         if taken:
             complete = self._streams.completed(segment.stream)
             self._acks.heard(segment.stream, segment.offset, len(segment.data), complete)
+        if self._receiver.waiting:
+            self._receiver.waiting = False
+            if not self._timers.running(Timer.HOLE):
+                self._in_order = self._received_in_order()
+                self._timers.set(Timer.HOLE, self._heard + HOLE_TIME)
         return taken
+
+    def _received_in_order(self) -> int:
+        return sum(stream.incoming.next for stream in self._streams.open.values())
+
+    def _fill_hole(self, now: int) -> None:
+        """
+        A peer of the release repeats nothing while our window, in its view, is full. See
+        whether anything has come in order since something was missing.
+        """
+        moved = self._received_in_order()
+        if moved != self._in_order or not self._receiver.has_holes():
+            self._window.moved()
+            if not self._receiver.has_holes():
+                return
+        else:
+            self._window.stuck()
+            self._acks.announce = True
+        self._in_order = moved
+        self._timers.set(Timer.HOLE, now + HOLE_TIME)
 
     def _refuse_streams(self) -> bool:
         """

@@ -26,13 +26,17 @@ from twisted_rudp.qotp.protection import PacketWriter
 from twisted_rudp.qotp.reassembly import Reassembly
 from twisted_rudp.qotp.settings import Budget
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.wire import NARROW, PLAIN, WIDE, Ack, Segment, encode
+from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, PLAIN, WIDE, Ack, Segment, encode
 
 SMALLEST: Final = 8 * 1400
 """A connection always has room for so many bytes."""
 
 FIRST: Final = 256 << 10
 LARGEST: Final = 16 << 20
+
+STEP: Final = 2 * 1400
+"""By so much more than there is room for a window is announced that a hole has shut, and
+then by twice as much each time."""
 
 MAX_QUEUED: Final = 4096
 """Segments waiting to be acknowledged; the oldest go first, for they will be sent again (W6)."""
@@ -53,23 +57,25 @@ class ReceiveWindow:
     application has read a whole window and keeps up.
 
     @ivar held: bytes that are kept now.
+    @ivar told: what was announced last.
     """
 
-    __slots__ = ("_budget", "_capacity", "_read", "_reserved", "held", "told")
+    __slots__ = ("_beyond", "_budget", "_capacity", "_read", "_reserved", "held", "told")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._reserved = budget.reserve(FIRST)
         self._capacity = max(self._reserved, SMALLEST)
         self._read = 0
+        self._beyond = 0
         self.held = 0
         self.told = self._capacity
 
     @property
     def free(self) -> int:
-        """Bytes that can still come."""
+        """Bytes that can still come; what is announced."""
         free = self._capacity - self.held
-        return free if free > 0 else 0
+        return (free if free > 0 else 0) + self._beyond
 
     @property
     def room(self) -> int:
@@ -83,6 +89,29 @@ class ReceiveWindow:
     def capacity(self) -> int:
         """Bytes that may be kept."""
         return self._capacity
+
+    def expect_bursts(self) -> None:
+        """
+        The release has no congestion window and takes a peer to have room for L{LARGEST}: what
+        it sends behind a hole would close a smaller window, and then it repeats nothing. So
+        it is given that much, or a quarter of what all others leave.
+        """
+        wanted = min(LARGEST - self._capacity, self._budget.free // 4)
+        if wanted > 0:
+            more = self._budget.reserve(wanted)
+            self._reserved += more
+            self._capacity += more
+
+    def stuck(self) -> None:
+        """
+        A hole has closed the window, so that the release does not repeat what is missing.
+        Announce more than there is room for. What comes of it beyond the room is dropped.
+        """
+        self._beyond = min(max(2 * self._beyond, STEP), LARGEST)
+
+    def moved(self) -> None:
+        """The hole was filled."""
+        self._beyond = 0
 
     def took(self, size: int) -> None:
         """The application has read something."""
@@ -119,6 +148,8 @@ class Receiver:
     @ivar window: what may be kept.
     @ivar events: for the application.
     @ivar discarding: everything that comes is thrown away.
+    @ivar waiting: something has come that is not in order, or for which there is no room;
+        for the caller to clear.
     @ivar refused: streams the peer opened beyond the limit, to be reset.
     @ivar contradicted: a stream ended in two places, or went on behind its end (W17).
     """
@@ -134,6 +165,7 @@ class Receiver:
         self.window = window
         self.events = events
         self.discarding = False
+        self.waiting = False
         self.refused: list[int] = []
         self.contradicted = False
         self._counters = counters
@@ -163,9 +195,16 @@ class Receiver:
         held = incoming.held
         unread = incoming.unread
         if segment.data:
-            if not incoming.insert(segment.offset, segment.data, self.window.room):
+            room = self.window.room
+            if segment.offset <= incoming.next and held > unread:
+                # What fills a hole sets free what it held up, and must find room for that.
+                room += LONGEST_SEGMENT
+            if not incoming.insert(segment.offset, segment.data, room):
                 self._counters["no_room"] += 1
+                self.waiting = True
                 return False
+            if incoming.held != held and incoming.unread == unread:
+                self.waiting = True
             if self.discarding or stream.discarding:
                 incoming.take(incoming.unread)
         if segment.close or incoming.end is not None:
@@ -214,6 +253,11 @@ class Receiver:
                 self.events.append((Event.STREAM_ENDED, stream.number))
             if stream.over:
                 self._streams.drop(stream)
+
+    def has_holes(self) -> bool:
+        """Something is missing before what has come."""
+        streams = self._streams.open.values()
+        return any(each.incoming.held > each.incoming.unread for each in streams)
 
     def drop(self, stream: Stream) -> None:
         """Nobody wants the rest of this stream."""

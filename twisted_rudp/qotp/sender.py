@@ -16,7 +16,7 @@ from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.pacer import Pacer
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
-from twisted_rudp.qotp.congestion import ReleaseController
+from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer
 from twisted_rudp.qotp.protection import PacketWriter, Sealer
 from twisted_rudp.qotp.receiver import PendingAcks
@@ -73,6 +73,9 @@ class Timer(IntEnum):
     CLOSE = 7
     """A close is to be looked at again."""
 
+    HOLE = 8
+    """A peer of the release may be waiting for a larger window."""
+
 
 # Names of this module: looking a member up in its enumeration costs more than setting a timer.
 _LOSS: Final = int(Timer.LOSS)
@@ -109,7 +112,8 @@ class Sender:
         self.ready: dict[Stream, None] = {}
         self.round_trip = RoundTrip(FIRST_TIMEOUT, LEAST_TIMEOUT, LONGEST_TIMEOUT)
         self.packets = SentPackets(self.round_trip, sealer.next)
-        self.control = _controller(settings.congestion, settings.mtu, self.round_trip)
+        self.control: Controller = _controller(settings.congestion, settings.mtu, self.round_trip)
+        self._baseline: BaselineController | None = None
         self.peer_window = FIRST_WINDOW
         self.retransmitted = 0
         self._sealer = sealer
@@ -131,6 +135,13 @@ class Sender:
         self._woken_at = NEVER
 
     # news
+
+    def meet_baseline(self) -> None:
+        """The peer is one of the release."""
+        self.packets.expect_segments()
+        release = ReleaseController(self.round_trip, self.mtu)
+        self.control = self._baseline = BaselineController(self.control, release)
+        self._ask_control()
 
     def note_window(self, number: int, window: int) -> None:
         """The peer's window, from the datagram with this number; only the newest counts (W4)."""
@@ -155,6 +166,9 @@ class Sender:
         if now < self._probe_at():
             return
         self._probed_at = now
+        if self._baseline is not None:
+            self._baseline.silent = True
+            self._ask_control()
         if self._starved_at != NEVER:
             self._starved_at = now
             self.frames.append(self.ping())

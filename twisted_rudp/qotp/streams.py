@@ -80,6 +80,11 @@ class Stream:
         return self.fin_acknowledged or not self.finishing
 
     @property
+    def undelivered(self) -> bool:
+        """Bytes that were written are not acknowledged."""
+        return bool(self.queue.size or self.unsettled or any(each.data for each in self.lost))
+
+    @property
     def over(self) -> bool:
         """Both directions have ended and both sides know."""
         return self.fin_acknowledged and self.drained and self.end_told
