@@ -1,6 +1,6 @@
 """
-The suite for a transport of ours on each of the three datagram ports and on the simulated
-network.
+The suite for a transport of ours: every topic once on the simulated network and once on
+real sockets, and those that meet the datagram port on the other two kinds of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
 from twisted_rudp.testing.conformance import (
+    TOPICS,
     Capability,
     ConformanceCase,
     RealSockets,
@@ -20,7 +21,28 @@ from twisted_rudp.testing.conformance import (
 )
 
 PORT_KINDS = {"Segmenting": "gso", "Plain": "plain", "Stock": "stock"}
-"""The kinds of ports by what the names of their test cases begin with."""
+"""The kinds of ports by what the names of their test cases begin with; the first has all topics."""
+
+PORT_TOPICS = tuple(
+    topic
+    for topic in TOPICS
+    if topic.__name__
+    in {
+        "Success",  # addresses, bound and dialled
+        "Refused",  # the errors that a port hears of, or
+        "Unanswered",  # does not
+        "Listening",  # opens and closes
+        "Consuming",  # more than the system's buffer takes
+        "Reading",  # more than a turn reads
+        "OrderlyClose",  # the last datagrams before the port goes
+        "Aborting",
+        "Plain",  # a datagram in each turn
+    }
+)
+"""
+What is tested on a further kind of port. All other topics are about what a session does
+with its datagrams, which is the same code above every kind.
+"""
 
 
 class Ours(Transport):
@@ -84,10 +106,12 @@ def makeEverywhere(
 ) -> dict[str, type[ConformanceCase]]:
     """The test cases of a transport. Only ports of our own hear of a refusal (UDP-5)."""
     cases: dict[str, type[ConformanceCase]] = {}
+    topics = TOPICS
     for prefix, kind in PORT_KINDS.items():
         refuses = Capability(0) if kind == "stock" else Capability.REFUSES
         ours = Ours(prefix + name, capabilities | refuses, server, client, portKind=kind)
-        cases.update(makeTestCases(ours, RealSockets, module))
+        cases.update(makeTestCases(ours, RealSockets, module, topics))
+        topics = PORT_TOPICS
     simulated = Simulated(f"Simulated{name}", capabilities, server, client)
     cases.update(makeTestCases(simulated, Simulation, module))
     return cases

@@ -1,4 +1,4 @@
-"""KCP passes the suite on each of the three datagram ports and on the simulated network."""
+"""KCP passes the suite on the simulated network and on real sockets."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""KCP passes the suite with encryption and FEC too."""
+"""
+KCP passes the suite with encryption and FEC too: all of it on the simulated network, and
+what meets the port on real sockets.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.conformance.everywhere import Ours, Simulated
+from tests.conformance.everywhere import PORT_TOPICS, Ours, Simulated
 from tests.conformance.test_kcp import CAPABILITIES
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.testing.conformance import Capability, RealSockets, Simulation, makeTestCases
@@ -26,5 +29,5 @@ protected = Ours(
 simulated = Simulated(
     "SimulatedProtectedKCP", CAPABILITIES, KCPServerEndpoint, KCPClientEndpoint, **PROTECTION
 )
-globals().update(makeTestCases(protected, RealSockets, __name__))
+globals().update(makeTestCases(protected, RealSockets, __name__, PORT_TOPICS))
 globals().update(makeTestCases(simulated, Simulation, __name__))

@@ -24,6 +24,7 @@ from twisted_rudp.testing.conformance import (
     Simulation,
     Transport,
     makeTestCases,
+    reading,
 )
 from twisted_rudp.testing.conformance.actors import (
     HalfCloseRecorder,
@@ -98,6 +99,11 @@ class MakingTests(SynchronousTestCase):
         made = self.made(ALL, Simulation)
         self.assertIn("PaperSimulationReadingTests", made)
         self.assertEqual({case.__module__ for case in made.values()}, {"some.module"})
+
+    def test_chosen(self) -> None:
+        """A transport may be given a part of the topics."""
+        made = makeTestCases(Paper(ALL), Simulation, "some.module", [reading.Reading])
+        self.assertEqual([*made], ["PaperSimulationReadingTests"])
 
     def test_everyTestNamesItsRule(self) -> None:
         """Each test says in its docstring which rule or item it proves, or what happens."""

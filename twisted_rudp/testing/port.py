@@ -7,6 +7,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 from ipaddress import ip_address
@@ -46,6 +47,7 @@ def isForMany(host: str) -> bool:
     return host in (BROADCAST, LAN_BROADCAST) or parseIP(host).is_multicast
 
 
+@lru_cache(maxsize=1024)
 def parseIP(host: str) -> IP:
     """An IP literal as a value to compare: without zone, and IPv4 where IPv6 maps it."""
     ip = ip_address(host.partition("%")[0])

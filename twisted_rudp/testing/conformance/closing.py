@@ -88,7 +88,8 @@ class OrderlyClose(ConformanceCase):
         """
         near, far = await self.pair()
         far.transport.pauseProducing()
-        producer = Pusher(near, self.stage, pattern(65_536), 500)
+        pieces = 3 * self.stage.bulk // 65_536
+        producer = Pusher(near, self.stage, pattern(65_536), pieces)
         producer.start()
         await self.stage.until(lambda: producer.paused)
         near.transport.loseConnection()
@@ -96,7 +97,7 @@ class OrderlyClose(ConformanceCase):
         await self.lost(near, far)
         self.assertEqual(len(far.received), producer.written)
         if self.transport.follows("CLOSE-2"):
-            self.assertEqual(producer.written, 500 * 65_536)
+            self.assertEqual(producer.written, pieces * 65_536)
 
     async def test_waitsForPushProducer(self) -> None:
         """CLOSE-2: the same for one that is not paused. (TCP stops it and closes.)"""

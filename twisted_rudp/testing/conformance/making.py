@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from . import (
     closing,
     connecting,
@@ -76,16 +78,20 @@ def applies(topic: type[ConformanceCase], transport: Transport, stage: type[Stag
 
 
 def makeTestCases(
-    transport: Transport, stage: type[Stage], module: str
+    transport: Transport,
+    stage: type[Stage],
+    module: str,
+    topics: Iterable[type[ConformanceCase]] = TOPICS,
 ) -> dict[str, type[ConformanceCase]]:
     """
     Make a test case of each topic that applies.
 
     @param module: the C{__name__} of the module that will hold them; trial wants it.
+    @param topics: those to choose from, by default all.
     @return: the classes by their names, for C{globals().update}.
     """
     made: dict[str, type[ConformanceCase]] = {}
-    for topic in TOPICS:
+    for topic in topics:
         if applies(topic, transport, stage):
             name = f"{transport.name}{stage.__name__}{topic.__name__}Tests"
             attributes = {
