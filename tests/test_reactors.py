@@ -11,15 +11,22 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from tests.conformance import test_kcp
 from tests.interpreter import CHECKOUT, environment, python
+from twisted_rudp.testing.conformance import RealSockets
 
-TESTS = ("tests.net.test_open", "tests.testing.test_port", "tests.conformance.test_kcp")
+CONFORMANCE = [
+    f"{test_kcp.__name__}.{name}"
+    for name, case in vars(test_kcp).items()
+    if getattr(case, "stageClass", None) is RealSockets
+]
+TESTS = ("tests.net.udp", "tests.testing.test_port", *CONFORMANCE)
 
 
 class ReactorTests(TestCase):
     """
-    Ports, and KCP's conformance, in a process of its own for each reactor but the one
-    that the whole suite runs with.
+    Ports, and KCP's conformance on real sockets, in a process of its own for each
+    reactor but the one that the whole suite runs with.
     """
 
     timeout = 300
