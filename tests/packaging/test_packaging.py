@@ -1,6 +1,6 @@
 """
-What users get: wheel and sdist, each installed into a fresh virtual environment
-(PLG-8).
+What users get: wheel and sdist, installed into a fresh virtual environment (PLG-8), and
+one wheel on every Python that we support.
 
 The dependencies come from pip. Where it cannot have them these tests are
 skipped with the reason; in CI they fail instead.
@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,13 @@ import twisted_rudp.kernels
 print(twisted_rudp.kernels.IMPLEMENTATION)
 assert "site-packages" in twisted_rudp.__file__, twisted_rudp.__file__
 """
+
+
+KERNEL_TESTS = ("tests.kernels", "tests.net.udp.test_batching")
+"""What of the suite calls the native functions."""
+
+
+_KERNELS = "from twisted_rudp import kernels as k; print(k.IMPLEMENTATION, k.__file__)"
 
 
 def run(*arguments: object, **more: str) -> str:
@@ -112,9 +120,10 @@ def source() -> Path:
     return copy
 
 
+@cache
 def build(kind: str, **more: str) -> Path:
     """
-    Build with the tools of this environment.
+    Build with the tools of this environment, once what is asked for again.
 
     @param kind: C{"wheel"} or C{"sdist"}.
     """
@@ -138,23 +147,54 @@ def wheelhouse() -> Path:
 
 def requirements() -> list[str]:
     """What C{setup.cfg} says we depend on, and what builds us."""
-    from configparser import ConfigParser
-
     config = ConfigParser()
     config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
     listed = config["options"]["install_requires"].strip().splitlines()
     return [*(line.replace(" ", "") for line in listed), "setuptools>=65", "wheel"]
 
 
-def installed(package: Path) -> Path:
-    """A fresh virtual environment with one of our packages and what it asks for."""
+@cache
+def fresh() -> Path:
+    """
+    A virtual environment in which nothing was installed at first. Each test installs
+    one of our packages, finds what it asks for there or has it installed, and removes it.
+    """
+    return environment(sys.executable)
+
+
+def environment(program: str) -> Path:
+    """A new virtual environment of a Python. It has no pip: ours reaches into it."""
     folder = Path(tempfile.mkdtemp(dir=workplace())) / "environment"
-    run(sys.executable, "-m", "venv", folder)
-    run(
-        folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-index",
-        "--find-links", wheelhouse(), package,
-    )  # fmt: skip
+    run(program, "-m", "venv", "--without-pip", folder)
     return folder
+
+
+def pip(folder: Path, *arguments: object) -> None:
+    """Have pip do something in a virtual environment."""
+    run(sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "-q", *arguments)
+
+
+def installed(package: Path) -> Path:
+    """The fresh virtual environment with one of our packages and what it asks for."""
+    pip(fresh(), "install", "--no-index", "--find-links", wheelhouse(), package)
+    return fresh()
+
+
+def supported() -> dict[tuple[int, int], str]:
+    """The Pythons of this machine that C{setup.cfg} names, by version."""
+    config = ConfigParser()
+    config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    found: dict[tuple[int, int], str] = {}
+    for minor in re.findall(r"Python :: 3\.(\d+)", config["metadata"]["classifiers"]):
+        name = f"python3.{minor}"
+        beside = Path.home().glob(f".pyenv/versions/*/bin/{name}")
+        for program in filter(None, [shutil.which(name), *map(str, beside)]):
+            try:
+                run(program, "-c", "import ensurepip, venv")
+            except CommandFailed:
+                continue
+            found[3, int(minor)] = program
+    return found
 
 
 class ContentsTests(SynchronousTestCase):
@@ -205,13 +245,31 @@ class ContentsTests(SynchronousTestCase):
         self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
 
     def test_noCompiler(self) -> None:
-        """Where the compiler fails the wheel is built without the extension (PLG-9)."""
-        with zipfile.ZipFile(build("wheel", CC="false")) as wheel:
-            self.assertEqual([name for name in wheel.namelist() if name.endswith(".so")], [])
+        """
+        Where the compiler fails the wheel is built without the extension (PLG-9), and
+        says so.
+        """
+        wheel = build("wheel", CC="false")
+        self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
+        with zipfile.ZipFile(wheel) as contents:
+            names = contents.namelist()
+            self.assertEqual([name for name in names if name.endswith(".so")], [])
+            (about,) = (name for name in names if name.endswith("/WHEEL"))
+            self.assertIn(b"Root-Is-Purelib: true", contents.read(about))
+
+    def test_compiled(self) -> None:
+        """A wheel with the extension is for this kind of machine and every supported Python."""
+        wheel = build("wheel")
+        with zipfile.ZipFile(wheel) as contents:
+            compiled = [name for name in contents.namelist() if name.endswith(".so")]
+        if not compiled:
+            raise SkipTest("there is no compiler")
+        self.assertIn("-cp311-abi3-", wheel.name)
+        self.assertTrue(compiled[0].endswith(".abi3.so"), compiled)
 
 
 class InstalledTests(SynchronousTestCase):
-    """Installed into a fresh environment."""
+    """Installed into an environment that has nothing else."""
 
     def check(self, environment: Path) -> str:
         """
@@ -228,7 +286,7 @@ class InstalledTests(SynchronousTestCase):
         server, client, kernels = run(binaries / "python", "-c", _TRY).split("\n")[:3]
         self.assertIn("KCPServerEndpoint", server)
         self.assertIn("KCPClientEndpoint", client)
-        run(binaries / "python", "-m", "pip", "uninstall", "-q", "-y", "twisted_rudp")
+        pip(environment, "uninstall", "-y", "twisted_rudp")
         self.assertNotIn("rudp", run(binaries / "twist", "--help"))
         run(binaries / "python", "-c", "import twisted.internet.endpoints, twisted.plugins")
         return kernels
@@ -248,3 +306,48 @@ class InstalledTests(SynchronousTestCase):
         """A wheel without the extension works, with the Python kernels (PLG-9)."""
         wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
         self.assertEqual(self.check(installed(wheel)), "pure")
+
+
+class PythonsTests(SynchronousTestCase):
+    """One wheel on several Pythons."""
+
+    def python(self, program: str) -> Path:
+        """A Python with what the tests of the kernels import."""
+        folder = environment(program)
+        with network():
+            pip(folder, "install", "hypothesis", *requirements())
+        return folder / "bin" / "python"
+
+    def test_newest(self) -> None:
+        """
+        What is built with the newest Python passes the tests of the kernels, the native
+        ones, with each that is supported.
+        """
+        programs = supported()
+        if len(programs) < 2:
+            raise SkipTest("only one of the supported Pythons is installed")
+        pythons = {
+            version: self.python(program)
+            for version, program in programs.items()
+            if version != sys.version_info[:2]
+        }
+        pythons[sys.version_info[:2]] = Path(sys.executable)
+        out = Path(tempfile.mkdtemp(dir=workplace()))
+        newest = pythons[max(pythons)].parent.parent
+        pip(newest, "wheel", "--no-deps", "--no-build-isolation", "-w", out, source())
+        (wheel,) = out.iterdir()
+        if wheel.name.endswith("-any.whl"):
+            raise SkipTest("there is no compiler")
+        # Before an installed copy, and an editable one, on the path.
+        with zipfile.ZipFile(wheel) as contents:
+            contents.extractall(out)
+        shutil.copytree(CHECKOUT / "tests", out / "tests")
+        for version, python in pythons.items():
+            which = run(python, "-c", _KERNELS, PYTHONPATH=str(out))
+            self.assertTrue(which.startswith(f"native {out}"), which)
+            said = run(
+                python, "-m", "twisted.trial", "--reporter=text",
+                f"--temp-directory={out}/trial-{version[1]}", *KERNEL_TESTS,
+                PYTHONPATH=str(out),
+            )  # fmt: skip
+            self.assertRegex(said, r"PASSED \(successes=\d+\)", f"Python {version}")
