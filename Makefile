@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TRIAL_FLAGS ?=
 BENCH_FLAGS ?=
-TESTS ?= tests
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+TESTS ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport VIRTUAL_ENV
@@ -21,9 +22,28 @@ OLDEST := $(VENV)-minimum
 MINIMUM := $(OLDEST)/.base
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
+# What the suite is made of, modules and packages below tests/. What takes longest is first, for
+# each of several processes takes the next test as soon as it has finished one.
+PARTS := $(subst /,.,$(basename $(wildcard tests/test_*.py)) \
+	$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
+LONGEST := tests.test_reactors tests.packaging
+# Programs of others in it do not bear being starved, and wait much themselves.
+INTEROP := tests.interop
+INTEROP_JOBS ?= 3
+SUITE := $(LONGEST) $(filter-out $(LONGEST) $(INTEROP),$(PARTS))
+# What runs with the native kernels and the newest packages only, for there it can make no
+# difference: how the tree looks, what is built and measured, and processes of their own.
+ONCE := $(LONGEST) $(INTEROP) tests.benchmarks tests.docs tests.test_architecture
+# Nothing in these calls a kernel: what they carry is a few datagrams over transports that are
+# tested with the Python kernels themselves.
+PURE := $(filter-out $(ONCE) tests.discovery tests.service tests.test_examples \
+	tests.test_examples_qotp tests.test_errors tests.test_strings tests.testing,$(SUITE))
+# Nothing in these imports another package than the tests' own trial and hypothesis.
+OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(SUITE))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench bench-links news clean
+	bench bench-links calls news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,14 +51,21 @@ help:  ## list the targets
 demo: $(BASE)  ## a download through two forwarders and a lossy link, under a minute
 	@$(VENV)/bin/rudp demo
 
-test: $(BASE)  ## the whole suite; TESTS=tests.service runs a part
+test: $(BASE)  ## the whole suite, on all cores; TESTS=tests.service runs a part
+ifeq ($(TESTS),)
+	@failed=0; set -x; \
+	$(RUN) -m twisted.trial --jobs=$(JOBS) $(TRIAL_FLAGS) $(SUITE) || failed=1; \
+	$(RUN) -m twisted.trial --jobs=$(INTEROP_JOBS) $(TRIAL_FLAGS) $(INTEROP) || failed=1; \
+	{ set +x; } 2>/dev/null; exit $$failed
+else
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+endif
 
-test-pure: $(BASE)  ## the suite with the Python kernels instead of the native ones
-	TWISTED_RUDP_PURE=1 $(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+test-pure: $(BASE)  ## what kernels are in, with the Python ones instead of the native ones
+	TWISTED_RUDP_PURE=1 $(RUN) -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(PURE))
 
-test-minimum: $(MINIMUM)  ## the suite with the oldest dependencies that are allowed
-	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
+test-minimum: $(MINIMUM)  ## what other packages are in, with the oldest that are allowed
+	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(OLD))
 
 lint: $(DEV)  ## ruff
 	$(RUN) -m ruff check .
@@ -72,6 +99,9 @@ bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS
 bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'real-*' 'interactive-*' $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
+
+calls: $(BASE)  ## how many calls and files a message, connecting and closing meet
+	$(RUN) -m tests.benchmarks.calls
 
 news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft
