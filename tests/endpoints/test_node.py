@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, addresses, key
 from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.nodes import Source
 from twisted_rudp.discovery.profiles import V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.service import discoveryOf
@@ -379,6 +380,47 @@ class RaceTests(FakeCase):
             [str(address) for address in endpoint.dialled(found)],
             ["kcp://10.0.0.1:1", "kcp://[fd00::1]:2"],
         )
+
+    def test_forged(self) -> None:
+        """
+        Somebody who announces the node each second with many other addresses does not keep
+        anybody from it: sources take turns.
+        """
+        self.fake(kcp=None)
+        discovery = discoveryOf(self.two.reactor)
+        self.addCleanup(discovery.listen().release)
+        registry = discovery.registry
+        true, forger = Source("v4 broadcast", "10.0.0.1"), Source("v4 broadcast", "10.0.0.66")
+        registry.announce(ALICE, true, addresses("kcp://10.0.0.1:4000"), life=90)
+
+        def forge(second: int) -> None:
+            urls = [f"kcp://10.1.{second}.{n}:66" for n in range(32)]
+            registry.announce(ALICE, forger, addresses(*urls), life=90)
+
+        forge(0)
+        connecting = self.connect()
+        for second in range(1, 4):
+            self.network.runFor(1)
+            forge(second)
+        self.assertIn(("10.0.0.1", 4000), self.dialled()[:2])
+        connecting.cancel()
+        self.failureResultOf(connecting)
+
+    def test_proven(self) -> None:
+        """Where the node was reached before is dialled first, whoever else announces it."""
+        self.fake(kcp=None)
+        discovery = discoveryOf(self.two.reactor)
+        self.addCleanup(discovery.listen().release)
+        [proven] = addresses("kcp://10.0.0.1:4000")
+        registry = discovery.registry
+        registry.announce(ALICE, Source("v4 broadcast", "10.0.0.1"), [proven], life=90)
+        registry.succeeded(ALICE, proven)
+        forger = Source("v4 broadcast", "10.0.0.66")
+        registry.announce(ALICE, forger, addresses("kcp://10.1.0.1:66"), life=90)
+        connecting = self.connect()
+        self.assertEqual(self.dialled(), [("10.0.0.1", 4000)])
+        connecting.cancel()
+        self.failureResultOf(connecting)
 
     def test_bounded(self) -> None:
         """However many addresses are announced, 32 are dialled."""

@@ -50,11 +50,13 @@ class Candidate:
     An address at which a node may be reached, on the word of whoever announced it.
 
     @ivar age: seconds since it was last announced.
+    @ivar reached: a connection to it has succeeded before.
     """
 
     address: Address
     source: Source
     age: float
+    reached: bool = False
 
 
 @dataclass(frozen=True)

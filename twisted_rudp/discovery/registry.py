@@ -378,7 +378,9 @@ class Registry:
                 if held is None or rank < held[0]:
                     best[address] = (
                         rank,
-                        Candidate(address, record.source, now - record.seen),
+                        Candidate(
+                            address, record.source, now - record.seen, reached != _NEVER
+                        ),
                     )
         # Sorting is stable: addresses of one announcement stay in its order.
         return tuple(c for _, c in sorted(best.values(), key=lambda ranked: ranked[0]))

@@ -9,6 +9,7 @@ transport that verifies the key is used.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -31,6 +32,7 @@ from zope.interface import implementer
 from twisted_rudp.core.settings import REQUIRED, Option, Seconds, Text
 from twisted_rudp.discovery.client import Addresses, DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
+from twisted_rudp.discovery.nodes import SERVER, Candidate, Source
 from twisted_rudp.discovery.profiles import PROFILES, Profile
 from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
@@ -116,6 +118,9 @@ def transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, .
 MOST_ATTEMPTS = 32
 """Addresses tried in one connect, whatever was announced."""
 
+MOST_QUERIES = 4
+"""Queries to the discovery server in one connect, after all known addresses have failed."""
+
 
 class State(Enum):
     """How far an attempt is."""
@@ -157,8 +162,12 @@ class NodeConnection:
         self._state = State.LOOKING
         self._tried: set[Address] = set()
         self._race: Race[Address, Deferred[IProtocol]] = Race(
-            reactor, ATTEMPT_DELAY, self._dial, self._listenOn
+            reactor, ATTEMPT_DELAY, self._dial, self._lineUp
         )
+        self._lined = False
+        self._attempted: Counter[Source] = Counter()
+        self._answers: list[Candidate] = []
+        self._queries = 0
         self._looking: Deferred[Any] | None = None
         self._lease = discovery.listen(endpoint.profiles)
         self._end = reactor.seconds() + endpoint.timeout
@@ -176,11 +185,12 @@ class NodeConnection:
 
     def _found(self, candidates: Candidates) -> None:
         self._looking = None
-        self._dialAll([candidate.address for candidate in candidates])
+        self._dialAll(candidates)
 
-    def _dialAll(self, addresses: Sequence[Address]) -> None:
-        if not self._enter(addresses):
-            shown = ", ".join(sorted({address.scheme for address in addresses}))
+    def _dialAll(self, candidates: Sequence[Candidate]) -> None:
+        self._lineUp()
+        if not self._lined:
+            shown = ", ".join(sorted({each.address.scheme for each in candidates}))
             ours = ", ".join(self._endpoint.transports)
             self._exhausted(
                 _failure(NodeNotFound(f"the node is announced for {shown}, not for {ours}"))
@@ -189,26 +199,29 @@ class NodeConnection:
         self._state = State.DIALLING
         self._race.dialNext()
 
-    def _enter(self, addresses: Sequence[Address]) -> bool:
+    def _lineUp(self) -> None:
         """
-        Line up what was not tried yet.
-
-        @return: whether there is anything to dial now.
+        Enter the next address, of those announced until now: first where the node was
+        reached before, then the best address of the source with the fewest attempts. A
+        source that announces many addresses delays each of the others by one attempt.
         """
-        new = [a for a in self._endpoint.dialled(addresses) if a not in self._tried]
-        new = new[: MOST_ATTEMPTS - len(self._tried)]
-        self._tried.update(new)
-        return self._race.enter(new)
-
-    def _listenOn(self) -> None:
-        """
-        Line up what has been announced since: the announcement that was waited for may
-        be the first of several, by other ways.
-        """
-        candidates = self._discovery.registry.candidates(self._endpoint.id)
-        self._enter([candidate.address for candidate in candidates])
+        if self._lined or len(self._tried) >= MOST_ATTEMPTS:
+            return
+        known = self._discovery.registry.candidates(self._endpoint.id)
+        left = [
+            (not each.reached, self._attempted[each.source], number, address, each.source)
+            for number, each in enumerate((*known, *self._answers))
+            for address in self._endpoint.dialled([each.address])
+            if address not in self._tried
+        ]
+        if left:
+            _, _, _, address, source = min(left, key=lambda each: each[:3])
+            self._tried.add(address)
+            self._attempted[source] += 1
+            self._lined = self._race.enter([address])
 
     def _dial(self, address: Address) -> None:
+        self._lined = False
         left = max(0.001, self._end - self._reactor.seconds())
         endpoint = callUser(self._endpoint.endpointFor, address, left)
         if isinstance(endpoint, Failure):
@@ -236,23 +249,27 @@ class NodeConnection:
 
     def _exhausted(self, failure: Failure) -> None:
         """
-        Nothing of what is known leads there. The server is asked, once, unless it was
-        the one who said so.
+        No known address answers. Ask the server, again as long as it answers with other
+        addresses: it may know several, of which some are forged.
         """
-        server, self._server = self._server, None
-        if server is None:
+        server = self._server
+        if server is None or self._queries >= MOST_QUERIES:
             self._fail(failure)
             return
+        self._queries += 1
         self._state = State.ASKING
         asking = self._discovery.ask(self._endpoint.id, server)
         self._looking = asking
 
         def answered(addresses: Addresses) -> None:
             self._looking = None
-            if all(new in self._tried for new in self._endpoint.dialled(addresses)):
-                self._fail(failure)
+            source = Source(SERVER, server.host)
+            self._answers = [Candidate(address, source, 0.0) for address in addresses]
+            self._lineUp()
+            if self._lined:
+                self._dialAll(self._answers)
             else:
-                self._dialAll(addresses)
+                self._fail(failure)
 
         asking.addCallbacks(answered, lambda missed: self._fail(failure))
 
