@@ -199,6 +199,45 @@ class LimitTests(ServerCase):
         self.network.runFor(1)
         self.assertEqual(len(self.ask(b"node", host=hosts[0])), 1)
 
+    def test_byAsker(self) -> None:
+        """Forged queries of others about a node take none of the answers to an honest asker."""
+        server = self.serve(sourceRate=100)
+        self.announce(b"node")
+        forgers = [self.network.host(f"forger{n}", f"198.51.{n}.1") for n in range(9)]
+        for forger in forgers:
+            for _ in range(12):
+                self.ask(b"node", host=forger)
+        self.assertGreater(server.counters["limited_node"], 0)
+        self.assertEqual(len(self.ask(b"node")), 1)
+
+    def test_forgedPlace(self) -> None:
+        """
+        A forged announcement does not replace the true place: who asks again gets the other
+        one, and of the places of a node those that came first stay.
+        """
+        table = ServerTable(per_node=3)
+        table.announce(b"node", b"true", 1, 0)
+        for forged in range(10):
+            table.announce(b"node", b"bad%d" % forged, 66, 1 + forged)
+        self.assertEqual(len(table), 3)
+        places = {table.find(b"node", 4, 20, turn) for turn in range(3)}
+        self.assertEqual(
+            {place and place.ip for place in places}, {b"true", b"bad0", b"bad9"}
+        )
+        self.assertEqual(table.counters["replaced"], 8)
+
+    def test_turns(self) -> None:
+        """Who asks again soon gets the next place; others begin with the newest."""
+        self.serve(sourceRate=100)
+        one, other = self.network.host("one"), self.network.host("other")
+        self.announce(b"node", host=one)
+        self.announce(b"node", host=other)
+        askers = [self.network.host(f"asker{n}") for n in range(2)]
+        answers = [self.ask(b"node", host=asker) for asker in askers for _ in range(3)]
+        places = [answer.ip for [answer] in answers if isinstance(answer, v1.Announcement)]
+        self.assertEqual(places, [places[0], places[1], places[0]] * 2)
+        self.assertNotEqual(places[0], places[1])
+
     def test_table(self) -> None:
         """The table is capped, oldest out first, and so is the share of one address."""
         table = ServerTable(nodes=3, per_source=2)

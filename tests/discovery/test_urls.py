@@ -96,6 +96,8 @@ class NormaliserTests(SynchronousTestCase):
                     "kcp://[::1:1",
                     "kcp://a b:1",
                     "kcp://x:1/\n",
+                    "kcp://x:1/\x9b2J",
+                    "kcp://\u202ex:1",
                     "kcp://x:" + "1" * 6,
                     "kcp://" + "x" * 2083 + ":1",
                 ]

@@ -5,6 +5,7 @@ and answers queries about it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,17 @@ ignored. Who forges sources has to forge more than these to get round it.
 NODE_BURST = 10
 NODE_RATE = 1.0
 NODES = 65536
-"""Answers about one node, likewise."""
+"""
+Answers about one node to one network (/24 or /64), likewise. Were it for all askers
+together, a few forged queries a second would leave nothing for the others.
+"""
+
+TURN_LIFE = 60.0
+TURNS = 65536
+"""
+Seconds for which it is remembered which of its places an asker was given, and for how many
+askers and nodes.
+"""
 
 
 class DiscoveryServer(Receiver):
@@ -78,7 +89,7 @@ class DiscoveryServer(Receiver):
         @param byNetwork: a source is a /24 of IPv4 or a /64 of IPv6 instead of an
             address.
         @param sourceRate: datagrams a second from one source, after a burst of ten.
-        @param nodeRate: answers a second about one node, likewise.
+        @param nodeRate: answers a second about one node to one network, likewise.
         @param fullQueries: answer only queries that are not shorter than the answer,
             which no original client sends.
         """
@@ -92,6 +103,7 @@ class DiscoveryServer(Receiver):
         # The first packet of a source is free, as in the original of April 2014.
         self._sources = TokenBuckets(sourceRate, SOURCE_BURST, SOURCES, welcome=1)
         self._nodes = TokenBuckets(nodeRate, NODE_BURST, NODES)
+        self._turns: OrderedDict[tuple[bytes, bytes], tuple[int, float]] = OrderedDict()
         self._journal = Journal(reactor, self._log, "discovery server")
         self._port: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
@@ -203,9 +215,7 @@ class DiscoveryServer(Receiver):
         return int(self._reactor.seconds() * SECOND)
 
     def _network(self, packed: bytes) -> bytes:
-        if self._byNetwork:
-            return packed[: 3 if len(packed) == 4 else 8]
-        return packed
+        return _wider(packed) if self._byNetwork else packed
 
     def _notRead(self, datagram: bytes, detail: str) -> None:
         if format_of(datagram) in OLD:
@@ -225,11 +235,15 @@ class DiscoveryServer(Receiver):
     def _asked(self, packet: v1.Query, packed: bytes, length: int, address: Address) -> None:
         self.counters["queries"] += 1
         now = self._reactor.seconds()
-        place = self.table.find(packet.node_id, len(packed), now)
+        asker = (packed, packet.node_id)
+        turn, asked = self._turns.get(asker, (0, now))
+        if now > asked + TURN_LIFE:
+            turn = 0
+        place = self.table.find(packet.node_id, len(packed), now, turn)
         if place is None or self._port is None:
             self.counters["unknown"] += 1
             return
-        if not self._nodes.take(packet.node_id, self._now()):
+        if not self._nodes.take(_wider(packed) + packet.node_id, self._now()):
             self.counters["limited_node"] += 1
             return
         answer = v1.encode_announcement(v1.Announcement(place.port, packet.node_id, place.ip))
@@ -237,6 +251,10 @@ class DiscoveryServer(Receiver):
             self.counters["short_query"] += 1
             return
         self.counters["answers"] += 1
+        self._turns[asker] = (turn + 1, now)
+        self._turns.move_to_end(asker)
+        if len(self._turns) > TURNS:
+            self._turns.popitem(last=False)
         self._port.send(answer, len(answer), address)
 
     # the file
@@ -303,3 +321,8 @@ class DiscoveryServer(Receiver):
 
     def _notWritten(self, problem: object) -> None:
         self._log.error("cannot write {file}: {reason}", file=self._file, reason=problem)
+
+
+def _wider(packed: bytes) -> bytes:
+    """The /24 or /64 of an address."""
+    return packed[: 3 if len(packed) == 4 else 8]

@@ -22,6 +22,9 @@ _FEWEST_ID_BYTES = 4096
 MAX_PER_SOURCE = 256
 """Nodes that one address may have announced at one time."""
 
+MAX_PER_NODE = 4
+"""Places of one node in each family of addresses."""
+
 
 class Place(NamedTuple):
     """
@@ -38,7 +41,11 @@ class Place(NamedTuple):
 
 class ServerTable:
     """
-    The newest place of each node in each family; the oldest go first.
+    Where nodes said they are. The oldest announcements are evicted first.
+
+    Nobody proves who it is, so several places are kept for one node: a forged announcement
+    does not replace the true one. Those that were there first stay; newer ones compete for
+    the last.
 
     @ivar counters: what happened, by name.
     """
@@ -49,14 +56,16 @@ class ServerTable:
         nodes: int = MAX_NODES,
         per_source: int = MAX_PER_SOURCE,
         same_family: bool = True,
+        per_node: int = MAX_PER_NODE,
     ) -> None:
         """
         @param life: seconds.
-        @param nodes: places remembered at most; fewer, if the ids are longer than
-            L{ID_BYTES} on the average.
+        @param nodes: places stored at most; fewer, if the ids are longer than L{ID_BYTES}
+            on average.
         @param per_source: of these, places with the same address.
         @param same_family: answer with an address of the asker's family if there is
             one, instead of always the newest, as the original did.
+        @param per_node: places of one node in each family.
         """
         self._life = life
         self._limit = nodes
@@ -64,27 +73,38 @@ class ServerTable:
         self._id_bytes = 0
         self._per_source = per_source
         self._same_family = same_family
-        self._places: OrderedDict[tuple[bytes, int], Place] = OrderedDict()
+        self._per_node = per_node
+        self._places: OrderedDict[tuple[bytes, bytes], Place] = OrderedDict()
+        self._nodes: dict[bytes, dict[bytes, None]] = {}
         self._sources: Counter[bytes] = Counter()
-        self.counters = dict.fromkeys(("expired", "evicted", "refused_source"), 0)
+        self.counters = dict.fromkeys(
+            ("expired", "evicted", "refused_source", "replaced"), 0
+        )
 
     def __len__(self) -> int:
         return len(self._places)
 
     def announce(self, node: bytes, ip: bytes, port: int, now: float) -> bool:
         """
-        Remember where a node is.
+        Store where a node is.
 
         @return: False if its address has announced too many already.
         """
         self.expire(now)
-        key = (node, len(ip))
-        known = self._places.get(key)
-        if (known is None or known.ip != ip) and self._sources[ip] >= self._per_source:
+        key = (node, ip)
+        if key in self._places:
+            self._places[key] = Place(ip, port, now)
+            self._places.move_to_end(key)
+            return True
+        if self._sources[ip] >= self._per_source:
             self.counters["refused_source"] += 1
             return False
-        self._forget(key)
+        family = [other for other in self._nodes.get(node, ()) if len(other) == len(ip)]
+        if len(family) >= self._per_node:
+            self._forget((node, family[-1]))
+            self.counters["replaced"] += 1
         self._places[key] = Place(ip, port, now)
+        self._nodes.setdefault(node, {})[ip] = None
         self._sources[ip] += 1
         self._id_bytes += len(node)
         while len(self._places) > self._limit or self._id_bytes > self._most_id_bytes:
@@ -94,21 +114,27 @@ class ServerTable:
 
     @property
     def longest_file(self) -> int:
-        """Bytes that this table takes in a file at most."""
+        """The largest file that this table can need, in bytes."""
         return 2 * self._most_id_bytes + 100 * (self._limit + 2)
 
-    def find(self, node: bytes, family: int, now: float) -> Place | None:
+    def find(self, node: bytes, family: int, now: float, turn: int = 0) -> Place | None:
         """
         @param family: 4 or 16, the length of the asker's address.
+        @param turn: how often the same asker was answered just now: who asks again gets
+            the next place, beginning with the newest.
         """
-        places = [self._places.get((node, length)) for length in (family, 20 - family)]
-        fresh = [p for p in places if p is not None and now < p.seen + self._life]
+        places = [self._places[node, ip] for ip in self._nodes.get(node, ())]
+        fresh = [place for place in places if now < place.seen + self._life]
+        fresh.sort(key=lambda place: place.seen, reverse=True)
         if not fresh:
             return None
-        return fresh[0] if self._same_family else max(fresh, key=lambda place: place.seen)
+        if not self._same_family:
+            return fresh[0]
+        fresh = [place for place in fresh if len(place.ip) == family] or fresh
+        return fresh[turn % len(fresh)]
 
     def expire(self, now: float) -> None:
-        """Forget what is too old. Costs nothing when nothing is."""
+        """Remove what is too old. Costs nothing when nothing is."""
         while self._places:
             key, place = next(iter(self._places.items()))
             if now < place.seen + self._life:
@@ -121,13 +147,16 @@ class ServerTable:
         keys, places = list(self._places), list(self._places.values())
         return ((node, place) for (node, _), place in zip(keys, places, strict=True))
 
-    def _forget(self, key: tuple[bytes, int]) -> None:
-        place = self._places.pop(key, None)
-        if place is not None:
-            self._id_bytes -= len(key[0])
-            self._sources[place.ip] -= 1
-            if not self._sources[place.ip]:
-                del self._sources[place.ip]
+    def _forget(self, key: tuple[bytes, bytes]) -> None:
+        node, ip = key
+        del self._places[key]
+        self._id_bytes -= len(node)
+        del self._nodes[node][ip]
+        if not self._nodes[node]:
+            del self._nodes[node]
+        self._sources[ip] -= 1
+        if not self._sources[ip]:
+            del self._sources[ip]
 
 
 FORMAT = "twisted_rudp discovery table"

@@ -62,9 +62,10 @@ def parse(url: str) -> Address:
     C{scheme://host:port} with anything from C{/}, C{?} or C{#} on behind it. The host
     may be empty or unspecified.
 
-    @raise ValueError: anything else, also user names and a port out of range.
+    @raise ValueError: anything else, also user names, a port out of range, and characters
+        that do not print, such as those that reverse the direction of a text.
     """
-    found = _URL.fullmatch(url)
+    found = _URL.fullmatch(url) if url.isprintable() else None
     if found is None or len(url.encode("utf-8", "replace")) > LONGEST_URL:
         raise ValueError(f"{url[:100]!r} is not scheme://host:port")
     scheme, literal, zone, name, port, rest = found.groups()

@@ -23,7 +23,7 @@ from twisted_rudp.service.announce import (
     profiles,
     profilesOf,
 )
-from twisted_rudp.service.usage import UsageOptions, seconds
+from twisted_rudp.service.usage import UsageOptions, printable, seconds
 
 _log = Logger()
 
@@ -118,7 +118,8 @@ class LinePrinter:
         print("-", id.text, reason.value, file=self._out, flush=True)
 
     def _write(self, mark: str, node: Node) -> None:
-        print(mark, node.id.text, *node.addresses, file=self._out, flush=True)
+        shown = (printable(str(address)) for address in node.addresses)
+        print(mark, node.id.text, *shown, file=self._out, flush=True)
 
 
 def table(nodes: list[Node], status: dict[str, str]) -> str:
@@ -127,7 +128,7 @@ def table(nodes: list[Node], status: dict[str, str]) -> str:
     for node in nodes:
         shown.append(node.id.text)
         shown.extend(
-            f"    {each.address!s:40} {each.age:4.0f} s  {each.source.via}"
+            f"    {printable(str(each.address)):40} {each.age:4.0f} s  {each.source.via}"
             for each in node.candidates
         )
     return "\n".join(shown)
@@ -185,4 +186,5 @@ async def runLookup(reactor: Any, options: LookupOptions) -> None:
     finally:
         await lease.release()
     for candidate in found:
-        print(f"{candidate.address!s:40} {candidate.source.via} {candidate.source.host}")
+        address = printable(str(candidate.address))
+        print(f"{address:40} {candidate.source.via} {candidate.source.host}")

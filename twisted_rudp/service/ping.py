@@ -12,7 +12,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
 from twisted_rudp.interfaces import IPingable, Pong
-from twisted_rudp.service.usage import UsageOptions
+from twisted_rudp.service.usage import UsageOptions, printable
 
 
 class PingOptions(UsageOptions):
@@ -72,12 +72,8 @@ def lines(pong: Pong) -> list[str]:
         f" guid {pong.guid:016x}"
     ]
     if pong.fields is None:
-        return [*found, _printable(pong.text)] if pong.text else found
+        return [*found, printable(pong.text)] if pong.text else found
     width = max(map(len, pong.fields), default=0)
     return found + [
-        f"  {name:{width}}  {_printable(value)}" for name, value in pong.fields.items() if value
+        f"  {name:{width}}  {printable(value)}" for name, value in pong.fields.items() if value
     ]
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)

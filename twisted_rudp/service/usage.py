@@ -185,3 +185,8 @@ def _checkPort(description: str, position: int, lowest: int) -> None:
         raise ValueError(
             f"{kind}: port={port[:100]!r} is invalid: expected an integer from {lowest} to 65535"
         )
+
+
+def printable(text: str) -> str:
+    """A text of somebody else, without characters that control a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text)
