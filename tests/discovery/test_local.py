@@ -329,8 +329,8 @@ class ThreatTests(LanCase):
 
     def test_amplification(self) -> None:
         """
-        Three thousand forged newcomers in three seconds cause one extra announcement in
-        five on a channel.
+        Three thousand forged newcomers in three seconds cause three extra announcements on
+        a channel, and then one in five seconds.
         """
         listening = self.listen(self.two)
         listening.announce(key(9), URLS)
@@ -343,11 +343,21 @@ class ThreatTests(LanCase):
             forging.write(forged, (self.two.address, 21031))
             self.network.runFor(0.001)
         forging.stopListening()
-        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 1)
+        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 3)
         self.network.runFor(6)
-        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 2)
+        self.assertEqual(len(self.lan.sent(LAN_BROADCAST)) - before, 4)
         self.assertLessEqual(len(listening.registry), 70)
         self.assertGreater(listening.registry.counters["refused_rate"], 2900)
+
+    def test_oftenAsked(self) -> None:
+        """A node that is looked up a few times in a row answers each time at once."""
+        self.listen(self.two).announce(key(9), URLS)
+        self.network.runFor(20)
+        for _ in range(3):
+            discovery = self.lan.discovery(self.one)
+            lookup = discovery.lookup(key(9), 4)
+            self.network.runFor(1)
+            self.successResultOf(lookup)
 
     def test_junk(self) -> None:
         """

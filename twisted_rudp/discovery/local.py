@@ -441,7 +441,11 @@ JITTER = 0.25
 """Seconds within which newcomers are answered, so that not all answer at once."""
 
 EXTRA_INTERVAL = 5.0
-"""Seconds between two answers to newcomers on a channel, however many come."""
+EXTRA_BURST = 3
+"""
+Answers to newcomers on a channel, however many come: so many at once, and one more after
+each interval. A few at once, because each run of a tool such as C{rudp lookup} is one.
+"""
 
 REPEAT_DELAY = 1.0
 """Seconds after which the first announcement is repeated, for datagrams get lost."""
@@ -454,7 +458,25 @@ class _Extra:
 
     def __init__(self) -> None:
         self.call: IDelayedCall | None = None
-        self.last: float | None = None
+        self._credit = float(EXTRA_BURST)
+        self._counted = 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next is allowed."""
+        grown = max(0.0, now - self._counted) / EXTRA_INTERVAL
+        self._credit = min(float(EXTRA_BURST), self._credit + grown)
+        self._counted = now
+        return max(0.0, 1 - self._credit) * EXTRA_INTERVAL
+
+    def sent(self, now: float) -> None:
+        """One was sent."""
+        self.delay(now)
+        self._credit -= 1
+
+    def reset(self) -> None:
+        """Allow all at once: times of before mean nothing now."""
+        self._credit = float(EXTRA_BURST)
+        self._counted = 0.0
 
 
 class LocalDiscovery:
@@ -583,7 +605,7 @@ class LocalDiscovery:
         self._log.info("{profile}: the machine has slept", profile=self.profile.name)
         self._solicited = None
         for extra in self._extras.values():
-            extra.last = None
+            extra.reset()
         if self._tick is not None:
             self._tick.reset(self.profile.interval)
         for channel in self._channels:
@@ -620,14 +642,13 @@ class LocalDiscovery:
         extra = self._extras[channel]
         if extra.call is not None:
             return
-        if extra.last is not None:
-            delay = max(delay, extra.last + EXTRA_INTERVAL - self._reactor.seconds())
+        delay = max(delay, extra.delay(self._reactor.seconds()))
         extra.call = self._reactor.callLater(delay, self._announceExtra, channel)
 
     def _announceExtra(self, channel: Channel) -> None:
         extra = self._extras[channel]
         extra.call = None
-        extra.last = self._reactor.seconds()
+        extra.sent(self._reactor.seconds())
         self.counters["reactions"] += 1
         self._announce(channel)
 

@@ -34,7 +34,7 @@ from twisted_rudp.discovery.client import Addresses, DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.nodes import SERVER, Candidate, Source
 from twisted_rudp.discovery.profiles import PROFILES, Profile
-from twisted_rudp.discovery.service import Candidates, Discovery, discoveryOf
+from twisted_rudp.discovery.service import Candidates, Discovery, Lease, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.errors import NodeNotFound
@@ -453,6 +453,16 @@ class NodeClientEndpoint:
         connecting = NodeConnection(self._reactor, discovery, self, factory, server)
         connecting.start()
         return connecting.deferred
+
+    def hold(self) -> Lease:
+        """
+        Keep discovery running, so that what was announced once is known at the next
+        C{connect}; without it each one may wait for an announcement.
+
+        @return: to be released.
+        """
+        discovery = self._discovery or discoveryOf(self._reactor)
+        return discovery.listen(self._profiles)
 
     @property
     def id(self) -> NodeId:
