@@ -353,8 +353,8 @@ class ThreatTests(LanCase):
         """A node that is looked up a few times in a row answers each time at once."""
         self.listen(self.two).announce(key(9), URLS)
         self.network.runFor(20)
-        for _ in range(3):
-            discovery = self.lan.discovery(self.one)
+        for number in range(3):
+            discovery = self.lan.discovery(self.lan.host(f"asker{number}"))
             lookup = discovery.lookup(key(9), 4)
             self.network.runFor(1)
             self.successResultOf(lookup)
@@ -491,9 +491,9 @@ class NetworkTests(LanCase):
         discovery = self.interfaces(self.one, there)
         discovery.announce(key(1), URLS)
         self.network.runFor(50)
-        [event] = [e for e in said if "cannot send" in e.get("kind", "")]
-        self.assertIn("default route", event["kind"])
-        self.assertIn("container", event["kind"])
+        [event] = [e for e in said if "cannot send" in e.get("problem", "")]
+        self.assertIn("default route", event["problem"])
+        self.assertIn("container", event["problem"])
         self.assertEqual(self.counters(discovery)["discovery.send_errors"], 3)
         there.extend(interfacesOf(self.one))
         self.network.runFor(20)

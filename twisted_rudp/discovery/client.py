@@ -17,13 +17,13 @@ from twisted_rudp.core.engine import PathError
 from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.announcement import Publication, announced
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.journal import Journal
 from twisted_rudp.discovery.profiles import Wire
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.resolve import resolve
 from twisted_rudp.net.udp.port import DatagramPort
 
@@ -289,7 +289,8 @@ class DirectoryAnnouncer(Receiver):
         self._ports: dict[int, DatagramPort] = {}
         self._hopeful: set[str] = set()
         self._stopped = False
-        self._journal = Journal(reactor, self._log, f"reports to {server.host}")
+        self._name = f"reports to {server.host}"
+        self._limited = RateLimitedLog(reactor, self._log)
         self.counters = dict.fromkeys(("reports", "failures"), 0)
 
     def publish(self, publication: Publication) -> None:
@@ -328,7 +329,7 @@ class DirectoryAnnouncer(Receiver):
         detail = f"{address[0]}: {kind.name.lower()}"
         self._hopeful.discard(address[0])
         if self._hopeful:
-            self._journal.note(_REFUSED, detail)
+            self._note(_REFUSED, detail)
         else:
             self._failed(_REFUSED, detail)
 
@@ -355,14 +356,15 @@ class DirectoryAnnouncer(Receiver):
         if not addresses:
             self._failed(_NO_ADDRESS, self._server.host)
             return
-        self._journal.clear(_NO_ADDRESS)
+        if self._limited.clear(_NO_ADDRESS):
+            self._log.info("{name}: no longer: {kind}", name=self._name, kind=_NO_ADDRESS)
         reports = self.counters["reports"]
         tried = [address for turn in turns(addresses) for address in turn]
         self._hopeful = {address[0] for address in tried}
         for address in tried:
             self._tell(address)
         if self.counters["reports"] == reports:
-            self._journal.note(_OTHER_FAMILY, ", ".join(sorted(self._hopeful)))
+            self._note(_OTHER_FAMILY, ", ".join(sorted(self._hopeful)))
 
     def _tell(self, address: RawAddress) -> None:
         """
@@ -391,8 +393,14 @@ class DirectoryAnnouncer(Receiver):
                 return None
         return self._ports[family]
 
+    def _note(self, kind: str, detail: object) -> None:
+        """Log a problem, each kind once a minute."""
+        self._limited.note(
+            kind, "{name}: {problem}: {detail}", name=self._name, problem=kind, detail=detail
+        )
+
     def _failed(self, kind: str, detail: object) -> None:
         self.counters["failures"] += 1
-        self._journal.note(kind, detail)
+        self._note(kind, detail)
         if self._publications:
             self._schedule(RETRY)

@@ -26,7 +26,6 @@ from twisted_rudp.core.engine import PathError
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.announcement import Publication, announced, encode, goodbye
 from twisted_rudp.discovery.ids import NodeId
-from twisted_rudp.discovery.journal import Journal
 from twisted_rudp.discovery.legacy import OLD, Format, describe, format_of
 from twisted_rudp.discovery.networks import (
     Enumerate,
@@ -42,6 +41,7 @@ from twisted_rudp.discovery.registry import Registry
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address, normalised
 from twisted_rudp.discovery.xdr import FormatError
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports, total
 
@@ -119,7 +119,8 @@ class Channel(ABC):
         self._stopped = False
         self.via = f"{profile.name} {self.way}"
         self.interfaces: Sequence[Interface] = ()
-        self._journal = Journal(reactor, self._log, f"discovery by {self.via}")
+        self._name = f"discovery by {self.via}"
+        self._limited = RateLimitedLog(reactor, self._log)
         self.counters = dict.fromkeys(("sent", "send_errors", "not_listening", "far"), 0)
 
     @abstractmethod
@@ -172,9 +173,10 @@ class Channel(ABC):
             )
         except CannotListenError as problem:
             self.counters["not_listening"] += 1
-            self._journal.note(_TAKEN, problem)
+            self._note(_TAKEN, problem)
         else:
-            self._journal.clear(_TAKEN)
+            if self._limited.clear(_TAKEN):
+                self._log.info("{name}: no longer: {kind}", name=self._name, kind=_TAKEN)
 
     def send(self, datagram: bytes) -> None:
         """Send to every network. One that fails stops no other."""
@@ -187,7 +189,7 @@ class Channel(ABC):
                 )
             except CannotListenError as problem:
                 self.counters["send_errors"] += 1
-                self._journal.note("no socket to send from", problem)
+                self._note("no socket to send from", problem)
                 return
         for destination in self._destinations():
             self.counters["sent"] += 1
@@ -209,7 +211,13 @@ class Channel(ABC):
     def refused(self, kind: PathError, address: RawAddress) -> None:
         """The system did not send to one of the destinations."""
         self.counters["send_errors"] += 1
-        self._journal.note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
+        self._note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
+
+    def _note(self, kind: str, detail: object) -> None:
+        """Log a problem, each kind once a minute."""
+        self._limited.note(
+            kind, "{name}: {problem}: {detail}", name=self._name, problem=kind, detail=detail
+        )
 
     def snapshot(self) -> dict[str, int]:
         """All counters, with what the listening socket has turned away."""
@@ -289,7 +297,7 @@ class Multicast(Channel):
             try:
                 listening.joinGroup(self._group, index)
             except OSError as problem:
-                self._journal.note("cannot join the group on an interface", problem)
+                self._note("cannot join the group on an interface", problem)
             else:
                 self._joined.add(index)
 
@@ -344,7 +352,8 @@ class AnnouncementFilter:
         self._own = own
         self._offLink = offLink
         self._loopback = loopback
-        self._journal = Journal(clock, self._log, f"discovery {profile.name}")
+        self._name = f"discovery {profile.name}"
+        self._limited = RateLimitedLog(clock, self._log)
         self.junk: OrderedDict[str, int] = OrderedDict()
         self.counters = dict.fromkeys(
             (
@@ -372,7 +381,7 @@ class AnnouncementFilter:
         self.counters["datagrams"] += 1
         if not self._offLink and not on_link(host, interfaces):
             self.counters["off_link"] += 1
-            self._journal.note("from outside this machine's networks, ignored", host)
+            self._note("from outside this machine's networks, ignored", host)
             return None
         found = format_of(datagram)
         if found is not _RULES[self._profile.wire]:
@@ -419,12 +428,18 @@ class AnnouncementFilter:
             self.counters["other_format"] += 1
             self._blame("not for this port, ignored", host, found.value)
 
+    def _note(self, kind: str, detail: object) -> None:
+        """Log a problem, each kind once a minute."""
+        self._limited.note(
+            kind, "{name}: {problem}: {detail}", name=self._name, problem=kind, detail=detail
+        )
+
     def _blame(self, kind: str, host: str, detail: object) -> None:
         count = self.junk.pop(host, 0) + 1
         self.junk[host] = count
         if len(self.junk) > OFFENDERS:
             self.junk.popitem(last=False)
-        self._journal.note(kind, f"{detail}, from {host}, which has sent {count}")
+        self._note(kind, f"{detail}, from {host}, which has sent {count}")
 
     def _echo(self, heard: HeardAnnouncement, host: str, interfaces: Sequence[Interface]) -> None:
         """
@@ -434,7 +449,7 @@ class AnnouncementFilter:
         self.counters["own"] += 1
         if heard.instance != self._instance and not is_own(host, interfaces):
             self.counters["duplicate_id"] += 1
-            self._journal.note("another machine announces our id", f"{heard.id.text} at {host}")
+            self._note("another machine announces our id", f"{heard.id.text} at {host}")
 
 
 JITTER = 0.25

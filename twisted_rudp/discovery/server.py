@@ -21,12 +21,12 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.journal import Journal
 from twisted_rudp.discovery.legacy import OLD, format_of
 from twisted_rudp.discovery.servertable import CorruptFile, ServerTable, load, save, set_aside
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports
 
@@ -104,7 +104,8 @@ class DiscoveryServer(Receiver):
         self._sources = TokenBuckets(sourceRate, SOURCE_BURST, SOURCES, welcome=1)
         self._nodes = TokenBuckets(nodeRate, NODE_BURST, NODES)
         self._turns: OrderedDict[tuple[bytes, bytes], tuple[int, float]] = OrderedDict()
-        self._journal = Journal(reactor, self._log, "discovery server")
+        self._name = "discovery server"
+        self._limited = RateLimitedLog(reactor, self._log)
         self._port: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
         self._writing: Deferred[None] = succeed(None)
@@ -222,7 +223,13 @@ class DiscoveryServer(Receiver):
             self.counters["old_version"] += 1
         else:
             self.counters["bad"] += 1
-            self._journal.note("not understood, ignored", detail)
+            self._note("not understood, ignored", detail)
+
+    def _note(self, kind: str, detail: object) -> None:
+        """Log a problem, each kind once a minute."""
+        self._limited.note(
+            kind, "{name}: {problem}: {detail}", name=self._name, problem=kind, detail=detail
+        )
 
     def _announced(self, packet: v1.Announcement, packed: bytes) -> None:
         """The address is where it came from, whatever it says (discovery.md 1.5)."""

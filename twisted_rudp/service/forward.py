@@ -22,12 +22,12 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.service.announce import NodeAnnouncer
-from twisted_rudp.service.complaints import Complaints
 from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
 
 EARLY_LIMIT = 256 * 1024
@@ -277,13 +277,13 @@ class ForwardFactory(SilentFactory):
         self._description = description
         self._far = far
         self._sessions = sessions
-        self._complaints = Complaints(clock, self._log)
+        self._limited = RateLimitedLog(clock, self._log)
 
     def buildProtocol(self, addr: IAddress | None) -> Side | None:
         """The near side of a new relay; None at the limit of connections (PORT-6)."""
         if self._sessions.full:
             self.tally.add("refused")
-            self._complaints.complain(self._description, "connection refused: limit reached")
+            self._complain("connection refused: limit reached")
             return None
         self.tally.add("connections")
         relay = Relay(self._far, self._unreachable, self._over)
@@ -292,8 +292,15 @@ class ForwardFactory(SilentFactory):
 
     def _unreachable(self, failure: Failure) -> None:
         self.tally.add("unreachable")
-        self._complaints.complain(
-            self._description, f"cannot reach the far side: {failure.getErrorMessage()}"
+        self._complain(f"cannot reach the far side: {failure.getErrorMessage()}")
+
+    def _complain(self, reason: str) -> None:
+        self._limited.note(
+            reason,
+            "{description}: {reason}",
+            LogLevel.error,
+            description=self._description,
+            reason=reason,
         )
 
     def _over(self, relay: Relay, reason: Failure) -> None:
