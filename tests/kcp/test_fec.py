@@ -21,6 +21,7 @@ from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.fec import (
     DATA,
     FAR_AHEAD,
+    MOST_BYTES,
     PARITY,
     SKIP_AFTER,
     Decoder,
@@ -373,6 +374,21 @@ class DecoderTests(SynchronousTestCase):
             packet = sequence.to_bytes(4, "little") + bytes([kind, 0]) + rest
             decoder.decode(packet, len(packet))
             self.assertLessEqual(decoder.groups_held, 4)
+
+    def test_bytesBounded(self) -> None:
+        """
+        What waits for the rest of its group is bounded in bytes: beyond that the oldest group is
+        given up. What came itself is passed on all the same.
+        """
+        decoder = Decoder(200, 50)
+        passed = 0
+        for number in range(6):
+            for position in range(150):
+                packet = data_packet(number * 250 + position, bytes(60_000))
+                passed += sum(len(run) for run, _, _ in decoder.decode(packet, len(packet)))
+                self.assertLessEqual(decoder.bytes_held, MOST_BYTES + len(packet))
+        self.assertEqual(passed, 6 * 150 * 60_000)
+        self.assertGreater(decoder.given_up, 4)
 
     def test_counters(self) -> None:
         """Full groups and parity packets are counted."""

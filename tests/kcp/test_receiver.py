@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.kcp.control import Control
-from twisted_rudp.kcp.receiver import JOIN_BELOW, Inbox, Receiver
+from twisted_rudp.kcp.receiver import JOIN_BELOW, Inbox, ReceiveBudget, Receiver
 from twisted_rudp.kcp.wire import Counters
 
 
@@ -129,6 +129,64 @@ class ReceiverTests(SynchronousTestCase):
         self.assertEqual((receiver.nxt, receiver.free), (6, 0))
         self.assertEqual(b"".join(receiver.take(9) for _ in range(4)), b"cdefgh")
 
+    def test_bytes(self) -> None:
+        """
+        Bytes are bounded, not only segments: a segment may be much longer than ours are. Beyond
+        the bound nothing is taken in, and the window shows that.
+        """
+        for first in (0, 1):
+            receiver = self.make(wnd=1000)
+            receiver.limit = 100_000
+            for sn in range(first, 1000):
+                receiver.push(sn, 0, 0, bytes(60_000), True)
+            self.assertEqual(receiver.nxt, 0 if first else 2)
+            self.assertLessEqual(receiver.cost, 100_000 + 60_000 + 1000)
+        receiver = self.make(wnd=1000)
+        receiver.limit = 100_000
+        for _ in range(2):
+            self.assertGreater(receiver.free, 0)
+            receiver.push(receiver.nxt, 0, 0, bytes(60_000), True)
+        self.assertEqual(receiver.free, 0)
+        receiver.take(60_000)
+        self.assertGreater(receiver.free, 0)
+        self.assertTrue(receiver.control.tell)
+
+    def test_holeFilled(self) -> None:
+        """What is out of order never keeps out what is in order."""
+        receiver = self.make(wnd=1000)
+        receiver.limit = 100_000
+        for sn in range(1, 1000):
+            receiver.push(sn, 0, 0, bytes(9_000), True)
+        held = len(receiver.held)
+        self.assertLess(held, 20)
+        receiver.push(0, 0, 0, bytes(9_000), True)
+        self.assertEqual(receiver.nxt, held + 1)
+
+    def test_budget(self) -> None:
+        """
+        All receivers of a port together are bounded: beyond that each takes in only what is
+        next when it has nothing, so that every session goes on.
+        """
+        budget = ReceiveBudget(1_000_000)
+        receivers = [self.make(wnd=1000) for _ in range(10)]
+        for receiver in receivers:
+            receiver.budget = budget
+            for _ in range(50):
+                receiver.push(receiver.nxt, 0, 0, bytes(10_000), True)
+                receiver.settle()
+                receiver.push(receiver.nxt + 5, 0, 0, bytes(10_000), True)
+                receiver.settle()
+        self.assertLess(budget.used, 1_000_000 + 10 * 30_000)
+        self.assertTrue(all(receiver.nxt for receiver in receivers))
+        self.assertEqual([receiver.free > 0 for receiver in receivers], [False] * 10)
+        for receiver in receivers:
+            while receiver.take(1 << 20):
+                pass
+            receiver.settle()
+            receiver.release()
+            receiver.settle()
+        self.assertEqual(budget.used, 0)
+
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(
         st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6), st.booleans()), max_size=40),
@@ -152,6 +210,8 @@ class ReceiverTests(SynchronousTestCase):
             if count % 2:
                 taken += receiver.take(count)
             self.assertLessEqual(receiver.inbox.segments, wnd)
+            receiver.settle()
+            self.assertEqual(receiver.held_bytes, len(receiver.held))
             self.assertEqual(len(taken) + receiver.inbox.size, receiver.nxt)
         self.assertEqual(taken + receiver.take(99), stream[: receiver.nxt])
         self.assertGreaterEqual(receiver.nxt, 1)

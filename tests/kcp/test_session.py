@@ -233,6 +233,19 @@ class OutOfBandTests(SynchronousTestCase):
             out_of_band_packet(0x17E3A979, b"hello").hex(), "fffffffff3000b0079a9e31768656c6c6f"
         )
 
+    def test_bytesBounded(self) -> None:
+        """Messages that nobody takes are bounded in bytes as well; the oldest go first."""
+        pair = SessionPair()
+        pair.server.reading = False
+        pair.connect()
+        server = pair.session("server")
+        for number in range(70):
+            datagram = out_of_band_packet(CONV, bytes([number]) * 60_000)
+            server.receive(datagram, len(datagram), CLIENT, pair.now)
+        messages = [message.data for message in server.take_messages()]
+        self.assertLess(sum(map(len, messages)), 200_000)
+        self.assertEqual(messages[-1][:1], bytes([69]))
+
     def test_bounded(self) -> None:
         """Nobody is made to hold more than a few; the oldest go first."""
         pair = SessionPair()

@@ -49,6 +49,7 @@ from twisted_rudp.kcp.crypto import (
 )
 from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
+from twisted_rudp.kcp.receiver import UNLIMITED, ReceiveBudget
 from twisted_rudp.kcp.settings import (
     PROFILES,
     Congestion,
@@ -220,6 +221,7 @@ class KCPEndpoint(Endpoint):
         accept: Accept | None = None,
         cookies: Cookies | None = None,
         rules: Rules | None = None,
+        budget: ReceiveBudget = UNLIMITED,
     ) -> KCPDemultiplexer:
         """A demultiplexer with cipher contexts of its own."""
         secret = self._secret
@@ -230,6 +232,7 @@ class KCPEndpoint(Endpoint):
             self._settings.rcvwnd,
             crypt=make_crypt(secret.crypt, secret.reveal(), self.entropy),
             rules=rules or Rules(),
+            budget=budget,
             snmp=SNMPCounters(snmp.process),
         )
 
@@ -269,6 +272,7 @@ class KCPEndpoint(Endpoint):
             overhead=self._overhead,
             snmp=demux.snmp,
             signs=demux.signs,
+            budget=demux.budget,
             **named,
         )
 
@@ -293,6 +297,12 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         "Seconds for which a conversation that ended is not let in again; 0: only while its late"
         " datagrams are answered.",
     )
+    receiveLimit: int = option(
+        Integer(1 << 20, 1 << 40),
+        256 << 20,
+        "Most bytes of received data that all sessions of the port keep together for applications"
+        " that do not read. A session of its own keeps at most C{rcvwnd} times C{mtu}.",
+    )
     requireSn0: bool = option(
         Flag(), False, "Only the first segment or a window probe opens a session."
     )
@@ -312,7 +322,7 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         def accept(conv: int, address: Address, now: int) -> KCPEngine:
             return self._engine(demux, conv, address, now, role=Role.SERVER, cookies=cookies)
 
-        demux = self._demux(accept, cookies, self._rules)
+        demux = self._demux(accept, cookies, self._rules, ReceiveBudget(self.receiveLimit))
         return demux
 
     def _dialler(self, demux: Demultiplexer) -> MakeSession:

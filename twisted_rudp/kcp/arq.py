@@ -45,6 +45,9 @@ UNA_OFFSET: Final = 16
 MANY_ACKS = 4
 """From so many on the ACK segments of a datagram are read together."""
 
+USUAL_MTU: Final = 1_500
+"""What kcp-go sends at most: a peer's segments may be somewhat longer than ours."""
+
 ACKS_TO_HOLD: Final = 4_096
 """Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
 
@@ -135,12 +138,21 @@ class ARQ:
         self.receiver = Receiver(
             first_received, self._window_of(settings), settings.stream, self.control, self.counters
         )
+        self.receiver.limit = self.receive_limit
 
     def _window_of(self, settings: Settings) -> int:
         """Segments kept for the application: any message has room, if we may choose."""
         if settings.stream or not self.control.marks:
             return settings.rcvwnd
         return max(settings.rcvwnd, MAXIMUM_FRAGMENTS)
+
+    @property
+    def receive_limit(self) -> int:
+        """
+        Bytes kept for the application of a peer that may be trusted with its window: so many
+        as that of segments of usual length has, whatever length they are.
+        """
+        return self.receiver.wnd * max(self.settings.mtu, USUAL_MTU)
 
     @property
     def snd_una(self) -> int:
@@ -329,8 +341,10 @@ class ARQ:
         else:
             taken = self._take_in_order(run, size, regular) * size
             if taken == total:
+                self.receiver.settle()
                 return _IN_ORDER if sent.una == una else _IN_ORDER | COVERED
             self._run(run, size, taken, clock, regular)
+        self.receiver.settle()
         if len(self.receiver.acks) > ACKS_TO_HOLD:
             self.receiver.thin()
         news = 0
@@ -371,7 +385,7 @@ class ARQ:
             return count
         first = int.from_bytes(rest[SN_OFFSET : SN_OFFSET + 4], "little")
         room = receiver.wnd - ((first - receiver.nxt) & MASK32)
-        if room <= 0 or receiver.end is not None:
+        if room <= 0 or receiver.end is not None or receiver.crowded:
             return 0
         count, payload, ts, wnd, una = take_run(rest, size, self.conv, first, room)
         if (
@@ -390,8 +404,11 @@ class ARQ:
         @return: how many.
         """
         receiver = self.receiver
-        limit = receiver.wnd - receiver.inbox.segments
+        inbox = receiver.inbox
+        limit = receiver.wnd - inbox.segments
         if limit <= 0 or receiver.held or receiver.end is not None or receiver.shut:
+            return 0
+        if inbox.size >= receiver.limit or (receiver.charged and receiver.full):
             return 0
         count, payload, ts, wnd, una = take_run(
             run, size, self.conv, receiver.nxt & MASK32, limit

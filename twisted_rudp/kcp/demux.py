@@ -37,6 +37,7 @@ from twisted_rudp.kcp.fec import (
     is_framed,
 )
 from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
+from twisted_rudp.kcp.receiver import UNLIMITED, ReceiveBudget
 from twisted_rudp.kcp.settings import SessionRule
 from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.kcp.wire import (
@@ -239,6 +240,7 @@ class KCPDemultiplexer:
 
     @ivar snmp: counts what happens on this socket.
     @ivar signs: collects what seems not to fit.
+    @ivar budget: bounds what the sessions of this socket keep for their applications.
     """
 
     def __init__(
@@ -251,6 +253,7 @@ class KCPDemultiplexer:
         rules: Rules = Rules(),
         snmp: SNMPCounters | None = None,
         signs: MismatchSigns | None = None,
+        budget: ReceiveBudget = UNLIMITED,
     ) -> None:
         """
         @param accept: makes the engine for a new session; None for a socket
@@ -268,6 +271,7 @@ class KCPDemultiplexer:
         self._rules = rules
         self.snmp = snmp or SNMPCounters()
         self.signs = signs or MismatchSigns()
+        self.budget = budget
         self._splitter = ConversationSplitter()
         self._blacklist = Blacklist(rules.blacklist)
         self._at: dict[Address, dict[int, None]] = {}
@@ -437,6 +441,8 @@ class KCPDemultiplexer:
         and kcp-go's counters for this socket.
         """
         found = {**self.signs.counters(), **self.snmp.snapshot()}
+        if self.budget.used:
+            found["received_bytes_kept"] = self.budget.used
         if self._splitter.short:
             found["short"] = self._splitter.short
         return found

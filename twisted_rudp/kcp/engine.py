@@ -40,11 +40,12 @@ from twisted_rudp.kcp import arq as news_of
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.close import Close, ClosedSession, LateAnswer, Outcome, draining_span
 from twisted_rudp.kcp.control import Peer
-from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, OUT_OF_BAND, Piece, is_framed
+from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, MOST_BYTES, OUT_OF_BAND, Piece, is_framed
 from twisted_rudp.kcp.framing import Framing, OutOfBand
 from twisted_rudp.kcp.handshake import Handshake
 from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, DEFAULT_KEEP_ALIVE, KeepAlive
 from twisted_rudp.kcp.mismatch import MismatchSigns
+from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
 from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
 from twisted_rudp.kcp.wire import (
@@ -215,6 +216,7 @@ class KCPEngine:
         snmp: SNMPCounters | None = None,
         signs: MismatchSigns | None = None,
         over: Callable[[tuple[Address, int]], None] | None = None,
+        budget: ReceiveBudget = UNLIMITED,
     ) -> None:
         """
         @param conv: the conversation id, 32 bits.
@@ -233,6 +235,7 @@ class KCPEngine:
         @param snmp: is to count this session.
         @param signs: is told what seems not to fit.
         @param over: is told the key of the session when it has ended.
+        @param budget: bounds what all sessions of the port keep for their applications.
         """
         self._address = address
         self._settings = settings
@@ -243,6 +246,10 @@ class KCPEngine:
         self._readable = (Event.READABLE, STREAM if settings.stream else None)
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
+        self._receiver.budget = budget
+        if role is Role.SERVER:
+            # Until its address is validated it may be forged.
+            self._receiver.limit = min(UNVALIDATED_LIMIT, self._arq.receive_limit)
         self._life = Lifecycle(role, self._events, own_socket)
         self._timers = Timers(len(Timer))
         self._handshake = Handshake(role, conv, address, cookies)
@@ -267,6 +274,8 @@ class KCPEngine:
         listening = role is Role.SERVER
         self.traffic = SessionCounters(self._arq.counters, listening)
         self._framing = Framing(options, listening, address, self._signs, self.traffic)
+        if listening:
+            self._framing.bound(UNVALIDATED_LIMIT)
         self._handshake.begin(self._arq, now)
         self._timers.set(_PROBE, self._handshake.due)
         if role is Role.CLIENT and not wait_for_peer:
@@ -826,6 +835,9 @@ class KCPEngine:
         if life.over:
             return
         self._timers.set(_PROBE, self._handshake.due)
+        if self._handshake.validated:
+            self._receiver.limit = arq.receive_limit
+            self._framing.bound(MOST_BYTES)
         self._slow = (
             life.state is not _ESTABLISHED
             or self._half_closing
@@ -975,6 +987,7 @@ class KCPEngine:
             "second_ends": own.second_ends,
             "unmarked_ends": own.unmarked_ends,
             "una_beyond": own.una_beyond,
+            "receive_limited": own.receive_limited,
             "path_errors_ignored": self._path_errors,
         }
 
@@ -1012,6 +1025,8 @@ class KCPEngine:
         self._settings = settings
         self._set_options(options)
         self._arq.adopt(settings)
+        if self._handshake.validated:
+            self._receiver.limit = self._arq.receive_limit
         if options.rate_limit != old.rate_limit:
             limit = options.rate_limit
             self._rate_limit = RateLimit(limit, now) if limit else None

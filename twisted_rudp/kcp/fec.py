@@ -319,6 +319,12 @@ they were rebuilt.
 GROUPS_BEHIND = 3
 """Groups further behind the newest are given up."""
 
+MOST_BYTES: Final = 4 * 255 * 1500
+"""
+Bytes kept for groups of which something is missing: as many as four of the longest groups of
+usual packets have. Beyond, the oldest group is given up.
+"""
+
 FAR_AHEAD = 4096
 """
 A packet so many groups ahead is believed when a second one lies there too, so
@@ -331,14 +337,16 @@ class _Group:
     What has come of one group.
 
     @ivar came: a bit for each position.
+    @ivar size: bytes that are kept.
     @ivar pieces: neighbours that came together: the position of the first, the size
         of each but the last, and the packets. No position is in two of them.
     """
 
-    __slots__ = ("came", "pieces")
+    __slots__ = ("came", "pieces", "size")
 
     def __init__(self) -> None:
         self.came = 0
+        self.size = 0
         self.pieces: list[tuple[int, int, bytes]] = []
 
     def add(self, position: int, packets: memoryview, size: int, count: int) -> None:
@@ -351,11 +359,13 @@ class _Group:
         self.came |= bits
         if new == bits:
             self.pieces.append((position, size, bytes(packets)))
+            self.size += len(packets)
             return
         for at in range(count):
             if new >> (position + at) & 1:
                 packet = bytes(packets[at * size : (at + 1) * size])
                 self.pieces.append((position + at, size, packet))
+                self.size += len(packet)
 
     def shards(self) -> dict[int, Buffer]:
         """Coded blocks by position."""
@@ -379,6 +389,9 @@ class Decoder:
     @ivar errors: rebuilt blocks whose size was impossible.
     @ivar full_sets: groups of which no data packet was missing.
     @ivar tunings: how often the peer's numbers were adopted.
+    @ivar limit: bytes kept for groups of which something is missing.
+    @ivar bytes_held: bytes that are kept for them now.
+    @ivar given_up: groups that were given up because of L{limit}.
     """
 
     __slots__ = (
@@ -389,16 +402,21 @@ class Decoder:
         "_suspect",
         "_tuner",
         "_tuning",
+        "bytes_held",
         "data",
         "errors",
         "full_sets",
+        "given_up",
+        "limit",
         "parity",
         "parity_shards",
         "recovered",
         "tunings",
     )
 
-    def __init__(self, data: int = 1, parity: int = 1) -> None:
+    def __init__(self, data: int = 1, parity: int = 1, limit: int = MOST_BYTES) -> None:
+        self.limit = limit
+        self.given_up = 0
         self.parity_shards = 0
         self.recovered = 0
         self.errors = 0
@@ -414,6 +432,7 @@ class Decoder:
         self._cycle = 0xFFFFFFFF // (data + parity)
         # None: nothing is missing any more.
         self._groups: dict[int, _Group | None] = {}
+        self.bytes_held = 0
         self._newest: int | None = None
         self._suspect: int | None = None
         self._tuning = False
@@ -529,12 +548,25 @@ class Decoder:
         all_data = self._all_data
         if (group.came | ((1 << count) - 1) << position) & all_data == all_data:
             self.full_sets += 1
-            groups[number] = None
+            self._finish(number)
             return
+        before = group.size
         group.add(position, packets, size, count)
+        self.bytes_held += group.size - before
         if group.came.bit_count() >= self.data:
             self._rebuild(group.shards(), rebuilt)
-            groups[number] = None
+            self._finish(number)
+        elif self.bytes_held > self.limit:
+            oldest = next(each for each, group in groups.items() if group is not None)
+            self._finish(oldest)
+            self.given_up += 1
+
+    def _finish(self, number: int) -> None:
+        """Nothing is missing of a group any more, or nothing of it is waited for."""
+        group = self._groups[number]
+        if group is not None:
+            self.bytes_held -= group.size
+            self._groups[number] = None
 
     def _admits(self, number: int) -> bool:
         """
@@ -554,9 +586,12 @@ class Decoder:
             return False
         if ahead > GROUPS_BEHIND:
             self._groups.clear()
+            self.bytes_held = 0
         else:
             for behind in range(GROUPS_BEHIND + 1, GROUPS_BEHIND + 1 + ahead):
-                self._groups.pop((number - behind) % self._cycle, None)
+                old = self._groups.pop((number - behind) % self._cycle, None)
+                if old is not None:
+                    self.bytes_held -= old.size
         if ahead > 0:
             self._newest = number
         return True

@@ -7,10 +7,20 @@ from typing import Final
 
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import Address, Buffer
-from twisted_rudp.kcp.fec import OUT_OF_BAND_OVERHEAD, Decoder, Encoder, Piece, out_of_band_packet
+from twisted_rudp.kcp.fec import (
+    MOST_BYTES,
+    OUT_OF_BAND_OVERHEAD,
+    Decoder,
+    Encoder,
+    Piece,
+    out_of_band_packet,
+)
 from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions
 from twisted_rudp.kcp.snmp import SessionCounters
+
+OUT_OF_BAND_BYTES: Final = 64 * 1500
+"""Bytes of out-of-band messages that wait, but for the last one."""
 
 OUT_OF_BAND_HELD: Final = 64
 """Out-of-band messages kept each way; the oldest goes first: they are not worth waiting for."""
@@ -29,6 +39,7 @@ class Framing:
         "_address",
         "_data",
         "_form_noted",
+        "_limit",
         "_parity",
         "_shards_noted",
         "_signs",
@@ -55,6 +66,7 @@ class Framing:
         self._signs = signs
         self._traffic = traffic
         self._form_noted = self._shards_noted = False
+        self._limit = MOST_BYTES
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
         if options.protects:
@@ -62,6 +74,12 @@ class Framing:
             # before there was a session.
             first = self._data + self._parity if listening else 0
             self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
+
+    def bound(self, limit: int) -> None:
+        """Keep no more bytes than this for groups of which something is missing."""
+        self._limit = limit
+        if self.decoder is not None:
+            self.decoder.limit = limit
 
     def note_bare(self) -> None:
         """Bare datagrams have come."""
@@ -74,7 +92,7 @@ class Framing:
             self._note_form(Sign.PEER_WITH_FEC)
         decoder = self.decoder
         if decoder is None:
-            decoder = Decoder(self._data or 1, self._parity or 1)
+            decoder = Decoder(self._data or 1, self._parity or 1, self._limit)
             self.decoder = self._traffic.decoder = decoder
         pieces = decoder.decode(run, size)
         if decoder.tunings and self.encoder is not None and not self._shards_noted:
@@ -152,5 +170,6 @@ class OutOfBand:
 
 def _keep(messages: list[bytes], message: bytes) -> None:
     messages.append(message)
-    if len(messages) > OUT_OF_BAND_HELD:
-        del messages[0]
+    size = sum(map(len, messages))
+    while len(messages) > OUT_OF_BAND_HELD or (size > OUT_OF_BAND_BYTES and len(messages) > 1):
+        size -= len(messages.pop(0))

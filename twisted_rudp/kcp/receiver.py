@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import repeat
+from typing import Final
 
 from twisted_rudp.core.queues import NOTHING
 from twisted_rudp.core.serial import MASK32, unwrap32
@@ -21,6 +22,36 @@ copy costs less than one more turn through the application.
 """
 
 
+SEGMENT_COST: Final = 128
+"""What a kept segment costs beside its payload: a peer may send a byte in each."""
+
+UNCOUNTED: Final = 16_384
+"""Sessions that keep less than this are not counted in the port's budget."""
+
+UNVALIDATED_LIMIT: Final = 131_072
+"""Bytes kept for a peer whose address may be forged."""
+
+
+class ReceiveBudget:
+    """
+    What all sessions of a port keep for their applications.
+
+    @ivar limit: bytes; beyond, a session takes in only what is next when it has nothing.
+    @ivar used: bytes that they keep now.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
+LARGEST_LIMIT: Final = 1 << 62
+
+UNLIMITED: Final = ReceiveBudget(LARGEST_LIMIT)
+
+
 class Inbox:
     """
     What arrived in order and waits for the application (C{rcv_queue} of kcp-go):
@@ -30,15 +61,16 @@ class Inbox:
         still to be taken count.
     @ivar size: bytes that can be taken now. In message mode those of whole
         messages.
+    @ivar unfinished: bytes of a message that is not whole.
     """
 
-    __slots__ = ("_chunks", "_offset", "_stream", "_unfinished", "segments", "size")
+    __slots__ = ("_chunks", "_offset", "_stream", "segments", "size", "unfinished")
 
     def __init__(self, stream: bool) -> None:
         self._stream = stream
         self._chunks: deque[tuple[bytes, int, int]] = NOTHING
         self._offset = 0
-        self._unfinished = 0
+        self.unfinished = 0
         self.segments = 0
         self.size = 0
 
@@ -54,7 +86,7 @@ class Inbox:
                 return
             self.size += len(chunk)
         elif frg:
-            self._unfinished += len(chunk)
+            self.unfinished += len(chunk)
         else:
             self._complete(len(chunk))
         if self._chunks is NOTHING:
@@ -64,8 +96,8 @@ class Inbox:
 
     def _complete(self, size: int) -> None:
         """C{size} bytes with the fragment field 0 end the message begun before them."""
-        self.size += self._unfinished + size
-        self._unfinished = 0
+        self.size += self.unfinished + size
+        self.unfinished = 0
 
     def take(self, limit: int) -> bytes:
         """The next bytes, at most C{limit}, whatever the borders of messages."""
@@ -128,8 +160,8 @@ class Inbox:
             parts.append(chunk)
         if frg:
             # A peer that miscounts: enough fragments, but no last one among them.
-            self.size += self._unfinished
-            self._unfinished = 0
+            self.size += self.unfinished
+            self.unfinished = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -147,16 +179,27 @@ class Receiver:
     @ivar held: segments out of order: by number, the first number, count, payload and
         fragment field of the piece that has it. Payload None is not delivered.
     @ivar shut: advertise no window whatever is free.
+    @ivar limit: bytes in order beyond which nothing is taken in; also of all bytes, beyond
+        which nothing is taken in that is out of order.
+    @ivar held_bytes: payload of L{held}.
+    @ivar budget: what this and the other sessions of the port keep.
+    @ivar charged: what the budget was charged with for this session; not 0 while it keeps
+        more than a little.
+    @ivar control: where it is noted that the window has opened again.
     """
 
     __slots__ = (
-        "_control",
         "_counters",
         "acks",
+        "budget",
+        "charged",
+        "control",
         "end",
         "end_ts",
         "held",
+        "held_bytes",
         "inbox",
+        "limit",
         "nxt",
         "shut",
         "wnd",
@@ -176,16 +219,55 @@ class Receiver:
         self.end: int | None = None
         self.end_ts = 0
         self.shut = False
-        self._control = control
+        self.control = control
         self.inbox = Inbox(stream)
+        self.limit = LARGEST_LIMIT
+        self.budget = UNLIMITED
+        self.held_bytes = 0
+        self.charged = 0
         self.held: dict[int, tuple[int, int, bytes | None, int]] = {}
         self._counters = counters
 
     @property
     def free(self) -> int:
         """The window to advertise (kcp.md 1.6)."""
-        free = 0 if self.shut else self.wnd - self.inbox.segments
-        return free if free > 0 else 0
+        inbox = self.inbox
+        free = 0 if self.shut else self.wnd - inbox.segments
+        if free <= 0 or (inbox.size and self.full):
+            return 0
+        return free
+
+    @property
+    def full(self) -> bool:
+        """
+        No more bytes in order are taken in: this session has its share of them, or has some
+        and the port has all that it may.
+        """
+        inbox = self.inbox
+        size = inbox.size + inbox.unfinished
+        return size >= self.limit or (size > 0 and self.budget.used >= self.budget.limit)
+
+    @property
+    def crowded(self) -> bool:
+        """No more bytes out of order are taken in."""
+        inbox = self.inbox
+        size = inbox.size + inbox.unfinished + self.held_bytes
+        return size >= self.limit or self.budget.used >= self.budget.limit
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that are kept for the application."""
+        inbox = self.inbox
+        segments = inbox.segments + len(self.held)
+        return inbox.size + inbox.unfinished + self.held_bytes + SEGMENT_COST * segments
+
+    def settle(self) -> None:
+        """Charge the port's budget with what is kept, if that is worth it."""
+        inbox = self.inbox
+        if inbox.size > UNCOUNTED or inbox.unfinished > UNCOUNTED or self.held or self.charged:
+            cost = self.cost
+            self.budget.used += cost - self.charged
+            self.charged = cost
 
     @property
     def end_in_order(self) -> bool:
@@ -225,6 +307,7 @@ class Receiver:
             return False
         self.acks.extend(zip(numbers, repeat(ts)))
         self.held.update(dict.fromkeys(numbers, (first, count, payload, 0)))
+        self.held_bytes += len(payload)
         if first == self.nxt:
             self.advance()
         return True
@@ -236,6 +319,8 @@ class Receiver:
             and not self.held
             and self.end is None
             and self.inbox.segments < self.wnd
+            and self.inbox.size < self.limit
+            and not self.charged
         ):
             self.acks.append((self.nxt, ts))
             self.nxt += 1
@@ -244,8 +329,11 @@ class Receiver:
         number = unwrap32(sn, self.nxt)
         if self.end is not None and number > self.end:
             self._counters.data_after_end += 1
+        elif number >= self.nxt and (self.full if number == self.nxt else self.crowded):
+            self._counters.receive_limited += 1
         elif self._acknowledge(number, ts) and number >= self.nxt and number not in self.held:
             self.held[number] = (number, 1, payload, frg)
+            self.held_bytes += len(payload)
             self.advance()
         elif regular:
             self._counters.repeat_segs += 1
@@ -268,7 +356,8 @@ class Receiver:
         self.end = number
         self.end_ts = ts
         for later in [held for held in self.held if held > number]:
-            del self.held[later]
+            _, count, payload, _ = self.held.pop(later)
+            self.held_bytes -= len(payload or b"") // count
             self._counters.data_after_end += 1
         self.advance()
         return True
@@ -313,6 +402,7 @@ class Receiver:
                 unit = len(payload) // count
                 if stop - start < count:
                     payload = payload[start * unit : stop * unit]
+                self.held_bytes -= len(payload)
                 inbox.append(payload, unit, stop - start, frg)
             for number in range(self.nxt, first + stop):
                 del held[number]
@@ -326,23 +416,30 @@ class Receiver:
         segments = inbox.segments
         if not segments:
             return b""
+        full = (
+            segments >= self.wnd or inbox.size >= self.limit or (self.charged > 0 and self.full)
+        )
         data = inbox.take(limit)
-        if self.held or segments >= self.wnd:
-            self._reopen(segments >= self.wnd)
+        if self.held or full:
+            self._reopen(full)
+        if self.charged:
+            self.settle()
         return data
 
     def take_message(self) -> bytes | None:
         """As L{Inbox.take_message}; opens the window."""
-        full = self.inbox.segments >= self.wnd
+        full = self.inbox.segments >= self.wnd or (self.charged > 0 and self.full)
         message = self.inbox.take_message()
         self._reopen(full)
+        if self.charged:
+            self.settle()
         return message
 
     def _reopen(self, was_full: bool) -> None:
         if self.held:
             self.advance()
-        if was_full and self.inbox.segments < self.wnd:
-            self._control.tell = True
+        if was_full and self.free:
+            self.control.tell = True
 
     def acknowledgements(self) -> list[tuple[int, int]]:
         """
@@ -365,8 +462,10 @@ class Receiver:
     def release(self) -> None:
         """Drop all data."""
         self.held.clear()
+        self.held_bytes = 0
         self.acks.clear()
         self.inbox = Inbox(stream=True)
+        self.settle()
 
     def requeue(self, acks: list[tuple[int, int]]) -> None:
         """Give back what L{acknowledgements} gave and could not be sent."""

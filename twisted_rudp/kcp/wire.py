@@ -91,6 +91,7 @@ class Counters:
     @ivar second_ends: ends of stream with another number than the first.
     @ivar unmarked_ends: ends of stream from a peer that does not know them.
     @ivar una_beyond: acknowledgements of what was never sent.
+    @ivar receive_limited: PUSH segments not taken in because of a bound on bytes.
     """
 
     in_segs: int = 0
@@ -105,6 +106,7 @@ class Counters:
     second_ends: int = 0
     unmarked_ends: int = 0
     una_beyond: int = 0
+    receive_limited: int = 0
 
     @property
     def repeated(self) -> tuple[int, int]:
