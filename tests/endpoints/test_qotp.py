@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.qotp.test_transcripts import Transcript
@@ -94,8 +97,10 @@ class ArgumentTests(SynchronousTestCase):
             self.assertIn(expected, str(error))
 
 
-class ConnectionTests(SynchronousTestCase):
+class ConnectionCase(SynchronousTestCase):
     """A connection on a simulated network."""
+
+    kind: type[Protocol] = Protocol
 
     def setUp(self) -> None:
         self.network = MemoryNetwork(seed=4, delay=0.01)
@@ -114,7 +119,7 @@ class ConnectionTests(SynchronousTestCase):
         self.successResultOf(self.server.listen(factory))
 
     def build(self, address: object) -> Protocol:
-        self.accepted.append(Protocol())
+        self.accepted.append(self.kind())
         return self.accepted[-1]
 
     def connect(self, **arguments: Any) -> Any:
@@ -125,6 +130,10 @@ class ConnectionTests(SynchronousTestCase):
         self.network.run(connecting)
         self.network.runFor(0.5)
         return self.successResultOf(connecting).transport
+
+
+class ConnectionTests(ConnectionCase):
+    """What a connection is."""
 
     def test_known(self) -> None:
         """With the key the server is proved; the client's key is a claim."""
@@ -206,3 +215,79 @@ class ConnectionTests(SynchronousTestCase):
         theirs.write(b"and back")
         self.network.runFor(1)
         self.assertEqual(answers, [b"and back"])
+
+
+class Recording(Protocol):
+    """What came, and why it ended."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.reason: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.reason = reason.type
+
+
+@implementer(IHalfCloseableProtocol)
+class Stubborn(Recording):
+    """Never ends its half."""
+
+    def readConnectionLost(self) -> None:
+        pass
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+
+class EndOfStreamsTests(ConnectionCase):
+    """Other streams when stream 0 is closed."""
+
+    def streams(self, kind: type[Recording]) -> tuple[Any, Any, Any, Any]:
+        """Both ends of stream 0, and both of another one."""
+        transport = self.connect(serverKey=self.server.publicKey)
+        theirs: Any = self.accepted[0].transport
+        made: list[Recording] = []
+
+        def build(address: object) -> Recording:
+            made.append(kind())
+            return made[-1]
+
+        factory = Factory()
+        factory.buildProtocol = build  # type: ignore[method-assign]
+        transport.acceptStreams(factory)
+        opened = theirs.openStream(Factory.forProtocol(kind))
+        opened.transport.write(b"!")
+        self.network.runFor(1)
+        return transport, theirs, made[0], opened
+
+    def test_delivered(self) -> None:
+        """
+        C: what was written to another stream is delivered whole, whoever closes stream 0
+        and whichever way it goes; both ends of it are told that it ended in order.
+        """
+        for closer in range(2):
+            for writer in range(2):
+                *mains, accepted, opened = self.streams(Recording)
+                data = bytes(range(250)) * 8000
+                ends = (accepted, opened)
+                ends[writer].transport.write(data)
+                mains[closer].loseConnection()
+                self.network.runFor(20)
+                received = bytes(ends[1 - writer].received).lstrip(b"!")
+                self.assertTrue(received == data, (closer, writer, len(received)))
+                self.assertEqual([end.reason for end in ends], [ConnectionDone, ConnectionDone])
+                self.accepted.clear()
+
+    def test_cut(self) -> None:
+        """A stream whose other half never ends is cut when nothing more comes, and says so."""
+        self.kind = Stubborn
+        main, _, accepted, opened = self.streams(Stubborn)
+        main.loseConnection()
+        self.network.runFor(25)
+        self.assertEqual([accepted.reason, opened.reason], [None, None])
+        self.network.runFor(15)
+        for end in (accepted, opened):
+            self.assertTrue(issubclass(end.reason, ConnectionLost), end.reason)

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IMultiplexed
-from twisted_rudp.net.states import DISCONNECTING, State
+from twisted_rudp.net.states import DISCONNECTING, Cause, State
 from twisted_rudp.net.stream import StreamTransport
 from twisted_rudp.net.usercode import callUserLogged
 
@@ -52,7 +52,9 @@ class MultiplexTransport(StreamTransport):
             self._accept(number)
 
     def _accept(self, number: int) -> None:
-        if self._acceptor is not None:
+        if self._state in DISCONNECTING:
+            self._engine.reset_stream(number)
+        elif self._acceptor is not None:
             self._connect(number, self._acceptor)
             if number in self._streams:
                 self._streams[number].sessionReadable(number)
@@ -75,6 +77,15 @@ class MultiplexTransport(StreamTransport):
         self._streams[number] = stream
         stream.makeConnection(protocol)
         return protocol
+
+    def _close(self) -> None:
+        """
+        Have the engine end in order. The other streams write no more, and read on until
+        their ends have come.
+        """
+        super()._close()
+        for stream in list(self._streams.values()):
+            stream.closeWithTheConnection()
 
     def _forget(self, number: int) -> None:
         self._streams.pop(number, None)
@@ -157,6 +168,17 @@ class SubStream(StreamTransport):
         elif kind == Event.STREAM_ENDED:
             self._endReceived = True
             super().sessionEvent(event)
+
+    def closeWithTheConnection(self) -> None:
+        """Stream 0 was closed: what was written is delivered, and what comes is read."""
+        self._endSent = True
+        self._stopFeed()
+        self._step(Cause.LOSE_WRITE)
+
+    def sessionEnded(self, reason: Reason, detail: str | None) -> None:
+        if reason is Reason.DONE and not (self._endReceived and self._endAcknowledged):
+            reason, detail = Reason.RESET, "the connection ended before this stream"
+        super().sessionEnded(reason, detail)
 
     def _close(self) -> None:
         self._endStream()

@@ -86,16 +86,17 @@ class Close:
         return self._gone is not None
 
     def begin(self, now: int) -> None:
-        """Deliver the rest, exchange CLOSE, discard what comes."""
+        """
+        Deliver the rest of all streams and exchange CLOSE on each. What comes on stream 0 is
+        discarded; that of the others is still read until they end.
+        """
         if self._gone is not None:
             self._end(LastPacket.NONE, Reason.DONE, now)
             return
         self._life.enter(State.FIN_WAIT)
         self._begun = now
         self._give_up = now + CLOSE_TIMEOUT
-        for stream in list(self._streams.open.values()):
-            self._sender.finish(stream)
-        self._receiver.discard()
+        self._receiver.discard(self._streams.open[0])
 
     def look(self, now: int) -> None:
         """See whether a close is through. Sets the timer for the next look."""
@@ -104,15 +105,18 @@ class Close:
             self._end(LastPacket.NONE, self._gone, now)
         if life.state is not State.FIN_WAIT and life.state is not State.DRAINING:
             return
-        own = self._streams.open[0]
-        progress = (self._sender.packets.acknowledged_bytes, own.incoming.next)
+        for stream in self._streams.open.values():
+            # Those too that the peer has opened since.
+            self._sender.finish(stream)
+        streams = self._streams.open.values()
+        came = sum(each.incoming.next - each.incoming.unread for each in streams)
+        progress = (self._sender.packets.acknowledged_bytes, came)
         if progress != self._progress:
             self._progress = progress
             self._give_up = now + CLOSE_TIMEOUT
         until = self._give_up
-        streams = self._streams.open.values()
         ours = all(each.drained and each.fin_acknowledged for each in streams)
-        theirs = own.incoming.complete
+        theirs = all(each.incoming.complete and not each.incoming.unread for each in streams)
         if ours and life.state is State.FIN_WAIT:
             life.enter(State.DRAINING)
         if ours and theirs:

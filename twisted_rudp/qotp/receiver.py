@@ -147,7 +147,6 @@ class Receiver:
 
     @ivar window: what may be kept.
     @ivar events: for the application.
-    @ivar discarding: everything that comes is thrown away.
     @ivar waiting: something has come that is not in order, or for which there is no room;
         for the caller to clear.
     @ivar refused: streams the peer opened beyond the limit, to be reset.
@@ -164,7 +163,6 @@ class Receiver:
         self._streams = streams
         self.window = window
         self.events = events
-        self.discarding = False
         self.waiting = False
         self.refused: list[int] = []
         self.contradicted = False
@@ -205,7 +203,7 @@ class Receiver:
                 return False
             if incoming.held != held and incoming.unread == unread:
                 self.waiting = True
-            if self.discarding or stream.discarding:
+            if stream.discarding:
                 incoming.take(incoming.unread)
         if segment.close or incoming.end is not None:
             self._check_end(incoming, segment)
@@ -249,7 +247,7 @@ class Receiver:
         incoming = stream.incoming
         if incoming.complete and not incoming.unread and not stream.end_told:
             stream.end_told = True
-            if not self.discarding and not stream.discarding:
+            if not stream.discarding:
                 self.events.append((Event.STREAM_ENDED, stream.number))
             if stream.over:
                 self._streams.drop(stream)
@@ -266,15 +264,14 @@ class Receiver:
         stream.discarding = True
         self._readable.pop(stream, None)
 
-    def discard(self) -> None:
-        """Nobody wants the rest of any stream."""
-        self.discarding = True
-        for stream in list(self._streams.open.values()):
-            size = stream.incoming.unread
-            stream.incoming.take(size)
-            self.window.held -= size
-            self.tell_end(stream)
-        self._readable.clear()
+    def discard(self, stream: Stream) -> None:
+        """Nobody wants the rest of this stream, but its end is awaited."""
+        stream.discarding = True
+        size = stream.incoming.unread
+        stream.incoming.take(size)
+        self.window.held -= size
+        self._readable.pop(stream, None)
+        self.tell_end(stream)
 
 
 class Heard(NamedTuple):
