@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 
 from tests.qotp.test_transcripts import Transcript
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint, exportKey
+from twisted_rudp.errors import PeerForgot
 from twisted_rudp.interfaces import IMultiplexed
 from twisted_rudp.qotp.keys import KeyPair, create_key_file
 from twisted_rudp.testing import MemoryNetwork
@@ -197,6 +198,20 @@ class ConnectionTests(ConnectionCase):
             self.network.runFor(0.1)
             transport = self.accepted[-1].transport
             self.assertFalse(transport.facts()["early"])
+
+    def test_restarted(self) -> None:
+        """A server that was restarted with the same key is noticed within a round trip."""
+        self.kind = Recording
+        endpoint = QOTPClientEndpoint(self.hosts[0].reactor, "server", 4000)
+        connecting = endpoint.connect(Factory.forProtocol(Recording))
+        self.network.run(connecting)
+        self.network.runFor(0.5)
+        client: Any = self.successResultOf(connecting)
+        self.hosts[1].reactor.disconnectAll()
+        self.successResultOf(self.server.listen(Factory.forProtocol(Protocol)))
+        client.transport.write(b"are you still there?")
+        self.network.runFor(0.03)
+        self.assertIs(client.reason, PeerForgot)
 
     def test_rebinding(self) -> None:
         """W10: a NAT that gives the client another address changes nothing for the protocols."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests import pair
 from tests.pair import CLIENT, SERVER, Fate
-from twisted_rudp.core.engine import Address
+from twisted_rudp.core.engine import Address, Event
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.handshake import InitiatorHandshake
@@ -28,6 +28,13 @@ class End(pair.End[QOTPEngine, QOTPDemultiplexer]):
     def __init__(self, whole: Pair, name: str, address: Address, demux: QOTPDemultiplexer) -> None:
         super().__init__(whole, name, address, demux)
         self.streams: defaultdict[int, bytearray] = defaultdict(bytearray)
+
+    def turn(self, engine: QOTPEngine) -> None:
+        """As a hub does it: also under keys that are new."""
+        super().turn(engine)
+        if (Event.KEYS,) in self.happened:
+            self.happened.remove((Event.KEYS,))
+            self.add(engine)
 
     def read(self, engine: QOTPEngine) -> None:
         for stream in engine.streams:
@@ -88,7 +95,7 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
 
         @param number: the packet number, counted from the next.
         """
-        ((name, secrets),) = self.secrets.items()
+        name, secrets = next(iter(self.secrets.items()))
         number += end.engine.counters()["datagrams_out"]
         mine = end is self.client
         keys = secrets.initiator if mine else secrets.responder

@@ -20,9 +20,10 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
+from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.kernels import same_column
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.extensions import OFFER, window_ack
+from twisted_rudp.qotp.extensions import OFFER, NewId, StatelessReset, window_ack
 from twisted_rudp.qotp.handshake import ExchangeLimit, HalfOpen, HalfOpenTable
 from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, Sealer
@@ -41,6 +42,8 @@ from twisted_rudp.qotp.wire import (
     parse_opening,
     without_fill,
 )
+
+RESETS_PER_SECOND: Final = 1000
 
 MAX_HEARD_EARLY: Final = 65536
 """Openings with early data that are remembered, so that they are not heard again."""
@@ -64,6 +67,10 @@ class QOTPDemultiplexer:
     ) -> None:
         self._settings = settings
         self._identity = identity
+        self._reset: StatelessReset | None = None
+        if identity is not None:
+            self._reset = StatelessReset(identity.derive(b"stateless reset"))
+        self._resets = TokenBuckets(RESETS_PER_SECOND, RESETS_PER_SECOND, 1)
         self._half_open = HalfOpenTable()
         self._limit = limit or ExchangeLimit()
         self._heard_early: dict[bytes, None] = {}
@@ -115,6 +122,8 @@ class QOTPDemultiplexer:
             return Drop("short")
         kind = data[0]
         if kind == Kind.DATA:
+            if self._reset is not None and self._reset.owns(data[ID]):
+                return self._forgotten(self._reset, data[ID], now)
             return self._first_data(data, address, now, table)
         if kind not in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND):
             return Drop("unknown connection")
@@ -211,6 +220,7 @@ class QOTPDemultiplexer:
             now,
             numbers_used=record.sealer.next,
             early=opening,
+            own_id=self._new_id(),
         )
         return Admit(engine)
 
@@ -246,8 +256,22 @@ class QOTPDemultiplexer:
             record.secrets,
             now,
             numbers_used=record.sealer.next,
+            own_id=self._new_id(),
         )
         return Admit(engine)
+
+    def _forgotten(self, reset: StatelessReset, name: bytes, now: int) -> Verdict:
+        """
+        Data of a connection that was here, perhaps before a restart: its dialler is told
+        by a stateless reset, which is as short as anything that asks for one.
+        """
+        if not self._resets.take("all", now):
+            return Drop("too many resets")
+        return Reply((reset.datagram(name, self._settings.entropy(14)),))
+
+    def _new_id(self) -> NewId | None:
+        reset = self._reset
+        return None if reset is None else reset.new_id(self._settings.entropy(5))
 
     def ended(self, engine: Engine, now: int) -> None:
         """Nothing is kept here."""

@@ -36,11 +36,13 @@ from twisted_rudp.qotp.extensions import (
     OFFER,
     Abort,
     Extensions,
+    NewId,
     Peer,
     Reset,
     decode_frame,
     decode_range,
     decode_ranges,
+    encode_new_id,
     encode_reset,
     peer_of,
 )
@@ -53,7 +55,7 @@ from twisted_rudp.qotp.sender import Sender, Timer
 from twisted_rudp.qotp.sent import ControlFrame
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.wire import Ack, Segment, header
+from twisted_rudp.qotp.wire import ID, Ack, Segment, header
 
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
@@ -77,6 +79,7 @@ class QOTPEngine:
         *,
         own_socket: bool = False,
         numbers_used: int = 0,
+        own_id: NewId | None = None,
     ) -> None:
         """
         Use L{dial} or the demultiplexer.
@@ -84,8 +87,11 @@ class QOTPEngine:
         @param name: the connection id.
         @param own_socket: the socket serves this connection alone and closes with it.
         @param numbers_used: by what was sent before there was this object.
+        @param own_id: what an extended peer is to send; None: no other than C{name}.
         """
         self._name = name
+        self._own_id = own_id
+        self._peer_id: NewId | None = None
         self._address = address
         self._settings = settings
         self._role = role
@@ -152,6 +158,7 @@ class QOTPEngine:
         *,
         numbers_used: int = 0,
         early: Cipher | None = None,
+        own_id: NewId | None = None,
     ) -> QOTPEngine:
         """
         The responder's side, when the demultiplexer has seen the first authentic Data; or at
@@ -160,7 +167,9 @@ class QOTPEngine:
         @param early: for K0; everything until the dialler's first Data may be a
             replay then.
         """
-        engine = cls(name, address, settings, Role.SERVER, now, numbers_used=numbers_used)
+        engine = cls(
+            name, address, settings, Role.SERVER, now, numbers_used=numbers_used, own_id=own_id
+        )
         engine._protection.agree(cipher, secrets, early)
         if early is not None:
             engine._meet(Peer.BASELINE, now)
@@ -183,8 +192,9 @@ class QOTPEngine:
         return self._life.state is State.CLOSED
 
     def keys(self) -> Sequence[Key]:
-        """The connection id, wherever the peer is."""
-        return (self._name,)
+        """The connection ids, wherever the peer is."""
+        made = self._own_id if self._peer_id is None else self._peer_id
+        return (self._name,) if made is None else (self._name, made.id)
 
     @property
     def validated(self) -> bool:
@@ -216,6 +226,11 @@ class QOTPEngine:
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
         """Process a run."""
         view = memoryview(run)
+        if self._peer_id is not None and view[ID] == self._peer_id.id:
+            # What carries the id that we send comes from a peer that has lost us.
+            if self._peer_id.resets(bytes(view[:size])) and not self._life.over:
+                self._close.peer_gone(Reason.FORGOTTEN, now)
+            return
         while self._handshake is not None and view and not self._life.over:
             self._input_answer(self._handshake, bytes(view[:size]), now)
             view = view[size:]
@@ -470,6 +485,9 @@ class QOTPEngine:
             self._path = Path(self._settings.entropy, 0)
             if self._protection.validated:
                 self._window.expect_bursts()
+        if peer is Peer.EXTENDED and self._own_id is not None:
+            frame = ControlFrame(CONTROL, 0, encode_new_id(self._own_id), True)
+            self._sender.frames.append(frame)
         if self._role is Role.CLIENT:
             # Rule R3: until it sees Data the release sends nothing more.
             self._extensions.offering = peer is Peer.EXTENDED
@@ -635,6 +653,12 @@ class QOTPEngine:
             if stream is not None:
                 self._abandon(stream)
                 self._events.append((Event.STREAM_RESET, frame.stream, frame.code))
+        elif isinstance(frame, NewId):
+            self._acks.wanted = True
+            if self._peer_id is None and self._role is Role.CLIENT:
+                self._peer_id = frame
+                self._protection.use_id(frame.id)
+                self._events.append((Event.KEYS,))
         elif isinstance(frame, Abort):
             self._reset_heard = True
 

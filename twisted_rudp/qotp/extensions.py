@@ -12,20 +12,27 @@ From then on:
   - an acknowledgement of L{CONTROL} with a length is a I{range}: so many packet
     numbers up to C{offset}, modulo 2^24;
   - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
-    stream, the reset of the session. Empty, they are a PING; at an offset from
-    L{CHALLENGE} on it is the challenge of an address, and acknowledged with that offset;
-  - CLOSE ends one direction of a stream only.
+    stream, the reset of the session, a new connection id with its reset token. Empty, they
+    are a PING; at an offset from L{CHALLENGE} on it is the challenge of an address, and
+    acknowledged with that offset;
+  - CLOSE ends one direction of a stream only;
+  - a listener gives the dialler a new connection id for what it sends. Made of the
+    listener's key, it is known again by a listener that has lost the connection, which
+    answers with a stateless reset (RFC 9000 section 10.3). An id that a dialler of the
+    release has chosen is never answered: an unexpected datagram ends its loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, IntEnum
+from hashlib import blake2b
+from hmac import compare_digest
 from struct import Struct
 from typing import Final, NamedTuple
 
 from twisted_rudp.core.serial import unwrap24
-from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, Ack, Segment
+from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, Ack, Kind, Segment
 
 CONTROL: Final = 0xFFFFFFFF
 """The stream of control frames."""
@@ -44,6 +51,10 @@ MORE_RANGES: Final = 32
 _range: Final = Struct("<II")
 _reset: Final = Struct("<BII")
 _abort: Final = Struct("<BI")
+_new_id: Final = Struct("<B8s16s")
+
+_NONCE: Final = 5
+"""Of the eight bytes of a new connection id; the others prove who has made it."""
 
 
 class Peer(Enum):
@@ -75,6 +86,7 @@ class FrameType(IntEnum):
     RANGES = 1
     RESET = 2
     ABORT = 3
+    NEW_ID = 4
 
 
 class Reset(NamedTuple):
@@ -88,6 +100,59 @@ class Abort(NamedTuple):
     """The session is given up."""
 
     code: int
+
+
+class NewId(NamedTuple):
+    """
+    What is sent to us is to carry this connection id.
+
+    @ivar token: how a stateless reset of the connection ends.
+    """
+
+    id: bytes
+    token: bytes
+
+    def __repr__(self) -> str:
+        # With the token anybody could end the connection.
+        return f"NewId({self.id.hex()})"
+
+    def resets(self, datagram: bytes) -> bool:
+        """Whether a datagram with this id is a stateless reset."""
+        return compare_digest(datagram[-len(self.token) :], self.token)
+
+
+class StatelessReset:
+    """A listener's new connection ids, and what it answers when it has forgotten one."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        """
+        @param key: secret, and the same after a restart.
+        """
+        self._key = key
+
+    def new_id(self, nonce: bytes) -> NewId:
+        """
+        @param nonce: five random bytes.
+        """
+        nonce = nonce[:_NONCE]
+        made = nonce + self._mac(b"id" + nonce, 8 - _NONCE)
+        return NewId(made, self._mac(b"token" + made, 16))
+
+    def owns(self, id: bytes) -> bool:
+        """Whether this connection id was made here."""
+        return compare_digest(id, self.new_id(id).id)
+
+    def datagram(self, id: bytes, fill: bytes) -> bytes:
+        """
+        The stateless reset of a connection: as short as Data can be, and like it to
+        everybody but the peer.
+        """
+        return bytes((Kind.DATA,)) + id + fill + self.new_id(id).token
+
+    def _mac(self, text: bytes, size: int) -> bytes:
+        return blake2b(text, key=self._key, digest_size=size).digest()
 
 
 def offer_ack(window: int) -> Ack:
@@ -171,8 +236,16 @@ def encode_abort(code: int = 0) -> bytes:
     return _abort.pack(FrameType.ABORT, code)
 
 
-def decode_frame(body: bytes) -> Reset | Abort | None:
-    """A reset or abort; None for whatever else it is."""
+def encode_new_id(new: NewId) -> bytes:
+    """Gives the peer a connection id for what it sends."""
+    return _new_id.pack(FrameType.NEW_ID, *new)
+
+
+def decode_frame(body: bytes) -> Reset | Abort | NewId | None:
+    """A reset, an abort or a new connection id; None for whatever else it is."""
+    if len(body) == _new_id.size and body[0] == FrameType.NEW_ID:
+        _, made, token = _new_id.unpack(body)
+        return NewId(made, token)
     if len(body) == _reset.size and body[0] == FrameType.RESET:
         _, stream, code = _reset.unpack(body)
         return Reset(stream, code)

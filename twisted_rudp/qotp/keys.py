@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -76,6 +76,10 @@ class KeyPair:
         if not any(shared):
             raise LowOrder("the other side's key is of low order")
         return shared
+
+    def derive(self, purpose: bytes) -> bytes:
+        """32 secret bytes that only the owner of this key can make, the same each time."""
+        return blake2b(purpose, key=self._private, digest_size=32).digest()
 
     def private_hex(self) -> str:
         """The secret itself, for a key file."""

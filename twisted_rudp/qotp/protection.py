@@ -458,7 +458,8 @@ class PacketProtection:
     The keys of one connection, and what can be done with them: agreed once and never
     replaced (W2).
 
-    @ivar name: the connection id.
+    @ivar name: the connection id that we send.
+    @ivar first_name: the connection id that the initiator chose.
     @ivar sealer: what is sent goes through it.
     @ivar unsealer: what is received goes through it; None before there is a key.
     @ivar received: packet numbers that were received.
@@ -482,7 +483,7 @@ class PacketProtection:
         @param numbers_used: by what was sent before.
         """
         client = role is Role.CLIENT
-        self.name = name
+        self.name = self.first_name = name
         self.sealer = Sealer(INITIATOR if client else RESPONDER, mtu, numbers_used)
         self.received = Ranges(PACKET_RANGES)
         self.unsealer: Unsealer | None = None
@@ -509,6 +510,18 @@ class PacketProtection:
         self._use(Kind.DATA if early is None else Kind.INIT_CRYPTO_RCV)
         if self._key_log is not None:
             self._key_log(self.name, secrets)
+
+    def use_id(self, name: bytes) -> None:
+        """
+        What we send carries another connection id from now on.
+
+        @raise AssertionError: it is not Data that we send.
+        """
+        assert self._secrets is not None and self.sealer.kind is Kind.DATA
+        self.name = name
+        self._use(Kind.DATA)
+        if self._key_log is not None:
+            self._key_log(name, self._secrets)
 
     def validate(self) -> None:
         """Authentic Data: the dialler has received our answer, and this is no replay."""
@@ -539,7 +552,7 @@ class PacketProtection:
             theirs = secrets.responder if self._client else secrets.initiator
             key = theirs[1].hex() or None
         return {
-            "connection_id": self.name.hex(),
+            "connection_id": self.first_name.hex(),
             "role": "initiator" if self._client else "responder",
             "peer_key": key,
             "peer_key_proved": self.echoed,
