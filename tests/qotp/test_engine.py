@@ -575,6 +575,48 @@ class AbuseTests(SynchronousTestCase):
         self.assertEqual(pair.server.engine.counters()["openings_ignored"], 1)
 
 
+class StatisticsTests(SynchronousTestCase):
+    """What an operator reads."""
+
+    def test_counters(self) -> None:
+        """What one end counts out the other counts in, but for what the link lost."""
+        pair = Pair(steady(), steady())
+        pair.connect(known=False)
+        lost = len(pair.client.sent) + 3
+        pair.fates["client"] = losing(lost)
+        write(pair.client, 0, bytes(20_000))
+        pair.run(1000)
+        ours, theirs = pair.client.engine.counters(), pair.server.engine.counters()
+        self.assertEqual(ours["datagrams_out"], len(pair.client.sent))
+        self.assertEqual(ours["bytes_out"], sum(map(len, pair.client.sent)))
+        # The demultiplexer takes the opening message.
+        arrived = [each for at, each in enumerate(pair.client.sent) if at not in (0, lost)]
+        self.assertEqual(theirs["datagrams_in"], len(arrived))
+        self.assertEqual(theirs["bytes_in"], sum(map(len, arrived)))
+        self.assertEqual([ours[name] for name in ("lost", "retransmitted")], [1, 1])
+        self.assertEqual(ours["lost_spurious"], 0)
+
+    def test_facts(self) -> None:
+        """What is in flight, unsent, unread and out of order."""
+        pair = Pair()
+        pair.connect()
+        pair.run(500)
+        pair.server.reading = False
+        pair.fates["client"] = losing(len(pair.client.sent))
+        write(pair.client, 0, bytes(100_000))
+        facts = pair.client.engine.facts()
+        self.assertTrue(facts["bytes_in_flight"] > 10_000)
+        self.assertTrue(facts["bytes_unsent"] > 0)
+        pair.run(12)
+        facts = pair.server.engine.facts()
+        self.assertEqual(facts["bytes_unread"], 0)
+        self.assertTrue(facts["bytes_waiting"] > 10_000)
+        pair.run(500)
+        facts = pair.server.engine.facts()
+        self.assertEqual((facts["bytes_unread"], facts["bytes_waiting"]), (100_000, 0))
+        self.assertEqual(pair.client.engine.facts()["bytes_in_flight"], 0)
+
+
 class BudgetTests(SynchronousTestCase):
     """W6: what may be kept."""
 

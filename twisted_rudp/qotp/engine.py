@@ -119,6 +119,7 @@ class QOTPEngine:
         self._patient = False
         self._reset_heard = False
         self._in_order = 0
+        self._datagrams_in = self._bytes_in = 0
         self._heard = now
         self._keep_alive_interval = min(settings.keep_alive, settings.idle_timeout // 3)
 
@@ -226,6 +227,8 @@ class QOTPEngine:
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
         """Process a run."""
         view = memoryview(run)
+        self._bytes_in += len(view)
+        self._datagrams_in += -(-len(view) // size)
         if self._peer_id is not None and view[ID] == self._peer_id.id:
             # What carries the id that we send comes from a peer that has lost us.
             if self._peer_id.resets(bytes(view[:size])) and not self._life.over:
@@ -432,16 +435,23 @@ class QOTPEngine:
     # state
 
     def counters(self) -> Mapping[str, int]:
-        """What was dropped, and what was sent again."""
+        """What was sent and received, dropped, lost and sent again."""
+        sealer, packets = self._protection.sealer, self._sender.packets
         return {
             **self._counters,
+            "datagrams_out": sealer.next,
+            "bytes_out": sealer.bytes_out,
+            "datagrams_in": self._datagrams_in,
+            "bytes_in": self._bytes_in,
             "retransmitted": self._sender.retransmitted,
-            "datagrams_out": self._protection.sealer.next,
+            "lost": packets.lost,
+            "lost_spurious": packets.recovery.spurious,
         }
 
     def facts(self) -> Mapping[str, Any]:
         """Connection id, peer, its key and whether that is proved, round trip, windows."""
-        sender = self._sender
+        sender, streams = self._sender, self._streams.open.values()
+        unread = sum(stream.incoming.unread for stream in streams)
         return {
             "transport": "qotp",
             **self._protection.facts(),
@@ -453,7 +463,12 @@ class QOTPEngine:
             "peer_window": sender.peer_window,
             "receive_window": self._window.capacity,
             "congestion_window": sender.control.window,
+            "bytes_in_flight": sender.packets.recovery.in_flight,
+            "bytes_unsent": sum(stream.queue.size for stream in streams),
+            "bytes_unread": unread,
+            "bytes_waiting": self._window.held - unread,
             "mtu": sender.mtu,
+            "validated": self._protection.validated,
             "streams": len(self._streams.open),
         }
 

@@ -143,6 +143,7 @@ class InitiatorHandshake:
             return
         if self._opening is None:
             sealer.next += 1
+            sealer.bytes_out += self._mtu
             datagram = init_snd(self._ephemeral.public, self._identity.public, self._mtu)
             emit(datagram, len(datagram), address)
         else:

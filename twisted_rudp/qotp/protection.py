@@ -203,9 +203,12 @@ class Sealer:
     @ivar next: the number of the next datagram.
     @ivar kind: the type that is sent now.
     @ivar overhead: bytes of a datagram of that type that are not payload.
+    @ivar bytes_out: of all datagrams so far.
     """
 
-    __slots__ = ("_cipher", "_direction", "_mtu", "_prefix", "kind", "next", "overhead")
+    __slots__ = (
+        "_cipher", "_direction", "_mtu", "_prefix", "bytes_out", "kind", "next", "overhead",
+    )  # fmt: skip
 
     def __init__(self, direction: int, mtu: int, first: int = 0) -> None:
         self._direction = direction
@@ -215,6 +218,7 @@ class Sealer:
         self.kind = Kind.INIT_SND
         self.overhead = OVERHEAD[self.kind]
         self.next = first
+        self.bytes_out = 0
 
     @property
     def exhausted(self) -> bool:
@@ -237,6 +241,7 @@ class Sealer:
             payload = with_fill(payload, self._mtu)
         datagram = self._cipher.seal(self._prefix, self.next, self._direction, payload)
         self.next += 1
+        self.bytes_out += len(datagram)
         return datagram
 
     def seal(self, payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -254,7 +259,9 @@ class Sealer:
             self.next += end - start
             size = len(payloads[start]) + DATA_OVERHEAD
             part = payloads if end - start == count else payloads[start:end]
-            yield self._cipher.seal_run(self._prefix, number, self._direction, part), size
+            run = self._cipher.seal_run(self._prefix, number, self._direction, part)
+            self.bytes_out += len(run)
+            yield run, size
             start = end
 
     def _run_end(self, payloads: Sequence[bytes], start: int) -> int:

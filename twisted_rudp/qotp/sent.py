@@ -108,6 +108,7 @@ class SentPackets:
     @ivar stream_bytes: bytes of streams in flight; what the peer's window limits.
     @ivar frames: L{ControlFrame}s in flight.
     @ivar acknowledged_bytes: bytes of streams acknowledged so far.
+    @ivar lost: packets that were declared lost.
     @ivar settled: streams of which something was acknowledged; for the caller to
         look at and clear.
     @ivar losing: streams of which something is to be sent again.
@@ -121,6 +122,7 @@ class SentPackets:
         self.stream_bytes = 0
         self.frames = 0
         self.acknowledged_bytes = 0
+        self.lost = 0
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
         self._runs: list[SentRun] = []
@@ -254,6 +256,7 @@ class SentPackets:
         frames: list[ControlFrame] = []
         runs = self._runs
         for first, end in self.recovery.lost:
+            self.lost += end - first
             begin = at = bisect_left(runs, first, key=_last)
             while at < len(runs) and runs[at].first < end:
                 run = runs[at]
