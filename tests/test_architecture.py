@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "endpoints",
         "discovery",
         "net",
+        "kcp.snmp",
         "qotp.keys",
         "core",
         "kernels",

@@ -39,7 +39,7 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: expected a command: browse, demo, keygen, link, lookup or ping"),
+            ((), "rudp: expected a command: browse, demo, kcptun-client, kcptun-server, keygen,"),
             (("lnk",), "rudp: Unknown command: lnk"),
             (("link",), "rudp: --to is missing"),
             (("ping",), "rudp: expected one endpoint"),

@@ -228,7 +228,7 @@ class ClientEndpoint(Endpoint, ABC):
             self.reactor,
             factory,
             self.host,
-            self.port,
+            self._peerPort(),
             timeout=self.timeout,
             bindAddress=self.bindAddress,
             session=self._diallingSession,
@@ -236,6 +236,10 @@ class ClientEndpoint(Endpoint, ABC):
             socketOptions=self._socketOptions,
             mode=self._mode,
         )
+
+    def _peerPort(self) -> int:
+        """The port to dial this time."""
+        return self.port
 
     @abstractmethod
     def _diallingSession(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:

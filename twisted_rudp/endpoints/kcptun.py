@@ -245,6 +245,12 @@ class KCPTunClientEndpoint(KCPTunEndpoint, KCPClientEndpoint):
     The endpoint keeps its sessions open for the next connection; L{disconnect} ends them.
     """
 
+    lastPort: int | None = option(
+        Integer(1, 65_535),
+        None,
+        "Dial a random port from C{port} to this one for each session, of a server that listens"
+        " on all of them.",
+    )
     conn: int = option(Integer(1, 1024), 1, "Sessions that the connections share in turn.")
     autoexpire: float = option(
         Seconds(0), 0.0, "Seconds after which a session is replaced by a new one; 0: never."
@@ -255,10 +261,18 @@ class KCPTunClientEndpoint(KCPTunEndpoint, KCPClientEndpoint):
 
     def __post_init__(self, key: str | bytes | None, password: str | None) -> None:
         super().__post_init__(key, password)
+        if self.lastPort is not None and self.lastPort < self.port:
+            raise ValueError(f"lastPort={self.lastPort!r} is below port={self.port!r}")
         self._places = [_Place() for _ in range(self.conn)]
         self._next = 0
         self._sessions: dict[_Session, list[IDelayedCall]] = {}
         self._ended: list[defer.Deferred[None]] = []
+
+    def _peerPort(self) -> int:
+        if self.lastPort is None:
+            return self.port
+        drawn = int.from_bytes(self.entropy(4), "little")
+        return self.port + drawn % (self.lastPort - self.port + 1)
 
     def _diallingSession(  # type: ignore[override]
         self, address: Address, now: int

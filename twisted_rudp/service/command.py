@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.link import LinkOptions, runLink
 from twisted_rudp.service.ping import PingOptions, runPing
@@ -27,6 +28,8 @@ USAGE_ERROR = 2
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "demo": runDemo,
+    "kcptun-client": runTunnel,
+    "kcptun-server": runTunnel,
     "keygen": runKeygen,
     "link": runLink,
     "ping": runPing,
@@ -50,6 +53,8 @@ Examples:
 """
     subCommands = [
         ["demo", None, DemoOptions, "Download over a bad link and print the statistics."],
+        ["kcptun-client", None, ClientOptions, "Carry TCP connections to a server of kcptun."],
+        ["kcptun-server", None, ServerOptions, "Serve clients of kcptun."],
         ["keygen", None, KeygenOptions, "Create a key for QOTP, or show its public part."],
         ["link", None, LinkOptions, "Relay UDP with loss, delay and reordering."],
         ["browse", None, BrowseOptions, "Show the nodes announced on the local network."],

@@ -1,0 +1,207 @@
+"""Debian's kcptun at one end and our endpoints at the other."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from tests.interop.harness import PATIENCE, unavailable
+from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
+
+HOST = "127.0.0.1"
+
+COMBINATIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"smuxver": 2, "crypt": "salsa20", "profile": "fast2"},
+    {"nocomp": True, "crypt": "none", "profile": "normal"},
+    {"nocomp": True, "smuxver": 2, "crypt": "xor", "dataShards": 0, "parityShards": 0},
+    {"crypt": "aes-128", "profile": "fast3", "dataShards": 5, "parityShards": 2},
+    {"crypt": "sm4", "smuxver": 2},
+    {"crypt": "blowfish", "dataShards": 0, "parityShards": 0},
+    {"crypt": "3des", "nocomp": True},
+)
+"""Given to both ends. Debian's version has neither AEADs nor C{null}."""
+
+
+class Echo(Protocol):
+    """Sends everything back."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+class Transfer(Protocol):
+    """Sends something and waits until as much has come back."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.got = 0
+        self.digest = sha256()
+        self.done: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self.data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.got += len(data)
+        if self.got >= len(self.data) and not self.done.called:
+            self.done.callback(self.digest.digest())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.done.called:
+            self.done.errback(reason)
+
+
+def factoryOf(protocol: Any) -> Factory:
+    """A factory that builds it without a word in the log."""
+    factory = Factory.forProtocol(protocol)
+    factory.noisy = False
+    return factory
+
+
+def flagsOf(options: dict[str, Any]) -> Iterator[str]:
+    """What kcptun's programs are told for arguments of ours."""
+    names = {"smuxver": "--smuxver", "crypt": "--crypt", "profile": "--mode",
+             "dataShards": "--datashard", "parityShards": "--parityshard"}  # fmt: skip
+    yield from ("--key", "secret", "--quiet")
+    for name, value in {"smuxver": 1, **options}.items():
+        if name == "nocomp":
+            yield "--nocomp"
+        else:
+            yield from (names[name], str(value))
+
+
+def freePort(kind: int) -> int:
+    """A port that nobody uses just now: kcptun cannot be told to take any."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class KCPTunTests(TestCase):
+    """Live, over loopback."""
+
+    timeout = 6 * PATIENCE
+
+    def setUp(self) -> None:
+        for program in ("kcptun-client", "kcptun-server"):
+            if shutil.which(program) is None:
+                raise unavailable(f"{program} is not installed (apt-get install kcptun)")
+
+    def start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """A program of kcptun, which ends with the test."""
+        process = subprocess.Popen(
+            [program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        return process
+
+    async def listen(self, endpoint: IStreamServerEndpoint) -> Any:
+        """A server that echoes."""
+        port: Any = await endpoint.listen(factoryOf(Echo))
+        self.addCleanup(port.stopListening)
+        return port
+
+    async def theirServer(self, options: dict[str, Any]) -> KCPTunClientEndpoint:
+        """Our client of kcptun-server, behind which an echo is."""
+        target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST))
+        port = freePort(socket.SOCK_DGRAM)
+        self.start(
+            "kcptun-server", "-l", f"{HOST}:{port}", "-t", f"{HOST}:{target.getHost().port}",
+            *flagsOf(options),
+        )  # fmt: skip
+        endpoint = KCPTunClientEndpoint(
+            reactor, HOST, port, **{"smuxver": 1, **options}, password="secret"
+        )
+        self.addCleanup(endpoint.disconnect)
+        return endpoint
+
+    async def theirClient(self, options: dict[str, Any]) -> TCP4ClientEndpoint:
+        """kcptun-client in front of our server, which echoes."""
+        ours = await self.listen(
+            KCPTunServerEndpoint(
+                reactor, 0, interface=HOST, drainTimeout=1,
+                **{"smuxver": 1, **options}, password="secret",
+            )
+        )  # fmt: skip
+        port = freePort(socket.SOCK_STREAM)
+        self.start(
+            "kcptun-client", "-l", f"{HOST}:{port}", "-r", f"{HOST}:{ours.getHost().port}",
+            *flagsOf(options),
+        )  # fmt: skip
+        return TCP4ClientEndpoint(reactor, HOST, port)
+
+    async def echo(self, endpoint: IStreamClientEndpoint, size: int, count: int = 1) -> None:
+        """So many connections at once, each with so many bytes there and back."""
+        data = Random(size).randbytes(size)
+        talks = []
+        for _ in range(count):
+            talk = Transfer(data)
+            await self.connected(endpoint, talk)
+            talks.append(talk)
+        digests = await gatherResults([talk.done for talk in talks])
+        self.assertEqual(digests, [sha256(data).digest()] * count)
+        for talk in talks:
+            assert talk.transport is not None
+            talk.transport.loseConnection()
+
+    async def connected(self, endpoint: IStreamClientEndpoint, talk: Transfer) -> None:
+        """Connect; a program that has just been started may not listen yet."""
+        for _ in range(100):
+            try:
+                await endpoint.connect(factoryOf(lambda: talk))
+                return
+            except ConnectError:
+                await deferLater(reactor, 0.1)
+        self.fail("nobody listens")
+
+    async def test_theirServer(self) -> None:
+        """Our client with every combination."""
+        for options in COMBINATIONS:
+            await self.echo(await self.theirServer(options), 300_000)
+
+    async def test_theirClient(self) -> None:
+        """Our server with every combination."""
+        for options in COMBINATIONS:
+            await self.echo(await self.theirClient(options), 300_000)
+
+    async def test_many(self) -> None:
+        """Fifty connections at once, through both."""
+        await self.echo(await self.theirServer({}), 20_000, 50)
+        await self.echo(await self.theirClient({"smuxver": 2}), 20_000, 50)
+
+    async def test_restarted(self) -> None:
+        """A server that is started again serves the next session."""
+        target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST))
+        port = freePort(socket.SOCK_DGRAM)
+        arguments = ("kcptun-server", "-l", f"{HOST}:{port}",
+                     "-t", f"{HOST}:{target.getHost().port}", *flagsOf({}))  # fmt: skip
+        process = self.start(*arguments)
+        endpoint = KCPTunClientEndpoint(reactor, HOST, port, smuxver=1, password="secret")
+        self.addCleanup(endpoint.disconnect)
+        await self.echo(endpoint, 1000)
+        process.terminate()
+        process.wait()
+        self.start(*arguments)
+        await endpoint.disconnect()
+        await self.echo(endpoint, 1000)
