@@ -13,6 +13,7 @@ from typing import Final
 
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.lifecycle import (
+    LAST_PACKET_INTERVAL,
     LAST_PACKETS,
     Lifecycle,
     State,
@@ -111,7 +112,10 @@ class LastWords:
         repeats = 0
         if packets:
             repeats = LAST_PACKETS if own_socket or datagrams is None else 1
-        self.time_wait = TimeWait(now, time_wait_span(timeout), repeats)
+        # Acknowledgements leave at once: a peer without one asks again, and the socket is not
+        # to stay open for that.
+        interval = LAST_PACKET_INTERVAL if datagrams is None else 0
+        self.time_wait = TimeWait(now, time_wait_span(timeout), repeats, interval)
         self._datagrams = datagrams
         self._packets = packets
         self._answers = 0
@@ -143,9 +147,11 @@ class LastWords:
         @param limit: longest datagram.
         """
         packets: list[bytes] = []
-        if self.time_wait.repeat_due(now) or self._answer:
+        if self._answer:
             self._answer = False
             packets = self._packets
+        while self.time_wait.repeat_due(now):
+            packets = packets + self._packets
         if self._datagrams is not None:
             packets = packets + self._datagrams.acknowledgements(limit)
         return packets

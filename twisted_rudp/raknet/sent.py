@@ -57,10 +57,10 @@ is silent about a number that it has once named: its NACK was lost."""
 REMEMBERED: Final = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
 
-EXTENDED_WINDOW: Final = 5000
-"""Reliable indices in flight towards our own kind, whose receiver takes 8192: three times
-the bandwidth-delay product of 100 Mbit/s and 200 ms, for what waits behind gaps, and a bound
-on the memory of a session whose path delivers nothing."""
+EXTENDED_WINDOW: Final = 8000
+"""Reliable indices in flight towards our own kind, whose receiver takes 8192: behind the
+gaps of a path of 100 Mbit/s, 200 ms and a loss of one in twenty, four bandwidth-delay
+products of them wait."""
 
 EXTENDED_NUMBERS: Final = 1 << 15
 """The same for datagram numbers; a receiver of our kind believes jumps of 50 000."""
