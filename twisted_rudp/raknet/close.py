@@ -112,9 +112,8 @@ class LastWords:
         repeats = 0
         if packets:
             repeats = LAST_PACKETS if own_socket or datagrams is None else 1
-        # Acknowledgements leave at once: a peer without one asks again, and the socket is not
-        # to stay open for that.
-        interval = LAST_PACKET_INTERVAL if datagrams is None else 0
+        # From a socket of its own they leave together, so that it can close at once.
+        interval = 0 if own_socket else LAST_PACKET_INTERVAL
         self.time_wait = TimeWait(now, time_wait_span(timeout), repeats, interval)
         self._datagrams = datagrams
         self._packets = packets
