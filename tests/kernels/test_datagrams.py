@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from twisted_rudp.net.udp.receive import packed, unpacked
+from twisted_rudp.net.udp.options import enableGRO, reportHops, reportLocal
+from twisted_rudp.net.udp.receive import PureBatch, packed, unpacked
 
 try:
     from twisted_rudp.kernels import _native
@@ -54,7 +55,7 @@ class LoopbackTests(SynchronousTestCase):
         length = min(length, size * 200)
         run = os.urandom(length)
         fd = self.sender.fileno()
-        sent = self.kernels.send_run(fd, memoryview(run), size, packed(self.address))
+        sent = self.kernels.send_run(fd, memoryview(run), size, packed(self.address), b"")
         self.assertEqual(sent, length)
         got = [self.receiver.recv(65_535) for _ in range(-(-length // size))]
         self.assertEqual(got, [run[i : i + size] for i in range(0, length, size)])
@@ -63,39 +64,85 @@ class LoopbackTests(SynchronousTestCase):
     @PROPERTY
     @given(
         st.lists(
-            st.tuples(st.booleans(), st.one_of(st.integers(0, 4), st.integers(20_000, 40_000))),
-            max_size=12,
+            st.tuples(
+                st.integers(0, 2), st.one_of(st.integers(0, 4), st.integers(20_000, 40_000))
+            ),
+            max_size=20,
         )
     )
-    def test_joining(self, arrivals: list[tuple[bool, int]]) -> None:
+    def test_joining(self, arrivals: list[tuple[int, int]]) -> None:
         """
-        What arrives in a row from one address becomes a run as long as all are equally
-        long but the last, which may be shorter, and all fit a receive buffer. Nothing
-        is lost, reordered or confused.
+        The kernel and its twin make the same runs of the same arrivals. A sender's
+        datagrams keep their order, and make one run where they fit.
         """
-        senders = (self.sender, self.opened())
-        for number, (second, length) in enumerate(arrivals):
-            senders[second].sendto(bytes([number]) * length, self.address)
+        senders = (self.sender, self.opened(), self.opened())
+        for number, (who, length) in enumerate(arrivals):
+            senders[who].sendto(bytes([number]) * length, self.address)
+        twin = PureBatch(self.receiver)
         if not arrivals:
             self.assertRaises(BlockingIOError, self.receive)
+            self.assertRaises(BlockingIOError, twin.receive)
             return
-        runs, count = self.receive()
-        self.assertEqual(count, len(arrivals))
-        got = []
-        for run, size, raw in runs:
-            second = unpacked(raw) == senders[1].getsockname()
-            self.assertTrue(second or unpacked(raw) == senders[0].getsockname())
-            self.assertLessEqual(len(run), 65_535)
-            pieces = [run[i : i + size] for i in range(0, len(run), size)] if size else [b""]
-            got += [(second, piece) for piece in pieces]
-        expected = [
-            (second, bytes([number]) * length) for number, (second, length) in enumerate(arrivals)
-        ]
-        self.assertEqual(got, expected)
-        for (one, size, raw), (other, following, sender) in pairwise(runs):
-            could = raw == sender and size and not len(one) % size and 0 < following <= size
-            first = other[:following]
-            self.assertFalse(could and len(one) + len(first) <= 65_535)
+        runs, count, truncated = self.receive()
+        self.assertEqual((count, truncated), (len(arrivals), 0))
+        for number, (who, length) in enumerate(arrivals):
+            senders[who].sendto(bytes([number]) * length, self.address)
+        native = [(run, size, unpacked(raw), hops, local) for run, size, raw, hops, local in runs]
+        self.assertEqual(twin.receive(), (native, len(arrivals), 0))
+        for who, sender in enumerate(senders):
+            mine = [each for each in native if each[2] == sender.getsockname()]
+            sent = [bytes([n]) * length for n, (w, length) in enumerate(arrivals) if w == who]
+            got: list[bytes] = []
+            for run, size, *_ in mine:
+                self.assertLessEqual(len(run), 65_535)
+                got += [run[i : i + size] for i in range(0, len(run), size)] if size else [b""]
+            self.assertEqual(got, sent)
+            for (one, size, *_), (other, following, *_) in pairwise(mine):
+                could = size and not len(one) % size and 0 < following <= size
+                self.assertFalse(could and len(one) + len(other[:following]) <= 65_535)
+
+    def test_controls(self) -> None:
+        """Hop limit, segment size and the address that was called are told, as by the twin."""
+        for family, host, own in (
+            (socket.AF_INET, "0.0.0.0", "127.0.0.2"),
+            (socket.AF_INET6, "::", "::1"),
+            (socket.AF_INET6, "::", "::ffff:127.0.0.2"),
+        ):
+            receiver = socket.socket(family, socket.SOCK_DGRAM)
+            sender = socket.socket(family, socket.SOCK_DGRAM)
+            self.addCleanup(receiver.close)
+            self.addCleanup(sender.close)
+            receiver.setblocking(False)
+            try:
+                receiver.bind((host, 0))
+                sender.bind((own, 0))
+            except OSError:
+                continue  # no IPv6 here
+            reportHops(receiver)
+            self.assertTrue(reportLocal(receiver))
+            enableGRO(receiver)
+            sender.settimeout(1)
+            port = receiver.getsockname()[1]
+            twin = PureBatch(receiver)
+            found = []
+            for receive in (
+                lambda: self.kernels.receive_runs(receiver.fileno(), 64)[0],  # noqa: B023
+                lambda: twin.receive()[0],  # noqa: B023
+            ):
+                run = b"a" * 250
+                sender.sendmsg([run], [(17, 103, b"\x64\x00")], 0, (own, port))
+                [got] = receive()
+                found.append((got[0], got[1], got[3], got[4]))
+                peer = got[2] if isinstance(got[2], tuple) else unpacked(got[2])
+                self.assertEqual(peer[:2], sender.getsockname()[:2])
+                # What is told serves to answer from that address.
+                raw = got[2] if isinstance(got[2], bytes) else packed(got[2])
+                fd = receiver.fileno()
+                self.assertEqual(self.kernels.send_run(fd, b"abc", 2, raw, got[4]), 3)
+                self.assertEqual(sender.recvfrom(9)[1][0], own)
+                self.assertEqual(sender.recvfrom(9)[1][0], own)
+            self.assertEqual(found[0], found[1])
+            self.assertEqual(found[0][:3], (b"a" * 250, 100, 64))
 
     def test_most(self) -> None:
         """Not more than asked for are received."""
@@ -108,16 +155,17 @@ class LoopbackTests(SynchronousTestCase):
         """What makes no sense is an error, of the system or of ours."""
         fd, raw = self.sender.fileno(), packed(self.address)
         send, receive = self.kernels.send_run, self.kernels.receive_runs
-        self.assertRaises(ValueError, send, fd, b"ab", 0, raw)
-        self.assertRaises(OSError, send, -1, b"ab", 1, raw)
-        self.assertRaises(OSError, send, fd, b"ab", 1, b"nonsense")
-        self.assertRaises(TypeError, send, fd, "ab", 1, raw)
-        self.assertRaises(TypeError, send, fd, b"ab", 1, None)
-        self.assertRaises(TypeError, send, fd, b"ab", 1)
+        self.assertRaises(ValueError, send, fd, b"ab", 0, raw, b"")
+        self.assertRaises(OSError, send, -1, b"ab", 1, raw, b"")
+        self.assertRaises(OSError, send, fd, b"ab", 1, b"nonsense", b"")
+        self.assertRaises(TypeError, send, fd, "ab", 1, raw, b"")
+        self.assertRaises(TypeError, send, fd, b"ab", 1, None, b"")
+        self.assertRaises(TypeError, send, fd, b"ab", 1, raw, None)
+        self.assertRaises(TypeError, send, fd, b"ab", 1, raw)
         self.assertRaises(OSError, receive, -1, 1)
         for most in (0, 65, -1):
             self.assertRaises(ValueError, receive, fd, most)
-        self.assertEqual(send(fd, b"", 1, raw), 0)
+        self.assertEqual(send(fd, b"", 1, raw, b""), 0)
 
     def test_tooLong(self) -> None:
         """
@@ -126,8 +174,8 @@ class LoopbackTests(SynchronousTestCase):
         """
         fd, raw = self.sender.fileno(), packed(self.address)
         run = bytes(130_000)
-        self.assertRaises(OSError, self.kernels.send_run, fd, run, 65_508, raw)
-        self.assertEqual(self.kernels.send_run(fd, run[:65_000], 65_000, raw), 65_000)
+        self.assertRaises(OSError, self.kernels.send_run, fd, run, 65_508, raw, b"")
+        self.assertEqual(self.kernels.send_run(fd, run[:65_000], 65_000, raw, b""), 65_000)
 
 
 class FullTests(SynchronousTestCase):
@@ -142,9 +190,9 @@ class FullTests(SynchronousTestCase):
         one.setblocking(False)
         other.setblocking(False)
         run = os.urandom(100_000)
-        sent = kernels.send_run(one.fileno(), run, 1_000, b"")
+        sent = kernels.send_run(one.fileno(), run, 1_000, b"", b"")
         self.assertTrue(0 < sent < len(run))
         self.assertEqual(sent % 1_000, 0)
-        self.assertRaises(BlockingIOError, kernels.send_run, one.fileno(), run, 1_000, b"")
+        self.assertRaises(BlockingIOError, kernels.send_run, one.fileno(), run, 1_000, b"", b"")
         arrived = [other.recv(2_000) for _ in range(sent // 1_000)]
         self.assertEqual(b"".join(arrived), run[:sent])

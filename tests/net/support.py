@@ -111,6 +111,10 @@ class FakePort:
     """
 
     closed = False
+    sendFrom = b""
+
+    def readPending(self) -> None:
+        """Nothing is left alone here."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, int, Address]] = []

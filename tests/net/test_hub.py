@@ -40,6 +40,7 @@ from twisted_rudp.net import table
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
 from twisted_rudp.net.table import Limits
+from twisted_rudp.net.udp.whentoread import LONGEST_WAIT
 
 PEER = ("10.0.0.2", 5000)
 RUN = 65_000
@@ -778,6 +779,112 @@ class TombstoneTests(HubCase):
         del engine
         gc.collect()
         self.assertIsNone(dropped())
+
+
+class SourceTests(HubCase):
+    """A socket with several addresses answers from the one that was called (F3)."""
+
+    def test_sessions(self) -> None:
+        """Each session keeps its own; a reply to an unknown peer leaves from where it came to."""
+        one, other = Scripted(), Scripted(("10.0.0.3", 1))
+        sources: list[bytes] = []
+        send = self.port.send
+
+        def sent(run: Buffer, size: int, address: Address) -> bool:
+            sources.append(self.port.sendFrom)
+            return send(run, size, address)
+
+        self.port.send = sent  # type: ignore[method-assign]
+        for engine, local in ((one, b"first"), (other, b"second")):
+            self.enter(engine)
+            self.hub.calledAt(local)
+            self.receive(address=engine.address)
+        for engine in (one, other, one):
+            engine.runsToSend = 1
+            self.hub.schedule.touch(self.hub.find(engine.address))
+            self.reactor.advance(0)
+        self.assertEqual(sources, [b"first", b"second", b"first"])
+        self.hub.calledAt(b"third")
+        self.demux.verdict = Reply((b"r",))
+        self.receive(address=("10.0.0.9", 9))
+        self.assertEqual(sources[-1], b"third")
+
+
+class PatienceTests(HubCase):
+    """How long the socket may be left alone (L{Hub.patience})."""
+
+    def active(self, milliseconds: float, address: Address = PEER) -> Scripted:
+        """A session with this round trip that something came for."""
+        found = self.hub.find(address)
+        engine: Any = Scripted(address) if found is None else found.engine
+        if found is None:
+            self.enter(engine)
+        engine.round_trip = int(milliseconds * 1_000_000)
+        self.receive(address=address)
+        return engine
+
+    def test_far(self) -> None:
+        """A small part of the shortest round trip that was active of late."""
+        self.active(80)
+        self.assertEqual(self.hub.patience(), 5_000_000)
+        self.active(16, ("10.0.0.3", 1))
+        self.assertEqual(self.hub.patience(), 1_000_000)
+        self.active(80)
+        self.assertEqual(self.hub.patience(), 1_000_000)
+        self.reactor.advance(1.1)
+        self.active(80)
+        self.assertEqual(self.hub.patience(), 5_000_000)
+
+    def test_near(self) -> None:
+        """A near peer is looked for at once, and nobody is waited for while it is active."""
+        self.active(0.2)
+        self.assertEqual(self.hub.patience(), 0)
+        self.active(80, ("10.0.0.3", 1))
+        self.assertEqual(self.hub.patience(), 0)
+        self.reactor.advance(0.1)
+        self.assertEqual(self.hub.patience(), 0)
+
+    def test_junk(self) -> None:
+        """What is no session's is not looked for; where nobody is slowed it may wait."""
+        self.receive(b"junk", address=("10.0.0.9", 9))
+        self.assertEqual(self.hub.patience(), LONGEST_WAIT)
+        self.active(0.2)
+        self.assertEqual(self.hub.patience(), 0)
+        self.receive(b"junk", address=("10.0.0.9", 9))
+        self.assertEqual(self.hub.patience(), -1)
+
+    def test_handshake(self) -> None:
+        """An engine that has measured nothing goes by the time the handshake took."""
+        self.assertEqual(self.active(0).round_trip, 0)
+        self.assertEqual(self.hub.patience(), 0)
+        engine = Scripted(("10.0.0.4", 1))
+        self.demux.verdict = Reply((b"r",))
+        self.receive(address=engine.address)
+        self.reactor.advance(1.1)
+        self.receive(address=engine.address)
+        self.reactor.advance(0.032)
+        self.demux.verdict = Admit(engine)
+        self.receive(address=engine.address)
+        self.assertEqual(self.hub.patience(), 2_000_000)
+
+    def test_pendingFirst(self) -> None:
+        """When a timer is due, what waits in the socket is read before it."""
+        engine = Scripted()
+        self.enter(engine)
+        engine.due = self.hub.now() + 30_000_000
+        self.hub.schedule.touch(self.hub.find(PEER))
+        self.reactor.advance(0)
+        order: list[str] = []
+
+        def read() -> None:
+            order.append("read")
+            engine.due = None
+            self.receive()
+
+        self.port.readPending = read  # type: ignore[method-assign]
+        self.hub.attach(self.port)
+        self.reactor.advance(0.03)
+        self.assertEqual((order, engine.ticks), (["read"], []))
 
 
 class LifeTests(HubCase):

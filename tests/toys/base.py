@@ -37,6 +37,7 @@ class ToyEngine:
         self.happened: list[tuple[Any, ...]] = []
         self.received = 0
         self.in_flight = 0
+        self.round_trip = 0
 
     # life
 

@@ -195,6 +195,10 @@ class Engine(Protocol):
     def in_flight(self) -> int:
         """Bytes sent and not yet acknowledged."""
 
+    @property
+    def round_trip(self) -> int:
+        """The round trip as it is estimated now, in nanoseconds; 0 while nothing is known."""
+
     def keys(self) -> Sequence[Key]:
         """All the keys under which datagrams of this session arrive."""
 

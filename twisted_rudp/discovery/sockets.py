@@ -20,6 +20,13 @@ class Receiver:
     def runReceived(self, run: bytes, size: int, address: Address) -> None:
         """Ignored."""
 
+    def calledAt(self, local: bytes) -> None:
+        """Answers leave from wherever routing says."""
+
+    def patience(self) -> int:
+        """What comes is looked for at once."""
+        return 0
+
     def turnEnded(self) -> None:
         """Datagrams are dealt with one by one."""
 

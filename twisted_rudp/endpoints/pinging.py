@@ -182,6 +182,13 @@ class _Receiver:
             for start in range(0, len(run), size):
                 self._pinging.received(run[start : start + size], address)
 
+    def calledAt(self, local: bytes) -> None:
+        """Answers leave from wherever routing says."""
+
+    def patience(self) -> int:
+        """What comes is looked for at once."""
+        return 0
+
     def turnEnded(self) -> None:
         """Nothing was kept for it."""
 

@@ -315,6 +315,13 @@ class KCPEngine:
         return self._life.state is State.CLOSED
 
     @property
+    def round_trip(self) -> int:
+        """Nanoseconds, of a clock that counts milliseconds."""
+        trip = self._arq.sender.recovery.round_trip
+        # Less than a millisecond is 0 for this clock, and yet it was measured.
+        return trip.smoothed * MILLISECOND or int(trip.timeout != trip.INITIAL)
+
+    @property
     def in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
         return self._arq.sender.sent.in_flight

@@ -47,21 +47,30 @@ row of C{matrix} each, behind those that complete a group of C{data}. C{earlier}
 the data packets that the first group has already, none of them longer. None without
 the extension: L{twisted_rudp.kcp.fec} has the same, step by step.
 """
-send_run: Callable[[int, pure.Buffer, int, bytes], int] | None = None
+send_run: Callable[[int, pure.Buffer, int, bytes, bytes], int] | None = None
 """
-C{(fd, run, size, address)}: send the datagrams of a run, C{size} bytes each, the last
-may be shorter, from a socket that does not block to an address as the system has it.
+C{(fd, run, size, address, source)}: send the datagrams of a run, C{size} bytes each, the
+last may be shorter, from a socket that does not block to an address as the system has it.
+C{source} is C{b""} or what L{receive_runs} gave as C{local}: the address to send from.
 Answers how many bytes of whole datagrams have left: fewer than all when the socket
 refused the next one. Raises C{OSError} when it refused the first. None without the
 extension and where the system has no C{sendmmsg}: then each takes a call of its own.
 """
-receive_runs: Callable[[int, int], tuple[list[tuple[bytes, int, bytes]], int]] | None = None
+receive_runs: (
+    Callable[[int, int], tuple[list[tuple[bytes, int, bytes, int, bytes]], int, int]] | None
+) = None
 """
-C{(fd, most)}: receive up to 64 datagrams without blocking. Answers runs, each with the
-size of its datagrams, of which the last may be shorter, and the address as the system
-has it, and how many datagrams there were: fewer than C{most} if none is left. An
-empty datagram is a run of its own, of size 0. Raises C{OSError}, C{BlockingIOError}
-if there was none. None where L{send_run} is.
+C{(fd, most)}: receive up to 64 datagrams, or runs that the system has joined, without
+blocking. Answers C{(runs, count, truncated)}. Each run is C{(run, size, address, hops,
+local)}: datagrams of C{size} bytes of one sender in the order of their arrival, the last
+may be shorter; the address as the system has it; the hop limit they arrived with, -1 if
+the socket was not told to report it; and the address they were sent to, as C{struct
+in_pktinfo} or C{in6_pktinfo}, C{b""} if that is not reported. A sender has another run only
+where his datagrams do not fit into the one before. An empty datagram is a run of its
+own, of size 0. C{count} is how many messages there were, fewer than C{most} if none is
+left; C{truncated} of them were too long and are not among the runs. Raises C{OSError},
+C{BlockingIOError} if there was none. None where L{send_run} is; the same in Python is
+L{twisted_rudp.net.udp.receive.PureBatch}.
 """
 
 if os.environ.get("TWISTED_RUDP_PURE") != "1":

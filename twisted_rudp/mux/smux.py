@@ -378,6 +378,10 @@ class SmuxEngine:
         return self._inner.closed
 
     @property
+    def round_trip(self) -> int:
+        return self._inner.round_trip
+
+    @property
     def in_flight(self) -> int:
         return self._inner.in_flight
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp import stats
 from twisted_rudp.core.engine import (
+    MILLISECOND,
     SECOND,
     Address,
     Buffer,
@@ -40,9 +41,16 @@ from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.udp.options import changed
 from twisted_rudp.net.udp.port import DatagramPort
+from twisted_rudp.net.udp.whentoread import LONGEST_WAIT, ROUND_TRIPS, SHORTEST_WAIT
 
 LINGER_TIMEOUT: Final = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
+
+SHORTEST_MEMORY: Final = SECOND
+"""For so long a session counts as active after its last turn."""
+
+NEAR_MEMORY: Final = 10 * MILLISECOND
+"""For so long it is not measured again that a peer is near."""
 
 DIAGNOSIS_INTERVAL: Final = 60 * SECOND
 """What does not fit between the two ends is logged no more often than this."""
@@ -113,12 +121,16 @@ class Hub:
         self._rateLog = RateLimitedLog(reactor, self._log)
         self._closing: Deferred[None] = Deferred()
         self._diagnosis = 0
+        self._shortest = 0
+        self._shortestUntil = -1
+        self._nearUntil = -1
         self._opened = 0
         self._counts: Counter[str] = Counter()
 
     def attach(self, port: DatagramPort) -> None:
         """Take the port whose receiver this is."""
         self.output.port = port
+        self.schedule.beforeWake = port.readPending
         stats.ports.add(self)
 
     # the port's receiver
@@ -144,6 +156,10 @@ class Hub:
                 self.table.judge(key, piece, pieceSize, address, now)
                 self.schedule.touch(self._demuxTask)
 
+    def calledAt(self, local: bytes) -> None:
+        """The runs that follow were sent to another address of ours."""
+        self.output.calledAt = local
+
     def turnEnded(self) -> None:
         """The socket has been read: flush what was touched, once."""
         if self.closed:
@@ -153,6 +169,36 @@ class Hub:
         if now >= self._diagnosis:
             self.schedule.touch(self._demuxTask)
         self.schedule.end(now)
+
+    def patience(self) -> int:
+        """
+        See L{Receiver.patience<twisted_rudp.net.udp.port.Receiver.patience>}: a small
+        part of the shortest round trip of the sessions that were active of late.
+        """
+        visited = self.schedule.visited
+        now = self._clock.last
+        if now < self._nearUntil and visited and visited[0] is not self._demuxTask:
+            # What most turns of an exchange with a near peer are.
+            return 0
+        sessions = 0
+        shortest = -1
+        for task in visited:
+            if task is not self._demuxTask:
+                sessions += 1
+                roundTrip = task.roundTrip
+                if roundTrip >= 0 and (shortest < 0 or roundTrip < shortest):
+                    shortest = roundTrip
+        if shortest >= 0 and (shortest <= self._shortest or now > self._shortestUntil):
+            self._shortest = shortest
+            self._shortestUntil = now + SHORTEST_MEMORY
+        if now > self._shortestUntil:
+            # Nobody is known whom it would slow; a session at its beginning is not.
+            return 0 if sessions else LONGEST_WAIT
+        patience = self._shortest // ROUND_TRIPS
+        if patience >= SHORTEST_WAIT:
+            return patience
+        self._nearUntil = now + NEAR_MEMORY
+        return 0 if sessions else -1
 
     def portWritable(self) -> None:
         """The port takes runs again."""

@@ -114,6 +114,11 @@ class Task:
         self.bucket = _NOWHERE
         self.dirty = False
 
+    @property
+    def roundTrip(self) -> int:
+        """Nanoseconds to the peer and back, -1 while that is not known or of no interest."""
+        return -1
+
     def visit(self, now: int) -> None:
         """Do what is due and what the turn has made necessary."""
         raise NotImplementedError
@@ -129,11 +134,15 @@ class Schedule:
 
     @ivar clock: by which everything on this socket is timed.
     @ivar turn: how many turns have ended; tells one from the next.
+    @ivar visited: the tasks that the latest turn has visited.
+    @ivar beforeWake: called when a wake has come, before what is due is visited.
     """
 
     def __init__(self, reactor: IReactorTime, clock: MonotonicClock) -> None:
         self.clock = clock
         self.turn = 0
+        self.visited: list[Task] = []
+        self.beforeWake: Callable[[], None] | None = None
         self._reactor = reactor
         self._running = False
         self._stopped = False
@@ -204,6 +213,7 @@ class Schedule:
         if order and order[0] <= now:
             self._collect(now)
         queue, self._dirty = self._dirty, []
+        self.visited = queue
         for task in queue:
             task.dirty = False
             task.visit(now)
@@ -278,6 +288,7 @@ class Schedule:
     def discard(self, task: Task) -> None:
         """Forget C{task}. When nothing is left, nothing stays scheduled (TIME-6)."""
         task.deadline = None
+        self.visited = []
         self._blocked.pop(task, None)
         if task.bucket != _NOWHERE:
             del self._buckets[task.bucket][task]
@@ -316,9 +327,13 @@ class Schedule:
     def _wake(self) -> None:
         self._wakeCall = None
         self._running = True
-        now = self.clock.reached(self._wakeAt)
+        self.clock.reached(self._wakeAt)
         self.clock.horizon = None
-        self.end(now)
+        if self.beforeWake is not None:
+            # An acknowledgement that waits in the socket may make a timer needless.
+            self.beforeWake()
+        if not self._stopped:
+            self.end(self.clock.last)
 
     def _forgetDeadlines(self) -> None:
         self._buckets.clear()
@@ -337,6 +352,8 @@ class Schedule:
         call, self._turnCall = self._turnCall, None
         if call is not None and call.active():
             call.cancel()
+        self.visited = []
+        self.beforeWake = None
         for tasks in self._buckets.values():
             for task in tasks:
                 task.bucket = _NOWHERE

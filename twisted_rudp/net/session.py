@@ -78,9 +78,20 @@ class Output:
     @ivar emitted: bytes given by engines so far, before sealing.
     @ivar full: the port has said that it takes no more until it is writable.
     @ivar port: the socket, once there is one.
+    @ivar calledAt: see L{Receiver}, of the run that is being taken in.
+    @ivar sendFrom: see L{DatagramPort}.
     """
 
-    __slots__ = ("_counts", "_demux", "_overhead", "emitted", "full", "port")
+    __slots__ = (
+        "_counts",
+        "_demux",
+        "_overhead",
+        "calledAt",
+        "emitted",
+        "full",
+        "port",
+        "sendFrom",
+    )
 
     def __init__(self, demux: Demultiplexer, count: Callable[[str], None]) -> None:
         """
@@ -92,6 +103,14 @@ class Output:
         self.emitted = 0
         self.full = False
         self.port: DatagramPort | None = None
+        self.calledAt = b""
+        self.sendFrom = b""
+
+    def setSendFrom(self, source: bytes) -> None:
+        """Send from another address of ours from now on."""
+        self.sendFrom = source
+        if self.port is not None:
+            self.port.sendFrom = source
 
     def emit(self, run: Buffer, size: int, address: Address) -> bool:
         """Seal a run of an engine and give it to the port."""
@@ -104,11 +123,15 @@ class Output:
         self.full = True
         return False
 
-    def emitWhole(self, datagram: bytes, address: Address) -> None:
+    def emitWhole(self, datagram: bytes, address: Address, source: bytes = b"") -> None:
         """
         Send one datagram of the demultiplexer's own, as it is. Dropped while the port is
         full: nobody waits for it.
+
+        @param source: the address of ours to send it from.
         """
+        if self.sendFrom is not source:
+            self.setSendFrom(source)
         if self.full or not datagram or self.port is None:
             self._counts("demuxDatagramsDropped")
         elif not self.port.send(datagram, len(datagram), address):
@@ -205,6 +228,10 @@ class Session(Task):
     One engine on a socket.
 
     @ivar address: where the peer is now, raw.
+    @ivar handshakeTrip: nanoseconds that the peer took to answer at the beginning; -1 if
+        that was not seen.
+    @ivar local: the address of ours that it comes to, as the port has it; C{b""} if the
+        socket has one address only.
     @ivar keys: under which the table has it.
     @ivar feeder: its owner while that has a producer or waits for empty buffers.
     @ivar allowance: bytes that may still be sent to C{address} before it is validated,
@@ -214,6 +241,7 @@ class Session(Task):
     """
 
     __slots__ = (
+        "_born",
         "_dispatching",
         "_output",
         "_schedule",
@@ -221,9 +249,11 @@ class Session(Task):
         "allowance",
         "engine",
         "feeder",
+        "handshakeTrip",
         "host",
         "keys",
         "limit",
+        "local",
         "number",
         "owner",
         "state",
@@ -236,6 +266,7 @@ class Session(Task):
         self.host = host
         self.engine = engine
         self.address = address
+        self.local = b""
         self.owner: Owner | None = owner
         self.feeder: Feeder | None = None
         self.number = number
@@ -246,11 +277,20 @@ class Session(Task):
         self._schedule = host.schedule
         self._output = host.output
         self._dispatching = False
+        self._born = host.schedule.clock.last
+        self.handshakeTrip = -1
 
     @property
     def alive(self) -> bool:
         """Whether everything of the engine may be called."""
         return self.state <= _ESTABLISHED
+
+    @property
+    def roundTrip(self) -> int:
+        """By the engine's measure; one that only receives has none but the handshake's."""
+        if self.state > _ESTABLISHED:
+            return -1
+        return self.engine.round_trip or self.handshakeTrip
 
     # from the owner
 
@@ -273,6 +313,8 @@ class Session(Task):
         if self.state is _FAILED:
             return
         engine = self.engine
+        if self._output.calledAt is not self.local:
+            self.local = self._output.calledAt
         try:
             if self.allowance is None:
                 engine.receive(run, size, address, now)
@@ -283,7 +325,7 @@ class Session(Task):
                 engine.receive(run, size, address, now)
                 if engine.validated:
                     self.allowance = None
-                    self.host.sessionAnswered(self)
+                    self._answered(now)
             if self.state <= _ESTABLISHED:
                 self._dispatch()
         except Exception:
@@ -335,6 +377,8 @@ class Session(Task):
         """Send within the budget of one turn, refilling from the owner's producer."""
         output = self._output
         if not output.full:
+            if output.sendFrom is not self.local:
+                output.setSendFrom(self.local)
             if self.feeder is not None:
                 again = self._flushFed(self.feeder, now)
             elif self.allowance is None:
@@ -484,7 +528,7 @@ class Session(Task):
         if kind == Event.CONNECTED:
             self.state = SessionState.ESTABLISHED
             self.limit = None
-            self.host.sessionAnswered(self)
+            self._answered(self._schedule.clock.last)
             owner.sessionConnected(self, event[1])
         elif kind == Event.ENDED:
             self.end(event[1], event[2])
@@ -494,6 +538,11 @@ class Session(Task):
             self.host.sessionKeys(self)
         else:
             owner.sessionEvent(event)
+
+    def _answered(self, now: int) -> None:
+        if self.handshakeTrip < 0 and now > self._born:
+            self.handshakeTrip = now - self._born
+        self.host.sessionAnswered(self)
 
     def _failed(self) -> None:
         """The engine, or this library around it, has failed. Log it, end the session."""

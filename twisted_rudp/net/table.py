@@ -26,6 +26,9 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.core.limits import network_of
 from twisted_rudp.net.session import Output, Session, SessionState
 
+MAX_REPLIED: Final = 512
+"""Replies to unknown peers whose time is remembered, for the first measure of their round trip."""
+
 MAX_TIME_WAIT: Final = 4096
 """Sessions that are over and still answered; the oldest goes first."""
 
@@ -96,6 +99,7 @@ class SessionTable:
         self._unvalidated: dict[Session, Hashable] = {}
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
+        self._replied: dict[Address, int] = {}
 
     # what the demultiplexer asks
 
@@ -257,7 +261,7 @@ class SessionTable:
         if isinstance(verdict, Drop):
             self._count("dropped." + verdict.reason)
         elif isinstance(verdict, Reply):
-            self._reply(verdict, len(datagram) + self._demux.overhead, address)
+            self._reply(verdict, len(datagram) + self._demux.overhead, address, now)
         elif isinstance(verdict, Route):
             session = self.byKey.get(verdict.key)
             if session is None:
@@ -267,14 +271,18 @@ class SessionTable:
         else:
             self._admit(verdict, datagram, address, now)
 
-    def _reply(self, reply: Reply, received: int, address: Address) -> None:
+    def _reply(self, reply: Reply, received: int, address: Address, now: int) -> None:
         datagrams = reply.datagrams
         if sum(map(len, datagrams)) > reply.factor * received:
             self._count("replyTooLong")
             return
         self._count("replied")
+        self._replied.pop(address, None)
+        self._replied[address] = now
+        if len(self._replied) > MAX_REPLIED:
+            del self._replied[next(iter(self._replied))]
         for datagram in datagrams:
-            self._output.emitWhole(datagram, address)
+            self._output.emitWhole(datagram, address, self._output.calledAt)
 
     def _admit(self, verdict: Admit, datagram: Buffer, address: Address, now: int) -> None:
         """Let an unknown peer in; until its address is validated it is sent little."""
@@ -288,6 +296,9 @@ class SessionTable:
         if len(self._alive) >= self._limits.maxSessions:
             self._displace()
         session = self._make(engine, address)
+        replied = self._replied.pop(address, now)
+        if replied < now:
+            session.handshakeTrip = now - replied
         session.limit = now + int(self._limits.handshakeTimeout * SECOND)
         self.enter(session)
         if verdict.replaces:

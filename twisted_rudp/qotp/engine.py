@@ -203,6 +203,11 @@ class QOTPEngine:
         return self._protection.validated
 
     @property
+    def round_trip(self) -> int:
+        """The smoothed round trip."""
+        return self._sender.round_trip.smoothed
+
+    @property
     def in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
         return self._sender.packets.stream_bytes

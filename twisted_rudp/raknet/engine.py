@@ -311,6 +311,11 @@ class RakNetEngine:
         return self._liveness.heard
 
     @property
+    def round_trip(self) -> int:
+        """By acknowledgements, or by pings where nothing was sent."""
+        return self.sender.sent.round_trip.smoothed or self._liveness.latest or 0
+
+    @property
     def in_flight(self) -> int:
         """Bytes of datagrams sent and neither acknowledged nor lost."""
         return self.sender.sent.recovery.in_flight

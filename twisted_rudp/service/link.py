@@ -100,6 +100,13 @@ class _End:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    def calledAt(self, local: bytes) -> None:
+        """Answers leave from wherever routing says."""
+
+    def patience(self) -> int:
+        """What comes is looked for at once."""
+        return 0
+
     def turnEnded(self) -> None:
         """Each datagram was relayed when it was received."""
 

@@ -83,6 +83,7 @@ class FakeSocket:
     @ivar incoming: what reading gives: tuples, or errnos to fail with.
     @ivar errors: entries of the error queue.
     @ivar asked: the options that were read.
+    @ivar sources: of the sending calls that named one.
     """
 
     family = socket.AF_INET
@@ -93,9 +94,12 @@ class FakeSocket:
         self.refuse: Any = lambda size, address: None
         self.incoming: deque[Any] = deque()
         self.errors: deque[Any] = deque()
-        self.options: dict[tuple[int, int], int] = {}
+        self.options: dict[tuple[int, int], int] = {
+            (socket.SOL_SOCKET, socket.SO_RCVBUF): 1 << 20
+        }
         self.asked: list[tuple[int, int]] = []
         self.reads = 0
+        self.sources: list[bytes] = []
         self.closed = False
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
@@ -125,9 +129,10 @@ class FakeSocket:
         return self._send(bytes(data), None, address)
 
     def sendmsg(self, buffers: Any, ancillary: Any, flags: int, address: Address) -> int:
-        [(level, kind, value)] = ancillary
-        assert (level, kind) == (17, 103)
-        return self._send(b"".join(buffers), struct.unpack("=H", value)[0], address)
+        sizes = [value for level, kind, value in ancillary if (level, kind) == (17, 103)]
+        self.sources += [value for level, kind, value in ancillary if (level, kind) == (0, 8)]
+        size = struct.unpack("=H", sizes[0])[0] if sizes else None
+        return self._send(b"".join(buffers), size, address)
 
     def recvmsg(self, size: int, room: int, flags: int = 0) -> Any:
         if flags & socket.MSG_ERRQUEUE:
@@ -150,11 +155,13 @@ class Recorder:
 
     @ivar log: names and arguments of the calls, oldest first.
     @ivar hook: called with every entry.
+    @ivar patient: the answer of C{patience}.
     """
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.hook: Any = lambda entry: None
+        self.patient = 0
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def _write(self, *entry: Any) -> None:
@@ -186,6 +193,12 @@ class Recorder:
 
     def portWritable(self) -> None:
         self._write("writable")
+
+    def calledAt(self, local: bytes) -> None:
+        self._write("calledAt", local)
+
+    def patience(self) -> int:
+        return self.patient
 
     def pathError(self, kind: PathError, size: int, address: Address) -> None:
         self._write("error", kind, size, address)

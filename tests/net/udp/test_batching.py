@@ -59,10 +59,11 @@ class AddressTests(SynchronousTestCase):
         one.bind((host, 0))
         other.bind((host, 0))
         batch = Batch(one, _native.send_run, _native.receive_runs)
-        self.assertEqual(batch.send(b"abc", 2, other.getsockname()), 3)
+        self.assertEqual(batch.send(b"abc", 2, other.getsockname(), b""), 3)
         self.assertEqual(other.recvfrom(9), (b"ab", one.getsockname()))
         other.sendto(b"yes", one.getsockname())
-        self.assertEqual(batch.receive(), ([(b"yes", 3, other.getsockname())], False))
+        arrival = (b"yes", 3, other.getsockname(), -1, b"")
+        self.assertEqual(batch.receive(), ([arrival], 1, 0))
 
     def test_loopback(self) -> None:
         """Over IPv4."""
@@ -79,16 +80,16 @@ class AddressTests(SynchronousTestCase):
         sent: list[bytes] = []
         arrivals = deque(packed((f"10.0.{i >> 8}.{i & 255}", 9)) for i in range(2_000))
 
-        def send(fd: int, run: Any, size: int, address: bytes) -> int:
+        def send(fd: int, run: Any, size: int, address: bytes, source: bytes) -> int:
             sent.append(address)
             return len(run)
 
         def receive(fd: int, most: int) -> Any:
-            return [(b"x", 1, arrivals.popleft()) for _ in range(most)], most
+            return [(b"x", 1, arrivals.popleft(), -1, b"") for _ in range(most)], most, 0
 
         batch = Batch(cast(Any, FakeSocket()), send, receive)
         for i in range(2_000):
-            batch.send(b"x", 1, (f"10.0.{i >> 8}.{i & 255}", 9))
+            batch.send(b"x", 1, (f"10.0.{i >> 8}.{i & 255}", 9), b"")
             self.assertLessEqual(len(batch._packed), 256)
         self.assertEqual(len(set(sent)), 2_000)
         while len(arrivals) >= DATAGRAMS:
@@ -109,7 +110,7 @@ class FakeBatch:
         self.incoming: deque[Any] = deque()
         self.reads = 0
 
-    def send(self, run: Any, size: int, address: Address) -> int:
+    def send(self, run: Any, size: int, address: Address, source: bytes) -> int:
         takes = self.takes.popleft() if self.takes else len(run)
         if takes < 0:
             raise refusal(-takes)
@@ -121,7 +122,8 @@ class FakeBatch:
         item = self.incoming.popleft() if self.incoming else errno.EAGAIN
         if isinstance(item, int):
             raise refusal(item)
-        return item
+        runs, more = item
+        return [(*run, -1, b"") for run in runs], DATAGRAMS if more else len(runs), 0
 
 
 class PortTests(SynchronousTestCase):

@@ -31,14 +31,14 @@ class HeldRunsTests(SynchronousTestCase):
                 expected += run
                 waiting += len(run)
             while held and data.draw(st.booleans()):
-                head, headSize, _ = held.head()
+                head, headSize, _, _ = held.head()
                 taken = min(len(head), headSize * data.draw(st.integers(0, 5)))
                 left += bytes(head[:taken])
                 waiting -= taken
                 held.shorten(taken)
         self.assertEqual(bool(held), waiting > 0)
         while held:
-            head, _, _ = held.head()
+            head, _, _, _ = held.head()
             left += bytes(head)
             held.shorten(len(head))
         self.assertEqual(left, expected)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.udp.fakes import PEER, fakePort
@@ -15,10 +18,12 @@ from twisted_rudp.net.udp.whentoread import (
     BURST,
     EPISODE,
     LONGEST_PAUSE,
+    LONGEST_WAIT,
     PATIENCE,
     SHARE,
+    SHORTEST_WAIT,
     Allowance,
-    BusyPoll,
+    WhenToRead,
     readiness,
 )
 
@@ -36,13 +41,18 @@ class Peer:
         self.polled = 0
         self.answered = self.now + delay
         self.counters = PortCounters()
-        self.polling = BusyPoll(self.ready, self.counters, Allowance(), lambda: self.now)
+        self.polling = WhenToRead(self.ready, self.counters, Allowance(), lambda: self.now)
 
     def ready(self, milliseconds: int) -> bool:
         assert milliseconds == 0
         self.now += 1000
         self.polled += 1000
         return self.now >= self.answered
+
+    def episode(self, turn: Callable[[], bool]) -> None:
+        """As a port does: turns, for as long as something comes soon."""
+        while self.polling.arrives(0) and turn():
+            pass
 
     def turn(self) -> bool:
         self.turns += 1
@@ -56,14 +66,14 @@ class Peer:
         self.turn()
 
 
-class BusyPollTests(SynchronousTestCase):
-    """L{BusyPoll}."""
+class LookingTests(SynchronousTestCase):
+    """L{WhenToRead.arrives}."""
 
     def test_promptPeer(self) -> None:
         """Turn follows turn without the reactor, for one episode."""
         peer = Peer(PATIENCE // 4)
         begun = peer.now
-        peer.polling.episode(peer.turn)
+        peer.episode(peer.turn)
         self.assertGreater(peer.turns, EPISODE // (2 * (PATIENCE // 4 + TURN)))
         self.assertEqual(peer.counters.polls, peer.turns)
         self.assertEqual(peer.counters.pollsInVain, 0)
@@ -74,12 +84,12 @@ class BusyPollTests(SynchronousTestCase):
         """One poll in vain ends the episode; then there is a pause."""
         peer = Peer(2 * PATIENCE)
         begun = peer.now
-        peer.polling.episode(peer.turn)
+        peer.episode(peer.turn)
         self.assertEqual((peer.turns, peer.counters.polls, peer.counters.pollsInVain), (0, 0, 1))
         self.assertLess(peer.now - begun, PATIENCE + 2000)
         spent = peer.polled
         peer.answered = peer.now
-        peer.polling.episode(peer.turn)
+        peer.episode(peer.turn)
         self.assertEqual((peer.turns, peer.polled), (0, spent))
 
     def test_pauses(self) -> None:
@@ -89,7 +99,7 @@ class BusyPollTests(SynchronousTestCase):
         """
         peer = Peer(2 * PATIENCE)
         for _ in range(200_000):
-            peer.polling.episode(peer.turn)
+            peer.episode(peer.turn)
             peer.sleepAndWake()
         seconds = (peer.now - 1_000_000_000) / 1e9
         self.assertLess(peer.counters.pollsInVain, 10 + seconds * 1e9 / (PATIENCE << LONGEST_PAUSE))
@@ -99,24 +109,24 @@ class BusyPollTests(SynchronousTestCase):
         """It is found out within the longest pause, and then every poll counts."""
         peer = Peer(2 * PATIENCE)
         for _ in range(100):
-            peer.polling.episode(peer.turn)
+            peer.episode(peer.turn)
             peer.sleepAndWake()
         peer.delay = PATIENCE // 4
         changed = peer.now
         while not peer.counters.polls:
-            peer.polling.episode(peer.turn)
+            peer.episode(peer.turn)
             peer.sleepAndWake()
         self.assertLess(peer.now - changed, 2 * (PATIENCE << LONGEST_PAUSE))
         vain = peer.counters.pollsInVain
         for _ in range(20):
-            peer.polling.episode(peer.turn)
+            peer.episode(peer.turn)
             peer.sleepAndWake()
         self.assertEqual(peer.counters.pollsInVain, vain)
 
     def test_ended(self) -> None:
         """A turn that closes the port is the last."""
         peer = Peer(0)
-        peer.polling.episode(lambda: peer.turn() and False)
+        peer.episode(lambda: peer.turn() and False)
         self.assertEqual(peer.turns, 1)
 
     @settings(max_examples=50, deadline=None, derandomize=True)
@@ -130,9 +140,76 @@ class BusyPollTests(SynchronousTestCase):
         peer = Peer(0)
         for _ in range(3000):
             peer.delay = TURN if chance.random() < share else 3 * PATIENCE
-            peer.polling.episode(peer.turn)
+            peer.episode(peer.turn)
             peer.sleepAndWake()
         self.assertLess(peer.polled, (peer.now - 1_000_000_000) // 8)
+
+
+    def test_nobodyNear(self) -> None:
+        """Junk, and peers that are far away, are not looked for."""
+        peer = Peer(0)
+        for patience in (-1, SHORTEST_WAIT, LONGEST_WAIT):
+            self.assertFalse(peer.polling.arrives(patience))
+        self.assertEqual(peer.polled, 0)
+
+
+class WaitingTests(SynchronousTestCase):
+    """L{WhenToRead.wait}."""
+
+    def setUp(self) -> None:
+        self.now = 1_000_000_000
+        self.counters = PortCounters()
+        self.when = WhenToRead(None, self.counters, Allowance(), lambda: self.now)
+
+    def come(self, times: int, gap: int, datagrams: int = 1, patience: int = LONGEST_WAIT) -> int:
+        """So many turns, each some time after the last."""
+        wait = 0
+        for _ in range(times):
+            self.now += gap
+            wait = self.when.wait(datagrams, patience)
+            if wait:
+                break
+        return wait
+
+    def test_fast(self) -> None:
+        """Ten datagrams a millisecond are waited for, for as long as they come."""
+        self.assertEqual(self.come(12, 100_000), LONGEST_WAIT)
+        for _ in range(100):
+            self.now += LONGEST_WAIT
+            self.assertEqual(self.when.wait(20, LONGEST_WAIT), LONGEST_WAIT)
+        self.assertEqual(self.counters.waits, 101)
+
+    def test_slow(self) -> None:
+        """Where less than two come in the longest wait, each is read when it is there."""
+        self.assertEqual(self.come(1000, 1_100_000), 0)
+
+    def test_lone(self) -> None:
+        """A message now and then is never waited for, nor one of many datagrams."""
+        self.assertEqual(self.come(1000, 20_000_000), 0)
+        self.assertEqual(self.come(100, 20_000_000, datagrams=30), 0)
+
+    def test_gathersNothing(self) -> None:
+        """A wait that was for nothing is the last, until they come fast again."""
+        for gathered in (0, 1):
+            self.assertTrue(self.come(12, 100_000))
+            self.now += LONGEST_WAIT
+            self.assertEqual(self.when.wait(gathered, LONGEST_WAIT), 0)
+            self.assertEqual(self.come(5, 100_000), 0)
+
+    def test_near(self) -> None:
+        """Nobody is waited for whom that would slow, however fast datagrams come."""
+        for patience in (-1, 0, SHORTEST_WAIT - 1):
+            self.assertEqual(self.come(100, 10_000, 64, patience), 0)
+        self.assertEqual(self.come(12, 50_000, 1, 700_000), 700_000)
+        self.now += 700_000
+        self.assertEqual(self.when.wait(14, SHORTEST_WAIT - 1), 0)
+
+    def test_buffer(self) -> None:
+        """No more gather than the receive buffer holds, by shorter waits or by none."""
+        self.when.most = 100
+        wait = self.come(100, 10_000)
+        self.assertEqual(self.when.wait(150, LONGEST_WAIT), wait * 100 // 150)
+        self.assertEqual(self.when.wait(500, LONGEST_WAIT), 0)
 
 
 class AllowanceTests(SynchronousTestCase):
@@ -194,3 +271,65 @@ class PortTests(SynchronousTestCase):
         receiver.hook = lambda entry: port.stopListening()
         port.doRead()
         self.assertTrue(port.closed)
+
+    def test_waits(self) -> None:
+        """
+        While datagrams come fast from far away the port is no reader; what has gathered
+        is read in one turn, and when there is nothing it is a reader again.
+        """
+        port, sock, reactor, receiver = fakePort()
+        receiver.patient = LONGEST_WAIT
+        arrived = (b"a", [], 0, PEER)
+        while port in reactor.readers:
+            sock.incoming += [arrived, arrived]
+            port.doRead()
+        self.assertLess(port.counters.datagramsIn, 20)
+        for _ in range(3):
+            sock.incoming += [arrived] * 20
+            receiver.log.clear()
+            reactor.advance(LONGEST_WAIT / 1e9)
+            self.assertEqual(receiver.log, [("run", b"a" * 20, 1, PEER), ("turn",)])
+            self.assertEqual(reactor.readers, [])
+        reactor.advance(LONGEST_WAIT / 1e9)
+        self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
+
+    def waiting(self) -> Any:
+        """A port that is waiting, with its reactor, socket and receiver."""
+        port, sock, reactor, receiver = fakePort()
+        receiver.patient = LONGEST_WAIT
+        while port in reactor.readers:
+            sock.incoming += [(b"a", [], 0, PEER)] * 2
+            port.doRead()
+        receiver.log.clear()
+        return port, sock, reactor, receiver
+
+    def test_pending(self) -> None:
+        """Who has something to do meanwhile has it read first."""
+        port, sock, reactor, receiver = self.waiting()
+        sock.incoming += [(b"b", [], 0, PEER)]
+        port.readPending()
+        self.assertEqual(receiver.log, [("run", b"b", 1, PEER), ("turn",)])
+        self.assertEqual(len(reactor.getDelayedCalls()), 1)
+        ready, _, _, _ = fakePort()
+        ready.readPending()
+
+    def test_closedWhileWaiting(self) -> None:
+        """Nothing stays scheduled of a port that is closed while it waits."""
+        port, _, reactor, _ = self.waiting()
+        port.stopListening()
+        self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([], []))
+
+    def test_closedByWhatCame(self) -> None:
+        """What has gathered may be the reason to close the port."""
+        port, sock, reactor, receiver = self.waiting()
+        sock.incoming += [(b"b", [], 0, PEER)]
+        receiver.hook = lambda entry: port.stopListening()
+        reactor.advance(LONGEST_WAIT / 1e9)
+        self.assertTrue(port.closed)
+        self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([], []))
+
+    def test_errorWhileWaiting(self) -> None:
+        """An error event does not make the port read."""
+        port, _, reactor, _ = self.waiting()
+        port.readConnectionLost(Failure(Exception()))
+        self.assertEqual(reactor.readers, [])

@@ -8,6 +8,7 @@ wire.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from typing import cast
 
@@ -20,6 +21,7 @@ from twisted_rudp.net.udp.options import (
     cannotListen,
     createSocket,
     enableGRO,
+    reportLocal,
     supportsGSO,
 )
 from twisted_rudp.net.udp.own import OwnPort
@@ -107,8 +109,9 @@ def _openDescriptor(
         sock.close()
         problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")
         raise cannotListen(address, problem)
+    local = ipaddress.ip_address(address[0].partition("%")[0]).is_unspecified and reportLocal(sock)
     bind(sock, address)
     ready = readiness(sock.fileno())
-    opened = OwnPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready)
+    opened = OwnPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready, local)
     opened.startReading()
     return opened

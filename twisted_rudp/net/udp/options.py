@@ -34,6 +34,7 @@ _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DONT = 0
 _PMTUDISC_DO = 2
+_IP_PKTINFO = 8
 _IP_RECVTTL = 12
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
@@ -99,6 +100,26 @@ def reportHops(sock: socket.socket) -> None:
     sock.setsockopt(SOL_IP, _IP_RECVTTL, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+
+
+def reportLocal(sock: socket.socket) -> bool:
+    """
+    Have the address told that each datagram was sent to: a socket that is bound to all
+    addresses would answer from the one that routing picks (F3).
+
+    @return: whether it will be.
+    """
+    if not LINUX:
+        return False
+    six = sock.family == socket.AF_INET6
+    try:
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(SOL_IP, _IP_PKTINFO, 1)
+    except OSError:
+        return False
+    return True
 
 
 def bind(sock: socket.socket, address: Address) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableDescriptor,
     IReactorTime,
     IReadDescriptor,
@@ -36,9 +37,17 @@ from twisted_rudp.net.udp.port import (
     Receiver,
     SocketOptions,
 )
-from twisted_rudp.net.udp.receive import DATAGRAMS, Batch, HopFilter, Joiner
+from twisted_rudp.net.udp.receive import (
+    CONTROL_ROOM,
+    DATAGRAMS,
+    TRUNCATED,
+    Batch,
+    PureBatch,
+    readControls,
+    sourceControl,
+)
 from twisted_rudp.net.udp.sending import FULL, SendingPort
-from twisted_rudp.net.udp.whentoread import BusyPoll
+from twisted_rudp.net.udp.whentoread import WhenToRead
 
 SEGMENTS = 64
 """Datagrams in one system call; newer kernels take 128 (UDP-14)."""
@@ -69,22 +78,17 @@ READ_CALLS = 512
 SHORT = 16384
 """A read of fewer bytes may have been all there was."""
 
+SMALL = 4096
+"""Where reads bring fewer bytes, many at a time cost less; a run that the kernel has joined
+would be copied once more."""
+
+KERNEL_BYTES = 2304
+"""What the kernel charges the receive buffer for a datagram of an ordinary link."""
+
 TRUST = 8
 """Wake-ups in a row that may end after one short read without looking for more."""
 
 _BROKEN = (errno.EBADF, errno.ENOTSOCK)
-
-_INT_ROOM = 32
-"""C{CMSG_SPACE} of an int, at most 24 bytes."""
-
-_TRUNCATED = int(socket.MSG_TRUNC)
-"""As a plain number: the enumeration's own C{&} costs more than a small datagram."""
-
-_INT = struct.Struct("=i")
-"""
-What comes along: the segment size of a joined run, or the hop limit. A socket is asked
-for one of them at most.
-"""
 
 FALLBACK_SECONDS = 10.0
 """Seconds. The route may change; a failed call in so long a time costs nothing."""
@@ -143,13 +147,14 @@ class OwnPort(SendingPort):
         gro: bool = False,
         batch: Batch | None = None,
         ready: Callable[[int], object] | None = None,
+        local: bool = False,
     ) -> None:
         """
         @param sock: bound and non-blocking; the port owns it from here on.
         @param gso: the socket cuts runs.
         @param gro: the socket joins what arrives.
-        @param batch: sends and receives many datagrams in one call, where the socket
-            does not do that itself.
+        @param batch: sends and receives many datagrams in one call.
+        @param local: the socket tells where each datagram was sent to.
         @param ready: tells whether the socket can be read, see L{readiness
             <twisted_rudp.net.udp.whentoread.readiness>}; without it nothing is polled.
         """
@@ -160,16 +165,20 @@ class OwnPort(SendingPort):
         self._batch = batch
         self._hearsErrors = socketOptions.reportErrors(sock)
         self._fallbacks = FallbackCache(reactor)
-        self._ancillaries: dict[int, list[tuple[int, int, bytes]]] = {}
-        joiner = Joiner(receiver, self.counters)
-        self._joiner: Joiner | HopFilter = joiner
-        self._alone: Joiner | None = joiner
-        if options.arrivalHops is not None:
-            self._joiner = HopFilter(joiner, self.counters, options.arrivalHops)
-            self._alone = None
-        self._room = _INT_ROOM if gro or options.arrivalHops is not None else 0
+        self._ancillaries: dict[tuple[int, bytes], list[tuple[int, int, bytes]]] = {}
+        self._gro = gro
+        self._hops = options.arrivalHops
+        self._gather: Batch | PureBatch = batch or PureBatch(sock)
+        # Lone reads are for sockets that join themselves, and where a gathering read
+        # takes a call for each datagram anyway.
+        self._lone = gro or batch is None
+        self._numerous = not self._lone
+        self._room = CONTROL_ROOM if gro or local or self._hops is not None else 0
         self._trusting = 0
-        self._polling = BusyPoll(ready, self.counters) if ready is not None else None
+        self._calledAt = b""
+        self._resting = False
+        self._restCall: IDelayedCall | None = None
+        self._whenToRead = WhenToRead(ready, self.counters)
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"
         kind = PortKind.GSO if gso or gro else PortKind.PLAIN
@@ -177,6 +186,7 @@ class OwnPort(SendingPort):
         self._facts = socketOptions.readFacts(sock, options, kind, gso, gro)._replace(
             batches=batch is not None
         )
+        self._setPatience()
 
     def startReading(self) -> None:
         """Begin to receive."""
@@ -210,6 +220,12 @@ class OwnPort(SendingPort):
         self._facts = socketOptions.readFacts(
             self._socket, options, facts.kind, facts.gso, facts.gro
         )._replace(batches=facts.batches)
+        self._setPatience()
+
+    def _setPatience(self) -> None:
+        """No more may gather than the receive buffer holds with ease."""
+        granted = self._facts.receiveBuffer or 0
+        self._whenToRead.most = max(granted // (2 * KERNEL_BYTES), 1)
 
     def stopListening(self) -> Deferred[None]:
         """See L{DatagramPort.stopListening}. The socket is closed on return."""
@@ -220,7 +236,9 @@ class OwnPort(SendingPort):
         if self.closed:
             return
         self._endSending()
-        self._joiner.close()
+        if self._restCall is not None:
+            self._restCall.cancel()
+            self._restCall = None
         # While fileno() still tells the reactor which descriptor is meant.
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
@@ -251,7 +269,8 @@ class OwnPort(SendingPort):
         self._takeErrors()
         # An error for whose entry there was no memory is only here.
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._reactor.addReader(self)
+        if not self._resting:
+            self._reactor.addReader(self)
 
     def writeConnectionLost(self, reason: Failure) -> None:
         """Does not happen to a datagram socket."""
@@ -266,99 +285,127 @@ class OwnPort(SendingPort):
 
     def doRead(self) -> None:
         """
-        Have a turn, and more while something comes soon enough. Nothing the network
-        does makes this raise, for that would close the port (UDP-11).
+        Have a turn, then look for more, go to sleep, or leave the socket alone for a
+        moment. Nothing the network does makes this raise, for that would close the port
+        (UDP-11).
         """
-        if self._turn() and self._polling is not None:
-            self._polling.episode(self._turn)
+        counters, receiver, whenToRead = self.counters, self._receiver, self._whenToRead
+        while True:
+            before = counters.datagramsIn
+            self._read()
+            if self.closed:
+                return
+            datagrams = counters.datagramsIn - before
+            patience = receiver.patience() if datagrams else -1
+            if not whenToRead.arrives(patience):
+                break
+        wait = whenToRead.wait(datagrams, patience)
+        if wait and not self._resting:
+            self._resting = True
+            self._reactor.removeReader(self)
+            self._restCall = self._reactor.callLater(wait / 1e9, self._rested)
 
-    def _turn(self) -> bool:
-        """
-        @return: the port is still open.
-        """
-        if self._batch is None or self._room:
-            self._readRuns()
+    def _rested(self) -> None:
+        """What has gathered meanwhile is read in one turn."""
+        self._restCall = None
+        self._numerous = True
+        counters = self.counters
+        before = counters.datagramsIn
+        self._read()
+        if self.closed:
+            return
+        wait = self._whenToRead.wait(counters.datagramsIn - before, self._receiver.patience())
+        if wait:
+            self._restCall = self._reactor.callLater(wait / 1e9, self._rested)
         else:
-            self._readBatches(self._batch)
-        return not self.closed
+            self._resting = False
+            self._reactor.addReader(self)
 
-    def _readRuns(self) -> None:
+    def readPending(self) -> None:
+        """See L{DatagramPort.readPending}."""
+        if self._resting:
+            self._read()
+
+    def _read(self) -> None:
         """
         Read what is waiting, as much as one turn may.
 
         A wake-up that is likely to hold one short datagram or run ends after it: the
         call that finds nothing more costs as much as the one that found it. Every so
-        often it looks all the same.
+        often it looks all the same. Where several short ones came together, the next
+        are read many at a time.
         """
         counters = self.counters
         runs = counters.runsIn
-        joiner = self._joiner
-        receive = self._socket.recvmsg
-        room = self._room
-        left = READ_BYTES
-        calls = 0
+        left, calls = READ_BYTES, 0
+        numerous = self._numerous
         while left > 0 and calls < READ_CALLS and not self.closed:
             try:
-                data, ancillary, flags, address = receive(LONGEST_DATAGRAM, room)
+                if numerous:
+                    arrivals, count, truncated = self._gather.receive()
+                    counters.truncated += truncated
+                else:
+                    data, ancillary, flags, address = self._socket.recvmsg(
+                        LONGEST_DATAGRAM, self._room
+                    )
             except BlockingIOError:
                 if not calls:
                     # Select and asyncio reactors report errors as readiness.
                     self._takeErrors()
-                self._trusting = TRUST if calls == 1 else 0
+                elif calls == 1 and not self._numerous:
+                    self._trusting = TRUST
                 break
             except OSError as problem:
-                self._readFailed(problem)
                 calls += 1
+                self._readFailed(problem)
+                continue
+            if numerous:
+                calls += DATAGRAMS
+                before = left
+                for arrival in arrivals:
+                    left -= len(arrival[0])
+                    self._deliver(*arrival)
+                if self._lone:
+                    self._numerous = numerous = count > 1 and before - left < count * SMALL
+                if count < DATAGRAMS:
+                    break
                 continue
             calls += 1
             length = len(data)
             left -= length
-            if flags & _TRUNCATED:
+            if flags & TRUNCATED:
                 counters.truncated += 1
             elif ancillary:
-                joiner.addRun(data, _INT.unpack(ancillary[0][2])[0], address)
-            elif calls == 1 and self._trusting and self._alone is not None and length:
-                # What most exchanges of small pieces are: nothing to be joined.
-                self._alone.addRun(data, length, address)
+                size, hops, local = readControls(ancillary, length)
+                self._deliver(data, size, address, hops, local)
             else:
-                joiner.add(data, address)
-            if calls == 1 and length < SHORT and self._trusting:
-                self._trusting -= 1
-                break
-        joiner.flush()
+                self._deliver(data, length, address, -1, b"")
+            if length < SHORT:
+                if calls == 1 and self._trusting:
+                    self._trusting -= 1
+                    break
+                if calls > 1:
+                    self._trusting = 0
+                    numerous = length < SMALL
         if counters.runsIn != runs and not self.closed:
             self._receiver.turnEnded()
 
-    def _readBatches(self, batch: Batch) -> None:
-        """
-        L{_readRuns} where one call brings many datagrams, and tells by their number
-        whether there are more.
-        """
+    def _deliver(self, run: bytes, size: int, address: Address, hops: int, local: bytes) -> None:
+        """Give the receiver a run."""
         counters = self.counters
-        before = counters.runsIn
-        left = READ_BYTES
-        for call in range(READ_CALLS // DATAGRAMS):
-            try:
-                runs, more = batch.receive()
-            except BlockingIOError:
-                if not call:
-                    self._takeErrors()
-                break
-            except OSError as problem:
-                self._readFailed(problem)
-                if self.closed:
-                    break
-                continue
-            for run, size, address in runs:
-                left -= len(run)
-                if size:
-                    self._joiner.addRun(run, size, address)
-                else:
-                    counters.empty += 1
-            if not more or left <= 0 or self.closed:
-                break
-        if counters.runsIn != before and not self.closed:
-            self._receiver.turnEnded()
+        if not size:
+            counters.empty += 1
+        elif self._hops is not None and hops != self._hops:
+            counters.far += -(-len(run) // size)
+        elif not self.closed:
+            length = len(run)
+            counters.runsIn += 1
+            counters.datagramsIn += -(-length // size)
+            counters.bytesIn += length
+            if local != self._calledAt:
+                self._calledAt = local
+                self._receiver.calledAt(local)
+            self._receiver.runReceived(run, size, address)
 
     def _readFailed(self, problem: OSError) -> None:
         if problem.errno in _BROKEN:
@@ -371,7 +418,7 @@ class OwnPort(SendingPort):
     def send(self, run: Buffer, size: int, address: Address) -> bool:
         """See L{DatagramPort.send}. A datagram that leaves at once takes one call."""
         length = len(run)
-        if length > size or self._held.runs or self.closed:
+        if length > size or self.sendFrom or self._held.runs or self.closed:
             return super().send(run, size, address)
         try:
             self._socket.sendto(run, address)
@@ -394,11 +441,7 @@ class OwnPort(SendingPort):
         ):
             return self._inPieces(run, size, address)
         try:
-            if length <= size:
-                self._socket.sendto(run, address)
-            else:
-                ancillary = self._ancillaries.get(size) or self._ancillaryFor(size)
-                self._socket.sendmsg((run,), ancillary, 0, address)
+            self._call(run, size, address)
         except OSError as problem:
             return self._recover(run, size, address, problem.errno)
         counters = self.counters
@@ -433,25 +476,35 @@ class OwnPort(SendingPort):
         @return: bytes of whole datagrams.
         """
         try:
-            taken = batch.send(run, size, address)
+            taken = batch.send(run, size, address, self.sendFrom)
         except OSError:
             return 0
         self._sent(taken, size)
         return taken
 
     def _call(self, piece: Buffer, size: int, address: Address) -> None:
-        """The system call again: one datagram, or as many as the kernel may cut."""
-        if len(piece) <= size:
+        """The system call: one datagram, or as many as the kernel may cut."""
+        if len(piece) > size:
+            key = (size, self.sendFrom)
+        elif self.sendFrom:
+            key = (0, self.sendFrom)
+        else:
             self._socket.sendto(piece, address)
             return
-        ancillary = self._ancillaries.get(size) or self._ancillaryFor(size)
+        ancillary = self._ancillaries.get(key) or self._ancillaryFor(*key)
         self._socket.sendmsg((piece,), ancillary, 0, address)
 
-    def _ancillaryFor(self, size: int) -> list[tuple[int, int, bytes]]:
+    def _ancillaryFor(self, size: int, source: bytes) -> list[tuple[int, int, bytes]]:
+        """
+        @param size: of the datagrams to be cut; 0: nothing is.
+        @param source: the address to send from, C{b""} for any.
+        """
         if len(self._ancillaries) >= _ANCILLARIES:
             self._ancillaries.clear()
-        ancillary = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
-        self._ancillaries[size] = ancillary
+        ancillary = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))] if size else []
+        if source:
+            ancillary.append((*sourceControl(source), source))
+        self._ancillaries[size, source] = ancillary
         return ancillary
 
     def _recover(self, piece: Buffer, size: int, address: Address, code: int | None) -> int:

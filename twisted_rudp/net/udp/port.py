@@ -142,6 +142,7 @@ class PortCounters:
         "runsOut",
         "sendErrors",
         "truncated",
+        "waits",
     )
 
     datagramsIn: int
@@ -178,6 +179,9 @@ class PortCounters:
     polls: int
     """Turns that began without a sleep; see L{twisted_rudp.net.udp.whentoread}."""
 
+    waits: int
+    """Times the socket was left alone for a moment, so that several were read together."""
+
     pollsInVain: int
     """Polls that found nothing before a sleep."""
 
@@ -205,8 +209,23 @@ class Receiver(Protocol):
         empty, together at most 65535 bytes.
         """
 
+    def calledAt(self, local: bytes) -> None:
+        """
+        The runs that follow were sent to another address of ours than those before. Called
+        by sockets that have several.
+
+        @param local: for L{DatagramPort.sendFrom}. C{b""}, which is where it begins: not known.
+        """
+
     def turnEnded(self) -> None:
         """Nothing more is read, or reported, in this reactor turn."""
+
+    def patience(self) -> int:
+        """
+        How many nanoseconds the datagrams that come next may wait until they are read,
+        so that several are read together; -1: nothing is known. Asked after a turn.
+        Those of a peer that is near are looked for at once, those of no session are not.
+        """
 
     def portWritable(self) -> None:
         """All that C{send} had to hold back has left."""
@@ -226,6 +245,10 @@ class Receiver(Protocol):
 
 class DatagramPort(Protocol):
     """A bound UDP socket that sends and receives runs and knows no wire."""
+
+    sendFrom: bytes
+    """The address, as L{Receiver.calledAt} gave it, that C{send} is to send from; C{b""}:
+    what routing picks. To be set before each C{send} that needs another than the one before."""
 
     @property
     def counters(self) -> PortCounters: ...
@@ -247,6 +270,12 @@ class DatagramPort(Protocol):
             nothing more until C{portWritable}. What is sent nevertheless is held up to
             a limit and then dropped and counted. On a closed port everything is
             dropped and the answer is True, for nothing is to be waited for.
+        """
+
+    def readPending(self) -> None:
+        """
+        If the socket is being left alone for a moment (see L{Receiver.patience}), read what
+        has come: the owner has something else to do now.
         """
 
     def joinGroup(self, group: str, interface: int) -> None:

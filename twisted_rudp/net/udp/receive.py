@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from twisted_rudp import kernels
 from twisted_rudp.core.engine import Address, Buffer
+from twisted_rudp.net.udp.options import SOL_UDP, UDP_GRO
 from twisted_rudp.net.udp.port import LONGEST_DATAGRAM, PortCounters, Receiver
 
 
@@ -85,36 +86,6 @@ class Joiner:
         self._closed = True
 
 
-class HopFilter:
-    """Stands before a L{Joiner} and lets only those pass that have one hop limit."""
-
-    __slots__ = ("_counters", "_hops", "_joiner")
-
-    def __init__(self, joiner: Joiner, counters: PortCounters, hops: int) -> None:
-        self._joiner = joiner
-        self._counters = counters
-        self._hops = hops
-
-    def add(self, datagram: bytes, address: Address) -> None:
-        """The system did not say where this one stands."""
-        self._counters.far += 1
-
-    def addRun(self, datagram: bytes, hops: int, address: Address) -> None:
-        """Take a datagram with its hop limit, which comes where a joined run has its size."""
-        if hops == self._hops:
-            self._joiner.add(datagram, address)
-        else:
-            self._counters.far += 1
-
-    def flush(self) -> None:
-        """See L{Joiner.flush}."""
-        self._joiner.flush()
-
-    def close(self) -> None:
-        """See L{Joiner.close}."""
-        self._joiner.close()
-
-
 DATAGRAMS = 64
 """At most so many are received in one call."""
 
@@ -155,6 +126,14 @@ def unpacked(raw: bytes) -> Address:
     return socket.inet_ntop(socket.AF_INET6, raw[8:24]), port, flow, scope
 
 
+Arrival = tuple[bytes, int, Address, int, bytes]
+"""
+A run, the size of its datagrams, its sender; the hop limit it arrived with, -1 if that is
+not known; where it was sent to, in the form that sending takes, C{b""} if that is not
+known. An empty datagram is a run of its own, of size 0.
+"""
+
+
 class Batch:
     """Sends and receives datagrams of one socket by the dozen."""
 
@@ -163,8 +142,8 @@ class Batch:
     def __init__(
         self,
         sock: socket.socket,
-        send: Callable[[int, Buffer, int, bytes], int],
-        receive: Callable[[int, int], tuple[list[tuple[bytes, int, bytes]], int]],
+        send: Callable[[int, Buffer, int, bytes, bytes], int],
+        receive: Callable[[int, int], tuple[list[tuple[bytes, int, bytes, int, bytes]], int, int]],
     ) -> None:
         """
         @param send: see L{kernels.send_run}.
@@ -176,10 +155,11 @@ class Batch:
         self._packed: dict[Address, bytes] = {}
         self._unpacked: dict[bytes, Address] = {}
 
-    def send(self, run: Buffer, size: int, address: Address) -> int:
+    def send(self, run: Buffer, size: int, address: Address, source: bytes) -> int:
         """
         Send the datagrams of a run.
 
+        @param source: the address to send from, as an L{Arrival} has it; C{b""} for any.
         @return: bytes of whole datagrams that have left, at least one.
         @raise OSError: the first could not leave.
         """
@@ -188,27 +168,132 @@ class Batch:
             if len(self._packed) >= _ADDRESSES:
                 self._packed.clear()
             raw = self._packed[address] = packed(address)
-        return self._send(self._socket.fileno(), run, size, raw)
+        return self._send(self._socket.fileno(), run, size, raw, source)
 
-    def receive(self) -> tuple[list[tuple[bytes, int, Address]], bool]:
+    def receive(self) -> tuple[list[Arrival], int, int]:
         """
         Receive up to L{DATAGRAMS}, joined to runs.
 
-        @return: run, size and address of each; a run of size 0 is a datagram without
-            a byte. And whether more may be waiting.
+        @return: the runs, how many datagrams, or runs that the system has joined, there
+            were (fewer than L{DATAGRAMS} if none is left), and how many of them were truncated.
         @raise OSError: C{BlockingIOError} if nothing is there.
         """
-        runs, count = self._receive(self._socket.fileno(), DATAGRAMS)
+        runs, count, truncated = self._receive(self._socket.fileno(), DATAGRAMS)
         known = self._unpacked
         if len(known) > _ADDRESSES:
             known.clear()
-        found = []
-        for run, size, raw in runs:
+        found: list[Arrival] = []
+        for run, size, raw, hops, local in runs:
             address = known.get(raw)
             if address is None:
                 address = known[raw] = unpacked(raw)
-            found.append((run, size, address))
-        return found, count == DATAGRAMS
+            found.append((run, size, address, hops, local))
+        return found, count, truncated
+
+
+class PureBatch:
+    """Receives as L{Batch} does, with a call for each datagram: the kernel's specification."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def receive(self) -> tuple[list[Arrival], int, int]:
+        """See L{Batch.receive}."""
+        receive = self._socket.recvmsg
+        runs: list[_Gathered] = []
+        newest: dict[tuple[Address, int, bytes], _Gathered] = {}
+        count = truncated = 0
+        while count < DATAGRAMS:
+            try:
+                data, ancillary, flags, address = receive(LONGEST_DATAGRAM, CONTROL_ROOM)
+            except OSError:
+                if not count:
+                    raise
+                break  # an error that is not the end comes up again with the next call
+            count += 1
+            if flags & TRUNCATED:
+                truncated += 1
+                continue
+            size, hops, local = readControls(ancillary, len(data))
+            run = newest.get((address, hops, local))
+            if run is None or not run.takes(data, size):
+                run = newest[address, hops, local] = _Gathered(data, size, (address, hops, local))
+                runs.append(run)
+        return [run.arrival() for run in runs], count, truncated
+
+
+class _Gathered:
+    """A run of a L{PureBatch}."""
+
+    __slots__ = ("_path", "_pieces", "_size", "_total")
+
+    def __init__(self, data: bytes, size: int, path: tuple[Address, int, bytes]) -> None:
+        self._pieces = [data]
+        self._size = size
+        self._total = len(data)
+        self._path = path
+
+    def takes(self, data: bytes, size: int) -> bool:
+        """Whether it could be appended."""
+        length, own = len(data), self._size
+        whole = length and self._total and self._total % own == 0
+        fits = size == own or (length <= size and length < own)
+        if not whole or not fits or self._total + length > LONGEST_DATAGRAM:
+            return False
+        self._pieces.append(data)
+        self._total += length
+        return True
+
+    def arrival(self) -> Arrival:
+        """What has been gathered."""
+        address, hops, local = self._path
+        return b"".join(self._pieces), self._size, address, hops, local
+
+
+TRUNCATED = int(socket.MSG_TRUNC)
+"""As a plain number: the enumeration's own C{&} costs more than a small datagram."""
+
+CONTROL_ROOM = 128
+"""Bytes for the control messages of one arrival."""
+
+_INT = struct.Struct("=i")
+_SOL_IP = 0
+_SOL_IPV6 = 41
+_IP_TTL = 2
+_IP_PKTINFO = 8
+_IPV6_PKTINFO = 50
+_IPV6_HOPLIMIT = 52
+_PKTINFO_BYTES = 12
+
+
+def readControls(ancillary: list[tuple[int, int, bytes]], length: int) -> tuple[int, int, bytes]:
+    """
+    What the control messages of an arrival of C{length} bytes say.
+
+    @return: size, hops and local as in an L{Arrival}.
+    """
+    size, hops, local = length, -1, b""
+    for level, kind, data in ancillary:
+        if level == SOL_UDP and kind == UDP_GRO:
+            size = max(_INT.unpack_from(data)[0], 0) or length
+        elif (level, kind) in ((_SOL_IP, _IP_TTL), (_SOL_IPV6, _IPV6_HOPLIMIT)):
+            hops = _INT.unpack_from(data)[0]
+        elif level == _SOL_IP and kind == _IP_PKTINFO:
+            # in_pktinfo: index, the address to answer from, the one in the header.
+            local = bytes(4) + data[4:8] + bytes(4)
+        elif level == _SOL_IPV6 and kind == _IPV6_PKTINFO and data[0] != 0xFF:
+            linkLocal = data[0] == 0xFE and data[1] & 0xC0 == 0x80
+            local = data if linkLocal else data[:16] + bytes(4)
+    return size, hops, local
+
+
+def sourceControl(source: bytes) -> tuple[int, int]:
+    """Level and type of the control message that has datagrams sent from C{source}."""
+    if len(source) == _PKTINFO_BYTES:
+        return _SOL_IP, _IP_PKTINFO
+    return _SOL_IPV6, _IPV6_PKTINFO
 
 
 def batchOf(sock: socket.socket) -> Batch | None:

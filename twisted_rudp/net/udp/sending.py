@@ -30,41 +30,43 @@ class SendBacklog:
     """
     A queue of copied runs, bounded in bytes. True while something is in it.
 
-    @ivar runs: what is in it: run, size and address of each.
+    @ivar runs: what is in it: run, size, address and source of each.
     """
 
     __slots__ = ("_bytes", "_limit", "runs")
 
     def __init__(self, limit: int = HELD_LIMIT) -> None:
-        self.runs: list[tuple[Buffer, int, Address]] = []
+        self.runs: list[tuple[Buffer, int, Address, bytes]] = []
         self._bytes = 0
         self._limit = limit
 
     def __bool__(self) -> bool:
         return bool(self.runs)
 
-    def append(self, run: Buffer, size: int, address: Address) -> bool:
+    def append(self, run: Buffer, size: int, address: Address, source: bytes = b"") -> bool:
         """
         Copy a run to the end.
+
+        @param source: the address to send it from.
 
         @return: False if there is no room for it. An empty queue always has room.
         """
         if self.runs and self._bytes + len(run) > self._limit:
             return False
-        self.runs.append((bytes(run), size, address))
+        self.runs.append((bytes(run), size, address, source))
         self._bytes += len(run)
         return True
 
-    def head(self) -> tuple[Buffer, int, Address]:
+    def head(self) -> tuple[Buffer, int, Address, bytes]:
         """The run that waits longest."""
         return self.runs[0]
 
     def shorten(self, taken: int) -> None:
         """The first C{taken} bytes of the head have left, whole datagrams all."""
-        run, size, address = self.runs[0]
+        run, size, address, source = self.runs[0]
         self._bytes -= taken
         if taken < len(run):
-            self.runs[0] = (memoryview(run)[taken:], size, address)
+            self.runs[0] = (memoryview(run)[taken:], size, address, source)
         else:
             del self.runs[0]
 
@@ -74,7 +76,7 @@ class SendBacklog:
 
         @return: how many datagrams that were.
         """
-        lost = sum(-(-len(run) // size) for run, size, _ in self.runs)
+        lost = sum(-(-len(run) // size) for run, size, _, _ in self.runs)
         self.runs.clear()
         self._bytes = 0
         return lost
@@ -88,6 +90,7 @@ class SendingPort(ABC):
         self._receiver = receiver
         self.counters = PortCounters()
         self.closed = False
+        self.sendFrom = b""
         self._held = SendBacklog()
         self._retry: IDelayedCall | None = None
         self._pathErrors = PathErrors(clock, receiver)
@@ -107,13 +110,13 @@ class SendingPort(ABC):
         """
         if taken == len(run):
             return True
-        self._held.append(memoryview(run)[taken:], size, address)
+        self._held.append(memoryview(run)[taken:], size, address, self.sendFrom)
         self.counters.full += 1
         return False
 
     def _keep(self, run: Buffer, size: int, address: Address) -> bool:
         """A run that cannot leave now."""
-        if self.closed or not self._held.append(run, size, address):
+        if self.closed or not self._held.append(run, size, address, self.sendFrom):
             self.counters.dropped += -(-len(run) // size)
         return self.closed
 
@@ -136,7 +139,7 @@ class SendingPort(ABC):
         """
         held = self._held
         while held:
-            run, size, address = held.head()
+            run, size, address, self.sendFrom = held.head()
             taken = self._transmit(run, size, address)
             held.shorten(taken)
             if taken < len(run):

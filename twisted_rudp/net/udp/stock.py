@@ -113,6 +113,9 @@ class StockPort(SendingPort):
         """See L{DatagramPort.getHost}."""
         return self._host
 
+    def readPending(self) -> None:
+        """See L{DatagramPort.readPending}. This port is read by the reactor."""
+
     def joinGroup(self, group: str, interface: int) -> None:
         """See L{DatagramPort.joinGroup}. The interface is the system's choice."""
         self._multicast().joinGroup(group)
