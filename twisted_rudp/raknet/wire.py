@@ -384,6 +384,10 @@ class ConnectionRequest(NamedTuple):
     security: int = 0
     password: bytes = b""
 
+    def __repr__(self) -> str:
+        # The password must not come into a log or a traceback.
+        return f"ConnectionRequest(guid={self.guid}, time={self.time}, security={self.security})"
+
 
 class RequestAccepted(NamedTuple):
     """
