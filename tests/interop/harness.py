@@ -76,10 +76,18 @@ def command(argv: Sequence[str], directory: Path) -> None:
         raise unavailable(f"{' '.join(argv)} took more than {BUILD_SECONDS} s") from None
 
 
+NEWEST_KCPGO = "5.7.5"
+"""Tried beside the version of C{go.mod}, which is what most programs have."""
+
+
 @cache
-def kcpgo(program: str = "kcppeer") -> tuple[str, ...]:
-    """Build a program around kcp-go and say how to start it."""
-    return _go("kcpgo", program)
+def kcpgo(program: str = "kcppeer", version: str = "") -> tuple[str, ...]:
+    """
+    Build a program around kcp-go and say how to start it.
+
+    @param version: of kcp-go; left out, the one of C{go.mod}.
+    """
+    return _go("kcpgo", program, version)
 
 
 @cache
@@ -88,10 +96,12 @@ def goraknet(program: str = "rakpeer") -> tuple[str, ...]:
     return _go("raknetgo", program)
 
 
-def _go(module: str, program: str) -> tuple[str, ...]:
-    binary = BINARIES / program
+def _go(module: str, program: str, version: str = "") -> tuple[str, ...]:
+    binary = BINARIES / f"{program}{version and '-'}{version.replace('.', '_')}"
+    dependencies = [f"-modfile=go-{version}.mod"] if version else []
     with _building(binary) as new:
-        command(["go", "build", "-o", str(new), f"./cmd/{program}"], PEERS / module)
+        argv = ["go", "build", *dependencies, "-o", str(new), f"./cmd/{program}"]
+        command(argv, PEERS / module)
     return (str(binary),)
 
 

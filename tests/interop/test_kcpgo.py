@@ -1,11 +1,11 @@
-"""Our endpoints and kcp-go 5.6.72."""
+"""Our endpoints and kcp-go, 5.6.72 and the newest."""
 
 from __future__ import annotations
 
 from twisted.internet.error import ConnectionLost
 
 from tests.interop import streams
-from tests.interop.harness import kcpgo
+from tests.interop.harness import NEWEST_KCPGO, kcpgo
 from tests.interop.ours import HOST, Accepting
 from tests.interop.pattern import digest
 from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
@@ -14,8 +14,10 @@ from tests.interop.streams import MEGABYTE, SETTLED_SECONDS
 class KCPGoServerTests(streams.ClientTests):
     """Our client, kcp-go's listener."""
 
+    version = ""
+
     def setUp(self) -> None:
-        self.program = kcpgo()
+        self.program = kcpgo(version=self.version)
 
     async def test_reconnectFromTheSamePort(self) -> None:
         """
@@ -66,8 +68,10 @@ class KCPGoServerTests(streams.ClientTests):
 class KCPGoClientTests(streams.ServerTests):
     """kcp-go's client, our listener."""
 
+    version = ""
+
     def setUp(self) -> None:
-        self.program = kcpgo()
+        self.program = kcpgo(version=self.version)
 
     async def test_manySessions(self) -> None:
         """Fifty sessions at once are served side by side."""
@@ -111,3 +115,15 @@ class KCPGoClientTests(streams.ServerTests):
         await peer.ask("close", "closed", session=2)
         await peer.ask("dial", "dialled", conv=8)
         await peer.expect("received", session=3)
+
+
+class NewestServerTests(KCPGoServerTests):
+    """The same with the newest kcp-go."""
+
+    version = NEWEST_KCPGO
+
+
+class NewestClientTests(KCPGoClientTests):
+    """The same with the newest kcp-go."""
+
+    version = NEWEST_KCPGO
