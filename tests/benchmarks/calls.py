@@ -42,7 +42,7 @@ TIMES = 9
 QUIET = 0.3
 """Seconds in which acknowledgements, and goodbyes that are repeated, have gone."""
 
-SENDING = {"sendto", "sendmsg", "send_run"}
+SENDING = {"sendto", "sendmsg", "send_batch"}
 """The functions in C by which a datagram leaves."""
 
 Stop = Callable[[FrameType, str, Any], bool]

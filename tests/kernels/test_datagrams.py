@@ -24,7 +24,7 @@ PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
 def native() -> Any:
     """The extension, if this system has such calls."""
-    if not hasattr(_native, "send_run"):
+    if not hasattr(_native, "send_batch"):
         raise SkipTest("the extension is not built, or this system has no sendmmsg")
     return _native
 
@@ -46,7 +46,7 @@ class LoopbackTests(SynchronousTestCase):
         return sock
 
     def receive(self, most: int = 64) -> Any:
-        return self.kernels.receive_runs(self.receiver.fileno(), most)
+        return self.kernels.receive_batch(self.receiver.fileno(), most)
 
     @PROPERTY
     @given(st.integers(1, 300), st.integers(0, 20_000))
@@ -55,7 +55,7 @@ class LoopbackTests(SynchronousTestCase):
         length = min(length, size * 200)
         run = os.urandom(length)
         fd = self.sender.fileno()
-        sent = self.kernels.send_run(fd, memoryview(run), size, packed(self.address), b"")
+        sent = self.kernels.send_batch(fd, memoryview(run), size, packed(self.address), b"")
         self.assertEqual(sent, length)
         got = [self.receiver.recv(65_535) for _ in range(-(-length // size))]
         self.assertEqual(got, [run[i : i + size] for i in range(0, length, size)])
@@ -126,7 +126,7 @@ class LoopbackTests(SynchronousTestCase):
             twin = PureBatch(receiver)
             found = []
             for receive in (
-                lambda: self.kernels.receive_runs(receiver.fileno(), 64)[0],  # noqa: B023
+                lambda: self.kernels.receive_batch(receiver.fileno(), 64)[0],  # noqa: B023
                 lambda: twin.receive()[0],  # noqa: B023
             ):
                 run = b"a" * 250
@@ -138,7 +138,7 @@ class LoopbackTests(SynchronousTestCase):
                 # What is told serves to answer from that address.
                 raw = got[2] if isinstance(got[2], bytes) else packed(got[2])
                 fd = receiver.fileno()
-                self.assertEqual(self.kernels.send_run(fd, b"abc", 2, raw, got[4]), 3)
+                self.assertEqual(self.kernels.send_batch(fd, b"abc", 2, raw, got[4]), 3)
                 self.assertEqual(sender.recvfrom(9)[1][0], own)
                 self.assertEqual(sender.recvfrom(9)[1][0], own)
             self.assertEqual(found[0], found[1])
@@ -154,7 +154,7 @@ class LoopbackTests(SynchronousTestCase):
     def test_badArguments(self) -> None:
         """What makes no sense is an error, of the system or of ours."""
         fd, raw = self.sender.fileno(), packed(self.address)
-        send, receive = self.kernels.send_run, self.kernels.receive_runs
+        send, receive = self.kernels.send_batch, self.kernels.receive_batch
         self.assertRaises(ValueError, send, fd, b"ab", 0, raw, b"")
         self.assertRaises(OSError, send, -1, b"ab", 1, raw, b"")
         self.assertRaises(OSError, send, fd, b"ab", 1, b"nonsense", b"")
@@ -174,8 +174,8 @@ class LoopbackTests(SynchronousTestCase):
         """
         fd, raw = self.sender.fileno(), packed(self.address)
         run = bytes(130_000)
-        self.assertRaises(OSError, self.kernels.send_run, fd, run, 65_508, raw, b"")
-        self.assertEqual(self.kernels.send_run(fd, run[:65_000], 65_000, raw, b""), 65_000)
+        self.assertRaises(OSError, self.kernels.send_batch, fd, run, 65_508, raw, b"")
+        self.assertEqual(self.kernels.send_batch(fd, run[:65_000], 65_000, raw, b""), 65_000)
 
 
 class FullTests(SynchronousTestCase):
@@ -190,9 +190,9 @@ class FullTests(SynchronousTestCase):
         one.setblocking(False)
         other.setblocking(False)
         run = os.urandom(100_000)
-        sent = kernels.send_run(one.fileno(), run, 1_000, b"", b"")
+        sent = kernels.send_batch(one.fileno(), run, 1_000, b"", b"")
         self.assertTrue(0 < sent < len(run))
         self.assertEqual(sent % 1_000, 0)
-        self.assertRaises(BlockingIOError, kernels.send_run, one.fileno(), run, 1_000, b"", b"")
+        self.assertRaises(BlockingIOError, kernels.send_batch, one.fileno(), run, 1_000, b"", b"")
         arrived = [other.recv(2_000) for _ in range(sent // 1_000)]
         self.assertEqual(b"".join(arrived), run[:sent])

@@ -47,16 +47,16 @@ row of C{matrix} each, behind those that complete a group of C{data}. C{earlier}
 the data packets that the first group has already, none of them longer. None without
 the extension: L{twisted_rudp.kcp.fec} has the same, step by step.
 """
-send_run: Callable[[int, pure.Buffer, int, bytes, bytes], int] | None = None
+send_batch: Callable[[int, pure.Buffer, int, bytes, bytes], int] | None = None
 """
 C{(fd, run, size, address, source)}: send the datagrams of a run, C{size} bytes each, the
 last may be shorter, from a socket that does not block to an address as the system has it.
-C{source} is C{b""} or what L{receive_runs} gave as C{local}: the address to send from.
+C{source} is C{b""} or what L{receive_batch} gave as C{local}: the address to send from.
 Answers how many bytes of whole datagrams have left: fewer than all when the socket
 refused the next one. Raises C{OSError} when it refused the first. None without the
 extension and where the system has no C{sendmmsg}: then each takes a call of its own.
 """
-receive_runs: (
+receive_batch: (
     Callable[[int, int], tuple[list[tuple[bytes, int, bytes, int, bytes]], int, int]] | None
 ) = None
 """
@@ -69,7 +69,7 @@ in_pktinfo} or C{in6_pktinfo}, C{b""} if that is not reported. A sender has anot
 where his datagrams do not fit into the one before. An empty datagram is a run of its
 own, of size 0. C{count} is how many messages there were, fewer than C{most} if none is
 left; C{truncated} of them were too long and are not among the runs. Raises C{OSError},
-C{BlockingIOError} if there was none. None where L{send_run} is; the same in Python is
+C{BlockingIOError} if there was none. None where L{send_batch} is; the same in Python is
 L{twisted_rudp.net.udp.receive.PureBatch}.
 """
 
@@ -95,8 +95,8 @@ if os.environ.get("TWISTED_RUDP_PURE") != "1":
         take_stream = _native.take_stream
         gather_run = _native.gather_run
         spread_run = _native.spread_run
-        send_run = getattr(_native, "send_run", None)
-        receive_runs = getattr(_native, "receive_runs", None)
+        send_batch = getattr(_native, "send_batch", None)
+        receive_batch = getattr(_native, "receive_batch", None)
 
 __all__ = [
     "IMPLEMENTATION",
@@ -110,9 +110,9 @@ __all__ = [
     "frame_stream",
     "gather_run",
     "gf_matmul",
-    "receive_runs",
+    "receive_batch",
     "same_column",
-    "send_run",
+    "send_batch",
     "spread_run",
     "take_messages",
     "take_run",

@@ -1,6 +1,6 @@
 /*
  * Many datagrams in one system call, where the system has such calls. Unlike the
- * other kernels these touch a socket; the twin of receive_runs is
+ * other kernels these touch a socket; the twin of receive_batch is
  * twisted_rudp.net.udp.receive.PureBatch, which makes a call for each datagram.
  *
  * The lock of the interpreter is kept: the sockets do not block, and what arrives
@@ -26,12 +26,12 @@
 #define UDP_GRO 104
 #endif
 
-KERNEL(send_run)
+KERNEL(send_batch)
 {
     Py_ssize_t fd, size, done = 0;
     Py_buffer run, address, source;
 
-    if (!has_arguments("send_run", nargs, 5) || as_size(args[0], &fd)
+    if (!has_arguments("send_batch", nargs, 5) || as_size(args[0], &fd)
         || as_size(args[2], &size))
         return NULL;
     if (size <= 0)
@@ -211,11 +211,11 @@ entry(int first)
     return Py_BuildValue("NiNiN", run, info->size, address, info->hops, local);
 }
 
-KERNEL(receive_runs)
+KERNEL(receive_batch)
 {
     Py_ssize_t fd, most;
 
-    if (!has_arguments("receive_runs", nargs, 2) || as_size(args[0], &fd)
+    if (!has_arguments("receive_batch", nargs, 2) || as_size(args[0], &fd)
         || as_size(args[1], &most))
         return NULL;
     if (most <= 0 || most > BATCH)

@@ -191,11 +191,11 @@ static PyMethodDef methods[] = {
     ENTRY(gf_matmul_ssse3),
 #endif
 #ifdef HAS_MMSG
-    ENTRY(receive_runs),
+    ENTRY(receive_batch),
 #endif
     ENTRY(same_column),
 #ifdef HAS_MMSG
-    ENTRY(send_run),
+    ENTRY(send_batch),
 #endif
     ENTRY(sn_masks),
     ENTRY(spread_run),

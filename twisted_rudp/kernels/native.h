@@ -37,8 +37,8 @@ KERNEL(sn_masks);
 KERNEL(spread_run);
 #ifdef __linux__
 #define HAS_MMSG 1
-KERNEL(receive_runs);
-KERNEL(send_run);
+KERNEL(receive_batch);
+KERNEL(send_batch);
 #endif
 
 /*

@@ -51,14 +51,14 @@ class AddressTests(SynchronousTestCase):
 
     def exchange(self, family: int, host: str) -> None:
         """What the kernels give and take is what C{recvfrom} and C{sendto} do."""
-        if not hasattr(_native, "send_run"):
+        if not hasattr(_native, "send_batch"):
             raise SkipTest("the extension is not built, or this system has no sendmmsg")
         one, other = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
         self.addCleanup(one.close)
         self.addCleanup(other.close)
         one.bind((host, 0))
         other.bind((host, 0))
-        batch = Batch(one, _native.send_run, _native.receive_runs)
+        batch = Batch(one, _native.send_batch, _native.receive_batch)
         self.assertEqual(batch.send(b"abc", 2, other.getsockname(), b""), 3)
         self.assertEqual(other.recvfrom(9), (b"ab", one.getsockname()))
         other.sendto(b"yes", one.getsockname())

@@ -146,8 +146,8 @@ class Batch:
         receive: Callable[[int, int], tuple[list[tuple[bytes, int, bytes, int, bytes]], int, int]],
     ) -> None:
         """
-        @param send: see L{kernels.send_run}.
-        @param receive: see L{kernels.receive_runs}.
+        @param send: see L{kernels.send_batch}.
+        @param receive: see L{kernels.receive_batch}.
         """
         self._socket = sock
         self._send = send
@@ -298,6 +298,6 @@ def sourceControl(source: bytes) -> tuple[int, int]:
 
 def batchOf(sock: socket.socket) -> Batch | None:
     """For a socket of the internet's families; None where there are no such calls."""
-    if kernels.send_run is None or kernels.receive_runs is None:
+    if kernels.send_batch is None or kernels.receive_batch is None:
         return None
-    return Batch(sock, kernels.send_run, kernels.receive_runs)
+    return Batch(sock, kernels.send_batch, kernels.receive_batch)
