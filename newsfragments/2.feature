@@ -1,1 +1,1 @@
-Any Twisted protocol runs over KCP by an endpoint string (``kcp:port=4000``), and ``twist rudp forward`` and ``twist rudp echo`` run it as services.
+Any Twisted protocol runs over KCP when its endpoint string changes (``kcp:port=4000``). ``twist rudp forward`` and ``twist rudp echo`` are services for it.

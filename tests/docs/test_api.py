@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from importlib import import_module
 from inspect import isclass
@@ -55,3 +56,17 @@ class PublicNamesTests(SynchronousTestCase):
                 if value.__module__ == module.__name__ and not name.startswith("_")
             }
             self.assertEqual(own - page[module.__name__] - {"Phase"}, set(), module.__name__)
+
+    def test_upgrading(self) -> None:
+        """What was renamed can be imported under its new name, and not under its old one."""
+        page = (CHECKOUT / "docs" / "upgrading.rst").read_text(encoding="utf-8")
+        rows = re.findall(
+            r"   \* - ``(twisted_rudp[\w.]+)``\n     - ``(twisted_rudp[\w.]+)``", page
+        )
+        self.assertTrue(rows)
+        for old, new in rows:
+            module, _, name = new.rpartition(".")
+            self.assertTrue(hasattr(import_module(module), name), new)
+            module, _, name = old.rpartition(".")
+            with contextlib.suppress(ImportError):
+                self.assertFalse(hasattr(import_module(module), name), old)
