@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.service.programs import Program, run
+from tests.interpreter import environment, python
+from tests.service.programs import TWIST, Program, run
 from twisted_rudp import __version__, kernels
 from twisted_rudp.service.command import USAGE_ERROR
 
@@ -39,7 +41,7 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: expected a command: browse, demo, kcptun-client, kcptun-server, keygen,"),
+            ((), "rudp: expected a command: browse, connect, demo, kcptun-client, kcptun-server, keygen,"),
             (("lnk",), "rudp: Unknown command: lnk"),
             (("link",), "rudp: --to is missing"),
             (("ping",), "rudp: expected one endpoint"),
@@ -72,3 +74,54 @@ class CommandTests(SynchronousTestCase):
         link.interrupt()
         link.end()
         self.assertIn("forward_delivered: 1", link.output)
+
+
+class ConnectTests(SynchronousTestCase):
+    """C{rudp connect} and C{forward --listen stdio:}, against an echo service."""
+
+    def setUp(self) -> None:
+        description = "kcp:0:interface=127.0.0.1:crypt=null"
+        self.echo = Program(*TWIST, "rudp", "echo", "--listen", description)
+        self.addCleanup(self.echo.kill)
+        self.far = f"kcp:127.0.0.1:{self.echo.port()}:crypt=null"
+
+    def relay(self, *arguments: str, typed: bytes) -> tuple[int, bytes, bytes]:
+        result = subprocess.run(
+            python(*arguments), env=environment(), input=typed, capture_output=True, timeout=60
+        )
+        return result.returncode, result.stdout, result.stderr
+
+    def test_connect(self) -> None:
+        """Input goes there, what comes is printed, and the end of input ends it."""
+        typed = b"hello\n" * 1000
+        self.assertEqual(self.relay(*RUDP, "connect", self.far, typed=typed), (0, typed, b""))
+
+    def test_file(self) -> None:
+        """A file can be the input."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"from a file")
+        with open(path, "rb") as file:
+            output = subprocess.run(
+                python(*RUDP, "connect", self.far),
+                env=environment(),
+                stdin=file,
+                capture_output=True,
+                timeout=60,
+            ).stdout
+        self.assertEqual(output, b"from a file")
+
+    def test_refused(self) -> None:
+        """Nobody there is said in one line, with status 1."""
+        far = "kcp:127.0.0.1:9:crypt=null:timeout=1"
+        status, output, errors = self.relay(*RUDP, "connect", far, typed=b"")
+        self.assertEqual((status, output), (1, b""))
+        self.assertTrue(errors.startswith(b"rudp: "), errors)
+        self.assertEqual(errors.count(b"\n"), 1)
+
+    def test_stdio(self) -> None:
+        """A forward of standard input keeps its log off the data, and ends with them."""
+        arguments = ("-m", "twisted", "rudp", "forward", "--listen", "stdio:", "--to", self.far)
+        status, output, errors = self.relay(*arguments, typed=b"over stdio")
+        self.assertEqual((status, output), (0, b"over stdio"))
+        self.assertIn(b"connection 1 closed", errors)

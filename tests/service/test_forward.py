@@ -89,6 +89,19 @@ class ForwardTests(SynchronousTestCase):
             " round_trip_ms=31.5",
         )
 
+    def test_log(self) -> None:
+        """The start and the end of a connection are logged, with both sides."""
+        near = self.accept(HalfTransport())
+        far = self.far.answer(CountingTransport())
+        near.dataReceived(b"12345")
+        self.clock.advance(3)
+        near.connectionLost(Failure(ConnectionLost()))
+        far.connectionLost(Failure(ConnectionLost()))
+        opened, closed = (formatEvent(event) for event in self.events)
+        self.assertIn("forward a -> b: connection 1 opened: ", opened)
+        self.assertIn("closed after 3.0 s: 5 bytes to the far side, 0 bytes back", closed)
+        self.assertIn("(udp)", closed)
+
     def test_unreachable(self) -> None:
         """A far side that cannot be reached is said once, not once for each connection (LOG-2)."""
         for _ in range(3):

@@ -32,7 +32,7 @@ class PingPongTests(SynchronousTestCase):
         self.assertIn("maxPlayers  20\n", output)
         server.interrupt()
         server.end()
-        self.assertIn("stopped", server.output)
+        self.assertRegex(server.output, r"stopped: replied=1 ")
         self.assertNotIn("Traceback", server.output)
 
     def test_silence(self) -> None:

@@ -57,6 +57,7 @@ class Identity:
             raise ValueError(f"{' and '.join(given)} cannot be given together")
         self._entropy = entropy
         self._pair: KeyPair | None = None
+        self.temporary = not given
         if seed is not None:
             self._pair = KeyPair.from_text(seed)
         elif seedHex is not None:
@@ -118,6 +119,11 @@ class QOTPEndpoint(Endpoint):
         self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
         key_log = None if self.keyLog is None else KeyLog(self.keyLog).write
         self._settings = apply(Settings(self.entropy, key_log=key_log), self._given())
+
+    @property
+    def temporaryIdentity(self) -> bool:
+        """Whether the identity key is made for this endpoint only, and lost with it."""
+        return self._identity.temporary
 
     @property
     def publicKey(self) -> bytes:

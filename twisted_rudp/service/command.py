@@ -15,6 +15,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, runLookup
+from twisted_rudp.service.connect import ConnectOptions, runConnect
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
@@ -27,6 +28,7 @@ USAGE_ERROR = 2
 
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
+    "connect": runConnect,
     "demo": runDemo,
     "kcptun-client": runTunnel,
     "kcptun-server": runTunnel,
@@ -56,6 +58,7 @@ Examples:
         ["kcptun-client", None, ClientOptions, "Carry TCP connections to a server of kcptun."],
         ["kcptun-server", None, ServerOptions, "Serve clients of kcptun."],
         ["keygen", None, KeygenOptions, "Create a key for QOTP, or show its public part."],
+        ["connect", None, ConnectOptions, "Relay standard input and output to an endpoint."],
         ["link", None, LinkOptions, "Relay UDP with loss, delay and reordering."],
         ["browse", None, BrowseOptions, "Show the nodes announced on the local network."],
         ["lookup", None, LookupOptions, "Print the addresses of a node."],

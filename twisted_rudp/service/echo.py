@@ -12,10 +12,12 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_rudp.service.announce import NodeAnnouncer
+from twisted_rudp.service.connectionlog import ConnectionLog, addressText, transportText
 from twisted_rudp.service.forward import abort
 from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
 
@@ -31,12 +33,17 @@ class Echo(Protocol):
 
     def __init__(self, owner: EchoFactory) -> None:
         self._owner = owner
+        self.number = 0
+        self.began = 0.0
+        self.received = 0
+        self.peer: dict[str, str] = {}
 
     def connectionMade(self) -> None:
         self._owner.began(self)
         self.transport.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
         self._owner.tally.add("echoed", len(data))
         self.transport.write(data)
 
@@ -62,8 +69,12 @@ class Echo(Protocol):
 class EchoFactory(SilentFactory):
     """Makes a bounded number of L{Echo}s."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, description: str, sessions: Sessions) -> None:
         self.tally = Tally("connections", "refused", "broken", "echoed")
+        self._clock = clock
+        self._connections = ConnectionLog(clock, self._log, description)
         self._sessions = sessions
 
     def buildProtocol(self, addr: IAddress | None) -> Echo | None:
@@ -76,13 +87,28 @@ class EchoFactory(SilentFactory):
     def began(self, echo: Echo) -> None:
         """An echo is connected."""
         self.tally.add("connections")
+        echo.number = self.tally.counts["connections"]
+        echo.began = self._clock.seconds()
         self._sessions.add(echo)
+        transport = echo.transport
+        echo.peer = {
+            "peer": addressText(transport.getPeer()),
+            "transport": transportText(transport),
+        }
+        self._connections.opened(echo.number, **echo.peer)
 
     def over(self, echo: Echo, reason: Failure) -> None:
         """An echo is disconnected."""
         self.tally.absorb(echo.transport)
         if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
+        self._connections.closed(
+            echo.number,
+            duration=self._clock.seconds() - echo.began,
+            reason=reason.getErrorMessage(),
+            received=echo.received,
+            **echo.peer,
+        )
         # Last: a service that waits for its sessions logs the tally from here.
         self._sessions.remove(echo)
 
@@ -106,5 +132,5 @@ class EchoService(ListeningService):
         @param announcer: announces the node while this service listens.
         """
         sessions = Sessions(clock, limit)
-        factory = EchoFactory(sessions)
+        factory = EchoFactory(clock, description, sessions)
         super().__init__(description, endpoint, factory, sessions, factory.tally, drain, announcer)

@@ -26,9 +26,18 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.discovery.service import Lease
+from twisted_rudp.endpoints.node import NodeClientEndpoint
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.service.announce import NodeAnnouncer
-from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
+from twisted_rudp.service.connectionlog import ConnectionLog, addressText, transportText
+from twisted_rudp.service.listening import (
+    ListeningService,
+    Sessions,
+    SilentFactory,
+    Tally,
+    adviceFor,
+)
 
 EARLY_LIMIT = 256 * 1024
 """
@@ -109,17 +118,20 @@ class Relay:
         far: IStreamClientEndpoint,
         unreachable: Callable[[Failure], None],
         over: Callable[[Relay, Failure], None],
+        joined: Callable[[Relay], None] | None = None,
     ) -> None:
         """
         @param unreachable: called when the far side cannot be reached.
         @param over: called once, when both sides are disconnected; the reason is that
             of the side disconnected first.
+        @param joined: called when both sides are connected.
         """
         self.near = Side(self)
         self.far = Side(self)
         self._endpoint = far
         self._unreachable = unreachable
         self._over = over
+        self._joined = joined
         self._dialling: Deferred[Any] | None = None
         self._early: list[bytes] = []
         self._reason: Failure | None = None
@@ -203,6 +215,8 @@ class Relay:
         if near.reading is Reading.LOST:
             abort(far)
             return
+        if self._joined is not None:
+            self._joined(self)
         early, self._early = self._early, []
         _consumer(far).writeSequence(early)
         _consumer(near).registerProducer(far, True)
@@ -258,6 +272,34 @@ def _flow(side: Side) -> IPushProducer:
     return cast(IPushProducer, side.transport)
 
 
+class _Connection:
+    """
+    A relayed connection, for the log.
+
+    @ivar ends: peers and transports of both sides. Some transports cannot tell them after
+        the end.
+    """
+
+    def __init__(self, number: int, began: float, address: IAddress | None) -> None:
+        self.number = number
+        self.began = began
+        self.ends = {
+            "peer": addressText(address),
+            "transport": getattr(address, "type", "unknown").lower(),
+            "far": "not connected",
+            "far_transport": "none",
+        }
+
+    def joined(self, relay: Relay) -> None:
+        """Both sides are connected."""
+        self.ends = {
+            "peer": addressText(_consumer(relay.near).getPeer()),
+            "transport": transportText(relay.near.transport),
+            "far": addressText(_consumer(relay.far).getPeer()),
+            "far_transport": transportText(relay.far.transport),
+        }
+
+
 class ForwardFactory(SilentFactory):
     """Makes a L{Relay} for each accepted connection."""
 
@@ -272,12 +314,17 @@ class ForwardFactory(SilentFactory):
     ) -> None:
         """
         @param description: the two endpoints, for the log.
+        @ivar finished: called after the end of each connection, if set.
         """
         self.tally = Tally("connections", "refused", "unreachable", "broken", "forth", "back")
+        self.finished: Callable[[], None] | None = None
+        self._clock = clock
+        self._connections = ConnectionLog(clock, self._log, description)
         self._description = description
         self._far = far
         self._sessions = sessions
         self._limited = RateLimitedLog(clock, self._log)
+        self._live: dict[Relay, _Connection] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> Side | None:
         """The near side of a new relay; None at the limit of connections (PORT-6)."""
@@ -286,7 +333,9 @@ class ForwardFactory(SilentFactory):
             self._complain("connection refused: limit reached")
             return None
         self.tally.add("connections")
-        relay = Relay(self._far, self._unreachable, self._over)
+        number = self.tally.counts["connections"]
+        relay = Relay(self._far, self._unreachable, self._over, self._joined)
+        self._live[relay] = _Connection(number, self._clock.seconds(), addr)
         self._sessions.add(relay)
         return relay.near
 
@@ -311,19 +360,31 @@ class ForwardFactory(SilentFactory):
                 self.tally.absorb(side.transport)
         if not isinstance(reason.value, ConnectionDone):
             self.tally.add("broken")
-        self._log.debug(
-            "{description}: over after {forth} bytes forth and {back} back: {reason}",
-            description=self._description,
-            forth=relay.near.received,
-            back=relay.far.received,
+        connection = self._live.pop(relay)
+        self._connections.closed(
+            connection.number,
+            duration=self._clock.seconds() - connection.began,
             reason=reason.getErrorMessage(),
+            sent=relay.near.received,
+            received=relay.far.received,
+            **connection.ends,
         )
         # Last: a service that waits for its sessions logs the tally from here.
         self._sessions.remove(relay)
+        if self.finished is not None:
+            self.finished()
+
+    def _joined(self, relay: Relay) -> None:
+        connection = self._live[relay]
+        connection.joined(relay)
+        self._connections.opened(connection.number, **connection.ends)
 
 
 class ForwardService(ListeningService):
-    """One pair of endpoints."""
+    """
+    One pair of endpoints. While it runs it keeps discovery running for a far side that is a
+    node, so that each connection finds it at once.
+    """
 
     def __init__(
         self,
@@ -343,4 +404,22 @@ class ForwardService(ListeningService):
         """
         sessions = Sessions(clock, limit)
         factory = ForwardFactory(clock, description, far, sessions)
+        self._far = far
+        self._held: Lease | None = None
+        self.forwarding = factory
         super().__init__(description, near, factory, sessions, factory.tally, drain, announcer)
+
+    def startService(self) -> None:
+        super().startService()
+        if isinstance(self._far, NodeClientEndpoint) and self._held is None:
+            self._held = self._far.hold()
+        for advice in adviceFor(self._far):
+            self._log.warn(
+                "{description}: {advice}", description=self.description, advice=advice
+            )
+
+    def stopService(self) -> Deferred[None]:
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+        return super().stopService()

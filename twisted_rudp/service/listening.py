@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPEndpoint, QOTPServerEndpoint
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.service.announce import NodeAnnouncer
 
@@ -164,6 +165,9 @@ class Tally:
             self.counts.update(transport.counters())
             self._roundTrip = transport.facts().get("round_trip", self._roundTrip)
 
+    def finish(self, port: Any) -> None:
+        """Add counters of the port itself, before it closes."""
+
     def line(self) -> str:
         """
         All counters as C{name=value}. The round trip is in milliseconds.
@@ -172,6 +176,19 @@ class Tally:
         if self._roundTrip is not None:
             shown.append(f"round_trip_ms={self._roundTrip * 1000:.1f}")
         return " ".join(shown)
+
+
+def adviceFor(endpoint: object) -> list[str]:
+    """What is insecure about the arguments of an endpoint, each with what to do."""
+    advice = []
+    if isinstance(endpoint, QOTPServerEndpoint) and endpoint.temporaryIdentity:
+        advice.append(
+            "the identity key is temporary, so clients cannot recognise this server after a"
+            " restart: create one with 'rudp keygen FILE' and add keyFile=FILE"
+        )
+    if isinstance(endpoint, QOTPClientEndpoint) and endpoint.serverKey is None:
+        advice.append("the server is not authenticated: add serverKey=PUBLIC-KEY")
+    return advice
 
 
 class ListeningService(Service):
@@ -220,6 +237,7 @@ class ListeningService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         if self._listening is None:
             self._listen()
+        self._logIdentity()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -237,7 +255,10 @@ class ListeningService(Service):
             if self._announcer is not None:
                 await self._announcer.end()
             if port is not None:
-                closing = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
+                self.tally.finish(port)
+                # The endpoint of standard input gives its connection.
+                if hasattr(port, "stopListening"):
+                    closing = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
         await self._sessions.drain(self._drain)
         if closing is not None:
             await closing
@@ -266,6 +287,8 @@ class ListeningService(Service):
             problem = refused[0].value
             if isinstance(problem, CannotListenError):
                 raise startupError(self.description, "--listen", problem) from problem
+            if isinstance(problem, ValueError | OSError):
+                raise StartupError(f"{self.description}: cannot listen: {problem}") from problem
             refused[0].raiseException()
 
     def _bound(self, port: IListeningPort) -> IListeningPort:
@@ -273,13 +296,28 @@ class ListeningService(Service):
         self._log.info(
             "{description}: listening on {host.host} port {host.port} ({host.type})"
             if isinstance(host, IPv4Address | IPv6Address)
-            else "{description}: listening on {host}",
+            else "{description}: listening on {host}"
+            if hasattr(port, "stopListening")
+            else "{description}: reading standard input",
             description=self.description,
             host=host,
         )
         if self._announcer is not None:
             self._announcer.begin(host)
         return port
+
+    def _logIdentity(self) -> None:
+        """Log the public key, and what the operator should improve."""
+        if isinstance(self._endpoint, QOTPEndpoint):
+            self._log.info(
+                "{description}: public key {key}",
+                description=self.description,
+                key=self._endpoint.publicKey.hex(),
+            )
+        for advice in adviceFor(self._endpoint):
+            self._log.warn(
+                "{description}: {advice}", description=self.description, advice=advice
+            )
 
     def _unbound(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):

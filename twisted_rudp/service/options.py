@@ -6,12 +6,13 @@ The C{ServiceMaker} in the plugin file refers to this module (SVC-1).
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, textFileLogObserver
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
@@ -136,6 +137,22 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 **self.running(near),
             )
             self.services.append(service)
+            if near.startswith("stdio"):
+                service.forwarding.finished = self._stop
+                self._logToStandardError()
+
+    def _stop(self) -> None:
+        """The connection of standard input has ended, and with it the program."""
+        reactor: Any = self.clock()
+        reactor.callLater(0, reactor.stop)
+
+    def _logToStandardError(self) -> None:
+        """Standard output carries data: C{twist} must not log there."""
+        root = self.parent.parent if self.parent is not None else None
+        if root is not None and root.get("logFile") is sys.stdout:
+            root["logFile"] = sys.stderr
+            if not any(each.startswith("--log-format") for each in sys.argv):
+                root["fileLogObserverFactory"] = textFileLogObserver
 
 
 class EchoOptions(CommandOptions):

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from twisted_rudp.service.listening import ListeningService, Sessions, SilentFactory, Tally
+from twisted_rudp.stats import ports
 
 
 @implementer(IStreamServerEndpoint)
@@ -38,5 +39,15 @@ class PongService(ListeningService):
         """
         sessions = Sessions(clock, 1)
         super().__init__(
-            description, _OnlyPings(endpoint), SilentFactory(), sessions, Tally(), 0.0
+            description, _OnlyPings(endpoint), SilentFactory(), sessions, _PongTally(), 0.0
         )
+
+
+class _PongTally(Tally):
+    """The counters of the port, as there are no sessions."""
+
+    def finish(self, port: Any) -> None:
+        for each in ports.snapshot().ports:
+            if each.host == port.getHost():
+                self.counts.update(each.counters)
+        self.counts = +self.counts

@@ -141,6 +141,8 @@ def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) ->
     """
     Parse the endpoint description given for an option (SVC-7).
 
+    @param option: its name; C{endpoint} for an argument without a name.
+
     @param parse: C{serverFromString} or C{clientFromString}.
     @raise usage.UsageError: it is invalid. The parsers of other packages raise a
         C{ValueError}, or whatever their code raises for bad arguments.
@@ -159,7 +161,8 @@ def endpoint(option: str, parse: Callable[[Any, str], Any], description: str) ->
         why = f"missing or unexpected arguments ({error})"
     except (ValueError, LookupError, OSError, RuntimeError) as error:
         why = str(error)
-    raise usage.UsageError(f"--{option} {redacted(description)}: {why}")
+    shown = f"--{option} " if option != "endpoint" else ""
+    raise usage.UsageError(f"{shown}{redacted(description)}: {why}")
 
 
 def redacted(description: str) -> str:
