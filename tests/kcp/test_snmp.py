@@ -100,15 +100,16 @@ class SNMPCountersTests(SynchronousTestCase):
         snmp = pair.client.demux.snmp
         pair.client.engine.abort(pair.now)
         other = self.pair().session("client")
-        snmp.enter(other)
+        kept = [snmp.add(other.traffic)]
         self.assertEqual(snmp.snapshot()["MaxConn"], 1)
-        snmp.enter(self.pair().session("client"))
+        kept.append(snmp.add(self.pair().session("client").traffic))
         self.assertEqual((snmp.established, snmp.snapshot()["MaxConn"]), (2, 2))
 
     def test_newestGroup(self) -> None:
         """FECShardMin is the number of a group: sums show the newest of all."""
         snmp = SNMPCounters()
         newest = []
+        kept = []
         for messages in (30, 3):
             pair = SessionPair(FEC, FEC)
             pair.dial()
@@ -116,8 +117,8 @@ class SNMPCountersTests(SynchronousTestCase):
                 pair.write("client", b"abc")
                 pair.run(20)
             server = pair.session("server")
-            snmp.enter(server)
-            newest.append(server.gauges()["FECShardMin"])
+            kept.append(snmp.add(server.traffic))
+            newest.append(server.traffic.gauges()["FECShardMin"])
         self.assertTrue(newest[0] > newest[1] > 0, newest)
         self.assertEqual(snmp.snapshot()["FECShardMin"], newest[0])
 
@@ -136,7 +137,8 @@ class SNMPCountersTests(SynchronousTestCase):
         pair = self.pair()
         parent = SNMPCounters()
         child = SNMPCounters(parent)
-        child.enter(pair.session("client"))
+        # Kept: who drops it is not counted any more.
+        self.registration = child.add(pair.session("client").traffic)
         child.count("InCsumErrors", 3)
         self.assertEqual(parent.snapshot(), child.snapshot())
         child.reset()
@@ -154,10 +156,10 @@ class SNMPCountersTests(SynchronousTestCase):
         pair.connect()
         pair.write("client", bytes(1376 * 3))
         pair.run(400)
-        self.assertEqual(pair.session("server").gauges()["RingBufferRcvQueue"], 3)
+        self.assertEqual(pair.session("server").traffic.gauges()["RingBufferRcvQueue"], 3)
         pair.fates["client"] = lambda number, datagram: ()
         pair.write("client", bytes(1376 * 100))
-        gauges = pair.session("client").gauges()
+        gauges = pair.session("client").traffic.gauges()
         self.assertEqual(gauges["RingBufferSndQueue"] + gauges["RingBufferSndBuffer"], 100)
         self.assertGreater(gauges["RingBufferSndBuffer"], 0)
 

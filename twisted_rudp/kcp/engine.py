@@ -157,7 +157,6 @@ class KCPEngine:
 
     # Of so many attributes a dictionary would be several times as large.
     __slots__ = (
-        "__weakref__",
         "_address",
         "_arq",
         "_bare",
@@ -187,6 +186,7 @@ class KCPEngine:
         "_read_since",
         "_readable",
         "_receiver",
+        "_registration",
         "_sealing",
         "_settings",
         "_signs",
@@ -272,7 +272,7 @@ class KCPEngine:
         self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
         self._set_options(options)
         listening = role is Role.SERVER
-        self.traffic = SessionCounters(self._arq.counters, listening)
+        self.traffic = SessionCounters(self._arq, listening)
         self._framing = Framing(options, listening, address, self._signs, self.traffic)
         if listening:
             self._framing.bound(UNVALIDATED_LIMIT)
@@ -280,8 +280,7 @@ class KCPEngine:
         self._timers.set(_PROBE, self._handshake.due)
         if role is Role.CLIENT and not wait_for_peer:
             self._connected()
-        if snmp is not None:
-            snmp.enter(self)
+        self._registration = None if snmp is None else snmp.add(self.traffic)
 
     def _set_options(self, options: SessionOptions) -> None:
         self._options = options
@@ -970,25 +969,12 @@ class KCPEngine:
 
     # state
 
-    def gauges(self) -> Mapping[str, int]:
-        """The present state under kcp-go's names."""
-        arq, decoder = self._arq, self._framing.decoder
-        in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
-        return {
-            "CurrEstab": int(self._closed is None),
-            "FECShardSet": decoder.groups_held if decoder else 0,
-            "FECShardMin": decoder.newest_group if decoder else 0,
-            "RingBufferSndQueue": arq.sender.wait_snd - in_flight,
-            "RingBufferRcvQueue": max(0, self._settings.rcvwnd - arq.receiver.free),
-            "RingBufferSndBuffer": in_flight,
-        }
-
     def counters(self) -> Mapping[str, int]:
         """kcp-go's counters under its names, then those it does not have."""
         own = self._arq.counters
         return {
             **self.traffic.by_name(),
-            **self.gauges(),
+            **self.traffic.gauges(),
             "bad_resets": own.bad_resets,
             "data_after_end": own.data_after_end,
             "second_ends": own.second_ends,

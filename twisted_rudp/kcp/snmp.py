@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.fec import Decoder
-from twisted_rudp.kcp.wire import Counters
 
 NAMES = (
     "BytesSent", "BytesReceived", "MaxConn", "ActiveOpens", "PassiveOpens", "CurrEstab",
@@ -34,16 +34,17 @@ GAUGES = frozenset(
 """They tell a present state, so a reset leaves them alone."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SessionCounters:
     """
     What a session counts beside its ARQ. It outlives the session, so that the
     sums do not shrink.
 
+    @ivar arq: of the session, whose counters and queues are shown.
     @ivar sums: those that count the session as established.
     """
 
-    arq: Counters
+    arq: ARQ
     passive: bool
     decoder: Decoder | None = None
     bytes_sent: int = 0
@@ -53,17 +54,19 @@ class SessionCounters:
     out_pkts: int = 0
     out_bytes: int = 0
     oob_packets: int = 0
+    over: bool = False
     sums: tuple[SNMPCounters, ...] = ()
 
     def end(self) -> None:
         """The session is established no more."""
+        self.over = True
         for snmp in self.sums:
             snmp.established -= 1
         self.sums = ()
 
     def by_name(self) -> dict[str, int]:
         """All that only grows, under kcp-go's names."""
-        arq = self.arq
+        arq = self.arq.counters
         found = {
             "BytesSent": self.bytes_sent,
             "BytesReceived": self.bytes_received,
@@ -91,18 +94,27 @@ class SessionCounters:
             found["FECRecovered"] = decoder.recovered
         return found
 
+    def gauges(self) -> dict[str, int]:
+        """The present state under kcp-go's names; C{CurrEstab} is 0 once the session is over."""
+        arq, decoder = self.arq, self.decoder
+        in_flight = (arq.snd_nxt - arq.snd_una) & MASK32
+        return {
+            "CurrEstab": int(not self.over),
+            "FECShardSet": decoder.groups_held if decoder else 0,
+            "FECShardMin": decoder.newest_group if decoder else 0,
+            "RingBufferSndQueue": arq.sender.wait_snd - in_flight,
+            "RingBufferRcvQueue": arq.receiver.inbox.segments,
+            "RingBufferSndBuffer": in_flight,
+        }
 
-class Source(Protocol):
+
+class Registration:
     """
-    A session, as the sums see it.
-
-    @ivar traffic: what it counts.
+    What a session keeps as long as it wants to be counted. Sessions themselves cannot be
+    referred to weakly where they are compiled; this module is not.
     """
 
-    traffic: SessionCounters
-
-    def gauges(self) -> Mapping[str, int]:
-        """Its present state under kcp-go's names; C{CurrEstab} is 0 once it is over."""
+    __slots__ = ("__weakref__",)
 
 
 class SNMPCounters:
@@ -115,7 +127,7 @@ class SNMPCounters:
 
     def __init__(self, parent: SNMPCounters | None = None) -> None:
         self._parent = parent
-        self._live: dict[weakref.ref[Source], SessionCounters] = {}
+        self._live: dict[weakref.ref[Registration], SessionCounters] = {}
         # One for all sessions: each look-up of a method makes a new object.
         self._leave = self._left
         self._gone: dict[str, int] = {}
@@ -123,21 +135,27 @@ class SNMPCounters:
         self.established = 0
         self._most = 0
 
-    def enter(self, source: Source) -> None:
-        """A session begins. It is counted as long as anybody has it."""
+    def add(self, session: SessionCounters) -> Registration:
+        """
+        A session begins.
+
+        @return: it is counted as long as somebody has this.
+        """
+        registration = Registration()
         snmp: SNMPCounters | None = self
         while snmp is not None:
-            snmp._live[weakref.ref(source, snmp._leave)] = source.traffic
+            snmp._live[weakref.ref(registration, snmp._leave)] = session
             snmp.established += 1
             snmp._most = max(snmp._most, snmp.established)
-            source.traffic.sums += (snmp,)
+            session.sums += (snmp,)
             snmp = snmp._parent
+        return registration
 
-    def _left(self, source: weakref.ref[Source]) -> None:
+    def _left(self, registration: weakref.ref[Registration]) -> None:
         """Nobody has a session any more: keep its sums."""
-        traffic = self._live.pop(source)
-        traffic.end()
-        _add(self._gone, traffic.by_name())
+        session = self._live.pop(registration)
+        session.end()
+        _add(self._gone, session.by_name())
 
     def count(self, name: str, count: int = 1) -> None:
         """Something happened that belongs to no session."""
@@ -150,13 +168,11 @@ class SNMPCounters:
         """All counters, in kcp-go's order."""
         sums = dict(self._gone)
         newest = 0
-        for reference, traffic in list(self._live.items()):
-            _add(sums, traffic.by_name())
-            source = reference()
-            if source is not None:
-                gauges = source.gauges()
-                _add(sums, gauges)
-                newest = max(newest, gauges["FECShardMin"])
+        for session in list(self._live.values()):
+            _add(sums, session.by_name())
+            gauges = session.gauges()
+            _add(sums, gauges)
+            newest = max(newest, gauges["FECShardMin"])
         # The number of a group, not a count: a sum would mean nothing.
         sums["FECShardMin"] = newest
         sums["MaxConn"] = self._most
