@@ -13,8 +13,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.discovery.support import Lan, interfacesOf, key
-from tests.discovery.test_v4 import RECEIVED, is_own
+from tests.discovery.test_v4 import is_own
 from tests.net.test_open import NO_IPV6
+from tests.vectors import load
 from twisted_rudp.discovery import v1, v4
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.networks import Interface, interfaces
@@ -271,7 +272,7 @@ class HearingTests(LanCase):
         reacted = 0
         group = SYNCTHING.group or ""
         ways = {"broadcast": LAN_BROADCAST, "multicast": group, "unicast": self.two.address}
-        for case in RECEIVED:
+        for case in load("discovery", "v4_receive")["cases"]:
             if is_own(case):
                 continue
             # Beyond the pauses between reactions, and within the life of what was heard.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.discovery.test_v4 import RECEIVED
+from tests.vectors import load
 from twisted_rudp.discovery import v4
 from twisted_rudp.discovery.urls import Address, normalised, parse, served
 
@@ -21,7 +21,8 @@ class NormaliserTests(SynchronousTestCase):
 
     def test_vectors(self) -> None:
         """Of each datagram sent to Syncthing, the recommended addresses are left."""
-        cases = [case for case in RECEIVED if case["recommended"]["accept"]]
+        recorded = load("discovery", "v4_receive")["cases"]
+        cases = [case for case in recorded if case["recommended"]["accept"]]
         self.assertTrue(cases)
         for case in cases:
             message = v4.decode(bytes.fromhex(case["wire_hex"]))

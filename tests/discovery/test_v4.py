@@ -18,7 +18,6 @@ from twisted_rudp.discovery.ids import to_device_id
 from twisted_rudp.discovery.v4 import bytes_field, int64_field
 from twisted_rudp.discovery.xdr import FormatError, u32
 
-RECEIVED = load("discovery", "v4_receive")["cases"]
 KEY = bytes(range(1, 33))
 
 
@@ -52,7 +51,7 @@ class VectorTests(SynchronousTestCase):
         Of the datagrams sent to Syncthing those are read that should be
         (discovery.md 3.1); whose own id it is, the codec does not know.
         """
-        for case in RECEIVED:
+        for case in load("discovery", "v4_receive")["cases"]:
             wire = bytes.fromhex(case["wire_hex"])
             if case["recommended"]["accept"] or is_own(case):
                 message = v4.decode(wire)

