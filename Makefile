@@ -26,7 +26,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[
 # each of several processes takes the next test as soon as it has finished one.
 PARTS := $(subst /,.,$(basename $(wildcard tests/test_*.py)) \
 	$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
-LONGEST := tests.test_reactors tests.packaging
+LONGEST := tests.test_reactors tests.packaging tests.test_vectors
 # Programs of others in it do not bear being starved, and wait much themselves.
 INTEROP := tests.interop
 INTEROP_JOBS ?= 3
