@@ -203,6 +203,38 @@ class LimitTests(SynchronousTestCase):
             victim.frames(Frame(3, b"\xfe", number, None, number), number=number)
         self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
 
+    def test_orderBomb(self) -> None:
+        """
+        Messages that wait on all channels together are bounded, with what their objects
+        cost, however small they are.
+        """
+        victim = Victim()
+        for number in range(12_000):
+            frame = Frame(3, b"\xfe", 2 + number, None, 1 + number // 32, number % 32)
+            victim.frames(frame, number=2 + number)
+            if not victim.alive:
+                break
+        self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
+        self.assertLessEqual(number, MESSAGES.order_limit + 300)
+
+    def test_smallFragments(self) -> None:
+        """What waits is counted with what it costs, so fragments of a byte are bounded too."""
+        victim = Victim(replace(MESSAGES, held=400_000))
+        for number in range(2000):
+            frame = Frame(2, b"\xfe", 2 + number, split=Split(2048, 0, number))
+            victim.frames(frame, number=2 + number)
+            if not victim.alive:
+                break
+        self.assertEqual(victim.happened[-1][:2], (Event.ENDED, Reason.LIMIT))
+        self.assertLess(number, 1000)
+
+    def test_unread(self) -> None:
+        """Messages that nobody reads count with what they cost."""
+        victim = Victim(replace(MESSAGES, receive_buffer=10_000))
+        for number in range(2, 300):
+            victim.frames(Frame(2, b"\xfe", number), number=number)
+        self.assertGreater(victim.engine.counters()["datagrams_withheld"], 100)
+
     def test_noWindowOfItsOwn(self) -> None:
         """
         A peer that sends on without end while one datagram is lost, as go-raknet does,

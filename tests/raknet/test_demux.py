@@ -13,7 +13,14 @@ from tests.pair import CLIENT, SERVER
 from tests.raknet.pair import CLIENT_GUID, SERVER_GUID, Pair
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Admit, Drop, Engine, Key, Reply, Verdict
-from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
+from twisted_rudp.raknet.demux import (
+    COOKIE_LIFE,
+    MAX_PONG_DATA,
+    PONG_ALLOWANCE,
+    PONG_TOTAL,
+    EndedSessions,
+    RakNetDemultiplexer,
+)
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import (
     Incompatible,
@@ -51,8 +58,8 @@ def server_demux(pair: Pair, **options: object) -> RakNetDemultiplexer:
     )
 
 
-class DemultiplexerTests(SynchronousTestCase):
-    """Requests and replies (raknet.md 2)."""
+class AskingTestCase(SynchronousTestCase):
+    """Asks demultiplexers."""
 
     def setUp(self) -> None:
         self.pair = Pair()
@@ -70,6 +77,10 @@ class DemultiplexerTests(SynchronousTestCase):
         assert isinstance(verdict, Reply), verdict
         (datagram,) = verdict.datagrams
         return parse(datagram)
+
+
+class DemultiplexerTests(AskingTestCase):
+    """Requests and replies (raknet.md 2)."""
 
     def test_ping(self) -> None:
         """
@@ -245,6 +256,109 @@ class DemultiplexerTests(SynchronousTestCase):
         self.assertEqual(
             b"".join(bytes(part) for _, part, _ in demux.open(data, 7, CLIENT)), data
         )
+
+
+class HostileTests(AskingTestCase):
+    """What unknown peers may not gain."""
+
+    def test_pongAmplification(self) -> None:
+        """
+        In a minute a source is sent three times the bytes that came from it, or a fixed
+        number if that is more; all together likewise.
+        """
+        demux = RakNetDemultiplexer(
+            DEFAULT, SERVER_GUID, self.pair.accept, pong_data=lambda: "x" * 390, rate=1000.0
+        )
+        for interval in (SECOND, 10 * MILLISECOND):
+            source = (f"198.51.100.{interval % 251}", 5)
+            came = went = 0
+            for number in range(50 * SECOND // interval):
+                ping = pack(Ping(number, None))
+                came += len(ping)
+                verdict = demux.unknown_peer(ping, source, number * interval, self.table)
+                if isinstance(verdict, Reply):
+                    went += len(verdict.datagrams[0])
+            self.assertGreater(went, PONG_ALLOWANCE // 2)
+            self.assertLessEqual(went, max(3 * came, PONG_ALLOWANCE))
+
+    def test_pongsToAll(self) -> None:
+        """The bound for all of them is reached by many sources that ask once."""
+        demux = RakNetDemultiplexer(
+            DEFAULT, SERVER_GUID, self.pair.accept, pong_data=lambda: "x" * 390
+        )
+        went = came = 0
+        for number in range(6000):
+            source = (f"198.{number >> 8}.{number & 255}.1", 5)
+            ping = pack(Ping(number, None))
+            came += len(ping)
+            verdict = demux.unknown_peer(ping, source, number * MILLISECOND, self.table)
+            went += len(verdict.datagrams[0]) if isinstance(verdict, Reply) else 0
+        self.assertLessEqual(went, PONG_TOTAL)
+        self.assertGreater(went, PONG_TOTAL - 1000)
+
+    def test_replayedCookie(self) -> None:
+        """
+        A cookie is remembered by those who have seen it. So after the end of a session its
+        address validates anew, inside of the session, until the cookie is old.
+        """
+        demux = server_demux(self.pair, cookies=self.cookies)
+        cookie = self.cookies.make(CLIENT, 0, 0)
+        request = Request2(cookie, SERVER, 1492, 7)
+        validated = []
+        for now in (0, SECOND, COOKIE_LIFE - 1):
+            verdict = self.ask(demux, request, min(now, 15 * SECOND))
+            assert isinstance(verdict, Admit)
+            validated.append(verdict.engine.validated)
+            demux.ended(verdict.engine, now)
+        self.assertEqual(validated, [True, False, False])
+        later = 3 * COOKIE_LIFE
+        fresh = request._replace(cookie=self.cookies.make(CLIENT, 0, later))
+        verdict = self.ask(demux, fresh, later)
+        assert isinstance(verdict, Admit)
+        self.assertTrue(verdict.engine.validated)
+
+    def test_manyEnded(self) -> None:
+        """When more have ended than are remembered, no cookie is enough for a while."""
+        ended = EndedSessions(capacity=2)
+        for number in range(3):
+            ended.add((f"198.51.100.{number}", 5), 0)
+        for name in ("198.51.100.0", "203.0.113.9"):
+            self.assertTrue(ended.is_recent((name, 5), COOKIE_LIFE - 1))
+            self.assertFalse(ended.is_recent((name, 5), COOKIE_LIFE))
+
+    def test_oldClients(self) -> None:
+        """
+        Clients of protocol 10 know no cookies: who accepts them gets them without, and they
+        validate inside of the session. Others still bring one.
+        """
+        settings = replace(DEFAULT, accepted=frozenset({10, 11}))
+        demux = RakNetDemultiplexer(settings, 5, self.pair.accept, cookies=self.cookies)
+        for version, has_cookie in ((10, False), (11, True)):
+            reply = self.answer(self.ask(demux, Request1(version, 1492)))
+            assert isinstance(reply, Reply1)
+            self.assertEqual(reply.cookie is not None, has_cookie)
+            verdict = self.ask(demux, Request2(reply.cookie, SERVER, 1492, 7))
+            assert isinstance(verdict, Admit)
+            self.assertEqual(verdict.engine.validated, has_cookie)
+        self.assertEqual(self.ask(demux, Request2(1, SERVER, 1492, 7)), Drop("cookie"))
+
+    def test_restarted(self) -> None:
+        """
+        A datagram of a session that is not here is answered by its number, at a limited
+        rate; acknowledgements are not, nor does who only dials say anything.
+        """
+        demux = server_demux(self.pair)
+        datagram = b"\x84\x05\x00\x00" + bytes(9)
+        verdict = demux.unknown_peer(datagram, CLIENT, 0, self.table)
+        self.assertEqual(self.answer(verdict), Reset(5))
+        for silent in (b"\xc0" + datagram[1:], b"\xa0" + datagram[1:], datagram[:6]):
+            verdict = demux.unknown_peer(silent, CLIENT, 0, self.table)
+            self.assertEqual(verdict, Drop("no session"))
+        dialling = RakNetDemultiplexer(DEFAULT, 5)
+        verdict = dialling.unknown_peer(datagram, CLIENT, 0, self.table)
+        self.assertEqual(verdict, Drop("no session"))
+        several = [demux.unknown_peer(datagram, CLIENT, 0, self.table) for _ in range(100)]
+        self.assertEqual(sum(isinstance(verdict, Reply) for verdict in several), 63)
 
 
 class ExchangeTests(SynchronousTestCase):

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, SERVER, Fate, losing, steady
-from tests.raknet.frames import ZERO, Starts
+from tests.raknet.frames import ZERO, Starts, pack_frame
 from tests.raknet.pair import CLIENT_GUID, MESSAGES, SERVER_GUID, End, Pair
-from twisted_rudp.core.engine import MILLISECOND, Capability, Event, PathError, Reason
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Capability, Event, PathError, Reason
 from twisted_rudp.messages import Delivery
+from twisted_rudp.raknet.offline import Reset, pack
 from twisted_rudp.raknet.settings import DEFAULT, SEED
-from twisted_rudp.raknet.wire import ABORTED_MESSAGE, MessageId, parse_frames
+from twisted_rudp.raknet.wire import ABORTED_MESSAGE, Frame, MessageId, pack_header, parse_frames
 
 WRAP = Starts(2**24 - 9, 2**24 - 6, 2**24 - 4, 2**24 - 3, 2**16 - 2)
 """All counters just below 2^24, the identity of split messages below 2^16."""
@@ -133,6 +134,14 @@ class OpeningTests(SynchronousTestCase):
         engine.path_error(PathError.REFUSED, 0, SERVER, pair.now)
         pair.client.turn(engine)
         self.assertEqual(pair.client.happened, [(Event.ENDED, Reason.REFUSED, None)])
+
+    def test_forbidden(self) -> None:
+        """A filter on this machine that forbids a request may be gone at the next."""
+        pair = Pair()
+        engine = pair.dial()
+        engine.path_error(PathError.FORBIDDEN, 0, SERVER, pair.now)
+        pair.run(200)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
 
     def test_seed(self) -> None:
         """
@@ -592,6 +601,83 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
         pair.run(4_000)
         self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+
+    def test_shortTimeout(self) -> None:
+        """However short the idle time-out is, a healthy idle session lives."""
+        pair = Pair(replace(DEFAULT, timeout=2 * SECOND))
+        pair.connect()
+        pair.run(120_000)
+        for end in (pair.client, pair.server):
+            self.assertEqual(end.kinds(), [Event.CONNECTED])
+
+    def test_idleOnALossyLink(self) -> None:
+        """At a loss of a fifth each way an idle session lives for hours."""
+        for seed in range(2):
+            pair = Pair(there=lossy(seed, 0.2), back=lossy(seed + 9, 0.2))
+            pair.connect()
+            pair.run(4 * 3600 * 1000)
+            for end in (pair.client, pair.server):
+                self.assertEqual(end.kinds(), [Event.CONNECTED], seed)
+
+    def test_restarted(self) -> None:
+        """
+        A listener that was restarted is noticed as soon as something is sent to it; what
+        names another datagram than the newest does nothing.
+        """
+        pair = Pair()
+        pair.connect()
+        pair.run(500)
+        client = pair.client.engine
+        for number in (client.sender.sent.number + 5, client.sender.sent.number - 600):
+            forged = pack(Reset(number & 0xFFFFFF))
+            client.receive(forged, len(forged), SERVER, pair.now)
+        self.assertFalse(client.over)
+        pair.server.engines.clear()
+        pair.write(pair.client, b"are you there")
+        pair.run(25)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+
+    def test_lateForTheNext(self) -> None:
+        """
+        A session that made room for its peer's next attempt ends once: what still comes for
+        it is passed over.
+        """
+        pair = Pair()
+        pair.connect()
+        engine = pair.server.engine
+        engine.make_room()
+        late = pack_header(9) + pack_frame(Frame(0, ABORTED_MESSAGE))
+        for datagram in (late, b"\xc0\x00\x00", pack(Reset(0))):
+            engine.receive(datagram, len(datagram), CLIENT, pair.now)
+        engine.tick(pair.now + 60 * SECOND)
+        pair.server.turn(engine)
+        self.assertEqual(
+            [event for event in pair.server.happened if event[0] is Event.ENDED],
+            [(Event.ENDED, Reason.FORGOTTEN, "the peer has connected anew")],
+        )
+
+    def test_crashing(self) -> None:
+        """A client that crashes, and returns from other ports with one GUID, gets in each time."""
+        pair = Pair()
+        pair.connect()
+        for count, port in enumerate((1112, 1113, 1114), 2):
+            pair.client.engines.clear()
+            pair.run(4000)
+            pair.client.address = (CLIENT[0], port)
+            pair.dial()
+            pair.run(3000)
+            self.assertEqual(pair.client.kinds(), count * [Event.CONNECTED])
+
+    def test_afterAWrongPassword(self) -> None:
+        """Who has given a wrong password may try again at once, from the same port."""
+        pair = Pair(server_settings=replace(DEFAULT, password=b"right"))
+        pair.connect()
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.AUTHENTICATION))
+        pair.settings = replace(DEFAULT, password=b"right")
+        pair.client.happened.clear()
+        pair.dial()
+        pair.run(2000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
 
     def test_anew(self) -> None:
         """

@@ -1,13 +1,15 @@
-"""Tests for L{twisted_rudp.raknet.handshake}: MTU discovery and the two requests."""
+"""Tests for L{twisted_rudp.raknet.handshake}: MTU discovery, the two requests, passwords."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
 from tests.pair import SERVER
 from twisted_rudp.core.engine import MILLISECOND, Reason
-from twisted_rudp.raknet.handshake import Dialler, Stage
+from twisted_rudp.raknet.handshake import Dialler, Handshake, Stage, WrongPassword
 from twisted_rudp.raknet.offline import (
     REFUSALS,
     Incompatible,
@@ -18,8 +20,13 @@ from twisted_rudp.raknet.offline import (
     Request2,
     parse,
 )
-from twisted_rudp.raknet.settings import DEFAULT
-from twisted_rudp.raknet.wire import MessageId
+from twisted_rudp.raknet.settings import DEFAULT, SEED
+from twisted_rudp.raknet.wire import (
+    ConnectionRequest,
+    MessageId,
+    is_extended,
+    parse_request_accepted,
+)
 
 GUID = 0x99
 
@@ -117,3 +124,73 @@ class DiallerTests(SynchronousTestCase):
         reason, detail = self.dialler.refusal
         self.assertEqual(reason, Reason.VERSION)
         self.assertEqual(detail, "the peer speaks RakNet protocol 9, not 11")
+
+    def test_cookieTooOld(self) -> None:
+        """
+        Where request 2 stays unanswered, as from a listener that was restarted, probing
+        begins anew and brings another cookie.
+        """
+        self.sent()
+        self.dialler.receive(Reply1(7, 5, 1492), 1)
+        asked = [self.sent() for _ in range(4)]
+        self.assertEqual(asked, [[Request2(5, SERVER, 1492, GUID)]] * 4)
+        self.assertEqual(self.sent(), [Request1(11, 1492)])
+        self.dialler.receive(Reply1(7, 6, 1492), self.now)
+        self.assertEqual(self.sent(), [Request2(6, SERVER, 1492, GUID)])
+
+    def test_answeredSize(self) -> None:
+        """
+        Some listeners answer with a size of their own: then it is the present probe that
+        has got through, not a larger one before.
+        """
+        for _ in range(5):
+            self.sent()
+        self.dialler.receive(Reply1(7, 5, 1400), self.now)
+        self.assertEqual(self.sent(), [Request2(5, SERVER, 1200, GUID)])
+        self.dialler.receive(Reply2(7, ("192.0.2.1", 1), 1400), self.now)
+        self.assertEqual(self.dialler.mtu, 1200)
+
+    def test_lateAnswer(self) -> None:
+        """The answer to a larger probe may come late; its size is what was probed."""
+        for _ in range(5):
+            self.sent()
+        self.dialler.receive(Reply1(7, 5, 1492), self.now)
+        self.dialler.receive(Reply2(7, ("192.0.2.1", 1), 1492), self.now)
+        self.assertEqual(self.dialler.mtu, 1492)
+
+
+class PasswordTests(SynchronousTestCase):
+    """L{Handshake} with a password."""
+
+    def test_wrong(self) -> None:
+        """Another password, of whatever length, is refused; the right one is answered."""
+        settings = replace(DEFAULT, password=b"right")
+        for password in (b"", b"righ", b"rightx", b"wrong", b"right"):
+            handshake = Handshake(settings, SERVER, GUID, True)
+            request = ConnectionRequest(GUID, 5, 0, password)
+            if password == b"right":
+                self.assertIsNotNone(handshake.asked(request, 6))
+            else:
+                self.assertRaises(WrongPassword, handshake.asked, request, 6)
+
+    def test_notShown(self) -> None:
+        """Nothing that is printed shows the password."""
+        self.assertNotIn("secret", repr(replace(DEFAULT, password=b"secret")))
+
+
+class KindTests(SynchronousTestCase):
+    """How our own kind is told from others."""
+
+    def test_extended(self) -> None:
+        """The last of the addresses says it; with the seed's profile nothing does."""
+        for settings, extended in ((DEFAULT, True), (SEED, False)):
+            for validated in (True, False):
+                listener = Handshake(settings, SERVER, GUID, validated)
+                answer = listener.asked(ConnectionRequest(GUID, 5), 6)
+                assert answer is not None
+                self.assertEqual(is_extended(answer), extended)
+                dialler = Handshake(settings, SERVER, GUID, True)
+                dialler.ask(5)
+                incoming = dialler.accepted(parse_request_accepted(answer), 7)
+                assert incoming is not None
+                self.assertEqual(is_extended(incoming), extended)

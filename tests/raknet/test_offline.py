@@ -21,8 +21,11 @@ from twisted_rudp.raknet.offline import (
     Reply2,
     Request1,
     Request2,
+    Reset,
     pack,
+    pack_text,
     parse,
+    unpack_text,
 )
 
 bounded = settings(max_examples=150, deadline=None, derandomize=True)
@@ -48,6 +51,7 @@ messages = st.one_of(
     st.builds(Incompatible, st.integers(0, 255), u64),
     st.builds(Refusal, st.sampled_from(sorted(REFUSALS)), u64),
     st.builds(OutOfBand, u64, st.binary(max_size=50)),
+    st.builds(Reset, st.integers(0, 0xFFFFFF)),
 )
 
 
@@ -144,3 +148,14 @@ class OfflineTests(SynchronousTestCase):
             (Incompatible(11, 1), 26),
         ):
             self.assertEqual(len(pack(message)), size)
+
+
+class TextTests(SynchronousTestCase):
+    """What a pong says."""
+
+    def test_natural(self) -> None:
+        """A text and its bytes get their length in front; what has it keeps it."""
+        for text in ("MCPE;x", b"MCPE;x", b"\0\6MCPE;x"):
+            self.assertEqual(pack_text(text), b"\0\6MCPE;x")
+            self.assertEqual(unpack_text(pack_text(text)), "MCPE;x")
+        self.assertEqual((pack_text(""), pack_text(b"")), (b"\0\0", b"\0\0"))
