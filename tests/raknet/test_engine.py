@@ -84,6 +84,90 @@ class OpeningTests(SynchronousTestCase):
         pair.run(3000)
         self.assertEqual(pair.server.received, data)
 
+    def swallowing(self, size: int, pair: Pair) -> None:
+        """From now on the path swallows datagrams of more bytes."""
+        for name in ("client", "server"):
+            pair.fates[name] = lambda number, datagram: () if len(datagram) > size else (10,)
+
+    def test_blackHole(self) -> None:
+        """
+        A path that begins to swallow long datagrams makes the session go on with shorter
+        ones; what was sent before, and is still missing, goes in pieces.
+        """
+        data = random.Random(1).randbytes(400_000)
+        for size, mtu in ((1300, 1200), (1100, 576)):
+            pair = Pair()
+            pair.connect()
+            pair.write(pair.client, data[:100_000])
+            self.swallowing(size, pair)
+            pair.write(pair.client, data[100_000:])
+            pair.run(20_000)
+            self.assertEqual(pair.client.engine.facts()["mtu"], mtu)
+            self.assertTrue(pair.server.received == data)
+            self.assertEqual(pair.client.engine.in_flight, 0)
+
+    def test_blackHoleOfMessages(self) -> None:
+        """Messages too, whole ones and long ones, of every delivery, once; receipts are told."""
+        for reliability in list(Delivery)[2:5]:
+            pair = Pair(MESSAGES)
+            pair.connect()
+            pair.run(300)
+            engine = pair.client.engine
+            sent = [b"\xfe%d" % number + bytes(size) for number, size in enumerate((9, 1400, 9000))]
+            receipts = [engine.send(data, reliability, receipt=True) for data in sent]
+            self.swallowing(1300, pair)
+            pair.client.turn(engine)
+            pair.run(20_000)
+            self.assertEqual(sorted(message.data for message in pair.server.messages), sent)
+            told = [event[1:] for event in pair.client.happened if event[0] == Event.RECEIPT]
+            self.assertEqual(sorted(told), [(receipt, True) for receipt in receipts])
+            self.assertEqual(engine.sender.sent.open_splits, 0)
+
+    def test_nothingPasses(self) -> None:
+        """Where not even the smallest full datagram passes, the idle time-out ends the session."""
+        pair = Pair()
+        pair.connect()
+        self.swallowing(300, pair)
+        pair.write(pair.client, bytes(100_000))
+        pair.run(60_000)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.DEAD_LINK))
+
+    def test_noBlackHole(self) -> None:
+        """A peer that has no room for more, and one that is away for a while, keep the MTU."""
+        pair = Pair(replace(DEFAULT, receive_buffer=50_000))
+        pair.connect()
+        pair.server.reading = False
+        pair.write(pair.client, bytes(300_000))
+        pair.run(60_000)
+        self.assertEqual(pair.client.engine.facts()["mtu"], 1492)
+        pair = Pair()
+        pair.connect()
+        fates = dict(pair.fates)
+        pair.fates = dict.fromkeys(fates, lambda number, datagram: ())
+        pair.write(pair.client, bytes(300_000))
+        pair.run(7000)
+        pair.fates = fates
+        pair.run(10_000)
+        self.assertEqual(pair.client.engine.facts()["mtu"], 1492)
+        self.assertEqual(len(pair.server.received), 300_000)
+
+    def test_pathError(self) -> None:
+        """What the system says of a datagram's size is believed at once."""
+        pair = Pair()
+        pair.connect()
+        engine = pair.client.engine
+        engine.path_error(PathError.UNREACHABLE, 0, SERVER, pair.now)
+        engine.path_error(PathError.TOO_BIG, 0, SERVER, pair.now)
+        self.assertEqual(engine.facts()["mtu"], 1492)
+        for size, mtu in ((1464, 1200), (1400, 1200), (1172, 576), (500, 576)):
+            engine.path_error(PathError.TOO_BIG, size, SERVER, pair.now)
+            self.assertEqual(engine.facts()["mtu"], mtu)
+        pair.write(pair.client, bytes(5000))
+        pair.run(200)
+        self.assertLessEqual(max(map(len, pair.client.sent[-8:])), 548)
+        self.assertEqual(len(pair.server.received), 5000)
+        self.assertEqual(engine.counters()["path_errors_ignored"], 1)
+
     def test_withoutCookies(self) -> None:
         """
         Without cookies the listener's application hears of the peer only when
@@ -178,7 +262,7 @@ class StreamTests(SynchronousTestCase):
                 pair.run(60_000)
                 self.assertTrue(pair.server.received == data, (starts, rate))
                 self.assertTrue(pair.client.received == data[:90_000], (starts, rate))
-                self.assertEqual(pair.client.engine.in_flight, 0)
+                self.assertTrue(pair.client.engine.sender.drained)
 
     def test_messageSize(self) -> None:
         """Every message is one datagram's: the user id and at most MTU - 61 bytes."""

@@ -662,6 +662,13 @@ class RakNetEngine:
             self._acknowledge(now, writer, budget)
         if now >= timers.due(t.PING):
             self._ping(now)
+        is_suspected = self.sender.sent.long_lost > 0 or timers.running(t.PATH)
+        if is_suspected and self.sender.try_path(now):
+            self.sender.path_trial(wire.pack_ping(self._time(now)))
+            if now - self.sender.stuck_since >= self._settings.timeout:
+                self._end(Reason.DEAD_LINK, now, message=ABORTED_MESSAGE)
+                self._flush_last_words(now, writer)
+                return False
         more = self.sender.flush(now, writer, budget, not validated)
         writer.finish()
         if self.sender.sent.receipts:
@@ -915,7 +922,6 @@ class RakNetEngine:
         """
         sent = self.sender.sent
         trip, latest = sent.round_trip, self._liveness.latest
-        known = trip.smoothed > 0
         return {
             "transport": "raknet",
             "protocol": self._settings.protocol,
@@ -923,11 +929,11 @@ class RakNetEngine:
             "guid": self._guid,
             "peer_guid": self._peer_guid,
             "mtu": self.sender.mtu,
-            "extended": sent.extended,
+            "peer": "EXTENDED" if sent.extended else "BASELINE",
             "validated": self._handshake.validated,
             "latency": None if latest is None else latest / SECOND / 2,
-            "round_trip": trip.smoothed / SECOND if known else None,
-            "round_trip_variation": trip.variation / SECOND if known else None,
+            "round_trip": trip.smoothed / SECOND,
+            "round_trip_variation": trip.variation / SECOND,
             "retransmission_timeout": trip.timeout / SECOND,
             "congestion_window": self.sender.controller.window,
             "bytes_in_flight": sent.recovery.in_flight,

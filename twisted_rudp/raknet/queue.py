@@ -164,6 +164,19 @@ class SendQueue:
         if not message.is_reliable:
             self._unstamped.append(message)
 
+    def put_first(self, message: OutgoingMessage, priority: int) -> None:
+        """Put a message before all others of a priority."""
+        self.interrupt()
+        self._queues[priority].appendleft(message)
+        self.size += message.left
+
+    def remove(self, message: OutgoingMessage) -> None:
+        """Take a message out, if it is here."""
+        for queue in self._queues:
+            if message in queue:
+                queue.remove(message)
+                self.size -= message.left
+
     def put_plain(self, payload: bytes, priority: int) -> bool:
         """
         Append a message that is reliable and ordered on channel 0 and wants no receipt,

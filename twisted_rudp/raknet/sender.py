@@ -20,12 +20,17 @@ from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
     HAS_ORDER,
+    HEADER_BYTES,
     HEADER_SIZE,
     IP_UDP,
     IS_SEQUENCED,
+    PRIORITIES,
     WHEN_SPLIT,
+    MessageId,
     Reliability,
+    pack_frame_header,
     pack_header,
+    parse_frames,
 )
 
 BURST: Final = 16
@@ -47,6 +52,21 @@ LEAST_WAIT: Final = 1_000_000
 PAUSE: Final = 2_000_000
 """Nanoseconds without anything to be sent that mean that the application is the limit; a
 producer is asked for more as soon as all has left."""
+
+MOST_LONG_LOST: Final = 6
+"""So many long datagrams lost, and none acknowledged, raise the suspicion that the path
+swallows them."""
+
+PATH_TRIALS: Final = 3
+"""Long datagrams that are lost before the MTU shrinks."""
+
+SHORT_HEARD: Final = 2
+"""Acknowledgements of short datagrams in the meantime that make it a matter of their sizes."""
+
+NOTHING: Final = bytes((MessageId.DETECT_LOST_CONNECTIONS,))
+"""A message that means nothing: its acknowledgement is all there is to it (raknet.md 11.1)."""
+
+_UNRELIABLE_HEADER: Final = HEADER_BYTES[0]
 
 ORDERED: Final = int(Reliability.RELIABLE_ORDERED)
 
@@ -80,6 +100,7 @@ class Sender:
     @ivar mtu: as the wire counts it.
     @ivar datagram: bytes of a full datagram; until agreed, what fits every path.
     @ivar controller: says how much may be in flight, and how fast it leaves.
+    @ivar stuck_since: when it was clear that not even the smallest full datagrams pass.
     @ivar ident: of the next split message. It may be set before the first.
     """
 
@@ -94,6 +115,7 @@ class Sender:
         "_settings",
         "_stream",
         "_timers",
+        "_trials",
         "_urgent",
         "_whole",
         "_zero",
@@ -103,6 +125,7 @@ class Sender:
         "mtu",
         "queue",
         "sent",
+        "stuck_since",
     )
 
     def __init__(self, settings: Settings, timers: Timers) -> None:
@@ -131,6 +154,12 @@ class Sender:
     def _resize(self, mtu: int) -> None:
         self.mtu = mtu
         self.datagram = mtu - IP_UDP
+        smaller = self._smaller(self.datagram) - IP_UDP
+        self.sent.long = smaller if smaller < self.datagram else self.datagram // 2
+        self.stuck_since = NEVER
+        self.sent.long_lost = self.sent.short_heard = 0
+        self._trials = 0
+        self._timers.stop(t.PATH)
         self.queue.whole = self._whole = self._settings.whole(mtu)
         self._fragment = self._settings.fragment(mtu)
         self._bulk.agree(self.datagram, self._whole)
@@ -142,12 +171,54 @@ class Sender:
 
         @return: there is a smaller size.
         """
-        smaller = [size for size in self._settings.probes if size - IP_UDP < datagram]
-        mtu = smaller[0] if smaller else self._settings.mtu_min
+        mtu = self._smaller(datagram)
         if mtu - IP_UDP >= self.datagram:
             return False
         self._resize(mtu)
         return True
+
+    def _smaller(self, datagram: int) -> int:
+        """The next size below datagrams of so many bytes, as the wire counts it."""
+        smaller = [size for size in self._settings.probes if size - IP_UDP < datagram]
+        return smaller[0] if smaller else self._settings.mtu_min
+
+    def try_path(self, now: int) -> bool:
+        """
+        See whether the path swallows long datagrams: several were lost while short ones pass
+        (RFC 8899 4.4). Since a peer without room for more acknowledges none of them either,
+        a long datagram that asks for nothing has to be lost several times too.
+
+        @return: one of those is to be sent now (L{path_trial}).
+        """
+        sent, timers = self.sent, self._timers
+        if sent.long_lost < MOST_LONG_LOST:
+            if not sent.long_lost:
+                self.stuck_since = NEVER
+            self._trials = 0
+            timers.stop(t.PATH)
+            return False
+        if self._trials and now < timers.due(t.PATH):
+            return False
+        if self._trials >= PATH_TRIALS:
+            self._trials = 0
+            timers.stop(t.PATH)
+            if sent.short_heard < SHORT_HEARD:
+                # Hardly anything passes: that is not about sizes.
+                sent.long_lost = 0
+            elif not self.shrink(self.datagram) and self.stuck_since == NEVER:
+                self.stuck_since = now
+            return False
+        if not self._trials:
+            sent.short_heard = 0
+        self._trials += 1
+        timers.set(t.PATH, now + max(sent.timeout, 2 * sent.round_trip.smoothed))
+        return True
+
+    def path_trial(self, ping: bytes) -> None:
+        """Send a ping as long as the datagrams are, and another one."""
+        padding = bytes(self.datagram - HEADER_SIZE - _UNRELIABLE_HEADER - len(ping))
+        for payload in (ping + padding, ping):
+            self.system(payload, int(Reliability.UNRELIABLE))
 
     # what is to be sent
 
@@ -355,6 +426,8 @@ class Sender:
                 lost.popleft()
                 frame.waiting = False
                 continue
+            if len(frame.data) + HEADER_SIZE > self.datagram and self._cut_again(frame):
+                continue
             if not self._fits(draft, len(frame.data)) or (
                 len(draft.sent_frames) > 0 and frame.alone is not draft.alone
             ):
@@ -364,6 +437,83 @@ class Sender:
             draft.sent_frames.append(frame)
             draft.alone = frame.alone
             sent.retransmitting(frame)
+
+    def _cut_again(self, frame: SentFrame) -> bool:
+        """
+        The first lost frame dates from before the MTU shrank: have it go in pieces.
+
+        The first piece keeps the frame's reliable index. If the frame has arrived after all
+        that piece is a repetition to the peer, and the others never make a message.
+
+        @return: something has changed.
+        """
+        sent = self.sent
+        [found], _ = parse_frames(bytes(HEADER_SIZE) + frame.data)
+        if found.split is not None:
+            return frame.message is not None and self._split_again(frame.message)
+        # As small as any path wants them: pieces cannot be cut again.
+        fragment = self._settings.fragment(self._settings.mtu_min)
+        if len(found.payload) <= fragment:
+            return False
+        sent.lost.popleft()
+        message = frame.message
+        piece = OutgoingMessage(
+            bytes(found.payload),
+            found.reliability,
+            found.channel,
+            found.order or 0,
+            found.sequence or 0,
+        )
+        piece.split(fragment)
+        piece.ident = self._next_ident()
+        frames: list[SentFrame] = []
+        for number in range(piece.fragments):
+            index = frame.reliable
+            if number:
+                index = sent.reliable
+                sent.framed(1)
+            again = SentFrame(piece.next_frame(index), index, message)
+            again.waiting = True
+            frames.append(again)
+        frame.done = True
+        sent.lost.extendleft(reversed(frames))
+        if message is not None:
+            message.unacknowledged = len(frames)
+        return True
+
+    def _split_again(self, message: OutgoingMessage) -> bool:
+        """
+        Fragments of a message are too long for the path now: all of it goes again, in
+        smaller ones. Their reliable indices are used for something that means nothing, for
+        the peer may have some of them.
+        """
+        sent = self.sent
+        for frame in sent.lost:
+            if frame.message is message and len(frame.data) + HEADER_SIZE > self.datagram:
+                head = pack_frame_header(int(Reliability.RELIABLE), len(NOTHING), frame.reliable)
+                frame.data = head + NOTHING
+                frame.message = None
+        self.queue.remove(message)
+        again = OutgoingMessage(
+            message.payload,
+            message.reliability,
+            message.channel,
+            message.order,
+            message.sequence,
+            message.receipt,
+        )
+        again.split(self._fragment)
+        message.receipt = None
+        # Fragments of it that are still acknowledged end nothing.
+        message.unacknowledged = 1 << 30
+        sent.open_splits -= 1
+        self.queue.put_first(again, PRIORITIES - 1)
+        return True
+
+    def _next_ident(self) -> int:
+        ident = self.ident
+        self.ident = ident + 1 & 0xFFFF
+        return ident
 
     def _fits(self, draft: Draft, size: int) -> bool:
         """
@@ -427,8 +577,7 @@ class Sender:
             return False
         sent = self.sent
         if message.fragments > 1 and not message.cut:
-            message.ident = self.ident
-            self.ident = self.ident + 1 & 0xFFFF
+            message.ident = self._next_ident()
             sent.open_splits += 1
         frame = message.next_frame(sent.reliable)
         draft.add(frame)
@@ -444,6 +593,6 @@ class Sender:
         sent = self.sent
         number = sent.number
         datagram = pack_header(number, first) + b"".join(draft.frames)
-        packet = SentPacket(number, draft.sent_frames, draft.messages, now)
+        packet = SentPacket(number, draft.sent_frames, draft.messages, now, len(datagram))
         sent.enter(packet, now, len(datagram), len(datagram), draining)
         return datagram

@@ -136,6 +136,7 @@ class Sent(Protocol):
     What was in datagrams with consecutive numbers.
 
     @ivar first: the first number; C{end} the one after the last.
+    @ivar size: bytes of each, but perhaps the last.
     @ivar sent: when they were.
     @ivar due: when its gaps are to be filled.
     @ivar live: some datagram is neither acknowledged nor lost.
@@ -147,6 +148,7 @@ class Sent(Protocol):
 
     first: int
     end: int
+    size: int
     sent: int
     due: int
     fillings: int
@@ -208,6 +210,7 @@ class SentPacket:
         "fillings",
         "first",
         "sent",
+        "size",
     )
 
     def __init__(
@@ -216,10 +219,12 @@ class SentPacket:
         frames: Sequence[SentFrame],
         unreliable: Sequence[OutgoingMessage],
         sent: int,
+        size: int = 0,
     ) -> None:
         """
         @param unreliable: messages in it that want a receipt.
         """
+        self.size = size
         self.first = number
         self.end = number + 1
         self.sent = sent
@@ -305,7 +310,6 @@ class SentBatch:
         "_open",
         "_per",
         "_reliable",
-        "_size",
         "_states",
         "due",
         "end",
@@ -313,6 +317,7 @@ class SentBatch:
         "fillings",
         "first",
         "sent",
+        "size",
     )
 
     def __init__(
@@ -337,7 +342,7 @@ class SentBatch:
         self.sent = self.due = sent
         self.fillings = self.filled = 0
         self._reliable, self._count, self._per = frames
-        self._size = size
+        self.size = size
         self._build = build
         self._states: bytearray | None = None
         self._frames: dict[int, list[SentFrame]] = {}
@@ -451,7 +456,7 @@ class SentBatch:
         frames = self._frames.get(index)
         if frames is None:
             body = self._build(index)[HEADER_SIZE:]
-            length = (self._size - HEADER_SIZE) // self._per
+            length = (self.size - HEADER_SIZE) // self._per
             reliable = self._reliable + index * self._per
             frames = self._frames[index] = [
                 SentFrame(body[at : at + length], reliable + number, None)
@@ -487,6 +492,9 @@ class SentPackets:
     @ivar receipts: fates not yet told, as pairs of receipt and whether it arrived.
     @ivar gaps: datagrams to be sent again under their old numbers.
     @ivar fill_due: when gaps are to be filled.
+    @ivar long: datagrams of more bytes count as long.
+    @ivar long_lost: how many long ones were lost since one was acknowledged.
+    @ivar short_heard: how many acknowledgements of short ones there were in the meantime.
     """
 
     __slots__ = (
@@ -502,12 +510,15 @@ class SentPackets:
         "extended",
         "fill_due",
         "gaps",
+        "long",
+        "long_lost",
         "lost",
         "open_splits",
         "outstanding",
         "receipts",
         "recovery",
         "reliable",
+        "short_heard",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -525,6 +536,8 @@ class SentPackets:
         self.receipts: list[tuple[int, bool]] = []
         self.gaps: list[tuple[int, bytes]] = []
         self.fill_due = NEVER
+        self.long = 0
+        self.long_lost = self.short_heard = 0
         self._settings = settings
         self._table: list[Sent] = []
         self._settled = Ranges()
@@ -636,6 +649,10 @@ class SentPackets:
             late = sent.acknowledge(first, end, self)
             news += found + late
             self.counters.lost_spurious += late
+            if sent.size > self.long:
+                self.long_lost = self.short_heard = 0
+            elif found:
+                self.short_heard += 1
         # A gap may be closed although nothing of it was in flight.
         self._find_edge()
         return news > 0
@@ -647,6 +664,8 @@ class SentPackets:
             if found:
                 self.counters.lost += found
                 self.counters.lost_reported += found
+                if sent.size > self.long:
+                    self.long_lost += found
                 self.recovery.on_reported_lost(first, end)
         self._find_edge()
 
@@ -691,8 +710,11 @@ class SentPackets:
         table = self._table
         for first, end in lost:
             for sent, low, high in self._between(table, first, end):
-                self.counters.lost += sent.lose(low, high, self, state)
+                found = sent.lose(low, high, self, state)
+                self.counters.lost += found
                 sent.due = due
+                if sent.size > self.long:
+                    self.long_lost += found
 
     def fill(self, now: int) -> None:
         """

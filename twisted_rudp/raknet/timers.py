@@ -34,4 +34,7 @@ DIAL: Final = 8
 CLOSE: Final = 9
 """The close's: give it up."""
 
-COUNT: Final = 10
+PATH: Final = 10
+"""The sender's: see whether long datagrams pass."""
+
+COUNT: Final = 11
