@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pair import CLIENT
+from tests.pair import CLIENT, Fate, chancy, steady
 from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
-from twisted_rudp.core.engine import Event
+from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.qotp.extensions import CONTROL, range_ack
 from twisted_rudp.qotp.wire import Ack, Segment
 
@@ -65,3 +65,81 @@ class PathTests(SynchronousTestCase):
         write(pair.server, 0, b"still there")
         pair.run(100)
         self.assertEqual(pair.client.streams[0], b"still there")
+
+
+def swallowing(length: int) -> Fate:
+    """A path that takes no longer datagrams, and says nothing."""
+    return lambda number, datagram: () if len(datagram) > length else (10,)
+
+
+class BlackHoleTests(SynchronousTestCase):
+    """F4: a path that swallows long datagrams."""
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+        self.pair.connect()
+        self.pair.run(500)
+
+    def limit(self, length: int) -> None:
+        """From now on the path is narrow."""
+        self.pair.fates["client"] = self.pair.fates["server"] = swallowing(length)
+
+    def test_shrinks(self) -> None:
+        """Long datagrams are given up, and everything arrives, in both directions."""
+        pair = self.pair
+        for length in (1300, 1200, 600):
+            self.setUp()
+            pair = self.pair
+            self.limit(length)
+            data = bytes(range(250)) * 400
+            write(pair.client, 0, data)
+            write(pair.server, 0, data)
+            pair.run(10_000)
+            for end in (pair.client, pair.server):
+                self.assertTrue(end.streams[0] == data, (length, len(end.streams[0])))
+                self.assertTrue(end.engine.facts()["mtu"] <= length)
+
+    def test_grows(self) -> None:
+        """When the path is wide again, that is found, step by step."""
+        pair = self.pair
+        self.limit(1100)
+        write(pair.client, 0, bytes(50_000))
+        pair.run(10_000)
+        self.assertEqual(pair.client.engine.facts()["mtu"], 1024)
+        pair.run(150_000)
+        self.assertEqual(pair.client.engine.facts()["mtu"], 1024)
+        pair.fates["client"] = pair.fates["server"] = steady()
+        pair.run(240_000)
+        self.assertEqual(pair.client.engine.facts()["mtu"], 1400)
+        write(pair.client, 0, bytes(50_000))
+        pair.run(1000)
+        self.assertEqual(len(pair.server.streams[0]), 100_000)
+
+    def test_losses(self) -> None:
+        """Losses and outages do not narrow a path."""
+        for seed in range(3):
+            pair = Pair(chancy(0.1, seed), chancy(0.1, seed + 10))
+            pair.connect()
+            for _ in range(30):
+                write(pair.client, 0, b"small")
+                write(pair.client, 0, bytes(10_000))
+                write(pair.server, 0, b"small")
+                pair.run(300)
+            pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
+            write(pair.client, 0, bytes(30_000))
+            pair.run(8000)
+            pair.fates["client"] = pair.fates["server"] = steady()
+            pair.run(5000)
+            self.assertEqual(pair.client.engine.facts()["mtu"], 1400)
+            self.assertEqual(len(pair.server.streams[0]), 30 * 10_005 + 30_000)
+
+    def test_nothing(self) -> None:
+        """
+        Where nothing of what was written ever gets through, the connection ends, though
+        small datagrams pass.
+        """
+        pair = self.pair
+        self.limit(400)
+        write(pair.client, 0, bytes(50_000))
+        pair.run(150_000)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.DEAD_LINK))

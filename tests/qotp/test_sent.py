@@ -8,8 +8,10 @@ from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.rtt import RoundTrip
-from twisted_rudp.qotp.sent import ControlFrame, SentPackets, SentRun
+from twisted_rudp.qotp.path import PathMTU
+from twisted_rudp.qotp.sent import SentPackets, SentRun
 from twisted_rudp.qotp.streams import Stream
+from twisted_rudp.qotp.wire import ControlFrame
 
 
 class ReorderingTests(SynchronousTestCase):
@@ -40,7 +42,7 @@ class PacketsTests(SynchronousTestCase):
     """L{SentPackets} alone."""
 
     def setUp(self) -> None:
-        self.packets = SentPackets(RoundTrip(SECOND, SECOND, SECOND), 0)
+        self.packets = SentPackets(RoundTrip(SECOND, SECOND, SECOND), 0, PathMTU(1400))
         self.stream = Stream(4)
 
     def send(self, first: int, data: bytes, size: int, fin: bool = False) -> None:

@@ -36,6 +36,7 @@ from twisted_rudp.qotp.extensions import (
     OFFER,
     Abort,
     Extensions,
+    FrameType,
     NewId,
     Peer,
     Reset,
@@ -52,10 +53,9 @@ from twisted_rudp.qotp.path import COST, Path
 from twisted_rudp.qotp.protection import Cipher, Opened, PacketProtection, PacketWriter, Unsealer
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
 from twisted_rudp.qotp.sender import Sender, Timer
-from twisted_rudp.qotp.sent import ControlFrame
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.wire import ID, Ack, Segment, header
+from twisted_rudp.qotp.wire import ID, Ack, ControlFrame, Segment, header
 
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
@@ -119,6 +119,7 @@ class QOTPEngine:
         self._patient = False
         self._reset_heard = False
         self._in_order = 0
+        self._stalled_at = (-1, now)
         self._datagrams_in = self._bytes_in = 0
         self._heard = now
         self._keep_alive_interval = min(settings.keep_alive, settings.idle_timeout // 3)
@@ -282,6 +283,8 @@ class QOTPEngine:
                 self._idle(now)
             elif timer == Timer.KEEP_ALIVE:
                 self._keep_alive(now)
+            elif timer == Timer.RAISE:
+                self._sender.raise_mtu(now)
             elif timer == Timer.HOLE:
                 self._fill_hole(now)
             elif timer == Timer.LOSS or timer == Timer.RETRANSMISSION:
@@ -666,6 +669,9 @@ class QOTPEngine:
             if offset >= CHALLENGE:
                 self._acks.echo(offset)
             return
+        if body[0] == FrameType.FILL:
+            self._acks.wanted = True
+            return
         frame = decode_frame(body)
         if isinstance(frame, Reset):
             self._acks.wanted = True
@@ -720,11 +726,19 @@ class QOTPEngine:
 
     def _idle(self, now: int) -> None:
         """The idle timer, which is moved on only when it expires."""
-        until = self._heard + self._settings.idle_timeout
+        idle = self._settings.idle_timeout
+        until = self._heard + idle
         if now >= until:
             self._close.peer_gone(Reason.IDLE, now)
-        else:
-            self._timers.set(Timer.IDLE, until)
+            return
+        done = self._sender.packets.acknowledged_bytes
+        if not self._sender.stalled or done != self._stalled_at[0]:
+            self._stalled_at = (done if self._sender.stalled else -1, now)
+        elif now - self._stalled_at[1] >= idle:
+            # Small datagrams get through and what was written does not.
+            self._close.end(Reason.DEAD_LINK, now, "nothing of what was written gets through")
+            return
+        self._timers.set(Timer.IDLE, until)
 
     def _keep_alive(self, now: int) -> None:
         """

@@ -12,9 +12,9 @@ From then on:
   - an acknowledgement of L{CONTROL} with a length is a I{range}: so many packet
     numbers up to C{offset}, modulo 2^24;
   - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
-    stream, the reset of the session, a new connection id with its reset token. Empty, they
-    are a PING; at an offset from L{CHALLENGE} on it is the challenge of an address, and
-    acknowledged with that offset;
+    stream, the reset of the session, a new connection id with its reset token, or fill, to
+    see whether a longer datagram gets through. Empty, they are a PING; at an offset from
+    L{CHALLENGE} on it is the challenge of an address, and acknowledged with that offset;
   - CLOSE ends one direction of a stream only;
   - a listener gives the dialler a new connection id for what it sends. Made of the
     listener's key, it is known again by a listener that has lost the connection, which
@@ -87,6 +87,7 @@ class FrameType(IntEnum):
     RESET = 2
     ABORT = 3
     NEW_ID = 4
+    FILL = 5
 
 
 class Reset(NamedTuple):
@@ -239,6 +240,11 @@ def encode_abort(code: int = 0) -> bytes:
 def encode_new_id(new: NewId) -> bytes:
     """Gives the peer a connection id for what it sends."""
     return _new_id.pack(FrameType.NEW_ID, *new)
+
+
+def encode_fill(size: int) -> bytes:
+    """So many bytes that are acknowledged and mean nothing."""
+    return bytes((FrameType.FILL,)).ljust(size, b"\0")
 
 
 def decode_frame(body: bytes) -> Reset | Abort | NewId | None:

@@ -17,13 +17,14 @@ from twisted_rudp.core.pacer import Pacer
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
-from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer
+from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_fill
+from twisted_rudp.qotp.path import RAISE_INTERVAL, STRIKES, PathMTU
 from twisted_rudp.qotp.protection import PacketWriter, Sealer
 from twisted_rudp.qotp.receiver import PendingAcks
-from twisted_rudp.qotp.sent import ControlFrame, SentPackets, SentRun
+from twisted_rudp.qotp.sent import SentPackets, SentRun
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import LostSegment, Stream
-from twisted_rudp.qotp.wire import NARROW, Segment, cut, encode, max_data
+from twisted_rudp.qotp.wire import NARROW, ControlFrame, Segment, cut, encode, max_data
 
 FIRST_WINDOW: Final = 16 << 20
 """What a peer is taken to have room for until it says so (section 6)."""
@@ -35,8 +36,6 @@ LONGEST_TIMEOUT: Final = 2 * SECOND
 LONGEST_WAIT: Final = SECOND
 """A peer that is silent is asked at least so often: whether an outage is over, and whether an
 idle peer is still there on a link that loses much (RFC 9002 leaves the back-off open)."""
-
-SMALLER_MTUS: Final = (1280, 1232, 1024, 576)
 
 PROBES: Final = 2
 """Packets sent again when nothing was acknowledged for too long."""
@@ -76,6 +75,9 @@ class Timer(IntEnum):
     HOLE = 8
     """A peer of the release may be waiting for a larger window."""
 
+    RAISE = 9
+    """A longer datagram may be tried."""
+
 
 # Names of this module: looking a member up in its enumeration costs more than setting a timer.
 _LOSS: Final = int(Timer.LOSS)
@@ -111,7 +113,8 @@ class Sender:
         self.frames: deque[ControlFrame] = deque()
         self.ready: dict[Stream, None] = {}
         self.round_trip = RoundTrip(FIRST_TIMEOUT, LEAST_TIMEOUT, LONGEST_TIMEOUT)
-        self.packets = SentPackets(self.round_trip, sealer.next)
+        self.path_mtu = PathMTU(settings.mtu)
+        self.packets = SentPackets(self.round_trip, sealer.next, self.path_mtu)
         self.control: Controller = _controller(settings.congestion, settings.mtu, self.round_trip)
         self._baseline: BaselineController | None = None
         self.peer_window = FIRST_WINDOW
@@ -154,10 +157,29 @@ class Sender:
         """Only the peer's window holds the rest back."""
         return self._starved_at != NEVER
 
+    @property
+    def stalled(self) -> bool:
+        """Bytes were sent that are not acknowledged, and not for want of a window."""
+        packets = self.packets
+        return not self.starved and bool(packets.stream_bytes or packets.losing)
+
     def shrink(self, size: int) -> None:
         """The path takes no datagrams of C{size} bytes (0: of the present MTU)."""
-        size = min(size or self.mtu, self.mtu)
-        self.mtu = next((mtu for mtu in SMALLER_MTUS if mtu < size), self.mtu)
+        self.path_mtu.shrink(size)
+        self._use_mtu()
+
+    def _use_mtu(self) -> None:
+        self.mtu = self.path_mtu.mtu
+        if self.path_mtu.reduced and not self._timers.running(Timer.RAISE):
+            self._timers.set(Timer.RAISE, self._probed_at + RAISE_INTERVAL)
+
+    def raise_mtu(self, now: int) -> None:
+        """Try a longer datagram. The release has nothing that could be filled."""
+        size = self.path_mtu.probe()
+        if size and self._extensions.peer is Peer.EXTENDED:
+            body = encode_fill(size - self._sealer.overhead - _HEAD_WIDE)
+            self.frames.append(ControlFrame(CONTROL, 0, body))
+            self._timers.set(Timer.RAISE, now + RAISE_INTERVAL)
 
     # time
 
@@ -179,6 +201,9 @@ class Sender:
             self._ask_control()
             self._repeat(self.packets.take_lost())
         self._repeat(self.packets.give_up_oldest(PROBES))
+        if self.path_mtu.suspect:
+            # Long datagrams alone cannot tell an outage from a path that swallows them.
+            self.frames.append(self.ping())
         if not self.frames and not self.packets.losing:
             # What was in flight needs no repetition, and would tell nothing.
             self.frames.append(self.ping())
@@ -199,6 +224,11 @@ class Sender:
     def turn(self, now: int) -> None:
         """What the acknowledgements of this turn, or the time, mean."""
         packets = self.packets
+        if self.path_mtu.strikes >= STRIKES:
+            self._probed_at = now
+            self.shrink(0)
+        elif self.path_mtu.mtu != self.mtu:
+            self._use_mtu()
         sample = packets.recovery.turn(now)
         if sample is not None:
             if packets.recovery.lost:

@@ -13,28 +13,17 @@ segments from the release.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final, NamedTuple
+from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, Buffer
 from twisted_rudp.core.recovery import Recovery
 from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.qotp.path import PathMTU
 from twisted_rudp.qotp.streams import LostSegment, Stream
+from twisted_rudp.qotp.wire import ControlFrame
 
 ACK_DELAY: Final = 12 * MILLISECOND
 """How long a peer may gather what it acknowledges."""
-
-
-class ControlFrame(NamedTuple):
-    """
-    Something that is not a stream's: a PING, or bytes of the control stream.
-
-    @ivar repeat: it is sent again when it is lost.
-    """
-
-    stream: int
-    offset: int
-    body: bytes = b""
-    repeat: bool = False
 
 
 class SentRun:
@@ -114,10 +103,12 @@ class SentPackets:
     @ivar losing: streams of which something is to be sent again.
     """
 
-    def __init__(self, round_trip: RoundTrip, first: int) -> None:
+    def __init__(self, round_trip: RoundTrip, first: int, path_mtu: PathMTU) -> None:
         """
         @param first: the number of the first packet.
+        @param path_mtu: learns which lengths get through.
         """
+        self._path_mtu = path_mtu
         self.recovery = Recovery(round_trip, first, ACK_DELAY)
         self.stream_bytes = 0
         self.frames = 0
@@ -221,7 +212,10 @@ class SentPackets:
             return
         run.left = 0
         size = len(run.data)
-        self.frames -= run.frame is not None
+        self._path_mtu.acknowledged(size if size < run.size else run.size)
+        if run.frame is not None:
+            self.frames -= 1
+            self._path_mtu.frame_acknowledged(len(run.frame.body))
         self.stream_bytes -= size
         self.acknowledged_bytes += size
         if run.stream is not None:
@@ -230,9 +224,12 @@ class SentPackets:
 
     def _one(self, run: SentRun, index: int) -> None:
         run.settle(index)
-        self.frames -= run.frame is not None
+        if run.frame is not None:
+            self.frames -= 1
+            self._path_mtu.frame_acknowledged(len(run.frame.body))
         if run.stream is not None:
             _, data, fin = run.segment(index)
+            self._path_mtu.acknowledged(len(data))
             self.stream_bytes -= len(data)
             self.acknowledged_bytes += len(data)
             run.stream.settle(len(data), fin)
@@ -307,6 +304,7 @@ class SentPackets:
                 frames.append(run.frame)
         elif run.stream is not None:
             offset, data, fin = run.segment(index)
+            self._path_mtu.lost(len(data))
             if self._exact is not None:
                 self._exact.pop((run.stream.number, offset, len(data)), None)
             self.stream_bytes -= len(data)

@@ -187,6 +187,19 @@ class Segment(NamedTuple):
     close: bool = False
 
 
+class ControlFrame(NamedTuple):
+    """
+    Something that is not a stream's: a PING, or bytes of the control stream.
+
+    @ivar repeat: it is sent again when it is lost.
+    """
+
+    stream: int
+    offset: int
+    body: bytes = b""
+    repeat: bool = False
+
+
 class Payload(NamedTuple):
     """What a datagram says."""
 
