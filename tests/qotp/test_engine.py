@@ -82,12 +82,32 @@ class HandshakeTests(SynchronousTestCase):
         for kind, reason in [
             (PathError.REFUSED, Reason.REFUSED),
             (PathError.UNREACHABLE, Reason.UNREACHABLE),
-            (PathError.TOO_BIG, Reason.UNREACHABLE),
         ]:
             pair = Pair()
             engine = pair.dial()
             engine.path_error(kind, 1400, SERVER, pair.now)
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
+
+    def test_longOpening(self) -> None:
+        """
+        F5: a first message that is too long for the path is sent again, for the system then
+        cuts it into fragments; unless it is refused again and again.
+        """
+        pair = Pair(losing(0))
+        engine = pair.dial()
+        engine.path_error(PathError.TOO_BIG, 1400, SERVER, pair.now)
+        pair.client.turn(engine)
+        pair.run(60)
+        self.assertEqual([len(each) for each in pair.client.sent[:2]], [1400, 1400])
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair = Pair(lambda number, datagram: ())
+        engine = pair.dial()
+        for _ in range(6):
+            self.assertEqual(pair.client.kinds(), [])
+            engine.path_error(PathError.TOO_BIG, 1400, SERVER, pair.now)
+            pair.client.turn(engine)
+            pair.run(200)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.UNREACHABLE))
 
     def test_answeredTooLate(self) -> None:
         """An answer that comes when the attempt was given up changes nothing."""

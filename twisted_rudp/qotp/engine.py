@@ -60,6 +60,10 @@ from twisted_rudp.qotp.wire import ID, Ack, ControlFrame, Segment, header
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
 
+MAX_REFUSED: Final = 6
+AGAIN: Final = 20 * MILLISECOND
+"""A first message that was too long for the path is sent again so often, so much later."""
+
 HOLE_TIME: Final = 250 * MILLISECOND
 """So long nothing has come in order: more than the timeout of a release that is near."""
 
@@ -119,6 +123,7 @@ class QOTPEngine:
         self._patient = False
         self._reset_heard = False
         self._in_order = 0
+        self._refused = 0
         self._stalled_at = (-1, now)
         self._datagrams_in = self._bytes_in = 0
         self._heard = now
@@ -263,8 +268,7 @@ class QOTPEngine:
         """
         if self._life.state is State.HANDSHAKE and self._role is Role.CLIENT:
             if kind is PathError.TOO_BIG:
-                text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
-                self._close.end(Reason.UNREACHABLE, now, text)
+                self._too_long(size, now)
             elif not self._patient:
                 refused = kind is PathError.REFUSED
                 self._close.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
@@ -272,6 +276,19 @@ class QOTPEngine:
             self._sender.shrink(size)
         else:
             self._counters["path_errors_ignored"] += 1
+
+    def _too_long(self, size: int, now: int) -> None:
+        """
+        The first message has to be as long as the MTU. The system has learnt from the same
+        error what the path takes, and cuts it into fragments when it is sent again.
+        """
+        self._refused += 1
+        if self._refused >= MAX_REFUSED:
+            text = f"the path does not take datagrams of {size or self._settings.mtu} bytes"
+            self._close.end(Reason.UNREACHABLE, now, text)
+        elif self._handshake is not None:
+            self._handshake.due = min(self._handshake.due, now + self._refused * AGAIN)
+            self._timers.set(Timer.HANDSHAKE, self._handshake.due)
 
     def tick(self, now: int) -> None:
         """Do what is due."""
