@@ -54,7 +54,7 @@ end at that place (rule R8), so it must not be one where a stream is likely to e
 class ReceiveWindow:
     """
     What one connection may keep: it starts small and doubles whenever the
-    application has read a whole window and keeps up.
+    application has read half a window and keeps up.
 
     @ivar held: bytes that are kept now.
     @ivar told: what was announced last.
@@ -116,7 +116,8 @@ class ReceiveWindow:
     def took(self, size: int) -> None:
         """The application has read something."""
         self._read += size
-        if self._read < self._capacity:
+        if self._read < self._capacity // 2:
+            # A sender that doubles its rate each round trip must not find it too small.
             return
         self._read = 0
         if self.held <= self._capacity // 2 and self._capacity < LARGEST:

@@ -13,7 +13,7 @@ from twisted_rudp.core.congestion.bbr import BBR
 from twisted_rudp.core.congestion.controller import INITIAL_DATAGRAMS
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.core.pacer import Pacer
+from twisted_rudp.core.pacer import LATE, Pacer
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
@@ -132,6 +132,7 @@ class Sender:
         self._window_number = -1
         self._probes = 0
         self._probed_at = 0
+        self._idle_at = 0
         self._starved_at = NEVER
         self._wake = NEVER
         self._loss_at = NEVER
@@ -306,14 +307,24 @@ class Sender:
 
         @param acks: of which some may ride along.
         """
+        # What a busy process was too late to send is not what the path did not carry.
+        late = self._wake != NEVER and now > self._wake + LATE
         self._wake = self._starved_at = NEVER
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
             self._send_frame(self.frames.popleft(), now, writer, acks)
         if self.ready or self.packets.losing:
+            if late or now > self._idle_at:
+                # More could have been sent before this turn than there was. In one turn a
+                # producer adds to what a flush has taken.
+                self.packets.recovery.on_app_limited()
             self._send(now, writer, acks)
-        if not self.ready and not self.packets.losing:
-            self.packets.recovery.on_app_limited()
+            idle = not self.ready and self._credit >= self.mtu
+            self._idle_at = now if idle and self._has_room() else NEVER
         self._probes = 0
+
+    def _has_room(self) -> bool:
+        """The window does not hold a datagram back."""
+        return self.packets.recovery.in_flight + self.mtu <= self._window
 
     def _send(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
         """Send data as fast as window and pacing allow."""
@@ -462,6 +473,8 @@ class Sender:
         wanted = min(queued, space)
         given = self.peer_window - packets.stream_bytes
         if given < wanted:
+            # What the peer has room for says nothing of the path.
+            packets.recovery.on_app_limited()
             if not packets.stream_bytes:
                 self._starved_at = now if not self._probed_at else max(self._probed_at, now)
             return None
