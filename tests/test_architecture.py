@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mux": {"core", "messages"},
     "errors": {"core.engine"},
     "interfaces": {"core.engine", "messages"},
+    "asyncio": {"core.engine", "interfaces", "messages"},
     "stats": {"kernels"},
     "net": {"core", "kernels", "errors", "interfaces", "messages", "stats"},
     "discovery": {"net", "core", "errors", "interfaces", "stats"},
