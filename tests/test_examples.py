@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import QUERY_TIMEOUT, TWIST, Program, run
+from tests.service.programs import PATIENCE, TWIST, Program, run
 
 
 class ExamplesMixin:
@@ -33,7 +33,7 @@ class ExamplesMixin:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=QUERY_TIMEOUT,
+            timeout=PATIENCE,
         )
         server.interrupt()
         server.end()
@@ -234,7 +234,7 @@ class RakNetExamplesTests(SynchronousTestCase):
                 input=text + "\n",
                 capture_output=True,
                 text=True,
-                timeout=QUERY_TIMEOUT,
+                timeout=PATIENCE,
             )
         listener.expect("> hello room")
         self.assertNotIn("not here", listener.output)

@@ -10,7 +10,7 @@ from random import randrange
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import QUERY_TIMEOUT, Program
+from tests.service.programs import PATIENCE, Program
 from tests.test_examples import ExamplesMixin
 
 FILES = str(CHECKOUT / "examples" / "files_over_qotp.py")
@@ -65,7 +65,7 @@ class FilesTests(SynchronousTestCase):
                 env=environment(),
                 capture_output=True,
                 text=True,
-                timeout=QUERY_TIMEOUT,
+                timeout=PATIENCE,
             )
             self.assertEqual((result.returncode, result.stderr), (0, ""))
             self.assertIn("one.bin: 100 %", result.stdout)
