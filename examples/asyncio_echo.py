@@ -36,6 +36,8 @@ async def ask(description, text):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     if sys.argv[1] == "serve":
         asyncio.run(serve(sys.argv[2]))
     else:
