@@ -78,7 +78,7 @@ class LiveTests(SynchronousTestCase):
         ]
         self.assertEqual([len(port.sessions) for port in seen], [1])
         [session] = seen[0].sessions
-        self.assertEqual(session.state, "LIVE")
+        self.assertEqual(session.state, "ESTABLISHED")
         self.assertGreater(session.counters["received"], 0)
         self.assertEqual(session.facts, {"address": session.peer})
         self.assertEqual(seen[0].counters["alive"], 1)

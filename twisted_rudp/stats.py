@@ -89,6 +89,10 @@ class Registry:
         """Ask it no more. Harmless if it is not known."""
         self._sources.discard(source)
 
+    def sources(self) -> list[Source]:
+        """Those that are asked."""
+        return list(self._sources)
+
     def snapshot(self) -> ProcessStats:
         """
         @return: every source, and the sums of the counters that they have in common.

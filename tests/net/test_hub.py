@@ -142,6 +142,7 @@ class Watcher:
         self.again = 0
         self.share: int | None = None
         self.session: Session | None = None
+        self.disconnecting = False
 
     def sessionConnected(self, session: Session, early: bool) -> None:
         self.session = session
@@ -159,6 +160,10 @@ class Watcher:
     def sessionFlushed(self) -> bool:
         self.again -= 1
         return self.again >= 0
+
+    def sessionShutdown(self, session: Session) -> None:
+        self.told.append("shutdown")
+        session.close()
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         self.told.append(reason)

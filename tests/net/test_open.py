@@ -258,6 +258,17 @@ class FallBackTests(RealPortCase):
         self.kind = "plain"
         self.assertRaises(CannotListenError, self.open)
 
+    def test_noDescriptor(self) -> None:
+        """That there is no descriptor left is an error that a caller expects (F12)."""
+
+        def refuse(*arguments: object, **named: object) -> Any:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        self.patch(port_module, "createSocket", refuse)
+        self.patch(self.reactor, "listenUDP", refuse)
+        error = self.assertRaises(CannotListenError, self.open)
+        self.assertEqual(error.socketError.errno, errno.EMFILE)
+
 
 class RefusedMixin:
     """ICMP errors on our own descriptors."""

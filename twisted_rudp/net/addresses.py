@@ -9,6 +9,7 @@ for byte, the one C{recvmsg} gives for the same peer.
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,6 +26,15 @@ def isLiteral(host: str) -> bool:
     the resolver (NAME-2).
     """
     return isIPAddress(host) or isIPv6Address(host)
+
+
+def isOwn(host: str, bound: str) -> bool:
+    """
+    Whether a socket that is bound to C{bound} receives what this machine sends to
+    C{host}, as far as the addresses themselves tell.
+    """
+    to, own = (ip_address(each.partition("%")[0]) for each in (host, bound))
+    return to == own or (own.is_unspecified and (to.is_loopback or to.is_unspecified))
 
 
 def familyOf(host: str) -> socket.AddressFamily:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, Capability, Demultiplexer, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
-from twisted_rudp.net.addresses import familyOf, toTwisted
+from twisted_rudp.net.addresses import familyOf, isOwn, toTwisted
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.messages import MessageTransport
 from twisted_rudp.net.multiplex import MultiplexTransport
@@ -139,9 +139,11 @@ class ConnectAttempt:
 
     def _useSocket(self, hub: Hub, port: DatagramPort) -> None:
         """Dial from a socket that others use too."""
-        host = port.getHost().host
-        if familyOf(host) != familyOf(self.address[0]):
-            raise _bindError(None, f"{host} cannot reach {self.address[0]}")
+        host = port.getHost()
+        if familyOf(host.host) != familyOf(self.address[0]):
+            raise _bindError(None, f"{host.host} cannot reach {self.address[0]}")
+        if self.address[1] == host.port and isOwn(self.address[0], host.host):
+            raise _bindError(None, "a port cannot connect to itself")
         self.port = port
         _, engine = self._settings.session(self.address, hub.now())
         self._session = hub.dial(engine, self.address, self)
@@ -219,6 +221,15 @@ class ConnectAttempt:
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """Of a session that nobody wanted."""
+
+    @property
+    def disconnecting(self) -> bool:
+        """The peer is there and nobody wants it."""
+        return self._failure is not None
+
+    def sessionShutdown(self, session: Session) -> None:
+        """Nobody will be there to be connected."""
+        session.expel(Reason.SOCKET_LOST, "the reactor stops")
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         self.stopTimer()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -34,6 +34,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
+from twisted_rudp.net.addresses import isOwn
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.schedule import MonotonicClock, Schedule, Task
 from twisted_rudp.net.session import Output, Owner, Session
@@ -45,6 +46,13 @@ from twisted_rudp.net.udp.whentoread import LONGEST_WAIT, ROUND_TRIPS, SHORTEST_
 
 LINGER_TIMEOUT: Final = 5.0
 """Seconds for which closing sessions may hold the reactor's shutdown (CLOSE-6)."""
+
+SHUTDOWN_TIMEOUT: Final = 2.0
+"""Seconds that open sessions have for an orderly end when the reactor stops."""
+
+LAST_WORDS: Final = (0.05, 0.1, 0.15)
+"""Seconds between the repetitions of what is said once before a socket closes: one in ten
+may be lost."""
 
 SHORTEST_MEMORY: Final = SECOND
 """For so long a session counts as active after its last turn."""
@@ -105,7 +113,12 @@ class Hub:
         self._clock = clock or MonotonicClock(reactor)
         self.schedule = Schedule(reactor, self._clock)
         self.output = Output(demux, self.count)
-        self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT)
+        self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT, self._shutDown)
+        self._reactor = reactor
+        self._words: list[tuple[bytes, int, Address, bytes]] = []
+        self._wordsCall: IDelayedCall | None = None
+        self._said: list[Deferred[None]] = []
+        self._shutdownCall: IDelayedCall | None = None
         self.closed = False
         self.table = SessionTable(
             demux,
@@ -243,6 +256,56 @@ class Hub:
         self.schedule.touch(self._demuxTask)
         return session
 
+    def expel(self, reason: Reason, detail: str) -> Deferred[None]:
+        """
+        End all sessions without waiting for anything. Their peers are told, several times:
+        there will be nobody to answer them.
+
+        @return: when that is done.
+        """
+        self.output.recorded = []
+        for session in self.table.alive():
+            session.expel(reason, detail)
+        self._words, self.output.recorded = self.output.recorded, None
+        said: Deferred[None] = Deferred()
+        self._said.append(said)
+        self._repeat(0)
+        return said
+
+    def _repeat(self, times: int) -> None:
+        """Say the last words again, after a while."""
+        self._wordsCall = None
+        if times and not self.closed:
+            for run, size, address, source in self._words:
+                self.output.setSendFrom(source)
+                self.output.emit(run, size, address)
+        if self._words and times < len(LAST_WORDS) and not self.closed:
+            self._wordsCall = self._reactor.callLater(LAST_WORDS[times], self._repeat, times + 1)
+            return
+        self._allSaid()
+
+    def _allSaid(self) -> None:
+        self._words = []
+        said, self._said = self._said, []
+        for each in said:
+            each.callback(None)
+
+    def _shutDown(self) -> None:
+        """The reactor stops: close every session, and give up those that take long."""
+        if self.closed:
+            return
+        self.stopAccepting()
+        for session in self.table.alive():
+            session.shutDown()
+        if self.table.alive() and not self.closed:
+            self._shutdownCall = self._reactor.callLater(SHUTDOWN_TIMEOUT, self._giveUp)
+
+    def _giveUp(self) -> None:
+        self._shutdownCall = None
+        self.guard.hold(self)
+        said = self.expel(Reason.SOCKET_LOST, "the reactor stops")
+        said.addCallback(lambda _: self.guard.release(self))
+
     def stopAccepting(self) -> None:
         """Unknown peers do not come in any more."""
         self.table.accepting = False
@@ -262,7 +325,9 @@ class Hub:
 
     def _make(self, engine: Engine, address: Address, owner: Owner) -> Session:
         self._opened += 1
-        return Session(self, engine, address, owner, self._opened)
+        session = Session(self, engine, address, owner, self._opened)
+        self.guard.hold(session)
+        return session
 
     # what sessions tell, see Host
 
@@ -281,6 +346,7 @@ class Hub:
     def sessionEnded(self, session: Session, handshake: bool) -> Deferred[None] | None:
         """See L{Host.sessionEnded<twisted_rudp.net.session.Host.sessionEnded>}."""
         self.count("neverConnected" if handshake else "ended")
+        self.guard.release(session)
         timeWait = not self.closed and self._acceptor is not None
         self.table.ended(session, timeWait)
         return None if timeWait or self.closed else self.close()
@@ -391,9 +457,32 @@ class Hub:
             self._release()
             closed = succeed(None) if port is None else port.stopListening()
             closed.addBoth(lambda _: self._closed())
+        return self.whenClosed()
+
+    def whenClosed(self) -> Deferred[None]:
+        """
+        @return: a C{Deferred} of its own for each caller, fired when the socket is
+            closed.
+        """
         waiting: Deferred[None] = Deferred()
         self._closing.addCallback(waiting.callback)
         return waiting
+
+    def isClosingTowards(
+        self, reactor: IReactorTime, host: IPv4Address | IPv6Address
+    ) -> bool:
+        """Whether this socket belongs to one session, with a port at C{host}, that is closing."""
+        return (
+            self._acceptor is None
+            and self._reactor is reactor
+            and any(
+                session.address[1] == host.port
+                and isOwn(session.address[0], host.host)
+                and session.owner is not None
+                and session.owner.disconnecting
+                for session in self.table.alive()
+            )
+        )
 
     def _closed(self) -> None:
         if not self._closing.called:
@@ -402,8 +491,12 @@ class Hub:
     def _release(self) -> None:
         """Let go of timers and sessions. Those still alive are the caller's to end."""
         stats.ports.discard(self)
+        for call in (self._wordsCall, self._shutdownCall):
+            if call is not None and call.active():
+                call.cancel()
         self.table.clear()
         self.schedule.stop()
+        self._allSaid()
 
     # seen from outside
 
@@ -423,6 +516,22 @@ class Hub:
         counters.update(self.table.counters())
         sessions = tuple(session.snapshot() for session in self.table.alive())
         return stats.PortStats(self.getHost(), counters, sessions, facts)
+
+
+def closingTowards(
+    reactor: IReactorTime, host: IPv4Address | IPv6Address
+) -> list[Deferred[None]]:
+    """
+    The connections of this process, with sockets of their own, that were dialled to a port
+    of this process and are being closed: they hear its last words and have theirs to say.
+
+    @return: for each a C{Deferred} that fires when its socket is closed.
+    """
+    return [
+        hub.whenClosed()
+        for hub in stats.ports.sources()
+        if isinstance(hub, Hub) and hub.isClosingTowards(reactor, host)
+    ]
 
 
 def _named(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:

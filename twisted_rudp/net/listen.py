@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -20,7 +20,7 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Demultiplexer, Reason
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.connect import MakeSession, Mode, connect, makeTransport
-from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.hub import Hub, closingTowards
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.table import DEFAULTS, Limits
 from twisted_rudp.net.udp.open import openPort
@@ -79,7 +79,7 @@ class ListeningPort:
         self._hub = Hub(reactor, demux, self, limits or DEFAULTS, lost=self._portLost)
         self._port: DatagramPort | None = None
         self._phase = _Phase.IDLE
-        self._stopping: Deferred[None] | None = None
+        self._stopping: Deferred[None] = Deferred()
         self._drainTimer: IDelayedCall | None = None
         self._connections = 0
 
@@ -110,16 +110,18 @@ class ListeningPort:
         self._phase = _Phase.LISTENING
         callUserLogged(self._factory.doStart)
 
-    def stopListening(self) -> Deferred[None] | None:
+    def stopListening(self) -> Deferred[None]:
         """
         Refuse new peers now, close when the connections have ended.
 
-        @return: the same C{Deferred} for every call until the socket is closed; None
-            when there is nothing to wait for (PORT-2).
+        @return: the same C{Deferred} for every call; it fires when the socket is closed
+            (PORT-2).
         """
-        if self._phase is _Phase.LISTENING:
+        if self._phase is _Phase.IDLE:
+            self._phase = _Phase.CLOSING
+            self._closed(None)
+        elif self._phase is _Phase.LISTENING:
             self._phase = _Phase.DRAINING
-            self._stopping = Deferred()
             self._hub.stopAccepting()
             callUserLogged(self._factory.doStop)
             if self._connections:
@@ -206,6 +208,15 @@ class ListeningPort:
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """Of a session that was refused."""
 
+    @property
+    def disconnecting(self) -> bool:
+        """Of sessions that were refused: these are ended by the engine."""
+        return False
+
+    def sessionShutdown(self, session: Session) -> None:
+        """Nobody will ask the factory for it."""
+        session.expel(Reason.SOCKET_LOST, "the reactor stops")
+
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         """Of a session that never became a connection: nobody is to be told."""
 
@@ -220,14 +231,25 @@ class ListeningPort:
         """Close the socket; what is left of the connections ends with it."""
         self._phase = _Phase.CLOSING
         self._cancelTimer()
-        for session in self._hub.living():
-            session.expel(Reason.SOCKET_LOST, "the listening port was stopped")
-        self._hub.close().addCallback(self._closed)
+        said = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
+        said.addCallback(lambda _: self._hub.close()).addCallback(self._socketClosed)
 
-    def _closed(self, _: object) -> None:
-        stopping, self._stopping = self._stopping, None
-        if stopping is not None:
-            stopping.callback(None)
+    def _socketClosed(self, _: object) -> None:
+        """
+        Wait for connections of this process that are closing towards this port: what is
+        stopped in the order of a test leaves nothing behind, as over TCP.
+        """
+        closing = closingTowards(self._reactor, self.getHost())
+        if closing:
+            self._drainTimer = self._reactor.callLater(self._drainTimeout, self._closed)
+            DeferredList(closing).addCallback(self._closed)
+        else:
+            self._closed()
+
+    def _closed(self, _: object = None) -> None:
+        self._cancelTimer()
+        if not self._stopping.called:
+            self._stopping.callback(None)
 
     def _portLost(self, failure: Failure) -> None:
         """

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IMultiplexed
+from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import DISCONNECTING, Cause, State
 from twisted_rudp.net.stream import StreamTransport
 from twisted_rudp.net.usercode import callUserLogged
@@ -128,6 +129,11 @@ class MultiplexTransport(StreamTransport):
         if any(stream.feeding for stream in self._streams.values()):
             self._wantFlushed()
         return any(again)
+
+    def sessionShutdown(self, session: Session) -> None:
+        for stream in list(self._streams.values()):
+            stream.sessionShutdown(session)
+        super().sessionShutdown(session)
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         for stream in list(self._streams.values()):

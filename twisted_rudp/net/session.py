@@ -43,6 +43,10 @@ only. Without it the factory would be asked again for each retransmission (PORT-
 """
 
 
+BELIEVED_REFUSALS: Final = 2
+"""So often the network has to say that nobody listens before a session that is closing ends."""
+
+
 class SessionState(IntEnum):
     """Where a session is in its life, in the words of RFC 9293 where it has them."""
 
@@ -77,6 +81,7 @@ class Output:
 
     @ivar emitted: bytes given by engines so far, before sealing.
     @ivar full: the port has said that it takes no more until it is writable.
+    @ivar recorded: if a list: what is emitted is noted there, with C{sendFrom}.
     @ivar port: the socket, once there is one.
     @ivar calledAt: see L{Receiver}, of the run that is being taken in.
     @ivar sendFrom: see L{DatagramPort}.
@@ -90,6 +95,7 @@ class Output:
         "emitted",
         "full",
         "port",
+        "recorded",
         "sendFrom",
     )
 
@@ -102,6 +108,7 @@ class Output:
         self._counts = count
         self.emitted = 0
         self.full = False
+        self.recorded: list[tuple[bytes, int, Address, bytes]] | None = None
         self.port: DatagramPort | None = None
         self.calledAt = b""
         self.sendFrom = b""
@@ -115,6 +122,8 @@ class Output:
     def emit(self, run: Buffer, size: int, address: Address) -> bool:
         """Seal a run of an engine and give it to the port."""
         self.emitted += len(run)
+        if self.recorded is not None:
+            self.recorded.append((bytes(run), size, address, self.sendFrom))
         if self._overhead:
             run, size = self._demux.seal(run, size)
         port = self.port
@@ -148,6 +157,10 @@ class Owner(Protocol):
     transport that was made for it.
     """
 
+    @property
+    def disconnecting(self) -> bool:
+        """The end was asked for and has not come yet."""
+
     def sessionConnected(self, session: Session, early: bool) -> None:
         """The peer is there. Sets C{session.owner} to the transport, or refuses."""
 
@@ -156,6 +169,9 @@ class Owner(Protocol):
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         """One of the events of streams and receipts."""
+
+    def sessionShutdown(self, session: Session) -> None:
+        """The reactor stops: close the session now."""
 
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         """The session is over. Called once and last."""
@@ -244,6 +260,7 @@ class Session(Task):
         "_born",
         "_dispatching",
         "_output",
+        "_refusals",
         "_schedule",
         "address",
         "allowance",
@@ -277,6 +294,7 @@ class Session(Task):
         self._schedule = host.schedule
         self._output = host.output
         self._dispatching = False
+        self._refusals = 0
         self._born = host.schedule.clock.last
         self.handshakeTrip = -1
 
@@ -368,7 +386,20 @@ class Session(Task):
     # from the host
 
     def pathError(self, kind: PathError, size: int, address: Address, now: int) -> None:
-        """Tell the engine what the network said, then deliver what came of it."""
+        """
+        Tell the engine what the network said, then deliver what came of it. A filter of
+        this machine's that refuses a first datagram may go: that is tried until the time
+        is over, as TCP does.
+        """
+        if kind is PathError.FORBIDDEN and self.state is _HANDSHAKE:
+            self.host.count("forbidden")
+            return
+        if kind is PathError.REFUSED and self.owner is not None and self.owner.disconnecting:
+            # Nobody is left to be closed with. One message may be late, or forged.
+            self._refusals += 1
+            if self._refusals >= BELIEVED_REFUSALS:
+                self.expel(Reason.RESET, "the peer's port is closed")
+                return
         self.call(lambda: self.engine.path_error(kind, size, address, now))
         self.call(self._dispatch)
         self._schedule.touch(self)
@@ -438,6 +469,12 @@ class Session(Task):
             except Exception:
                 self._failed()
             self._tell(handshake, reason, detail)
+
+    def shutDown(self) -> None:
+        """The reactor stops: the owner closes it."""
+        owner = self.owner
+        if owner is not None:
+            self.call(lambda: owner.sessionShutdown(self))
 
     def expel(self, reason: Reason, detail: str | None) -> None:
         """End without waiting for anything: the peer is told once if the wire can."""

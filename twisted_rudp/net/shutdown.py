@@ -1,8 +1,8 @@
-"""Holding a reactor's shutdown until what is closing has closed (CLOSE-6)."""
+"""Closing what is open at a reactor's shutdown, and holding that until it has closed (CLOSE-6)."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,10 +15,18 @@ class ShutdownGuard:
     C{lingerTimeout} seconds. While nothing is, the reactor knows nothing of this.
     """
 
-    def __init__(self, reactor: IReactorTime, lingerTimeout: float) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        lingerTimeout: float,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         @param reactor: if it provides no C{IReactorCore} nothing can be held.
+        @param close: closes what is open; called when the reactor stops, after all that
+            others do at once at that moment.
         """
+        self._close = close
         self._reactor = reactor
         self._core = reactor if IReactorCore.providedBy(reactor) else None
         self._lingerTimeout = lingerTimeout
@@ -47,7 +55,12 @@ class ShutdownGuard:
         self._trigger = None
         self._waiting = Deferred()
         self._timer = self._reactor.callLater(self._lingerTimeout, self._done)
+        self._reactor.callLater(0, self._begin)
         return self._waiting
+
+    def _begin(self) -> None:
+        if self._waiting is not None:
+            self._close()
 
     def _done(self) -> None:
         timer, self._timer = self._timer, None

@@ -403,6 +403,18 @@ class SessionTransport:
     def _drained(self) -> bool:
         return self._step(Cause.DRAINED)
 
+    def sessionShutdown(self, session: Session) -> None:
+        """
+        The reactor stops: what was written is still delivered and the peer is told of an
+        ordinary end. The protocol hears that the connection was lost (PORT-5).
+        """
+        if self._state not in DISCONNECTING and self._state is not State.LOST:
+            self._failure = self._failure or failureFor(
+                Reason.SOCKET_LOST, "the reactor stops", Phase.CONNECTED
+            )
+            self._stopFeed()
+            self._step(Cause.LOSE)
+
     def sessionEnded(self, reason: Reason, detail: str | None) -> None:
         """Tell the producer, then the protocol, then drop both (FLOW-5, CLOSE-10)."""
         if self._state is State.ABORTING:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
     IWriteDescriptor,
 )
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -180,6 +181,22 @@ class ErrorTests(SynchronousTestCase):
         reactor.advance(0)
         self.assertEqual(receiver.log, [("error", PathError.UNREACHABLE, 0, PEER), ("turn",)])
         self.assertEqual(port.counters.icmp, 2)
+
+    def test_fewLines(self) -> None:
+        """Whoever causes ICMP errors does not fill the log (S9)."""
+        port, sock, _, _ = fakePort()
+        lines: list[object] = []
+
+        def note(event: dict[str, object]) -> None:
+            if "reports error" in str(event.get("log_format")):
+                lines.append(event)
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        for _ in range(50):
+            sock.errors += [errorEntry(errno.ECONNREFUSED, PEER)] * 10
+            port.doRead()
+        self.assertEqual((port.counters.icmp, len(lines)), (500, 1))
 
     def test_errorEvent(self) -> None:
         """C{readConnectionLost} empties the queue and the pending error and reads on (UDP-12)."""

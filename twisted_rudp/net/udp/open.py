@@ -77,7 +77,11 @@ def openPort(
     if options.arrivalHops is not None:
         cause = OSError(errno.EOPNOTSUPP, "this port cannot see the hop limit of what arrives")
         raise cannotListen(address, cause)
-    return StockPort(cast(IPortReactor, reactor), receiver, interface, port, options)
+    try:
+        return StockPort(cast(IPortReactor, reactor), receiver, interface, port, options)
+    except OSError as problem:
+        # Twisted passes on that there is no descriptor left.
+        raise cannotListen(address, problem) from problem
 
 
 def _openSocket(

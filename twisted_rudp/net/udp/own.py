@@ -19,12 +19,13 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
     IWriteDescriptor,
 )
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp import options as socketOptions
 from twisted_rudp.net.udp.errors import REPORTED, drain, failedAs
 from twisted_rudp.net.udp.options import SOL_UDP, UDP_SEGMENT
@@ -165,6 +166,7 @@ class OwnPort(SendingPort):
         self._batch = batch
         self._hearsErrors = socketOptions.reportErrors(sock)
         self._fallbacks = FallbackCache(reactor)
+        self._rateLog = RateLimitedLog(reactor, self._log)
         self._ancillaries: dict[tuple[int, bytes], list[tuple[int, int, bytes]]] = {}
         self._gro = gro
         self._hops = options.arrivalHops
@@ -572,7 +574,12 @@ class OwnPort(SendingPort):
                 continue
             heard = True
             self.counters.icmp += 1
-            self._log.debug("{offender} reports error {errno} for {destination}", **error._asdict())
+            self._rateLog.note(
+                str(error.errno),
+                "{offender} reports error {errno} for {destination}",
+                LogLevel.debug,
+                **error._asdict(),
+            )
             kind = REPORTED.get(error.errno)
             if kind is not None:
                 self._pathErrors.note(kind, 0, error.destination)
