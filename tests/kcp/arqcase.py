@@ -21,7 +21,7 @@ WORD = 0xFFFFFFFF
 def wait_of(arq: ARQ, now: int) -> int | None:
     """Milliseconds until an ARQ wants to be flushed; None if it never does."""
     due = arq.deadline()
-    return None if due >= NEVER else max(0, due // MILLISECOND - now)
+    return None if due >= NEVER else max(0, -(-due // MILLISECOND) - now)
 
 
 class ARQTestCase(SynchronousTestCase):

@@ -102,13 +102,15 @@ class WritingTests(ARQTestCase):
         self.assertEqual(arq.snd_nxt, 200)
 
     def test_budget(self) -> None:
-        """The run that crosses the budget goes out whole, no other follows."""
+        """The datagram that crosses the budget goes out whole, no other follows."""
         arq = self.make(sndwnd=500)
         self.hear(arq, self.control(wnd=500))
         arq.write(bytes(200 * 100))
         wire = Wire()
         self.assertTrue(arq.flush(0, wire, 1))
-        self.assertEqual(arq.snd_nxt, 64)
+        self.assertEqual(arq.snd_nxt, 1)
+        self.assertTrue(arq.flush(0, wire, 1_241))
+        self.assertEqual(arq.snd_nxt, 12)
 
     def test_dead(self) -> None:
         """
@@ -199,7 +201,7 @@ class WindowTests(ARQTestCase):
         arq.write(bytes(3_200))
         self.flush(arq)
         self.assertEqual(arq.snd_nxt, 32)
-        arq.adopt(replace(arq.settings, sndwnd=4, rcvwnd=4))
+        arq.adopt(replace(arq.settings, sndwnd=4, rcvwnd=4), 0)
         arq.write(bytes(1_000))
         self.hear(arq, self.control(ACK, sn=29, una=30))
         self.assertEqual(len(self.flush(arq)), 2)
@@ -214,19 +216,19 @@ class WindowTests(ARQTestCase):
         arq = self.make(nc=1, nodelay=1, interval=10, mtu=1400)
         arq.shrink(1400)
         mss = arq.facts()["mss"]
-        arq.adopt(replace(arq.settings, nodelay=0, interval=70, resend=5))
+        arq.adopt(replace(arq.settings, nodelay=0, interval=70, resend=5), 0)
         self.assertEqual(arq.facts()["mss"], mss)
         trip = arq.sender.recovery.round_trip
         self.assertEqual((trip.minimum, trip.granularity), (100, 70))
         self.assertIsInstance(arq.sender.recovery.controller, FixedWindow)
-        arq.adopt(replace(arq.settings, nc=0, congestion="kcp-go"))
+        arq.adopt(replace(arq.settings, nc=0, congestion="kcp-go"), 0)
         window = arq.sender.recovery.controller
         assert isinstance(window, KCPWindow)
         self.assertEqual((window.segments, window.resend), (1, 5))
-        arq.adopt(replace(arq.settings, resend=2, mtu=600))
+        arq.adopt(replace(arq.settings, resend=2, mtu=600), 0)
         self.assertIs(arq.sender.recovery.controller, window)
         self.assertEqual((window.resend, arq.facts()["mss"]), (2, 576))
-        self.assertRaises(ValueError, arq.adopt, replace(arq.settings, stream=False))
+        self.assertRaises(ValueError, arq.adopt, replace(arq.settings, stream=False), 0)
 
     def test_unaBeyond(self) -> None:
         """A C{una} beyond C{snd_nxt} is ignored and counted (kcp-close.md 7.3)."""

@@ -167,7 +167,7 @@ class OrderlyCloseTests(SynchronousTestCase):
             close(pair.client)
             pair.run(5)
             pair.fates["client"] = dropping(lambda datagram: True, times)
-            CloseOnEnd(pair).run(6000)
+            CloseOnEnd(pair).run(9000)
             self.assertEqual(self.outcome(pair, pair.client), DONE, times)
             self.assertEqual(self.outcome(pair, pair.server), DONE, times)
 
@@ -275,7 +275,7 @@ class OrderlyCloseTests(SynchronousTestCase):
 
     def test_peer_gone_unseen(self) -> None:
         """
-        Their end is here, our FIN stays unanswered: clean after ten sendings and
+        Their end is here, our FIN stays unanswered: clean after seven sendings and
         three seconds.
         """
         pair = Pair()

@@ -59,7 +59,7 @@ class Path:
             wake = min([end, *wakes])
             if self._queue and self._queue[0][0] <= wake:
                 self._now, _, target, datagram = heappop(self._queue)
-                self.ends[target].input(datagram, len(datagram), self._clock())
+                self.ends[target].input(datagram, len(datagram), self.time)
                 self._take(target)
                 self._flush(target)
                 continue
@@ -83,12 +83,14 @@ class Path:
         while taken := self.ends[end].take(BUDGET):
             self.arrived += len(taken)
 
-    def _clock(self) -> int:
+    @property
+    def time(self) -> int:
+        """The clock in nanoseconds."""
         return int(self._now * SECOND)
 
     def _flush(self, end: int) -> None:
         while self.ends[end].flush(
-            self._clock(), lambda run, size: self._carry(end, bytes(run), size), BUDGET
+            self.time, lambda run, size: self._carry(end, bytes(run), size), BUDGET
         ):
             pass
 
@@ -151,7 +153,8 @@ class PathTests(SynchronousTestCase):
         path = Path(way, settings=replace(PROFILES["default"], nc=1))
         path.run(1)
         for arq in path.ends:
-            arq.adopt(PROFILES["default"])
+            arq.adopt(PROFILES["default"], path.time)
+        path.run(1)
         path.run(3)
         self.assertGreater(path.arrived / 3 / self.RATE, 0.85)
         self.assertLess(path.sent / path.arrived, 1.12)

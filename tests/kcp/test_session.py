@@ -430,7 +430,7 @@ class ConfigureTests(SynchronousTestCase):
             {"dup": 1, "writeDelay": "no"},
             {"dup": 1, "readTimeout": float("nan")},
             {"dup": 1, "nodelay": 1.5},
-            {"dup": 1, "congestion": "cubic"},
+            {"dup": 1, "congestion": "reno"},
         ):
             self.assertRaises(ValueError, engine.configure, changes, pair.now)
             self.assertEqual(engine.options, FEC)

@@ -182,7 +182,7 @@ class Recovery:
         self._batches: list[SentBatch] = []
         self._delivered_at = 0
         self._first_sent = 0
-        self._limited_until = 0
+        self._limited_until = -1
         self._loss_at = NEVER
         self._probe_at = NEVER
         self._newest: SentBatch | None = None
@@ -220,7 +220,7 @@ class Recovery:
                 self.delivered,
                 self._delivered_at,
                 self._first_sent,
-                self.delivered < self._limited_until,
+                self.delivered <= self._limited_until,
                 draining,
             )
         )
@@ -428,6 +428,28 @@ class Recovery:
         if not self.in_flight and not self._batches:
             self._probe_at = NEVER
         return sample
+
+    def thin_turn(self, now: int) -> bool:
+        """
+        L{turn} for a flow that waits for answers: where all has arrived that was sent, and
+        the application had held it back, nothing is learnt but the round trip.
+
+        @return: it was one; the controller need not be told.
+        """
+        newest = self._newest
+        if newest is None or self.in_flight or self._reported or not newest.app_limited:
+            return False
+        self.round_trip.sample(now - newest.sent, now)
+        self._news = False
+        self._newest = None
+        self._acked = self.probes = 0
+        self._first_sent = newest.sent
+        self._delivered_at = now
+        self._probe_at = self._loss_at = NEVER
+        self._batches.clear()
+        if self.next - self._base > 2 * _REMEMBERED:
+            self._trim()
+        return True
 
     def _detect(self, now: int, sample: Sample) -> None:
         """

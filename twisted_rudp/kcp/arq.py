@@ -131,7 +131,7 @@ class ARQ:
         self.counters = Counters()
         self.our_fin_first_sent_after_theirs = False
         self.control = Control(conv, marked, settings.probe_wait)
-        self.sender = Sender(first_sent, settings, self.counters, overhead)
+        self.sender = Sender(first_sent, settings, self.counters, overhead, epoch)
         if marked:
             # kcp-go opens the window by a flush right after creation (kcp.md 1.12).
             self.sender.recovery.open()
@@ -172,7 +172,7 @@ class ARQ:
     @property
     def timeout(self) -> int:
         """How long a retransmission waits, in nanoseconds."""
-        return self.sender.recovery.timeout * MILLISECOND
+        return self.sender.recovery.timeout
 
     @property
     def notable(self) -> bool:
@@ -186,11 +186,8 @@ class ARQ:
     def facts(self) -> dict[str, float | int | bool]:
         """The state for people. Times are seconds, windows are segments."""
         sender = self.sender
-        trip = sender.recovery.round_trip
         return {
-            "round_trip": trip.smoothed / 1000,
-            "round_trip_variation": trip.variation / 1000,
-            "retransmission_timeout": trip.timeout / 1000,
+            **sender.recovery.facts(),
             "send_window": sender.window,
             "peer_window": sender.peer_window,
             "receive_window": self.receiver.free,
@@ -302,7 +299,7 @@ class ARQ:
         if mtu < self.sender.mss + HEADER_SIZE:
             self.set_mss(mtu - HEADER_SIZE)
 
-    def adopt(self, settings: Settings) -> None:
+    def adopt(self, settings: Settings, now: int) -> None:
         """
         Go by other settings from now on. A congestion window of another kind begins
         anew. C{mtu} counts where it differs from before, so that what a path has
@@ -314,7 +311,7 @@ class ARQ:
         if settings.stream != old.stream:
             raise ValueError("mode: a session keeps the one it was made with")
         self.settings = settings
-        self.sender.adopt(settings)
+        self.sender.adopt(settings, self._stamp(now))
         self.receiver.wnd = self._window_of(settings)
         if settings.mtu != old.mtu:
             self.set_mss(settings.mss)
@@ -461,7 +458,7 @@ class ARQ:
         ):
             return False
         self._took(count, wnd, una, regular)
-        sender.recovery.acknowledge(_numbers_and_timestamps(data), clock)
+        sender.recovery.acknowledge(_numbers_and_timestamps(data), clock, peer is _MARKED)
         if regular:
             start = len(data) - HEADER_SIZE + TS_OFFSET
             sender.recovery.sample(int.from_bytes(data[start : start + 4], "little"), clock)
@@ -511,8 +508,7 @@ class ARQ:
             if una != sent.una & MASK32:
                 sender.cover(una)
             if cmd == ACK:
-                if (sn - sent.una) & MASK32 < sent.nxt - sent.una:
-                    acks.append((sn, ts))
+                acks.append((sn, ts))
             elif cmd != PUSH:
                 control.hear(cmd, frg, ts, una, regular)
             elif frg != END or length:
@@ -522,7 +518,7 @@ class ARQ:
                 self._take_end(sn, ts)
             position += length
         if acks:
-            sender.recovery.acknowledge(acks, clock)
+            sender.recovery.acknowledge(acks, clock, control.peer is _MARKED)
         if not good:
             self.counters.kcp_in_errors += 1
             return
@@ -567,16 +563,16 @@ class ARQ:
         @return: something could still be sent at once and only C{budget} or
             C{emit} prevented it.
         """
-        clock = self.epoch + now // MILLISECOND
         sender = self.sender
         receiver = self.receiver
         control = self.control
-        stamp = (self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock, now)
+        stamp = self._stamp(now)
+        clock = stamp[4]
         if (
             len(receiver.acks) <= 1
             and not (control.ask or control.tell or control.probe_wait or strict)
             and sender.peer_window
-            and sender.is_small(clock)
+            and sender.is_small(stamp)
         ):
             return self._flush_small(stamp, emit, budget)
         control.probe(sender.peer_window, clock)
@@ -597,6 +593,11 @@ class ARQ:
         packer.finish()
         return more
 
+    def _stamp(self, now: int) -> Stamp:
+        receiver = self.receiver
+        clock = self.epoch + now // MILLISECOND
+        return self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock, now
+
     def _flush_small(self, stamp: Stamp, emit: Emit, budget: int) -> bool:
         """
         Send at most one acknowledgement and one segment: all that an exchange of
@@ -606,9 +607,9 @@ class ARQ:
         datagram = b""
         more = False
         if self.receiver.acks:
-            acks = self.receiver.acknowledgements()
+            acks = self.receiver.acknowledgements(self._most_acks())
             datagram = self.control.acknowledgements(acks, stamp[1], stamp[3])
-            self.counters.out_segs += 1
+            self.counters.out_segs += len(acks)
         if sender.queue.size and sender.room > 0:
             if budget <= 0:
                 more = True
@@ -619,7 +620,15 @@ class ARQ:
                 emit(segment, len(segment))
         if datagram:
             emit(datagram, len(datagram))
+        if not sender.queue.size:
+            sender.recovery.finish_small()
         return more
+
+    def _most_acks(self) -> int:
+        """How many acknowledgements a datagram takes; 0 for a peer that is not ours."""
+        if self.control.peer is not _MARKED:
+            return 0
+        return (self.sender.mss + HEADER_SIZE) // HEADER_SIZE
 
     def _controls(self, stamp: Stamp, space: int) -> tuple[bytes, bool]:
         """
@@ -629,7 +638,7 @@ class ARQ:
         @return: them, and whether something was left.
         """
         control = self.control
-        acks = self.receiver.acknowledgements()
+        acks = self.receiver.acknowledgements(self._most_acks() if space >= NEVER else 0)
         fit = max(0, space // HEADER_SIZE)
         if len(acks) > fit:
             self.receiver.requeue(acks[fit:])
@@ -648,12 +657,8 @@ class ARQ:
         was held back; L{NEVER} if none is to come.
         """
         sender = self.sender
-        due = sender.recovery.due
+        due = sender.recovery.deadline()
         control = self.control
-        if (
-            control.probe_wait
-            and control.probe_due < due
-            and (sender.queue.size or sender.ending)
-        ):
-            due = control.probe_due
-        return NEVER if due >= NEVER else (due - self.epoch) * MILLISECOND
+        if control.probe_wait and (sender.queue.size or sender.ending):
+            return min(due, (control.probe_due - self.epoch) * MILLISECOND)
+        return due

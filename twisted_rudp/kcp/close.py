@@ -23,7 +23,7 @@ of ours is acknowledged or something of theirs comes in order."""
 RECHECK: Final = 5 * SECOND
 """How often a peer that holds data which it has not read is asked whether it still does."""
 
-UNSEEN_SENDINGS: Final = 10
+UNSEEN_SENDINGS: Final = 7
 UNSEEN_TIME: Final = 3 * SECOND
 """Their end is here, only our FIN is unanswered, sent so often and for so long:
 they have gone without waiting for it."""

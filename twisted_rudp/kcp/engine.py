@@ -315,10 +315,8 @@ class KCPEngine:
 
     @property
     def round_trip(self) -> int:
-        """Nanoseconds, of a clock that counts milliseconds."""
-        trip = self._arq.sender.recovery.round_trip
-        # Less than a millisecond is 0 for this clock, and yet it was measured.
-        return trip.smoothed * MILLISECOND or int(trip.timeout != trip.INITIAL)
+        """The smoothed round trip in nanoseconds; 0 before it was measured."""
+        return self._arq.sender.recovery.smoothed
 
     @property
     def in_flight(self) -> int:
@@ -1017,7 +1015,7 @@ class KCPEngine:
         old = self._options
         self._settings = settings
         self._set_options(options)
-        self._arq.adopt(settings)
+        self._arq.adopt(settings, now)
         if self._handshake.validated:
             self._receiver.limit = self._arq.receive_limit
         if options.rate_limit != old.rate_limit:

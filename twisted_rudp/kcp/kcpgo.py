@@ -16,8 +16,8 @@ from twisted_rudp.core.congestion.segments import (
     KCPWindow,
     Losses,
     RoundTrip,
-    TolerantWindow,
 )
+from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter
@@ -55,9 +55,7 @@ def controller_for(settings: Settings) -> Controller:
     """The congestion controller that the settings ask for."""
     if settings.nc:
         return FixedWindow(selective=settings.congestion != "kcp-go")
-    if settings.congestion == "kcp-go":
-        return KCPWindow(settings.resend)
-    return TolerantWindow()
+    return KCPWindow(settings.resend)
 
 
 class SegmentPacer:
@@ -111,6 +109,7 @@ class SkipRecovery:
         "_alarm",
         "_arrived",
         "_counters",
+        "_epoch",
         "_heard",
         "_pacer",
         "_repeated",
@@ -127,8 +126,17 @@ class SkipRecovery:
     )
 
     def __init__(
-        self, settings: Settings, sent: SentSegments, transmitter: Transmitter, counters: Counters
+        self,
+        settings: Settings,
+        sent: SentSegments,
+        transmitter: Transmitter,
+        counters: Counters,
+        epoch: int = 0,
     ) -> None:
+        """
+        @param epoch: what the clock shows at time 0.
+        """
+        self._epoch = epoch
         self._settings = settings
         self._sent = sent
         self._transmitter = transmitter
@@ -154,7 +162,8 @@ class SkipRecovery:
         """Go by other settings from now on; timeouts that run are not moved."""
         old, self._settings = self._settings, settings
         controller = self.controller
-        if (settings.nc, settings.congestion) != (old.nc, old.congestion):
+        exact = settings.congestion == "kcp-go", old.congestion == "kcp-go"
+        if settings.nc != old.nc or (settings.nc and exact[0] != exact[1]):
             controller = controller_for(settings)
             controller.started(settings.mss)
         elif isinstance(controller, KCPWindow):
@@ -185,14 +194,36 @@ class SkipRecovery:
 
     @property
     def timeout(self) -> int:
-        """Of a retransmission, in milliseconds."""
-        return self.round_trip.timeout
+        """Of a retransmission, in nanoseconds."""
+        return self.round_trip.timeout * MILLISECOND
 
-    def quiet(self, clock: int) -> bool:
+    @property
+    def smoothed(self) -> int:
+        """The smoothed round trip in nanoseconds; 0 before it was measured."""
+        trip = self.round_trip
+        # Less than a millisecond is 0 for this clock, and yet it was measured.
+        return trip.smoothed * MILLISECOND or int(trip.timeout != trip.INITIAL)
+
+    def facts(self) -> dict[str, float | int]:
+        """For people. Times are seconds."""
+        trip = self.round_trip
+        return {
+            "round_trip": trip.smoothed / 1000,
+            "round_trip_variation": trip.variation / 1000,
+            "retransmission_timeout": trip.timeout / 1000,
+        }
+
+    def take_over(self, stamp: Stamp) -> None:
+        """Go on with what another recovery has sent, as if it left now."""
+        self.controller.started(self.mss)
+        for batch in self._sent.batches:
+            self.launched(batch, stamp)
+
+    def quiet(self, stamp: Stamp) -> bool:
         """There is nothing to be sent again and nothing to be waited for."""
         return (
             self._started
-            and clock < self._alarm
+            and stamp[4] < self._alarm
             and not self._skipped
             and self._pacer.due == NEVER
         )
@@ -209,11 +240,14 @@ class SkipRecovery:
     def covered(self, newly: int) -> None:
         """A cumulative acknowledgement has covered C{newly} segments that were missing."""
 
-    def acknowledge(self, acks: list[tuple[int, int]], clock: int) -> None:
+    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
         """
         Take in acknowledgements of single segments, as numbers and echoed timestamps
         on the wire: mark these, and count them as skips of what is still missing
         below (kcp.md 1.9). What is not in flight (any more) is ignored.
+
+        @param repeated: the peer repeats its acknowledgements, so only the first of each
+            segment counts.
         """
         sent = self._sent
         una = sent.una
@@ -222,6 +256,7 @@ class SkipRecovery:
             (una + ((sn - una) & MASK32), clock + ((ts - clock + HALF32) & MASK32) - HALF32)
             for sn, ts in acks
             if (sn - una) & MASK32 < span
+            and not (repeated and sent.arrived[(sn - una) & MASK32])
         )
         if known:
             sent.mark([number for number, _ in known])
@@ -379,7 +414,7 @@ class SkipRecovery:
         self._transmitter.transmit(batch, first, end, stamp, packer)
         self._transmitter.count_sendings(batch.most_sendings())
 
-    def finish(self) -> None:
+    def finish(self, stamp: Stamp, waiting: bool, room: int) -> None:
         """A flush is over: tell the congestion controller what it has sent again."""
         if self._repeated is not None:
             fast, expired = self._counters.repeated
@@ -394,8 +429,12 @@ class SkipRecovery:
             self._started = True
             self.controller.started(self.mss)
 
-    @property
-    def due(self) -> int:
-        """A clock before which nothing expires and nothing that was held back may go."""
+    def finish_small(self) -> None:
+        """A small flush is over."""
+
+    def deadline(self) -> int:
+        """A time before which nothing expires and nothing that was held back may go."""
         due = self._pacer.due
-        return self._alarm if self._sent.outstanding and self._alarm < due else due
+        if self._sent.outstanding and self._alarm < due:
+            due = self._alarm
+        return due if due >= NEVER else (due - self._epoch) * MILLISECOND

@@ -138,15 +138,17 @@ class Packer:
     def admits(self, budget: int) -> int:
         """
         How many full datagrams may be made next: what the open run takes, all of a run
-        if it can take none, and none when there is no room or C{budget} is spent.
+        if it can take none, and none when there is no room or C{budget} is spent. The last
+        one may cross it.
         """
-        if self.blocked:
+        left = budget - self.cost
+        if self.blocked or left <= 0:
             return 0
-        if not self._total:
-            return self._most if self.spent < budget else 0
-        if self.cost >= budget:
-            return 0
-        return self._most - self._closed - 1 or self._most
+        most = self._most
+        if self._total:
+            most = most - self._closed - 1 or most
+        full = self._mtu + self._overhead
+        return most if left >= most * full else -(-left // full)
 
     def pass_run(self, run: Buffer, size: int) -> None:
         """

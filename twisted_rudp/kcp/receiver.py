@@ -51,6 +51,10 @@ LARGEST_LIMIT: Final = 1 << 62
 
 UNLIMITED: Final = ReceiveBudget(LARGEST_LIMIT)
 
+MOST_NAMED: Final = 64
+"""Of the repetitions that came in one turn so many are named, where there are too many
+acknowledgements to hold."""
+
 
 class Inbox:
     """
@@ -174,6 +178,9 @@ class Receiver:
         L{nxt} one may be (kcp.md 1.7).
     @ivar acks: pairs of number and timestamp to be acknowledged, in order of
         arrival.
+    @ivar named: those of them that came by a repetition, most likely: they filled a gap, or
+        were here already. Not C{una} but only their echo tells the peer which transmission
+        has arrived.
     @ivar end: number of the peer's end of stream, None before it was heard;
         C{end_ts} is the timestamp it came with.
     @ivar held: segments out of order: by number, the first number, count, payload and
@@ -190,6 +197,7 @@ class Receiver:
 
     __slots__ = (
         "_counters",
+        "_told",
         "acks",
         "budget",
         "charged",
@@ -200,6 +208,7 @@ class Receiver:
         "held_bytes",
         "inbox",
         "limit",
+        "named",
         "nxt",
         "shut",
         "wnd",
@@ -216,6 +225,8 @@ class Receiver:
         self.nxt = first
         self.wnd = wnd
         self.acks: list[tuple[int, int]] = []
+        self.named: list[tuple[int, int]] = []
+        self._told: list[tuple[int, int]] = []
         self.end: int | None = None
         self.end_ts = 0
         self.shut = False
@@ -331,12 +342,17 @@ class Receiver:
             self._counters.data_after_end += 1
         elif number >= self.nxt and (self.full if number == self.nxt else self.crowded):
             self._counters.receive_limited += 1
-        elif self._acknowledge(number, ts) and number >= self.nxt and number not in self.held:
+        elif not self._acknowledge(number, ts):
+            self._counters.repeat_segs += regular
+        elif number >= self.nxt and number not in self.held:
+            if number == self.nxt and self.held:
+                self.named.append((number, ts))
             self.held[number] = (number, 1, payload, frg)
             self.held_bytes += len(payload)
             self.advance()
-        elif regular:
-            self._counters.repeat_segs += 1
+        else:
+            self.named.append((number, ts))
+            self._counters.repeat_segs += regular
 
     def push_end(self, sn: int, ts: int) -> bool:
         """
@@ -389,6 +405,7 @@ class Receiver:
         latest = {number: ts for number, ts in self.acks if number >= self.nxt}
         latest.pop(last[0], None)
         self.acks = [*latest.items(), last]
+        del self.named[:-MOST_NAMED]
 
     def advance(self) -> None:
         """Move what is in order now to the inbox, as far as there is room."""
@@ -441,29 +458,47 @@ class Receiver:
         if was_full and self.free:
             self.control.tell = True
 
-    def acknowledgements(self) -> list[tuple[int, int]]:
+    def acknowledgements(self, most: int = 0) -> list[tuple[int, int]]:
         """
         What is to be acknowledged now, as numbers and timestamps on the wire:
         all that C{una} does not cover, and the last in any case (kcp.md 1.11
         step 1). They count as sent.
+
+        @param most: for a peer of ours, how many fit a datagram. Then what came by a
+            repetition is named too, and what was acknowledged the last time is said once
+            more where both fit: a datagram of acknowledgements that is lost looks like the
+            loss of all that it names.
         """
         acks = self.acks
         if not acks:
             return acks
         self.acks = []
         nxt = self.nxt
-        if len(acks) == 1:
-            return [(acks[0][0] & MASK32, acks[0][1])]
+        if len(acks) == 1 and not self.named and not self._told:
+            number, ts = acks[0]
+            if most and number >= nxt:
+                self._told = acks
+            return [(number & MASK32, ts)]
         last = acks.pop()
-        wanted = [(number & MASK32, ts) for number, ts in acks if number >= nxt]
-        wanted.append((last[0] & MASK32, last[1]))
-        return wanted
+        wanted = [ack for ack in acks if ack[0] >= nxt]
+        if most:
+            wanted += [ack for ack in self.named if ack[0] < nxt and ack != last]
+            again, self._told = self._told, wanted
+            if last[0] >= nxt:
+                self._told = [*wanted, last]
+            if len(again) + len(wanted) < most:
+                wanted = [ack for ack in again if ack != last] + wanted
+        self.named = []
+        wanted.append(last)
+        return [(number & MASK32, ts) for number, ts in wanted]
 
     def release(self) -> None:
         """Drop all data."""
         self.held.clear()
         self.held_bytes = 0
         self.acks.clear()
+        self.named.clear()
+        self._told.clear()
         self.inbox = Inbox(stream=True)
         self.settle()
 

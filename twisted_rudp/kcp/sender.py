@@ -13,8 +13,9 @@ from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
+from twisted_rudp.kcp.recovery import PacedRecovery
 from twisted_rudp.kcp.sent import SentBatch, SentSegments
-from twisted_rudp.kcp.settings import Settings
+from twisted_rudp.kcp.settings import MAXIMUM_WINDOW, Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
@@ -169,6 +170,82 @@ class MessageQueue:
         return piece
 
 
+class Recovery(Protocol):
+    """
+    Decides what is sent again and how much may be in flight.
+
+    @ivar mss: payload bytes of a full new segment.
+    """
+
+    mss: int
+
+    def open(self) -> None:
+        """Open the window before the first flush does."""
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+
+    def take_over(self, stamp: Stamp) -> None:
+        """Go on with what another recovery has sent."""
+
+    def release(self) -> None:
+        """All data was dropped."""
+
+    @property
+    def window(self) -> int:
+        """How many segments may be in flight."""
+
+    @property
+    def underway(self) -> int:
+        """How many are."""
+
+    @property
+    def timeout(self) -> int:
+        """Of a retransmission, in nanoseconds."""
+
+    @property
+    def smoothed(self) -> int:
+        """The smoothed round trip in nanoseconds; 0 before it was measured."""
+
+    def facts(self) -> dict[str, float | int]:
+        """For people. Times are seconds."""
+
+    def quiet(self, stamp: Stamp) -> bool:
+        """There is nothing to be sent again and nothing to be waited for."""
+
+    def covered(self, newly: int) -> None:
+        """A cumulative acknowledgement has covered C{newly} segments that were missing."""
+
+    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
+        """Take in acknowledgements of single segments, as number and timestamp on the wire."""
+
+    def sample(self, ts: int, clock: int) -> None:
+        """This timestamp was echoed last."""
+
+    def advance(self, covered: int, peer_window: int) -> None:
+        """One datagram has moved C{una} on."""
+
+    def launched(self, batch: SentBatch, stamp: Stamp) -> None:
+        """A batch leaves for the first time."""
+
+    def retransmit(
+        self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
+    ) -> bool:
+        """Send again what has to be; answers whether only the budget ended that."""
+
+    def admit(self, room: int, stamp: Stamp) -> int:
+        """How many of C{room} new segments may leave now."""
+
+    def finish(self, stamp: Stamp, waiting: bool, room: int) -> None:
+        """A flush is over."""
+
+    def finish_small(self) -> None:
+        """A flush is over that had at most one segment to send, and sent it."""
+
+    def deadline(self) -> int:
+        """When a flush is wanted though nothing comes."""
+
+
 class Sender:
     """
     Numbers what is queued as the windows allow, and keeps it until it is acknowledged.
@@ -186,6 +263,8 @@ class Sender:
 
     __slots__ = (
         "_counters",
+        "_epoch",
+        "_paced",
         "_run_limit",
         "_stream",
         "ending",
@@ -200,24 +279,28 @@ class Sender:
         "widest",
     )
 
-    def __init__(self, first: int, settings: Settings, counters: Counters, overhead: int) -> None:
+    def __init__(
+        self, first: int, settings: Settings, counters: Counters, overhead: int, epoch: int
+    ) -> None:
         """
         @param first: the first number.
+        @param epoch: what the wire's clock shows at time 0, in milliseconds.
         @param overhead: bytes by which each datagram grows on its further way.
         """
         self.queue: StreamQueue | MessageQueue = (
             StreamQueue() if settings.stream else MessageQueue()
         )
         self.sent = SentSegments(first)
+        self.overhead = overhead
         self.transmitter = Transmitter(counters, overhead, settings.dead_link)
-        self.recovery = SkipRecovery(settings, self.sent, self.transmitter, counters)
+        self._counters = counters
+        self._epoch = epoch
+        self.recovery = self._make_recovery(settings)
         self.peer_window = INITIAL_PEER_WINDOW
         self.widest = 0
-        self.snd_wnd = settings.sndwnd
-        self.overhead = overhead
+        self.snd_wnd = settings.sndwnd or MAXIMUM_WINDOW
         self.ending = False
         self._stream = settings.stream
-        self._counters = counters
         self.set_mss(settings.mss)
 
     def set_mss(self, mss: int) -> None:
@@ -225,10 +308,22 @@ class Sender:
         self.mss = self.recovery.mss = mss
         self._run_limit = segments_per_run(mss, self.overhead)
 
-    def adopt(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
-        self.recovery.adopt(settings)
-        self.snd_wnd = settings.sndwnd
+    def _make_recovery(self, settings: Settings) -> Recovery:
+        self._paced = settings.paced
+        sent, transmitter, counters = self.sent, self.transmitter, self._counters
+        if settings.paced:
+            return PacedRecovery(settings, sent, transmitter, counters, self.overhead)
+        return SkipRecovery(settings, sent, transmitter, counters, self._epoch)
+
+    def adopt(self, settings: Settings, stamp: Stamp) -> None:
+        """Go by other settings from now on, with what is in flight."""
+        if settings.paced == self._paced:
+            self.recovery.adopt(settings)
+        else:
+            self.recovery = self._make_recovery(settings)
+            self.recovery.mss = self.mss
+            self.recovery.take_over(stamp)
+        self.snd_wnd = settings.sndwnd or MAXIMUM_WINDOW
         self.transmitter.dead_link = settings.dead_link
 
     def release(self) -> None:
@@ -278,12 +373,15 @@ class Sender:
     @property
     def room(self) -> int:
         """How many segments may get a number now; may be negative."""
-        sent = self.sent
-        span = sent.nxt - sent.una
         room = self.recovery.window - self.recovery.underway
-        if self.snd_wnd - span < room:
-            room = self.snd_wnd - span
-        return self.peer_window - span if self.peer_window - span < room else room
+        numbers = self._numbers
+        return numbers if numbers < room else room
+
+    @property
+    def _numbers(self) -> int:
+        """How many numbers the peer's window and our own have left; may be negative."""
+        least = self.snd_wnd if self.snd_wnd < self.peer_window else self.peer_window
+        return least - (self.sent.nxt - self.sent.una)
 
     @property
     def wait_snd(self) -> int:
@@ -344,15 +442,16 @@ class Sender:
             else:
                 room = recovery.admit(room, stamp)
                 more = self._send_new(stamp, packer, budget, room, peer_marked)
-        recovery.finish()
+        waiting = self.queue.size > 0 or self.may_end(peer_marked)
+        recovery.finish(stamp, waiting, self._numbers)
         return more
 
-    def is_small(self, clock: int) -> bool:
+    def is_small(self, stamp: Stamp) -> bool:
         """At most one segment is due, and nothing but data."""
         return (
             not self.ending
-            and self.recovery.quiet(clock)
             and (not self.queue.size or self.queue.segments(self.mss) == 1)
+            and self.recovery.quiet(stamp)
         )
 
     def send_one(self, stamp: Stamp) -> bytes:

@@ -31,8 +31,8 @@ MAXIMUM_MTU: Final = 65_507
 
 MAXIMUM_COPIES: Final = 16
 
-Congestion: TypeAlias = Literal["tolerant", "kcp-go"]
-"""The congestion windows there are."""
+Congestion: TypeAlias = Literal["bbr", "cubic", "kcp-go"]
+"""The congestion controllers there are."""
 
 
 class SessionRule(Enum):
@@ -60,8 +60,6 @@ class Settings:
         one at each expiry. 1 or 2: least timeout 30, it grows by half a one.
     @ivar interval: allowance for the peer's timer; no timeout is less than the round trip and
         this.
-    @ivar congestion: C{tolerant} takes a loss of up to an eighth for noise
-        (L{TolerantWindow<twisted_rudp.core.congestion.segments.TolerantWindow>}).
     @ivar mtu: longest datagram of the ARQ, its 24-byte headers included and
         what encryption and FEC add excluded.
     @ivar stream: bytes without borders; False: messages.
@@ -96,9 +94,11 @@ class Settings:
     )
     congestion: Congestion = engine_option(
         Choice(Congestion),
-        "tolerant",
-        "How loss is judged: C{tolerant} takes a moderate rate for noise, C{kcp-go} shrinks its"
-        " window at every loss as the original does.",
+        "bbr",
+        "C{bbr} sends at the rate that the path delivers and tells noise from overflow, C{cubic} is"
+        " TCP's usual window, C{kcp-go} shrinks its window at every loss as the original does. The"
+        " first two take C{nodelay}, C{interval} and C{resend} as they are by default; with others"
+        " kcp-go's window is used.",
         changeable=True,
     )
     dead_link: int = engine_option(
@@ -129,6 +129,18 @@ class Settings:
     def mss(self) -> int:
         """Payload bytes of a full segment."""
         return self.mtu - HEADER_SIZE
+
+    @property
+    def paced(self) -> bool:
+        """
+        Whether the session goes by rate and order of sending, not as kcp-go does. Who chooses
+        one of kcp-go's numbers wants kcp-go.
+        """
+        return (
+            not self.nc
+            and self.congestion != "kcp-go"
+            and (self.nodelay, self.interval, self.resend) == (1, 10, 2)
+        )
 
     @property
     def minimum_timeout(self) -> int:

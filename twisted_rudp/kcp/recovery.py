@@ -1,0 +1,621 @@
+"""
+Recovery by the order of sending, paced at a rate: what our own profiles send by.
+
+KCP numbers segments, not transmissions. But it echoes the timestamp of what arrived, so
+C{(sn, ts)} names one transmission, and core's L{Recovery} can do the rest: loss by the
+order of sending and by time, tail probes, rates. What C{una} alone covers was, if it was
+sent once, that transmission, and else the last one that is old enough.
+
+Segment numbers are unbounded integers here, times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final
+
+from twisted_rudp.core.congestion.bbr import BBR
+from twisted_rudp.core.congestion.controller import Controller
+from twisted_rudp.core.congestion.cubic import Cubic
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.pacer import Pacer
+from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.core.serial import HALF32, MASK32
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
+from twisted_rudp.kcp.sent import SentBatch, SentSegments
+from twisted_rudp.kcp.settings import Settings
+from twisted_rudp.kcp.wire import HEADER_SIZE, Counters
+
+INITIAL_TIMEOUT: Final = 200 * MILLISECOND
+LEAST_TIMEOUT: Final = 30 * MILLISECOND
+MOST_TIMEOUT: Final = 60 * SECOND
+
+LONGEST_PROBE: Final = 2 * SECOND
+"""Between two probes. Links that lose a third each way are what KCP is chosen for."""
+
+REMEMBERED: Final = 256
+"""Transmissions after its last for which a burst is kept when all of it has arrived: so
+late may an acknowledgement name it."""
+
+ACKNOWLEDGED_LATELY: Final = 3 * MILLISECOND
+"""While acknowledgements come as often as that, the next one is likely to be here before a
+timer, and its turn sends."""
+
+NEAR: Final = 2 * MILLISECOND
+"""Shorter round trips are not paced: acknowledgements come as often as a timer would, and
+such paths hold a window."""
+
+THIN_TURNS: Final = 16
+"""Of the turns of a flow that waits for answers, which all say the same, the controller is
+told of each so many."""
+
+_ARRIVED: Final = -1
+
+
+class Burst:
+    """
+    Consecutive segments that left together.
+
+    @ivar first: number of the first segment; C{end} is one more than that of the last.
+    @ivar number: number of the first transmission.
+    @ivar ts: their timestamp on the wire.
+    """
+
+    __slots__ = ("end", "first", "number", "ts")
+
+    def __init__(self, first: int, end: int, number: int, ts: int) -> None:
+        self.first = first
+        self.end = end
+        self.number = number
+        self.ts = ts
+
+
+def _number_of(burst: Burst) -> int:
+    return burst.number
+
+
+def _first_of(burst: Burst) -> int:
+    return burst.first
+
+
+class Resent:
+    """
+    The repetitions of a segment.
+
+    @ivar number: of the last transmission; negative once the segment is known to have
+        arrived.
+    @ivar at: when that was.
+    @ivar earlier: the numbers of those before it, without the first sending.
+    """
+
+    __slots__ = ("at", "earlier", "number")
+
+    def __init__(self, number: int, at: int) -> None:
+        self.number = number
+        self.at = at
+        self.earlier: list[int] = []
+
+
+class PacedRecovery:
+    """
+    Decides what is sent again and how much leaves, by core's L{Recovery}, a L{Pacer} and a
+    congestion controller.
+
+    @ivar controller: of congestion.
+    @ivar round_trip: in nanoseconds.
+    @ivar mss: payload bytes of a full new segment; may be set.
+    """
+
+    __slots__ = (
+        "_acknowledged_at",
+        "_by_ts",
+        "_counters",
+        "_covered",
+        "_fresh",
+        "_log",
+        "_lost",
+        "_overhead",
+        "_pacer",
+        "_recovery",
+        "_resent",
+        "_sent",
+        "_settings",
+        "_thin",
+        "_transmitter",
+        "_wake",
+        "controller",
+        "mss",
+        "round_trip",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        sent: SentSegments,
+        transmitter: Transmitter,
+        counters: Counters,
+        overhead: int,
+    ) -> None:
+        """
+        @param overhead: bytes by which each datagram grows on its further way.
+        """
+        self._settings = settings
+        self._sent = sent
+        self._transmitter = transmitter
+        self._counters = counters
+        self._overhead = overhead
+        self.mss = settings.mss
+        self.round_trip = RoundTrip(INITIAL_TIMEOUT, LEAST_TIMEOUT, MOST_TIMEOUT)
+        self._recovery = Recovery(self.round_trip, longest=LONGEST_PROBE)
+        full = self._datagram()
+        self.controller: Controller = self._make_controller()
+        self._pacer = Pacer(full, 32 * full)
+        self._covered = sent.una
+        self._fresh: list[Burst] = []
+        self._log: list[Burst] = []
+        self._by_ts: dict[int, list[Burst]] = {}
+        self._lost: dict[int, None] = {}
+        self._resent: dict[int, Resent] = {}
+        self._wake = NEVER
+        self._thin = 0
+        self._acknowledged_at = -NEVER
+
+    def _make_controller(self) -> Controller:
+        kind = Cubic if self._settings.congestion == "cubic" else BBR
+        return kind(self._datagram())
+
+    def _datagram(self) -> int:
+        """Bytes of a full datagram on the wire."""
+        return self.mss + HEADER_SIZE + self._overhead
+
+    def open(self) -> None:
+        """The window is open from the start."""
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        old, self._settings = self._settings, settings
+        if settings.congestion != old.congestion:
+            self.controller = self._make_controller()
+
+    def take_over(self, stamp: Stamp) -> None:
+        """Go on with what another recovery has sent, as if it left now."""
+        for batch in self._sent.batches:
+            missing = self._sent.missing_of(batch)
+            for first, end in _stretches(missing):
+                # Nobody can name it: its timestamps are not known.
+                self._fresh.append(self._note(batch, first, end, stamp, named=False))
+
+    def release(self) -> None:
+        """All data was dropped."""
+        self._recovery.stop()
+        self._fresh.clear()
+        self._log.clear()
+        self._by_ts.clear()
+        self._lost.clear()
+        self._resent.clear()
+        self._covered = self._sent.una
+        self._wake = NEVER
+
+    # how much may be sent
+
+    @property
+    def window(self) -> int:
+        """How many segments may be in flight."""
+        return max(self.controller.window // self._datagram(), 1)
+
+    @property
+    def underway(self) -> int:
+        """How many segments count for the congestion window."""
+        return -(-self._recovery.in_flight // self._datagram())
+
+    @property
+    def timeout(self) -> int:
+        """Of a retransmission, in nanoseconds."""
+        return self.round_trip.timeout
+
+    @property
+    def smoothed(self) -> int:
+        """The smoothed round trip in nanoseconds; 0 before it was measured."""
+        return self.round_trip.smoothed
+
+    def facts(self) -> dict[str, float | int]:
+        """For people. Times are seconds."""
+        trip = self.round_trip
+        return {
+            "round_trip": trip.smoothed / SECOND,
+            "round_trip_variation": trip.variation / SECOND,
+            "retransmission_timeout": trip.timeout / SECOND,
+        }
+
+    def quiet(self, stamp: Stamp) -> bool:
+        """There is nothing to be sent again and nothing to be waited for."""
+        now = stamp[5]
+        self._wake = NEVER
+        self._digest(now)
+        return not self._lost and now < self._recovery.probe_deadline()
+
+    # what the peer says
+
+    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
+        """
+        Take in acknowledgements of single segments, as numbers and echoed timestamps on
+        the wire. A stretch that left together is taken at once.
+        """
+        una, nxt = self._sent.una, self._sent.nxt
+        total = len(acks)
+        position = 0
+        while position < total:
+            sn, ts = acks[position]
+            first = una + ((sn - una + HALF32) & MASK32) - HALF32
+            position += 1
+            end = first + 1
+            while position < total and acks[position] == ((sn + end - first) & MASK32, ts):
+                position += 1
+                end += 1
+            if end > nxt:
+                end = nxt
+            if first < end:
+                self._arrive(first, end, ts)
+
+    def _arrive(self, first: int, end: int, ts: int) -> None:
+        """The peer has segments, of which it has echoed one timestamp."""
+        at = first
+        for burst in self._by_ts.get(ts, ()):
+            if burst.first <= at < burst.end:
+                stop = end if end < burst.end else burst.end
+                number = burst.number + at - burst.first
+                self._recovery.on_acknowledged(number, number + stop - at)
+                if self._resent or self._lost:
+                    self._settle_others(at, stop, number)
+                at = stop
+                if at == end:
+                    break
+        una = self._sent.una
+        if first < una:
+            first = una
+        if first < end:
+            if at < end and at >= una:
+                self._arrive_unnamed(at, end)
+            self._sent.mark(range(first, end))
+
+    def _arrive_unnamed(self, first: int, end: int) -> None:
+        """Segments have arrived by a transmission that is not known."""
+        for number in range(first, end):
+            if not self._sent.arrived[number - self._sent.una]:
+                self._lost.pop(number, None)
+                resent = self._resent.get(number)
+                if resent is not None:
+                    self._supersede(resent, _ARRIVED)
+                self._supersede_original(number)
+
+    def _settle_others(self, first: int, end: int, number: int) -> None:
+        """
+        Segments have arrived by the transmissions from C{number} on; those that were sent
+        more than once may have another one in flight.
+        """
+        for segment in range(first, end):
+            self._lost.pop(segment, None)
+            resent = self._resent.get(segment)
+            if resent is not None and resent.number >= 0:
+                self._supersede(resent, number + segment - first)
+                self._supersede_original(segment)
+
+    def _supersede(self, resent: Resent, named: int) -> None:
+        """A segment has arrived by this transmission, so its other repetitions do not count."""
+        for number in (*resent.earlier, resent.number):
+            if number != named and number >= 0:
+                self._recovery.on_superseded(number, number + 1)
+        resent.number = _ARRIVED
+        resent.earlier.clear()
+
+    def _supersede_original(self, segment: int) -> None:
+        fresh = self._fresh
+        index = bisect_right(fresh, segment, key=_first_of) - 1
+        if index >= 0 and segment < fresh[index].end:
+            number = fresh[index].number + segment - fresh[index].first
+            self._recovery.on_superseded(number, number + 1)
+
+    def covered(self, newly: int) -> None:
+        """C{una} has moved on: what that means is found out once in a turn."""
+
+    def sample(self, ts: int, clock: int) -> None:
+        """The transmission that an acknowledgement names is sample enough."""
+
+    def advance(self, covered: int, peer_window: int) -> None:
+        """As L{covered}."""
+
+    def _cover(self, now: int) -> None:
+        """What C{una} has passed since the last turn has arrived."""
+        una, before = self._sent.una, self._covered
+        self._covered = una
+        fresh, recovery = self._fresh, self._recovery
+        gone = 0
+        for burst in fresh:
+            if burst.first >= una:
+                break
+            first = burst.first if burst.first > before else before
+            end = burst.end if burst.end < una else una
+            if self._resent:
+                self._cover_resent(burst, first, end, now)
+            else:
+                number = burst.number + first - burst.first
+                recovery.on_acknowledged(number, number + end - first)
+            if burst.end > una:
+                break
+            gone += 1
+        del fresh[:gone]
+        if self._lost:
+            for segment in [segment for segment in self._lost if segment < una]:
+                del self._lost[segment]
+
+    def _cover_resent(self, burst: Burst, first: int, end: int, now: int) -> None:
+        """The same where some may have been sent again."""
+        resent, recovery = self._resent, self._recovery
+        offset = burst.number - burst.first
+        if len(resent) < end - first:
+            found = sorted(segment for segment in resent if first <= segment < end)
+        else:
+            found = [segment for segment in range(first, end) if segment in resent]
+        for segment in found:
+            if first < segment:
+                recovery.on_acknowledged(first + offset, segment + offset)
+            first = segment + 1
+            again = resent.pop(segment)
+            if again.number < 0:
+                continue
+            original = segment + offset
+            # Which of them it was is not known, so nothing is learnt, but one thing: what was
+            # sent less than a round trip ago cannot have arrived and been told of.
+            if now - again.at < self.round_trip.least * 7 // 8:
+                recovery.on_acknowledged(original, original + 1)
+            else:
+                recovery.on_superseded(original, original + 1)
+            self._supersede(again, _ARRIVED)
+        if first < end:
+            recovery.on_acknowledged(first + offset, end + offset)
+
+    def _digest(self, now: int) -> None:
+        """The news of a turn: what has arrived, what is lost, and the controller's conclusion."""
+        if self._sent.una != self._covered:
+            self._cover(now)
+        recovery = self._recovery
+        self._thin += 1
+        if self._thin % THIN_TURNS and recovery.thin_turn(now):
+            if len(self._log) > 2 * REMEMBERED:
+                self._forget()
+            return
+        sample = recovery.turn(now)
+        if sample is None:
+            return
+        if sample.acked:
+            self._acknowledged_at = now
+        self.controller.on_turn(sample)
+        if recovery.lost:
+            self._take_lost()
+        self._forget()
+
+    def _take_lost(self) -> None:
+        """Find the segments of transmissions that are lost."""
+        una, arrived = self._sent.una, self._sent.arrived
+        log, resent = self._log, self._resent
+        for number, end in self._recovery.lost:
+            index = bisect_right(log, number, key=_number_of) - 1
+            while number < end and 0 <= index < len(log):
+                burst = log[index]
+                index += 1
+                stop = min(end, burst.number + burst.end - burst.first)
+                offset = burst.first - burst.number
+                for each in range(number, stop):
+                    segment = each + offset
+                    if segment < una or arrived[segment - una]:
+                        continue
+                    again = resent.get(segment)
+                    if again is None or again.number == each:
+                        self._lost[segment] = None
+                number = max(number, stop)
+        self._recovery.lost.clear()
+
+    def _forget(self) -> None:
+        """Drop the bursts that no acknowledgement will name any more."""
+        log, una = self._log, self._sent.una
+        settled = self._recovery.largest - REMEMBERED
+        gone = 0
+        for burst in log:
+            if burst.end > una or burst.number + burst.end - burst.first > settled:
+                break
+            gone += 1
+            same = self._by_ts.get(burst.ts)
+            if same is not None and burst in same:
+                same.remove(burst)
+                if not same:
+                    del self._by_ts[burst.ts]
+        del log[:gone]
+
+    # what leaves
+
+    def _note(
+        self, batch: SentBatch, first: int, end: int, stamp: Stamp, named: bool = True
+    ) -> Burst:
+        """Segments leave."""
+        header = HEADER_SIZE + self._overhead
+        last = batch.size(end - 1, end)
+        size = batch.mss if end - first > 1 else last
+        number = self._recovery.on_sent(
+            end - first, size + header, stamp[5], last + header, self.controller.draining
+        )
+        self._pacer.spent(batch.size(first, end) + (end - first) * header)
+        burst = Burst(first, end, number, stamp[2])
+        self._log.append(burst)
+        if named:
+            self._by_ts.setdefault(stamp[2], []).append(burst)
+        return burst
+
+    def launched(self, batch: SentBatch, stamp: Stamp) -> None:
+        """A batch leaves for the first time."""
+        batch.sendings = 1
+        first, end = batch.first, batch.end
+        header = HEADER_SIZE + self._overhead
+        total = len(batch.data) + (end - first) * header
+        size = last = total
+        if end - first > 1:
+            size = batch.mss + header
+            last = total - (end - first - 1) * size
+        ts, now = stamp[2], stamp[5]
+        number = self._recovery.on_sent(end - first, size, now, last, self.controller.draining)
+        self._pacer.spent(total)
+        burst = Burst(first, end, number, ts)
+        self._fresh.append(burst)
+        self._log.append(burst)
+        same = self._by_ts.get(ts)
+        if same is None:
+            self._by_ts[ts] = [burst]
+        else:
+            same.append(burst)
+
+    def retransmit(
+        self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
+    ) -> bool:
+        """
+        Send again what is lost, and probe where nothing was heard for too long.
+
+        @param strict: C{budget} is a hard bound.
+        @return: something is left that only the budget or the packer stopped.
+        """
+        now = stamp[5]
+        self._wake = NEVER
+        self._digest(now)
+        if now >= self._recovery.probe_deadline() and self._sent.outstanding:
+            self._probe(stamp, packer, budget if strict else NEVER)
+        if not self._lost:
+            return False
+        return self._send_lost(stamp, packer, budget, strict)
+
+    def _allowed(self, now: int) -> int:
+        """How many full segments may leave now."""
+        full = self._datagram()
+        room = self.controller.window - self._recovery.in_flight
+        if room < full:
+            # A window that is smaller than what is sent at a time lets one out.
+            return 0 if self._recovery.in_flight > 0 else 1
+        if self.round_trip.least < NEAR and self.round_trip.least:
+            return room // full
+        credit = self._pacer.allowed(now, self.controller.pacing_rate)
+        if credit < room:
+            if credit < full:
+                self._wait(now)
+            return credit // full
+        return room // full
+
+    def _wait(self, now: int) -> None:
+        """Something is held back by the pacer."""
+        often = now - self._acknowledged_at < ACKNOWLEDGED_LATELY
+        self._wake = self._pacer.wake(now, self.controller.pacing_rate, 2.0 if often else 1.0)
+
+    def admit(self, room: int, stamp: Stamp) -> int:
+        """How many of C{room} new segments may leave now."""
+        allowed = self._allowed(stamp[5])
+        return allowed if allowed < room else room
+
+    def _send_lost(self, stamp: Stamp, packer: Packer, budget: int, strict: bool) -> bool:
+        allowed = self._allowed(stamp[5])
+        if not allowed:
+            return False
+        sent, limit = self._sent, segments_per_run(self.mss, self._overhead)
+        for first, end in list(_stretches(sorted(self._lost)[:allowed])):
+            while first < end:
+                if packer.blocked or packer.cost >= budget:
+                    return True
+                batch = sent.batch_of(first)
+                stop = min(end, batch.end, first + limit)
+                if strict:
+                    missing = range(first, stop)
+                    if packer.cost + self._transmitter.cost(batch, missing) > budget:
+                        self._wake = stamp[5] + self.timeout
+                        return False
+                self._resend(batch, first, stop, stamp, packer)
+                self._counters.fast_retrans_segs += stop - first
+                for segment in range(first, stop):
+                    del self._lost[segment]
+                first = stop
+        return False
+
+    def _resend(
+        self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
+    ) -> None:
+        self._transmitter.transmit(batch, first, end, stamp, packer)
+        number = self._note(batch, first, end, stamp).number
+        resent = self._resent
+        most = 0
+        for segment in range(first, end):
+            again = resent.get(segment)
+            if again is None:
+                resent[segment] = Resent(number, stamp[5])
+                most = max(most, 2)
+            else:
+                again.earlier.append(again.number)
+                again.number, again.at = number, stamp[5]
+                most = max(most, 2 + len(again.earlier))
+            number += 1
+        self._transmitter.count_sendings(most)
+
+    def _probe(self, stamp: Stamp, packer: Packer, budget: int) -> None:
+        """
+        Nothing was heard for too long: send the first and the last that is missing again, so
+        that an acknowledgement tells what else is.
+        """
+        if self._recovery.probe(stamp[5]):
+            self.controller.on_timeout(stamp[5])
+            self._counters.lost_segs += self._sent.outstanding
+            self._take_lost()
+        sent = self._sent
+        last = sent.arrived.rfind(b"\0") + sent.una
+        for segment in sorted({sent.una, last}):
+            batch = sent.batch_of(segment)
+            if packer.cost + self._transmitter.cost(batch, (segment,)) > budget:
+                return
+            self._resend(batch, segment, segment + 1, stamp, packer)
+            self._counters.early_retrans_segs += 1
+            self._lost.pop(segment, None)
+
+    def finish(self, stamp: Stamp, waiting: bool, room: int) -> None:
+        """
+        A flush is over.
+
+        @param waiting: there is something that has no number yet.
+        @param room: how many segments may still get one, by the peer's window and our own.
+        """
+        in_flight = self._recovery.in_flight
+        if in_flight and self.controller.window - in_flight < self._datagram():
+            return
+        if not self._lost and not (waiting and room > 0):
+            self._recovery.on_app_limited()
+        elif self._wake == NEVER:
+            self._wait(stamp[5])
+
+    def finish_small(self) -> None:
+        """All that there was has left."""
+        self._recovery.on_app_limited()
+
+    def deadline(self) -> int:
+        """When a flush is wanted though nothing comes; L{NEVER} if it is not."""
+        recovery = self._recovery
+        due = self._wake
+        if self._sent.outstanding:
+            due = min(due, recovery.deadline(), recovery.probe_deadline())
+        return due
+
+
+def _stretches(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """The intervals of consecutive numbers among ascending ones, first and end."""
+    first = end = -1
+    for number in numbers:
+        if number != end:
+            if end > first:
+                yield first, end
+            first = number
+        end = number + 1
+    if end > first:
+        yield first, end
