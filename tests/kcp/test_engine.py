@@ -25,7 +25,18 @@ from twisted_rudp.core.engine import (
     Reply,
 )
 from twisted_rudp.kcp.settings import PROFILES
-from twisted_rudp.kcp.wire import ACK, END, MARK, PUSH, WASK, WINS, pack_header, reset, segments
+from twisted_rudp.kcp.wire import (
+    ACK,
+    END,
+    MARK,
+    PUSH,
+    QUESTION,
+    WASK,
+    WINS,
+    pack_header,
+    reset,
+    segments,
+)
 from twisted_rudp.messages import Delivery
 
 ELSEWHERE = ("203.0.113.9", 9)
@@ -240,7 +251,7 @@ class UnknownPeerTests(SynchronousTestCase):
     def test_verdicts(self) -> None:
         """Leftovers, rubbish and data outside the window open nothing (kcp-close.md 7)."""
         cookie = self.pair.cookies.make(ELSEWHERE, CONV, self.pair.now)
-        asked = Reply((pack_header(CONV, WASK, MARK, 1024, cookie, 0, 0, 0),))
+        asked = Reply((pack_header(CONV, WASK, MARK, 1024, cookie, QUESTION, 0, 0),))
         table = [
             (pack_header(CONV, ACK, MARK, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),

@@ -307,10 +307,20 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         Flag(), False, "Only the first segment or a window probe opens a session."
     )
 
+    roaming: bool = option(
+        Flag(),
+        True,
+        "Follow a peer of this library whose NAT has given it another address, once it has"
+        " answered there.",
+    )
+
     def __post_init__(self, key: str | bytes | None, password: str | None) -> None:
         super().__post_init__(key, password)
         self._rules = Rules(
-            SessionRule(self.sessions), int(self.blacklist * SECOND), self.requireSn0
+            SessionRule(self.sessions),
+            int(self.blacklist * SECOND),
+            self.requireSn0,
+            self.roaming,
         )
 
     def _limits(self) -> Limits:

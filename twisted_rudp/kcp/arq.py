@@ -510,7 +510,7 @@ class ARQ:
             if cmd == ACK:
                 acks.append((sn, ts))
             elif cmd != PUSH:
-                control.hear(cmd, frg, ts, una, regular)
+                control.hear(cmd, frg, ts, sn, una, regular)
             elif frg != END or length:
                 payload = data[position : position + length]
                 self.receiver.push(sn, ts, frg, payload, regular)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, RESET, WASK, WINS, pack_header
+from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, QUESTION, RESET, WASK, WINS, pack_header
 
 PROBE_LIMIT = 120_000
 """Longest wait between two window probes (kcp.md 1.3)."""
@@ -30,19 +30,24 @@ class Control:
     @ivar reset_heard: a valid reset has arrived.
     @ivar heard_controls: how many WASK and WINS have arrived; C{heard_ts} and
         C{heard_una} are those fields of the last.
+    @ivar heard_question: the last was a listener's question who is there.
     @ivar ts_out: C{ts} of the WASK and WINS we send.
+    @ivar echoes: such a question is answered with its cookie (kcp-close.md 12).
     @ivar ask: a WASK is to be sent; C{tell}: a WINS is.
     @ivar probe_wait: present wait between window probes, 0 while the peer's
         window is open; C{probe_due} is the clock at which the next is due.
     """
 
     __slots__ = (
+        "_asked_ts",
         "_conv",
         "_first_wait",
         "_frg",
         "ask",
+        "echoes",
         "heard",
         "heard_controls",
+        "heard_question",
         "heard_ts",
         "heard_una",
         "peer",
@@ -69,6 +74,9 @@ class Control:
         self.heard_ts = 0
         self.heard_una = 0
         self.ts_out = 0
+        self.heard_question = False
+        self.echoes = False
+        self._asked_ts = 0
         self.ask = False
         self.tell = False
         self.probe_wait = 0
@@ -86,7 +94,7 @@ class Control:
         elif self.peer is Peer.UNKNOWN:
             self.peer = Peer.MARKED
 
-    def hear(self, cmd: int, frg: int, ts: int, una: int, regular: bool) -> None:
+    def hear(self, cmd: int, frg: int, ts: int, sn: int, una: int, regular: bool) -> None:
         """
         Take in a WASK or WINS; a reset has been found valid.
 
@@ -99,7 +107,11 @@ class Control:
             self.judge(frg)
         if cmd == WASK:
             self.tell = True
+        question = cmd == WASK and frg == MARK and sn == QUESTION
+        if question and self.echoes:
+            self._asked_ts = ts
         if regular:
+            self.heard_question = question
             self.heard_controls += 1
             self.heard_ts = ts
             self.heard_una = una
@@ -145,5 +157,7 @@ class Control:
             )
         if self.tell and space >= HEADER_SIZE:
             self.tell = False
-            segments += pack_header(self._conv, WINS, self._frg, wnd, self.ts_out, sn, una, 0)
+            ts = self._asked_ts or self.ts_out
+            self._asked_ts = 0
+            segments += pack_header(self._conv, WINS, self._frg, wnd, ts, sn, una, 0)
         return segments

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
@@ -19,6 +19,7 @@ from twisted_rudp.core.engine import (
     Engine,
     Key,
     Reply,
+    Route,
     SessionTable,
     Verdict,
 )
@@ -46,6 +47,7 @@ from twisted_rudp.kcp.wire import (
     HEADER_SIZE,
     MARK,
     PUSH,
+    QUESTION,
     WASK,
     WINS,
     Segment,
@@ -212,6 +214,12 @@ class Blacklist:
         return len(self._until)
 
 
+MOST_NAMESAKES: Final = 8
+"""
+Sessions of one conversation, at different addresses, among which one that has moved is looked for:
+all have the same number where programs agree on one.
+"""
+
 Accept = Callable[[int, Address, int], KCPEngine]
 """C{(conv, address, now)} -> the engine of a new session."""
 
@@ -227,11 +235,13 @@ class Rules:
     @ivar require_sn0: a session begins with the segment number 0 or with a
         window probe. Late data of a session that is long gone opens none then;
         a first segment that was lost costs the client a timeout.
+    @ivar roaming: follow a peer of ours to another address (kcp-close.md 12).
     """
 
     sessions: SessionRule = SessionRule.CONVERSATION
     blacklist: int = 0
     require_sn0: bool = False
+    roaming: bool = True
 
 
 class KCPDemultiplexer:
@@ -274,7 +284,9 @@ class KCPDemultiplexer:
         self.budget = budget
         self._splitter = ConversationSplitter()
         self._blacklist = Blacklist(rules.blacklist)
+        # Both only of sessions that were let in here.
         self._at: dict[Address, dict[int, None]] = {}
+        self._byConv: dict[int, dict[Address, None]] = {}
 
     @property
     def overhead(self) -> int:
@@ -327,18 +339,18 @@ class KCPDemultiplexer:
             return Drop("not listening")
         if first.cmd == WASK:
             return self._probed(self._accept, self._cookies, first, address, now, table, framed)
+        elsewhere = self._elsewhere(first.conv, table)
+        if first.cmd == WINS and first.frg == MARK and (first.sn or first.una):
+            return self._answered(self._cookies, first, elsewhere, address, now, framed)
         if first.cmd != PUSH:
-            if first.cmd == WINS and first.frg == MARK and (first.sn or first.una):
-                # The answer to a question of ours: it has a session that we do not have.
-                return self._reply(reset(first.conv, first.una, first.sn), framed)
+            if elsewhere:
+                return self._ask(self._cookies, first.conv, address, now, framed)
             return Drop("leftover of a session")
-        if first.una or first.sn >= self._window:
+        if first.una or first.sn >= self._window or (first.sn and elsewhere):
             # Nobody who is new here has had anything from us to acknowledge, or has sent so
-            # much: we were restarted. A peer of ours says in its answer what it has, and is
-            # told; a reset at once could make another one believe that data has arrived.
-            cookie = self._cookies.make(address, first.conv, now)
-            question = pack_header(first.conv, WASK, MARK, self._window, cookie, 0, 0, 0)
-            return self._reply(question, framed)
+            # much: it has moved, or we were restarted. A peer of ours says in its answer what
+            # it has; a reset at once could make another one believe that data has arrived.
+            return self._ask(self._cookies, first.conv, address, now, framed)
         if first.frg == END and not first.length:
             return Drop("leftover of a session")
         if first.sn and self._rules.require_sn0:
@@ -368,6 +380,8 @@ class KCPDemultiplexer:
                 verdict.engine.validate()
             return verdict
         if marked and (first.sn or first.una):
+            if self._elsewhere(conv, table):
+                return self._ask(cookies, conv, address, now, framed)
             # It talks of a session that we do not have: we were restarted.
             return self._reply(reset(conv, first.una, first.sn), framed)
         if not table.room:
@@ -377,6 +391,64 @@ class KCPDemultiplexer:
         answer = pack_header(conv, WINS, MARK, self._window, cookie, 0, 0, 0)
         return self._reply(answer, framed)
 
+    # peers that have another address (kcp-close.md 12)
+
+    def _elsewhere(self, conv: int, table: SessionTable) -> list[KCPEngine]:
+        """
+        The sessions of a conversation at other addresses whose peers may have moved. None if
+        the number is one that many programs use.
+        """
+        addresses = self._byConv.get(conv)
+        if addresses is None or not self._rules.roaming or len(addresses) > MOST_NAMESAKES:
+            return []
+        found = [table.get((address, conv)) for address in addresses]
+        return [each for each in found if isinstance(each, KCPEngine) and each.followable]
+
+    def _ask(
+        self, cookies: Cookies, conv: int, address: Address, now: int, framed: bool
+    ) -> Reply:
+        """
+        Ask who is there. The question tells nothing of a session; a peer of ours answers with
+        the cookie, and with the numbers where its conversation stands.
+        """
+        cookie = cookies.make(address, conv, now)
+        question = pack_header(conv, WASK, MARK, self._window, cookie, QUESTION, 0, 0)
+        return self._reply(question, framed)
+
+    def _answered(
+        self,
+        cookies: Cookies,
+        first: Segment,
+        elsewhere: list[KCPEngine],
+        address: Address,
+        now: int,
+        framed: bool,
+    ) -> Verdict:
+        """Our question is answered, by a peer that has moved or whose session we do not have."""
+        conv = first.conv
+        standing = [each for each in elsewhere if each.stands_at(first.sn, first.una)]
+        if len(standing) != 1:
+            if elsewhere:
+                return Drop("leftover of a session")
+            return self._reply(reset(conv, first.una, first.sn), framed)
+        (engine,) = standing
+        if not cookies.check(first.ts, address, conv, now):
+            return self._ask(cookies, conv, address, now, framed)
+        if not engine.silent(now):
+            # Who can show another's numbers does not get the session of a peer that is there.
+            return Drop("heard at its address")
+        key = engine.key
+        cookies.revoke(key[0], conv, now)
+        self._leave(key)
+        engine.move(address)
+        self._byConv.setdefault(conv, {})[address] = None
+        return Route(key)
+
+    def _leave(self, key: tuple[Address, int]) -> None:
+        address, conv = key
+        _discard(self._byConv, conv, address)
+        _discard(self._at, address, conv)
+
     def _admit(
         self, accept: Accept, first: Segment, address: Address, now: int, table: SessionTable
     ) -> Verdict:
@@ -385,6 +457,7 @@ class KCPDemultiplexer:
             return Drop("blacklisted")
         rule = self._rules.sessions
         if rule is SessionRule.CONVERSATION:
+            self._byConv.setdefault(first.conv, {})[address] = None
             return Admit(accept(first.conv, address, now))
         there = [(address, conv) for conv in self._at.get(address, ())]
         if any(self._is_validated(key, table) for key in there):
@@ -421,11 +494,7 @@ class KCPDemultiplexer:
         if engine.validated and self._cookies is not None:
             # A recording of its cookie must not open it again.
             self._cookies.revoke(address, conv, now)
-        there = self._at.get(address)
-        if there is not None:
-            there.pop(conv, None)
-            if not there:
-                del self._at[address]
+        self._leave(engine.key)
 
     def deadline(self) -> int | None:
         """Cookies need no table of the half-open."""
@@ -450,3 +519,12 @@ class KCPDemultiplexer:
     def diagnosis(self) -> str | None:
         """What most likely does not fit."""
         return self.signs.verdict()
+
+
+def _discard(table: dict[Any, dict[Any, None]], outer: object, inner: object) -> None:
+    """Take something out of an index of two levels."""
+    there = table.get(outer)
+    if there is not None:
+        there.pop(inner, None)
+        if not there:
+            del table[outer]

@@ -79,6 +79,9 @@ _COVERED: Final = news_of.COVERED
 _CONTROL: Final = news_of.CONTROL
 _PLAIN: Final = news_of.PLAIN
 
+SHORTEST_SILENCE: Final = 200 * MILLISECOND
+"""A peer that was heard more lately is still where it was."""
+
 RATE_BURST: Final = 64 * 1500
 """Bytes that may leave at once under a rate limit (kcp.md 5.6)."""
 
@@ -276,6 +279,7 @@ class KCPEngine:
         self._framing = Framing(options, listening, address, self._signs, self.traffic)
         if listening:
             self._framing.bound(UNVALIDATED_LIMIT)
+        self._arq.control.echoes = role is Role.CLIENT
         self._handshake.begin(self._arq, now)
         self._timers.set(_PROBE, self._handshake.due)
         if role is Role.CLIENT and not wait_for_peer:
@@ -346,6 +350,39 @@ class KCPEngine:
     def keys(self) -> Sequence[Key]:
         """The only one."""
         return (self.key,)
+
+    # a peer whose NAT gave it another address (kcp-close.md 12)
+
+    @property
+    def followable(self) -> bool:
+        """The peer is one of ours, validated, and not about to leave."""
+        return (
+            self._life.state is _ESTABLISHED
+            and self._life.role is Role.SERVER
+            and self._handshake.validated
+            and self._arq.control.peer is Peer.MARKED
+        )
+
+    def stands_at(self, sn: int, una: int) -> bool:
+        """
+        Whether the peer of this conversation may say that it would send C{sn} next and
+        waits for C{una}. Who has seen nothing of it does not guess that.
+        """
+        arq = self._arq
+        ahead = (sn - arq.rcv_nxt) & MASK32
+        behind = (una - arq.snd_una) & MASK32
+        return ahead <= arq.receiver.wnd and behind <= (arq.snd_nxt - arq.snd_una) & MASK32
+
+    def silent(self, now: int) -> bool:
+        """Nothing has come for a while from where the peer was."""
+        return now - self._keepalive.heard >= max(self._arq.timeout, SHORTEST_SILENCE)
+
+    def move(self, address: Address) -> None:
+        """The peer is at another address, which is validated."""
+        self._address = address
+        self._handshake.move(address)
+        self._events.append((Event.PATH, address))
+        self._events.append((Event.KEYS,))
 
     # wire -> engine
 

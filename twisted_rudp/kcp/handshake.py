@@ -76,6 +76,10 @@ class Handshake:
         self.due = now + self._wait
         self._wait = min(self._wait * 3 // 2, LONGEST_WAIT)
 
+    def move(self, address: Address) -> None:
+        """The peer is at another address, which is validated."""
+        self._address = address
+
     def validate(self, arq: ARQ) -> None:
         """The cookie has come back."""
         self.validated = True
@@ -99,7 +103,9 @@ class Handshake:
             self.confirmed = True
         elif cookie != arq.control.ts_out and arq.control.peer is Peer.MARKED:
             if self.confirmed:
-                return True
+                # A question is answered with its cookie: it may come from a listener that
+                # sees us at a new address, and one that does not know us says so then.
+                return not arq.control.heard_question
             arq.control.ts_out = cookie
             self.probe_anew(now)
         return False
