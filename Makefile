@@ -76,9 +76,9 @@ types: $(DEV)  ## mypy --strict with the interfaces of zope
 docs: $(DOCS)  ## the manual and the API reference, below docs/_build
 	$(RUN) docs/arguments.py
 	$(RUN) -m sphinx -W -q -b html docs docs/_build/html
-	$(RUN) -m pydoctor -W -qq --make-html --html-output=docs/_build/api --project-name=twisted_rudp \
+	$(RUN) -m pydoctor -W -qq --make-html --html-output=docs/_build/html/api --project-name=twisted_rudp \
 	  --docformat=epytext --project-base-dir=. twisted_rudp
-	@echo "open docs/_build/html/index.html and docs/_build/api/index.html"
+	@echo "open docs/_build/html/index.html"
 
 packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environment
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
