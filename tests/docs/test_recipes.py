@@ -79,3 +79,14 @@ class RecipeTests(SynchronousTestCase):
             except usage.UsageError as problem:
                 self.fail(f"{page}: {shlex.join(words)}: {problem}")
         self.assertGreater(count, 20)
+
+    def test_everyCommand(self) -> None:
+        """Each command, and each option of the services, has its place on the page of commands."""
+        page = (CHECKOUT / "docs" / "commands.rst").read_text(encoding="utf-8")
+        for program, options in (("rudp", Command()), ("twist rudp", Service())):
+            for name, _, kind, _ in options.subCommands:
+                self.assertIn(f"{program} {name}", page)
+                if program == "twist rudp" and name in ("forward", "echo"):
+                    for option in kind().synonyms.values():
+                        if option not in ("help", "version"):
+                            self.assertIn(f"--{option}", page, name)

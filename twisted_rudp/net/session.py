@@ -83,7 +83,8 @@ class Output:
     @ivar full: the port has said that it takes no more until it is writable.
     @ivar recorded: if a list: what is emitted is noted there, with C{sendFrom}.
     @ivar port: the socket, once there is one.
-    @ivar calledAt: see L{Receiver}, of the run that is being taken in.
+    @ivar calledAt: see L{Receiver<twisted_rudp.net.udp.port.Receiver>}, of the
+        run that is being taken in.
     @ivar sendFrom: see L{DatagramPort}.
     """
 
