@@ -88,6 +88,15 @@ class HandshakeTests(SynchronousTestCase):
             engine.path_error(kind, 1400, SERVER, pair.now)
             self.assertEqual(engine.events()[0][:2], (Event.ENDED, reason))
 
+    def test_forbidden(self) -> None:
+        """F11: a filter of this machine that goes away in time does no harm."""
+        pair = Pair(losing(0))
+        engine = pair.dial()
+        engine.path_error(PathError.FORBIDDEN, 1400, SERVER, pair.now)
+        pair.client.turn(engine)
+        pair.run(500)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+
     def test_longOpening(self) -> None:
         """
         F5: a first message that is too long for the path is sent again, for the system then

@@ -8,7 +8,11 @@ import stat
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
-from twisted_rudp.qotp.keys import KeyPair, LowOrder, create_key_file
+from twisted_rudp.qotp.extensions import StatelessReset
+from twisted_rudp.qotp.handshake import Answer, HalfOpen
+from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets, create_key_file
+from twisted_rudp.qotp.protection import Cipher, Sealer
+from twisted_rudp.qotp.wire import Payload
 
 
 class VectorTests(SynchronousTestCase):
@@ -69,3 +73,21 @@ class KeyTests(SynchronousTestCase):
         with self.assertRaises(FileExistsError):
             create_key_file(path, b"x" * 32)
         self.assertEqual(KeyPair.from_file(path).public, made.public)
+
+
+class ReprTests(SynchronousTestCase):
+    """What a log or a traceback may show."""
+
+    def test_noSecrets(self) -> None:
+        """No key stands in the repr of what holds one."""
+        ours, theirs = KeyPair(bytes(range(32))), KeyPair(bytes(range(1, 33)))
+        shared = ours.exchange(theirs.public)
+        secrets = Secrets(shared, shared, (ours.public, ours.public), (theirs.public, b""))
+        answer = Answer(Cipher(shared), secrets, 1, Payload(None, None), True)
+        half = HalfOpen(("192.0.2.1", 1), secrets, Cipher(shared), None, Sealer(0, 1400), b"")
+        token = StatelessReset(shared).new_id(bytes(5))
+        for each in (ours, secrets, answer, half, token, StatelessReset(shared)):
+            shown = repr(each)
+            for secret in (bytes(range(32)), shared, token.token):
+                self.assertNotIn(secret.hex(), shown)
+                self.assertNotIn(repr(secret)[2:-1], shown)

@@ -18,7 +18,8 @@ from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, Secrets
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, KeyLogReader, lines_of
-from twisted_rudp.qotp.settings import Settings
+from twisted_rudp.qotp.receiver import FIRST, SMALLEST
+from twisted_rudp.qotp.settings import SOCKET_LIMIT, Settings
 
 KINDS = {
     "InitSnd": wire.Kind.INIT_SND,
@@ -262,8 +263,12 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual(side.received, self.said)
         self.assertEqual((side.engine.validated, side.engine.facts()["early"]), (False, True))
         self.assertTrue(sum(map(len, side.sent)) <= 3 * len(self.datagrams[0]))
+        # Little is kept for an address that may be forged.
+        self.assertEqual(side.engine.facts()["receive_window"], SMALLEST)
+        self.assertEqual(side.settings.budget.free, SOCKET_LIMIT)
         side.arrive(self.datagrams[1], 2 * MILLISECOND)
         self.assertEqual((side.engine.validated, side.engine.facts()["early"]), (True, False))
+        self.assertTrue(side.engine.facts()["receive_window"] >= FIRST)
 
     def test_replayed(self) -> None:
         """The same opening is not heard again, neither by the connection nor when that has gone."""

@@ -179,6 +179,7 @@ class QOTPEngine:
         )
         engine._protection.agree(cipher, secrets, early)
         if early is not None:
+            engine._window.confine()
             engine._meet(Peer.BASELINE, now)
         return engine
 
@@ -269,6 +270,9 @@ class QOTPEngine:
         if self._life.state is State.HANDSHAKE and self._role is Role.CLIENT:
             if kind is PathError.TOO_BIG:
                 self._too_long(size, now)
+            elif kind is PathError.FORBIDDEN:
+                # A filter on this machine may be about to change.
+                self._counters["path_errors_ignored"] += 1
             elif not self._patient:
                 refused = kind is PathError.REFUSED
                 self._close.end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
@@ -588,6 +592,7 @@ class QOTPEngine:
             return
         if not protection.validated:
             protection.validate()
+            self._window.open()
             if self._extensions.peer is Peer.BASELINE:
                 self._window.expect_bursts()
         if self._life.state is State.HANDSHAKE:

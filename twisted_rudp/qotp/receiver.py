@@ -71,6 +71,18 @@ class ReceiveWindow:
         self.held = 0
         self.told = self._capacity
 
+    def confine(self) -> None:
+        """Keep as little as possible: the peer's address may be forged."""
+        self._budget.free += self._reserved
+        self._reserved = 0
+        self._capacity = self.told = SMALLEST
+
+    def open(self) -> None:
+        """The peer's address is validated."""
+        if not self._reserved:
+            self._reserved = self._budget.reserve(FIRST)
+            self._capacity = max(self._reserved, SMALLEST)
+
     @property
     def free(self) -> int:
         """Bytes that can still come; what is announced."""
