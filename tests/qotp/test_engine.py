@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,6 +13,8 @@ from twisted_rudp.core.congestion import FixedWindow
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
 from twisted_rudp.qotp import sender
 from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.extensions import CONTROL, encode_reset
+from twisted_rudp.qotp.protection import Cipher, KeyLogReader, lines_of
 from twisted_rudp.qotp.receiver import FIRST, LARGEST, SMALLEST, ReceiveWindow
 from twisted_rudp.qotp.settings import Budget
 from twisted_rudp.qotp.streams import MAX_STREAMS
@@ -408,13 +411,17 @@ class StreamTests(SynchronousTestCase):
         client.turn(client.engine)
         self.pair.run(500)
         self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
-        extra = client.engine._streams
-        extra.open.pop(2)
-        number = client.engine.open_stream()
-        write(client, number, b"one too many")
-        self.pair.run(500)
-        self.assertIn((Event.STREAM_RESET, number, 0), client.happened)
+        extra = Segment(2 * MAX_STREAMS, 0, b"one too many")
+        answers = len(server.sent)
+        server.arrive(self.pair.forge(client, None, extra), CLIENT)
         self.assertEqual(server.engine.facts()["streams"], MAX_STREAMS)
+        self.assertEqual(server.engine.counters()["streams_refused"], 1)
+        lines = [lines_of(*each) for each in self.pair.secrets.items()]
+        reader = KeyLogReader("".join(lines).splitlines())
+        said = [reader.read(datagram) for datagram in server.sent[answers:]]
+        frames = [each.payload.segment for each in said if each and each.payload]
+        reset = encode_reset(extra.stream, 0)
+        self.assertIn(Segment(CONTROL, 0, reset), frames)
 
 
 class EndTests(SynchronousTestCase):
@@ -498,11 +505,10 @@ class EndTests(SynchronousTestCase):
         ):
             pair = Pair()
             pair.connect()
-            for segment in (Segment(2, 0, b"123", True), Segment(2, 0, b"123"), second):
+            segments = (Segment(2, 0, b"123", True), Segment(2, 0, b"123"), second)
+            for number, segment in enumerate(segments):
                 self.assertEqual(pair.server.engine.facts()["state"], "ESTABLISHED")
-                pair.server.engine._input_segment(segment)
-                pair.server.engine.tick(pair.now)
-                pair.server.turn(pair.server.engine)
+                pair.server.arrive(pair.forge(pair.client, None, segment, number), CLIENT)
             self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.PROTOCOL))
             pair.run(100)
             self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.RESET))
@@ -511,8 +517,16 @@ class EndTests(SynchronousTestCase):
         """W9: before a nonce could repeat the connection ends."""
         pair = Pair()
         pair.connect()
-        engine = pair.client.engine
-        engine._protection.sealer.next = (128 << 48) - 1000
+        name, secrets = next(iter(pair.secrets.items()))
+        engine = QOTPEngine.accept(
+            name,
+            CLIENT,
+            pair.settings,
+            Cipher(secrets.session),
+            secrets,
+            pair.now,
+            numbers_used=(128 << 48) - 1000,
+        )
         engine.tick(pair.now)
         self.assertEqual(engine.events()[-1][:2], (Event.ENDED, Reason.LIMIT))
 
@@ -548,17 +562,27 @@ class AbuseTests(SynchronousTestCase):
         W6: a peer that opens ever new streams beyond the limit and acknowledges no
         refusal takes no memory with that.
         """
-        server = self.pair.server
+        server, client = self.pair.server, self.pair.client
         engine = server.engine
-        sender = engine._sender
         self.pair.fates["server"] = lambda number, datagram: ()
-        for number in range(2, 8000, 2):
-            engine._input_segment(Segment(number, 0, b"x"))
-            server.turn(server.engine)
+
+        def open_streams(first: int, end: int) -> None:
+            for number in range(first, end, 2):
+                segment = Segment(number, 0, b"x")
+                server.arrive(self.pair.forge(client, None, segment, number), CLIENT)
+
+        open_streams(2, 4000)
         self.assertEqual(len(engine.streams), MAX_STREAMS)
-        self.assertTrue(len(sender.frames) + sender.packets.frames <= 100)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        open_streams(4000, 8000)
         self.pair.run(2000)
-        self.assertTrue(len(sender.frames) + sender.packets.frames <= 100)
+        server.sent.clear()
+        client.sent.clear()
+        server.verdicts.clear()
+        taken, _ = tracemalloc.get_traced_memory()
+        self.assertTrue(taken < 100_000, taken)
+        self.assertEqual(len(engine.streams), MAX_STREAMS)
 
     def test_reflected(self) -> None:
         """2.3: what a side sent itself is not authentic to it."""

@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.qotp.pair import Pair
 from tests.vectors import load
 from twisted_rudp.qotp.keys import Secrets
-from twisted_rudp.qotp.protection import KeyLog, KeyLogReader, lines_of
+from twisted_rudp.qotp.protection import INITIATOR, Cipher, KeyLog, KeyLogReader, lines_of
+from twisted_rudp.qotp.wire import Kind, prefix_of
 
 
 class KeyLogTests(SynchronousTestCase):
@@ -39,7 +40,11 @@ class KeyLogTests(SynchronousTestCase):
         secrets = Secrets(bytes(32), None, (b"", b""), (b"", b""))
         name = b"\x01\x02" + bytes(6)
         self.assertEqual(lines_of(name, secrets).split()[1], "201")
-        self.assertIn(name, KeyLogReader([lines_of(name, secrets)])._sessions)
+        prefix = prefix_of(Kind.DATA, name, b"", b"")
+        datagram = Cipher(bytes(32)).seal(prefix, 5, INITIATOR, b"any text")
+        found = KeyLogReader([lines_of(name, secrets)]).read(datagram)
+        assert found is not None
+        self.assertEqual((found.name, found.number, found.plain), (name, 5, b"any text"))
 
     def test_conversation(self) -> None:
         """

@@ -142,7 +142,10 @@ class ReassemblyTests(SynchronousTestCase):
     def test_small(self) -> None:
         """W6: bytes one by one are joined to few objects."""
         stream = Reassembly()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
         for number in range(5000):
             stream.insert(number, b"z", 1 << 20)
-        self.assertLess(len(stream._ready), 3)
+        taken, _ = tracemalloc.get_traced_memory()
+        self.assertLess(taken, 10_000)
         self.assertEqual(stream.take(1 << 20), b"z" * 5000)

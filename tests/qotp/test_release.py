@@ -28,10 +28,8 @@ class ReleaseCase(SynchronousTestCase):
 
     def payloads(self, pair: Pair, end: End) -> list[Payload]:
         """What one end has said."""
-        engine = pair.client.engine
-        secrets = engine._protection._secrets
-        assert secrets is not None
-        reader = KeyLogReader(lines_of(engine._name, secrets).splitlines())
+        ((name, secrets),) = pair.secrets.items()
+        reader = KeyLogReader(lines_of(name, secrets).splitlines())
         found = [reader.read(datagram) for datagram in end.sent]
         return [each.payload for each in found if each is not None and each.payload is not None]
 
