@@ -9,9 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, SERVER, chancy, losing, steady
 from tests.qotp.pair import End, Pair
-from twisted_rudp.core.congestion import FixedWindow
 from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reason
-from twisted_rudp.qotp import sender
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.extensions import CONTROL, encode_reset
 from twisted_rudp.qotp.protection import Cipher, KeyLogReader, lines_of
@@ -224,15 +222,22 @@ class DataTests(SynchronousTestCase):
         W6: when the first segment of a full window is lost the others are kept, though
         each costs more than its bytes.
         """
-        self.patch(sender, "_controller", lambda *_: FixedWindow())
-        pair = Pair()
+        # A budget that leaves a window no larger than what the path carries in a round trip.
+        pair = Pair(steady(50), steady(50), budget=Budget(2 * FIRST))
         pair.connect()
-        pair.fates["client"] = losing(len(pair.client.sent))
+        write(pair.client, 0, bytes(4_000_000))
+        pair.run(8000)
+        self.assertEqual(len(pair.server.streams.pop(0)), 4_000_000)
+        self.assertTrue(pair.client.engine.facts()["congestion_window"] > FIRST)
+        lost = len(pair.client.sent)
+        pair.fates["client"] = losing(lost, delay=50)
         data = random.Random(2).randbytes(FIRST - 1400)
         write(pair.client, 0, data)
-        pair.run(15)
-        self.assertEqual(pair.client.engine.unsent(), 0)
-        pair.run(500)
+        pair.run(140)
+        self.assertTrue(len(pair.client.sent) - lost > 150)
+        facts = pair.server.engine.facts()
+        self.assertTrue(facts["bytes_waiting"] > FIRST // 2, facts)
+        pair.run(1000)
         self.assertTrue(pair.server.streams[0] == data)
         self.assertNotIn("no_room", pair.server.engine.counters())
 

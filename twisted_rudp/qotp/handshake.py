@@ -51,7 +51,7 @@ more has only prevented this attempt."""
 MAX_HALF_OPEN: Final = 4096
 LIFETIME: Final = 5 * SECOND
 
-REPEATS: Final = (200 * MILLISECOND, 400 * MILLISECOND, 800 * MILLISECOND)
+REPEATS: Final[tuple[int, ...]] = (200 * MILLISECOND, 400 * MILLISECOND, 800 * MILLISECOND)
 """Waits before an answer is given again. The release's dialler may say its opening
 message once only, and an answer is so much shorter than it that all four together
 stay below its length."""

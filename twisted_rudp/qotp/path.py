@@ -92,7 +92,7 @@ class Path:
         return address
 
 
-LENGTHS: Final = (1280, 1232, 1024, 576)
+LENGTHS: Final[tuple[int, ...]] = (1280, 1232, 1024, 576)
 """Datagrams of these lengths are tried where the chosen length does not get through."""
 
 STRIKES: Final = 4

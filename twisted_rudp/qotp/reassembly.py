@@ -12,7 +12,7 @@ from typing import Final
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.ranges import Ranges
 
-PIECE_COST: Final = 144
+PIECE_COST: Final = 184
 """What a piece out of order costs beside its bytes: measured, so that many small ones
 cost no more than they are counted for (W6)."""
 

@@ -41,7 +41,7 @@ bandwidth-delay product in the last round."""
 
 _WINDOW_GAIN: Final = 2.0
 _DRAIN_GAIN: Final = 0.5
-_CYCLE: Final = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0)
+_CYCLE: Final[tuple[float, ...]] = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0)
 """Six phases of a round trip each. With eight a second flow takes twice as long to its share."""
 
 _DOWN: Final = 1
