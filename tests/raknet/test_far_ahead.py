@@ -150,7 +150,7 @@ class FarAheadTests(SynchronousTestCase):
                 if records[0] & NACK_BIT:
                     sender.sent.reported_lost(parse_records(records))
                 else:
-                    sender.sent.acknowledged(parse_records(records))
+                    sender.sent.acknowledged(parse_records(records), now)
             if now >= next_ping:
                 next_ping = now + PING
                 sender.system(pack_ping(now), Reliability.UNRELIABLE)

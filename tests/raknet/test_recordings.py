@@ -139,7 +139,7 @@ class RecordedSessionTests(SynchronousTestCase):
                 for datagram in datagrams(session, back):
                     if datagram[0] & ACK_BIT:
                         records = parse_records(datagram)
-                        table.acknowledged(records)
+                        table.acknowledged(records, 1)
                         for low, high in records:
                             named.update(range(low, min(high, low + 5000) + 1))
                 left = {n & 0xFFFFFF for n in numbers} - named

@@ -57,7 +57,7 @@ class SentPacketsTests(SynchronousTestCase):
 
     def heard(self, records: list[tuple[int, int]], now: int) -> None:
         """An ACK, and the end of its turn."""
-        self.table.acknowledged(records)
+        self.table.acknowledged(records, now)
         self.table.turn(now, self.controller)
 
     def expire(self, now: int) -> None:

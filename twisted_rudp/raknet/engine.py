@@ -413,7 +413,7 @@ class RakNetEngine:
         records = parse_records(datagram)
         sent = self.sender.sent
         if datagram[0] & ACK_BIT:
-            if sent.acknowledged(records):
+            if sent.acknowledged(records, now):
                 self._liveness.heard = now
         else:
             sent.reported_lost(records)
@@ -632,6 +632,7 @@ class RakNetEngine:
     def _took(self) -> None:
         """There may be room again, or nothing left before the peer's end."""
         receiver = self.receiver
+        receiver.buffer.offered()
         if receiver.buffer.half_empty:
             receiver.datagrams.release(self._now)
         if self._peer_finished and not receiver.buffer.size:
@@ -656,6 +657,7 @@ class RakNetEngine:
         if lifecycle.over:
             self._flush_last_words(now, writer)
             return False
+        self.receiver.buffer.offered()
         timers = self._timers
         validated = self._handshake.validated
         if self.receiver.datagrams.waiting or now >= timers.due(t.NACK):

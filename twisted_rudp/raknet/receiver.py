@@ -461,13 +461,22 @@ class ReceiveBuffer:
     @ivar messages: those of a session that carries messages.
     """
 
-    __slots__ = ("_counters", "_early", "_early_size", "_settings", "messages", "stream")
+    __slots__ = (
+        "_counters",
+        "_early",
+        "_early_size",
+        "_left",
+        "_settings",
+        "messages",
+        "stream",
+    )
 
     def __init__(self, settings: Settings, counters: ReceiveCounters) -> None:
         self.stream = StreamBuffer()
         self.messages = MessageBuffer()
         self._early: deque[Delivered] = deque()
         self._early_size = 0
+        self._left = 0
         self._settings = settings
         self._counters = counters
 
@@ -477,16 +486,26 @@ class ReceiveBuffer:
         return self.stream.size + self.messages.size
 
     @property
+    def cost(self) -> int:
+        """Bytes that can be taken, with what their objects cost."""
+        return self.stream.size + self.messages.size + UNREAD_MESSAGE * self.messages.count
+
+    @property
     def full(self) -> bool:
         """Nothing reliable is to be taken in before some of it was read."""
-        cost = self.stream.size + self.messages.size + UNREAD_MESSAGE * self.messages.count
-        return cost >= self._settings.receive_buffer
+        return self._left >= self._settings.receive_buffer
 
     @property
     def half_empty(self) -> bool:
         """There is room again for what was withheld."""
-        cost = self.stream.size + self.messages.size + UNREAD_MESSAGE * self.messages.count
-        return 2 * cost <= self._settings.receive_buffer and not self.early_full
+        return 2 * self.cost <= self._settings.receive_buffer and not self.early_full
+
+    def offered(self) -> None:
+        """
+        The application has had the opportunity to take what is here. What comes in one turn,
+        or was waiting behind a gap, does not count before.
+        """
+        self._left = self.cost
 
     def put_bulk(self, taken: bytes | list[bytes]) -> None:
         """Append a part of the stream, or messages."""

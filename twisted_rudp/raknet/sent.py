@@ -637,22 +637,28 @@ class SentPackets:
 
     # what the peer says
 
-    def acknowledged(self, records: Sequence[tuple[int, int]]) -> bool:
+    def acknowledged(self, records: Sequence[tuple[int, int]], now: int) -> bool:
         """
         Take in the records of an ACK; what follows from them L{turn} finds out.
 
         @return: some of it was news.
         """
         news = 0
+        newest = -1
         for sent, first, end in self._named(records):
             found = self.recovery.on_acknowledged(first, end)
             late = sent.acknowledge(first, end, self)
             news += found + late
-            self.counters.lost_spurious += late
+            if late:
+                self.counters.lost_spurious += late
+                newest = sent.sent
             if sent.size > self.long:
                 self.long_lost = self.short_heard = 0
             elif found:
                 self.short_heard += 1
+        if newest >= 0 and now - newest > self.round_trip.timeout:
+            # What was given up arrives after all: the path has become longer.
+            self.round_trip.sample(now - newest, now)
         # A gap may be closed although nothing of it was in flight.
         self._find_edge()
         return news > 0
