@@ -9,7 +9,7 @@ from twisted_rudp.core.timers import NEVER
 BURST: Final = 1_000_000
 """Nanoseconds: what the rate gives in so long leaves together."""
 
-LATE: Final = 4_000_000
+LATE: Final = 6_000_000
 """Nanoseconds that a wake-up may come late without a loss of rate."""
 
 _LARGEST_BURST: Final = 131_072

@@ -459,6 +459,7 @@ class ReceiveBuffer:
 
     @ivar stream: the one of a session that carries bytes.
     @ivar messages: those of a session that carries messages.
+    @ivar released: bytes of them that had waited behind a gap, which were bounded there.
     """
 
     __slots__ = (
@@ -468,6 +469,7 @@ class ReceiveBuffer:
         "_left",
         "_settings",
         "messages",
+        "released",
         "stream",
     )
 
@@ -476,7 +478,7 @@ class ReceiveBuffer:
         self.messages = MessageBuffer()
         self._early: deque[Delivered] = deque()
         self._early_size = 0
-        self._left = 0
+        self._left = self.released = 0
         self._settings = settings
         self._counters = counters
 
@@ -493,7 +495,7 @@ class ReceiveBuffer:
     @property
     def full(self) -> bool:
         """Nothing reliable is to be taken in before some of it was read."""
-        return self._left >= self._settings.receive_buffer
+        return self._left - self.released >= self._settings.receive_buffer
 
     @property
     def half_empty(self) -> bool:
@@ -502,10 +504,12 @@ class ReceiveBuffer:
 
     def offered(self) -> None:
         """
-        The application has had the opportunity to take what is here. What comes in one turn,
-        or was waiting behind a gap, does not count before.
+        The application has had the opportunity to take what is here. What comes in one turn
+        does not count before.
         """
         self._left = self.cost
+        if self.released > self._left:
+            self.released = self._left
 
     def put_bulk(self, taken: bytes | list[bytes]) -> None:
         """Append a part of the stream, or messages."""
@@ -554,7 +558,7 @@ class ReceiveBuffer:
         self.stream.clear()
         self.messages.clear()
         self._early.clear()
-        self._early_size = 0
+        self._early_size = self._left = self.released = 0
 
 
 class Receiver:
@@ -732,6 +736,8 @@ class Receiver:
         found = channel.put(whole)
         self._ordering += len(channel) - count
         self._ordering_size += channel.size - size
+        if channel.size < size:
+            self.buffer.released += size - channel.size
         for each in found:
             yield self._deliver(each)
         if channel:

@@ -860,7 +860,11 @@ class SentPackets:
         """A datagram with this frame is lost, or may be."""
         if not (frame.done or frame.waiting):
             frame.waiting = True
-            self.lost.append(frame)
+            if frame.alone:
+                # The peer may take in nothing of the application's before it has this.
+                self.lost.appendleft(frame)
+            else:
+                self.lost.append(frame)
 
     def tell(self, message: OutgoingMessage, arrived: bool) -> None:
         """Note the fate of a message, if somebody wants to know."""
