@@ -43,7 +43,7 @@ BOTH_WRONG: dict[str, tuple[Any, ...]] = {
     "nc": (2, "no"),
     "sndwnd": (0, 65_536),
     "rcvwnd": (0, 65_536),
-    "congestion": ("cubic", 1),
+    "congestion": ("tolerant", 1),
     "deadLink": (-1,),
     "mtu": (24, 65_508, "1400"),
     "mode": ("datagrams", None),

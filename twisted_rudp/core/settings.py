@@ -364,6 +364,11 @@ def engine_option(kind: Kind, default: Any, meaning: str, *, changeable: bool = 
     return field(default=kind.stored(default), metadata={_METADATA: made})
 
 
+def option_of(made: Option) -> Any:
+    """Declare that an endpoint takes an option that is declared elsewhere as an argument."""
+    return field(default=made.default, metadata={_METADATA: made})
+
+
 def option_from(settings: type, name: str, *, profiled: bool = False) -> Any:
     """
     Declare that an endpoint takes a field of an engine's settings as an argument.
@@ -371,9 +376,7 @@ def option_from(settings: type, name: str, *, profiled: bool = False) -> Any:
     @param profiled: left out, it is what the profile says.
     """
     made = options_of(settings)[name]
-    if profiled:
-        made = replace(made, default=None, profiled=True)
-    return field(default=made.default, metadata={_METADATA: made})
+    return option_of(replace(made, default=None, profiled=True) if profiled else made)
 
 
 def options_of(cls: type[Any]) -> Mapping[str, Option]:

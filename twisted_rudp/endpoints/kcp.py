@@ -28,6 +28,7 @@ from twisted_rudp.core.settings import (
     apply,
     option,
     option_from,
+    option_of,
 )
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
@@ -62,7 +63,7 @@ from twisted_rudp.kcp.settings import (
 from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.net.connect import MakeSession, Mode, binding
 from twisted_rudp.net.table import Limits
-from twisted_rudp.net.udp.options import LARGEST_BUFFER
+from twisted_rudp.net.udp.options import SOCKET_SETTINGS
 from twisted_rudp.net.udp.port import SocketOptions
 
 FIRST_CONV = 1
@@ -73,8 +74,6 @@ REUSE_PAUSE = 40
 Seconds for which a conversation that was asked for cannot be had again from the same
 port: four times the longest linger (kcp-close.md 7.3).
 """
-
-_BUFFER = 4 << 20
 
 SessionRuleName: TypeAlias = Literal["conversation", "address", "replace"]
 
@@ -162,13 +161,9 @@ class KCPEndpoint(Endpoint):
     ackNoDelay: bool = option_from(SessionOptions, "ackNoDelay")
     readTimeout: float = option_from(SessionOptions, "readTimeout")
     writeTimeout: float = option_from(SessionOptions, "writeTimeout")
-    dscp: int = option(Integer(0, 63), 0, "Differentiated services code point of what is sent.")
-    readBuffer: int = option(
-        Integer(1, LARGEST_BUFFER), _BUFFER, "Size in bytes of the socket's receive buffer."
-    )
-    writeBuffer: int = option(
-        Integer(1, LARGEST_BUFFER), _BUFFER, "Size in bytes of the socket's send buffer."
-    )
+    dscp: int = option_of(SOCKET_SETTINGS["dscp"])
+    readBuffer: int = option_of(SOCKET_SETTINGS["readBuffer"])
+    writeBuffer: int = option_of(SOCKET_SETTINGS["writeBuffer"])
     idleTimeout: float = option(
         Seconds(0.1),
         60.0,

@@ -28,6 +28,7 @@ from twisted_rudp.core.settings import (
     Several,
     ShortText,
     option,
+    option_of,
 )
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
@@ -39,6 +40,7 @@ from twisted_rudp.endpoints.base import (
 from twisted_rudp.endpoints.pinging import Pinging, PongPort
 from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
 from twisted_rudp.net.connect import Mode
+from twisted_rudp.net.udp.options import SOCKET_SETTINGS
 from twisted_rudp.net.udp.port import SocketOptions
 from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
@@ -97,7 +99,7 @@ class RakNetEndpoint(Endpoint):
         "What a connection request must bring; sent in the clear.",
         secret=True,
     )
-    dscp: int = option(Integer(0, 63), 0, "Differentiated services code point of what is sent.")
+    dscp: int = option_of(SOCKET_SETTINGS["dscp"])
     idleTimeout: float | None = option(
         Seconds(0.1),
         None,

@@ -211,7 +211,7 @@ class SessionTransport:
     def configure(self, **changes: Any) -> None:
         """See L{IRUDPTransport<twisted_rudp.interfaces.IRUDPTransport>}."""
         host = self.session.host
-        ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS & changes.keys()}
+        ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS.keys() & changes.keys()}
         reconfigure = host.configure(ofSocket, session=True) if ofSocket else None
         if changes or reconfigure is None:
             if not isinstance(self._engine, Configurable):

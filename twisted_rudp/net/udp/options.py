@@ -14,13 +14,14 @@ import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address
-from twisted_rudp.core.settings import require_within
+from twisted_rudp.core.settings import Integer, Option
 from twisted_rudp.net.addresses import parseLiteral
 from twisted_rudp.net.udp.errors import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6
 from twisted_rudp.net.udp.port import PortFacts, PortKind, SocketOptions
@@ -266,31 +267,53 @@ def reportErrors(sock: socket.socket) -> bool:
     return True
 
 
-LARGEST_BUFFER = 1 << 30
+_LARGEST_BUFFER = 1 << 30
+_BUFFER = SocketOptions().receiveBuffer
 
-_SETTINGS = {
-    "dscp": ("dscp", 0, 63),
-    "readBuffer": ("receiveBuffer", 1, LARGEST_BUFFER),
-    "writeBuffer": ("sendBuffer", 1, LARGEST_BUFFER),
-}
-
-SOCKET_SETTINGS = frozenset(_SETTINGS)
-"""C{dscp}, 0 to 63, and C{readBuffer} and C{writeBuffer}, bytes."""
+SOCKET_SETTINGS: Mapping[str, Option] = MappingProxyType(
+    {
+        name: Option(kind, default, meaning, name, attribute, changeable=True)
+        for name, attribute, kind, default, meaning in (
+            (
+                "dscp",
+                "dscp",
+                Integer(0, 63),
+                0,
+                "Differentiated services code point of what is sent.",
+            ),
+            (
+                "readBuffer",
+                "receiveBuffer",
+                Integer(1, _LARGEST_BUFFER),
+                _BUFFER,
+                "Size in bytes of the socket's receive buffer.",
+            ),
+            (
+                "writeBuffer",
+                "sendBuffer",
+                Integer(1, _LARGEST_BUFFER),
+                _BUFFER,
+                "Size in bytes of the socket's send buffer.",
+            ),
+        )
+    }
+)
+"""Options of a socket that may change while it is open, by the names that people write."""
 
 
 def changed(options: SocketOptions, changes: Mapping[str, Any]) -> SocketOptions:
     """
     @raise ValueError: a name is none of L{SOCKET_SETTINGS}, or a value is not possible.
     """
-    unknown = sorted(changes.keys() - SOCKET_SETTINGS)
+    unknown = sorted(changes.keys() - SOCKET_SETTINGS.keys())
     if unknown:
         known = ", ".join(sorted(SOCKET_SETTINGS))
         raise ValueError(f"{unknown[0]} cannot be changed while a socket is open; {known} can")
     found = {}
     for name, value in changes.items():
-        option, least, most = _SETTINGS[name]
-        require_within(name, value, least, most)
-        found[option] = value
+        option = SOCKET_SETTINGS[name]
+        option.check(value)
+        found[option.attribute] = value
     return replace(options, **found)
 
 
