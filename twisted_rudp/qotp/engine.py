@@ -623,10 +623,7 @@ class QOTPEngine:
             more: Sequence[tuple[int, int]] = ()
             if segment is not None and segment.stream == CONTROL:
                 more = decode_ranges(bytes(segment.data), newest[0])
-            packets = sender.packets
-            packets.acknowledge(*newest)
-            for first, end in more:
-                packets.acknowledge(first, end)
+            sender.packets.acknowledge_ranges(newest, more)
         else:
             sender.packets.acknowledge_segment(ack.stream, ack.offset, ack.length)
 

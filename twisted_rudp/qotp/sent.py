@@ -13,6 +13,7 @@ segments from the release.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, Buffer
@@ -77,6 +78,12 @@ class SentRun:
             return self.offset, self.data, fin
         return self.offset + start, memoryview(self.data)[start : start + self.size], fin
 
+    def length(self, index: int) -> int:
+        """How long one segment is."""
+        if self.first + index == self.last:
+            return len(self.data) - index * self.size
+        return self.size
+
     def in_flight(self, index: int) -> bool:
         """Whether this packet is neither acknowledged nor lost."""
         return self._settled is None or not self._settled[index]
@@ -114,6 +121,7 @@ class SentPackets:
         self.frames = 0
         self.acknowledged_bytes = 0
         self.lost = 0
+        self._ranges: dict[int, int] = {}
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
         self._runs: list[SentRun] = []
@@ -156,6 +164,21 @@ class SentPackets:
         self.stream_bytes = self.frames = 0
 
     # acknowledged
+
+    def acknowledge_ranges(
+        self, newest: tuple[int, int], more: Sequence[tuple[int, int]]
+    ) -> None:
+        """
+        Packet numbers in these ranges, first and end, have arrived. Most of the lower ranges
+        stood in the last acknowledgement too.
+        """
+        self.acknowledge(*newest)
+        if more:
+            known = self._ranges
+            for first, end in more:
+                if known.get(first) != end:
+                    self.acknowledge(first, end)
+            self._ranges = dict(more)
 
     def acknowledge(self, first: int, end: int) -> None:
         """Packet numbers C{first} .. C{end} - 1 have arrived."""
@@ -228,11 +251,11 @@ class SentPackets:
             self.frames -= 1
             self._path_mtu.frame_acknowledged(len(run.frame.body))
         if run.stream is not None:
-            _, data, fin = run.segment(index)
-            self._path_mtu.acknowledged(len(data))
-            self.stream_bytes -= len(data)
-            self.acknowledged_bytes += len(data)
-            run.stream.settle(len(data), fin)
+            size = run.length(index)
+            self._path_mtu.acknowledged(size)
+            self.stream_bytes -= size
+            self.acknowledged_bytes += size
+            run.stream.settle(size, run.fin and run.first + index == run.last)
             self.settled[run.stream] = None
 
     def _sweep(self, begin: int, end: int) -> None:
@@ -293,7 +316,7 @@ class SentPackets:
             if run.stream is stream:
                 for index in range(run.last - run.first + 1):
                     if run.in_flight(index):
-                        self.stream_bytes -= len(run.segment(index)[1])
+                        self.stream_bytes -= run.length(index)
                 run.stream, run.data = None, b""
 
     def _give_up(self, run: SentRun, index: int, frames: list[ControlFrame]) -> None:
