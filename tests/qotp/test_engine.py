@@ -258,6 +258,24 @@ class DataTests(SynchronousTestCase):
         pair.run(9000)
         self.assertEqual(len(pair.server.streams[0]), len(data))
 
+    def test_windowUpdateLostAmongData(self) -> None:
+        """The same while the other side goes on sending: its data says nothing of its window."""
+        pair = Pair()
+        pair.connect()
+        pair.server.reading = False
+        data = bytes(FIRST + 50_000)
+        write(pair.client, 0, data)
+        pair.run(2000)
+        pair.fates["server"] = lambda number, datagram: ()
+        pair.server.reading = True
+        pair.server.turn(pair.server.engine)
+        pair.run(300)
+        pair.fates["server"] = steady()
+        for _ in range(300):
+            write(pair.server, 0, b"and on and on")
+            pair.run(10)
+        self.assertEqual(len(pair.server.streams[0]), len(data))
+
     def test_congestion(self) -> None:
         """7: any controller can be chosen; that of the release is slower; everything arrives."""
         times = {}

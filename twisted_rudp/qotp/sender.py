@@ -133,7 +133,7 @@ class Sender:
         self._probes = 0
         self._probed_at = 0
         self._idle_at = 0
-        self._starved_at = NEVER
+        self._starved_at = self._starved_since = NEVER
         self._wake = NEVER
         self._loss_at = NEVER
         self._woken_at = NEVER
@@ -309,6 +309,7 @@ class Sender:
         """
         # What a busy process was too late to send is not what the path did not carry.
         late = self._wake != NEVER and now > self._wake + LATE
+        self._starved_since = self._starved_at
         self._wake = self._starved_at = NEVER
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
             self._send_frame(self.frames.popleft(), now, writer, acks)
@@ -476,7 +477,8 @@ class Sender:
             # What the peer has room for says nothing of the path.
             packets.recovery.on_app_limited()
             if not packets.stream_bytes:
-                self._starved_at = now if not self._probed_at else max(self._probed_at, now)
+                # Not from now on, or a probe is put off as long as there are acknowledgements.
+                self._starved_at = now if self._starved_since == NEVER else self._starved_since
             return None
         datagram = self._sealer.overhead + _HEAD_WIDE + space
         free = self._window - packets.recovery.in_flight
