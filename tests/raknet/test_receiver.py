@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.raknet.frames import pack_frame
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.core.timers import Timers
@@ -20,9 +21,10 @@ from twisted_rudp.raknet.receiver import (
     ReceiveBuffer,
     ReceiveCounters,
     ReceivedDatagrams,
+    Receiver,
 )
 from twisted_rudp.raknet.settings import DEFAULT
-from twisted_rudp.raknet.wire import parse_records
+from twisted_rudp.raknet.wire import Frame, pack_header, parse_records
 
 ORDERED = int(Delivery.RELIABLE_ORDERED)
 UNRELIABLE = int(Delivery.UNRELIABLE)
@@ -89,6 +91,39 @@ class ReceiveBufferTests(SynchronousTestCase):
         self.messages.clear()
         self.messages.put_kept()
         self.assertEqual((self.messages.size, list(self.messages.messages.take())), (0, []))
+
+
+class ReceiverTests(SynchronousTestCase):
+    """L{Receiver} beside its buffer."""
+
+    def test_behindAGap(self) -> None:
+        """
+        What had waited behind a gap comes at once and is bounded there: it makes no datagram
+        be withheld before the application had the opportunity to take it.
+        """
+        receiver = Receiver(replace(DEFAULT, receive_buffer=5000), Timers(timers.COUNT))
+        payload = bytes((USER,)) + bytes(1000)
+
+        def arrive(number: int) -> None:
+            frame = pack_frame(Frame(3, payload, number, None, number))
+            datagram = memoryview(pack_header(number) + frame)
+            for delivered in receiver.datagram(datagram, 0, 0, receiver.buffer.full):
+                receiver.buffer.put(delivered)
+
+        for number in range(1, 30):
+            arrive(number)
+        arrive(0)
+        arrive(30)
+        receiver.buffer.offered()
+        self.assertFalse(receiver.buffer.full)
+        receiver.buffer.stream.take(1 << 20)
+        receiver.buffer.offered()
+        for number in range(31, 37):
+            arrive(number)
+        self.assertEqual(receiver.counters.datagrams_withheld, 0)
+        receiver.buffer.offered()
+        arrive(37)
+        self.assertEqual(receiver.counters.datagrams_withheld, 1)
 
 
 def received(first: int = 0) -> ReceivedDatagrams:

@@ -54,6 +54,8 @@ refuses any other client, and then its host for ten seconds."""
 
 ProfileName: TypeAlias = Literal["default", "seed"]
 
+Congestion: TypeAlias = Literal["bbr", "cubic", "none"]
+
 _VERSION = Integer(0, 255)
 
 
@@ -106,11 +108,18 @@ class RakNetEndpoint(Endpoint):
         "Seconds without anything from the peer until it counts as gone.",
         profiled=True,
     )
+    congestion: Congestion | None = option(
+        Choice(Congestion),
+        None,
+        "Congestion control: C{bbr}, at the rate of the path; C{cubic}, less after each loss;"
+        " C{none}, what the window of numbers allows.",
+        profiled=True,
+    )
     settings: Settings | None = option(
         InCode("settings of the engine"),
         None,
         "All numbers of a session, in place of C{protocol}, C{magic}, C{profile}, C{mtu},"
-        " C{userId}, C{password} and C{idleTimeout}.",
+        " C{userId}, C{password}, C{congestion} and C{idleTimeout}.",
     )
 
     def __post_init__(self, password: str) -> None:
@@ -131,6 +140,7 @@ class RakNetEndpoint(Endpoint):
             "magic": magic,
             "user_id": self.userId,
             "password": password.encode(),
+            "congestion": self.congestion,
             "timeout": None if self.idleTimeout is None else int(self.idleTimeout * SECOND),
         }
         changes: dict[str, Any] = {
@@ -171,10 +181,11 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
 
     motd: str = option(ShortText(MAX_PONG_DATA - 2), "", "Text of the answers to pings.")
     cookies: bool = option(Flag(), True, "Peers validate their address before there is a session.")
-    pongData: Callable[[], bytes] | None = option(
+    pongData: Callable[[], bytes | str] | None = option(
         InCode("a function without arguments"),
         None,
-        "Called for each answer to a ping, in place of C{motd}: what stands behind the magic.",
+        "Called for each answer to a ping, in place of C{motd}: a text, or its bytes with or"
+        " without their length in front.",
     )
     banned: Callable[[Address], bool] | None = option(
         InCode("a function of an address"),
