@@ -103,10 +103,10 @@ class Nonces:
 
 class Opened(NamedTuple):
     """
-    What came of a run.
+    A run after decryption.
 
-    @ivar run: the datagrams that were right, C{size} bytes each.
-    @ivar failed: those that were not, as they came.
+    @ivar run: the datagrams that passed, C{size} bytes each.
+    @ivar failed: those that did not, as received.
     """
 
     run: Buffer
@@ -247,7 +247,7 @@ class AuthenticatedCrypt:
 
 
 def datagrams(data: bytes, stride: int) -> Iterator[bytes]:
-    """What lies back to back, one by one."""
+    """The datagrams of a run, one by one."""
     for start in range(0, len(data), stride):
         yield data[start : start + stride]
 
@@ -407,11 +407,11 @@ WITHOUT_KEY = frozenset({"null", "none"})
 @dataclass(frozen=True)
 class CipherKind:
     """
-    What is to be known of a cipher before there is a key.
+    What is known of a cipher before there is a key.
 
-    @ivar taken: how many bytes it takes of a longer key, as kcptun has it.
-    @ivar sizes: key lengths that are used as they are.
-    @ivar slow: it is in plain Python.
+    @ivar taken: how many bytes of a longer key it uses, as in kcptun.
+    @ivar sizes: key lengths that are used unchanged.
+    @ivar slow: it is computed in Python.
     @ivar overhead: bytes that it adds to a datagram.
     @ivar needs: raises C{ValueError} where an extra is missing.
     """
@@ -425,9 +425,9 @@ class CipherKind:
 
     def fit(self, key: bytes) -> bytes:
         """
-        What the cipher uses of a key.
+        The part of a key that the cipher uses.
 
-        @raise ValueError: it is too short; says how long it is, not what it is.
+        @raise ValueError: the key is too short. The error shows its length, not the key.
         """
         if len(key) in self.sizes:
             return key
@@ -447,8 +447,8 @@ def _library(algorithm: Callable[[bytes], CipherAlgorithm], taken: int, *sizes: 
 
 def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
     """
-    A cipher that C{cryptography} keeps apart since its release 43 and before warned
-    of when it was imported; so that is done when it is chosen.
+    A cipher that C{cryptography} moved to its package C{decrepit} in release 43. Before, importing
+    it gave a warning; so it is imported when it is chosen.
     """
 
     def make(key: bytes) -> CipherAlgorithm:
@@ -464,8 +464,8 @@ def _old(name: str) -> Callable[[bytes], CipherAlgorithm]:
 
 def _blowfish(key: bytes) -> CipherAlgorithm:
     """
-    C{cryptography} takes four bytes or more. The cipher goes round and round its
-    key, so a shorter one is the same as itself written several times.
+    C{cryptography} wants keys of four bytes or more. The cipher repeats its key, so a shorter
+    one is equal to itself written several times.
     """
     return _old("Blowfish")(key if len(key) >= 4 else key * 4)
 
@@ -510,7 +510,7 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
         "xtea": _plain(xtea, 8, 16),
     }
 )
-"""All but C{null}, which is no cipher and no header."""
+"""All but C{null}, which means neither cipher nor header."""
 
 NAMES = ("null", *CIPHERS)
 

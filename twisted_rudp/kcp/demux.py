@@ -227,9 +227,9 @@ Accept = Callable[[int, Address, int], KCPEngine]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """
-    Whom a listener lets in.
+    Which sessions a listener accepts.
 
-    @ivar sessions: what sessions of one address are told apart by.
+    @ivar sessions: how sessions from one address are distinguished.
     @ivar blacklist: nanoseconds for which a conversation that was here is not
         let in again; 0: tombstones alone keep it out.
     @ivar require_sn0: a session begins with the segment number 0 or with a
@@ -486,7 +486,7 @@ class KCPDemultiplexer:
         return Reply((datagram,))
 
     def ended(self, engine: Engine, now: int) -> None:
-        """Its address is free, its conversation is not for a while."""
+        """A session is gone: free its address, keep its conversation out for a while."""
         assert isinstance(engine, KCPEngine)
         address, conv = engine.key
         if engine.heard:
@@ -497,7 +497,7 @@ class KCPDemultiplexer:
         self._leave(engine.key)
 
     def deadline(self) -> int | None:
-        """Cookies need no table of the half-open."""
+        """None: cookies make a table of half-open sessions unnecessary."""
         return None
 
     def tick(self, now: int) -> Sequence[tuple[bytes, Address]]:
@@ -506,8 +506,8 @@ class KCPDemultiplexer:
 
     def counters(self) -> Mapping[str, int]:
         """
-        What was dropped before it reached a session, what was found not to fit,
-        and kcp-go's counters for this socket.
+        Datagrams dropped before they reached a session, mismatches, and kcp-go's counters for
+        this socket.
         """
         found = {**self.signs.counters(), **self.snmp.snapshot()}
         if self.budget.used:
@@ -517,7 +517,7 @@ class KCPDemultiplexer:
         return found
 
     def diagnosis(self) -> str | None:
-        """What most likely does not fit."""
+        """The most likely mismatch between the two ends."""
         return self.signs.verdict()
 
 

@@ -48,7 +48,7 @@ _out_of_band = struct.Struct("<IHHI")
 
 
 def is_framed(datagram: Buffer) -> bool:
-    """It is an FEC or out-of-band packet; else it is bare, or nonsense."""
+    """Whether it is an FEC or out-of-band packet; otherwise it is bare, or malformed."""
     return (
         len(datagram) > CODED_OFFSET
         and DATA <= datagram[KIND_OFFSET] <= OUT_OF_BAND
@@ -379,10 +379,10 @@ class _Group:
 
 class Decoder:
     """
-    Takes FEC packets of one session apart and rebuilds what was lost.
+    Decodes the FEC packets of one session and rebuilds what was lost.
 
-    It begins with numbers of its own and changes to the peer's when it has seen
-    that they are others.
+    It begins with our own shard numbers and adopts the peer's when it has seen that they are
+    different.
 
     @ivar parity_shards: parity packets that came.
     @ivar recovered: datagrams rebuilt.

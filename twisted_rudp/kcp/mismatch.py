@@ -1,8 +1,8 @@
 """
-What most likely does not fit between two ends, from what fails here.
+The most likely mismatch between two ends, judged by what fails here.
 
-Whatever cannot be used leaves a L{Sign}. Now and then the most frequent one is
-put in words; what it means stands in the table L{MEANINGS}.
+Every datagram that cannot be used leaves a L{Sign}. Now and then the most frequent sign is
+reported; L{MEANINGS} says what it means.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
 ENOUGH_LOOKED_AT = 64
-"""Failures that are looked into between two verdicts; more are only counted."""
+"""Failures examined between two reports; more are only counted."""
 
 
 class Sign(Enum):
-    """What is wrong with a datagram or with a session."""
+    """What is wrong with a datagram or a session."""
 
     OTHER_KEY = auto()
     PEER_ENCRYPTS = auto()
