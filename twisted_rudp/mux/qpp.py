@@ -37,9 +37,7 @@ def _rotated(word: int, by: int) -> int:
 
 
 class Pads:
-    """
-    The permutations that a password gives, shared by all streams of a session.
-    """
+    """The permutations that a password gives, shared by all streams of a session."""
 
     __slots__ = ("_inverse", "_pads", "_state")
 

@@ -107,9 +107,7 @@ def pack_update(stream: int, consumed: int, window: int) -> bytes:
 
 
 class FrameReader:
-    """
-    Finds frames in a stream that comes in pieces. It keeps at most one that is incomplete.
-    """
+    """Finds frames in a stream that comes in pieces. It keeps at most one that is incomplete."""
 
     __slots__ = ("_buffer", "_version")
 

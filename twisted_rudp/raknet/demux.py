@@ -109,9 +109,7 @@ class PongLimit:
         self._sources: OrderedDict[Hashable, tuple[int, int, int]] = OrderedDict()
 
     def take(self, source: Hashable, received: int, answer: int, now: int) -> bool:
-        """
-        Whether an answer of so many bytes may be given. What was received counts anyway.
-        """
+        """Whether an answer of so many bytes may be given. What was received counts anyway."""
         of_source = self._add(source, received, answer, PONG_ALLOWANCE, now)
         of_all = self._add(None, received, answer if of_source else 0, PONG_TOTAL, now)
         if len(self._sources) > self._capacity:

@@ -97,9 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(
     reactor: Any, tool: Callable[[Any, Any], Deferred[None] | None], options: usage.Options
 ) -> Deferred[None]:
-    """
-    Run a tool. A usage error that it raises ends the program as one found while parsing.
-    """
+    """Run a tool. A usage error that it raises ends the program as one found while parsing."""
     running: Deferred[Any] = maybeDeferred(tool, reactor, options)
     return running.addErrback(_endWith)
 

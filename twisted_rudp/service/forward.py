@@ -249,9 +249,7 @@ def canHalfClose(transport: ITransport) -> bool:
 
 
 def abort(side: Protocol) -> None:
-    """
-    Abort a connection, if there is one. A transport that cannot abort is closed.
-    """
+    """Abort a connection, if there is one. A transport that cannot abort is closed."""
     if side.transport is not None:
         close = getattr(side.transport, "abortConnection", side.transport.loseConnection)
         close()

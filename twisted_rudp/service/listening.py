@@ -158,9 +158,7 @@ class Tally:
         self.counts[name] += amount
 
     def absorb(self, transport: ITransport) -> None:
-        """
-        Add the counters of an ended session, if its transport has any.
-        """
+        """Add the counters of an ended session, if its transport has any."""
         if IRUDPTransport.providedBy(transport):
             self.counts.update(transport.counters())
             self._roundTrip = transport.facts().get("round_trip", self._roundTrip)
@@ -169,9 +167,7 @@ class Tally:
         """Add counters of the port itself, before it closes."""
 
     def line(self) -> str:
-        """
-        All counters as C{name=value}. The round trip is in milliseconds.
-        """
+        """All counters as C{name=value}. The round trip is in milliseconds."""
         shown = [f"{name}={value}" for name, value in self.counts.items()]
         if self._roundTrip is not None:
             shown.append(f"round_trip_ms={self._roundTrip * 1000:.1f}")

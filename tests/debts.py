@@ -1,0 +1,135 @@
+"""
+What does not keep to the conventions that L{tests.test_conventions} looks at. Nothing may be
+added; what is mended is taken out.
+"""
+
+from __future__ import annotations
+
+MADE: set[str] = {
+    "core.queues.ByteQueue",
+    "endpoints.kcp.KCPClientEndpoint",
+    "endpoints.kcp.KCPServerEndpoint",
+    "endpoints.qotp.QOTPServerEndpoint",
+    "service.listening.Tally",
+}
+"""No debt: classes that are made themselves, and have one subclass for another purpose."""
+
+EXERCISED: dict[str, str] = {
+    "discovery.announcement": "tests.discovery.test_service",
+    "discovery.sockets": "tests.discovery.test_local",
+    "discovery.table": "tests.discovery.test_registry",
+    "endpoints.pinging": "tests.endpoints.test_raknet",
+    "kcp.keepalive": "tests.kcp.test_session",
+    "mux.layer": "tests.service.test_kcptun",
+    "net.shutdown": "tests.conformance.test_kcp",
+    "net.usercode": "tests.net.test_connect",
+    "raknet.close": "tests.raknet.test_engine",
+    "raknet.queue": "tests.raknet.test_bulk",
+    "service.connect": "tests.service.test_command",
+    "strings.node": "tests.test_strings",
+    "strings.parser": "tests.test_strings",
+    "strings.transports": "tests.test_strings",
+    "testing.conformance.case": "tests.conformance.test_tcp",
+    "testing.conformance.closing": "tests.conformance.test_tcp",
+    "testing.conformance.connecting": "tests.conformance.test_tcp",
+    "testing.conformance.dialling": "tests.conformance.test_tcp",
+    "testing.conformance.layers": "tests.conformance.test_tcp",
+    "testing.conformance.listening": "tests.conformance.test_tcp",
+    "testing.conformance.ordering": "tests.conformance.test_tcp",
+    "testing.conformance.simulated": "tests.conformance.test_kcp",
+    "testing.conformance.stages": "tests.conformance.test_tcp",
+    "testing.conformance.tls": "tests.conformance.test_kcp",
+    "testing.conformance.transport": "tests.conformance.test_tcp",
+    "testing.conformance.vanishing": "tests.conformance.test_kcp",
+    "testing.conformance.writing": "tests.conformance.test_tcp",
+    "testing.events": "tests.testing.test_reactor",
+    "testing.resolver": "tests.testing.test_reactor",
+}
+"""No debt: modules that no test imports, and the test module that uses each through others."""
+
+BASES: set[str] = {
+    "testing.groups.MemoryGroups",
+}
+"""Base classes with one subclass that are to be one class with it."""
+
+PARTS: set[str] = set()
+"""Parts that a transport lacks."""
+
+CORE: set[str] = {
+    "core.congestion.segments",
+}
+"""Modules of C{core} for one transport."""
+
+CIRCLES: set[str] = set()
+"""Modules that import each other."""
+
+REACH: dict[str, int] = {
+    "discovery.client": 3,
+    "discovery.local": 2,
+    "endpoints.node": 9,
+    "kcp.arq": 9,
+    "kcp.engine": 25,
+    "kcp.recovery": 2,
+    "kcp.snmp": 2,
+    "mux.snappy": 2,
+    "net.connect": 2,
+    "net.hub": 2,
+    "net.session": 11,
+    "net.transport": 9,
+    "qotp.close": 11,
+    "qotp.engine": 32,
+    "qotp.receiver": 3,
+    "qotp.sender": 11,
+    "qotp.sent": 3,
+    "raknet.close": 3,
+    "raknet.engine": 39,
+    "raknet.sender": 3,
+    "service.echo": 2,
+    "service.link": 3,
+    "service.listening": 2,
+    "testing.conformance.actors": 9,
+    "testing.conformance.closing": 4,
+    "testing.conformance.dialling": 18,
+    "testing.conformance.layers": 2,
+    "testing.conformance.listening": 2,
+    "testing.conformance.ordering": 3,
+    "testing.conformance.reading": 2,
+    "testing.conformance.simulated": 12,
+    "testing.conformance.stages": 2,
+    "testing.conformance.vanishing": 18,
+}
+"""How often a module reaches deeper than two dots."""
+
+DOCSTRINGS: dict[str, int] = {}
+"""Docstrings of one sentence on three lines."""
+
+UNTESTED: set[str] = {
+    "qotp.sender",
+}
+"""Modules without a test."""
+
+PRIVATE: dict[str, int] = {
+    "tests.benchmarks.quicworker": 2,
+    "tests.discovery.test_local": 6,
+    "tests.discovery.test_suspend": 5,
+    "tests.endpoints.test_node": 1,
+    "tests.kcp.test_crypto": 1,
+    "tests.kcp.test_receiver": 1,
+    "tests.kcp.test_sent": 2,
+    "tests.net.support": 1,
+    "tests.net.test_hub": 1,
+    "tests.net.test_multiplex": 1,
+    "tests.net.test_stream": 1,
+    "tests.net.udp.test_batching": 2,
+    "tests.qotp.test_engine": 1,
+    "tests.qotp.test_releasepeer": 1,
+    "tests.raknet.test_demux": 1,
+    "tests.raknet.test_strings": 11,
+    "tests.service.test_browse": 3,
+    "tests.service.test_forward": 3,
+    "tests.service.test_kcptun": 2,
+    "tests.service.test_link": 1,
+    "tests.test_stats": 1,
+    "tests.test_strings": 3,
+}
+"""How often a test module touches what is private to others."""
