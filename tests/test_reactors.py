@@ -6,6 +6,7 @@ readiness in different ways (TEST-7).
 from __future__ import annotations
 
 import tempfile
+from importlib.util import find_spec
 
 from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
@@ -20,7 +21,16 @@ CONFORMANCE = [
     for name, case in vars(test_kcp).items()
     if getattr(case, "stageClass", None) is RealSockets
 ]
-TESTS = ("tests.net.udp", "tests.testing.test_port", *CONFORMANCE)
+UVLOOP = """
+import uvloop
+from twisted.internet import asyncioreactor
+asyncioreactor.install(uvloop.new_event_loop())
+from twisted.scripts.trial import run
+run()
+"""
+"""A trial whose reactor is installed already."""
+
+TESTS = ("tests.net.test_open", "tests.net.udp.test_errors", "tests.testing.test_port", *CONFORMANCE)
 
 
 class ReactorTests(TestCase):
@@ -31,7 +41,11 @@ class ReactorTests(TestCase):
 
     timeout = 300
 
-    async def passes(self, name: str) -> None:
+    async def passes(self, name: str, *options: str) -> None:
+        """
+        @param options: for the interpreter, instead of trial's module and its choice of a
+            reactor.
+        """
         from twisted.internet import reactor
 
         place = tempfile.TemporaryDirectory()
@@ -39,7 +53,7 @@ class ReactorTests(TestCase):
         output: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
             python()[0],
             [
-                *("-m", "twisted.trial", f"--reactor={name}"),
+                *(options or ("-m", "twisted.trial", f"--reactor={name}")),
                 *(f"--temp-directory={place.name}/trial", *TESTS),
             ],
             env=environment(),
@@ -61,3 +75,12 @@ class ReactorTests(TestCase):
     async def test_asyncio(self) -> None:
         """The loop of C{asyncio}."""
         await self.passes("asyncio")
+
+    async def test_uvloop(self) -> None:
+        """
+        The loop of libuv under Twisted's asyncio reactor, which stops to watch a descriptor
+        that reports an error (F2).
+        """
+        if find_spec("uvloop") is None:
+            self.skipTest("uvloop is not installed")
+        await self.passes("uvloop", "-c", UVLOOP)

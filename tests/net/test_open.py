@@ -288,6 +288,8 @@ class RefusedMixin:
         )
         self.assertFalse(port.closed)
         self.assertGreater(port.counters.icmp, 0)
+        friend.send(b"still there?", 12, fromTwisted(port.getHost()))
+        await receiver.until(lambda: b"still there?" in receiver.datagrams())
         for start in range(0, 3000, 1000):
             port.send(bytes(1000), 100, fromTwisted(friend.getHost()))
             await friendSide.until(

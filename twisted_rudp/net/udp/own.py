@@ -354,6 +354,7 @@ class OwnPort(SendingPort):
                 if not calls:
                     # Select and asyncio reactors report errors as readiness.
                     self._takeErrors()
+                    self._readAgain()
                 elif calls == 1 and not self._numerous:
                     self._trusting = TRUST
                 break
@@ -414,6 +415,13 @@ class OwnPort(SendingPort):
             self.connectionLost(Failure(problem))  # type: ignore[no-untyped-call]
         else:
             self._takeErrors()
+            self._readAgain()
+
+    def _readAgain(self) -> None:
+        """After an error event: the loop of libuv has stopped to watch the socket (F2)."""
+        if not self._resting and not self.closed:
+            self._reactor.removeReader(self)
+            self._reactor.addReader(self)
 
     # out
 
