@@ -30,7 +30,12 @@ run()
 """
 """A trial whose reactor is installed already."""
 
-TESTS = ("tests.net.test_open", "tests.net.udp.test_errors", "tests.testing.test_port", *CONFORMANCE)
+TESTS = (
+    "tests.net.test_open",
+    "tests.net.udp.test_errors",
+    "tests.testing.test_port",
+    *CONFORMANCE,
+)
 
 
 class ReactorTests(TestCase):

@@ -157,6 +157,7 @@ class UnknownPeerTests(SynchronousTestCase):
         self.assertTrue(all("diagnosis" in event for event in self.told))
         self.assertEqual(counters["port.datagramsIn"], 10_000)
         dropped = [n for name, n in counters.items() if name.startswith("dropped.")]
+        dropped.append(counters["unknownPeersDropped"])
         self.assertEqual(counters["demux.short"] + sum(dropped), 10_000)
 
     def test_manyOpenings(self) -> None:

@@ -39,7 +39,7 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.net import table
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
-from twisted_rudp.net.table import Limits
+from twisted_rudp.net.table import ADDRESS_JUDGEMENTS, TURN_JUDGEMENTS, Limits
 from twisted_rudp.net.udp.whentoread import LONGEST_WAIT
 
 PEER = ("10.0.0.2", 5000)
@@ -784,6 +784,47 @@ class TombstoneTests(HubCase):
         del engine
         gc.collect()
         self.assertIsNone(dropped())
+
+
+class FloodTests(HubCase):
+    """Sessions come first in a turn, unknown peers get a share of it."""
+
+    def test_order(self) -> None:
+        """What came for a session is dealt with and answered before unknown peers are asked."""
+        engine = Scripted()
+        self.enter(engine)
+        order: list[str] = []
+        self.demux.unknown_peer = lambda *arguments: order.append("unknown") or Drop("unwanted")
+        engine.flush = lambda *arguments: order.append("flush") or False  # type: ignore[method-assign]
+        self.hub.runReceived(b"junk", 1, ("10.0.0.9", 9))
+        self.hub.runReceived(b"data", 4, PEER)
+        self.assertEqual(order, [])
+        self.hub.turnEnded()
+        self.assertEqual(order, ["flush"] + ["unknown"] * 4)
+
+    def test_share(self) -> None:
+        """However much comes, few are looked at in a turn, and each address has its part."""
+        flooder, honest = ("10.0.0.9", 9), ("10.0.0.8", 8)
+        for _ in range(20):
+            self.hub.runReceived(b"f" * 500, 1, flooder)
+        self.hub.runReceived(b"h", 1, honest)
+        self.hub.turnEnded()
+        self.assertEqual(self.demux.asked.count(b"f"), ADDRESS_JUDGEMENTS)
+        self.assertEqual(self.demux.asked.count(b"h"), 1)
+        self.assertGreater(self.counts()["unknownPeersDropped"], 0)
+        self.demux.asked.clear()
+        for number in range(1000):
+            self.hub.runReceived(b"ffffffff", 1, ("10.0.1.1", number + 1))
+        self.hub.turnEnded()
+        self.assertEqual(len(self.demux.asked), TURN_JUDGEMENTS)
+
+    def test_opening(self) -> None:
+        """An opening of many datagrams is judged by its first; the rest is the session's."""
+        engine = Scripted()
+        self.demux.verdict = Admit(engine)
+        self.receive(b"a" * 100, 1)
+        self.assertEqual([len(run) for run, _ in engine.runs], [1, 99])
+        self.assertNotIn("unknownPeersDropped", self.counts())
 
 
 class SourceTests(HubCase):

@@ -166,8 +166,7 @@ class Hub:
             if session is not None:
                 session.receive(piece, pieceSize, address, now)
             else:
-                self.table.judge(key, piece, pieceSize, address, now)
-                self.schedule.touch(self._demuxTask)
+                self.table.keep(key, piece, pieceSize, address)
 
     def calledAt(self, local: bytes) -> None:
         """The runs that follow were sent to another address of ours."""
@@ -182,6 +181,13 @@ class Hub:
         if now >= self._diagnosis:
             self.schedule.touch(self._demuxTask)
         self.schedule.end(now)
+        visited = self.schedule.visited
+        if not self.closed and self.table.judgeKept(now):
+            # A turn of their own for unknown peers, after that of the sessions.
+            self.schedule.touch(self._demuxTask)
+            self.schedule.end(self._clock.now())
+            if not self.closed:
+                self.schedule.visited = visited + self.schedule.visited
 
     def patience(self) -> int:
         """

@@ -26,6 +26,18 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.core.limits import network_of
 from twisted_rudp.net.session import Output, Session, SessionState
 
+TURN_ADDRESSES: Final = 256
+"""Addresses of unknown peers from which something is kept until the end of a turn."""
+
+ADDRESS_RUNS: Final = 8
+"""Runs that are kept of one address."""
+
+TURN_JUDGEMENTS: Final = 64
+"""Datagrams of unknown peers that are looked at in one turn: each may cost a hash and an answer."""
+
+ADDRESS_JUDGEMENTS: Final = 8
+"""Of one address: a flood from one place leaves the others theirs."""
+
 MAX_REPLIED: Final = 512
 """Replies to unknown peers whose time is remembered, for the first measure of their round trip."""
 
@@ -100,6 +112,7 @@ class SessionTable:
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
         self._replied: dict[Address, int] = {}
+        self._waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
 
     # what the demultiplexer asks
 
@@ -216,6 +229,7 @@ class SessionTable:
         self._alive.clear()
         self._byAddress.clear()
         self._timeWait.clear()
+        self._waiting.clear()
         self._replaces.clear()
 
     def counters(self) -> dict[str, int]:
@@ -239,23 +253,74 @@ class SessionTable:
 
     # unknown peers
 
-    def judge(self, key: Key | None, run: Buffer, size: int, address: Address, now: int) -> None:
+    def keep(self, key: Key | None, run: Buffer, size: int, address: Address) -> None:
         """
-        Ask the demultiplexer about each datagram of a run whose key is in no session. As soon
-        as one has brought a session under this key, the rest of the run is its own.
+        A run whose key is in no session: it is judged at the end of the turn, after those
+        of sessions were dealt with. An address that has more than its share loses the rest.
+        """
+        waiting = self._waiting.get(address)
+        if waiting is None:
+            if len(self._waiting) >= TURN_ADDRESSES:
+                self._dropRest(len(run), size)
+                return
+            waiting = self._waiting[address] = []
+        if len(waiting) < ADDRESS_RUNS:
+            waiting.append((key, bytes(run), size, self._output.calledAt))
+        else:
+            self._dropRest(len(run), size)
+
+    def _dropRest(self, length: int, size: int) -> None:
+        for _ in range(-(-length // size)):
+            self._count("unknownPeersDropped")
+
+    def judgeKept(self, now: int) -> bool:
+        """
+        Judge what was kept in this turn, address by address, up to the share of a turn that
+        unknown peers have.
+
+        @return: whether there was anything.
+        """
+        if not self._waiting:
+            return False
+        waiting, self._waiting = self._waiting, {}
+        called = self._output.calledAt
+        left = TURN_JUDGEMENTS
+        for address, runs in waiting.items():
+            own = min(left, ADDRESS_JUDGEMENTS)
+            left -= own
+            for key, run, size, self._output.calledAt in runs:
+                own = self._judge(key, run, size, address, now, own)
+            left += own
+        self._output.calledAt = called
+        return True
+
+    def _judge(
+        self, key: Key | None, run: Buffer, size: int, address: Address, now: int, most: int
+    ) -> int:
+        """
+        Ask the demultiplexer about each datagram of a run. As soon as one has brought a
+        session under this key, the rest of the run is its own.
+
+        @param most: so many may be asked about; the rest is dropped.
+        @return: how many more may be.
         """
         for start in range(0, len(run), size):
             session = None if key is None else self.byKey.get(key)
             if session is not None:
                 session.receive(run[start:], size, address, now)
-                return
+                return most
+            if not most:
+                self._dropRest(len(run) - start, size)
+                return 0
+            most -= 1
             datagram = run[start : start + size]
             try:
                 verdict = self._demux.unknown_peer(datagram, address, now, self)
                 self._carryOut(verdict, datagram, address, now)
             except Exception:
                 self._failed()
-                return
+                return most
+        return most
 
     def _carryOut(self, verdict: Verdict, datagram: Buffer, address: Address, now: int) -> None:
         if isinstance(verdict, Drop):
