@@ -87,6 +87,13 @@ class CitationTests(SynchronousTestCase):
         ]
         self.assertEqual(missing, [])
 
+    def test_numbers(self) -> None:
+        """Each number is that of one section, so that a citation has one meaning."""
+        for path in WIRE.glob("*.md"):
+            text = path.read_text(encoding="utf-8")
+            numbers = re.findall(r"^#+ (\d+(?:\.\d+)*)\.? ", text, re.MULTILINE)
+            self.assertEqual(len(numbers), len(set(numbers)), path.name)
+
     def test_rules(self) -> None:
         """W1 and the like, and R1 and the like, are rows of the page on QOTP."""
         rows = set(re.findall(r"^\| ([WR]\d+b?) \|", (WIRE / "qotp.md").read_text(), re.MULTILINE))

@@ -32,7 +32,7 @@ class Control:
         C{heard_una} are those fields of the last.
     @ivar heard_question: the last was a listener's question who is there.
     @ivar ts_out: C{ts} of the WASK and WINS we send.
-    @ivar echoes: such a question is answered with its cookie (kcp-close.md 12).
+    @ivar echoes: such a question is answered with its cookie (kcp-close.md 14).
     @ivar ask: a WASK is to be sent; C{tell}: a WINS is.
     @ivar probe_wait: present wait between window probes, 0 while the peer's
         window is open; C{probe_due} is the clock at which the next is due.

@@ -235,7 +235,7 @@ class Rules:
     @ivar require_sn0: a session begins with the segment number 0 or with a
         window probe. Late data of a session that is long gone opens none then;
         a first segment that was lost costs the client a timeout.
-    @ivar roaming: follow a peer of ours to another address (kcp-close.md 12).
+    @ivar roaming: follow a peer of ours to another address (kcp-close.md 14).
     """
 
     sessions: SessionRule = SessionRule.CONVERSATION
@@ -391,7 +391,7 @@ class KCPDemultiplexer:
         answer = pack_header(conv, WINS, MARK, self._window, cookie, 0, 0, 0)
         return self._reply(answer, framed)
 
-    # peers that have another address (kcp-close.md 12)
+    # peers that have another address (kcp-close.md 14)
 
     def _elsewhere(self, conv: int, table: SessionTable) -> list[KCPEngine]:
         """

@@ -351,7 +351,7 @@ class KCPEngine:
         """The only one."""
         return (self.key,)
 
-    # a peer whose NAT gave it another address (kcp-close.md 12)
+    # a peer whose NAT gave it another address (kcp-close.md 14)
 
     @property
     def followable(self) -> bool:

@@ -26,7 +26,7 @@ RESET: Final = 0xE6
 """C{frg} of a WINS that is a reset."""
 
 QUESTION: Final = 0xFFFFFFFF
-"""C{sn} of a marked WASK by which a listener asks who is there (kcp-close.md 12)."""
+"""C{sn} of a marked WASK by which a listener asks who is there (kcp-close.md 14)."""
 
 END: Final = 255
 """C{frg} of the empty PUSH that ends a stream. kcp-go's largest is 254."""
