@@ -41,8 +41,8 @@ BOTH_WRONG: dict[str, tuple[Any, ...]] = {
     "interval": (9, 10.5),
     "resend": (-1,),
     "nc": (2, "no"),
-    "sndwnd": (0, 65_536),
-    "rcvwnd": (0, 65_536),
+    "sndwnd": (-1, 65_536),
+    "rcvwnd": (-1, 65_536),
     "congestion": ("tolerant", 1),
     "deadLink": (-1,),
     "mtu": (24, 65_508, "1400"),
@@ -105,7 +105,8 @@ class ArgumentTests(SynchronousTestCase):
                 self.assertIn(f"@param {name}: ", text)
         doc = " ".join((KCPServerEndpoint.__doc__ or "").split())
         self.assertIn(
-            "@param sndwnd: Send window in segments. Values: an integer from 1 to 65535; default"
+            "@param resend: Retransmit a segment after this many later ones were acknowledged; 0:"
+            " never. Values: an integer from 0 to 1000; default"
             " by the profile.",
             doc,
         )

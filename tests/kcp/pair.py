@@ -38,7 +38,7 @@ class Pair(pair.Pair[KCPEngine, KCPDemultiplexer]):
 
     def new_demux(self) -> KCPDemultiplexer:
         """A listening demultiplexer, as a server makes it at its start."""
-        return KCPDemultiplexer(self._accept, self.cookies, self.settings.rcvwnd)
+        return KCPDemultiplexer(self._accept, self.cookies, self.settings.receive_window)
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
         """An engine of one side."""

@@ -162,6 +162,40 @@ class WindowTests(ARQTestCase):
         self.hear(arq, self.control(wnd=1), now=now)
         self.assertEqual([one.cmd for one in self.flush(arq, now)], [PUSH])
 
+    def fill(self, arq: ARQ, now: int) -> None:
+        """All that the window admits comes and is read."""
+        for _ in range(arq.receiver.wnd):
+            self.hear(arq, self.push(arq.rcv_nxt), now=now)
+            arq.take(10)
+        self.flush(arq, now)
+
+    def test_windowGrows(self) -> None:
+        """
+        A receive window that is not chosen doubles when a window's worth came quickly and was
+        read, up to its bytes; the bound on bytes goes with it.
+        """
+        arq = self.make(rcvwnd=0, mtu=1400)
+        self.assertEqual(arq.receiver.wnd, 1024)
+        self.fill(arq, 100)
+        self.assertEqual(arq.receiver.wnd, 2048)
+        self.assertEqual(arq.receiver.limit, 2048 * 1500)
+        self.fill(arq, 3_000)
+        self.assertEqual(arq.receiver.wnd, 2048)
+        for now in (3_100, 3_200, 3_300):
+            self.fill(arq, now)
+        self.assertEqual(arq.receiver.wnd, (12 << 20) // 1500)
+
+    def test_windowOfSlowReader(self) -> None:
+        """It stays where it is while the application does not keep up, or if it was chosen."""
+        arq = self.make(rcvwnd=0, mtu=1400)
+        for _ in range(1024):
+            self.hear(arq, self.push(arq.rcv_nxt))
+        self.flush(arq)
+        self.assertEqual((arq.receiver.wnd, arq.receiver.free), (1024, 0))
+        chosen = self.make(rcvwnd=64, mtu=1400)
+        self.fill(chosen, 100)
+        self.assertEqual(chosen.receiver.wnd, 64)
+
     def test_tell(self) -> None:
         """Taking from a full queue announces the window (kcp.md 1.5)."""
         arq = self.make(rcvwnd=2)

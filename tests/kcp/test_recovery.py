@@ -98,6 +98,21 @@ class PacedTests(ARQTestCase):
         self.assertEqual(sent[0][0][0], 1)
         self.assertLessEqual(arq.sender.recovery.window, 4)
 
+    def test_windowIsNoApplicationLimit(self) -> None:
+        """
+        A sender that waits for the peer's window is not one whose application has nothing
+        to send: its rates count, and start-up ends.
+        """
+        for size, limited in ((100, True), (20_000, False)):
+            arq = self.paced()
+            self.hear(arq, self.control(wnd=8))
+            arq.write(bytes(size))
+            self.flush(arq, 0)
+            self.hear(arq, self.control(ACK, sn=0, una=1, wnd=8), now=40)
+            self.flush(arq, 40)
+            self.hear(arq, self.control(ACK, sn=0, una=1, wnd=8), now=41)
+            self.assertEqual(wait_of(arq, 41) is None, limited)
+
     def test_dead(self) -> None:
         """C{dead_link} counts the sendings of one segment here too."""
         arq = self.paced(dead_link=3)

@@ -57,7 +57,7 @@ class SessionPair(Pair):
         return KCPDemultiplexer(*arguments, crypt=crypt, rules=self.rules, snmp=SNMPCounters())
 
     def new_demux(self) -> KCPDemultiplexer:
-        return self._demux("server", self._accept, self.cookies, self.settings.rcvwnd)
+        return self._demux("server", self._accept, self.cookies, self.settings.receive_window)
 
     def new_engine(self, side: str, *arguments: Any, **named: Any) -> KCPEngine:
         demux = {"client": self.client, "server": self.server}[side].demux
@@ -421,7 +421,7 @@ class ConfigureTests(SynchronousTestCase):
         for changes in (
             {"dup": 1, "colour": 3},
             {"dup": 1, "dataShards": 3},
-            {"dup": 1, "sndwnd": 0},
+            {"dup": 1, "sndwnd": -1},
             {"sndwnd": 9, "rateLimit": -1},
             {"dup": 99},
             {"dup": 1, "mode": "messages"},

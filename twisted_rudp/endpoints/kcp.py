@@ -224,7 +224,7 @@ class KCPEndpoint(Endpoint):
         return KCPDemultiplexer(
             accept,
             cookies,
-            self._settings.rcvwnd,
+            self._settings.receive_window,
             crypt=make_crypt(secret.crypt, secret.reveal(), self.entropy),
             rules=rules or Rules(),
             budget=budget,

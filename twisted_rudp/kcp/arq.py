@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.settings import require_within
 from twisted_rudp.core.timers import NEVER
@@ -19,7 +19,7 @@ from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.packing import Emit, Packer, Stamp
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import MessageQueue, Sender, StreamQueue
-from twisted_rudp.kcp.settings import MAXIMUM_MTU, Settings
+from twisted_rudp.kcp.settings import MAXIMUM_MTU, USUAL_MTU, Settings
 from twisted_rudp.kcp.wire import (
     ACK,
     END,
@@ -45,11 +45,15 @@ UNA_OFFSET: Final = 16
 MANY_ACKS = 4
 """From so many on the ACK segments of a datagram are read together."""
 
-USUAL_MTU: Final = 1_500
-"""What kcp-go sends at most: a peer's segments may be somewhat longer than ours."""
+GROWTH_TIME: Final = 2 * SECOND
+"""A receive window that is not chosen doubles when all of it has come and was read within
+so long."""
 
 ACKS_TO_HOLD: Final = 4_096
 """Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
+
+REPEATED_DATAGRAMS: Final = 3
+"""Acknowledgements of the last turn are repeated while no more datagrams come of it."""
 
 HEARD: Final = 1
 """A datagram without errors came."""
@@ -96,6 +100,8 @@ class ARQ:
     """
 
     __slots__ = (
+        "_window_from",
+        "_window_since",
         "control",
         "conv",
         "counters",
@@ -139,12 +145,26 @@ class ARQ:
             first_received, self._window_of(settings), settings.stream, self.control, self.counters
         )
         self.receiver.limit = self.receive_limit
+        self._window_from = first_received
+        self._window_since = 0
 
     def _window_of(self, settings: Settings) -> int:
         """Segments kept for the application: any message has room, if we may choose."""
         if settings.stream or not self.control.marks:
-            return settings.rcvwnd
-        return max(settings.rcvwnd, MAXIMUM_FRAGMENTS)
+            return settings.receive_window
+        return max(settings.receive_window, MAXIMUM_FRAGMENTS)
+
+    def _grow_window(self, now: int) -> None:
+        """A window's worth has come: widen the window, if it was quick and is read."""
+        receiver = self.receiver
+        widest = self.settings.widest_receive_window
+        quick = now - self._window_since <= GROWTH_TIME
+        if quick and receiver.wnd < widest and 4 * receiver.inbox.segments <= receiver.wnd:
+            trusted = receiver.limit == self.receive_limit
+            receiver.wnd = min(2 * receiver.wnd, widest)
+            if trusted:
+                receiver.limit = self.receive_limit
+        self._window_from, self._window_since = receiver.nxt, now
 
     @property
     def receive_limit(self) -> int:
@@ -566,6 +586,8 @@ class ARQ:
         sender = self.sender
         receiver = self.receiver
         control = self.control
+        if receiver.nxt - self._window_from >= receiver.wnd:
+            self._grow_window(now)
         stamp = self._stamp(now)
         clock = stamp[4]
         if (
@@ -625,10 +647,10 @@ class ARQ:
         return more
 
     def _most_acks(self) -> int:
-        """How many acknowledgements a datagram takes; 0 for a peer that is not ours."""
+        """How many acknowledgements leave with those of before; 0 for a peer that is not ours."""
         if self.control.peer is not _MARKED:
             return 0
-        return (self.sender.mss + HEADER_SIZE) // HEADER_SIZE
+        return REPEATED_DATAGRAMS * ((self.sender.mss + HEADER_SIZE) // HEADER_SIZE)
 
     def _controls(self, stamp: Stamp, space: int) -> tuple[bytes, bool]:
         """

@@ -761,7 +761,7 @@ class KCPEngine:
         """
         options, sender = self._options, self._arq.sender
         if sender.queue.size:
-            waits = options.write_delay and sender.wait_snd < self._settings.sndwnd
+            waits = options.write_delay and sender.wait_snd < self._settings.send_window
         else:
             acks = len(self._receiver.acks)
             waits = not options.ack_no_delay and 0 < acks < self._settings.mtu // HEADER_SIZE

@@ -333,6 +333,10 @@ class SkipRecovery:
         if due < self._alarm:
             self._alarm = due
 
+    def begin(self, stamp: Stamp) -> None:
+        """A flush begins."""
+        self._pacer.due = NEVER
+
     def retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
     ) -> bool:
@@ -344,7 +348,6 @@ class SkipRecovery:
         @param idle: nothing new follows.
         @return: the budget or the packer ended it.
         """
-        self._pacer.due = NEVER
         if stamp[4] < self._alarm and not self._skipped:
             return False
         self._repeated = self._counters.repeated

@@ -464,7 +464,7 @@ class Receiver:
         all that C{una} does not cover, and the last in any case (kcp.md 1.11
         step 1). They count as sent.
 
-        @param most: for a peer of ours, how many fit a datagram. Then what came by a
+        @param most: for a peer of ours, how many may leave at once. Then what came by a
             repetition is named too, and what was acknowledged the last time is said once
             more where both fit: a datagram of acknowledgements that is lost looks like the
             loss of all that it names.

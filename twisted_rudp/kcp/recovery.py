@@ -232,10 +232,8 @@ class PacedRecovery:
 
     def quiet(self, stamp: Stamp) -> bool:
         """There is nothing to be sent again and nothing to be waited for."""
-        now = stamp[5]
-        self._wake = NEVER
-        self._digest(now)
-        return not self._lost and now < self._recovery.probe_deadline()
+        self.begin(stamp)
+        return not self._lost and stamp[5] < self._recovery.probe_deadline()
 
     # what the peer says
 
@@ -475,6 +473,11 @@ class PacedRecovery:
         else:
             same.append(burst)
 
+    def begin(self, stamp: Stamp) -> None:
+        """A flush begins: draw the conclusions from what has come."""
+        self._wake = NEVER
+        self._digest(stamp[5])
+
     def retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
     ) -> bool:
@@ -485,8 +488,6 @@ class PacedRecovery:
         @return: something is left that only the budget or the packer stopped.
         """
         now = stamp[5]
-        self._wake = NEVER
-        self._digest(now)
         if now >= self._recovery.probe_deadline() and self._sent.outstanding:
             self._probe(stamp, packer, budget if strict else NEVER)
         if not self._lost:
@@ -590,9 +591,10 @@ class PacedRecovery:
         in_flight = self._recovery.in_flight
         if in_flight and self.controller.window - in_flight < self._datagram():
             return
-        if not self._lost and not (waiting and room > 0):
+        if not self._lost and not waiting:
+            # A peer's window that is spent is no such limit: start-up would never end.
             self._recovery.on_app_limited()
-        elif self._wake == NEVER:
+        elif self._wake == NEVER and (self._lost or room > 0):
             self._wait(stamp[5])
 
     def finish_small(self) -> None:

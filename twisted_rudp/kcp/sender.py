@@ -15,7 +15,7 @@ from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
 from twisted_rudp.kcp.recovery import PacedRecovery
 from twisted_rudp.kcp.sent import SentBatch, SentSegments
-from twisted_rudp.kcp.settings import MAXIMUM_WINDOW, Settings
+from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
@@ -228,6 +228,9 @@ class Recovery(Protocol):
     def launched(self, batch: SentBatch, stamp: Stamp) -> None:
         """A batch leaves for the first time."""
 
+    def begin(self, stamp: Stamp) -> None:
+        """A flush begins."""
+
     def retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
     ) -> bool:
@@ -298,7 +301,7 @@ class Sender:
         self.recovery = self._make_recovery(settings)
         self.peer_window = INITIAL_PEER_WINDOW
         self.widest = 0
-        self.snd_wnd = settings.sndwnd or MAXIMUM_WINDOW
+        self.snd_wnd = settings.send_window
         self.ending = False
         self._stream = settings.stream
         self.set_mss(settings.mss)
@@ -323,7 +326,7 @@ class Sender:
             self.recovery = self._make_recovery(settings)
             self.recovery.mss = self.mss
             self.recovery.take_over(stamp)
-        self.snd_wnd = settings.sndwnd or MAXIMUM_WINDOW
+        self.snd_wnd = settings.send_window
         self.transmitter.dead_link = settings.dead_link
 
     def release(self) -> None:
@@ -433,6 +436,7 @@ class Sender:
         @return: something is left that only C{budget} or the packer stopped.
         """
         recovery = self.recovery
+        recovery.begin(stamp)
         room = self.room
         new = room > 0 and (self.queue.size > 0 or self.may_end(peer_marked))
         more = recovery.retransmit(stamp, packer, budget, self.window, strict, not new)

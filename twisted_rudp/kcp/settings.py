@@ -26,6 +26,16 @@ from twisted_rudp.kcp.wire import HEADER_SIZE
 MAXIMUM_WINDOW: Final = 65_535
 """The wire's window field has 16 bits (kcp.md 1.6)."""
 
+FIRST_WINDOW: Final = 1_024
+"""Segments of a window that was not chosen."""
+
+RECEIVE_BYTES: Final = 12 << 20
+"""What such a receive window may grow to: 100 Mbit/s over 200 ms with a loss of 5 % want ten
+million bytes, because much waits behind the gaps."""
+
+USUAL_MTU: Final = 1_500
+"""What kcp-go sends at most: a peer's segments may be somewhat longer than ours."""
+
 MAXIMUM_MTU: Final = 65_507
 """Longest payload of a UDP datagram over IPv4."""
 
@@ -87,10 +97,16 @@ class Settings:
         changeable=True,
     )
     sndwnd: int = engine_option(
-        Integer(1, MAXIMUM_WINDOW), 1024, "Send window in segments.", changeable=True
+        Integer(0, MAXIMUM_WINDOW),
+        0,
+        "Send window in segments; 0: what the path and the peer take.",
+        changeable=True,
     )
     rcvwnd: int = engine_option(
-        Integer(1, MAXIMUM_WINDOW), 1024, "Receive window in segments.", changeable=True
+        Integer(0, MAXIMUM_WINDOW),
+        0,
+        "Receive window in segments; 0: begins with 1024 and grows with what comes, up to 12 MB.",
+        changeable=True,
     )
     congestion: Congestion = engine_option(
         Choice(Congestion),
@@ -141,6 +157,22 @@ class Settings:
             and self.congestion != "kcp-go"
             and (self.nodelay, self.interval, self.resend) == (1, 10, 2)
         )
+
+    @property
+    def send_window(self) -> int:
+        """Most numbers in use at a time."""
+        return self.sndwnd or (MAXIMUM_WINDOW if self.paced else FIRST_WINDOW)
+
+    @property
+    def receive_window(self) -> int:
+        """Segments that the receive window begins with."""
+        return self.rcvwnd or FIRST_WINDOW
+
+    @property
+    def widest_receive_window(self) -> int:
+        """Segments that the receive window may grow to."""
+        widest = RECEIVE_BYTES // max(self.mtu, USUAL_MTU)
+        return self.rcvwnd or min(max(widest, FIRST_WINDOW), MAXIMUM_WINDOW)
 
     @property
     def minimum_timeout(self) -> int:
