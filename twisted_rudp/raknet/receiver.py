@@ -83,10 +83,13 @@ class LimitExceeded(Exception):
     """The peer makes this session hold more than it may."""
 
 
-RECOGNIZED = 8192
+RECOGNIZED: Final = 8192
 """How far back a repeated number is recognised."""
 
-FIRST_DATAGRAMS = 32
+MOST_STRETCHES: Final = 64
+"""Stretches of numbers that have come; with more the old ones are forgotten."""
+
+FIRST_DATAGRAMS: Final = 32
 """Acknowledged at once at the start of a session, so that the peer learns the round
 trip (raknet.md 8.1)."""
 
@@ -159,7 +162,7 @@ class ReceivedDatagrams:
             return Arrival.REPEATED
         if not self._seen.add(number, end):
             return Arrival.REPEATED
-        if len(self._seen) > 1:
+        if len(self._seen) > MOST_STRETCHES:
             self._seen.remove(-(1 << 62), self.expected - RECOGNIZED)
         return _NEW
 
