@@ -95,7 +95,10 @@ class Bulk:
         count = room // size
         if count < 1 and not strict:
             count = 1
-        return min(count, self._sent.frames_room // per, run_capacity(size))
+        frames, capacity = self._sent.frames_room // per, run_capacity(size)
+        if count > frames:
+            count = frames
+        return count if count < capacity else capacity
 
     def _send_stream(
         self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool

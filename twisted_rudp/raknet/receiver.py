@@ -510,6 +510,9 @@ class ReceiveBuffer:
         The application has had the opportunity to take what is here. What comes in one turn
         does not count before.
         """
+        if not (self.stream.size or self.messages.count):
+            self._left = self.released = 0
+            return
         self._left = self.cost
         if self.released > self._left:
             self.released = self._left

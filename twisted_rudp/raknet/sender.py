@@ -330,8 +330,8 @@ class Sender:
                 recovery.on_app_limited()
             self._drained_at = NEVER
             more = self._send(now, writer, budget, strict)
-        if self._drained_at == NEVER and not self._has_something():
-            self._drained_at = now
+            if not self._has_something():
+                self._drained_at = now
         timers.set(t.LOSS, recovery.deadline())
         timers.set(t.PROBE, recovery.probe_deadline())
         timers.set(t.FILL, sent.fill_due)
@@ -343,22 +343,29 @@ class Sender:
     def _send(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
         sent, controller, pacer = self.sent, self.controller, self._pacer
         recovery = sent.recovery
-        window, rate = min(controller.window, MOST_IN_FLIGHT), controller.pacing_rate
+        window, rate = controller.window, controller.pacing_rate
+        if window > MOST_IN_FLIGHT:
+            window = MOST_IN_FLIGHT
         draining = controller.draining
         paced = pacer.allowed(now, rate)
         start = writer.cost
-        end = min(budget, start + max(BURST * self.datagram, window // BURST_SHARE))
+        burst = window // BURST_SHARE
+        if burst < BURST * self.datagram:
+            burst = BURST * self.datagram
+        end = start + burst
+        if end > budget:
+            end = budget
         first = DATA
         more = False
-        while self._has_something():
-            if writer.blocked:
-                break
+        while not writer.blocked and self._has_something():
             left = end - writer.cost
             if left <= 0:
                 more = True
                 break
-            spent = writer.cost - start
-            room = min(window - recovery.in_flight, paced - spent)
+            room = window - recovery.in_flight
+            credit = paced - (writer.cost - start)
+            if room > credit:
+                room = credit
             is_open = room > 0 or self._probes > 0
             if not (is_open or self._urgent):
                 self._wait(now, rate, window > recovery.in_flight)

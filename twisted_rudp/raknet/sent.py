@@ -565,9 +565,11 @@ class SentPackets:
         frames = self.reliable - self.base
         numbers = self.recovery.next - self.edge
         if self.extended:
-            return min(EXTENDED_WINDOW - frames, EXTENDED_NUMBERS - numbers)
-        window = self._settings.window
-        return min(window - frames, window - window // SPARE - numbers)
+            by_frames, by_numbers = EXTENDED_WINDOW - frames, EXTENDED_NUMBERS - numbers
+        else:
+            window = self._settings.window
+            by_frames, by_numbers = window - frames, window - window // SPARE - numbers
+        return by_frames if by_frames < by_numbers else by_numbers
 
     @property
     def may_retransmit(self) -> bool:
