@@ -548,6 +548,12 @@ class ClosingTests(StreamCase):
         self.assertLessEqual(self.pair.network.clock.seconds() - before, 5.1)
         self.assertIsInstance(self.client.reason.value, ConnectionLost)
 
+    def test_socketLost(self) -> None:
+        """What is said of a lost socket is said once."""
+        self.pair.server.reactor.disconnectAll()
+        said = str(self.server.reason.value)
+        self.assertEqual(said.count("Connection"), 1, said)
+
     def test_shutdownOpen(self) -> None:
         """At a shutdown open connections are lost, once (PORT-5)."""
         self.pair.server.reactor.stop()

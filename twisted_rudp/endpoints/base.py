@@ -92,6 +92,9 @@ class Endpoint:
         @raise ValueError: an argument is invalid; names it.
         """
         self._check()
+        if self.entropy is os.urandom:
+            # A simulated reactor has its own, so that the same program gives the same bytes.
+            self.entropy = getattr(self.reactor, "entropy", os.urandom)
         self._socketOptions = SocketOptions()
         self._mode = Mode.STREAM
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -242,10 +243,13 @@ class Hub:
             return
         self.closed = True
         self._closing.callback(None)
+        # Twisted's own words for a lost connection say nothing beyond that.
+        said = not isinstance(failure.value, ConnectionLost)
+        detail = failure.getErrorMessage() if said else None
         ending = self.table.alive()
         self._release()
         for session in ending:
-            session.end(Reason.SOCKET_LOST, failure.getErrorMessage())
+            session.end(Reason.SOCKET_LOST, detail)
         if self._lost is not None:
             self._lost(failure)
 
@@ -506,9 +510,9 @@ class Hub:
 
     # seen from outside
 
-    def count(self, name: str) -> None:
+    def count(self, name: str, times: int = 1) -> None:
         """Count something under a name of the program's choice, never of an unknown peer's."""
-        self._counts[name] += 1
+        self._counts[name] += times
 
     def snapshot(self) -> stats.PortStats:
         """See L{twisted_rudp.stats}."""

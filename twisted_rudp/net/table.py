@@ -83,14 +83,14 @@ class SessionTable:
         demux: Demultiplexer,
         output: Output,
         limits: Limits,
-        count: Callable[[str], None],
+        count: Callable[..., None],
         make: Callable[[Engine, Address], Session],
         dropped: Callable[[Session], None],
         failed: Callable[[], None],
         accepting: bool,
     ) -> None:
         """
-        @param count: counts something under a name.
+        @param count: counts something under a name, once or so many times.
         @param make: makes the session of an unknown peer.
         @param dropped: called with each session that is forgotten for good.
         @param failed: called from inside of an exception's handler: the
@@ -270,8 +270,7 @@ class SessionTable:
             self._dropRest(len(run), size)
 
     def _dropRest(self, length: int, size: int) -> None:
-        for _ in range(-(-length // size)):
-            self._count("unknownPeersDropped")
+        self._count("unknownPeersDropped", -(-length // size))
 
     def judgeKept(self, now: int) -> bool:
         """

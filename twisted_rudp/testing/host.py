@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.error import CannotListenError
@@ -53,7 +54,13 @@ class MemoryHost:
     @ivar bindV6Only: C{"::"} takes no IPv4, like Linux's setting of that name.
     """
 
-    def __init__(self, network: HostNetwork, name: str, addresses: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        network: HostNetwork,
+        name: str,
+        addresses: tuple[str, ...],
+        entropy: Callable[[int], bytes],
+    ) -> None:
         self.network = network
         self.name = name
         self.addresses = addresses
@@ -62,7 +69,7 @@ class MemoryHost:
         self.receiveBuffer: int | None = None
         self.writeErrors: dict[str, int] = {}
         self.bindV6Only = False
-        self.reactor = MemoryUDPReactor(self, network.resolver)
+        self.reactor = MemoryUDPReactor(self, network.resolver, entropy)
         self._ips = [parseIP(address) for address in addresses]
         self._ephemeral = EPHEMERAL.start
         self._mapped: dict[Address, Address] = {}

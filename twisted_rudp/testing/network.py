@@ -11,7 +11,8 @@ A test in outline::
     connecting = KCPClientEndpoint(client.reactor, server.address, 4000).connect(factory)
     network.run(connecting)
 
-Everything random comes from one seed: the same program gives the same trace.
+Everything random comes from one seed, also what endpoints on the hosts' reactors draw: the
+same program gives the same trace, to the byte.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class MemoryNetwork:
             set.
         """
         self.clock = EventClock() if clock is None else clock
+        self._seed = seed
         self.random = random.Random(seed)
         self.resolver = MemoryResolver(self.clock)
         self.hosts: list[MemoryHost] = []
@@ -95,7 +97,8 @@ class MemoryNetwork:
         for address in addresses:
             if parseIP(address) in taken:
                 raise ValueError(f"{address} belongs to another host")
-        host = MemoryHost(self, name, addresses)
+        entropy = random.Random(f"{self._seed} {number}").randbytes
+        host = MemoryHost(self, name, addresses, entropy)
         self.hosts.append(host)
         self.resolver.register(name, *addresses)
         return host

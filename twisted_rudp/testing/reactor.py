@@ -47,10 +47,17 @@ class MemoryUDPReactor:
     @ivar nameResolver: the network's
         L{MemoryResolver<twisted_rudp.testing.resolver.MemoryResolver>} unless another
         one is installed.
+    @ivar entropy: the random bytes of this host's endpoints, unless they are given others.
     """
 
-    def __init__(self, host: PortHost, nameResolver: IHostnameResolver) -> None:
+    def __init__(
+        self,
+        host: PortHost,
+        nameResolver: IHostnameResolver,
+        entropy: Callable[[int], bytes],
+    ) -> None:
         self.host = host
+        self.entropy = entropy
         self.nameResolver = nameResolver
         self.running = True
         self._clock = host.clock
