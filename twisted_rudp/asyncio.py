@@ -5,7 +5,7 @@ The endpoints of this package for programs written with C{asyncio}::
 
     reader, writer = await open_connection("kcp:host=example.org:port=4000")
 
-An endpoint is a description as in L{twisted.internet.endpoints}, or an endpoint object.
+An endpoint is a description as in C{twisted.internet.endpoints}, or an endpoint object.
 Everything runs on Twisted's asyncio reactor, in the loop that is running: it is installed
 when the first of these functions is called, and belongs to that loop from then on. C{uvloop}
 works too.

@@ -57,7 +57,7 @@ class IOutOfBandProtocol(IProtocol):
         """A message has come that was sent out of band."""
 
 
-class IMessageProtocol(IProtocol):
+class IMessageProtocol(IProtocol, Interface):
     """A protocol that is given messages instead of bytes. C{dataReceived} is not called."""
 
     def messageReceived(message: Message) -> None:
