@@ -307,8 +307,10 @@ class Sender:
 
         @param acks: of which some may ride along.
         """
-        # What a busy process was too late to send is not what the path did not carry.
+        # What a busy process was too late to send is not what the path did not carry. Where
+        # the rate fills the window in a round trip, as in start-up, lateness costs nothing.
         late = self._wake != NEVER and now > self._wake + LATE
+        late = late and self._rate * self.round_trip.least < self._window * SECOND
         self._starved_since = self._starved_at
         self._wake = self._starved_at = NEVER
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
