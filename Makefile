@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TRIAL_FLAGS ?=
 BENCH_FLAGS ?=
+FUZZ_FLAGS ?=
+SOAK_FLAGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?=
 
@@ -18,6 +20,7 @@ BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
 BENCH := $(VENV)/.bench
+FUZZ := $(VENV)/.fuzz
 OLDEST := $(VENV)-minimum
 MINIMUM := $(OLDEST)/.base
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
@@ -43,7 +46,7 @@ OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(S
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench bench-links calls news clean
+	bench bench-links fuzz soak calls news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -100,6 +103,12 @@ bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'real-*' 'interactive-*' $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 
+fuzz: $(FUZZ)  ## parsers and state machines, a minute each; FUZZ_FLAGS='--seconds 600 kcp' does one for longer
+	$(RUN) -m tests.fuzz $(FUZZ_FLAGS)
+
+soak: $(BASE)  ## all transports over a bad link for 20 minutes; SOAK_FLAGS='--minutes 2' for less
+	$(RUN) -m tests.benchmarks.soak $(SOAK_FLAGS)
+
 calls: $(BASE)  ## how many calls and files a message, connecting and closing meet
 	$(RUN) -m tests.benchmarks.calls
 
@@ -132,6 +141,11 @@ $(DOCS): $(BASE)
 
 $(BENCH): $(BASE)
 	$(INSTALL) --editable '.[test,bench]'
+	@touch $@
+
+# Without atheris, which not every Python has, inputs are made by chance.
+$(FUZZ): $(BASE)
+	-$(INSTALL) atheris
 	@touch $@
 
 $(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python
