@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from twisted.internet.address import IPv4Address, IPv6Address
 
@@ -26,12 +26,18 @@ class SessionStats:
     @ivar state: the name of its L{SessionState<twisted_rudp.net.session.SessionState>}.
     @ivar facts: as L{facts<twisted_rudp.interfaces.IRUDPTransport.facts>}.
     @ivar counters: under the transport's own names.
+    @ivar number: its number on its port.
+    @ivar age: seconds since it began.
+    @ivar handshake: seconds that its handshake took; None while it lasts.
     """
 
     peer: tuple[Any, ...]
     state: str
     facts: Mapping[str, Any]
     counters: Mapping[str, int]
+    number: int = 0
+    age: float = 0.0
+    handshake: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,22 @@ class Registry:
     """The sources that are alive. It keeps none of them alive."""
 
     def __init__(self) -> None:
-        self._sources: WeakSet[Source] = WeakSet()
+        self._sources: dict[ref[Source], None] = {}
 
     def add(self, source: Source) -> None:
         """Ask C{source} from now on."""
-        self._sources.add(source)
+        self._sources[ref(source, self._gone)] = None
 
     def discard(self, source: Source) -> None:
         """Ask it no more. Harmless if it is not known."""
-        self._sources.discard(source)
+        self._sources.pop(ref(source), None)
+
+    def _gone(self, source: ref[Source]) -> None:
+        self._sources.pop(source, None)
+
+    def sources(self) -> list[Source]:
+        """Those that are alive, in the order in which they were added."""
+        return [source for each in list(self._sources) if (source := each()) is not None]
 
     def sources(self) -> list[Source]:
         """Those that are asked."""
@@ -97,7 +110,7 @@ class Registry:
         """
         @return: every source, and the sums of the counters that they have in common.
         """
-        taken = tuple(source.snapshot() for source in list(self._sources))
+        taken = tuple(source.snapshot() for source in self.sources())
         return ProcessStats(kernels.IMPLEMENTATION, taken, total(port.counters for port in taken))
 
 

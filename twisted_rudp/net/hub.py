@@ -514,6 +514,49 @@ class Hub:
         """Count something under a name of the program's choice, never of an unknown peer's."""
         self._counts[name] += times
 
+    # for an operator
+
+    def kick(self, number: int) -> bool:
+        """
+        End a session.
+
+        @return: whether there was one with this number.
+        """
+        session = self._numbered(number)
+        if session is None:
+            return False
+        session.expel(Reason.ABORTED, "ended by the operator")
+        return True
+
+    def ban(self, host: str, seconds: float) -> int:
+        """
+        End all sessions with an IP address, and admit none from it for a time.
+
+        @return: how many sessions were ended.
+        """
+        self.table.ban(host, self._clock.now() + int(seconds * SECOND))
+        banned = [session for session in self.table.alive() if session.address[0] == host]
+        for session in banned:
+            session.expel(Reason.ABORTED, "banned by the operator")
+        return len(banned)
+
+    def configureSession(self, number: int, changes: Mapping[str, Any]) -> bool:
+        """
+        Change settings of a session, as its transport's C{configure} does.
+
+        @return: whether there is one with this number that has settings.
+        @raise ValueError: a change is not possible.
+        """
+        session = self._numbered(number)
+        configure = None if session is None else getattr(session.owner, "configure", None)
+        if configure is None:
+            return False
+        configure(**changes)
+        return True
+
+    def _numbered(self, number: int) -> Session | None:
+        return next((each for each in self.table.alive() if each.number == number), None)
+
     def snapshot(self) -> stats.PortStats:
         """See L{twisted_rudp.stats}."""
         counters = dict(self._counts)

@@ -253,6 +253,8 @@ class Session(Task):
     @ivar feeder: its owner while that has a producer or waits for empty buffers.
     @ivar allowance: bytes that may still be sent to C{address} before it is validated,
         the anti-amplification limit of RFC 9000 section 8; None: without bound.
+    @ivar began: when it was made.
+    @ivar established: when its handshake was complete.
     @ivar limit: a moment set by the host: the end of a handshake, or the earliest end
         of TIME_WAIT.
     """
@@ -265,7 +267,9 @@ class Session(Task):
         "_schedule",
         "address",
         "allowance",
+        "began",
         "engine",
+        "established",
         "feeder",
         "handshakeTrip",
         "host",
@@ -293,6 +297,8 @@ class Session(Task):
         self.allowance: int | None = None
         self.limit: int | None = None
         self._schedule = host.schedule
+        self.began = host.schedule.clock.now()
+        self.established: int | None = None
         self._output = host.output
         self._dispatching = False
         self._refusals = 0
@@ -485,10 +491,16 @@ class Session(Task):
 
     def snapshot(self) -> SessionStats:
         """What there is to be read from outside."""
-        if self.state is _FAILED:
-            return SessionStats(self.address, self.state.name, {}, {})
+        failed = self.state is _FAILED
+        established = self.established
         return SessionStats(
-            self.address, self.state.name, dict(self.engine.facts()), dict(self.engine.counters())
+            self.address,
+            self.state.name,
+            {} if failed else dict(self.engine.facts()),
+            {} if failed else dict(self.engine.counters()),
+            self.number,
+            (self._schedule.clock.now() - self.began) / SECOND,
+            None if established is None else (established - self.began) / SECOND,
         )
 
     # inside
@@ -566,7 +578,8 @@ class Session(Task):
         if kind == Event.CONNECTED:
             self.state = SessionState.ESTABLISHED
             self.limit = None
-            self._answered(self._schedule.clock.last)
+            self.established = self._schedule.clock.last
+            self._answered(self.established)
             owner.sessionConnected(self, event[1])
         elif kind == Event.ENDED:
             self.end(event[1], event[2])

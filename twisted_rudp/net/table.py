@@ -41,6 +41,9 @@ ADDRESS_JUDGEMENTS: Final = 8
 MAX_REPLIED: Final = 512
 """Replies to unknown peers whose time is remembered, for the first measure of their round trip."""
 
+MAX_BANS: Final = 4096
+"""Addresses that are banned at one time."""
+
 MAX_TIME_WAIT: Final = 4096
 """Sessions that are over and still answered; the oldest goes first."""
 
@@ -108,6 +111,7 @@ class SessionTable:
         self._alive: dict[Session, None] = {}
         self._byAddress: dict[Address, dict[Session, None]] = {}
         self._timeWait: dict[Session, None] = {}
+        self._bans: dict[str, int] = {}
         self._unvalidated: dict[Session, Hashable] = {}
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
@@ -140,6 +144,13 @@ class SessionTable:
         )
 
     # sessions
+
+    def ban(self, host: str, until: int) -> None:
+        """Admit nobody from an IP address until then; of very many the oldest is forgotten."""
+        self._bans.pop(host, None)
+        self._bans[host] = until
+        if len(self._bans) > MAX_BANS:
+            del self._bans[next(iter(self._bans))]
 
     def alive(self) -> list[Session]:
         """The sessions that are not over."""
@@ -303,6 +314,9 @@ class SessionTable:
         @param most: so many may be asked about; the rest is dropped.
         @return: how many more may be.
         """
+        if self._bans and self._bans.get(address[0], 0) > now:
+            self._count("refused.banned")
+            return
         for start in range(0, len(run), size):
             session = None if key is None else self.byKey.get(key)
             if session is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
@@ -20,7 +20,7 @@ from twisted_rudp.discovery.profiles import PROFILES, V4, Profile
 from twisted_rudp.discovery.service import Lease, discoveryOf
 from twisted_rudp.discovery.urls import Address, parse
 from twisted_rudp.endpoints.node import CLIENTS, lanProfiles, serverAddress, transportOf
-from twisted_rudp.service.usage import UsageOptions, whole
+from twisted_rudp.service.usage import ServiceOptions, whole
 
 PROFILE_HELP = f"{', '.join(PROFILES)}, separated by commas, or none. Default: v4."
 
@@ -75,7 +75,7 @@ def checkParameters(url: str) -> None:
             raise usage.UsageError(f"--url {url}: {address.scheme}: has no argument {name!r}")
 
 
-class AnnounceOptions(UsageOptions):
+class AnnounceOptions(ServiceOptions):
     """C{twist rudp announce}."""
 
     synopsis = "[options] --id ID (--port PORT | --url URL ...)"
@@ -103,9 +103,8 @@ To a discovery server only; and for Syncthing, with complete addresses:
 """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.urls: list[str] = []
-        self.services: list[IService] = []
 
     def opt_url(self, url: str) -> None:
         """Address, such as kcp://0.0.0.0:4000; [::] stands for IPv4 and IPv6. May be repeated."""

@@ -21,6 +21,16 @@ from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.link import LinkOptions, runLink
 from twisted_rudp.service.ping import PingOptions, runPing
+from twisted_rudp.service.status import (
+    BanOptions,
+    KickOptions,
+    LogLevelOptions,
+    StatusOptions,
+    TopOptions,
+    runRequest,
+    runStatus,
+    runTop,
+)
 from twisted_rudp.service.usage import UsageOptions
 
 USAGE_ERROR = 2
@@ -35,6 +45,11 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "keygen": runKeygen,
     "link": runLink,
     "ping": runPing,
+    "status": runStatus,
+    "top": lambda reactor, options: ensureDeferred(runTop(reactor, options)),
+    "kick": runRequest,
+    "ban": runRequest,
+    "log-level": runRequest,
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
@@ -62,6 +77,11 @@ Examples:
         ["link", None, LinkOptions, "Relay UDP with loss, delay and reordering."],
         ["browse", None, BrowseOptions, "Show the nodes announced on the local network."],
         ["lookup", None, LookupOptions, "Print the addresses of a node."],
+        ["status", None, StatusOptions, "Show the sessions of a running program."],
+        ["top", None, TopOptions, "Watch the sessions of a running program."],
+        ["kick", None, KickOptions, "End a session of a running program."],
+        ["ban", None, BanOptions, "Ban an address from a running program."],
+        ["log-level", None, LogLevelOptions, "Change the log level of a running program."],
         ["ping", None, PingOptions, "Ask a RakNet server for its status."],
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.net.addresses import isLiteral
 from twisted_rudp.service.announce import theReactor
 from twisted_rudp.service.listening import startupError
-from twisted_rudp.service.usage import UsageOptions, count, whole
+from twisted_rudp.service.usage import ServiceOptions, count, whole
 
 
 class DiscoveryServerService(Service):
@@ -65,7 +65,7 @@ class DiscoveryServerService(Service):
         )
 
 
-class DiscoveryServerOptions(UsageOptions):
+class DiscoveryServerOptions(ServiceOptions):
     """C{twist rudp discovery-server}."""
 
     longdesc = (
@@ -95,10 +95,6 @@ and on other machines, the program to be found and the one that looks it up:
   twist rudp echo --listen kcp:4000 --announce alice --announce-server rendezvous.example.org
   rudp lookup --server rendezvous.example.org alice
 """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.services: list[IService] = []
 
     def postOptions(self) -> None:
         """

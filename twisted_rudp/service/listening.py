@@ -26,6 +26,7 @@ from zope.interface import implementer
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPEndpoint, QOTPServerEndpoint
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.service.announce import NodeAnnouncer
+from twisted_rudp.service.connectionlog import addressText
 
 
 @implementer(IProtocolFactory)
@@ -322,3 +323,57 @@ class ListeningService(Service):
                 description=self.description,
                 reason=failure.getErrorMessage(),
             )
+
+
+class PlainListeningService(Service):
+    """Listens on an endpoint with a factory of its own, between start and stop."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        description: str,
+        options: str,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+    ) -> None:
+        """
+        @param options: those that set the address, for the error.
+        """
+        self._description = description
+        self._options = options
+        self._endpoint = endpoint
+        self._factory = factory
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """
+        @raise StartupError: the address cannot be bound.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        problems: list[Failure] = []
+        self._endpoint.listen(self._factory).addCallbacks(self._bound, problems.append)
+        if problems:
+            problem = problems[0].value
+            if isinstance(problem, CannotListenError):
+                raise startupError(self._description, self._options, problem) from problem
+            raise StartupError(f"{self._description}: cannot listen: {problem}") from problem
+
+    def stopService(self) -> Deferred[None]:
+        """
+        @return: fires when the port is closed.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        closing: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
+        return closing
+
+    def _bound(self, port: IListeningPort) -> None:
+        self._port = port
+        self._log.info(
+            "{description}: listening on {address}",
+            description=self._description,
+            address=addressText(port.getHost()),
+        )

@@ -6,13 +6,22 @@ The C{ServiceMaker} in the plugin file refers to this module (SVC-1).
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable
+from threading import current_thread, main_thread
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    textFileLogObserver,
+)
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
@@ -25,15 +34,27 @@ from twisted_rudp.service.announce import (
     audience,
     nodeId,
     profiles,
+    theReactor,
 )
+from twisted_rudp.service.config import arguments, load
+from twisted_rudp.service.control import Control, ControlService, status
 from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
+from twisted_rudp.service.listening import PlainListeningService
 from twisted_rudp.service.pong import PongService
-from twisted_rudp.service.usage import UsageOptions, count, endpoint, redacted, seconds
+from twisted_rudp.service.status import text
+from twisted_rudp.service.usage import (
+    ServiceOptions,
+    UsageOptions,
+    count,
+    endpoint,
+    redacted,
+    seconds,
+)
 
 
-class CommandOptions(UsageOptions):
+class CommandOptions(ServiceOptions):
     """Options of every service that accepts connections."""
 
     optParameters = [
@@ -45,9 +66,8 @@ class CommandOptions(UsageOptions):
     ]
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.listen: list[str] = []
-        self.services: list[IService] = []
 
     def opt_listen(self, description: str) -> None:
         """Endpoint to accept connections on, such as tcp:8080 or kcp:4000."""
@@ -192,7 +212,7 @@ On a local network the second needs no address if the first has --announce alice
             self.services.append(service)
 
 
-class PongOptions(UsageOptions):
+class PongOptions(ServiceOptions):
     """C{twist rudp raknet-pong}."""
 
     synopsis = "[options] --listen ENDPOINT --motd TEXT"
@@ -208,10 +228,6 @@ Minecraft Bedrock shows a text of this form in its list of servers.
         ["listen", None, "raknet:19132", "Endpoint to answer on."],
         ["motd", None, "", "Status text, at most 397 bytes."],
     ]
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.services: list[IService] = []
 
     def postOptions(self) -> None:
         """
@@ -246,6 +262,10 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
 "Endpoint reference". 'rudp link --help' shows how to put a bad link in between.
 """
 
+    optParameters = [
+        ["config", "c", None, "File with the services to run, instead of a command."],
+    ]
+
     subCommands: list[list[Any]] = [
         ["forward", None, ForwardOptions, "Relay connections from one endpoint to another."],
         ["echo", None, EchoOptions, "Send received data back."],
@@ -254,13 +274,69 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         ["raknet-pong", None, PongOptions, "Answer RakNet pings, without accepting connections."],
     ]
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.commands: list[ServiceOptions] = []
+        self.control: str | None = None
+        self.metrics: str | None = None
+        self.metricsPerSession = False
+        self.setLevel: Callable[[Any], None] | None = None
+
     def postOptions(self) -> None:
         """
-        @raise usage.UsageError: no command was given.
+        @raise usage.UsageError: no command was given, or the configuration file is invalid.
         """
-        if self.subCommand is None:
+        if self["config"] is not None:
+            self._configure(self["config"])
+        elif self.subCommand is not None:
+            options = cast(ServiceOptions, self.subOptions)
+            self.commands = [options]
+            self.control = options["control"]
+            self.metrics = options["metrics"]
+            self.metricsPerSession = bool(options["metrics-per-session"])
+        if self.control is not None:
+            self.setLevel = self._levelSetter()
+        if self.subCommand is None and self["config"] is None:
             *names, last = sorted(name for name, *_ in self.subCommands)
             raise usage.UsageError(f"expected a command: {', '.join(names)} or {last}")
+
+
+    def _configure(self, path: str) -> None:
+        if self.subCommand is not None:
+            raise usage.UsageError("--config has the services: give no command")
+        config = load(path)
+        kinds = {name: kind for name, _, kind, _ in self.subCommands}
+        for command, *line in arguments(path, config):
+            options = kinds[command]()
+            options.parent = self
+            try:
+                options.parseOptions(line)
+            except usage.UsageError as problem:
+                raise usage.UsageError(f"--config {path}: {command}: {problem}") from None
+            self.commands.append(options)
+        if not self.commands:
+            raise usage.UsageError(f"--config {path}: there are no services")
+        for name in ("control", "metrics"):
+            value = config.get(name)
+            if value is not None and not isinstance(value, str):
+                raise usage.UsageError(f"--config {path}: {name}: expected a string")
+        self.control = config.get("control")
+        self.metrics = config.get("metrics")
+        self.metricsPerSession = bool(config.get("metrics-per-session", False))
+
+    def _levelSetter(self) -> Callable[[Any], None] | None:
+        """
+        What changes the level of C{twist}'s log: a filter before its own, which then lets
+        everything pass. None where another program logs.
+        """
+        root = self.parent
+        if root is None or "fileLogObserverFactory" not in root:
+            return None
+        predicate = LogLevelFilterPredicate(defaultLogLevel=root["logLevel"])
+        make = root["fileLogObserverFactory"]
+        root["fileLogObserverFactory"] = lambda out: FilteringLogObserver(make(out), [predicate])
+        root["logLevel"] = LogLevel.debug
+        return lambda level: predicate.setLogLevelForNamespace("", level)
 
 
 class Services(MultiService):
@@ -269,7 +345,8 @@ class Services(MultiService):
     _log = Logger()
 
     def startService(self) -> None:
-        """Log the version and the kernels in use."""
+        """Log the version and the kernels in use; log the state at each SIGUSR1."""
+        _onSignal(self._logState)
         self._log.info(
             "twisted_rudp {version}, {kernels} kernels",
             version=__version__,
@@ -278,9 +355,42 @@ class Services(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
 
 
+    def _logState(self) -> None:
+        self._log.info("state:\n{state}", state=text(status(theReactor())))
+
+
+def _onSignal(function: Callable[[], None]) -> None:
+    """Have a function called at each SIGUSR1, where there are signals."""
+    if hasattr(signal, "SIGUSR1") and current_thread() is main_thread():
+        reactor = theReactor()
+        signal.signal(
+            signal.SIGUSR1, lambda number, frame: reactor.callFromThread(function)
+        )
+
+
 def makeService(options: Options) -> IService:
-    """The services of the given command; nothing is opened yet (SVC-2)."""
+    """The services of the given command or file; nothing is opened yet (SVC-2)."""
+    services = [service for command in options.commands for service in command.services]
+    if options.control is not None:
+        control = Control(theReactor(), options.setLevel)
+        services.append(ControlService(theReactor(), options.control, control))
+    if options.metrics is not None:
+        services.append(_metricsService(options.metrics, options.metricsPerSession))
     parent = Services()  # type: ignore[no-untyped-call]
-    for service in options.subOptions.services:
-        service.setServiceParent(parent)
+    for service in services:
+        parent.addService(service)  # type: ignore[no-untyped-call]
     return parent
+
+
+def _metricsService(description: str, perSession: bool) -> IService:
+    """
+    @raise usage.UsageError: the endpoint is invalid, or prometheus-client is missing.
+    """
+    try:
+        from twisted_rudp.service.metrics import metricsSite
+    except ImportError:
+        raise usage.UsageError(
+            "--metrics needs the package prometheus-client: pip install 'twisted_rudp[metrics]'"
+        ) from None
+    server = endpoint("metrics", serverFromString, description)
+    return PlainListeningService("metrics", "--metrics", server, metricsSite(perSession))

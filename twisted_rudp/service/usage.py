@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.application.service import IService
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
@@ -69,6 +70,24 @@ class UsageOptions(usage.Options):
         """Show the version and the kernels in use, and exit."""
         print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
         sys.exit(0)
+
+
+class ServiceOptions(UsageOptions):
+    """
+    Options of every service.
+
+    @ivar services: those of this command line.
+    """
+
+    optParameters = [
+        ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
+        ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
+    ]
+    optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.services: list[IService] = []
 
 
 def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:

@@ -1,0 +1,233 @@
+"""
+Tests for L{twisted_rudp.service.control} and L{twisted_rudp.service.status}: the state of
+simulated sessions, and the programs as a person runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any
+
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogLevel
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.service.programs import TWIST, Program, run
+from tests.service.test_command import RUDP
+from twisted_rudp import stats
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
+from twisted_rudp.service.control import Control, status
+from twisted_rudp.service.status import COLUMNS, Top, asked, rows, text
+from twisted_rudp.testing import MemoryNetwork
+
+TRANSPORTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "kcp": (KCPServerEndpoint, KCPClientEndpoint, {"crypt": "null"}),
+    "qotp": (QOTPServerEndpoint, QOTPClientEndpoint, {}),
+    "raknet": (RakNetServerEndpoint, RakNetClientEndpoint, {}),
+}
+
+
+class Kept(Protocol):
+    """Remembers whether it was closed."""
+
+    reason: Any = None
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.reason = reason
+
+
+class SessionCase(SynchronousTestCase):
+    """A session of each transport between two simulated machines."""
+
+    def setUp(self) -> None:
+        # The registry is the process's: other tests may have left ports to the collector.
+        self.patch(stats, "ports", stats.Registry())
+        self.network = MemoryNetwork(seed=1)
+        self.one, self.two = self.network.host("one"), self.network.host("two")
+        self.clients: dict[str, Any] = {}
+        for number, (name, (server, client, options)) in enumerate(TRANSPORTS.items()):
+            factory: Any = Factory.forProtocol(Kept)
+            port = self.successResultOf(
+                server(self.one.reactor, 4000 + number, **options).listen(factory)
+            )
+            self.addCleanup(self.network.runFor, 70)
+            self.addCleanup(port.stopListening)
+            endpoint = client(self.two.reactor, self.one.address, 4000 + number, **options)
+            connecting = endpoint.connect(factory)
+            self.network.runFor(1)
+            self.clients[name] = self.successResultOf(connecting)
+        self.network.runFor(2)
+        self.control = Control(self.network.clock)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        answer = self.control.answer(json.dumps(request).encode())
+        json.dumps(answer)
+        return answer
+
+    def at(self, address: str) -> dict[str, Any]:
+        """The status of the port with this address."""
+        [port] = [p for p in self.ask(command="status")["ports"] if p["address"] == address]
+        found: dict[str, Any] = port
+        return found
+
+
+class StatusTests(SessionCase):
+    """What is shown."""
+
+    def test_rows(self) -> None:
+        """Each session is a row in shared words, whatever its transport."""
+        found = list(rows(status(self.network.clock)))
+        self.assertEqual(len(found), 6)
+        for row in found:
+            self.assertEqual(row.state, "ESTABLISHED")
+            self.assertGreater(row.age, 1)
+            self.assertIsNotNone(row.round_trip)
+            self.assertGreater(row.window or 0, 1000)
+        self.assertEqual({row.transport for row in found}, set(TRANSPORTS))
+
+    def test_text(self) -> None:
+        """The table has a line for each port and each session."""
+        shown = text(status(self.network.clock))
+        self.assertEqual(shown.count("ESTABLISHED"), 6)
+        self.assertEqual(shown.count("port "), 6)
+        self.assertIn(f"{self.two.address}:", shown)
+        self.assertIn("PEER", shown)
+
+    def test_top(self) -> None:
+        """Rates are those since the last refresh; what is shown is sorted and filtered."""
+        top = Top("rate_out", "kcp")
+        top.refresh(status(self.network.clock))
+        self.clients["kcp"].transport.write(bytes(100_000))
+        self.network.runFor(10)
+        first, second = top.refresh(status(self.network.clock))
+        self.assertGreater(first["rate_out"], 9_000)
+        self.assertLess(first["rate_out"], 13_000)
+        self.assertGreater(first["rate_out"], second["rate_out"])
+        self.assertGreater(second["rate_in"], 9_000)
+        self.assertEqual(set(first), set(COLUMNS))
+
+
+class ChangeTests(SessionCase):
+    """What can be changed."""
+
+    def test_kick(self) -> None:
+        """A session is ended; both ends are told."""
+        port = self.at("0.0.0.0:4000")
+        [session] = port["sessions"]
+        answer = self.ask(command="kick", port=port["port"], session=session["session"])
+        self.assertEqual(answer, {"kicked": 1})
+        self.network.runFor(5)
+        self.assertIsNotNone(self.clients["kcp"].reason)
+        self.assertEqual(self.at("0.0.0.0:4000")["sessions"], [])
+        again = self.ask(command="kick", port=port["port"], session=session["session"])
+        self.assertIn("has no session", again["error"])
+
+    def test_ban(self) -> None:
+        """A banned host loses its sessions and gets none until the time is over."""
+        answer = self.ask(command="ban", host=self.two.address, seconds=60)
+        self.assertEqual(answer, {"kicked": 3})
+        self.network.runFor(5)
+
+        def connect() -> Any:
+            factory: Any = Factory.forProtocol(Kept)
+            endpoint = KCPClientEndpoint(
+                self.two.reactor, self.one.address, 4000, timeout=2, crypt="null"
+            )
+            connecting = endpoint.connect(factory)
+            self.network.runFor(4)
+            return connecting
+
+        self.failureResultOf(connect())
+        self.assertGreater(self.at("0.0.0.0:4000")["counters"]["refused.banned"], 0)
+        self.network.runFor(60)
+        self.successResultOf(connect()).transport.loseConnection()
+        self.network.runFor(5)
+
+    def test_configure(self) -> None:
+        """Settings of a session are changed as its transport would."""
+        port = self.at("0.0.0.0:4000")
+        [session] = port["sessions"]
+        where = {"port": port["port"], "session": session["session"]}
+        answer = self.ask(command="configure", changes={"rcvwnd": 2048}, **where)
+        self.assertEqual(answer, {"changed": ["rcvwnd"]})
+        self.assertEqual(self.at("0.0.0.0:4000")["sessions"][0]["facts"]["receive_window"], 2048)
+        refused = self.ask(command="configure", changes={"sndwnd": -1}, **where)
+        self.assertIn("sndwnd", refused["error"])
+
+    def test_logLevel(self) -> None:
+        """The level of the log, where it can be changed."""
+        self.assertIn("cannot be changed", self.ask(command="log-level", level="debug")["error"])
+        levels: list[Any] = []
+        self.control = Control(self.network.clock, levels.append)
+        self.assertEqual(self.ask(command="log-level", level="debug"), {"level": "debug"})
+        self.assertEqual(levels, [LogLevel.debug])
+        self.assertIn("error", self.ask(command="log-level", level="loud"))
+
+    def test_refused(self) -> None:
+        """Whatever is asked has an answer."""
+        for line in (
+            b"",
+            b"[]",
+            b"{",
+            b'"status"',
+            b"[" * 10_000,
+            b'{"command": 5}',
+            b'{"command": "status", "x": 1}',
+            b'{"command": "kick", "port": "0", "session": 0}',
+            b'{"command": "kick", "port": 99, "session": 0}',
+            b'{"command": "ban", "host": 1, "seconds": 1}',
+            b'{"command": "ban", "host": "h", "seconds": -1}',
+            b'{"command": "configure", "port": 0, "session": 0, "changes": 1}',
+        ):
+            self.assertIn("error", self.control.answer(line), line)
+
+
+class ProgramTests(SynchronousTestCase):
+    """C{rudp status} and the others beside a real service."""
+
+    def test_program(self) -> None:
+        """What a service has, shown and changed from another process."""
+        path = os.path.join("/tmp", f"rudp-test-{os.getpid()}")
+        listen = "kcp:0:interface=127.0.0.1:crypt=null"
+        echo = Program(*TWIST, "rudp", "echo", "--control", path, "--listen", listen)
+        self.addCleanup(echo.kill)
+        port = echo.port()
+        echo.expect("control socket at")
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        far = f"kcp:127.0.0.1:{port}:crypt=null"
+        client = Program(*RUDP, "connect", far, keyboard=True)
+        self.addCleanup(client.kill)
+        client.type("hello\n")
+        client.expect("hello")
+        code, shown = run(*RUDP, "status", path)
+        self.assertEqual(code, 0, shown)
+        self.assertIn("ESTABLISHED", shown)
+        code, shown = run(*RUDP, "status", "--json", path)
+        [session] = json.loads(shown)["ports"][0]["sessions"]
+        self.assertEqual(session["facts"]["transport"], "kcp")
+        code, shown = run(*RUDP, "top", "--json", "-n", "2", "-i", "0.2", path)
+        self.assertEqual((code, shown.count("\n")), (0, 2), shown)
+        self.assertIn(
+            "level: debug", run(*RUDP, "log-level", path, "debug")[1]
+        )
+        code, shown = run(*RUDP, "kick", path, f"0/{session['session']}")
+        self.assertEqual((code, shown), (0, "kicked: 1\n"))
+        self.assertEqual(client.end(), 1)
+        echo.process.send_signal(10)
+        echo.expect("0 sessions")
+        echo.interrupt()
+        self.assertIn(echo.end(), (0, -2))
+        self.assertNotIn("Traceback", echo.output)
+        self.assertFalse(os.path.exists(path))
+        self.assertIn("No such file", run(*RUDP, "status", path)[1])
+
+    def test_nobody(self) -> None:
+        """A socket that is not there is a sentence."""
+        with self.assertRaises(UsageError) as caught:
+            asked("/nonexistent/socket", command="status")
+        self.assertIn("No such file", str(caught.exception))

@@ -1,0 +1,83 @@
+"""Tests for L{twisted_rudp.service.metrics} and the dashboard that shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import Any
+
+from twisted.trial.unittest import SkipTest
+
+from tests.interpreter import CHECKOUT
+from tests.service.test_control import SessionCase
+
+try:
+    from prometheus_client import CollectorRegistry, generate_latest
+except ImportError as problem:
+    raise SkipTest("prometheus-client is not installed") from problem
+
+from twisted_rudp.service.metrics import RudpCollector
+
+
+class MetricsTests(SessionCase):
+    """What is exported of three sessions."""
+
+    def scrape(self, perSession: bool = False) -> str:
+        registry = CollectorRegistry()
+        registry.register(RudpCollector(perSession))
+        return generate_latest(registry).decode()
+
+    def test_always(self) -> None:
+        """Per port and transport, without labels that grow with the number of sessions."""
+        shown = self.scrape()
+        for line in (
+            'rudp_sessions{port="0.0.0.0:4000",state="established",transport="kcp"} 1.0',
+            'rudp_port_admitted_sessions_total{port="0.0.0.0:4001"} 1.0',
+            'rudp_round_trip_seconds_count{transport="raknet"} 2.0',
+            'rudp_handshake_seconds_count{transport="qotp"} 2.0',
+        ):
+            self.assertIn(line, shown)
+        self.assertNotIn("peer=", shown)
+
+    def test_handshakesOnce(self) -> None:
+        """A handshake is counted once, a round trip at each scrape."""
+        registry = CollectorRegistry()
+        registry.register(RudpCollector())
+        generate_latest(registry)
+        shown = generate_latest(registry).decode()
+        self.assertIn('rudp_handshake_seconds_count{transport="kcp"} 2.0', shown)
+        self.assertIn('rudp_round_trip_seconds_count{transport="kcp"} 4.0', shown)
+
+    def test_perSession(self) -> None:
+        """On request each session, in the same words for all transports."""
+        shown = self.scrape(perSession=True)
+        for transport in ("kcp", "qotp", "raknet"):
+            for name in ("session_round_trip_seconds", "session_sent_datagrams_total"):
+                self.assertRegex(shown, rf'rudp_{name}{{peer="[^"]+",.*transport="{transport}"}}')
+
+    def test_conventions(self) -> None:
+        """Prometheus's own tool finds nothing wrong with the names."""
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            raise SkipTest("promtool is not installed")
+        checked = subprocess.run(
+            [promtool, "check", "metrics"],
+            input=self.scrape(perSession=True),
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
+
+    def test_dashboard(self) -> None:
+        """Each metric of the dashboard exists."""
+        path = CHECKOUT / "examples" / "deploy" / "grafana-dashboard.json"
+        dashboard: Any = json.loads(path.read_text(encoding="utf-8"))
+        shown = self.scrape(perSession=True)
+        there = set(re.findall(r"^# TYPE (\w+)", shown, re.MULTILINE))
+        expressions = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+        self.assertGreater(len(expressions), 10)
+        for expression in expressions:
+            for name in re.findall(r"\brudp_\w+", expression):
+                self.assertIn(name.removesuffix("_bucket"), there)
