@@ -102,10 +102,6 @@ class Registry:
         """Those that are alive, in the order in which they were added."""
         return [source for each in list(self._sources) if (source := each()) is not None]
 
-    def sources(self) -> list[Source]:
-        """Those that are asked."""
-        return list(self._sources)
-
     def snapshot(self) -> ProcessStats:
         """
         @return: every source, and the sums of the counters that they have in common.

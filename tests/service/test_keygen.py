@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.service.programs import run
 from tests.service.test_command import RUDP
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.service.command import USAGE_ERROR
 
@@ -24,6 +26,19 @@ class KeygenTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
         self.assertEqual(run(*RUDP, "keygen", "--show", path), (0, made))
         self.assertEqual(KeyPair.from_file(path).public.hex() + "\n", made)
+
+    def test_kcp(self) -> None:
+        """A key for KCP is one that its endpoints read; nothing of it is printed."""
+        path = self.mktemp()
+        status, output = run(*RUDP, "keygen", "--kcp", path)
+        self.assertEqual(status, 0)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        with open(path) as file:
+            key = file.read().strip()
+        self.assertEqual(len(key), 64)
+        self.assertNotIn(key, output)
+        KCPClientEndpoint(Clock(), "h", 1, keyFile=path, crypt="aes-256-gcm")
+        self.assertEqual(run(*RUDP, "keygen", "--kcp", "--show", path)[0], USAGE_ERROR)
 
     def test_refused(self) -> None:
         """A file that is there is not overwritten, and one that is no key is named."""

@@ -14,7 +14,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.service.transports import CountingTransport, HalfTransport, ServerEndpoint
-from twisted_rudp.service.listening import ListeningService, Sessions, StartupError, Tally
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.service.listening import (
+    ListeningService,
+    Sessions,
+    StartupError,
+    Tally,
+    adviceFor,
+)
+from twisted_rudp.service.options import EchoOptions
+from twisted_rudp.testing import MemoryNetwork
 
 
 class ListeningServiceTests(SynchronousTestCase):
@@ -221,3 +230,41 @@ class TallyTests(SynchronousTestCase):
         tally = Tally("connections")
         tally.absorb(HalfTransport())
         self.assertEqual(tally.line(), "connections=0")
+
+
+class AdviceTests(SynchronousTestCase):
+    """What is said about insecure arguments."""
+
+    def test_qotp(self) -> None:
+        """A temporary identity and a server that is not authenticated are warned about."""
+        [temporary] = adviceFor(QOTPServerEndpoint(Clock(), 1))
+        self.assertIn("rudp keygen", temporary)
+        self.assertEqual(adviceFor(QOTPServerEndpoint(Clock(), 1, seed="x")), [])
+        [unknown] = adviceFor(QOTPClientEndpoint(Clock(), "h", 1))
+        self.assertIn("serverKey=", unknown)
+        self.assertEqual(adviceFor(QOTPClientEndpoint(Clock(), "h", 1, serverKey="09" * 32)), [])
+        self.assertEqual(adviceFor(ServerEndpoint()), [])
+
+    def test_secrets(self) -> None:
+        """A secret on the command line is warned about, and not repeated."""
+        options = EchoOptions()
+        options.parseOptions(["--listen", "kcp:1:password=sesame", "--listen", "kcp:2:crypt=null"])
+        exposed, harmless = options.services
+        self.assertIn("visible in the process list", exposed.advice[0])
+        self.assertNotIn("sesame", exposed.advice[0])
+        self.assertEqual(harmless.advice, [])
+
+    def test_identity(self) -> None:
+        """The public key is logged, the advice once."""
+        events: list[dict[str, Any]] = []
+        self.patch(ListeningService, "_log", Logger(observer=events.append))
+        network = MemoryNetwork(seed=1)
+        endpoint = QOTPServerEndpoint(network.host("h").reactor, 4000)
+        sessions = Sessions(network.clock, 1)
+        service = ListeningService("echo", endpoint, Factory(), sessions, Tally(), 0)
+        service.startService()
+        shown = [formatEvent(event) for event in events]
+        self.assertIn(f"echo: public key {endpoint.publicKey.hex()}", shown)
+        self.assertEqual(len([line for line in shown if "rudp keygen" in line]), 1)
+        service.stopService()
+        network.runFor(10)

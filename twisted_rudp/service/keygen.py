@@ -14,7 +14,7 @@ from twisted_rudp.service.usage import UsageOptions
 class KeygenOptions(UsageOptions):
     """C{rudp keygen}."""
 
-    synopsis = "[--show] FILE"
+    synopsis = "[--show | --kcp] FILE"
     longdesc = (
         "Create an identity key in FILE, readable by its owner only, and print the public key."
         " Listen with qotp:port=...:keyFile=FILE, and connect with serverKey=<the public key>."
@@ -24,8 +24,19 @@ Examples:
 
   rudp keygen server.key
   rudp keygen --show server.key
+  rudp keygen --kcp kcp.key
 """
-    optFlags = [["show", "s", "Print the public key of an existing file."]]
+    optFlags = [
+        ["show", "s", "Print the public key of an existing file."],
+        ["kcp", "k", "Create a key for both ends of KCP instead."],
+    ]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: C{--show} for a key without a public part.
+        """
+        if self["show"] and self["kcp"]:
+            raise usage.UsageError("keygen: a key for KCP has no public part to show")
 
     def parseArgs(self, *paths: str) -> None:
         """
@@ -50,4 +61,7 @@ def runKeygen(reactor: Any, options: usage.Options) -> None:
             pair = create_key_file(path, os.urandom(32))
     except (OSError, ValueError) as error:
         raise usage.UsageError(f"keygen: {path}: {getattr(error, 'strerror', error)}") from None
-    print(pair.public.hex())
+    if options["kcp"]:
+        print(f"key written: add keyFile={path} at both ends, best with crypt=aes-256-gcm")
+    else:
+        print(pair.public.hex())

@@ -194,6 +194,8 @@ class ListeningService(Service):
     address cannot be bound, the program ends at its start (SVC-4). Stopping refuses new
     connections, drains the open sessions and waits for both (SVC-5). It may be started
     again afterwards (SVC-6).
+
+    @ivar advice: what the operator should improve, logged at the start.
     """
 
     _log = Logger()
@@ -222,6 +224,7 @@ class ListeningService(Service):
         self.tally = tally
         self._drain = drain
         self._announcer = announcer
+        self.advice: list[str] = []
         self._listening: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
@@ -311,7 +314,7 @@ class ListeningService(Service):
                 description=self.description,
                 key=self._endpoint.publicKey.hex(),
             )
-        for advice in adviceFor(self._endpoint):
+        for advice in (*self.advice, *adviceFor(self._endpoint)):
             self._log.warn(
                 "{description}: {advice}", description=self.description, advice=advice
             )

@@ -86,6 +86,17 @@ class CommandOptions(ServiceOptions):
             "announcer": self._announcer(listen),
         }
 
+    def exposed(self, *descriptions: str) -> list[str]:
+        """What to say about secrets on the command line, which every user of the machine sees."""
+        if self.parent is not None and self.parent.get("config") is not None:
+            return []
+        if all(redacted(each) == each for each in descriptions):
+            return []
+        return [
+            "a secret on the command line is visible in the process list: use keyFile=, or"
+            " --config with { file = \"PATH\" }"
+        ]
+
     def _announcer(self, listen: str) -> NodeAnnouncer | None:
         if self["announce"] is None:
             if self["announce-server"] is not None:
@@ -156,6 +167,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 endpoint("to", clientFromString, far),
                 **self.running(near),
             )
+            service.advice += self.exposed(near, far)
             self.services.append(service)
             if near.startswith("stdio"):
                 service.forwarding.finished = self._stop
@@ -209,6 +221,7 @@ On a local network the second needs no address if the first has --announce alice
                 endpoint("listen", serverFromString, description),
                 **self.running(description),
             )
+            service.advice += self.exposed(description)
             self.services.append(service)
 
 
