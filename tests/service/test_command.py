@@ -125,3 +125,13 @@ class ConnectTests(SynchronousTestCase):
         status, output, errors = self.relay(*arguments, typed=b"over stdio")
         self.assertEqual((status, output), (0, b"over stdio"))
         self.assertIn(b"connection 1 closed", errors)
+
+    def test_withoutHalfClose(self) -> None:
+        """Where the end of input cannot be told by itself, it ends the connection."""
+        listen = "raknet:0:interface=127.0.0.1"
+        echo = Program(*TWIST, "rudp", "echo", "--listen", listen)
+        self.addCleanup(echo.kill)
+        far = f"raknet:127.0.0.1:{echo.port()}"
+        status, _, errors = self.relay(*RUDP, "connect", far, typed=b"hello")
+        self.assertEqual((status, errors), (0, b""))
+        echo.expect("connection 1 closed after .*: 5 bytes received")

@@ -1,14 +1,17 @@
-"""What C{examples/deploy} has for systemd."""
+"""What C{examples/deploy} has for systemd, and sockets that systemd passes on."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.interpreter import CHECKOUT
+from tests.interpreter import CHECKOUT, environment, python
+from tests.service.programs import run
+from tests.service.test_command import RUDP
 
 
 class UnitTests(SynchronousTestCase):
@@ -28,3 +31,44 @@ class UnitTests(SynchronousTestCase):
             [analyze, "verify", "--man=no", str(copy)], capture_output=True, text=True
         )
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
+
+
+class SocketTests(SynchronousTestCase):
+    """A service on a socket that another program has bound, as a socket unit."""
+
+    def test_inherited(self) -> None:
+        """It serves there; the port of the description does not matter."""
+        for transport in ("kcp", "qotp"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(("127.0.0.1", 0))
+                descriptor, port = sock.fileno(), sock.getsockname()[1]
+                listen = f"{transport}:1:fd={descriptor}"
+                program = subprocess.Popen(
+                    python("-m", "twisted", "rudp", "echo", "--listen", listen),
+                    env=environment(),
+                    pass_fds=[descriptor],
+                    stdout=subprocess.DEVNULL,
+                )
+            try:
+                answer = subprocess.run(
+                    python(*RUDP, "connect", f"{transport}:127.0.0.1:{port}"),
+                    env=environment(),
+                    input=b"hello",
+                    capture_output=True,
+                    timeout=60,
+                )
+                self.assertEqual(answer.stdout, b"hello", answer.stderr)
+            finally:
+                program.kill()
+                program.wait()
+
+    def test_refused(self) -> None:
+        """A descriptor that is none, and one of another kind, are said in one line."""
+        for descriptor, expected in (("999", "Bad file descriptor"), ("0", "")):
+            status, output = run(
+                "-m", "twisted", "rudp", "echo", "--listen", f"kcp:1:fd={descriptor}"
+            )
+            self.assertEqual(status, 1)
+            self.assertIn(expected, output)
+            self.assertIn("cannot listen", output)
+            self.assertNotIn("Traceback", output)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -152,6 +152,13 @@ class ServerEndpoint(Endpoint, ABC):
         "Seconds that open sessions are given when the port stops listening.",
     )
 
+    fd: int | None = option(
+        Integer(0, 1 << 20),
+        None,
+        "Descriptor of a bound UDP socket to use instead of binding C{port}, which is then"
+        " ignored; systemd's first one is 3.",
+    )
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.interface or '*'}:{self.port}>"
 
@@ -176,7 +183,7 @@ class ServerEndpoint(Endpoint, ABC):
             interface=self.interface,
             port=self.port,
             portKind=self.portKind,
-            socketOptions=self._socketOptions,
+            socketOptions=replace(self._socketOptions, descriptor=self.fd),
             limits=self._limits(),
             drainTimeout=self.drainTimeout,
             mode=self._mode,

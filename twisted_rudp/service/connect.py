@@ -25,7 +25,8 @@ class ConnectOptions(UsageOptions):
     synopsis = "ENDPOINT"
     longdesc = (
         "Connect to an endpoint, send standard input, and print what is received. The end of"
-        " the input ends that direction; the command exits when the peer has closed."
+        " the input ends that direction, and the command exits when the peer has closed. Over"
+        " raknet:, which has no half-close, the end of the input ends the connection."
     )
     examples = r"""
 Examples:

@@ -26,9 +26,11 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.core.engine import Capability
 from twisted_rudp.discovery.service import Lease
 from twisted_rudp.endpoints.node import NodeClientEndpoint
 from twisted_rudp.net.ratelog import RateLimitedLog
+from twisted_rudp.net.transport import SessionTransport
 from twisted_rudp.service.announce import NodeAnnouncer
 from twisted_rudp.service.connectionlog import ConnectionLog, addressText, transportText
 from twisted_rudp.service.listening import (
@@ -242,9 +244,11 @@ class _FarFactory(SilentFactory):
 
 def canHalfClose(transport: ITransport) -> bool:
     """
-    Whether a transport supports half-close. TLS has the method of the transport below
-    it, which would close TLS itself.
+    Whether a transport supports half-close. TLS has the method of the transport below it,
+    which would close TLS itself; RakNet's peer would not be told.
     """
+    if isinstance(transport, SessionTransport):
+        return Capability.HALF_CLOSE in transport.session.engine.capabilities
     return hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport)
 
 

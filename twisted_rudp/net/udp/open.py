@@ -63,12 +63,15 @@ def openPort(
     @raise ValueError: no such kind.
     """
     wanted = None if kind == "auto" else PortKind(kind)
+    if wanted is PortKind.STOCK and options.descriptor is not None:
+        cause = OSError(errno.EOPNOTSUPP, "the stock port cannot use an inherited socket")
+        raise cannotListen((interface or "0.0.0.0", port), cause)
     address = bindAddress(interface, port)
     if wanted is not PortKind.STOCK:
         try:
             sock = _openSocket(reactor, address, options)
         except OSError as problem:
-            if wanted is not None:
+            if wanted is not None or options.descriptor is not None:
                 raise cannotListen(address, problem) from problem
         else:
             return _openDescriptor(
@@ -113,8 +116,11 @@ def _openDescriptor(
         sock.close()
         problem = OSError(errno.EOPNOTSUPP, "this kernel has neither GSO nor GRO for UDP")
         raise cannotListen(address, problem)
+    if options.descriptor is not None:
+        address = sock.getsockname()
     local = ipaddress.ip_address(address[0].partition("%")[0]).is_unspecified and reportLocal(sock)
-    bind(sock, address)
+    if options.descriptor is None:
+        bind(sock, address)
     ready = readiness(sock.fileno())
     opened = OwnPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready, local)
     opened.startReading()

@@ -70,6 +70,8 @@ def createSocket(address: Address, options: SocketOptions) -> socket.socket:
 
     @raise OSError: there are no such sockets here.
     """
+    if options.descriptor is not None:
+        return adopted(options.descriptor, options)
     family = socket.AF_INET if len(address) == 2 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -80,6 +82,28 @@ def createSocket(address: Address, options: SocketOptions) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if options.reusePort:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if options.arrivalHops is not None:
+            reportHops(sock)
+    except OSError:
+        sock.close()
+        raise
+    configure(sock, options)
+    return sock
+
+
+def adopted(descriptor: int, options: SocketOptions) -> socket.socket:
+    """
+    A copy of an inherited socket, with all options but those for binding.
+
+    @raise OSError: it is no bound UDP socket.
+    """
+    sock = socket.socket(fileno=os.dup(descriptor))
+    try:
+        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            raise OSError(errno.ENOTSOCK, f"descriptor {descriptor} is not a UDP socket")
+        if not sock.getsockname()[1]:
+            raise OSError(errno.EINVAL, f"the socket of descriptor {descriptor} is not bound")
+        sock.setblocking(False)
         if options.arrivalHops is not None:
             reportHops(sock)
     except OSError:

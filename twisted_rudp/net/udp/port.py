@@ -61,6 +61,8 @@ class SocketOptions:
     @ivar reuseAddress: C{SO_REUSEADDR}. On UDP it lets another socket take the
         datagrams, so it is for multicast.
     @ivar reusePort: C{SO_REUSEPORT}, to share the load among processes.
+    @ivar descriptor: a bound UDP socket of another program's, such as a socket unit of
+        systemd, to be used instead of binding one; the port takes a copy.
     """
 
     receiveBuffer: int = 4 << 20
@@ -74,6 +76,7 @@ class SocketOptions:
     onlyIPv6: bool = False
     reuseAddress: bool = False
     reusePort: bool = False
+    descriptor: int | None = None
 
     def __post_init__(self) -> None:
         """
