@@ -316,7 +316,7 @@ class SessionTable:
         """
         if self._bans and self._bans.get(address[0], 0) > now:
             self._count("refused.banned")
-            return None
+            return most
         for start in range(0, len(run), size):
             session = None if key is None else self.byKey.get(key)
             if session is not None:
