@@ -179,7 +179,7 @@ class ServerTests(ParserTestCase):
             ("port", "9" * 5000, "an integer from 0 to 65535"),
             ("interface", "localhost", "an IPv4 or IPv6 address"),
             ("backlog", "0", "an integer from 1 to 65535"),
-            ("rcvwnd", "65536", "an integer from 1 to 65535"),
+            ("rcvwnd", "65536", "an integer from 0 to 65535"),
             ("interval", "9", "an integer from 10 to 5000"),
             ("dscp", "64", "an integer from 0 to 63"),
             ("nc", "maybe", "yes, no, true, false, 1 or 0"),

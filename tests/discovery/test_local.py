@@ -166,7 +166,7 @@ class AnnouncingTests(LanCase):
         sent = {v1.decode(data) for _, data in self.lan.sent(LAN_BROADCAST)}
         self.assertEqual(sent, {v1.Announcement(2, b"alice")})
         self.assertIn(
-            "v1: kcp://[fd00::1]:1 cannot be announced, for it goes over IPv4 only",
+            "v1: cannot announce kcp://[fd00::1]:1: this profile uses IPv4 only",
             [formatEvent(event) for event in events],
         )
 

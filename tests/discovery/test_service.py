@@ -198,7 +198,7 @@ class ServerTests(ServiceCase):
         leases.append(one.announce(node, ("kcp://0.0.0.0:4001",), (), other))
         self.network.runFor(0.1)
         said = [formatEvent(event) for event in events if "log_format" in event]
-        self.assertTrue(any("serves the server's family" in line for line in said), said)
+        self.assertTrue(any("serves the address family" in line for line in said), said)
         for lease in leases:
             lease.release()
 

@@ -28,22 +28,22 @@ from twisted_rudp.net.resolve import resolve
 from twisted_rudp.net.udp.port import DatagramPort
 
 QUERY_TIMES = (0.0, 1.0, 2.5)
-"""Seconds after which a query is sent, again and again."""
+"""Seconds after which the query is sent, and repeated."""
 
 QUERY_TIMEOUT = 5.0
-"""Seconds after which there is no answer."""
+"""Seconds after which a query fails."""
 
 GRACE = 0.2
-"""Seconds that the answer over the other family of addresses is waited for."""
+"""Seconds to wait for the answer over the other family of addresses."""
 
 FOUND_LIFE = 60.0
-"""Seconds for which an answer is believed."""
+"""Seconds for which an answer is valid."""
 
 MISSED_LIFE = 10.0
-"""Seconds for which a silence is."""
+"""Seconds for which a missing answer is cached."""
 
 MISSES = 256
-"""Silences remembered."""
+"""Missing answers cached."""
 
 
 Addresses = tuple[Address, ...]
@@ -63,7 +63,7 @@ def turns(addresses: Sequence[RawAddress]) -> list[list[RawAddress]]:
 
 class DirectoryClient:
     """
-    A discovery server as its clients see it.
+    A client of one discovery server.
 
     @ivar counters: what happened, by name.
     """
@@ -84,7 +84,7 @@ class DirectoryClient:
 
     def ask(self, node: NodeId) -> Deferred[Addresses]:
         """
-        Where is this node? Several who ask at once share one question.
+        Look up a node. Concurrent callers share one query.
 
         @return: fires with its addresses, at most one of each family, or fails with
             L{NodeNotFound<twisted_rudp.errors.NodeNotFound>} after at most five
@@ -105,7 +105,7 @@ class DirectoryClient:
         return asking
 
     def stop(self) -> None:
-        """Ask nothing any more."""
+        """Cancel all queries."""
         for question in list(self._questions.values()):
             question.end()
 
@@ -136,13 +136,13 @@ class DirectoryClient:
 
     def _missed(self, node: NodeId) -> NodeNotFound:
         return NodeNotFound(
-            f"the discovery server {self.host} says nothing about the node {node.text}: it"
-            " does not know it, or cannot be reached"
+            f"the discovery server {self.host} did not answer about the node {node.text}: it does"
+            " not know the node, or cannot be reached"
         )
 
 
 class PendingQuery(Receiver):
-    """One question, asked until it is answered or time is up."""
+    """One query, repeated until it is answered or times out."""
 
     _log = Logger()
 
@@ -202,7 +202,7 @@ class PendingQuery(Receiver):
             try:
                 self._ports[family] = openSocket(self._server.reactor, self, interface)
             except CannotListenError as problem:
-                self._log.info("no socket to ask from: {reason}", reason=problem)
+                self._log.info("cannot open a socket for queries: {reason}", reason=problem)
                 return None
         return self._ports[family]
 
@@ -264,19 +264,19 @@ INTERVAL = 1800.0
 RETRY = 60.0
 """Seconds after which a report that could not be sent is tried again."""
 
-_NO_SOCKET = "no socket to report from"
+_NO_SOCKET = "cannot open a socket for announcements"
 _NO_ADDRESS = "the discovery server has no address"
 _REFUSED = "cannot send to the discovery server"
-_OTHER_FAMILY = "nothing that is announced here serves the server's family of addresses"
+_OTHER_FAMILY = "no announced address serves the address family of the server"
 
 
 class DirectoryAnnouncer(Receiver):
     """
-    Tells one server of the nodes published here, for as long as they are.
+    Announces the nodes published here to one server.
 
-    The server's name is looked up for each report: neither a resolver that fails once
-    nor a server that moves ends it. All addresses that it may be asked at are told, for
-    nobody answers a report.
+    The server's name is resolved for each announcement, so neither a resolver that fails
+    once nor a server that moves ends it. It goes to all addresses at which the server may
+    be queried, because nobody acknowledges an announcement.
     """
 
     _log = Logger()
@@ -289,12 +289,12 @@ class DirectoryAnnouncer(Receiver):
         self._ports: dict[int, DatagramPort] = {}
         self._hopeful: set[str] = set()
         self._stopped = False
-        self._name = f"reports to {server.host}"
+        self._name = f"announcements to {server.host}"
         self._limited = RateLimitedLog(reactor, self._log)
         self.counters = dict.fromkeys(("reports", "failures"), 0)
 
     def publish(self, publication: Publication) -> None:
-        """Report a node from now on."""
+        """Announce a node from now on."""
         self._publications.append(publication)
         self._schedule(0)
 
@@ -312,7 +312,7 @@ class DirectoryAnnouncer(Receiver):
         self._schedule(0)
 
     def stop(self) -> None:
-        """Report nothing any more."""
+        """Stop announcing."""
         self._stopped = True
         self._publications.clear()
         if self._call is not None:

@@ -45,18 +45,18 @@ from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.stats import PortStats, ports, total
 
-_TAKEN = "cannot listen, though others hear us; another program may have the port"
+_TAKEN = "cannot listen, only announce; another program may use the port"
 
 _UNREACHABLE = (
-    "cannot send; a container or machine without a network interface reaches nobody, nor"
-    " does one without a default route where no interface can broadcast"
+    "cannot send; a container or machine needs a network interface that can broadcast, or a"
+    " default route"
 )
 
 OnDatagram = Callable[["Channel", bytes, str], None]
 
 
 class _Listening(Receiver):
-    """What comes to the well-known port."""
+    """Receives from the well-known port."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -70,7 +70,7 @@ class _Listening(Receiver):
 
 
 class _Sending(Receiver):
-    """What becomes of what is sent."""
+    """Receives the errors of what is sent."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -81,8 +81,8 @@ class _Sending(Receiver):
 
 class Channel(ABC):
     """
-    Sends from a socket of its own and listens on the well-known port. Where that is
-    taken it goes on sending, and tries to listen again at each L{refresh}.
+    Sends from a socket of its own and listens on the well-known port. If that port is in
+    use, it only sends, and tries to listen again at each L{refresh}.
 
     @ivar via: its name in a L{Source<twisted_rudp.discovery.nodes.Source>}.
     @ivar version: of IP.
@@ -140,19 +140,19 @@ class Channel(ABC):
 
     @property
     def listening(self) -> bool:
-        """Whether it hears anything."""
+        """Whether it receives."""
         return self._listening is not None
 
     @property
     def status(self) -> str:
-        """The same for people."""
+        """The same as text."""
         return "listening" if self.listening else "sending only"
 
     def refresh(self, again: bool = False) -> None:
         """
-        Look at the interfaces, and listen where that was not possible before.
+        Enumerate the interfaces, and listen if that was not possible before.
 
-        @param again: the machine has slept; join groups again.
+        @param again: the machine was suspended; join groups again.
         """
         self.interfaces = self._enumerate()
         if self._listening is None:
@@ -179,7 +179,7 @@ class Channel(ABC):
                 self._log.info("{name}: no longer: {kind}", name=self._name, kind=_TAKEN)
 
     def send(self, datagram: bytes) -> None:
-        """Send to every network. One that fails stops no other."""
+        """Send to every network. A failure of one does not affect the others."""
         if self._stopped:
             return
         if self._sending is None:
@@ -196,7 +196,7 @@ class Channel(ABC):
             self._sending.send(datagram, len(datagram), destination)
 
     def received(self, datagram: bytes, address: RawAddress) -> None:
-        """The listening socket has heard something."""
+        """The listening socket has received a datagram."""
         self._heard(self, datagram, self._shown(address))
 
     def _shown(self, address: RawAddress) -> str:
@@ -209,7 +209,7 @@ class Channel(ABC):
         return f"{host}%{names.get(scope, scope)}"
 
     def refused(self, kind: PathError, address: RawAddress) -> None:
-        """The system did not send to one of the destinations."""
+        """The system could not send to one of the destinations."""
         self.counters["send_errors"] += 1
         self._note(_UNREACHABLE, f"{address[0]}: {kind.name.lower()}")
 
@@ -225,7 +225,7 @@ class Channel(ABC):
         return {**self.counters, "far": self.counters["far"] + far}
 
     def lost(self) -> None:
-        """The listening socket is gone; the next L{refresh} makes another."""
+        """The listening socket is lost; the next L{refresh} opens another."""
         self.counters = self.snapshot()
         self._listening = None
 
@@ -253,7 +253,7 @@ class Broadcast(Channel):
 
 
 class Multicast(Channel):
-    """IPv6: a group on each link, whose scope is the link. Interfaces are joined as they appear."""
+    """IPv6: a group of link-local scope on each link. New interfaces join it."""
 
     way = "multicast"
     version = 6
@@ -381,7 +381,7 @@ class AnnouncementFilter:
         self.counters["datagrams"] += 1
         if not self._offLink and not on_link(host, interfaces):
             self.counters["off_link"] += 1
-            self._note("from outside this machine's networks, ignored", host)
+            self._note("from outside the networks of this machine, ignored", host)
             return None
         found = format_of(datagram)
         if found is not _RULES[self._profile.wire]:
@@ -449,7 +449,7 @@ class AnnouncementFilter:
         self.counters["own"] += 1
         if heard.instance != self._instance and not is_own(host, interfaces):
             self.counters["duplicate_id"] += 1
-            self._note("another machine announces our id", f"{heard.id.text} at {host}")
+            self._note("another machine announces this node's id", f"{heard.id.text} at {host}")
 
 
 JITTER = 0.25
@@ -548,7 +548,7 @@ class LocalDiscovery:
         self.counters = dict.fromkeys(("ticks", "reactions", "solicitations", "wakes"), 0)
 
     def start(self) -> None:
-        """Begin to listen. Sockets that cannot be had are tried again at each tick."""
+        """Start to listen. Sockets that cannot be opened are tried again at each tick."""
         ports.add(self)
         for channel in self._channels:
             channel.refresh()
@@ -558,7 +558,7 @@ class LocalDiscovery:
             self._retry = self._reactor.callLater(REPEAT_DELAY, self._listenAgain)
 
     def stop(self) -> Deferred[None]:
-        """Say goodbye and close the sockets."""
+        """Withdraw all announcements and close the sockets."""
         ports.discard(self)
         for publication in list(self._publications):
             self.withdraw(publication)
@@ -571,11 +571,11 @@ class LocalDiscovery:
         return stopping.addCallback(lambda _: None)
 
     def publish(self, publication: Publication) -> None:
-        """Announce a node from now on: now, once more soon, and then at intervals."""
+        """Announce a node: now, once more after a second, and then at intervals."""
         self._publications.append(publication)
         if not any(self._told(channel, [publication]) for channel in self._channels):
             self._log.warn(
-                "{profile}: {urls} cannot be announced, for it goes over {versions} only",
+                "{profile}: cannot announce {urls}: this profile uses {versions} only",
                 profile=self.profile.name,
                 urls=", ".join(publication.urls),
                 versions=" and ".join(f"IPv{channel.version}" for channel in self._channels),
@@ -585,7 +585,7 @@ class LocalDiscovery:
             self._extra(channel, REPEAT_DELAY)
 
     def withdraw(self, publication: Publication) -> None:
-        """Announce a node no more, and say so where the wire can."""
+        """Stop announcing a node, and tell the others if the wire format can."""
         self._publications.remove(publication)
         farewell = goodbye(self.profile.wire, publication, self._instance)
         for channel in self._channels:
@@ -597,8 +597,8 @@ class LocalDiscovery:
 
     def solicit(self) -> None:
         """
-        Have others announce themselves, by announcing nobody: to them we are new. Where
-        the profile does not allow it, and more often than they would answer, nothing.
+        Make the other nodes announce themselves: announce a new node without addresses. Does
+        nothing if the profile has no such request, or if the last one was recent.
         """
         now = self._reactor.seconds()
         recently = self._solicited is not None and now < self._solicited + EXTRA_INTERVAL
@@ -613,11 +613,13 @@ class LocalDiscovery:
 
     def resumed(self) -> None:
         """
-        The machine has slept, perhaps elsewhere than before: announce now, and ask who
-        is here. Times from before mean nothing any more.
+        The machine was suspended, and may be in another network now: announce, and solicit
+        announcements. Earlier times are meaningless.
         """
         self.counters["wakes"] += 1
-        self._log.info("{profile}: the machine has slept", profile=self.profile.name)
+        self._log.info(
+            "{profile}: the machine was suspended; announcing again", profile=self.profile.name
+        )
         self._solicited = None
         for extra in self._extras.values():
             extra.reset()
@@ -653,7 +655,7 @@ class LocalDiscovery:
             self._extra(channel, self._random.uniform(0, JITTER))
 
     def _extra(self, channel: Channel, delay: float) -> None:
-        """Announce out of turn, soon, but not often."""
+        """Announce between two ticks, at a limited rate."""
         extra = self._extras[channel]
         if extra.call is not None:
             return

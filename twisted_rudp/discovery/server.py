@@ -223,7 +223,7 @@ class DiscoveryServer(Receiver):
             self.counters["old_version"] += 1
         else:
             self.counters["bad"] += 1
-            self._note("not understood, ignored", detail)
+            self._note("malformed datagram, ignored", detail)
 
     def _note(self, kind: str, detail: object) -> None:
         """Log a problem, each kind once a minute."""
@@ -295,7 +295,7 @@ class DiscoveryServer(Receiver):
         except OSError:
             aside = None
         self._log.error(
-            "{file} is no discovery table ({reason}); now {aside}; starting without it",
+            "{file} is not a discovery table ({reason}); renamed to {aside}; starting without it",
             file=file,
             reason=problem,
             aside=aside,

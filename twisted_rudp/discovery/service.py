@@ -32,23 +32,23 @@ GRACE = 45.0
 
 
 class Lease:
-    """A use of discovery. While there is one, it runs."""
+    """A use of discovery, which runs while there is one."""
 
     def __init__(self, release: Callable[[], Deferred[None]]) -> None:
         self._release: Callable[[], Deferred[None]] | None = release
 
     def release(self) -> Deferred[None]:
         """
-        Use it no more. Harmless when repeated.
+        Release it. Harmless when repeated.
 
-        @return: fires when what was used by nobody else is closed.
+        @return: fires when everything that nobody else uses is closed.
         """
         release, self._release = self._release, None
         return succeed(None) if release is None else release()
 
 
 class _Used:
-    """A profile that is in use, and by how many."""
+    """A profile in use, with the number of its users."""
 
     def __init__(self, local: LocalDiscovery) -> None:
         self.local = local
@@ -106,7 +106,7 @@ class Discovery:
 
     def listen(self, profiles: Sequence[Profile] = (V4,)) -> Lease:
         """
-        Hear what is announced on the local network.
+        Receive announcements on the local network.
 
         @return: to be released.
         """
@@ -268,7 +268,7 @@ class Discovery:
         return gatherResults(closing).addCallback(lambda _: None)
 
     def _resumed(self) -> None:
-        """What was heard may be wrong by now, and nobody may know of us."""
+        """Known addresses may be wrong, and others may have forgotten this node."""
         self.registry.markStale(GRACE)
         for used in self._used.values():
             used.local.resumed()
