@@ -270,6 +270,23 @@ class FallBackTests(RealPortCase):
         self.assertEqual(error.socketError.errno, errno.EMFILE)
 
 
+class CalledTests(RealPortCase):
+    """Which address was called (F3)."""
+
+    async def test_called(self) -> None:
+        """A port that answers is told, one that only dials is not."""
+        if not platform.isLinux():
+            self.skipTest("elsewhere loopback has one address")
+        for answers in (True, False):
+            receiver = Recorder()
+            port = openPort(self.reactor, receiver, answers=answers)
+            self.addCleanup(port.stopListening)
+            friend, _ = self.open()
+            friend.send(b"x", 1, ("127.0.0.7", port.getHost().port))
+            await receiver.until(lambda: "run" in receiver.kinds())  # noqa: B023
+            self.assertEqual("calledAt" in receiver.kinds(), answers)
+
+
 class RefusedMixin:
     """ICMP errors on our own descriptors."""
 

@@ -167,6 +167,7 @@ class ConnectAttempt:
                 number,
                 kind=settings.portKind,
                 options=settings.socketOptions,
+                answers=False,
             )
         except error.CannotListenError as problem:
             cause = problem.socketError

@@ -48,6 +48,7 @@ def openPort(
     *,
     kind: str = "auto",
     options: SocketOptions = _DEFAULTS,
+    answers: bool = True,
 ) -> DatagramPort:
     """
     Bind a UDP socket and begin to receive. Done on return, without any wait (EP-2).
@@ -58,6 +59,8 @@ def openPort(
     @param kind: a L{PortKind}, or C{"auto"}: own descriptor if the reactor watches
         descriptors (UDP-10), with GSO and GRO if the kernel has either; else the stock
         port.
+    @param answers: bound to all addresses, the port tells which of them was called
+        (L{Receiver.calledAt}). One that only dials needs that not.
 
     @raise CannotListenError: the address cannot be had, or the kind cannot.
     @raise ValueError: no such kind.
@@ -75,7 +78,7 @@ def openPort(
                 raise cannotListen(address, problem) from problem
         else:
             return _openDescriptor(
-                cast(IDescriptorReactor, reactor), receiver, sock, address, wanted, options
+                cast(IDescriptorReactor, reactor), receiver, sock, address, wanted, options, answers
             )
     if options.arrivalHops is not None:
         cause = OSError(errno.EOPNOTSUPP, "this port cannot see the hop limit of what arrives")
@@ -107,6 +110,7 @@ def _openDescriptor(
     address: Address,
     wanted: PortKind | None,
     options: SocketOptions,
+    answers: bool,
 ) -> OwnPort:
     gso = gro = False
     if wanted is not PortKind.PLAIN:
@@ -118,7 +122,8 @@ def _openDescriptor(
         raise cannotListen(address, problem)
     if options.descriptor is not None:
         address = sock.getsockname()
-    local = ipaddress.ip_address(address[0].partition("%")[0]).is_unspecified and reportLocal(sock)
+    everywhere = ipaddress.ip_address(address[0].partition("%")[0]).is_unspecified
+    local = answers and everywhere and reportLocal(sock)
     if options.descriptor is None:
         bind(sock, address)
     ready = readiness(sock.fileno())
