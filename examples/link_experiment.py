@@ -9,7 +9,6 @@ rates, and a trace of every datagram as CSV.
 from __future__ import annotations
 
 import csv
-import random
 import sys
 
 from twisted.internet.endpoints import connectProtocol
@@ -46,13 +45,11 @@ def transfer(transport, loss):
     client, server = network.host("client"), network.host("server")
     link = Impairments(delay=0.02, rate=6_250_000, queue=312_500, loss=loss)
     network.impair(link, client, server)
-    # The endpoints draw their keys and numbers from the same seed.
-    entropy = random.Random(1).randbytes
     serverEndpoint, clientEndpoint = ENDPOINTS[transport]
     factory = Factory.forProtocol(Counting)
     factory.received = 0
-    serverEndpoint(server.reactor, 4000, entropy=entropy).listen(factory)
-    endpoint = clientEndpoint(client.reactor, "server", 4000, entropy=entropy)
+    serverEndpoint(server.reactor, 4000).listen(factory)
+    endpoint = clientEndpoint(client.reactor, "server", 4000)
     connecting = connectProtocol(endpoint, Protocol())
     connecting.addCallback(lambda protocol: protocol.transport.write(bytes(SIZE)))
     network.run(lambda: factory.received == SIZE, limit=600.0)
