@@ -46,8 +46,8 @@ MANY_ACKS = 4
 """From so many on the ACK segments of a datagram are read together."""
 
 GROWTH_TIME: Final = 2 * SECOND
-"""A receive window that is not chosen doubles when all of it has come and was read within
-so long."""
+"""A receive window that is not chosen doubles when half of it has come and was read within
+so long: a sender that starts doubles what it sends in each round trip, and is not to wait."""
 
 ACKS_TO_HOLD: Final = 4_096
 """Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
@@ -155,7 +155,7 @@ class ARQ:
         return max(settings.receive_window, MAXIMUM_FRAGMENTS)
 
     def _grow_window(self, now: int) -> None:
-        """A window's worth has come: widen the window, if it was quick and is read."""
+        """Half a window's worth has come: widen the window, if it was quick and is read."""
         receiver = self.receiver
         widest = self.settings.widest_receive_window
         quick = now - self._window_since <= GROWTH_TIME
@@ -586,7 +586,7 @@ class ARQ:
         sender = self.sender
         receiver = self.receiver
         control = self.control
-        if receiver.nxt - self._window_from >= receiver.wnd:
+        if 2 * (receiver.nxt - self._window_from) >= receiver.wnd:
             self._grow_window(now)
         stamp = self._stamp(now)
         clock = stamp[4]
