@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TRIAL_FLAGS ?=
 BENCH_FLAGS ?=
+ATTACK_FLAGS ?=
 FUZZ_FLAGS ?=
 SOAK_FLAGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -46,7 +47,7 @@ OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(S
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench bench-links fuzz soak calls news clean
+	bench bench-links attack fuzz soak calls news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -105,6 +106,9 @@ bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP
 
 fuzz: $(FUZZ)  ## parsers and state machines, a minute each; FUZZ_FLAGS='--seconds 600 kcp' does one for longer
 	$(RUN) -m tests.fuzz $(FUZZ_FLAGS)
+
+attack: $(BASE)  ## floods by strangers, on loopback: a table; ATTACK_FLAGS='--rate 100000' at full rate
+	$(RUN) -m tests.benchmarks.attack $(ATTACK_FLAGS)
 
 soak: $(BASE)  ## all transports over a bad link for 20 minutes; SOAK_FLAGS='--minutes 2' for less
 	$(RUN) -m tests.benchmarks.soak $(SOAK_FLAGS)

@@ -1,0 +1,162 @@
+"""
+Floods by strangers, on loopback only: what they get back, what they cost in memory, and
+whether those who are connected, and those who want to be, are still served::
+
+    python -m tests.benchmarks.attack --seconds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import resource
+import socket
+import time
+from collections.abc import Callable
+from statistics import quantiles
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.protocol import Factory
+
+from tests import vectors
+from tests.benchmarks.soak import Asking, Echo
+from twisted_rudp.raknet.offline import Ping, Request1, pack
+
+SOURCES = 32
+"""Addresses of loopback that the stranger speaks from."""
+
+Make = Callable[[random.Random], bytes]
+
+
+def kcp_push(chance: random.Random) -> bytes:
+    """The first data of a conversation of nobody's."""
+    head = chance.randbytes(4) + bytes((81, 0, 32, 0)) + bytes(12)
+    return head + (1).to_bytes(4, "little") + b"x"
+
+
+def kcp_probe(chance: random.Random) -> bytes:
+    """Somebody asks for the window of a conversation that is not."""
+    return chance.randbytes(4) + bytes((83, 0, 32, 0)) + bytes(16)
+
+
+def qotp_opening(chance: random.Random) -> bytes:
+    """A first datagram whose keys are dice."""
+    return b"\0" + chance.randbytes(64) + bytes(1335)
+
+
+ATTACKS: dict[str, dict[str, Make]] = {
+    "kcp": {
+        "junk": lambda chance: chance.randbytes(chance.randrange(1, 1400)),
+        "first data": kcp_push,
+        "window probes": kcp_probe,
+    },
+    "raknet": {
+        "junk": lambda chance: chance.randbytes(chance.randrange(1, 1400)),
+        "pings": lambda chance: pack(Ping(chance.getrandbits(60), 7)),
+        "request 1": lambda chance: pack(Request1(11, 1492)),
+        "odd datagrams": lambda chance: bytes.fromhex(
+            chance.choice(vectors.remembered("raknet", "malformed")["vectors"])["datagrams_hex"][0]
+        ),
+    },
+    "qotp": {
+        "junk": lambda chance: chance.randbytes(chance.randrange(1, 1400)),
+        "openings": qotp_opening,
+    },
+}
+
+
+def flood(name: str, attack: str, port: int, rate: int, seconds: float, result: Any) -> None:
+    """In a process of its own: send, and count what comes back."""
+    chance = random.Random(1)
+    sockets = []
+    for number in range(SOURCES):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((f"127.9.0.{number + 1}", 0))
+        sock.connect(("127.0.0.1", port))
+        sock.setblocking(False)
+        sockets.append(sock)
+    made = [ATTACKS[name][attack](chance) for _ in range(2000)]
+    sent = out = back = 0
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        if sent > passed * rate:
+            time.sleep(0.001)
+            continue
+        for sock in sockets:
+            datagram = chance.choice(made)
+            try:
+                out += sock.send(datagram)
+                sent += 1
+            except OSError:
+                pass
+            try:
+                while True:
+                    back += len(sock.recv(65536))
+            except OSError:
+                pass
+    result.put((sent, out, back))
+
+
+async def attacked(reactor: Any, name: str, attack: str, rate: int, seconds: float) -> str:
+    """A server under one of the floods; a row of the table."""
+    factory = Factory.forProtocol(Echo)
+    factory.noisy = False
+    port = await serverFromString(reactor, f"{name}:0:interface=127.0.0.1").listen(factory)
+    number = port.getHost().port
+    dialling = clientFromString(reactor, f"{name}:127.0.0.1:{number}:timeout=10")
+    asking: Any = Factory.forProtocol(Asking)
+    asking.noisy = False
+    client: Asking = await dialling.connect(asking)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    context = multiprocessing.get_context("spawn")
+    result = context.Queue()
+    process = context.Process(
+        target=flood, args=(name, attack, number, rate, seconds, result), daemon=True
+    )
+    process.start()
+    times: list[float] = []
+    good = tried = 0
+    while process.is_alive():
+        began = time.perf_counter()
+        await client.ask(b"served?")
+        times.append((time.perf_counter() - began) * 1000)
+        if len(times) % 50 == 0:
+            tried += 1
+            try:
+                another: Asking = await dialling.connect(asking)
+            except Exception:
+                continue
+            good += 1
+            another.transport.abortConnection()  # type: ignore[union-attr]
+        await task.deferLater(reactor, 0.005)
+    sent, out, back = result.get()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    client.transport.abortConnection()  # type: ignore[union-attr]
+    await maybeDeferred(port.stopListening)
+    p99 = quantiles(times, n=100)[98] if len(times) > 1 else float("inf")
+    return (
+        f"{name:8}{attack:16}{sent / seconds:10.0f}/s{back / max(out, 1):8.2f}"
+        f"{p99:10.1f} ms{good:6}/{tried:<4}{grown / 1000:8.1f} MB"
+    )
+
+
+async def main(reactor: Any) -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description="Floods by strangers, on loopback.")
+    parser.add_argument("transports", nargs="*", default=list(ATTACKS), metavar="TRANSPORT")
+    parser.add_argument("--seconds", type=float, default=3, help="for each flood")
+    parser.add_argument("--rate", type=int, default=5000, help="datagrams a second")
+    options = parser.parse_args()
+    print("transport, flood            sent  back/out  echo p99  connects   memory")
+    for name in options.transports:
+        for attack in ATTACKS[name]:
+            row = await attacked(reactor, name, attack, options.rate, options.seconds)
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    task.react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
