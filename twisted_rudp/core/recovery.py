@@ -36,6 +36,10 @@ _REMEMBERED: Final = 1024
 """Numbers that are kept after their fate is known, so that late arrivals are noticed."""
 
 
+_THIN_TURNS: Final = 16
+"""Of the turns of a flow that waits for answers, which all say the same, the controller is
+told of each so many, and of the first so many, from which it knows the path."""
+
 _OUTSTANDING: Final = 0
 _ACKNOWLEDGED: Final = 1
 _LOST: Final = 2
@@ -137,6 +141,7 @@ class Recovery:
         "_reported",
         "_reported_draining",
         "_state",
+        "_thin",
         "delivered",
         "in_flight",
         "largest",
@@ -188,6 +193,7 @@ class Recovery:
         self._newest: SentBatch | None = None
         self._news = False
         self._acked = 0
+        self._thin = 0
 
     # sending
 
@@ -257,6 +263,20 @@ class Recovery:
         if first >= end:
             return 0
         state = self._state
+        batches = self._batches
+        if len(batches) == 1 and batches[0].first == first and batches[0].end == end:
+            batch = batches[0]
+            total = (end - first - 1) * batch.size + batch.last_size
+            if self.in_flight == total:
+                # All of the one batch in flight: what a flow has that waits for answers.
+                state[first - base : end - base] = bytes((_ACKNOWLEDGED,)) * (end - first)
+                self.in_flight = 0
+                self.delivered += total
+                self._acked += total
+                self._news = True
+                self.largest = end - 1
+                self._newest = batch
+                return end - first
         if end - first == 1:
             before = state[first - base]
             if before == _ACKNOWLEDGED:
@@ -265,7 +285,6 @@ class Recovery:
             _LOST, first - base, end - base
         ):
             return 0
-        batches = self._batches
         found = 0
         settled = batches[0].first if batches else self.next
         if first < settled:
@@ -365,7 +384,8 @@ class Recovery:
                 break
             for number in range(max(first, batch.first), min(end, batch.end)):
                 if self._state[number - base] == _OUTSTANDING:
-                    self._state[number - base] = _LOST
+                    # Not lost: if the peer names it after all, that is no late arrival.
+                    self._state[number - base] = _ACKNOWLEDGED
                     self.in_flight -= self._size_of(batch, number)
 
     # what follows
@@ -431,13 +451,17 @@ class Recovery:
 
     def thin_turn(self, now: int) -> bool:
         """
-        L{turn} for a flow that waits for answers: where all has arrived that was sent, and
-        the application had held it back, nothing is learnt but the round trip.
+        L{turn}, to be tried first, for a flow that waits for answers: where all has arrived
+        that was sent, and the application had held it back, nothing is learnt but the round
+        trip.
 
         @return: it was one; the controller need not be told.
         """
         newest = self._newest
         if newest is None or self.in_flight or self._reported or not newest.app_limited:
+            return False
+        self._thin += 1
+        if self._thin <= _THIN_TURNS or self._thin % _THIN_TURNS == 0:
             return False
         self.round_trip.sample(now - newest.sent, now)
         self._news = False

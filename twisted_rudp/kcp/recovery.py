@@ -48,10 +48,6 @@ NEAR: Final = 2 * MILLISECOND
 """Shorter round trips are not paced: acknowledgements come as often as a timer would, and
 such paths hold a window."""
 
-THIN_TURNS: Final = 16
-"""Of the turns of a flow that waits for answers, which all say the same, the controller is
-told of each so many."""
-
 _ARRIVED: Final = -1
 
 
@@ -123,7 +119,6 @@ class PacedRecovery:
         "_resent",
         "_sent",
         "_settings",
-        "_thin",
         "_transmitter",
         "_wake",
         "controller",
@@ -160,7 +155,6 @@ class PacedRecovery:
         self._lost: dict[int, None] = {}
         self._resent: dict[int, Resent] = {}
         self._wake = NEVER
-        self._thin = 0
         self._acknowledged_at = -NEVER
 
     def _make_controller(self) -> Controller:
@@ -330,6 +324,11 @@ class PacedRecovery:
         una, before = self._sent.una, self._covered
         self._covered = una
         fresh, recovery = self._fresh, self._recovery
+        idle = not (recovery.in_flight or self._resent or self._lost)
+        if idle and (not fresh or fresh[-1].end <= una):
+            # All of it was named before.
+            fresh.clear()
+            return
         gone = 0
         for burst in fresh:
             if burst.first >= una:
@@ -380,8 +379,7 @@ class PacedRecovery:
         if self._sent.una != self._covered:
             self._cover(now)
         recovery = self._recovery
-        self._thin += 1
-        if self._thin % THIN_TURNS and recovery.thin_turn(now):
+        if recovery.thin_turn(now):
             if len(self._log) > 2 * REMEMBERED:
                 self._forget()
             return

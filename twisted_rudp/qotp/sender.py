@@ -230,6 +230,8 @@ class Sender:
             self.shrink(0)
         elif self.path_mtu.mtu != self.mtu:
             self._use_mtu()
+        if packets.recovery.thin_turn(now):
+            return
         sample = packets.recovery.turn(now)
         if sample is not None:
             if packets.recovery.lost:

@@ -683,6 +683,9 @@ class SentPackets:
         # Who acknowledges each datagram once leaves hundreds of them unacknowledged when one
         # of its ACKs is lost; what such a peer misses it names.
         recovery.patience = 0 if self.extended else self.timeout
+        if recovery.thin_turn(now):
+            self._prune(now)
+            return
         sample = recovery.turn(now)
         if sample is None:
             return
