@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 from collections.abc import Iterator
@@ -57,14 +58,22 @@ class Tables(HTMLParser):
 
 @cache
 def built() -> Path:
-    """The folder with the HTML: what C{make docs} has left there, brought up to date."""
+    """
+    The folder with the HTML: what C{make docs} has left there, brought up to date. The suite
+    runs in several processes, of which one builds at a time.
+    """
     target = DOCS / "_build" / "html"
-    subprocess.run(
-        python("-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(target)),
-        env=environment(),
-        check=True,
-        capture_output=True,
-    )
+    target.mkdir(parents=True, exist_ok=True)
+    with open(target.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = subprocess.run(
+            python("-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(target)),
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+    if made.returncode:
+        raise AssertionError(made.stderr)
     return target
 
 
