@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import vectors
-from tests.kcp.segments import Wire
 from twisted_rudp import kernels
-from twisted_rudp.core.batch import RunWriter
-from twisted_rudp.kcp.fec import (
-    Decoder,
-    Encoder,
-)
 from twisted_rudp.kcp.reed_solomon import (
     coefficients,
     evaluate_by_kernel,
@@ -28,36 +21,6 @@ PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 EVALUATIONS = [evaluate_by_zfec]
 if kernels.gf_matmul is not None:
     EVALUATIONS.append(evaluate_by_kernel)
-
-
-def encode(
-    encoder: Encoder,
-    datagrams: Sequence[bytes],
-    now: int = 0,
-    gap: int = 0,
-    protected: bool = True,
-) -> list[bytes]:
-    """All packets for datagrams that come one by one, C{gap} apart."""
-    wire = Wire()
-    writer = RunWriter(wire.emit, ("192.0.2.1", 9), 0)
-    for datagram in datagrams:
-        encoder.encode(datagram, len(datagram), now, writer, protected)
-        now += gap
-    writer.finish()
-    return wire.datagrams()
-
-
-def decode(decoder: Decoder, packets: Sequence[bytes]) -> list[tuple[bytes, bool]]:
-    """The datagrams of packets that come one by one, and whether they came whole."""
-    return [
-        (bytes(data), regular)
-        for packet in packets
-        for data, _, regular in decoder.decode(packet, len(packet))
-    ]
-
-
-def number(packet: bytes) -> int:
-    return int.from_bytes(packet[:4], "little")
 
 
 class CodecTests(SynchronousTestCase):
