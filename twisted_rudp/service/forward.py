@@ -40,6 +40,7 @@ from twisted_rudp.service.listening import (
     Tally,
     adviceFor,
 )
+from twisted_rudp.service.proxyprotocol import Header, ProxiedFactory, encode
 
 EARLY_LIMIT = 256 * 1024
 """
@@ -121,12 +122,14 @@ class Relay:
         unreachable: Callable[[Failure], None],
         over: Callable[[Relay, Failure], None],
         joined: Callable[[Relay], None] | None = None,
+        header: Callable[[Relay], bytes] | None = None,
     ) -> None:
         """
         @param unreachable: called when the far side cannot be reached.
         @param over: called once, when both sides are disconnected; the reason is that
             of the side disconnected first.
         @param joined: called when both sides are connected.
+        @param header: what to send to the far side in front of everything.
         """
         self.near = Side(self)
         self.far = Side(self)
@@ -134,6 +137,7 @@ class Relay:
         self._unreachable = unreachable
         self._over = over
         self._joined = joined
+        self._header = header
         self._dialling: Deferred[Any] | None = None
         self._early: list[bytes] = []
         self._reason: Failure | None = None
@@ -220,6 +224,8 @@ class Relay:
         if self._joined is not None:
             self._joined(self)
         early, self._early = self._early, []
+        if self._header is not None:
+            early.insert(0, self._header(self))
         _consumer(far).writeSequence(early)
         _consumer(near).registerProducer(far, True)
         if near.reading is Reading.OPEN:
@@ -280,11 +286,15 @@ class _Connection:
 
     @ivar ends: peers and transports of both sides. Some transports cannot tell them after
         the end.
+    @ivar proxied: what a proxy in front of the near side has told.
     """
 
-    def __init__(self, number: int, began: float, address: IAddress | None) -> None:
+    def __init__(
+        self, number: int, began: float, address: IAddress | None, proxied: Header | None
+    ) -> None:
         self.number = number
         self.began = began
+        self.proxied = proxied
         self.ends = {
             "peer": addressText(address),
             "transport": getattr(address, "type", "unknown").lower(),
@@ -292,10 +302,18 @@ class _Connection:
             "far_transport": "none",
         }
 
+    def addresses(self, relay: Relay) -> tuple[object, object]:
+        """The near side's peer, and what it connected to."""
+        near = _consumer(relay.near)
+        told = self.proxied
+        if told is not None and told.source is not None:
+            return told.source, told.destination
+        return near.getPeer(), near.getHost()
+
     def joined(self, relay: Relay) -> None:
         """Both sides are connected."""
         self.ends = {
-            "peer": addressText(_consumer(relay.near).getPeer()),
+            "peer": addressText(self.addresses(relay)[0]),
             "transport": transportText(relay.near.transport),
             "far": addressText(_consumer(relay.far).getPeer()),
             "far_transport": transportText(relay.far.transport),
@@ -313,9 +331,11 @@ class ForwardFactory(SilentFactory):
         description: str,
         far: IStreamClientEndpoint,
         sessions: Sessions,
+        proxyProtocol: str | None = None,
     ) -> None:
         """
         @param description: the two endpoints, for the log.
+        @param proxyProtocol: the version of the header to send to the far side.
         @ivar finished: called after the end of each connection, if set.
         """
         self.tally = Tally("connections", "refused", "unreachable", "broken", "forth", "back")
@@ -325,19 +345,29 @@ class ForwardFactory(SilentFactory):
         self._description = description
         self._far = far
         self._sessions = sessions
+        self._proxyProtocol = proxyProtocol
         self._limited = RateLimitedLog(clock, self._log)
         self._live: dict[Relay, _Connection] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> Side | None:
         """The near side of a new relay; None at the limit of connections (PORT-6)."""
+        return self.build(addr, None)
+
+    def build(self, addr: IAddress | None, proxied: Header | None) -> Side | None:
+        """
+        As L{buildProtocol}.
+
+        @param proxied: what a proxy in front of the near side has told.
+        """
         if self._sessions.full:
             self.tally.add("refused")
             self._complain("connection refused: limit reached")
             return None
         self.tally.add("connections")
         number = self.tally.counts["connections"]
-        relay = Relay(self._far, self._unreachable, self._over, self._joined)
-        self._live[relay] = _Connection(number, self._clock.seconds(), addr)
+        header = None if self._proxyProtocol is None else self._header
+        relay = Relay(self._far, self._unreachable, self._over, self._joined, header)
+        self._live[relay] = _Connection(number, self._clock.seconds(), addr, proxied)
         self._sessions.add(relay)
         return relay.near
 
@@ -376,6 +406,10 @@ class ForwardFactory(SilentFactory):
         if self.finished is not None:
             self.finished()
 
+    def _header(self, relay: Relay) -> bytes:
+        assert self._proxyProtocol is not None
+        return encode(self._proxyProtocol, *self._live[relay].addresses(relay))
+
     def _joined(self, relay: Relay) -> None:
         connection = self._live[relay]
         connection.joined(relay)
@@ -398,18 +432,27 @@ class ForwardService(ListeningService):
         limit: int,
         drain: float,
         announcer: NodeAnnouncer | None = None,
+        proxyProtocol: str | None = None,
+        proxied: bool = False,
     ) -> None:
         """
         @param limit: connections at one time.
         @param drain: seconds for open connections to end when the service stops.
         @param announcer: announces the node while this service listens.
+        @param proxyProtocol: the version of the PROXY protocol to speak to the far side.
+        @param proxied: connections begin with a header of the PROXY protocol.
         """
         sessions = Sessions(clock, limit)
-        factory = ForwardFactory(clock, description, far, sessions)
+        factory = ForwardFactory(clock, description, far, sessions, proxyProtocol)
         self._far = far
         self._held: Lease | None = None
         self.forwarding = factory
-        super().__init__(description, near, factory, sessions, factory.tally, drain, announcer)
+        accepting: SilentFactory = factory
+        if proxied:
+            accepting = ProxiedFactory(
+                clock, self._log, description, limit, factory.tally, factory.build
+            )
+        super().__init__(description, near, accepting, sessions, factory.tally, drain, announcer)
 
     def startService(self) -> None:
         super().startService()

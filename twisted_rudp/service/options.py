@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from threading import current_thread, main_thread
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
@@ -43,6 +43,7 @@ from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.listening import PlainListeningService
 from twisted_rudp.service.pong import PongService
+from twisted_rudp.service.proxyprotocol import versionNamed
 from twisted_rudp.service.status import text
 from twisted_rudp.service.usage import (
     ServiceOptions,
@@ -118,6 +119,10 @@ class CommandOptions(ServiceOptions):
         return cast(IReactorTime, reactor)
 
 
+_PROXIED: Final = "haproxy:"
+"""Before the description of an endpoint whose connections begin with a header."""
+
+
 class ForwardOptions(CommandOptions):
     """C{twist rudp forward}."""
 
@@ -139,6 +144,15 @@ and on the side of the web server:
 Write '\:' for a colon inside a value, as in 'kcp:host=2001\:db8\:\:1:port=4000'.
 As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
 """
+    optParameters = [
+        [
+            "proxy-protocol",
+            None,
+            None,
+            "Tell --to the peer's address by the PROXY protocol: v1 or v2.",
+            versionNamed,
+        ],
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,12 +174,16 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 " give one --to for each --listen"
             )
         for near, far in zip(self.listen, self.to, strict=True):
+            proxied = near.startswith(_PROXIED)
+            listen = near.removeprefix(_PROXIED)
             service = ForwardService(
                 self.clock(),
                 f"forward {redacted(near)} -> {redacted(far)}",
-                endpoint("listen", serverFromString, near),
+                endpoint("listen", serverFromString, listen),
                 endpoint("to", clientFromString, far),
-                **self.running(near),
+                proxyProtocol=self["proxy-protocol"],
+                proxied=proxied,
+                **self.running(listen),
             )
             service.advice += self.exposed(near, far)
             self.services.append(service)
