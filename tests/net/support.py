@@ -21,6 +21,7 @@ from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, Engine
 from twisted_rudp.net.connect import connect
 from twisted_rudp.net.listen import ListeningPort, listen
 from twisted_rudp.net.udp.port import PortCounters, PortFacts, PortKind, SocketOptions
+from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.testing import Impairments, MemoryNetwork
 
 SECRET = 0x33
@@ -120,6 +121,8 @@ class FakePort:
         self.sent: list[tuple[bytes, int, Address]] = []
         self.room: int | None = None
         self.counters = PortCounters()
+        self.thinned: list[Thinning | None] = []
+        self.drops = 0
 
     def send(self, run: Buffer, size: int, address: Address) -> bool:
         self.sent.append((bytes(run), size, address))
@@ -139,6 +142,13 @@ class FakePort:
 
     def reconfigure(self, options: SocketOptions) -> None:
         self.options = options
+
+    def thin(self, thinning: Thinning | None) -> bool:
+        self.thinned.append(thinning)
+        return True
+
+    def kernelDrops(self) -> int:
+        return self.drops
 
     def facts(self) -> PortFacts:
         return PortFacts(PortKind.STOCK, False, False, 0, None, 0, None, None)

@@ -36,6 +36,7 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.net.addresses import isOwn
+from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.schedule import MonotonicClock, Schedule, Task
 from twisted_rudp.net.session import Output, Owner, Session
@@ -121,6 +122,9 @@ class Hub:
         self._said: list[Deferred[None]] = []
         self._shutdownCall: IDelayedCall | None = None
         self.closed = False
+        self._flood = Flood()
+        self._drops = 0
+        self._thins = False
         self.table = SessionTable(
             demux,
             self.output,
@@ -130,6 +134,8 @@ class Hub:
             self._dropped,
             self._demuxFailed,
             acceptor is not None,
+            self._flood,
+            self._clock.now,
         )
         self._demuxTask = _DemuxTask(self._visitDemux)
         self._rateLog = RateLimitedLog(reactor, self._log)
@@ -161,6 +167,9 @@ class Hub:
         except Exception:
             self._demuxFailed()
             return
+        if not pieces:
+            self._flood.note(address[0], -(-len(run) // size))
+            return
         sessions = self.table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
@@ -179,7 +188,7 @@ class Hub:
             return
         # The time of the last run: nothing but its delivery lies between.
         now = self._clock.last
-        if now >= self._diagnosis:
+        if now >= self._diagnosis or self._flood.came:
             self.schedule.touch(self._demuxTask)
         self.schedule.end(now)
         visited = self.schedule.visited
@@ -409,13 +418,55 @@ class Hub:
             if now >= self._diagnosis:
                 text = demux.diagnosis()
                 self._diagnosis = now + (SECOND if text is None else DIAGNOSIS_INTERVAL)
+                self._lookAtQueue()
         except Exception:
             self._demuxFailed()
             return
+        self._reviewFlood(now)
+        flood = self._flood.deadline()
+        if flood is not None and (deadline is None or flood < deadline):
+            deadline = flood
         self.schedule.set(task, deadline, now)
         if text is not None:
             self._log.warn(
                 "{host.host} port {host.port}: {diagnosis}", diagnosis=text, host=self.getHost()
+            )
+
+    def _reviewFlood(self, now: int) -> None:
+        """Have the kernel drop most of what unknown peers send while they flood the socket."""
+        port, flood = self.output.port, self._flood
+        if port is None or self.closed:
+            return
+        drops = port.kernelDrops() if flood.came else self._drops
+        if not flood.review(now, drops > self._drops, self.table.validated):
+            return
+        self._drops = drops
+        done = port.thin(flood.thinning)
+        if done and flood.thinning is not None and not self._thins:
+            self.count("floods")
+            self._rateLog.note(
+                "flood",
+                "{host.host} port {host.port}: unknown peers send more than can be looked at;"
+                " the kernel drops most of it",
+                host=self.getHost(),
+            )
+        self._thins = done and flood.thinning is not None
+
+    def _lookAtQueue(self) -> None:
+        """Say when the kernel had no room for what arrived."""
+        port = self.output.port
+        if port is None or self.closed or self._thins:
+            return
+        drops, before = port.kernelDrops(), self._drops
+        self._drops = drops
+        if drops > before:
+            self._rateLog.note(
+                "overflow",
+                "{host.host} port {host.port}: the receive queue of {bytes} bytes was full,"
+                " {datagrams} datagrams lost",
+                bytes=port.facts().receiveBuffer,
+                datagrams=drops - before,
+                host=self.getHost(),
             )
 
     def _demuxFailed(self) -> None:
@@ -564,6 +615,7 @@ class Hub:
         port = self.output.port
         if port is not None:
             counters.update(_named("port.", port.counters.asDict()))
+            counters["port.kernelDrops"] = port.kernelDrops()
             facts = port.facts()._asdict()
         counters.update(_named("demux.", self._demux.counters()))
         counters.update(self.table.counters())

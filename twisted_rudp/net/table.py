@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted_rudp.core.engine import (
+    MILLISECOND,
     SECOND,
     Address,
     Admit,
@@ -24,6 +25,7 @@ from twisted_rudp.core.engine import (
     Verdict,
 )
 from twisted_rudp.core.limits import network_of
+from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.session import Output, Session, SessionState
 
 TURN_ADDRESSES: Final = 256
@@ -34,6 +36,9 @@ ADDRESS_RUNS: Final = 8
 
 TURN_JUDGEMENTS: Final = 64
 """Datagrams of unknown peers that are looked at in one turn: each may cost a hash and an answer."""
+
+TURN_TIME: Final = 2 * MILLISECOND
+"""Time after which no more of them are looked at in a turn."""
 
 ADDRESS_JUDGEMENTS: Final = 8
 """Of one address: a flood from one place leaves the others theirs."""
@@ -91,6 +96,8 @@ class SessionTable:
         dropped: Callable[[Session], None],
         failed: Callable[[], None],
         accepting: bool,
+        flood: Flood,
+        clock: Callable[[], int],
     ) -> None:
         """
         @param count: counts something under a name, once or so many times.
@@ -98,6 +105,8 @@ class SessionTable:
         @param dropped: called with each session that is forgotten for good.
         @param failed: called from inside of an exception's handler: the
             demultiplexer has raised.
+        @param flood: told what unknown peers send.
+        @param clock: the present time.
         """
         self.byKey: dict[Key | None, Session] = {}
         self.accepting = accepting
@@ -108,6 +117,8 @@ class SessionTable:
         self._make = make
         self._dropped = dropped
         self._failed = failed
+        self._flood = flood
+        self._clock = clock
         self._alive: dict[Session, None] = {}
         self._byAddress: dict[Address, dict[Session, None]] = {}
         self._timeWait: dict[Session, None] = {}
@@ -155,6 +166,11 @@ class SessionTable:
     def alive(self) -> list[Session]:
         """The sessions that are not over."""
         return list(self._alive)
+
+    def validated(self) -> list[Address]:
+        """The addresses of those of them whose peer has proved that it receives there."""
+        unvalidated = self._unvalidated
+        return [session.address for session in self._alive if session not in unvalidated]
 
     def at(self, address: Address) -> list[Session]:
         """Those of them whose peer is at C{address}."""
@@ -269,6 +285,7 @@ class SessionTable:
         A run whose key is in no session: it is judged at the end of the turn, after those
         of sessions were dealt with. An address that has more than its share loses the rest.
         """
+        self._flood.note(address[0], -(-len(run) // size))
         waiting = self._waiting.get(address)
         if waiting is None:
             if len(self._waiting) >= TURN_ADDRESSES:
@@ -295,12 +312,17 @@ class SessionTable:
         waiting, self._waiting = self._waiting, {}
         called = self._output.calledAt
         left = TURN_JUDGEMENTS
+        began = time = self._clock()
         for address, runs in waiting.items():
+            if time - began > TURN_TIME:
+                left = 0
             own = min(left, ADDRESS_JUDGEMENTS)
             left -= own
             for key, run, size, self._output.calledAt in runs:
                 own = self._judge(key, run, size, address, now, own)
             left += own
+            time = self._clock()
+        self._flood.looked(TURN_JUDGEMENTS - left, time - began)
         self._output.calledAt = called
         return True
 

@@ -27,6 +27,7 @@ from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp import options as socketOptions
+from twisted_rudp.net.udp import sourcefilter
 from twisted_rudp.net.udp.errors import REPORTED, drain, failedAs
 from twisted_rudp.net.udp.options import SOL_UDP, UDP_SEGMENT
 from twisted_rudp.net.udp.port import (
@@ -48,6 +49,7 @@ from twisted_rudp.net.udp.receive import (
     sourceControl,
 )
 from twisted_rudp.net.udp.sending import FULL, SendingPort
+from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.net.udp.whentoread import WhenToRead
 
 SEGMENTS = 64
@@ -75,6 +77,9 @@ READ_BYTES = 1 << 20
 
 READ_CALLS = 512
 """System calls for reading in one wake-up: tiny datagrams must not hold the reactor."""
+
+READ_TIME = 2_000_000
+"""Nanoseconds of reading in one wake-up, after which the rest waits for the next."""
 
 SHORT = 16384
 """A read of fewer bytes may have been all there was."""
@@ -207,6 +212,17 @@ class OwnPort(SendingPort):
     def leaveGroup(self, group: str, interface: int) -> None:
         """See L{DatagramPort.leaveGroup}."""
         socketOptions.leaveGroup(self._socket, group, interface)
+
+    def thin(self, thinning: Thinning | None) -> bool:
+        """See L{DatagramPort.thin}."""
+        if thinning is not None:
+            return not self.closed and sourcefilter.attach(self._socket, thinning)
+        sourcefilter.detach(self._socket)
+        return True
+
+    def kernelDrops(self) -> int:
+        """See L{DatagramPort.kernelDrops}."""
+        return sourcefilter.kernelDrops(self._socket)
 
     def facts(self) -> PortFacts:
         """See L{DatagramPort.facts}."""
@@ -341,6 +357,7 @@ class OwnPort(SendingPort):
         runs = counters.runsIn
         left, calls = READ_BYTES, 0
         numerous = self._numerous
+        end = 0
         while left > 0 and calls < READ_CALLS and not self.closed:
             try:
                 if numerous:
@@ -371,6 +388,10 @@ class OwnPort(SendingPort):
                 if self._lone:
                     self._numerous = numerous = count > 1 and before - left < count * SMALL
                 if count < DATAGRAMS:
+                    break
+                now = self._whenToRead.clock()
+                end = end or now + READ_TIME
+                if now > end:
                     break
                 continue
             calls += 1

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReactorUDP
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, Buffer, PathError
+from twisted_rudp.net.udp.sourcefilter import Thinning
 
 LONGEST_RUN = 65507
 """Bytes in one system call: the largest UDP payload over IPv4 (UDP-14)."""
@@ -307,6 +308,16 @@ class DatagramPort(Protocol):
         @return: fires when the socket is closed; the same object for every call
             (PORT-2).
         """
+
+    def thin(self, thinning: Thinning | None) -> bool:
+        """
+        Have the kernel drop a part of what unknown peers send; None: nothing any more.
+
+        @return: whether this port and this system can.
+        """
+
+    def kernelDrops(self) -> int:
+        """Datagrams that the kernel has dropped, because its queue was full or by L{thin}."""
 
     def facts(self) -> PortFacts:
         """What this port is and what the system granted it."""

@@ -35,6 +35,7 @@ from twisted_rudp.net.udp.port import (
 )
 from twisted_rudp.net.udp.receive import Joiner
 from twisted_rudp.net.udp.sending import FULL, SendingPort
+from twisted_rudp.net.udp.sourcefilter import Thinning
 
 
 class _Adapter(DatagramProtocol):
@@ -112,6 +113,14 @@ class StockPort(SendingPort):
     def getHost(self) -> IPv4Address | IPv6Address:
         """See L{DatagramPort.getHost}."""
         return self._host
+
+    def thin(self, thinning: Thinning | None) -> bool:
+        """See L{DatagramPort.thin}: the socket is the reactor's."""
+        return thinning is None
+
+    def kernelDrops(self) -> int:
+        """See L{DatagramPort.kernelDrops}: not known here."""
+        return 0
 
     def readPending(self) -> None:
         """See L{DatagramPort.readPending}. This port is read by the reactor."""

@@ -103,12 +103,12 @@ class WhenToRead:
     Decides when a socket is read next.
 
     @ivar most: so many datagrams may gather in its receive buffer.
+    @ivar clock: nanoseconds.
     """
 
     __slots__ = (
         "_allowance",
         "_arrived",
-        "_clock",
         "_counters",
         "_end",
         "_level",
@@ -116,6 +116,7 @@ class WhenToRead:
         "_resume",
         "_since",
         "_wait",
+        "clock",
         "most",
     )
 
@@ -133,7 +134,7 @@ class WhenToRead:
         self._allowance = allowance
         self._ready = ready
         self._counters = counters
-        self._clock = clock
+        self.clock = clock
         self._level = 0
         self._resume = 0
         self._end = 0
@@ -154,7 +155,7 @@ class WhenToRead:
         if ready is None or patience < 0 or patience >= SHORTEST_WAIT:
             self._end = 0
             return False
-        now = self._clock()
+        now = self.clock()
         if not self._end:
             if now < self._resume or not self._allowance.admits(now):
                 return False
@@ -164,7 +165,7 @@ class WhenToRead:
             return False
         end = now + PATIENCE
         while not ready(0):
-            now = self._clock()
+            now = self.clock()
             if now >= end:
                 self._counters.pollsInVain += 1
                 self._allowance.spend(now)
@@ -198,7 +199,7 @@ class WhenToRead:
                 self._since = self._wait = 0
                 return 0
         else:
-            now = self._clock()
+            now = self.clock()
             elapsed = now - self._since
             if not self._since or elapsed > WINDOW:
                 self._since, self._arrived = now, 0
