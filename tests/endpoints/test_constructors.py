@@ -21,6 +21,7 @@ SERVER_WRONG: dict[str, tuple[Any, ...]] = {
     "port": (-1, 65_536, "4000", None, 1.5),
     "backlog": (0, "128"),
     "maxSessions": (0,),
+    "sessionsPerHost": (0,),
     "perHost": (0,),
     "sessions": ("none", 3),
     "blacklist": (-1, float("nan"), "10"),

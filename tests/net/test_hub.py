@@ -650,6 +650,29 @@ class UnknownPeerTests(HubCase):
         self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
         self.assertEqual(len(self.admit(("10.0.1.2", 1)).runs), 1)
 
+    def test_sessionsPerHost(self) -> None:
+        """One validated host cannot take all sessions; an end, or a move, makes room (EP-7)."""
+        self.hub = self.make(limits=Limits(sessionsPerHost=2))
+        one = [self.admit(("2001:db8::1", 1000 + number, 0, 0), True) for number in range(2)]
+        refused = self.admit(("2001:db8::2", 1, 0, 0), True)
+        self.assertEqual([len(each.runs) for each in [*one, refused]], [1, 1, 0])
+        self.assertEqual(self.counts()["refused.sessionsPerHost"], 1)
+        self.assertEqual(len(self.admit(("2001:db8:0:1::1", 1, 0, 0), True).runs), 1)
+        one[0].say(Event.PATH, ("2001:db8:0:2::1", 1, 0, 0))
+        self.receive(address=one[0].address)
+        self.assertEqual(len(self.admit(("2001:db8::1", 5, 0, 0), True).runs), 1)
+        self.assertEqual(self.admit(("2001:db8::1", 6, 0, 0), True).runs, [])
+        one[1].end(Reason.DONE)
+        self.receive(address=one[1].address)
+        self.assertEqual(len(self.admit(("2001:db8::1", 7, 0, 0), True).runs), 1)
+
+    def test_ownSessions(self) -> None:
+        """A quarter of all where nothing is said; this machine's own are not bounded."""
+        self.hub = self.make(limits=Limits(maxSessions=400))
+        for address, expected in (("10.0.1.1", 100), ("127.0.0.1", 150)):
+            engines = [self.admit((address, 1000 + number), True) for number in range(150)]
+            self.assertEqual(sum(len(each.runs) for each in engines), expected)
+
     def test_lapse(self) -> None:
         """A half-open session lapses after its time, and all trace of it."""
         engine = self.admit(PEER)

@@ -146,6 +146,12 @@ class ServerEndpoint(Endpoint, ABC):
     maxSessions: int = option(
         Integer(1, 1_000_000), 4096, "Most sessions at one time, validated or not."
     )
+    sessionsPerHost: int | None = option(
+        Integer(1, 1_000_000),
+        None,
+        "Most sessions with one IPv4 address or IPv6 /64, this machine's own aside. Left out: a"
+        " quarter of C{maxSessions}, but not less than 64.",
+    )
     drainTimeout: float = option(
         Seconds(0),
         DRAIN_TIMEOUT,
@@ -198,7 +204,11 @@ class ServerEndpoint(Endpoint, ABC):
         return None
 
     def _limits(self) -> Limits:
-        return Limits(backlog=self.backlog, maxSessions=self.maxSessions)
+        return Limits(
+            backlog=self.backlog,
+            maxSessions=self.maxSessions,
+            sessionsPerHost=self.sessionsPerHost,
+        )
 
     @abstractmethod
     def _listeningDemux(self) -> Demultiplexer:

@@ -24,7 +24,7 @@ from twisted_rudp.core.engine import (
     Route,
     Verdict,
 )
-from twisted_rudp.core.limits import network_of
+from twisted_rudp.core.limits import is_loopback, network_of
 from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.session import Output, Session, SessionState
 
@@ -53,6 +53,10 @@ MAX_TIME_WAIT: Final = 4096
 """Sessions that are over and still answered; the oldest goes first."""
 
 
+LEAST_PER_HOST: Final = 64
+"""Sessions of one host that a port takes where nothing else is said: many live behind one NAT."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """
@@ -63,6 +67,8 @@ class Limits:
     @ivar perHost: how many of those may come from one IPv4 address or IPv6 /64, so
         that a single host cannot fill the backlog.
     @ivar maxSessions: all sessions that are not over.
+    @ivar sessionsPerHost: how many of those may be of one IPv4 address or IPv6 /64, validated
+        or not; None: a quarter, but not less than L{LEAST_PER_HOST}.
     @ivar handshakeTimeout: seconds after which one that has not got as far as the
         factory lapses.
     """
@@ -70,6 +76,7 @@ class Limits:
     backlog: int = 128
     perHost: int = 32
     maxSessions: int = 10_000
+    sessionsPerHost: int | None = None
     handshakeTimeout: float = 10.0
 
 
@@ -123,6 +130,10 @@ class SessionTable:
         self._byAddress: dict[Address, dict[Session, None]] = {}
         self._timeWait: dict[Session, None] = {}
         self._bans: dict[str, int] = {}
+        most = limits.sessionsPerHost
+        self._perHost = max(LEAST_PER_HOST, limits.maxSessions // 4) if most is None else most
+        self._networks: dict[Session, Hashable] = {}
+        self._perNetwork: dict[Hashable, int] = {}
         self._unvalidated: dict[Session, Hashable] = {}
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
@@ -187,6 +198,9 @@ class SessionTable:
         if session in self._alive:
             self._leaveAddress(session)
             self._byAddress.setdefault(address, {})[session] = None
+            if session in self._networks:
+                self._leaveNetwork(session)
+                self._enterNetwork(session, network_of(address))
         session.address = address
 
     def reindex(self, session: Session) -> None:
@@ -231,6 +245,7 @@ class SessionTable:
         if session in self._alive:
             del self._alive[session]
             self._leaveAddress(session)
+            self._leaveNetwork(session)
         self._leaveBacklog(session)
         self._replaces.pop(session, None)
         if timeWait:
@@ -255,6 +270,8 @@ class SessionTable:
         self.byKey.clear()
         self._alive.clear()
         self._byAddress.clear()
+        self._networks.clear()
+        self._perNetwork.clear()
         self._timeWait.clear()
         self._waiting.clear()
         self._replaces.clear()
@@ -272,6 +289,18 @@ class SessionTable:
         del there[session]
         if not there:
             del self._byAddress[session.address]
+
+    def _enterNetwork(self, session: Session, network: Hashable) -> None:
+        self._networks[session] = network
+        self._perNetwork[network] = self._perNetwork.get(network, 0) + 1
+
+    def _leaveNetwork(self, session: Session) -> None:
+        network = self._networks.pop(session, None)
+        if network is None:
+            return
+        self._perNetwork[network] -= 1
+        if not self._perNetwork[network]:
+            del self._perNetwork[network]
 
     def _unindex(self, session: Session) -> None:
         for key in session.keys:
@@ -388,7 +417,14 @@ class SessionTable:
         """Let an unknown peer in; until its address is validated it is sent little."""
         engine = verdict.engine
         validated = engine.validated
-        refusal = self._refusal(address, validated)
+        network = network_of(address)
+        refusal = self._refusal(network, validated)
+        if (
+            refusal is None
+            and self._perNetwork.get(network, 0) >= self._perHost
+            and not is_loopback(address)
+        ):
+            refusal = "sessionsPerHost"
         if refusal is not None:
             self._count("refused." + refusal)
             self._demux.ended(engine, now)
@@ -401,13 +437,13 @@ class SessionTable:
             session.handshakeTrip = now - replied
         session.limit = now + int(self._limits.handshakeTimeout * SECOND)
         self.enter(session)
+        self._enterNetwork(session, network)
         if verdict.replaces:
             self._replaces[session] = verdict.replaces
         if validated:
             self.answered(session)
         else:
             session.allowance = 0
-            network = network_of(address)
             self._unvalidated[session] = network
             self._hosts[network] = self._hosts.get(network, 0) + 1
         self._count("admitted")
@@ -420,8 +456,8 @@ class SessionTable:
         oldest.expel(Reason.HANDSHAKE_TIMEOUT, None)
         self.drop(oldest)
 
-    def _refusal(self, address: Address, validated: bool) -> str | None:
-        """Why no unknown peer from C{address} can be let in now, or None."""
+    def _refusal(self, network: Hashable, validated: bool) -> str | None:
+        """Why no unknown peer from a network can be let in now, or None."""
         if not self.accepting:
             return "notAccepting"
         if validated:
@@ -430,6 +466,6 @@ class SessionTable:
             return "maxSessions"
         if len(self._unvalidated) >= self._limits.backlog:
             return "backlog"
-        if self._hosts.get(network_of(address), 0) >= self._limits.perHost:
+        if self._hosts.get(network, 0) >= self._limits.perHost:
             return "perHost"
         return None
