@@ -216,6 +216,25 @@ class Recovery:
         last_size = last_size or size
         first = self.next
         self.next = end = first + count
+        self._state.extend(bytes(count))
+        self.in_flight += (count - 1) * size + last_size
+        if self._probe_at == NEVER:
+            self._probe_at = now + self.probe_timeout()
+        app_limited = self.delivered <= self._limited_until
+        if self._batches:
+            before = self._batches[-1]
+            if (
+                before.sent == now
+                and before.end == first
+                and before.last_size == before.size == size
+                and before.delivered == self.delivered
+                and before.app_limited == app_limited
+                and before.draining == draining
+            ):
+                # Runs of one turn are one batch.
+                before.end = end
+                before.last_size = last_size
+                return first
         self._batches.append(
             SentBatch(
                 first,
@@ -226,14 +245,10 @@ class Recovery:
                 self.delivered,
                 self._delivered_at,
                 self._first_sent,
-                self.delivered <= self._limited_until,
+                app_limited,
                 draining,
             )
         )
-        self._state.extend(bytes(count))
-        self.in_flight += (count - 1) * size + last_size
-        if self._probe_at == NEVER:
-            self._probe_at = now + self.probe_timeout()
         return first
 
     def on_skipped(self, count: int) -> None:

@@ -148,7 +148,10 @@ class Packer:
         if self._total:
             most = most - self._closed - 1 or most
         full = self._mtu + self._overhead
-        return most if left >= most * full else -(-left // full)
+        if left >= most * full:
+            return most
+        # What is less than half of a run waits for the rest.
+        return -(-left // full) if 2 * left >= most * full or not self.spent else 0
 
     def pass_run(self, run: Buffer, size: int) -> None:
         """

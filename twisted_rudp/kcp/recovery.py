@@ -50,6 +50,9 @@ such paths hold a window."""
 
 _ARRIVED: Final = -1
 
+_UNNAMED: Final = -1
+"""The timestamp of a burst that no acknowledgement can name."""
+
 
 class Burst:
     """
@@ -179,7 +182,6 @@ class PacedRecovery:
         for batch in self._sent.batches:
             missing = self._sent.missing_of(batch)
             for first, end in _stretches(missing):
-                # Nobody can name it: its timestamps are not known.
                 self._fresh.append(self._note(batch, first, end, stamp, named=False))
 
     def release(self) -> None:
@@ -443,7 +445,7 @@ class PacedRecovery:
             end - first, size + header, stamp[5], last + header, self.controller.draining
         )
         self._pacer.spent(batch.size(first, end) + (end - first) * header)
-        burst = Burst(first, end, number, stamp[2])
+        burst = Burst(first, end, number, stamp[2] if named else _UNNAMED)
         self._log.append(burst)
         if named:
             self._by_ts.setdefault(stamp[2], []).append(burst)
@@ -454,7 +456,7 @@ class PacedRecovery:
         batch.sendings = 1
         first, end = batch.first, batch.end
         header = HEADER_SIZE + self._overhead
-        total = len(batch.data) + (end - first) * header
+        total = batch.length + (end - first) * header
         size = last = total
         if end - first > 1:
             size = batch.mss + header
@@ -462,6 +464,16 @@ class PacedRecovery:
         ts, now = stamp[2], stamp[5]
         number = self._recovery.on_sent(end - first, size, now, last, self.controller.draining)
         self._pacer.spent(total)
+        if self._fresh:
+            before = self._fresh[-1]
+            if (
+                before.ts == ts
+                and before.end == first
+                and before.number - before.first == number - first
+            ):
+                # It left right after that one.
+                before.end = end
+                return
         burst = Burst(first, end, number, ts)
         self._fresh.append(burst)
         self._log.append(burst)

@@ -14,7 +14,7 @@ from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
 from twisted_rudp.kcp.recovery import PacedRecovery
-from twisted_rudp.kcp.sent import SentBatch, SentSegments
+from twisted_rudp.kcp.sent import Data, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
@@ -23,7 +23,7 @@ from twisted_rudp.kernels.pure import MAXIMUM_PARTS, Buffer
 INITIAL_PEER_WINDOW: Final = 32
 """Guess of the peer's window before it was heard (kcp.md 1.2)."""
 
-Piece: TypeAlias = tuple[Buffer, int, int]
+Piece: TypeAlias = tuple[Data, int, int]
 """
 Data that becomes consecutive segments: the bytes, the payload length of each
 segment but the last, and the fragment field of the first.
@@ -65,14 +65,30 @@ class StreamQueue(ByteQueue):
         start = self._offset
         end = start + count * mss
         first = self._pieces[0]
-        if len(self._pieces) == 1 and self.size <= end - start:
+        if len(first) > end:
+            # Most of bulk comes here: the next part of a large piece.
+            self._offset = end
+            self.size -= end - start
+            return memoryview(first)[start:end], mss, 0
+        if len(self._pieces) == 1:
             return self.take(self.size), mss, 0
-        if len(first) <= end:
-            return self.take_units(count, mss), mss, 0
-        # Most of bulk comes here: the next part of a large piece.
-        self._offset = end
-        self.size -= end - start
-        return memoryview(first)[start:end], mss, 0
+        part: Buffer = b""
+        parts: list[Buffer] = []
+        while count > 0 and self.size and len(parts) < MAXIMUM_PARTS:
+            first = self._pieces[0]
+            start = self._offset
+            units = (len(first) - start) // mss
+            if 0 < units:
+                if units > count:
+                    units = count
+                # No copy: what is left of the piece is joined with the next one.
+                part = self.take(units * mss)
+                count -= units
+            else:
+                part = self.take_units(count, mss)
+                count -= -(-len(part) // mss)
+            parts.append(part)
+        return (part if len(parts) == 1 else tuple(parts)), mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
         data = self.take(min(size, mss))
@@ -467,7 +483,7 @@ class Sender:
         batch = self._number(1, stamp)
         self.transmitter.note(batch.first, 1, stamp[2])
         conv, wnd, ts, una, _, _ = stamp
-        data = batch.data
+        data = batch.payload(batch.first, batch.end)
         first = batch.first & MASK32
         return pack_header(conv, PUSH, batch.frg, wnd, ts, first, una, len(data)) + data
 
@@ -493,29 +509,18 @@ class Sender:
 
     def _next_run(self, most: int, stamp: Stamp) -> tuple[bytes, int, int]:
         """
-        Number and encode what makes one run: of a stream a batch for each piece
-        that the queue gives, of messages one batch.
+        Number and encode what makes one run: of messages one at most.
 
         @param most: how many segments it may have.
         @return: the run, how many it has, and their payload length.
         """
-        queue = self.queue
         batch = self._number(most, stamp)
-        first = batch.first
+        first, mss = batch.first, batch.mss
         count = batch.end - first
-        mss = batch.mss
         conv, wnd, ts, una, _, _ = stamp
-        frg = batch.frg
-        data: Buffer | tuple[Buffer, ...] = batch.data
-        if count < most and queue.size and self._stream:
-            parts = [batch.data]
-            while count < most and queue.size and len(parts) < MAXIMUM_PARTS:
-                batch = self._number(most - count, stamp)
-                parts.append(batch.data)
-                count += batch.end - batch.first
-            data = tuple(parts)
         self.transmitter.note(first, count, ts)
-        return build_run(conv, wnd, ts, first & MASK32, una, frg, mss, data), count, mss
+        run = build_run(conv, wnd, ts, first & MASK32, una, batch.frg, mss, batch.data)
+        return run, count, mss
 
     def _number(self, most: int, stamp: Stamp) -> SentBatch:
         """Give the next numbers, at most C{most}, to what is queued. It counts as sent."""

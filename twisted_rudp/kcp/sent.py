@@ -14,10 +14,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kernels.pure import Buffer
+
+Data: TypeAlias = Buffer | tuple[Buffer, ...]
+"""
+Payload of consecutive segments, back to back. Of several parts each but the last ends with
+a segment; there are at most L{MAXIMUM_PARTS <twisted_rudp.kernels.pure.MAXIMUM_PARTS>}.
+"""
 
 SETTLED: Final = -1
 """
@@ -103,6 +109,7 @@ class SentBatch:
     Segments numbered C{first} .. C{end} - 1, of C{mss} payload bytes each (the last may
     be shorter), and what they have in common.
 
+    @ivar length: payload bytes.
     @ivar frg: fragment field of the first; it counts down and stays at 0.
     @ivar sent: clock of the last common transmission; C{due} is when their
         common C{timeout} is over, L{NEVER} when it concerns none any more.
@@ -116,6 +123,7 @@ class SentBatch:
         "end",
         "first",
         "frg",
+        "length",
         "mss",
         "sendings",
         "sent",
@@ -123,10 +131,11 @@ class SentBatch:
         "timeout",
     )
 
-    def __init__(self, first: int, data: Buffer, mss: int, frg: int) -> None:
+    def __init__(self, first: int, data: Data, mss: int, frg: int) -> None:
         """It has numbers and is not sent yet."""
         self.first = first
-        self.end = first + (-(-len(data) // mss) or 1)
+        self.length = sum(map(len, data)) if type(data) is tuple else len(data)
+        self.end = first + (-(-self.length // mss) or 1)
         self.data = data
         self.mss = mss
         self.frg = frg
@@ -145,10 +154,14 @@ class SentBatch:
 
     def payload(self, first: int, end: int) -> Buffer:
         """Payload of the segments C{first} .. C{end} - 1, back to back."""
+        data = self.data
+        if isinstance(data, tuple):
+            # Only what is sent again comes here.
+            data = self.data = b"".join(data)
         if first == self.first and end == self.end:
-            return self.data
+            return data
         mss = self.mss
-        return memoryview(self.data)[(first - self.first) * mss : (end - self.first) * mss]
+        return memoryview(data)[(first - self.first) * mss : (end - self.first) * mss]
 
     def fragment(self, number: int) -> int:
         """C{frg} of a segment."""
@@ -157,7 +170,7 @@ class SentBatch:
 
     def size(self, first: int, end: int) -> int:
         """Payload bytes of the segments C{first} .. C{end} - 1."""
-        total, mss = len(self.data), self.mss
+        total, mss = self.length, self.mss
         return min((end - self.first) * mss, total) - min((first - self.first) * mss, total)
 
     def state(self, number: int) -> SegmentState:
@@ -269,7 +282,7 @@ class SentSegments:
         self.batches.append(batch)
         self.arrived += b"\0" if count == 1 else bytes(count)
         self.outstanding += count
-        self.numbered += len(batch.data)
+        self.numbered += batch.length
         self.nxt = batch.end
 
     def release(self) -> None:
@@ -298,7 +311,7 @@ class SentSegments:
                 end = batch.end if batch.end < una else una
                 if whole:
                     inside = batch.first == first and batch.end == end
-                    self.delivered += len(batch.data) if inside else batch.size(first, end)
+                    self.delivered += batch.length if inside else batch.size(first, end)
                 else:
                     for number in self.missing(first, end):
                         self.delivered += batch.size(number, number + 1)

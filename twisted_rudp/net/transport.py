@@ -12,6 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ILoggingContext
 from twisted.python.failure import Failure
 
+from twisted_rudp.core.batch import RUN_BYTES
 from twisted_rudp.core.engine import Address, Configurable, Engine, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.messages import Delivery
@@ -381,7 +382,10 @@ class SessionTransport:
         feed = self._feed
         if feed is None or not feed.paused:
             return budget
-        return min(budget, max(self._engine.unsent(self.stream) - LOW_WATER, LEAST_SHARE))
+        share = self._engine.unsent(self.stream) - LOW_WATER
+        # Whole runs, which leaves a little less than the mark.
+        share = LEAST_SHARE if share < LEAST_SHARE else -(-share // RUN_BYTES) * RUN_BYTES
+        return budget if budget < share else share
 
     def sessionFlushed(self) -> bool:
         """Refill from the producer, or go on with what waited for empty buffers."""
