@@ -160,6 +160,34 @@ class DetectionTests(SynchronousTestCase):
         recovery.turn(now + TRIP)
         self.assertEqual(recovery.lost, [])
 
+    def test_lateness(self) -> None:
+        """On a path where datagrams come some milliseconds late, that soon is no loss either."""
+        recovery, now = make(), SECOND
+        late = TRIP // 2
+        for _ in range(40):
+            first = recovery.on_sent(2, SIZE, now)
+            recovery.on_sent(1, SIZE, now + MILLISECOND)
+            recovery.on_acknowledged(first + 1, first + 2)
+            recovery.turn(now + TRIP)
+            recovery.turn(now + TRIP + late)
+            recovery.on_acknowledged(first, first + 3)
+            now += TRIP + late + MILLISECOND
+            recovery.turn(now)
+        self.assertTrue(recovery.spurious < 12)
+        self.assertEqual(recovery.in_flight, 0)
+
+    def test_runs(self) -> None:
+        """What one turn sends is acknowledged and lost as if each run had been noted alone."""
+        recovery = make()
+        for count, last in ((10, SIZE), (10, SIZE), (5, 400)):
+            recovery.on_sent(count, SIZE, SECOND, last)
+        self.assertEqual(recovery.in_flight, 24 * SIZE + 400)
+        recovery.on_acknowledged(12, 25)
+        sample = recovery.turn(SECOND + TRIP)
+        assert sample is not None
+        self.assertEqual((sample.acked, sample.lost), (12 * SIZE + 400, 12 * SIZE))
+        self.assertEqual((recovery.lost, recovery.in_flight), ([(0, 12)], 0))
+
     def test_bounded(self) -> None:
         """What was settled long ago is forgotten."""
         recovery, now = make(), SECOND

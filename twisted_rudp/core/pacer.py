@@ -12,6 +12,10 @@ BURST: Final = 1_000_000
 LATE: Final = 6_000_000
 """Nanoseconds that a wake-up may come late without a loss of rate."""
 
+NEAR: Final = 2_000_000
+"""Nanoseconds: on shorter round trips acknowledgements come as often as a timer would, and such
+paths hold a window."""
+
 _LARGEST_BURST: Final = 131_072
 """Bytes: two runs. To wait for more gains nothing; on a loopback, where a round trip takes 50 us
 and a rate is gigabytes, what it gives in L{BURST} is more than any window."""

@@ -28,6 +28,10 @@ REORDERING: Final = 3
 MOST_REORDERING: Final = 256
 """The threshold grows by half at each repetition that was not needed, up to this."""
 
+_MOST_EIGHTHS: Final = 8
+"""What is later than a round trip and an eighth counts as lost (RFC 9002 6.1.2). With each turn
+in which that proved wrong it is an eighth more, up to two round trips (RFC 8985 7.1)."""
+
 MOST_PROBES: Final = 3
 """At so many unanswered probes in a row everything in flight counts as lost."""
 
@@ -131,7 +135,9 @@ class Recovery:
         "_base",
         "_batches",
         "_delivered_at",
+        "_eighths",
         "_first_sent",
+        "_judged_spurious",
         "_limited_until",
         "_longest",
         "_loss_at",
@@ -186,7 +192,9 @@ class Recovery:
         self._state = bytearray()
         self._batches: list[SentBatch] = []
         self._delivered_at = 0
+        self._eighths = 1
         self._first_sent = 0
+        self._judged_spurious = 0
         self._limited_until = -1
         self._loss_at = NEVER
         self._probe_at = NEVER
@@ -501,8 +509,11 @@ class Recovery:
         if self.patience:
             patience, decided = self.patience, -1
         else:
+            if self.spurious != self._judged_spurious:
+                self._judged_spurious = self.spurious
+                self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
             patience = max(trip.smoothed, trip.latest)
-            patience += patience // 8
+            patience += patience * self._eighths // 8
             decided = largest - self.reordering
         state, base = self._state, self._base
         batches = self._batches

@@ -19,7 +19,7 @@ from twisted_rudp.core.congestion.bbr import BBR
 from twisted_rudp.core.congestion.controller import Controller
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.core.pacer import Pacer
+from twisted_rudp.core.pacer import NEAR, Pacer
 from twisted_rudp.core.recovery import Recovery
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32
@@ -43,10 +43,6 @@ late may an acknowledgement name it."""
 ACKNOWLEDGED_LATELY: Final = 3 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
-
-NEAR: Final = 2 * MILLISECOND
-"""Shorter round trips are not paced: acknowledgements come as often as a timer would, and
-such paths hold a window."""
 
 _ARRIVED: Final = -1
 

@@ -78,7 +78,7 @@ class StreamQueue(ByteQueue):
             first = self._pieces[0]
             start = self._offset
             units = (len(first) - start) // mss
-            if 0 < units:
+            if units > 0:
                 if units > count:
                     units = count
                 # No copy: what is left of the piece is joined with the next one.

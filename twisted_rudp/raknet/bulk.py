@@ -28,6 +28,7 @@ class Bulk:
     Sends runs of the stream, or of messages that are equally long.
 
     @ivar mss: bytes of the stream in each datagram.
+    @ivar run: bytes of a whole run of the stream.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Bulk:
         "_stream",
         "_zero",
         "mss",
+        "run",
     )
 
     def __init__(
@@ -64,6 +66,8 @@ class Bulk:
         """
         self._datagram = datagram
         self.mss = min(whole, MAX_PAYLOAD) - 1
+        size = HEADER_SIZE + STREAM_FRAME + self.mss
+        self.run = run_capacity(size) * size
 
     def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
         """

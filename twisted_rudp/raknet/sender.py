@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.congestion import Controller, FixedWindow
-from twisted_rudp.core.pacer import Pacer
+from twisted_rudp.core.pacer import NEAR, Pacer
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.raknet import timers as t
@@ -349,12 +349,18 @@ class Sender:
         draining = controller.draining
         paced = pacer.allowed(now, rate)
         start = writer.cost
-        burst = window // BURST_SHARE
+        burst, run = window // BURST_SHARE, self._bulk.run
         if burst < BURST * self.datagram:
             burst = BURST * self.datagram
+        elif burst > run:
+            burst += -burst % run
         end = start + burst
         if end > budget:
             end = budget
+        # What is less than half of a run waits: for the next turn, and on a near path for the
+        # next acknowledgement, which is sure to come while so much is in flight.
+        near = 0 < sent.round_trip.least < NEAR and window > 4 * run
+        bulky = not strict and burst >= run and self.unsent > run
         first = DATA
         more = False
         while not writer.blocked and self._has_something():
@@ -363,6 +369,12 @@ class Sender:
                 more = True
                 break
             room = window - recovery.in_flight
+            if bulky and not (sent.lost or self._urgent):
+                if 2 * left < run and end > start + left:
+                    more = True
+                    break
+                if near and 0 < 2 * room < run:
+                    break
             credit = paced - (writer.cost - start)
             if room > credit:
                 room = credit

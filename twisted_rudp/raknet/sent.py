@@ -647,17 +647,19 @@ class SentPackets:
         """
         news = 0
         newest = -1
-        for sent, first, end in self._named(records):
-            found = self.recovery.on_acknowledged(first, end)
-            late = sent.acknowledge(first, end, self)
-            news += found + late
-            if late:
-                self.counters.lost_spurious += late
-                newest = sent.sent
-            if sent.size > self.long:
-                self.long_lost = self.short_heard = 0
-            elif found:
-                self.short_heard += 1
+        for start, stop in self._named(records):
+            found = self.recovery.on_acknowledged(start, stop)
+            news += found
+            for sent, first, end in self._between(start, stop):
+                late = sent.acknowledge(first, end, self)
+                if late:
+                    news += late
+                    self.counters.lost_spurious += late
+                    newest = sent.sent
+                if sent.size > self.long:
+                    self.long_lost = self.short_heard = 0
+                elif found:
+                    self.short_heard += 1
         if newest >= 0 and now - newest > self.round_trip.timeout:
             # What was given up arrives after all: the path has become longer.
             self.round_trip.sample(now - newest, now)
@@ -667,14 +669,15 @@ class SentPackets:
 
     def reported_lost(self, records: Sequence[tuple[int, int]]) -> None:
         """Take in the records of a NACK."""
-        for sent, first, end in self._named(records):
-            found = sent.lose(first, end, self, LOST)
-            if found:
-                self.counters.lost += found
-                self.counters.lost_reported += found
-                if sent.size > self.long:
-                    self.long_lost += found
-                self.recovery.on_reported_lost(first, end)
+        for start, stop in self._named(records):
+            for sent, first, end in self._between(start, stop):
+                found = sent.lose(first, end, self, LOST)
+                if found:
+                    self.counters.lost += found
+                    self.counters.lost_reported += found
+                    if sent.size > self.long:
+                        self.long_lost += found
+                    self.recovery.on_reported_lost(first, end)
         self._find_edge()
 
     def turn(self, now: int, controller: Controller) -> None:
@@ -718,9 +721,8 @@ class SentPackets:
         state = LOST if self.extended else MISSING
         due = now + self.timeout
         lost, self.recovery.lost = self.recovery.lost, []
-        table = self._table
         for first, end in lost:
-            for sent, low, high in self._between(table, first, end):
+            for sent, low, high in self._between(first, end):
                 found = sent.lose(low, high, self, state)
                 self.counters.lost += found
                 sent.due = due
@@ -771,29 +773,31 @@ class SentPackets:
             sent = SentPacket(self.recovery.next, (), (), now)
             self.enter(sent, now, HEADER_SIZE, HEADER_SIZE, False)
 
-    def _named(self, records: Sequence[tuple[int, int]]) -> list[tuple[Sent, int, int]]:
+    def _named(self, records: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
         """
-        What records name, with the part of each. Records are merged first, so that nothing
-        is looked at more than once for each stretch, whatever the peer repeats.
+        The intervals of numbers that records name, as far as they are known here. Records are
+        merged, so that nothing is looked at more than once, whatever the peer repeats.
         """
         table = self._table
         if not table:
-            return []
+            return ()
         number = self.recovery.next
         oldest = table[0].first
         if len(records) == 1:
             first, last = records[0]
             start = unwrap24(first, number)
             end = min(start + last - first + 1, number)
-            return list(self._between(table, max(start, oldest), end))
+            start = max(start, oldest)
+            return ((start, end),) if start < end else ()
         merged = Ranges()
         for first, last in records:
             start = unwrap24(first, number)
             merged.add(max(start, oldest), min(start + last - first + 1, number))
-        return [found for start, end in merged for found in self._between(table, start, end)]
+        return merged
 
-    @staticmethod
-    def _between(table: list[Sent], start: int, end: int) -> Iterator[tuple[Sent, int, int]]:
+    def _between(self, start: int, end: int) -> Iterator[tuple[Sent, int, int]]:
+        """What has numbers in this interval, with the part of each."""
+        table = self._table
         at = max(bisect_right(table, start, key=_first_of) - 1, 0)
         while at < len(table) and table[at].first < end:
             sent = table[at]
@@ -844,6 +848,9 @@ class SentPackets:
     def settle(self, reliable: int, count: int) -> None:
         """Frames with these indices are acknowledged for the first time."""
         self.outstanding -= count
+        if reliable == self.base and not self._settled:
+            self.base += count
+            return
         self._settled.add(reliable, reliable + count)
         if reliable <= self.base:
             self.base = self._settled.pop_through(self.base)
