@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.endpoints.support import Collecting, Nats
 from twisted_rudp.endpoints.qotp import exportKey
 from twisted_rudp.endpoints.qotppeer import QOTPPeer
+from twisted_rudp.errors import PeerForgot
+from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.testing import MemoryNetwork
 
 
@@ -106,6 +108,43 @@ class DiallingTests(PeerCase):
         self.failureResultOf(self.peers[0].listen(Collecting()), RuntimeError)
 
 
+class IdentityTests(PeerCase):
+    """Each peer has one identity, and knows the other's."""
+
+    def test_bothProved(self) -> None:
+        """Whoever dials, both have proof of the other's key."""
+        for index in (0, 1):
+            out = Collecting()
+            key = self.peers[1 - index].publicKey
+            self.network.run(self.peers[index].connect(out, *self.place(1 - index), serverKey=key))
+            self.network.runFor(1)
+            ends = (out.built[0], self.incoming[1 - index].built[0])
+            for talk, owner in zip(ends, (1 - index, index), strict=True):
+                facts = talk.transport.facts()  # type: ignore[union-attr]
+                self.assertTrue(facts["peer_key_proved"])
+                self.assertEqual(facts["peer_key"], self.peers[owner].publicKey.hex())
+
+    def test_restarted(self) -> None:
+        """
+        A peer that was restarted with its key is noticed within a round trip, by those whom it
+        had dialled as well as by those who had dialled it.
+        """
+        out = [Collecting(), Collecting()]
+        for index in (0, 1):
+            self.network.run(self.peers[index].connect(out[index], *self.place(1 - index)))
+        self.network.runFor(1)
+        self.hosts[1].reactor.disconnectAll()
+        again = QOTPPeer(self.hosts[1].reactor, 4002, seed="peer 4002")
+        self.successResultOf(again.listen(Collecting()))
+        for talk in (out[0].built[0], self.incoming[0].built[0]):
+            self.assertIsNone(talk.lost)
+            talk.transport.write(b"are you still there?")  # type: ignore[union-attr]
+        self.network.runFor(0.05)
+        for talk in (out[0].built[0], self.incoming[0].built[0]):
+            assert talk.lost is not None
+            self.assertIs(talk.lost.type, PeerForgot)
+
+
 class PunchingTests(PeerCase):
     """Through two NATs."""
 
@@ -158,3 +197,17 @@ class PunchingTests(PeerCase):
             )
             self.network.runFor(4)
             self.failureResultOf(waiting)
+
+    def test_another(self) -> None:
+        """Who waits for a peer is not given another one that comes from its address."""
+        pairs = (KeyPair.from_text(f"somebody else {number}") for number in range(100))
+        wanted = next(pair for pair in pairs if pair.public < self.peers[0].publicKey)
+        waiting = self.peers[0].punch(
+            Collecting(), *self.place(1), peerKey=wanted.public, timeout=3
+        )
+        self.network.run(self.peers[1].connect(Collecting(), *self.place(0)))
+        self.network.runFor(1)
+        self.assertNoResult(waiting)
+        self.assertEqual(len(self.incoming[0].built), 1)
+        self.network.runFor(3)
+        self.failureResultOf(waiting)

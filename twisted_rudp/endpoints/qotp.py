@@ -10,7 +10,7 @@ has the same name in the endpoint strings C{qotp:...}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,12 @@ from twisted_rudp.core.settings import (
     option,
     option_from,
 )
+from twisted_rudp.endpoints.authentication import (
+    AllowedKeys,
+    GivenKeys,
+    KeysKind,
+    passwordFrom,
+)
 from twisted_rudp.endpoints.base import (
     ClientEndpoint,
     Endpoint,
@@ -31,8 +37,10 @@ from twisted_rudp.endpoints.base import (
     ServerEndpoint,
     documented,
 )
+from twisted_rudp.qotp.authentication import Policy
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.extensions import NewId
 from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, parse_key
 from twisted_rudp.qotp.protection import KeyLog
@@ -103,6 +111,16 @@ class QOTPEndpoint(Endpoint):
         None,
         "File that holds the identity key; C{rudp keygen} makes such files.",
     )
+    password: InitVar[str | bytes | None] = option(
+        Text("any text"),
+        None,
+        "Password that the other end must know too, and proves before anything else is said."
+        " In a command line everybody on the machine sees it.",
+        secret=True,
+    )
+    passwordFile: str | None = option(
+        Text("the name of a file"), None, "File whose first line is the password."
+    )
     mtu: int = option_from(Settings, "mtu")
     roaming: bool = option_from(Settings, "roaming")
     idleTimeout: float = option_from(Settings, "idleTimeout")
@@ -114,11 +132,15 @@ class QOTPEndpoint(Endpoint):
         "Called with lines with which anybody can decrypt the traffic.",
     )
 
-    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
+    def __post_init__(
+        self, seed: str | None, seedHex: str | None, password: str | bytes | None
+    ) -> None:
         super().__post_init__()
         self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
         key_log = None if self.keyLog is None else KeyLog(self.keyLog).write
-        self._settings = apply(Settings(self.entropy, key_log=key_log), self._given())
+        policy = Policy(passwordFrom(password, self.passwordFile))
+        settings = Settings(self.entropy, key_log=key_log, policy=policy)
+        self._settings = apply(settings, self._given())
 
     @property
     def temporaryIdentity(self) -> bool:
@@ -131,13 +153,16 @@ class QOTPEndpoint(Endpoint):
         return self._identity.pair().public
 
     def _dial(
-        self, serverKey: bytes | None, address: Address, now: int, **named: bool
+        self,
+        serverKey: bytes | None,
+        address: Address,
+        now: int,
+        *,
+        own_socket: bool = False,
+        patient: bool = False,
+        own_id: NewId | None = None,
     ) -> tuple[QOTPDemultiplexer, QOTPEngine]:
-        """
-        A connection of ours, and a demultiplexer that lets nobody in.
-
-        @param named: for L{QOTPEngine.dial}.
-        """
+        """A connection of ours, for L{QOTPEngine.dial}, and a demultiplexer that lets nobody in."""
         opening = InitiatorHandshake(
             KeyPair(self.entropy(32)),
             self._identity.pair(),
@@ -146,7 +171,15 @@ class QOTPEndpoint(Endpoint):
             self._settings.mtu,
             now,
         )
-        engine = QOTPEngine.dial(opening, address, self._settings, now, **named)
+        engine = QOTPEngine.dial(
+            opening,
+            address,
+            self._settings,
+            now,
+            own_socket=own_socket,
+            patient=patient,
+            own_id=own_id,
+        )
         return QOTPDemultiplexer(self._settings), engine
 
 
@@ -162,15 +195,47 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
     comes again after the handshake.
     """
 
+    allowedKeys: GivenKeys | None = option(
+        KeysKind(),
+        None,
+        "File with the public keys of the clients that may connect, one in a line, C{#} before"
+        " comments; read again when it has changed. A program may give the keys themselves. Left"
+        " out: everybody may.",
+    )
     earlyData: bool = option(
         Flag(),
         False,
         "Take what a dialler of the Go release says in its first datagram; it may be a replay.",
     )
 
-    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
-        super().__post_init__(seed, seedHex)
-        self._settings = replace(self._settings, early_data=self.earlyData)
+    _asksKey = False
+
+    def __post_init__(
+        self, seed: str | None, seedHex: str | None, password: str | bytes | None
+    ) -> None:
+        super().__post_init__(seed, seedHex, password)
+        allowed = None
+        self._allowed = None if self.allowedKeys is None else AllowedKeys(self.allowedKeys)
+        if self._allowed is not None:
+            allowed = self._allowed.__contains__
+        policy = replace(self._settings.policy, allowed=allowed, ask_key=self._asksKey)
+        self._settings = replace(self._settings, early_data=self.earlyData, policy=policy)
+
+    def reloadKeys(self, keys: Collection[str | bytes] | None = None) -> None:
+        """
+        Change the keys that may connect from now on. Who is connected stays.
+
+        @param keys: the keys; None: read the file of C{allowedKeys} now.
+        @raise RuntimeError: C{allowedKeys} was not given.
+        @raise ValueError: the file cannot be read, or something is no key. Then nothing
+            changes.
+        """
+        if self._allowed is None:
+            raise RuntimeError("there are no allowedKeys to change")
+        if keys is None:
+            self._allowed.reload()
+        else:
+            self._allowed.replace(keys)
 
     def _listeningDemux(self) -> QOTPDemultiplexer:
         return QOTPDemultiplexer(self._settings, self._identity.pair())
@@ -188,8 +253,10 @@ class QOTPClientEndpoint(QOTPEndpoint, ClientEndpoint):
         " authenticated.",
     )
 
-    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
-        super().__post_init__(seed, seedHex)
+    def __post_init__(
+        self, seed: str | None, seedHex: str | None, password: str | bytes | None
+    ) -> None:
+        super().__post_init__(seed, seedHex, password)
         self._serverKey = publicKeyOf(self.serverKey)
 
     def _diallingSession(self, address: Address, now: int) -> tuple[QOTPDemultiplexer, QOTPEngine]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import defer
 from twisted.internet.error import TimeoutError as NotReachedInTime
@@ -15,23 +15,33 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Address, Demultiplexer
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint, publicKeyOf
+from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.listen import ListeningPort
+from twisted_rudp.net.session import Session
+from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
+from twisted_rudp.qotp.extensions import Peer
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class QOTPPeer(QOTPServerEndpoint):
     """
     Listens as L{QOTPServerEndpoint} does, with the same arguments, and dials from the
-    same socket.
+    same socket. A peer that it dials with a key has proved that key, and so has a twisted_rudp
+    that dials it: C{transport.facts()["peer_key_proved"]} is then true at both ends.
 
     @ivar port: 0 to 65535; 0, also when left out: any free one.
     """
 
     port: int = field(default=0, kw_only=False)
 
-    def __post_init__(self, seed: str | None, seedHex: str | None) -> None:
-        super().__post_init__(seed, seedHex)
+    _asksKey = True
+
+    def __post_init__(
+        self, seed: str | None, seedHex: str | None, password: str | bytes | None
+    ) -> None:
+        super().__post_init__(seed, seedHex, password)
+        self._demux = QOTPDemultiplexer(self._settings, self._identity.pair())
         self._listening: ListeningPort | None = None
         self._switch: _Switch | None = None
 
@@ -49,6 +59,9 @@ class QOTPPeer(QOTPServerEndpoint):
         self._switch = _Switch(self.reactor, factory)
         self._listening = self._listen(self._switch)
         return self._listening
+
+    def _listeningDemux(self) -> QOTPDemultiplexer:
+        return self._demux
 
     def connect(
         self,
@@ -82,7 +95,7 @@ class QOTPPeer(QOTPServerEndpoint):
             raise RuntimeError("a peer dials from the socket it listens on: listen first")
 
         def session(address: Address, now: int) -> tuple[Demultiplexer, QOTPEngine]:
-            return self._dial(key, address, now, own_socket=False, patient=patient)
+            return self._dial(key, address, now, patient=patient, own_id=self._demux.new_id())
 
         return self._listening.connect(factory, host, port, session=session, timeout=timeout)
 
@@ -105,9 +118,8 @@ class QOTPPeer(QOTPServerEndpoint):
         each side calls its factory once.
 
         @param host: an IP literal.
-        @param peerKey: the peer's public key. The side that dialled has had it
-            proved. The other knows by its own dialling that the peer is at this
-            address, and by that alone whose the connection is.
+        @param peerKey: the peer's public key, which the peer has proved. A peer of the
+            release that dialled cannot do that: it shows the key and is at this address.
         @return: fires with the protocol of C{factory}; fails as C{connect} does.
         @raise RuntimeError: before L{listen}.
         """
@@ -119,7 +131,7 @@ class QOTPPeer(QOTPServerEndpoint):
             switch.ignore(host, port)
             dialled = self._connect(factory, host, port, theirs, timeout, patient=True)
             return dialled.addBoth(_after(lambda: switch.forget(host, port)))
-        wanted = switch.expect(host, port, factory)
+        wanted = switch.expect(host, port, theirs, factory)
         opener = self._connect(_Opener(), host, port, theirs, timeout, patient=True)
         opener.addErrback(lambda failure: None)
         timer = self.reactor.callLater(timeout, switch.giveUp, host, port)
@@ -165,17 +177,19 @@ class _Switch:
     def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
         self._reactor = reactor
         self._factory = factory
-        self._expected: dict[tuple[str, int], tuple[IProtocolFactory, defer.Deferred[Any]]] = {}
+        self._expected: dict[tuple[str, int], _Expected] = {}
         self._ignored: set[tuple[str, int]] = set()
 
-    def expect(self, host: str, port: int, factory: IProtocolFactory) -> defer.Deferred[Any]:
+    def expect(
+        self, host: str, port: int, key: bytes, factory: IProtocolFactory
+    ) -> defer.Deferred[Any]:
         """
-        @return: fires with the protocol of the next connection from there.
+        @return: fires with the protocol of the next connection of that peer from there.
         """
         wanted: defer.Deferred[Any] = defer.Deferred(
             lambda _: self._expected.pop((host, port), None) and None
         )
-        self._expected[host, port] = (factory, wanted)
+        self._expected[host, port] = _Expected(key, factory, wanted)
         return wanted
 
     def ignore(self, host: str, port: int) -> None:
@@ -188,9 +202,11 @@ class _Switch:
 
     def giveUp(self, host: str, port: int) -> None:
         """It has taken too long."""
-        _, wanted = self._expected.pop((host, port), (None, None))
-        if wanted is not None and not wanted.called:
-            wanted.errback(Failure(NotReachedInTime()))  # type: ignore[no-untyped-call]
+        expected = self._expected.pop((host, port), None)
+        if expected is not None and not expected.wanted.called:
+            expected.wanted.errback(
+                Failure(NotReachedInTime())  # type: ignore[no-untyped-call]
+            )
 
     # IProtocolFactory
 
@@ -203,17 +219,36 @@ class _Switch:
         self._factory.doStop()
 
     def buildProtocol(self, addr: Any) -> IProtocol | None:
+        """Ask the peer's own factory."""
+        return self._factory.buildProtocol(addr)
+
+    def buildProtocolFor(self, session: Session) -> IProtocol | None:
         """Ask the factory that this connection is for."""
-        place = (addr.host, addr.port)
+        address = toTwisted(session.address)
+        place = (address.host, address.port)
         if place in self._ignored:
             return None
-        if place not in self._expected:
-            return self._factory.buildProtocol(addr)
-        factory, wanted = self._expected.pop(place)
-        protocol = factory.buildProtocol(addr)
+        expected = self._expected.get(place)
+        if expected is None or not expected.meets(session.engine.facts()):
+            return self._factory.buildProtocol(address)
+        del self._expected[place]
+        protocol = expected.factory.buildProtocol(address)
         # Whoever waits gets a protocol that is connected.
-        self._reactor.callLater(0, _fire, wanted, protocol)
+        self._reactor.callLater(0, _fire, expected.wanted, protocol)
         return protocol
+
+
+class _Expected(NamedTuple):
+    """A peer that is being punched."""
+
+    key: bytes
+    factory: IProtocolFactory
+    wanted: defer.Deferred[Any]
+
+    def meets(self, facts: Mapping[str, Any]) -> bool:
+        """Whether it is this peer. One of the release cannot prove that it owns its key."""
+        proved = facts["peer_key_proved"] or facts["peer"] == Peer.BASELINE.name
+        return bool(proved and facts["peer_key"] == self.key.hex())
 
 
 def _fire(wanted: defer.Deferred[Any], result: Any) -> None:

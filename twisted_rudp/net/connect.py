@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactor
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, Capability, Demultiplexer, Engine, Reason
-from twisted_rudp.errors import Phase, failureFor
+from twisted_rudp.errors import AuthenticationFailed, Phase, failureFor
 from twisted_rudp.net.addresses import familyOf, isOwn, toTwisted
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.messages import MessageTransport
@@ -329,7 +329,13 @@ class Connecting:
 
     def _failed(self, dialled: ConnectAttempt, failure: Failure) -> None:
         """One address has failed, or the peer that won is closed after all."""
-        if not self._race.failed(dialled):
+        if failure.check(AuthenticationFailed) is not None:
+            # The host has answered. Its other addresses would say the same, or nothing.
+            for other in self._race.finish(dialled):
+                other.abandon()
+            self._race.finish()
+            self._fail(failure)
+        elif not self._race.failed(dialled):
             self._fail(failure)
 
     def _connected(self, winner: ConnectAttempt, session: Session) -> None:

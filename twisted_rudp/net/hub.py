@@ -390,6 +390,20 @@ class Hub:
         session.expel(Reason.HANDSHAKE_TIMEOUT, None)
         self.table.drop(session)
 
+    def sessionUnauthenticated(self, session: Session, detail: str | None) -> None:
+        """
+        See L{Host.sessionUnauthenticated
+        <twisted_rudp.net.session.Host.sessionUnauthenticated>}. Of a dialler, its caller hears.
+        """
+        if self._acceptor is not None and session.owner is self._acceptor:
+            self.count("notAuthenticated")
+            self._rateLog.note(
+                "authentication",
+                "{peer[0]} port {peer[1]} was refused: {detail}",
+                peer=session.address,
+                detail=detail,
+            )
+
     def sessionClosed(self, session: Session) -> None:
         """See L{Host.sessionClosed<twisted_rudp.net.session.Host.sessionClosed>}."""
         self.table.drop(session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList
@@ -36,6 +36,14 @@ class _Phase(Enum):
     LISTENING = auto()
     DRAINING = auto()
     CLOSING = auto()
+
+
+@runtime_checkable
+class SessionFactory(Protocol):
+    """A factory that wants to know more of a peer than its address."""
+
+    def buildProtocolFor(self, session: Session) -> IProtocol | None:
+        """Called in place of C{buildProtocol}."""
 
 
 @implementer(IListeningPort)
@@ -192,7 +200,9 @@ class ListeningPort:
     def sessionConnected(self, session: Session, early: bool) -> None:
         """The peer has proved itself: ask the factory (PORT-6, PORT-7)."""
         protocol = None
-        if self._phase is _Phase.LISTENING:
+        if self._phase is _Phase.LISTENING and isinstance(self._factory, SessionFactory):
+            protocol = callUserLogged(self._factory.buildProtocolFor, session)
+        elif self._phase is _Phase.LISTENING:
             protocol = callUserLogged(self._factory.buildProtocol, toTwisted(session.address))
         if protocol is None or isinstance(protocol, Failure):
             session.refuse()

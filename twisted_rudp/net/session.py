@@ -233,6 +233,9 @@ class Host(Protocol):
     def sessionLapsed(self, session: Session) -> None:
         """A session has not got as far as the factory in time."""
 
+    def sessionUnauthenticated(self, session: Session, detail: str | None) -> None:
+        """A peer was refused that could not say who it is, or is not wanted."""
+
     def sessionClosed(self, session: Session) -> None:
         """Nothing is left to be answered: forget it."""
 
@@ -475,6 +478,8 @@ class Session(Task):
                 self.flush(self._schedule.clock.now())
             except Exception:
                 self._failed()
+            if reason is Reason.AUTHENTICATION:
+                self.host.sessionUnauthenticated(self, detail)
             self._tell(handshake, reason, detail)
 
     def shutDown(self) -> None:

@@ -38,9 +38,6 @@ may be lost for good (rule R14)."""
 UNSEEN_TIME: Final = 3 * SECOND
 """Their end is here and ours is not acknowledged for so long: they have gone."""
 
-_ABORT: Final = header(CONTROL, 0) + encode_abort()
-
-
 class LastPacket(Enum):
     """What is sent in CLOSING and TIME-WAIT."""
 
@@ -77,6 +74,7 @@ class Close:
         self._theirs_at: int | None = None
         self._last_packet = LastPacket.NONE
         self._answer = False
+        self._abort = b""
 
     # before the end
 
@@ -163,13 +161,21 @@ class Close:
         return any(each.incoming.complete and each.incoming.unread for each in streams)
 
     def end(
-        self, reason: Reason, now: int, detail: str | None = None, *, tell: bool = False
+        self,
+        reason: Reason,
+        now: int,
+        detail: str | None = None,
+        *,
+        tell: bool = False,
+        code: int = 0,
     ) -> None:
         """
         It is over.
 
         @param tell: an extended peer hears of it; the release has no word for that.
+        @param code: what it is told.
         """
+        self._abort = header(CONTROL, 0) + encode_abort(code)
         tell = tell and self._extensions.peer is Peer.EXTENDED
         self._end(LastPacket.ABORT if tell else LastPacket.NONE, reason, now, detail)
 
@@ -211,6 +217,6 @@ class Close:
         if time_wait is not None and (time_wait.repeat_due(now) or answer):
             if self._last_packet is not LastPacket.ABORT:
                 self._acks.flush(writer)
-            elif writer.room(len(_ABORT)):
-                writer.send([_ABORT])
+            elif writer.room(len(self._abort)):
+                writer.send([self._abort])
         self._life.told()

@@ -22,8 +22,9 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.kernels import same_column
+from twisted_rudp.qotp.authentication import ResponderAuthentication, Waiting
 from twisted_rudp.qotp.engine import QOTPEngine
-from twisted_rudp.qotp.extensions import OFFER, NewId, StatelessReset, window_ack
+from twisted_rudp.qotp.extensions import OFFER, NewId, StatelessReset, offer, window_ack
 from twisted_rudp.qotp.handshake import ExchangeLimit, HalfOpen, HalfOpenTable
 from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, Sealer
@@ -73,6 +74,9 @@ class QOTPDemultiplexer:
         self._resets = TokenBuckets(RESETS_PER_SECOND, RESETS_PER_SECOND, 1)
         self._half_open = HalfOpenTable()
         self._limit = limit or ExchangeLimit()
+        wanted = settings.policy.wanted
+        self._offer = offer(wanted) if wanted else OFFER
+        self._waiting = Waiting()
         self._heard_early: dict[bytes, None] = {}
         self._dropped: Counter[str] = Counter()
 
@@ -169,6 +173,7 @@ class QOTPDemultiplexer:
             None if early is None else Cipher(early),
             Sealer(RESPONDER, self._settings.mtu),
             b"",
+            ephemeral if self._settings.policy.wanted else None,
         )
         answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
         record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
@@ -190,12 +195,13 @@ class QOTPDemultiplexer:
                 return Drop("not authentic or malformed")
             segment = payload.segment
             said = segment is not None and (segment.data or segment.close)
-            if said and payload.ack is None and self._settings.early_data:
+            early = self._settings.early_data and not self._settings.policy.wanted
+            if said and payload.ack is None and early:
                 return self._early(data, record, record.opening, now)
             ack = self._acknowledgement(payload.segment)
         elif record.opening is not None:
             return Drop("connection id taken")
-        record = record._replace(answer=encode(ack, OFFER))
+        record = record._replace(answer=encode(ack, self._offer))
         self._half_open.put(data[ID], record, now)
         return Reply((record.datagram(),))
 
@@ -220,7 +226,7 @@ class QOTPDemultiplexer:
             now,
             numbers_used=record.sealer.next,
             early=opening,
-            own_id=self._new_id(),
+            own_id=self.new_id(),
         )
         return Admit(engine)
 
@@ -248,6 +254,13 @@ class QOTPDemultiplexer:
         if not table.room:
             return Drop("no room")
         self._half_open.pop(name)
+        authentication = None
+        if record.ephemeral is not None:
+            if not self._waiting.enter(name, address):
+                return Drop("too many not authenticated")
+            authentication = ResponderAuthentication(
+                self._settings.policy, record.ephemeral, lambda: self._waiting.leave(name)
+            )
         engine = QOTPEngine.accept(
             name,
             address,
@@ -256,7 +269,8 @@ class QOTPDemultiplexer:
             record.secrets,
             now,
             numbers_used=record.sealer.next,
-            own_id=self._new_id(),
+            own_id=self.new_id(),
+            authentication=authentication,
         )
         return Admit(engine)
 
@@ -269,12 +283,14 @@ class QOTPDemultiplexer:
             return Drop("too many resets")
         return Reply((reset.datagram(name, self._settings.entropy(14)),))
 
-    def _new_id(self) -> NewId | None:
+    def new_id(self) -> NewId | None:
+        """A connection id of ours, to be given to a peer; None: this socket only dials."""
         reset = self._reset
         return None if reset is None else reset.new_id(self._settings.entropy(5))
 
     def ended(self, engine: Engine, now: int) -> None:
-        """Nothing is kept here."""
+        """Of one that was never authenticated there is something to forget."""
+        self._waiting.leave(engine.keys()[0])  # type: ignore[arg-type]
 
     def deadline(self) -> int | None:
         """When the oldest half-open record lapses."""
@@ -287,7 +303,11 @@ class QOTPDemultiplexer:
 
     def counters(self) -> Mapping[str, int]:
         """What was dropped before it reached a connection."""
-        return {**self._dropped, "half_open": len(self._half_open)}
+        return {
+            **self._dropped,
+            "half_open": len(self._half_open),
+            "not_authenticated": len(self._waiting),
+        }
 
     def diagnosis(self) -> str | None:
         """Nothing can be told apart from an attack without answering to it."""

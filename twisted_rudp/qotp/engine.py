@@ -29,26 +29,41 @@ from twisted_rudp.core.lifecycle import Lifecycle, Role, State
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.qotp.authentication import (
+    DIALLERS_WORDS,
+    KEY,
+    LABEL,
+    LISTENERS_WORDS,
+    PASSWORD,
+    InitiatorAuthentication,
+    Refusal,
+    ResponderAuthentication,
+    refusal_of,
+)
 from twisted_rudp.qotp.close import Close
 from twisted_rudp.qotp.extensions import (
     CHALLENGE,
     CONTROL,
-    OFFER,
     Abort,
+    Accepted,
     Extensions,
     FrameType,
     NewId,
     Peer,
+    Proof,
     Reset,
     decode_frame,
     decode_range,
     decode_ranges,
+    encode_accepted,
     encode_new_id,
+    encode_proof,
     encode_reset,
     peer_of,
+    wanted_by,
 )
 from twisted_rudp.qotp.handshake import InitiatorHandshake
-from twisted_rudp.qotp.keys import Secrets
+from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets
 from twisted_rudp.qotp.path import COST, Path
 from twisted_rudp.qotp.protection import Cipher, Opened, PacketProtection, PacketWriter, Unsealer
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
@@ -120,6 +135,9 @@ class QOTPEngine:
         )  # fmt: skip
         self._path = Path(settings.entropy, CONTROL)
         self._handshake: InitiatorHandshake | None = None
+        self._authentication: InitiatorAuthentication | ResponderAuthentication | None = None
+        self._identity: KeyPair | None = None
+        self._refusal: Refusal | None = None
         self._patient = False
         self._reset_heard = False
         self._in_order = 0
@@ -139,15 +157,21 @@ class QOTPEngine:
         *,
         own_socket: bool = False,
         patient: bool = False,
+        own_id: NewId | None = None,
     ) -> QOTPEngine:
         """
         The initiator's side of a new connection.
 
+        @param own_id: what an extended peer is to send, on a socket that also listens.
         @param patient: that nobody listens there is no reason to give up: he may do
             so soon.
         """
-        engine = cls(handshake.name, address, settings, Role.CLIENT, now, own_socket=own_socket)
+        engine = cls(
+            handshake.name, address, settings, Role.CLIENT, now, own_socket=own_socket,
+            own_id=own_id,
+        )  # fmt: skip
         engine._handshake = handshake
+        engine._identity = handshake.identity
         engine._patient = patient
         engine._timers.set(Timer.HANDSHAKE, handshake.due)
         handshake.start(engine._protection.sealer)
@@ -166,6 +190,7 @@ class QOTPEngine:
         numbers_used: int = 0,
         early: Cipher | None = None,
         own_id: NewId | None = None,
+        authentication: ResponderAuthentication | None = None,
     ) -> QOTPEngine:
         """
         The responder's side, when the demultiplexer has seen the first authentic Data; or at
@@ -173,13 +198,16 @@ class QOTPEngine:
 
         @param early: for K0; everything until the dialler's first Data may be a
             replay then.
+        @param authentication: the dialler is to say who it is first.
         """
         engine = cls(
             name, address, settings, Role.SERVER, now, numbers_used=numbers_used, own_id=own_id
         )
         engine._protection.agree(cipher, secrets, early)
-        if early is not None:
+        engine._authentication = authentication
+        if early is not None or authentication is not None:
             engine._window.confine()
+        if early is not None:
             engine._meet(Peer.BASELINE, now)
         return engine
 
@@ -201,8 +229,8 @@ class QOTPEngine:
 
     def keys(self) -> Sequence[Key]:
         """The connection ids, wherever the peer is."""
-        made = self._own_id if self._peer_id is None else self._peer_id
-        return (self._name,) if made is None else (self._name, made.id)
+        ids = (self._own_id, self._peer_id)
+        return (self._name, *(each.id for each in ids if each is not None))
 
     @property
     def validated(self) -> bool:
@@ -268,7 +296,9 @@ class QOTPEngine:
         are left to retransmission and the idle timeout (W13).
         """
         if self._life.state is State.HANDSHAKE and self._role is Role.CLIENT:
-            if kind is PathError.TOO_BIG:
+            if kind is PathError.TOO_BIG and self._handshake is None:
+                self._sender.shrink(size)
+            elif kind is PathError.TOO_BIG:
                 self._too_long(size, now)
             elif kind is PathError.FORBIDDEN:
                 # A filter on this machine may be about to change.
@@ -513,15 +543,22 @@ class QOTPEngine:
         self._protection.echoed = answer.echoed
         self._protection.received.add(answer.number, answer.number + 1)
         payload = answer.payload
-        extended = payload.segment == OFFER
-        self._meet(Peer.EXTENDED if extended else Peer.BASELINE, now)
+        wanted = wanted_by(payload.segment)
+        extended = wanted is not None
+        self._meet(Peer.EXTENDED if extended else Peer.BASELINE, now, wanted or 0)
+        if self._life.over:
+            return
         if payload.ack is not None:
             self._sender.note_window(answer.number, payload.ack.window)
         if payload.segment is not None and not extended:
             self._input_segment(payload.segment)
 
-    def _meet(self, peer: Peer, now: int) -> None:
-        """The other side is there, and what it understands is known."""
+    def _meet(self, peer: Peer, now: int, wanted: int = 0) -> None:
+        """
+        The other side is there, and what it understands is known.
+
+        @param wanted: what the listener asks us to prove.
+        """
         self._heard = now
         self._extensions.peer = peer
         if peer is Peer.BASELINE:
@@ -536,11 +573,82 @@ class QOTPEngine:
             # Rule R3: until it sees Data the release sends nothing more.
             self._extensions.offering = peer is Peer.EXTENDED
             self._sender.frames.append(self._sender.ping(repeat=True))
-        self._life.enter(State.ESTABLISHED)
         self._timers.stop(Timer.HANDSHAKE)
         self._timers.set(Timer.IDLE, now + self._settings.idle_timeout)
         self._timers.set(Timer.KEEP_ALIVE, now + self._keep_alive_interval)
+        if self._role is Role.CLIENT:
+            self._prove(peer, wanted, now)
+        elif self._authentication is not None and peer is Peer.BASELINE:
+            if self._settings.policy.required:
+                text = "it speaks the release's protocol, in which clients cannot prove anything"
+                self._close.end(Reason.AUTHENTICATION, now, text)
+            else:
+                self._authenticated()
+        if self._authentication is None and not self._life.over:
+            self._connected()
+
+    def _connected(self) -> None:
+        self._life.enter(State.ESTABLISHED)
         self._events.append((Event.CONNECTED, self._protection.early))
+
+    # who they are, qotp.md 17.1
+
+    def _prove(self, peer: Peer, wanted: int, now: int) -> None:
+        """The dialler's part, if the listener asks for something or we do."""
+        protection, password = self._protection, self._settings.policy.password
+        if password is not None and not wanted & PASSWORD:
+            # The listener has no connection yet: nobody is there to be told.
+            text = "the server does not ask for a password"
+            self._close.end(Reason.AUTHENTICATION, now, text)
+        elif wanted and peer is Peer.EXTENDED and self._identity is not None:
+            secret = protection.export(LABEL, b"", 32)
+            self._authentication = InitiatorAuthentication(password, secret)
+            try:
+                proof = self._authentication.proof(
+                    wanted, self._identity, protection.responder_ephemeral
+                )
+            except LowOrder:
+                self._close.end(Reason.PROTOCOL, now, "the server's key is of low order")
+                return
+            self._sender.frames.append(ControlFrame(CONTROL, 0, encode_proof(proof), True))
+
+    def _input_proof(self, proof: Proof) -> None:
+        """The listener's part. A second proof is not looked at."""
+        authentication, protection = self._authentication, self._protection
+        if not isinstance(authentication, ResponderAuthentication) or self._life.over:
+            return
+        secret = protection.export(LABEL, b"", 32)
+        refusal = authentication.judge(proof, protection.initiator_identity, secret)
+        if refusal is None:
+            protection.echoed = bool(proof.given & KEY)
+            frame = encode_accepted(authentication.answer(secret))
+            self._sender.frames.append(ControlFrame(CONTROL, 0, frame, True))
+            self._authenticated()
+            self._connected()
+            return
+        text = LISTENERS_WORDS[refusal]
+        if refusal is Refusal.NOT_ALLOWED:
+            text += f": {protection.initiator_identity.hex()}"
+        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True, code=refusal)
+
+    def _input_accepted(self, answer: Accepted) -> None:
+        authentication = self._authentication
+        if not isinstance(authentication, InitiatorAuthentication) or self._life.over:
+            return
+        if authentication.accepts(answer):
+            self._authentication = None
+            self._connected()
+            return
+        text = "the server does not know the password"
+        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True)
+
+    def _authenticated(self) -> None:
+        """Of the listener: the dialler may have all that others have."""
+        authentication, self._authentication = self._authentication, None
+        if isinstance(authentication, ResponderAuthentication):
+            authentication.passed()
+        if self._protection.validated:
+            self._window.open()
 
     # what comes
 
@@ -592,11 +700,14 @@ class QOTPEngine:
             return
         if not protection.validated:
             protection.validate()
-            self._window.open()
+            if self._authentication is None:
+                self._window.open()
             if self._extensions.peer is Peer.BASELINE:
                 self._window.expect_bursts()
-        if self._life.state is State.HANDSHAKE:
+        if self._extensions.peer is Peer.UNKNOWN:
             self._meet(peer_of(payload.ack), now)
+            if self._life.over:
+                return
         if payload.ack is not None:
             self._input_ack(payload.ack, payload.segment, number)
         if payload.segment is None or self._input_segment(payload.segment):
@@ -636,6 +747,10 @@ class QOTPEngine:
                 self._input_frame(bytes(segment.data), segment.offset)
                 return True
             self._acks.wanted = True
+            if self._authentication is not None and (segment.data or segment.close):
+                # Whoever they are from, they are not acknowledged, and come again.
+                self._counters["before_authentication"] += 1
+                return False
             return self._receiver.segment(segment) or self._refuse_streams()
         taken = self._receiver.segment(segment)
         if taken:
@@ -695,17 +810,25 @@ class QOTPEngine:
         if isinstance(frame, Reset):
             self._acks.wanted = True
             stream = self._streams.open.get(frame.stream)
-            if stream is not None:
+            if stream is not None and self._authentication is None:
                 self._abandon(stream)
                 self._events.append((Event.STREAM_RESET, frame.stream, frame.code))
         elif isinstance(frame, NewId):
             self._acks.wanted = True
-            if self._peer_id is None and self._role is Role.CLIENT:
+            if self._peer_id is None:
                 self._peer_id = frame
                 self._protection.use_id(frame.id)
                 self._events.append((Event.KEYS,))
+        elif isinstance(frame, Proof):
+            self._acks.wanted = True
+            self._input_proof(frame)
+        elif isinstance(frame, Accepted):
+            self._acks.wanted = True
+            self._input_accepted(frame)
         elif isinstance(frame, Abort):
             self._reset_heard = True
+            if self._authentication is not None and self._role is Role.CLIENT:
+                self._refusal = refusal_of(frame.code)
 
     # what follows from it
 
@@ -720,7 +843,12 @@ class QOTPEngine:
             if address is not None:
                 self._address = address
                 self._events.append((Event.PATH, address))
-        if self._reset_heard:
+        if self._reset_heard and self._refusal is not None and self._identity is not None:
+            text = DIALLERS_WORDS[self._refusal]
+            if self._refusal is Refusal.NOT_ALLOWED:
+                text += f" {self._identity.public.hex()}"
+            self._close.end(Reason.AUTHENTICATION, now, text)
+        elif self._reset_heard:
             self._close.peer_gone(Reason.RESET, now)
         elif self._receiver.contradicted:
             self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)

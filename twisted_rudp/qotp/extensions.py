@@ -12,14 +12,16 @@ From then on:
   - an acknowledgement of L{CONTROL} with a length is a I{range}: so many packet
     numbers up to C{offset}, modulo 2^24;
   - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
-    stream, the reset of the session, a new connection id with its reset token, or fill, to
-    see whether a longer datagram gets through. Empty, they are a PING; at an offset from
-    L{CHALLENGE} on it is the challenge of an address, and acknowledged with that offset;
+    stream, the reset of the session, a new connection id with its reset token, fill, to
+    see whether a longer datagram gets through, or what authenticates the dialler. Empty, they
+    are a PING; at an offset from L{CHALLENGE} on it is the challenge of an address, and
+    acknowledged with that offset;
   - CLOSE ends one direction of a stream only;
-  - a listener gives the dialler a new connection id for what it sends. Made of the
-    listener's key, it is known again by a listener that has lost the connection, which
-    answers with a stateless reset (RFC 9000 section 10.3). An id that a dialler of the
-    release has chosen is never answered: an unexpected datagram ends its loop.
+  - a listener gives the dialler a new connection id for what it sends, and a dialler that
+    listens on the same socket gives one to the listener. Made of the giver's key, it is known
+    again by who has lost the connection, and answered with a stateless reset (RFC 9000 section
+    10.3). An id that a dialler of the release has chosen is never answered: an unexpected
+    datagram ends its loop.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ OFFER: Final = Segment(0, CHALLENGE | OFFER_OFFSET, b"")
 """A listener's offer of the extensions. It makes the release's dialler send Data at once,
 also one that has nothing to say yet, and so completes the handshake."""
 
+_MOST_WANTED: Final = 3
+
 MORE_RANGES: Final = 32
 """Ranges told beside the newest."""
 
@@ -52,6 +56,8 @@ _range: Final = Struct("<II")
 _reset: Final = Struct("<BII")
 _abort: Final = Struct("<BI")
 _new_id: Final = Struct("<B8s16s")
+_proof: Final = Struct("<BBB32s32s")
+_accepted: Final = Struct("<BB32s")
 
 _NONCE: Final = 5
 """Of the eight bytes of a new connection id; the others prove who has made it."""
@@ -88,6 +94,8 @@ class FrameType(IntEnum):
     ABORT = 3
     NEW_ID = 4
     FILL = 5
+    PROOF = 6
+    ACCEPTED = 7
 
 
 class Reset(NamedTuple):
@@ -122,6 +130,32 @@ class NewId(NamedTuple):
         return compare_digest(datagram[-len(self.token) :], self.token)
 
 
+class Proof(NamedTuple):
+    """
+    A dialler authenticates itself.
+
+    @ivar given: which proofs follow, as bits.
+    """
+
+    version: int
+    given: int
+    key: bytes
+    password: bytes
+
+    def __repr__(self) -> str:
+        return f"Proof(version {self.version}, {self.given:02b})"
+
+
+class Accepted(NamedTuple):
+    """A listener has found a dialler's proof right, and gives its own."""
+
+    version: int
+    password: bytes
+
+    def __repr__(self) -> str:
+        return f"Accepted(version {self.version})"
+
+
 class StatelessReset:
     """A listener's new connection ids, and what it answers when it has forgotten one."""
 
@@ -154,6 +188,23 @@ class StatelessReset:
 
     def _mac(self, text: bytes, size: int) -> bytes:
         return blake2b(text, key=self._key, digest_size=size).digest()
+
+
+def offer(wanted: int) -> Segment:
+    """
+    A listener's offer.
+
+    @param wanted: what the dialler is to prove, as bits.
+    """
+    return Segment(0, OFFER.offset + 2 * wanted, b"")
+
+
+def wanted_by(segment: Segment | None) -> int | None:
+    """What a listener's offer asks for; None if it is no offer."""
+    if segment is None or segment.stream or segment.data or segment.close:
+        return None
+    wanted, odd = divmod(segment.offset - OFFER.offset, 2)
+    return None if odd or not 0 <= wanted <= _MOST_WANTED else wanted
 
 
 def offer_ack(window: int) -> Ack:
@@ -247,8 +298,18 @@ def encode_fill(size: int) -> bytes:
     return bytes((FrameType.FILL,)).ljust(size, b"\0")
 
 
-def decode_frame(body: bytes) -> Reset | Abort | NewId | None:
-    """A reset, an abort or a new connection id; None for whatever else it is."""
+def encode_proof(proof: Proof) -> bytes:
+    """Authenticates a dialler."""
+    return _proof.pack(FrameType.PROOF, *proof)
+
+
+def encode_accepted(accepted: Accepted) -> bytes:
+    """Tells a dialler that it is authenticated."""
+    return _accepted.pack(FrameType.ACCEPTED, *accepted)
+
+
+def decode_frame(body: bytes) -> Reset | Abort | NewId | Proof | Accepted | None:
+    """What a control frame says; None for ranges, fill and whatever else it is."""
     if len(body) == _new_id.size and body[0] == FrameType.NEW_ID:
         _, made, token = _new_id.unpack(body)
         return NewId(made, token)
@@ -257,4 +318,8 @@ def decode_frame(body: bytes) -> Reset | Abort | NewId | None:
         return Reset(stream, code)
     if len(body) == _abort.size and body[0] == FrameType.ABORT:
         return Abort(_abort.unpack(body)[1])
+    if len(body) == _proof.size and body[0] == FrameType.PROOF:
+        return Proof(*_proof.unpack(body)[1:])
+    if len(body) == _accepted.size and body[0] == FrameType.ACCEPTED:
+        return Accepted(*_accepted.unpack(body)[1:])
     return None

@@ -84,6 +84,7 @@ class InitiatorHandshake:
     One attempt to reach a listener.
 
     @ivar name: the connection id.
+    @ivar identity: our own key.
     @ivar due: when the first message is to be sent again.
     """
 
@@ -107,7 +108,7 @@ class InitiatorHandshake:
         self.due = now
         self.server_key = server_key
         self._ephemeral = ephemeral
-        self._identity = identity
+        self.identity = identity
         self._mtu = mtu
         self._wait = REPEAT
         self._answers: dict[bytes, tuple[Cipher, bytes] | None] = {}
@@ -128,7 +129,7 @@ class InitiatorHandshake:
         if self._opening is not None:
             cipher = Cipher(self._opening)
             sealer.use(
-                self.kind, cipher, self.name, self._ephemeral.public, self._identity.public
+                self.kind, cipher, self.name, self._ephemeral.public, self.identity.public
             )
 
     def send(
@@ -144,7 +145,7 @@ class InitiatorHandshake:
         if self._opening is None:
             sealer.next += 1
             sealer.bytes_out += self._mtu
-            datagram = init_snd(self._ephemeral.public, self._identity.public, self._mtu)
+            datagram = init_snd(self._ephemeral.public, self.identity.public, self._mtu)
             emit(datagram, len(datagram), address)
         else:
             ping = Segment(*(self._challenge or (0, 0)), b"")
@@ -173,7 +174,7 @@ class InitiatorHandshake:
         secrets = Secrets(
             shared,
             self._opening,
-            (self._ephemeral.public, self._identity.public),
+            (self._ephemeral.public, self.identity.public),
             (theirs, identity),
         )
         return Answer(cipher, secrets, opened[0], payload, echoed)
@@ -203,6 +204,7 @@ class HalfOpen(NamedTuple):
     @ivar sealer: which counts our answers.
     @ivar answer: what they say.
     @ivar opening: for K0; None in the in-band form.
+    @ivar ephemeral: our key, where the dialler is to prove its own with it.
     """
 
     address: Address
@@ -211,6 +213,7 @@ class HalfOpen(NamedTuple):
     opening: Cipher | None
     sealer: Sealer
     answer: bytes
+    ephemeral: KeyPair | None = None
 
     def datagram(self) -> bytes:
         """The answer, under a number of its own."""

@@ -538,6 +538,16 @@ class PacketProtection:
             self.unsealer.close_early()
             self._use(Kind.DATA)
 
+    @property
+    def initiator_identity(self) -> bytes:
+        """The key that the dialler has shown."""
+        return b"" if self._secrets is None else self._secrets.initiator[1]
+
+    @property
+    def responder_ephemeral(self) -> bytes:
+        """The listener's key of this connection."""
+        return b"" if self._secrets is None else self._secrets.responder[0]
+
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         """
         A secret that both ends can derive and nobody else (12.1).

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from twisted_rudp.core.settings import Choice, Flag, Integer, Seconds, check, engine_option
+from twisted_rudp.qotp.authentication import Policy
 from twisted_rudp.qotp.keys import Secrets
 from twisted_rudp.qotp.wire import MTU
 
@@ -51,6 +52,7 @@ class Settings:
         datagram, which could be a replay.
     @ivar budget: what all of them may keep.
     @ivar key_log: is given the keys of each connection.
+    @ivar policy: who may talk to us.
     """
 
     entropy: Callable[[int], bytes]
@@ -81,6 +83,7 @@ class Settings:
     early_data: bool = False
     budget: Budget = field(default_factory=Budget)
     key_log: Callable[[bytes, Secrets], None] | None = None
+    policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
         check(self)
