@@ -329,7 +329,7 @@ class Connecting:
 
     def _failed(self, dialled: ConnectAttempt, failure: Failure) -> None:
         """One address has failed, or the peer that won is closed after all."""
-        if failure.check(AuthenticationFailed) is not None:
+        if isinstance(failure.value, AuthenticationFailed):
             # The host has answered. Its other addresses would say the same, or nothing.
             for other in self._race.finish(dialled):
                 other.abandon()
