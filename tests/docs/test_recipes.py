@@ -69,7 +69,9 @@ class RecipeTests(SynchronousTestCase):
             count += 1
             options = Command() if words[0] == "rudp" else Service()
             given = [
-                re.sub(r"keyFile=[\w./-]+", f"keyFile={key}", word).replace("PUBLIC-KEY", "09" * 32)
+                re.sub(r"(keyFile|allowedKeys)=[\w./-]+", rf"\1={key}", word).replace(
+                    "PUBLIC-KEY", "09" * 32
+                )
                 for word in words[words.index("rudp") + 1 :]
             ]
             if "--help" in given or "--version" in given:

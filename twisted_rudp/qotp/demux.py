@@ -74,8 +74,9 @@ class QOTPDemultiplexer:
         self._resets = TokenBuckets(RESETS_PER_SECOND, RESETS_PER_SECOND, 1)
         self._half_open = HalfOpenTable()
         self._limit = limit or ExchangeLimit()
-        wanted = settings.policy.wanted
-        self._offer = offer(wanted) if wanted else OFFER
+        self._policy = policy = settings.policy
+        self._wanted = policy.wanted
+        self._offer = offer(policy.wanted) if policy.wanted else OFFER
         self._waiting = Waiting()
         self._heard_early: dict[bytes, None] = {}
         self._dropped: Counter[str] = Counter()
@@ -173,7 +174,7 @@ class QOTPDemultiplexer:
             None if early is None else Cipher(early),
             Sealer(RESPONDER, self._settings.mtu),
             b"",
-            ephemeral if self._settings.policy.wanted else None,
+            ephemeral if self._wanted else None,
         )
         answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
         record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
@@ -195,7 +196,7 @@ class QOTPDemultiplexer:
                 return Drop("not authentic or malformed")
             segment = payload.segment
             said = segment is not None and (segment.data or segment.close)
-            early = self._settings.early_data and not self._settings.policy.wanted
+            early = self._settings.early_data and not self._wanted
             if said and payload.ack is None and early:
                 return self._early(data, record, record.opening, now)
             ack = self._acknowledgement(payload.segment)
@@ -259,7 +260,7 @@ class QOTPDemultiplexer:
             if not self._waiting.enter(name, address):
                 return Drop("too many not authenticated")
             authentication = ResponderAuthentication(
-                self._settings.policy, record.ephemeral, lambda: self._waiting.leave(name)
+                self._policy, record.ephemeral, lambda: self._waiting.leave(name)
             )
         engine = QOTPEngine.accept(
             name,

@@ -113,6 +113,7 @@ class QOTPEngine:
         self._peer_id: NewId | None = None
         self._address = address
         self._settings = settings
+        self._policy = settings.policy
         self._role = role
         self._events: list[tuple[Any, ...]] = []
         self._counters: Counter[str] = Counter()
@@ -579,7 +580,7 @@ class QOTPEngine:
         if self._role is Role.CLIENT:
             self._prove(peer, wanted, now)
         elif self._authentication is not None and peer is Peer.BASELINE:
-            if self._settings.policy.required:
+            if self._policy.required:
                 text = "it speaks the release's protocol, in which clients cannot prove anything"
                 self._close.end(Reason.AUTHENTICATION, now, text)
             else:
@@ -595,7 +596,7 @@ class QOTPEngine:
 
     def _prove(self, peer: Peer, wanted: int, now: int) -> None:
         """The dialler's part, if the listener asks for something or we do."""
-        protection, password = self._protection, self._settings.policy.password
+        protection, password = self._protection, self._policy.password
         if password is not None and not wanted & PASSWORD:
             # The listener has no connection yet: nobody is there to be told.
             text = "the server does not ask for a password"
