@@ -67,7 +67,8 @@ def authenticated(
 
 def replaced(value: Any, **changes: Any) -> Any:
     """A named tuple with other values."""
-    return type(value)(**{name: changes.get(name, getattr(value, name)) for name in value.__match_args__})
+    names = value.__match_args__
+    return type(value)(*(changes.get(name, getattr(value, name)) for name in names))
 
 
 class ProofTests(SynchronousTestCase):
