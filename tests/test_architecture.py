@@ -29,10 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interfaces": {"core.engine", "messages"},
     "asyncio": {"core.engine", "interfaces", "messages"},
     "stats": {"kernels"},
-    "net": {"core", "kernels", "errors", "interfaces", "messages", "stats"},
+    "tracing": {"core"},
+    "net": {"core", "kernels", "errors", "interfaces", "messages", "stats", "tracing"},
+    "decoding": {"kcp", "qotp", "raknet", "discovery", "core", "tracing"},
     "discovery": {"net", "core", "errors", "interfaces", "stats"},
     "endpoints": {
         "discovery",
+        "tracing",
         "net",
         "kcp",
         "mux",
@@ -47,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "strings": {"endpoints", "core.settings"},
     "testing": {
+        "tracing",
         "net",
         "core",
         "kernels",
@@ -57,6 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "endpoints",
     },
     "service": {
+        "decoding",
+        "tracing",
         "testing",
         "endpoints",
         "discovery",

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -96,6 +97,29 @@ class ArgumentTests(SynchronousTestCase):
         ]:
             error = self.assertRaises(ValueError, clientFromString, Clock(), text)
             self.assertIn(expected, str(error))
+
+
+class KeyLogFileTests(SynchronousTestCase):
+    """C{keyLogFile}."""
+
+    def endpoint(self, **arguments: Any) -> QOTPServerEndpoint:
+        return QOTPServerEndpoint(MemoryNetwork().host("a").reactor, 1, **arguments)
+
+    def test_made(self) -> None:
+        """It is there from the beginning, for its owner only, and the log warns of it."""
+        path = self.mktemp()
+        with capturedLogs() as events:
+            self.endpoint(keyLogFile=path)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        [warning] = [formatEvent(each) for each in events if each["log_level"] is LogLevel.warn]
+        self.assertEqual(warning, f"{path} gets the keys of all connections: for tests only")
+
+    def test_errors(self) -> None:
+        """A file that cannot be written, or a function beside it, is refused."""
+        problem = self.assertRaises(ValueError, self.endpoint, keyLogFile="/nowhere/x")
+        self.assertIn("keyLogFile='/nowhere/x': No such file", str(problem))
+        both = {"keyLogFile": self.mktemp(), "keyLog": print}
+        self.assertRaises(ValueError, self.endpoint, **both)
 
 
 class ConnectionCase(SynchronousTestCase):

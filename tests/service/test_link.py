@@ -16,6 +16,7 @@ from twisted.python.runtime import platform
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.decoding.talk import read
 from tests.net.udp.fakes import Recorder
 from tests.net.udp.refusing import refusing
 from twisted_rudp.net.addresses import fromTwisted
@@ -24,6 +25,7 @@ from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.service import link as linkModule
 from twisted_rudp.service.link import Link, LinkOptions, hostAndPort, runLink
 from twisted_rudp.testing import Impairments, MemoryHost, MemoryNetwork
+from twisted_rudp.tracing.pcapng import Capture
 
 
 class SimulatedTestCase(SynchronousTestCase):
@@ -402,6 +404,43 @@ class LinkOptionsTests(SynchronousTestCase):
             UsageError, parsed("--to=server:4000").link, network.host("middle").reactor
         )
         self.assertIn("server", str(problem))
+
+
+class CaptureTests(SimulatedTestCase):
+    """C{--pcap}."""
+
+    def test_noted(self) -> None:
+        """Each datagram is noted as between client and link, with what became of it."""
+        path = self.mktemp()
+        link = self.start(Impairments(drop_indices={1}), capture=Capture(path))
+        client, side = self.client()
+        self.sendThrough(client, b"one", b"two", b"three")
+        self.runFor(1)
+        link.stop()
+        # The way back has the same settings: its second datagram is dropped, too.
+        self.assertEqual(side.datagrams(), [b"one"])
+        there = ("10.0.0.3", client.getHost().port), ("0.0.0.0", 3000)
+        self.assertEqual(
+            [(each[1:3], each.data, each.comment) for each in read(path)],
+            [
+                (there, b"one", ""),
+                (there, b"two", "scripted"),
+                (there, b"three", ""),
+                (there[::-1], b"one", ""),
+                (there[::-1], b"three", "scripted"),
+            ],
+        )
+
+    def test_option(self) -> None:
+        """The file is made when the link is; one that cannot be is a usage error."""
+        path = self.mktemp()
+        link = parsed(f"--pcap={path}").link(self.middle.reactor)
+        link.stop()
+        self.assertEqual(read(path), [])
+        problem = self.assertRaises(
+            UsageError, parsed("--pcap=/nowhere/x").link, self.middle.reactor
+        )
+        self.assertIn("--pcap /nowhere/x", str(problem))
 
 
 class RunLinkTests(SynchronousTestCase):

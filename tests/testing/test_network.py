@@ -8,7 +8,9 @@ from twisted.internet import error
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.decoding.talk import read
 from twisted_rudp.testing import Fate, Impairments, MemoryHost, MemoryNetwork, MemoryUDPPort
+from twisted_rudp.tracing.reading import Datagram
 
 
 class Collector(DatagramProtocol):
@@ -40,6 +42,26 @@ class NetworkTestCase(SynchronousTestCase):
 
 class DeliveryTests(NetworkTestCase):
     """From one host to another."""
+
+    def test_capture(self) -> None:
+        """A capture has each datagram at the time it was sent, and why it did not arrive."""
+        path = self.mktemp()
+        capture = self.network.capture(path)
+        sender, _ = self.listen(self.left, 1000)
+        self.listen(self.right, 2000)
+        self.network.runFor(0.5)
+        sender.write(b"x", (self.right.address, 2000))
+        sender.write(b"y", ("10.0.9.9", 2000))
+        capture.close()
+        there, nowhere = ((host, 2000) for host in (self.right.address, "10.0.9.9"))
+        here = (self.left.address, 1000)
+        self.assertEqual(
+            read(path),
+            [
+                Datagram(500_000_000, here, there, b"x", 1),
+                Datagram(500_000_000, here, nowhere, b"y", 1, "nobody"),
+            ],
+        )
 
     def test_afterTheDelay(self) -> None:
         """A datagram arrives when the link's delay is over, from the sender's address."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
-from typing import Any
+from typing import Any, Final
+
+from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address
 from twisted_rudp.core.settings import (
@@ -45,6 +47,16 @@ from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, parse_key
 from twisted_rudp.qotp.protection import KeyLog
 from twisted_rudp.qotp.settings import Congestion, Settings
+from twisted_rudp.tracing.files import AppendedFile
+
+LARGEST_KEY_LOG: Final = 64 << 20
+"""Bytes to which a file with keys grows."""
+
+_log = Logger()
+
+
+def _unlogged(path: str, problem: OSError) -> None:
+    _log.error("keyLogFile {path}: {reason}; no more keys are written", path=path, reason=problem)
 
 
 class Identity:
@@ -131,16 +143,45 @@ class QOTPEndpoint(Endpoint):
         None,
         "Called with lines with which anybody can decrypt the traffic.",
     )
+    keyLogFile: str | None = option(
+        Text("the name of a file"),
+        None,
+        "For C{rudp decode}: file to which the keys of all connections are appended. Warning:"
+        " whoever has it can decrypt all that was captured, so never use it in production.",
+    )
 
     def __post_init__(
         self, seed: str | None, seedHex: str | None, password: str | bytes | None
     ) -> None:
         super().__post_init__()
         self._identity = Identity(seed, seedHex, self.keyFile, self.entropy)
-        key_log = None if self.keyLog is None else KeyLog(self.keyLog).write
+        key_log = None
+        if self.keyLog is not None or self.keyLogFile is not None:
+            key_log = KeyLog(self._logKeys(self.keyLog, self.keyLogFile)).write
         policy = Policy(passwordFrom(password, self.passwordFile))
         settings = Settings(self.entropy, key_log=key_log, policy=policy)
         self._settings = apply(settings, self._given())
+
+    @staticmethod
+    def _logKeys(
+        function: Callable[[str], object] | None, path: str | None
+    ) -> Callable[[str], object]:
+        """
+        What takes the lines of the key log.
+
+        @raise ValueError: both a function and a file, or the file cannot be written.
+        """
+        if path is None:
+            assert function is not None
+            return function
+        if function is not None:
+            raise ValueError("keyLog and keyLogFile cannot be given together")
+        try:
+            file = AppendedFile(path, LARGEST_KEY_LOG, lambda problem: _unlogged(path, problem))
+        except OSError as error:
+            raise ValueError(f"keyLogFile={path!r}: {error.strerror}") from None
+        _log.warn("{path} gets the keys of all connections: for tests only", path=path)
+        return file.write
 
     @property
     def temporaryIdentity(self) -> bool:

@@ -25,6 +25,7 @@ from twisted_rudp.core.engine import Address, Buffer, Emit
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.kernels.masks import sn_masks
+from twisted_rudp.qotp.extensions import CONTROL, NewId, decode_frame
 from twisted_rudp.qotp.keys import Secrets
 from twisted_rudp.qotp.wire import (
     DATA_OVERHEAD,
@@ -630,6 +631,10 @@ class Read(NamedTuple):
     payload: Payload | None
 
 
+MOST_NAMES: Final = 1 << 20
+"""Connection ids, of a key log and learned from a capture."""
+
+
 class KeyLogReader:
     """Decrypts captured datagrams with the lines of a key log."""
 
@@ -673,8 +678,19 @@ class KeyLogReader:
                 number, plain = opened
                 if opening:
                     plain = without_fill(plain) or b""
-                return Read(kind, name, direction == INITIATOR, number, plain, decode(plain))
+                payload = decode(plain)
+                if payload is not None and kind is Kind.DATA:
+                    self._rename(payload, cipher)
+                return Read(kind, name, direction == INITIATOR, number, plain, payload)
         return None
+
+    def _rename(self, payload: Payload, cipher: Cipher) -> None:
+        """What the dialler sends may have another connection id from now on (qotp.md 17)."""
+        segment = payload.segment
+        if segment is not None and segment.stream == CONTROL and segment.data:
+            frame = decode_frame(bytes(segment.data))
+            if isinstance(frame, NewId) and len(self._sessions) < MOST_NAMES:
+                self._sessions.setdefault(frame.id, cipher)
 
     def _open(
         self, cipher: Cipher, datagram: bytes, kind: Kind, name: bytes, direction: int

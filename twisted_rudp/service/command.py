@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse, runLookup
 from twisted_rudp.service.connect import ConnectOptions, runConnect
+from twisted_rudp.service.decode import DecodeOptions, runDecode
 from twisted_rudp.service.demo import DemoOptions, runDemo
 from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
@@ -39,6 +40,7 @@ USAGE_ERROR = 2
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "connect": runConnect,
+    "decode": runDecode,
     "demo": runDemo,
     "kcptun-client": runTunnel,
     "kcptun-server": runTunnel,
@@ -69,6 +71,7 @@ Examples:
   rudp ping raknet:host=example.org:port=19132
 """
     subCommands = [
+        ["decode", None, DecodeOptions, "Print the datagrams of a capture in words."],
         ["demo", None, DemoOptions, "Download over a bad link and print the statistics."],
         ["kcptun-client", None, ClientOptions, "Carry TCP connections to a server of kcptun."],
         ["kcptun-server", None, ServerOptions, "Serve clients of kcptun."],

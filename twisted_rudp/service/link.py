@@ -5,7 +5,8 @@ reproducibly for a seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, cast
@@ -19,10 +20,12 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.addresses import parseLiteral
+from twisted_rudp.net.udp.captured import Places
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort, IDescriptorReactor, IPortReactor
 from twisted_rudp.service.usage import UsageOptions, number, whole
-from twisted_rudp.testing.impairments import BurstLoss, Impairments
+from twisted_rudp.testing.impairments import BurstLoss, Fate, Impairments
+from twisted_rudp.tracing.pcapng import Capture
 
 MAX_CLIENTS = 256
 """
@@ -109,6 +112,7 @@ class _End:
 
     def turnEnded(self) -> None:
         """Each datagram was relayed when it was received."""
+        self._link.turnEnded()
 
     def portWritable(self) -> None:
         """The port queues some, and drops and counts the rest, as a router does."""
@@ -167,6 +171,7 @@ class Link:
         *,
         maxClients: int = MAX_CLIENTS,
         idleTimeout: float = IDLE,
+        capture: Capture | None = None,
     ) -> None:
         """
         @param listenHost: an IP literal, or C{""} for all IPv4 addresses.
@@ -177,6 +182,8 @@ class Link:
             seed.
         @param maxClients: clients at one time.
         @param idleTimeout: seconds after which an idle client is removed.
+        @param capture: notes each datagram when it comes, between client and link, with what
+            became of it.
 
         @raise ValueError: the target is not an IP literal with a port.
         """
@@ -190,6 +197,8 @@ class Link:
             self.backward = backward
         self._maxClients = maxClients
         self._idleTimeout = idleTimeout
+        self._capture = capture
+        self._places: Places | None = None
         self._delays = _Delays(reactor)
         self._clients: dict[Address, _Back] = {}
         self._front: DatagramPort | None = None
@@ -205,6 +214,7 @@ class Link:
         @raise CannotListenError: the listening address cannot be bound.
         """
         self._front = openPort(self._reactor, _Front(self), *self._listen)
+        self._places = Places(self._front)
         self._log.info(
             "link from {host} to {target}", host=self._front.getHost(), target=self._target
         )
@@ -228,6 +238,8 @@ class Link:
         @return: fires when all sockets are closed.
         """
         self._delays.stop()
+        if self._capture is not None:
+            self._capture.close()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -257,7 +269,8 @@ class Link:
             self.counts["refused"] += -(-len(run) // size)
             return
         client.heard = self._delays.now()
-        self._carry(self.forward, run, size, client.port, self._target)
+        fates = self._carry(self.forward, run, size, client.port, self._target)
+        self._note(address, True, run, size, fates)
 
     def fromServer(self, client: _Back, run: bytes, size: int, address: Address) -> None:
         """Relay datagrams of the server to a client; those of other senders are dropped."""
@@ -265,16 +278,44 @@ class Link:
             self.counts["unknown_peers"] += -(-len(run) // size)
             return
         client.heard = self._delays.now()
-        self._carry(self.backward, run, size, self._front, client.client)
+        fates = self._carry(self.backward, run, size, self._front, client.client)
+        self._note(client.client, False, run, size, fates)
 
     def _carry(
         self, way: Impairments, run: bytes, size: int, port: DatagramPort, address: Address
-    ) -> None:
+    ) -> list[Fate]:
+        """
+        Send datagrams on, as the impairments of that direction have it.
+
+        @return: what became of each.
+        """
         now = self._delays.now()
+        fates = []
         for start in range(0, len(run), size):
             datagram = run[start : start + size]
             for delay in way.fate(now, len(datagram), datagram):
                 self._delays.send(delay, datagram, port, address)
+            fates.append(way.last_fate)
+        return fates
+
+    def _note(
+        self, client: Address, forward: bool, run: bytes, size: int, fates: Sequence[Fate]
+    ) -> None:
+        """Write datagrams to the capture, as they are between the client and this link."""
+        if self._capture is None or self._places is None:
+            return
+        own = self._places.towards(client)
+        source, destination = (client, own) if forward else (own, client)
+        now = self._delays.now()
+        for start, fate in zip(range(0, len(run), size), fates, strict=True):
+            comment = "" if fate is Fate.DELIVERED else fate.value
+            datagram = run[start : start + size]
+            self._capture.datagram(now, source, destination, datagram, comment)
+
+    def turnEnded(self) -> None:
+        """Let readers of the capture see what has come."""
+        if self._capture is not None:
+            self._capture.flush()
 
     def _admit(self, address: Address) -> _Back | None:
         """
@@ -368,6 +409,7 @@ class LinkOptions(UsageOptions):
         ["seed", None, 0, "Random seed.", whole(0, 1 << 63, "a seed")],
         ["max-clients", None, MAX_CLIENTS, "Clients at one time.", whole(1, 60_000, "a number")],
         ["idle", None, IDLE, "Seconds until an idle client is removed.", number(1, 86400, "s")],
+        ["pcap", None, None, "File to write all datagrams to, in the format pcapng."],
     ]
 
     listenAddress: tuple[str, int]
@@ -422,6 +464,24 @@ class LinkOptions(UsageOptions):
         leave = 1 / self["burst-length"]
         return BurstLoss(enter=min(1.0, leave * share / (1 - share)), leave=leave)
 
+    def _capture(self) -> Capture | None:
+        """
+        The capture that was asked for.
+
+        @raise usage.UsageError: its file cannot be written.
+        """
+        path = self["pcap"]
+        if path is None:
+            return None
+
+        def failed(problem: OSError) -> None:
+            print(f"rudp: {path}: {problem}; nothing more is written", file=sys.stderr)
+
+        try:
+            return Capture(path, failed=failed)
+        except OSError as problem:
+            raise usage.UsageError(f"--pcap {path}: {problem.strerror}") from None
+
     def link(self, reactor: Any) -> Link:
         """
         The link, not yet started.
@@ -436,6 +496,7 @@ class LinkOptions(UsageOptions):
                 impairments=self.impairments(),
                 maxClients=self["max-clients"],
                 idleTimeout=self["idle"],
+                capture=self._capture(),
             )
         except ValueError as problem:
             raise usage.UsageError(f"--to: {problem}") from problem

@@ -24,6 +24,8 @@ from typing import NamedTuple, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from twisted_rudp.tracing.pcapng import LARGEST_CAPTURE, Capture
+
 from .clock import EventClock
 from .host import MemoryHost
 from .impairments import Fate, Impairments
@@ -81,6 +83,7 @@ class MemoryNetwork:
         self.resolver = MemoryResolver(self.clock)
         self.hosts: list[MemoryHost] = []
         self.trace: deque[Traced] = deque(maxlen=traceLimit)
+        self._capture: Capture | None = None
         self._default = Impairments(delay=delay)
         self._links: dict[tuple[MemoryHost, MemoryHost], Impairments] = {}
 
@@ -163,6 +166,20 @@ class MemoryNetwork:
         """Run event by event for so much simulated time."""
         runFor(self.clock, seconds)
 
+    # captures
+
+    def capture(self, path: str, limit: int = LARGEST_CAPTURE) -> Capture:
+        """
+        Write what is sent from now on to a pcapng file, at the time when it is sent. What
+        does not arrive has a comment that says why.
+
+        @param limit: bytes of the file; what comes then is not written.
+        @return: what is being written; to be closed by the caller.
+        @raise OSError: the file cannot be written.
+        """
+        self._capture = Capture(path, limit)
+        return self._capture
+
     # the hosts' side
 
     def carry(
@@ -181,15 +198,21 @@ class MemoryNetwork:
         now = self.clock.seconds()
         receivers = self._receivers(sender, destination)
         if not receivers:
-            self.trace.append(Traced(now, source, destination, datagram, Fate.NOBODY, ()))
+            self._note(Traced(now, source, destination, datagram, Fate.NOBODY, ()))
         for receiver in receivers:
             link = self.link(sender, receiver)
             delays = link.fate(now, len(datagram), datagram)
             arrivals = tuple(now + delay for delay in delays)
             traced = Traced(now, source, destination, datagram, link.last_fate, arrivals)
-            self.trace.append(traced)
+            self._note(traced)
             for delay in delays:
                 self.clock.callLater(delay, self._arrive, sender, port, receiver, traced)
+
+    def _note(self, traced: Traced) -> None:
+        self.trace.append(traced)
+        if self._capture is not None:
+            comment = "" if traced.fate is Fate.DELIVERED else traced.fate.value
+            self._capture.datagram(*traced[:4], comment)
 
     def _receivers(self, sender: MemoryHost, destination: Address) -> list[MemoryHost]:
         if isForMany(destination[0]):

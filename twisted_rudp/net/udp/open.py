@@ -15,6 +15,7 @@ from typing import cast
 from twisted.internet.interfaces import IReactorFDSet
 
 from twisted_rudp.core.engine import Address
+from twisted_rudp.net.udp.captured import CapturedPort, CapturedReceiver, Places, captures
 from twisted_rudp.net.udp.options import (
     bind,
     bindAddress,
@@ -65,6 +66,24 @@ def openPort(
     @raise CannotListenError: the address cannot be had, or the kind cannot.
     @raise ValueError: no such kind.
     """
+    capture = captures.current
+    if capture is None:
+        return _openPort(reactor, receiver, interface, port, kind, options, answers)
+    noting = CapturedReceiver(capture, reactor, receiver)
+    opened = _openPort(reactor, noting, interface, port, kind, options, answers)
+    noting.places = Places(opened)
+    return CapturedPort(capture, reactor, opened, noting.places)
+
+
+def _openPort(
+    reactor: IPortReactor | IDescriptorReactor,
+    receiver: Receiver,
+    interface: str,
+    port: int,
+    kind: str,
+    options: SocketOptions,
+    answers: bool,
+) -> DatagramPort:
     wanted = None if kind == "auto" else PortKind(kind)
     if wanted is PortKind.STOCK and options.descriptor is not None:
         cause = OSError(errno.EOPNOTSUPP, "the stock port cannot use an inherited socket")

@@ -1,0 +1,1 @@
+"""Captured datagrams of all wires, as a person would read them."""
