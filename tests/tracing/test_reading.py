@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -161,5 +161,5 @@ class BrokenTests(SynchronousTestCase):
     def test_anything(self, junk: bytes, start: bytes) -> None:
         """Whatever a file has, it is read or refused."""
         for data in (start + junk, junk, classic(junk), classic(PACKET[:30] + junk, link=1)):
-            with suppress(CaptureError):
+            with contextlib.suppress(CaptureError):
                 list(CaptureReader(io.BytesIO(data)))
