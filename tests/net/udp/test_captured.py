@@ -68,6 +68,8 @@ class CapturedPortTests(SynchronousTestCase):
         self.assertEqual(port.options, SocketOptions())
         port.reconfigure(SocketOptions(dscp=1))
         port.readPending()
+        self.assertTrue(port.thin(None))
+        self.assertEqual(port.kernelDrops(), 0)
         self.assertEqual(port.counters.asDict()["datagramsOut"], 0)
         self.assertEqual(port.facts().kind, "stock")
         port.stopListening()

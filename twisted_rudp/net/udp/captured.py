@@ -23,6 +23,7 @@ from twisted_rudp.net.udp.port import (
     Receiver,
     SocketOptions,
 )
+from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.tracing.pcapng import LARGEST_CAPTURE, Capture
 
 MOST_PEERS: Final = 4096
@@ -194,6 +195,12 @@ class CapturedPort:
     def stopListening(self) -> Deferred[None]:
         self._capture.flush()
         return self._inner.stopListening()
+
+    def thin(self, thinning: Thinning | None) -> bool:
+        return self._inner.thin(thinning)
+
+    def kernelDrops(self) -> int:
+        return self._inner.kernelDrops()
 
     def facts(self) -> PortFacts:
         return self._inner.facts()
