@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pair import CLIENT
+from tests.pair import CLIENT, steady
 from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import MILLISECOND, Drop, Event, Reason, Reply
+from twisted_rudp.core.outofband import MOST_MESSAGES
+from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.demux import RESETS_PER_SECOND, QOTPDemultiplexer
 from twisted_rudp.qotp.extensions import (
     MORE_RANGES,
@@ -163,3 +165,60 @@ class ResetTests(SynchronousTestCase):
         pair.run(100)
         self.assertEqual(bytes(pair.client.streams[0]), b"all of it")
         self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+
+
+class OutOfBandTests(SynchronousTestCase):
+    """Messages beside the streams."""
+
+    def test_both(self) -> None:
+        """They arrive both ways, once, also empty ones and the longest."""
+        pair = Pair()
+        pair.client.reading = pair.server.reading = False
+        pair.connect()
+        for one, other in ((pair.client, pair.server), (pair.server, pair.client)):
+            longest = one.engine.facts()["oob_max"]
+            messages = [b"", b"hello", bytes(longest)]
+            for message in messages:
+                one.engine.send(message, Delivery.OUT_OF_BAND)
+            self.assertRaises(ValueError, one.engine.send, bytes(longest + 1), Delivery.OUT_OF_BAND)
+            one.turn(one.engine)
+            pair.run(50)
+            self.assertIn((Event.READABLE, None), other.happened)
+            taken = list(other.engine.take_messages())
+            self.assertEqual(taken, [Message(each, Delivery.OUT_OF_BAND) for each in messages])
+        self.assertRaises(ValueError, pair.client.engine.send, b"x")
+
+    def test_lost(self) -> None:
+        """What is lost is not sent again, and the stream beside it goes on."""
+        pair = Pair()
+        pair.server.reading = False
+        pair.connect()
+        engine = pair.client.engine
+        pair.fates["client"] = lambda number, datagram: ()
+        for at in range(5):
+            engine.send(bytes([at]), Delivery.OUT_OF_BAND)
+        pair.client.turn(engine)
+        pair.fates["client"] = steady()
+        engine.write(0, b"stream")
+        engine.send(b"last", Delivery.OUT_OF_BAND)
+        pair.client.turn(engine)
+        pair.run(2000)
+        server = pair.server.engine
+        self.assertEqual([each.data for each in server.take_messages()], [b"last"])
+        self.assertEqual(server.take(0, 100), b"stream")
+        self.assertEqual(engine.in_flight, 0)
+        self.assertGreaterEqual(engine.counters()["lost"], 5)
+
+    def test_bounded(self) -> None:
+        """A window that is full holds them back, and the oldest go."""
+        pair = Pair()
+        pair.server.reading = False
+        pair.connect()
+        engine = pair.client.engine
+        for at in range(MOST_MESSAGES + 9):
+            engine.send(at.to_bytes(2, "big") + bytes(198), Delivery.OUT_OF_BAND)
+        pair.client.turn(engine)
+        pair.run(3000)
+        taken = [int.from_bytes(m.data[:2], "big") for m in pair.server.engine.take_messages()]
+        self.assertEqual(taken, list(range(9, MOST_MESSAGES + 9)))
+        self.assertEqual(engine.counters()["oob_dropped"], 9)

@@ -95,6 +95,7 @@ class ARQ:
     @ivar control: the verdict about the peer, and segments without data.
     @ivar sender: what goes out.
     @ivar receiver: what has come.
+    @ivar aside: what WINS segments have carried (kcp-close.md 15); who reads it empties it.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
@@ -102,6 +103,7 @@ class ARQ:
     __slots__ = (
         "_window_from",
         "_window_since",
+        "aside",
         "control",
         "conv",
         "counters",
@@ -134,6 +136,7 @@ class ARQ:
         self.settings = settings
         self.epoch = epoch
         self.overhead = overhead
+        self.aside: list[bytes] = []
         self.counters = Counters()
         self.our_fin_first_sent_after_theirs = False
         self.control = Control(conv, marked, settings.probe_wait)
@@ -531,6 +534,11 @@ class ARQ:
                 acks.append((sn, ts))
             elif cmd != PUSH:
                 control.hear(cmd, frg, ts, sn, una, regular)
+                if length and cmd == WINS and frg == MARK:
+                    self.aside.append(data[position : position + length])
+                    if not regular:
+                        # Old news of the window, but the payload is new.
+                        control.heard_controls += 1
             elif frg != END or length:
                 payload = data[position : position + length]
                 self.receiver.push(sn, ts, frg, payload, regular)

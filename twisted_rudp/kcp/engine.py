@@ -290,7 +290,9 @@ class KCPEngine:
         self._options = options
         self._patient = options.write_delay or not options.ack_no_delay
         # Most sessions have none of what a flush would have to do for these.
-        self._bare = not (options.protects or options.dup or options.write_timeout)
+        self._bare = not (
+            options.protects or options.dup or options.write_timeout or self._out_of_band.pending
+        )
 
     # what it is
 
@@ -425,6 +427,14 @@ class KCPEngine:
         if self._life.state is _ESTABLISHED:
             self._events.append((Event.READABLE, None))
 
+    def _hear_segments(self, payloads: list[bytes]) -> None:
+        if self._close is not None or not self._handshake.validated:
+            payloads.clear()
+            return
+        self.traffic.oob_packets += self._out_of_band.hear_segments(payloads)
+        if self._life.state is _ESTABLISHED:
+            self._events.append((Event.READABLE, None))
+
     def _heed_news(self, news: int, now: int) -> None:
         """Draw the conclusions from what a run has brought."""
         if news & _HEARD:
@@ -442,8 +452,13 @@ class KCPEngine:
             self._advance(now)
 
     def _heed_control(self, now: int) -> None:
-        """A WASK, WINS or reset came: cookies, and the signs of a peer that forgot this session."""
+        """
+        A WASK, WINS or reset came: messages beside the stream, cookies, and the signs of a
+        peer that forgot this session.
+        """
         arq = self._arq
+        if arq.aside:
+            self._hear_segments(arq.aside)
         settled = now - self._una_moved >= arq.timeout
         behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
         # Only an answer tells: what comes unasked may be somebody's recording.
@@ -578,22 +593,34 @@ class KCPEngine:
     ) -> int | None:
         """
         Queue a message. KCP carries them reliably and in order, on one channel,
-        and tells of no single message what became of it. With FEC also
-        C{OUT_OF_BAND}: once, unordered, perhaps lost (kcp.md 5.5).
+        and tells of no single message what became of it. Also C{OUT_OF_BAND}: once,
+        unordered, perhaps lost. A marked peer is sent these in segments, which FEC
+        protects (kcp-close.md 15); others with FEC only, which does not (kcp.md 5.5).
         """
         out_of_band = delivery is Delivery.OUT_OF_BAND
         if not out_of_band and delivery is not Delivery.RELIABLE_ORDERED:
             raise ValueError(f"delivery: KCP carries RELIABLE_ORDERED, not {delivery.name}")
-        if out_of_band and self._framing.encoder is None:
-            raise ValueError("OUT_OF_BAND: KCP has it with FEC only: give dataShards, parityShards")
+        longest = self._longest_out_of_band() if out_of_band else 0
+        if out_of_band and not longest:
+            raise ValueError(
+                "OUT_OF_BAND: kcp-go has it with FEC only: give dataShards, parityShards"
+            )
         if channel or priority or receipt:
             raise ValueError("channel, priority, receipt: KCP has none of them")
         if out_of_band:
-            self._out_of_band.say(data, self._settings.mtu - CONV_SIZE)
+            self._out_of_band.say(data, longest)
+            self._bare = False
         else:
             self._arq.send(data)
             self.traffic.bytes_sent += len(data)
         return None
+
+    def _longest_out_of_band(self) -> int:
+        """Bytes of the longest message out of band; 0 where there are none."""
+        arq = self._arq
+        if arq.control.peer is not Peer.UNMARKED:
+            return arq.sender.mss - 1
+        return self._settings.mtu - CONV_SIZE if self._framing.encoder is not None else 0
 
     def unsent(self, stream: int = STREAM) -> int:
         """Bytes not yet numbered."""
@@ -625,7 +652,7 @@ class KCPEngine:
         """Whole messages: those out of band first."""
         heard = self._out_of_band.heard
         while heard:
-            yield Message(heard.pop(0), Delivery.OUT_OF_BAND)
+            yield Message(heard.take(), Delivery.OUT_OF_BAND)
         if self._settings.stream:
             return
         receiver = self._receiver
@@ -650,7 +677,7 @@ class KCPEngine:
                 self._read_since = now
                 if self._options.read_timeout:
                     self._watch_limits()
-            if self._patient and self._holds(now):
+            if self._patient and not self._out_of_band.pending and self._holds(now):
                 if self._options.ack_no_delay and self._receiver.acks:
                     self._flush_framed(now, 0)
                 self._timers.set_earlier(_FLUSH, self._hold_until)
@@ -680,7 +707,8 @@ class KCPEngine:
         options = self._options
         validated = self._handshake.validated
         copies = 1 + options.dup if validated else 1
-        if framing.encoder is None and copies == 1:
+        out_of_band = self._out_of_band.pending and validated and self._closed is None
+        if framing.encoder is None and copies == 1 and not out_of_band:
             more = self._flush_arq(now, self._out, budget)
         else:
             writer = RunWriter(self._out_to, self._address, self._sealing)
@@ -688,8 +716,8 @@ class KCPEngine:
             def frame(run: Buffer, size: int) -> bool:
                 return framing.write(run, size, now, writer, validated, copies)
 
-            if validated:
-                self._out_of_band.flush(writer)
+            if out_of_band:
+                self._flush_out_of_band(frame, writer)
             more = self._flush_arq(now, frame, budget)
             writer.finish()
         if options.write_timeout:
@@ -699,6 +727,28 @@ class KCPEngine:
                 self._write_since = now
                 self._watch_limits()
         return more
+
+    def _flush_out_of_band(self, frame: EmitOwn, writer: RunWriter) -> None:
+        """
+        Send the messages beside the stream. The congestion window does not hold them back:
+        nothing tells what became of them.
+
+        @param frame: takes datagrams to be framed.
+        @param writer: takes what is framed already.
+        """
+        arq, messages = self._arq, self._out_of_band
+        peer = arq.control.peer
+        if peer is Peer.UNMARKED:
+            if self._framing.encoder is None:
+                messages.said.clear()
+            messages.flush(writer)
+        elif peer is Peer.MARKED:
+            runs = RunWriter(lambda run, size, address: frame(run, size), self._address)
+            count = messages.flush_segments(
+                runs, arq.receiver.free, arq.snd_nxt, arq.rcv_nxt
+            )
+            runs.finish()
+            arq.counters.out_segs += count
 
     def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
         if self._closed is not None:
@@ -1016,6 +1066,7 @@ class KCPEngine:
             "unmarked_ends": own.unmarked_ends,
             "una_beyond": own.una_beyond,
             "receive_limited": own.receive_limited,
+            "oob_dropped": self._out_of_band.dropped,
             "path_errors_ignored": self._path_errors,
         }
 
@@ -1025,7 +1076,6 @@ class KCPEngine:
         longest message out of band, 0 where there are none.
         """
         arq, options, decoder = self._arq, self._options, self._framing.decoder
-        has_fec = self._framing.encoder is not None
         return {
             "transport": "kcp",
             "conversation": arq.conv,
@@ -1035,7 +1085,7 @@ class KCPEngine:
             **arq.facts(),
             "fec_out": f"{options.data_shards}+{options.parity_shards}",
             "fec_in": f"{decoder.data}+{decoder.parity}" if decoder else None,
-            "oob_max": self._settings.mtu - CONV_SIZE if has_fec else 0,
+            "oob_max": self._longest_out_of_band(),
         }
 
     def configure(self, changes: Mapping[str, Any], now: int) -> None:

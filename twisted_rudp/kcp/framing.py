@@ -7,6 +7,7 @@ from typing import Final
 
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import Address, Buffer
+from twisted_rudp.core.outofband import OutOfBandQueue
 from twisted_rudp.kcp.fec import (
     MOST_BYTES,
     OUT_OF_BAND_OVERHEAD,
@@ -18,12 +19,12 @@ from twisted_rudp.kcp.fec import (
 from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions
 from twisted_rudp.kcp.snmp import SessionCounters
+from twisted_rudp.kcp.wire import MARK, WINS, pack_header
 
-OUT_OF_BAND_BYTES: Final = 64 * 1500
-"""Bytes of out-of-band messages that wait, but for the last one."""
+MESSAGE: Final = 0
+"""First byte of the payload of a WINS that is an out-of-band message (kcp-close.md 15)."""
 
-OUT_OF_BAND_HELD: Final = 64
-"""Out-of-band messages kept each way; the oldest goes first: they are not worth waiting for."""
+_MESSAGE: Final = bytes((MESSAGE,))
 
 
 class Framing:
@@ -127,18 +128,29 @@ class Framing:
 
 class OutOfBand:
     """
-    The out-of-band messages of one session, both ways.
+    The out-of-band messages of one session, both ways: towards kcp-go as packets of FEC
+    (kcp.md 5.5), towards a marked peer in segments (kcp-close.md 15).
 
+    @ivar said: those to be sent.
     @ivar heard: those that came and were not taken.
     """
 
-    __slots__ = ("_conv", "_said", "heard")
+    __slots__ = ("_conv", "heard", "said")
 
     def __init__(self, conv: int) -> None:
         self._conv = conv
-        # Lists, because most sessions have none of either and an empty deque is large.
-        self._said: list[bytes] = []
-        self.heard: list[bytes] = []
+        self.said = OutOfBandQueue()
+        self.heard = OutOfBandQueue()
+
+    @property
+    def pending(self) -> bool:
+        """There is something to send."""
+        return len(self.said) > 0
+
+    @property
+    def dropped(self) -> int:
+        """Messages of both ways that made room for newer ones."""
+        return self.said.dropped + self.heard.dropped
 
     def hear(self, view: memoryview, size: int) -> int:
         """
@@ -148,8 +160,22 @@ class OutOfBand:
         """
         starts = range(0, len(view), size)
         for start in starts:
-            _keep(self.heard, bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
+            self.heard.put(bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
         return len(starts)
+
+    def hear_segments(self, payloads: list[bytes]) -> int:
+        """
+        Take in the payloads of segments, and empty the list.
+
+        @return: how many messages there were.
+        """
+        count = 0
+        for payload in payloads:
+            if payload[0] == MESSAGE:
+                self.heard.put(payload[1:])
+                count += 1
+        payloads.clear()
+        return count
 
     def say(self, data: bytes, longest: int) -> None:
         """
@@ -159,17 +185,23 @@ class OutOfBand:
         """
         if len(data) > longest:
             raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
-        _keep(self._said, bytes(data))
+        self.said.put(bytes(data))
 
     def flush(self, writer: RunWriter) -> None:
-        """Write what was said."""
-        for data in self._said:
-            writer.add(out_of_band_packet(self._conv, data))
-        self._said.clear()
+        """Write what was said, as packets of FEC."""
+        while self.said and not writer.blocked:
+            writer.add(out_of_band_packet(self._conv, self.said.take()))
 
+    def flush_segments(self, writer: RunWriter, wnd: int, sn: int, una: int) -> int:
+        """
+        Write what was said, each message in a segment and each segment in a datagram.
 
-def _keep(messages: list[bytes], message: bytes) -> None:
-    messages.append(message)
-    size = sum(map(len, messages))
-    while len(messages) > OUT_OF_BAND_HELD or (size > OUT_OF_BAND_BYTES and len(messages) > 1):
-        size -= len(messages.pop(0))
+        @return: how many.
+        """
+        count = 0
+        while self.said and not writer.blocked:
+            data = self.said.take()
+            head = pack_header(self._conv, WINS, MARK, wnd, 0, sn, una, len(data) + 1)
+            writer.add(head + _MESSAGE + data)
+            count += 1
+        return count

@@ -26,6 +26,7 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.core.lifecycle import Lifecycle, Role, State
+from twisted_rudp.core.outofband import OutOfBandQueue
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
@@ -141,6 +142,7 @@ class QOTPEngine:
         self._refusal: Refusal | None = None
         self._patient = False
         self._reset_heard = False
+        self._heard_aside = OutOfBandQueue()
         self._in_order = 0
         self._refused = 0
         self._stalled_at = (-1, now)
@@ -378,9 +380,20 @@ class QOTPEngine:
         receipt: bool = False,
     ) -> int | None:
         """
-        @raise ValueError: always; QOTP carries bytes.
+        Queue a message beside the streams: once, unordered, perhaps lost (qotp.md 17).
+
+        @raise ValueError: another delivery; QOTP carries bytes. Or the peer is one of the
+            release, which has no such messages, or it is too long.
         """
-        raise ValueError("QOTP carries streams of bytes, no messages")
+        if delivery is not Delivery.OUT_OF_BAND or channel or priority or receipt:
+            raise ValueError("QOTP carries streams of bytes, no messages but OUT_OF_BAND")
+        longest = self._sender.longest_datagram
+        if not longest:
+            raise ValueError("OUT_OF_BAND: this peer has no messages")
+        if len(data) > longest:
+            raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
+        self._sender.datagrams.put(data)
+        return None
 
     def unsent(self, stream: int = 0) -> int:
         """Bytes not yet numbered."""
@@ -406,8 +419,9 @@ class QOTPEngine:
         return data
 
     def take_messages(self) -> Iterator[Message]:
-        """There are none."""
-        return iter(())
+        """Those that came beside the streams."""
+        while self._heard_aside:
+            yield Message(self._heard_aside.take(), Delivery.OUT_OF_BAND)
 
     # out
 
@@ -506,6 +520,7 @@ class QOTPEngine:
             "retransmitted": self._sender.retransmitted,
             "lost": packets.lost,
             "lost_spurious": packets.recovery.spurious,
+            "oob_dropped": self._sender.datagrams.dropped + self._heard_aside.dropped,
         }
 
     def facts(self) -> Mapping[str, Any]:
@@ -530,6 +545,7 @@ class QOTPEngine:
             "mtu": sender.mtu,
             "validated": self._protection.validated,
             "streams": len(self._streams.open),
+            "oob_max": sender.longest_datagram,
         }
 
     # the handshake
@@ -806,6 +822,12 @@ class QOTPEngine:
             return
         if body[0] == FrameType.FILL:
             self._acks.wanted = True
+            return
+        if body[0] == FrameType.DATAGRAM:
+            self._acks.wanted = True
+            if self._life.state is State.ESTABLISHED and self._authentication is None:
+                self._heard_aside.put(body[1:])
+                self._events.append((Event.READABLE, None))
             return
         frame = decode_frame(body)
         if isinstance(frame, Reset):

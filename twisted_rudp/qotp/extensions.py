@@ -13,9 +13,9 @@ From then on:
     numbers up to C{offset}, modulo 2^24;
   - bytes of the stream L{CONTROL} are I{control frames}: more ranges, the reset of a
     stream, the reset of the session, a new connection id with its reset token, fill, to
-    see whether a longer datagram gets through, or what authenticates the dialler. Empty, they
-    are a PING; at an offset from L{CHALLENGE} on it is the challenge of an address, and
-    acknowledged with that offset;
+    see whether a longer datagram gets through, what authenticates the dialler, or a message
+    that is never repeated. Empty, they are a PING; at an offset from L{CHALLENGE} on it is
+    the challenge of an address, and acknowledged with that offset;
   - CLOSE ends one direction of a stream only;
   - a listener gives the dialler a new connection id for what it sends, and a dialler that
     listens on the same socket gives one to the listener. Made of the giver's key, it is known
@@ -96,6 +96,11 @@ class FrameType(IntEnum):
     FILL = 5
     PROOF = 6
     ACCEPTED = 7
+    DATAGRAM = 8
+
+
+_RANGES: Final = bytes((FrameType.RANGES,))
+_DATAGRAM: Final = bytes((FrameType.DATAGRAM,))
 
 
 class Reset(NamedTuple):
@@ -252,7 +257,7 @@ def encode_ranges(first: int, ranges: Iterable[tuple[int, int]]) -> bytes:
 
     @param first: the first number of the newest range.
     """
-    parts = [bytes((FrameType.RANGES,))]
+    parts = [_RANGES]
     for low, end in ranges:
         # On the wire a gap counts from the last number of a range to the next one's first.
         gap, length = first - end + 1, end - low
@@ -264,8 +269,10 @@ def encode_ranges(first: int, ranges: Iterable[tuple[int, int]]) -> bytes:
 
 
 def decode_ranges(body: bytes, first: int) -> list[tuple[int, int]]:
-    """The inverse of L{encode_ranges}; what makes no sense ends it."""
-    found = []
+    """The inverse of L{encode_ranges}; what makes no sense ends it, and other frames have none."""
+    found: list[tuple[int, int]] = []
+    if body[:1] != _RANGES:
+        return found
     for gap, length in _range.iter_unpack(body[1 : len(body) - (len(body) - 1) % _range.size]):
         end = first - gap + 1
         low = end - length
@@ -306,6 +313,11 @@ def encode_proof(proof: Proof) -> bytes:
 def encode_accepted(accepted: Accepted) -> bytes:
     """Tells a dialler that it is authenticated."""
     return _accepted.pack(FrameType.ACCEPTED, *accepted)
+
+
+def encode_datagram(data: bytes) -> bytes:
+    """A message beside the streams, as RFC 9221 has it."""
+    return _DATAGRAM + data
 
 
 def decode_frame(body: bytes) -> Reset | Abort | NewId | Proof | Accepted | None:

@@ -13,11 +13,12 @@ from twisted_rudp.core.congestion.bbr import BBR
 from twisted_rudp.core.congestion.controller import INITIAL_DATAGRAMS
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.outofband import OutOfBandQueue
 from twisted_rudp.core.pacer import LATE, Pacer
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
-from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_fill
+from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_datagram, encode_fill
 from twisted_rudp.qotp.path import RAISE_INTERVAL, STRIKES, PathMTU
 from twisted_rudp.qotp.protection import PacketWriter, Sealer
 from twisted_rudp.qotp.receiver import PendingAcks
@@ -91,6 +92,7 @@ class Sender:
 
     @ivar mtu: longest datagram.
     @ivar frames: PINGs, resets and other control frames to be sent.
+    @ivar datagrams: messages beside the streams to be sent.
     @ivar ready: streams with something that was never sent.
     @ivar packets: what is in batch.
     @ivar control: how fast to send.
@@ -111,6 +113,7 @@ class Sender:
         """
         self.mtu = settings.mtu
         self.frames: deque[ControlFrame] = deque()
+        self.datagrams = OutOfBandQueue()
         self.ready: dict[Stream, None] = {}
         self.round_trip = RoundTrip(FIRST_TIMEOUT, LEAST_TIMEOUT, LONGEST_TIMEOUT)
         self.path_mtu = PathMTU(settings.mtu)
@@ -287,12 +290,13 @@ class Sender:
         """The connection is over: nothing is sent any more."""
         self.ready.clear()
         self.frames.clear()
+        self.datagrams.clear()
         self.packets.release()
 
     @property
     def pending(self) -> bool:
         """There is something to send, perhaps later."""
-        return bool(self.ready or self.frames or self.packets.losing)
+        return bool(self.ready or self.frames or self.packets.losing or self.datagrams)
 
     @property
     def waiting(self) -> bool:
@@ -317,6 +321,8 @@ class Sender:
         self._wake = self._starved_at = NEVER
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
             self._send_frame(self.frames.popleft(), now, writer, acks)
+        if self.datagrams:
+            self._send_datagrams(now, writer, acks)
         if self.ready or self.packets.losing:
             if late or now > self._idle_at:
                 # More could have been sent before this turn than there was. In one turn a
@@ -349,6 +355,25 @@ class Sender:
         first = writer.send([payload])
         size = len(payload) + self._sealer.overhead
         self.packets.sent(SentRun(first, 1, frame=frame), size, size, now, False)
+
+    def _send_datagrams(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
+        """
+        Send messages beside the streams, as far as the window allows (RFC 9221 section 5.4).
+        They are few and small beside what the path could carry, so they tell nothing of that.
+        """
+        queue = self.datagrams
+        while queue and self._has_room() and writer.room(self.mtu - self._sealer.overhead):
+            frame = ControlFrame(CONTROL, 0, encode_datagram(queue.take()))
+            self._send_frame(frame, now, writer, acks)
+            self._spend(_HEAD_WIDE + len(frame.body) + self._sealer.overhead)
+        self.packets.recovery.on_app_limited()
+
+    @property
+    def longest_datagram(self) -> int:
+        """Bytes of the longest message beside the streams; 0 where the peer has none."""
+        if self._extensions.peer is not Peer.EXTENDED:
+            return 0
+        return self.mtu - self._sealer.overhead - _HEAD_WIDE - 1
 
     def _retransmit(self, now: int, writer: PacketWriter, acks: PendingAcks) -> bool:
         """
