@@ -143,6 +143,7 @@ class QOTPEngine:
         self._patient = False
         self._reset_heard = False
         self._heard_aside = OutOfBandQueue()
+        self._out_of_band = self._sender.datagrams
         self._in_order = 0
         self._refused = 0
         self._stalled_at = (-1, now)
@@ -392,7 +393,7 @@ class QOTPEngine:
             raise ValueError("OUT_OF_BAND: this peer has no messages")
         if len(data) > longest:
             raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
-        self._sender.datagrams.put(data)
+        self._out_of_band.put(data)
         return None
 
     def unsent(self, stream: int = 0) -> int:
@@ -520,7 +521,7 @@ class QOTPEngine:
             "retransmitted": self._sender.retransmitted,
             "lost": packets.lost,
             "lost_spurious": packets.recovery.spurious,
-            "oob_dropped": self._sender.datagrams.dropped + self._heard_aside.dropped,
+            "oob_dropped": self._out_of_band.dropped + self._heard_aside.dropped,
         }
 
     def facts(self) -> Mapping[str, Any]:
