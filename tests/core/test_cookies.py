@@ -33,6 +33,13 @@ class CookieTests(SynchronousTestCase):
         self.assertFalse(self.cookies.check(made, HERE, 8, 0))
         self.assertFalse(Cookies(b"j" * 32).check(made, HERE, 7, 0))
 
+    def test_shared(self) -> None:
+        """A process that has begun later accepts the cookies of one that has the same secret."""
+        earlier, later = Cookies(b"k" * 32, began=0), Cookies(b"k" * 32, began=3 * SLOT + 5)
+        made = earlier.make(HERE, 7, 3 * SLOT + 10)
+        self.assertTrue(later.check(made, HERE, 7, 5))
+        self.assertFalse(later.check(made, HERE, 7, 2 * SLOT))
+
     @given(st.integers(-(2**40), 2**40))
     @settings(max_examples=100, deadline=None, derandomize=True)
     def test_forged(self, guess: int) -> None:

@@ -29,15 +29,18 @@ class Cookies:
     @param secret: 16 to 32 random bytes; a new one makes all old cookies void.
     @param slot: nanoseconds for which a cookie is made; it is accepted for one
         slot more.
+    @param began: nanoseconds to be added to the time, so that processes that share the secret
+        have the same slots.
     """
 
-    __slots__ = ("_revoked", "_secret", "_slot")
+    __slots__ = ("_began", "_revoked", "_secret", "_slot")
 
-    def __init__(self, secret: bytes, slot: int = SLOT) -> None:
+    def __init__(self, secret: bytes, slot: int = SLOT, began: int = 0) -> None:
         if not 16 <= len(secret) <= 32:
             raise ValueError(f"secret: {len(secret)} bytes; 16 to 32 are needed")
         self._secret = secret
         self._slot = slot
+        self._began = began
         # What was revoked: until when, and how often since.
         self._revoked: dict[tuple[Address, int], tuple[int, int]] = {}
 
@@ -47,7 +50,8 @@ class Cookies:
 
         @param what: a number to bind beside the address, below 2**64.
         """
-        return self._hash(address, what, now // self._slot, self._times(address, what, now))
+        slot = (now + self._began) // self._slot
+        return self._hash(address, what, slot, self._times(address, what, now))
 
     def check(self, cookie: int, address: Address, what: int, now: int) -> bool:
         """
@@ -56,7 +60,7 @@ class Cookies:
         """
         if not 0 < cookie <= 0xFFFFFFFF:
             return False
-        slot = now // self._slot
+        slot = (now + self._began) // self._slot
         given = cookie.to_bytes(4, "big")
         times = self._times(address, what, now)
         return any(

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.interfaces import (
@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.core.settings import (
     Choice,
@@ -42,8 +43,10 @@ from twisted_rudp.core.settings import (
 )
 from twisted_rudp.net.connect import MakeSession, Mode, connect
 from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
+from twisted_rudp.net.schedule import systemTime
 from twisted_rudp.net.table import Limits
 from twisted_rudp.net.udp.port import SocketOptions
+from twisted_rudp.net.udp.steering import Share, Steering
 
 Entropy = Callable[[int], bytes]
 """So many random bytes, as C{os.urandom} gives them."""
@@ -96,6 +99,7 @@ class Endpoint:
             # A simulated reactor has its own, so that the same program gives the same bytes.
             self.entropy = getattr(self.reactor, "entropy", os.urandom)
         self._socketOptions = SocketOptions()
+        self._share: Share | None = None
         self._mode = Mode.STREAM
 
     def _check(self) -> None:
@@ -128,6 +132,9 @@ class Endpoint:
 @dataclass(kw_only=True, eq=False, repr=False)
 class ServerEndpoint(Endpoint, ABC):
     """Listens."""
+
+    steering: ClassVar[Steering] = Steering.ADDRESS
+    """What decides to which of several processes a datagram goes."""
 
     port: int = field(
         kw_only=False,
@@ -168,6 +175,31 @@ class ServerEndpoint(Endpoint, ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.interface or '*'}:{self.port}>"
 
+    def share(self, share: Share) -> None:
+        """
+        Listen as one of several processes; see L{twisted_rudp.service.workers}. To be called
+        before C{listen}.
+
+        @raise ValueError: the endpoint has a socket already.
+        """
+        if self.fd is not None:
+            raise ValueError("fd cannot be shared by several processes")
+        self._share = share
+
+    def _common(self, label: bytes, size: int) -> bytes:
+        """Random bytes, the same in all processes that share the address."""
+        return self.entropy(size) if self._share is None else self._share.derive(label, size)
+
+    def _cookies(self) -> Cookies:
+        """Cookies of one port. A process accepts those of the others that share the address."""
+        began = 0 if self._share is None else systemTime()
+        return Cookies(self._common(b"cookies", 32), began=began)
+
+    def _listeningSocket(self) -> SocketOptions:
+        """The options of the socket to listen on."""
+        descriptor = self.fd if self._share is None else self._share.descriptor
+        return replace(self._socketOptions, descriptor=descriptor)
+
     # More than the interface promises: type checkers let a caller use all of the port.
     def listen(  # type: ignore[override]
         self, factory: IProtocolFactory
@@ -189,11 +221,12 @@ class ServerEndpoint(Endpoint, ABC):
             interface=self.interface,
             port=self.port,
             portKind=self.portKind,
-            socketOptions=replace(self._socketOptions, descriptor=self.fd),
+            socketOptions=self._listeningSocket(),
             limits=self._limits(),
             drainTimeout=self.drainTimeout,
             mode=self._mode,
-            dial=self._dialler(demux),
+            # Answers to what a shared port dialled would go to any of the processes.
+            dial=self._dialler(demux) if self._share is None else None,
         )
 
     def _dialler(self, demux: Demultiplexer) -> MakeSession | None:

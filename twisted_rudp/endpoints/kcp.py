@@ -322,7 +322,7 @@ class KCPServerEndpoint(KCPEndpoint, ServerEndpoint):
         return replace(super()._limits(), perHost=self.perHost)
 
     def _listeningDemux(self) -> KCPDemultiplexer:
-        cookies = Cookies(self.entropy(32))
+        cookies = self._cookies()
 
         def accept(conv: int, address: Address, now: int) -> KCPEngine:
             return self._engine(demux, conv, address, now, role=Role.SERVER, cookies=cookies)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.logger import Logger
 
@@ -39,6 +39,7 @@ from twisted_rudp.endpoints.base import (
     ServerEndpoint,
     documented,
 )
+from twisted_rudp.net.udp.steering import Share, Steering
 from twisted_rudp.qotp.authentication import Policy
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.engine import QOTPEngine
@@ -92,6 +93,10 @@ class Identity:
                     f"keyFile={keyFile!r} holds no key: expected 64 hexadecimal digits, as"
                     " rudp keygen writes them"
                 ) from None
+
+    def use(self, pair: KeyPair) -> None:
+        """Be this one."""
+        self._pair = pair
 
     def pair(self) -> KeyPair:
         """The key and what belongs to it."""
@@ -236,6 +241,8 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
     comes again after the handshake.
     """
 
+    steering: ClassVar[Steering] = Steering.CONNECTION_ID
+
     allowedKeys: GivenKeys | None = option(
         KeysKind(),
         None,
@@ -278,8 +285,15 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
         else:
             self._allowed.replace(keys)
 
+    def share(self, share: Share) -> None:
+        """See L{ServerEndpoint.share}. A temporary identity is that of all the processes."""
+        super().share(share)
+        if self._identity.temporary:
+            self._identity.use(KeyPair(share.derive(b"identity", 32)))
+
     def _listeningDemux(self) -> QOTPDemultiplexer:
-        return QOTPDemultiplexer(self._settings, self._identity.pair())
+        own = None if self._share is None else self._share.ownsId
+        return QOTPDemultiplexer(self._settings, self._identity.pair(), own=own)
 
 
 @documented

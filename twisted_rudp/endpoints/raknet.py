@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias
 from twisted.internet import defer
 from zope.interface import implementer
 
-from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.core.settings import (
     Choice,
@@ -42,6 +41,7 @@ from twisted_rudp.interfaces import IAnswersPings, IPingable, Pong
 from twisted_rudp.net.connect import Mode
 from twisted_rudp.net.udp.options import SOCKET_SETTINGS
 from twisted_rudp.net.udp.port import SocketOptions
+from twisted_rudp.net.udp.steering import Share
 from twisted_rudp.raknet.demux import MAX_PONG_DATA, RakNetDemultiplexer
 from twisted_rudp.raknet.engine import RakNetEngine
 from twisted_rudp.raknet.offline import MAGIC, Request2, pack_text
@@ -201,6 +201,12 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
         data = pack_text(self.motd)
         self._pongData = self.pongData or (lambda: data)
 
+    def share(self, share: Share) -> None:
+        """See L{ServerEndpoint.share}. The GUID is that of all the processes."""
+        super().share(share)
+        if self.guid is None:
+            self.guid = int.from_bytes(share.derive(b"guid", 8), "big") or 1
+
     def _listeningDemux(self) -> RakNetDemultiplexer:
         guid = self._newGuid()
 
@@ -220,7 +226,7 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
             guid,
             accept,
             pong_data=self._pongData,
-            cookies=Cookies(self.entropy(32)) if self.cookies else None,
+            cookies=self._cookies() if self.cookies else None,
             banned=self.banned,
             limit_frequency=self.limitFrequency,
         )
@@ -248,7 +254,7 @@ class RakNetServerEndpoint(RakNetEndpoint, ServerEndpoint):
             self.interface,
             self.port,
             self.portKind,
-            self._socketOptions,
+            self._listeningSocket(),
         )
 
 

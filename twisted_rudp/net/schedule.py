@@ -46,6 +46,11 @@ _NOWHERE: Final = -1
 """The bucket of a task that is in none."""
 
 
+def systemTime() -> int:
+    """Nanoseconds of the system's monotonic clock, which all its processes share."""
+    return time.monotonic_ns()
+
+
 class MonotonicClock:
     """
     Integer nanoseconds since its making.

@@ -6,7 +6,7 @@ answering those who dial (qotp.md 3, 9.5 and W2 to W5).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted_rudp.core.engine import (
@@ -55,6 +55,8 @@ class QOTPDemultiplexer:
     The demultiplexer of one socket.
 
     @param identity: answers those who dial; None for a socket that only dials.
+    @param own: which connection ids come to this process, where several share an address; the
+        ids that it gives its diallers are such. None: all.
     """
 
     overhead = 0
@@ -65,8 +67,10 @@ class QOTPDemultiplexer:
         identity: KeyPair | None = None,
         *,
         limit: ExchangeLimit | None = None,
+        own: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._settings = settings
+        self._own = own
         self._identity = identity
         self._reset: StatelessReset | None = None
         if identity is not None:
@@ -125,6 +129,9 @@ class QOTPDemultiplexer:
         data = bytes(datagram)
         if len(data) < SHORTEST:
             return Drop("short")
+        if self._own is not None and not self._own(data[ID]):
+            # It came joined to datagrams of a connection here. The other process may know it.
+            return Drop("of another process")
         kind = data[0]
         if kind == Kind.DATA:
             if self._reset is not None and self._reset.owns(data[ID]):
@@ -287,7 +294,12 @@ class QOTPDemultiplexer:
     def new_id(self) -> NewId | None:
         """A connection id of ours, to be given to a peer; None: this socket only dials."""
         reset = self._reset
-        return None if reset is None else reset.new_id(self._settings.entropy(5))
+        if reset is None:
+            return None
+        new = reset.new_id(self._settings.entropy(5))
+        while self._own is not None and not self._own(new.id):
+            new = reset.new_id(self._settings.entropy(5))
+        return new
 
     def ended(self, engine: Engine, now: int) -> None:
         """Of one that was never authenticated there is something to forget."""

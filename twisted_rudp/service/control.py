@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import InvalidLogLevelError, Logger, LogLevel
@@ -60,6 +60,7 @@ def _portStatus(number: int, port: stats.PortStats) -> dict[str, Any]:
                 "peer": peerText(session.peer),
                 "state": session.state,
                 "age": session.age,
+                "handshake": session.handshake,
                 "facts": plain(session.facts),
                 "counters": dict(session.counters),
             }
@@ -182,18 +183,31 @@ class Control:
         return source
 
 
+class Answering(Protocol):
+    """What is behind a control socket."""
+
+    def answer(self, line: bytes) -> dict[str, Any] | Deferred[dict[str, Any]]:
+        """Carry out one request."""
+
+
 class _Connection(LineOnlyReceiver):
     """One client of the socket."""
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_REQUEST
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Answering) -> None:
         self._control = control
+        # Answers leave in the order of the requests.
+        self._turn = DeferredLock()
 
     def lineReceived(self, line: bytes) -> None:
-        answer = json.dumps(self._control.answer(line), separators=(",", ":"))
-        self.sendLine(answer.encode())  # type: ignore[no-untyped-call]
+        answer: Callable[[bytes], Any] = self._control.answer
+        self._turn.run(answer, line).addCallback(self._answered)
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        line = json.dumps(answer, separators=(",", ":")).encode()
+        self.sendLine(line)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         if self.transport is not None:
@@ -203,7 +217,7 @@ class _Connection(LineOnlyReceiver):
 class ControlFactory(SilentFactory):
     """Serves the socket."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Answering) -> None:
         self._control = control
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection:
@@ -211,7 +225,7 @@ class ControlFactory(SilentFactory):
 
 
 def openControl(
-    reactor: Any, path: str, control: Control | None = None
+    reactor: Any, path: str, control: Answering | None = None
 ) -> Deferred[IListeningPort]:
     """
     Open the control socket of this program.
@@ -237,7 +251,7 @@ class ControlService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, path: str, control: Control) -> None:
+    def __init__(self, reactor: Any, path: str, control: Answering) -> None:
         self._reactor = reactor
         self._path = path
         self._control = control

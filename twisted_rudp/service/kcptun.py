@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -42,7 +43,8 @@ from twisted_rudp.endpoints.kcptun import (
 )
 from twisted_rudp.kcp import snmp
 from twisted_rudp.service.forward import ForwardService
-from twisted_rudp.service.usage import UsageOptions, number, whole
+from twisted_rudp.service.usage import WORKERS, UsageOptions, number, whole, workerCount
+from twisted_rudp.service.workers import workersOf
 
 _DRAIN: Final = 2.0
 _CONNECTIONS: Final = 4096
@@ -137,6 +139,7 @@ _SHARED: Final[list[list[Any]]] = [
      whole(1, 86400, "a number of seconds")],
     ["log", None, "", "File to log to, instead of the terminal."],
     ["config", "c", None, "JSON file of kcptun's; it goes before the command line."],
+    WORKERS,
 ]  # fmt: skip
 
 _FLAGS: Final[list[list[Any]]] = [
@@ -155,10 +158,17 @@ class _TunnelOptions(UsageOptions):
     """What both programs take."""
 
     optFlags = _FLAGS
+    program = ""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.services: list[IService] = []
+        self.given: list[str] = []
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Keep what was given, for the workers."""
+        self.given = [self.program, *(options or ())]
+        super().parseOptions(options)  # type: ignore[no-untyped-call]
 
     def opt_ds(self, given: str) -> None:
         """As --datashard."""
@@ -279,6 +289,8 @@ class _TunnelOptions(UsageOptions):
 class ClientOptions(_TunnelOptions):
     """C{rudp kcptun-client}."""
 
+    program = "kcptun-client"
+
     synopsis = "[options] -r HOST:PORT"
     longdesc = (
         "Accept TCP connections and carry them over one KCP session, or a few, to a server of"
@@ -319,6 +331,8 @@ class ClientOptions(_TunnelOptions):
 
 class ServerOptions(_TunnelOptions):
     """C{rudp kcptun-server}."""
+
+    program = "kcptun-server"
 
     synopsis = "[options] -t HOST:PORT"
     longdesc = (
@@ -403,6 +417,13 @@ class SNMPLog:
             print(int(seconds), *counters.values(), sep=",", file=file)
 
 
+def tunnelServices(arguments: Sequence[str]) -> list[IService]:
+    """The services of a command line, which begins with the name of the program."""
+    options = ClientOptions() if arguments[0] == "kcptun-client" else ServerOptions()
+    options.parseOptions(list(arguments[1:]))
+    return options.services
+
+
 def runTunnel(reactor: Any, options: _TunnelOptions) -> Deferred[None]:
     """
     Run until the reactor stops. For C{task.react}.
@@ -410,8 +431,16 @@ def runTunnel(reactor: Any, options: _TunnelOptions) -> Deferred[None]:
     @return: never fires, but fails with what ends the program at its start.
     """
     _beginLogging(options["log"], bool(options["quiet"]))
+    services = options.services
+    count = workerCount(int(options["workers"]))
+    if count > 1:
+        if options["snmplog"]:
+            raise usage.UsageError("--snmplog counts one process: leave out --workers")
+        level = LogLevel.warn if options["quiet"] else LogLevel.info
+        workers, _ = workersOf(reactor, services, options.given, count, level, _DRAIN)
+        services = [workers]
     parent = MultiService()  # type: ignore[no-untyped-call]
-    for service in options.services:
+    for service in services:
         service.setServiceParent(parent)  # type: ignore[no-untyped-call]
     parent.startService()  # type: ignore[no-untyped-call]
     running: Deferred[None] = Deferred()

@@ -227,6 +227,24 @@ class ListeningService(Service):
         self.advice: list[str] = []
         self._listening: Deferred[IListeningPort | None] | None = None
 
+    @property
+    def listeningEndpoint(self) -> Any:
+        """What it listens on."""
+        return self._endpoint
+
+    def listenOn(self, endpoint: IStreamServerEndpoint) -> None:
+        """Listen on another endpoint. To be called before the start."""
+        self._endpoint = endpoint
+
+    def withoutAnnouncer(self) -> NodeAnnouncer | None:
+        """
+        Announce nothing: another process does that.
+
+        @return: what would have announced this service.
+        """
+        announcer, self._announcer = self._announcer, None
+        return announcer
+
     def privilegedStartService(self) -> None:
         """Bind before privileges are dropped. C{twist} does not call this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]

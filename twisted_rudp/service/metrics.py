@@ -7,7 +7,7 @@ Needs the package prometheus-client: C{pip install 'twisted_rudp[metrics]'}.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import (
@@ -24,11 +24,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import NOT_DONE_YET, Site
 
 from twisted_rudp import __version__, stats
 from twisted_rudp.service.connectionlog import addressText
 from twisted_rudp.service.control import peerText
+from twisted_rudp.service.gathered import GatheredControl, processStats
 
 ROUND_TRIP_BUCKETS: Final = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 HANDSHAKE_BUCKETS: Final = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -95,12 +96,18 @@ class RudpCollector(Collector):
     transport, and the duration of its handshake once.
     """
 
-    def __init__(self, perSession: bool = False) -> None:
+    def __init__(
+        self,
+        perSession: bool = False,
+        snapshot: Callable[[], stats.ProcessStats] | None = None,
+    ) -> None:
         """
+        @param snapshot: what to export; None: this process.
         @param perSession: also metrics of each session, labelled with its peer. They are as
             many as there are sessions.
         """
         self._perSession = perSession
+        self._snapshot = snapshot or stats.ports.snapshot
         self._own = CollectorRegistry()
         self._roundTrips = Histogram(
             "rudp_round_trip_seconds",
@@ -124,7 +131,7 @@ class RudpCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
-        process = stats.ports.snapshot()
+        process = self._snapshot()
         yield InfoMetricFamily(
             "rudp_build",
             "Version and kernels of twisted_rudp.",
@@ -221,20 +228,39 @@ class _Page(Resource):
 
     isLeaf = True
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, perSession: bool, workers: GatheredControl | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._registry = registry
+        self._workers = workers
+        self._gathered = stats.ProcessStats("", ())
+        snapshot = None if workers is None else lambda: self._gathered
+        self._registry = CollectorRegistry()
+        self._registry.register(RudpCollector(perSession, snapshot))
 
-    def render_GET(self, request: Any) -> bytes:
+    def render_GET(self, request: Any) -> bytes | int:
         """Scrape."""
         request.setHeader(b"Content-Type", CONTENT_TYPE_LATEST.encode())
-        return generate_latest(self._registry)
+        if self._workers is None:
+            return generate_latest(self._registry)
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def answer(state: dict[str, Any]) -> None:
+            self._gathered = processStats(state)
+            page = generate_latest(self._registry)
+            if not gone:
+                request.write(page)
+                request.finish()
+
+        self._workers.status().addCallback(answer)
+        return NOT_DONE_YET
 
 
-def metricsSite(perSession: bool = False) -> Site:
-    """A web site with the metrics at C{/metrics}."""
-    registry = CollectorRegistry()
-    registry.register(RudpCollector(perSession))
+def metricsSite(perSession: bool = False, workers: GatheredControl | None = None) -> Site:
+    """
+    A web site with the metrics at C{/metrics}.
+
+    @param workers: those whose metrics these are; None: this process.
+    """
     root: Any = Resource()  # type: ignore[no-untyped-call]
-    root.putChild(b"metrics", _Page(registry))
+    root.putChild(b"metrics", _Page(perSession, workers))
     return Site(root)  # type: ignore[no-untyped-call]

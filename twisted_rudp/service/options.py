@@ -13,6 +13,7 @@ from threading import current_thread, main_thread
 from typing import Any, Final, cast
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import succeed
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
@@ -27,6 +28,7 @@ from twisted.python import usage
 from twisted_rudp import __version__, kernels
 from twisted_rudp.endpoints.node import CLIENTS
 from twisted_rudp.interfaces import IAnswersPings
+from twisted_rudp.net.udp.steering import MOST
 from twisted_rudp.service.announce import (
     PROFILE_HELP,
     AnnounceOptions,
@@ -37,10 +39,11 @@ from twisted_rudp.service.announce import (
     theReactor,
 )
 from twisted_rudp.service.config import arguments, load
-from twisted_rudp.service.control import Control, ControlService, status
+from twisted_rudp.service.control import Answering, Control, ControlService, status
 from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
+from twisted_rudp.service.gathered import GatheredControl
 from twisted_rudp.service.listening import PlainListeningService
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.proxyprotocol import versionNamed
@@ -52,7 +55,9 @@ from twisted_rudp.service.usage import (
     endpoint,
     redacted,
     seconds,
+    workerCount,
 )
+from twisted_rudp.service.workers import workersOf
 
 
 class CommandOptions(ServiceOptions):
@@ -312,6 +317,14 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.metrics: str | None = None
         self.metricsPerSession = False
         self.setLevel: Callable[[Any], None] | None = None
+        self.workers = 1
+        self.level = LogLevel.info
+        self.given: list[str] = []
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Keep what was given, for the workers."""
+        self.given = list(options or ())
+        super().parseOptions(options)  # type: ignore[no-untyped-call]
 
     def postOptions(self) -> None:
         """
@@ -325,6 +338,9 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.control = options["control"]
             self.metrics = options["metrics"]
             self.metricsPerSession = bool(options["metrics-per-session"])
+            self.workers = workerCount(options["workers"])
+        if self.parent is not None and "logLevel" in self.parent:
+            self.level = self.parent["logLevel"]
         if self.control is not None:
             self.setLevel = self._levelSetter()
         if self.subCommand is None and self["config"] is None:
@@ -354,6 +370,12 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.control = config.get("control")
         self.metrics = config.get("metrics")
         self.metricsPerSession = bool(config.get("metrics-per-session", False))
+        workers = config.get("workers", 1)
+        if not isinstance(workers, int) or not 0 <= workers <= MOST:
+            raise usage.UsageError(
+                f"--config {path}: workers: {workers!r} is not a number from 0 to {MOST}"
+            )
+        self.workers = workerCount(workers)
 
     def _levelSetter(self) -> Callable[[Any], None] | None:
         """
@@ -375,6 +397,9 @@ class Services(MultiService):
 
     _log = Logger()
 
+    control: GatheredControl | None = None
+    """Asks the workers for the state, where there are any."""
+
     def startService(self) -> None:
         """Log the version and the kernels in use; log the state at each SIGUSR1."""
         _onSignal(self._logState)
@@ -387,7 +412,11 @@ class Services(MultiService):
 
 
     def _logState(self) -> None:
-        self._log.info("state:\n{state}", state=text(status(theReactor())))
+        if self.control is None:
+            found = succeed(status(theReactor()))
+        else:
+            found = self.control.status()
+        found.addCallback(lambda state: self._log.info("state:\n{state}", state=text(state)))
 
 
 def _onSignal(function: Callable[[], None]) -> None:
@@ -402,19 +431,36 @@ def _onSignal(function: Callable[[], None]) -> None:
 def makeService(options: Options) -> IService:
     """The services of the given command or file; nothing is opened yet (SVC-2)."""
     services = [service for command in options.commands for service in command.services]
+    parent = Services()  # type: ignore[no-untyped-call]
+    control: Answering = Control(theReactor(), options.setLevel)
+    if options.workers > 1:
+        drains = [command["drain"] for command in options.commands if "drain" in command]
+        workers, services = workersOf(
+            theReactor(),
+            services,
+            options.given,
+            options.workers,
+            options.level,
+            max(drains, default=0.0),
+        )
+        services.append(workers)
+        parent.control = control = GatheredControl(theReactor(), workers, options.setLevel)
     if options.control is not None:
-        control = Control(theReactor(), options.setLevel)
         services.append(ControlService(theReactor(), options.control, control))
     if options.metrics is not None:
-        services.append(_metricsService(options.metrics, options.metricsPerSession))
-    parent = Services()  # type: ignore[no-untyped-call]
+        services.append(
+            _metricsService(options.metrics, options.metricsPerSession, parent.control)
+        )
     for service in services:
         parent.addService(service)  # type: ignore[no-untyped-call]
     return parent
 
 
-def _metricsService(description: str, perSession: bool) -> IService:
+def _metricsService(
+    description: str, perSession: bool, workers: GatheredControl | None
+) -> IService:
     """
+    @param workers: what has sessions instead of this process.
     @raise usage.UsageError: the endpoint is invalid, or prometheus-client is missing.
     """
     try:
@@ -424,4 +470,4 @@ def _metricsService(description: str, perSession: bool) -> IService:
             "--metrics needs the package prometheus-client: pip install 'twisted_rudp[metrics]'"
         ) from None
     server = endpoint("metrics", serverFromString, description)
-    return PlainListeningService("metrics", "--metrics", server, metricsSite(perSession))
+    return PlainListeningService("metrics", "--metrics", server, metricsSite(perSession, workers))

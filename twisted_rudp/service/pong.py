@@ -37,10 +37,21 @@ class PongService(ListeningService):
         """
         @param endpoint: an L{IAnswersPings<twisted_rudp.interfaces.IAnswersPings>}.
         """
+        self._pinged = endpoint
         sessions = Sessions(clock, 1)
         super().__init__(
             description, _OnlyPings(endpoint), SilentFactory(), sessions, _PongTally(), 0.0
         )
+
+
+    @property
+    def listeningEndpoint(self) -> Any:
+        """The endpoint of the transport."""
+        return self._pinged
+
+    def listenOn(self, endpoint: Any) -> None:
+        """See L{ListeningService.listenOn}."""
+        super().listenOn(_OnlyPings(endpoint))
 
 
 class _PongTally(Tally):

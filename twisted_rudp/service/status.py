@@ -215,6 +215,10 @@ def text(state: Mapping[str, Any]) -> str:
     lines = [
         f"twisted_rudp {state['version']}, {state['kernels']} kernels, process {state['pid']}", ""
     ]
+    workers = state.get("workers")
+    if workers is not None:
+        shown_workers = ", ".join(f"{each['worker']}: {each['pid']}" for each in workers)
+        lines[0] += f", {len(workers)} workers ({shown_workers})"
     for port in state["ports"]:
         counters = port["counters"]
         lines.append(

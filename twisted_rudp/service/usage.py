@@ -6,13 +6,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import IService
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.net.udp.steering import MOST
 
 
 class UsageOptions(usage.Options):
@@ -72,22 +73,16 @@ class UsageOptions(usage.Options):
         sys.exit(0)
 
 
-class ServiceOptions(UsageOptions):
-    """
-    Options of every service.
+def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
+    """A coercion for an option that takes a whole number."""
 
-    @ivar services: those of this command line.
-    """
+    def coerce(given: str) -> int:
+        value = int(given) if given.isascii() and given.isdigit() and len(given) < 20 else -1
+        if not lowest <= value <= highest:
+            raise ValueError(f"{given!r} is not {unit} from {lowest} to {highest}")
+        return value
 
-    optParameters = [
-        ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
-        ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
-    ]
-    optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.services: list[IService] = []
+    return coerce
 
 
 def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
@@ -104,18 +99,6 @@ def number(lowest: float, highest: float, unit: str) -> Callable[[str], float]:
             value = float("nan")
         if not lowest <= value <= highest:
             raise ValueError(f"{given!r} is not {unit} from {lowest:g} to {highest:g}")
-        return value
-
-    return coerce
-
-
-def whole(lowest: int, highest: int, unit: str) -> Callable[[str], int]:
-    """The same for whole numbers."""
-
-    def coerce(given: str) -> int:
-        value = int(given) if given.isascii() and given.isdigit() and len(given) < 20 else -1
-        if not lowest <= value <= highest:
-            raise ValueError(f"{given!r} is not {unit} from {lowest} to {highest}")
         return value
 
     return coerce
@@ -142,6 +125,40 @@ def count(given: str) -> int:
     if not given.isascii() or not given.isdigit() or len(given) > 9 or int(given) == 0:
         raise ValueError(f"{given!r} is not a positive integer")
     return int(given)
+
+
+WORKERS: Final = [
+    "workers",
+    None,
+    1,
+    "Processes that share the connections; 0: one for each processor.",
+    whole(0, MOST, "a number"),
+]
+"""An option of all programs that accept connections."""
+
+
+def workerCount(given: int) -> int:
+    """How many processes that option asks for."""
+    return given or os.cpu_count() or 1
+
+
+class ServiceOptions(UsageOptions):
+    """
+    Options of every service.
+
+    @ivar services: those of this command line.
+    """
+
+    optParameters = [
+        ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
+        ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
+        WORKERS,
+    ]
+    optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.services: list[IService] = []
 
 
 seconds = number(0, 3600, "a number of seconds")
