@@ -45,6 +45,10 @@ UNA_OFFSET: Final = 16
 MANY_ACKS = 4
 """From so many on the ACK segments of a datagram are read together."""
 
+GROWN_AT: Final = 8
+"""The window may double when this share of it has come in order. A sender that doubles its rate
+each round trip has sent seven times as much when that arrives behind a hole that is filled late."""
+
 GROWTH_TIME: Final = 2 * SECOND
 """A receive window that is not chosen doubles when half of it has come and was read within
 so long: a sender that starts doubles what it sends in each round trip, and is not to wait."""
@@ -158,7 +162,7 @@ class ARQ:
         return max(settings.receive_window, MAXIMUM_FRAGMENTS)
 
     def _grow_window(self, now: int) -> None:
-        """Half a window's worth has come: widen the window, if it was quick and is read."""
+        """A share of the window has come: widen it, if that was quick and is read."""
         receiver = self.receiver
         widest = self.settings.widest_receive_window
         quick = now - self._window_since <= GROWTH_TIME
@@ -594,7 +598,7 @@ class ARQ:
         sender = self.sender
         receiver = self.receiver
         control = self.control
-        if 2 * (receiver.nxt - self._window_from) >= receiver.wnd:
+        if GROWN_AT * (receiver.nxt - self._window_from) >= receiver.wnd:
             self._grow_window(now)
         stamp = self._stamp(now)
         clock = stamp[4]

@@ -34,6 +34,10 @@ SMALLEST: Final = 8 * 1400
 FIRST: Final = 256 << 10
 LARGEST: Final = 16 << 20
 
+GROWN_AT: Final = 8
+"""The window doubles when this share of it was read. A sender that doubles its rate each round
+trip has sent seven times as much when that arrives behind a hole that is filled late."""
+
 STEP: Final = 2 * 1400
 """By so much more than there is room for a window is announced that a hole has shut, and
 then by twice as much each time."""
@@ -54,7 +58,7 @@ end at that place (rule R8), so it must not be one where a stream is likely to e
 class ReceiveWindow:
     """
     What one connection may keep: it starts small and doubles whenever the
-    application has read half a window and keeps up.
+    application has read a share of it and keeps up.
 
     @ivar held: bytes that are kept now.
     @ivar told: what was announced last.
@@ -128,8 +132,7 @@ class ReceiveWindow:
     def took(self, size: int) -> None:
         """The application has read something."""
         self._read += size
-        if self._read < self._capacity // 2:
-            # A sender that doubles its rate each round trip must not find it too small.
+        if self._read < self._capacity // GROWN_AT:
             return
         self._read = 0
         if self.held <= self._capacity // 2 and self._capacity < LARGEST:

@@ -503,8 +503,6 @@ class Sender:
         wanted = min(queued, space)
         given = self.peer_window - packets.stream_bytes
         if given < wanted:
-            # What the peer has room for says nothing of the path.
-            packets.recovery.on_app_limited()
             if not packets.stream_bytes:
                 # Not from now on, or a probe is put off as long as there are acknowledgements.
                 self._starved_at = now if self._starved_since == NEVER else self._starved_since
