@@ -139,6 +139,8 @@ class DetectionTests(SynchronousTestCase):
         self.assertEqual(recovery.lost, [(0, 1)])
         recovery.on_sent(10, SIZE, SECOND + TRIP)
         self.assertEqual(recovery.on_acknowledged(0, 1), 1)
+        recovery.on_acknowledged(10, 11)
+        recovery.turn(SECOND + 2 * TRIP)
         self.assertEqual((recovery.spurious, recovery.reordering), (1, REORDERING + 1))
         self.assertEqual(recovery.on_acknowledged(0, 1), 0)
         self.assertEqual(recovery.spurious, 1)
@@ -175,6 +177,21 @@ class DetectionTests(SynchronousTestCase):
             recovery.turn(now)
         self.assertTrue(recovery.spurious < 12)
         self.assertEqual(recovery.in_flight, 0)
+
+    def test_forgetting(self) -> None:
+        """After some dozens of round trips without another such case it is judged as at first."""
+        recovery, now = self.sent(10), SECOND
+        recovery.on_acknowledged(1, 6)
+        recovery.turn(now + TRIP)
+        recovery.on_acknowledged(0, 10)
+        recovery.turn(now + TRIP)
+        self.assertTrue(recovery.reordering > REORDERING)
+        for _ in range(100):
+            now += TRIP
+            first = recovery.on_sent(1, SIZE, now)
+            recovery.on_acknowledged(first, first + 1)
+            recovery.turn(now + TRIP)
+        self.assertEqual(recovery.reordering, REORDERING)
 
     def test_runs(self) -> None:
         """What one turn sends is acknowledged and lost as if each run had been noted alone."""

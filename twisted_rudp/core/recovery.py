@@ -26,11 +26,15 @@ REORDERING: Final = 3
 """A datagram is lost when one was acknowledged that was sent so many later (RFC 9002 6.1.1)."""
 
 MOST_REORDERING: Final = 256
-"""The threshold grows by half at each repetition that was not needed, up to this."""
+"""The threshold grows by half in each turn in which a repetition was not needed, up to this."""
 
 _MOST_EIGHTHS: Final = 8
 """What is later than a round trip and an eighth counts as lost (RFC 9002 6.1.2). With each turn
 in which that proved wrong it is an eighth more, up to two round trips (RFC 8985 7.1)."""
+
+_ADAPTED: Final = 16
+"""Round trips after which the thresholds come down a step if nothing has proved them too low
+(RFC 8985 7.1): an acknowledgement that is lost looks like a datagram that comes late."""
 
 MOST_PROBES: Final = 3
 """At so many unanswered probes in a row everything in flight counts as lost."""
@@ -131,6 +135,7 @@ class Recovery:
 
     __slots__ = (
         "_acked",
+        "_adapted_at",
         "_allowance",
         "_base",
         "_batches",
@@ -201,6 +206,7 @@ class Recovery:
         self._newest: SentBatch | None = None
         self._news = False
         self._acked = 0
+        self._adapted_at = 0
         self._thin = 0
 
     # sending
@@ -343,8 +349,7 @@ class Recovery:
             fresh -= shorter
             if last_state == _OUTSTANDING:
                 flying -= shorter
-        if late:
-            self._arrived_late(late)
+        self.spurious += late
         state[low:high] = bytes((_ACKNOWLEDGED,)) * (high - low)
         self.in_flight -= flying
         self.delivered += fresh
@@ -364,14 +369,8 @@ class Recovery:
         late = state.count(_LOST, low, high)
         if late:
             state[low:high] = bytes((_ACKNOWLEDGED,)) * (high - low)
-            self._arrived_late(late)
+            self.spurious += late
         return late
-
-    def _arrived_late(self, count: int) -> None:
-        """What had been declared lost has arrived: datagrams overtake each other that far."""
-        self.spurious += count
-        threshold = self.reordering
-        self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
 
     def on_reported_lost(self, first: int, end: int) -> None:
         """The peer says that the transmissions C{first} .. C{end} - 1 have not arrived."""
@@ -510,8 +509,16 @@ class Recovery:
             patience, decided = self.patience, -1
         else:
             if self.spurious != self._judged_spurious:
+                # What had been declared lost has arrived: datagrams overtake each other that far.
                 self._judged_spurious = self.spurious
+                threshold = self.reordering
+                self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
                 self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
+                self._adapted_at = now
+            elif self._eighths > 1 and now - self._adapted_at > _ADAPTED * trip.smoothed:
+                self._eighths -= 1
+                self.reordering = max(self.reordering // 2, REORDERING)
+                self._adapted_at = now
             patience = max(trip.smoothed, trip.latest)
             patience += patience * self._eighths // 8
             decided = largest - self.reordering
