@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from twisted_rudp.strings import EVERY, NodeParser, Role, Transport, node
+from twisted_rudp.strings import EVERY, MuxParser, NodeParser, Role, Transport, mux, node
 
 
 def rows(role: Role) -> Iterator[tuple[str, str, str, str]]:
@@ -83,11 +83,29 @@ def nodes() -> str:
     )
 
 
+def muxed() -> str:
+    """The generated part of the reference for multiplexers."""
+    return "\n".join(
+        [
+            ".. Made by docs/arguments.py; edit twisted_rudp/endpoints/mux.py instead.",
+            "",
+            "Client: ``mux:ENDPOINT``",
+            "~~~~~~~~~~~~~~~~~~~~~~~~",
+            "",
+            table(mux.CLIENT),
+            "",
+            "The arguments of the endpoint behind it may stand before or after these.",
+            "",
+        ]
+    )
+
+
 def main(arguments: list[str]) -> int:
     """Write or check every table."""
     stale = []
     pages = {transport.prefix: page(transport) for transport in EVERY}
     pages[NodeParser.prefix] = nodes()
+    pages[MuxParser.prefix] = muxed()
     for name, wanted in pages.items():
         path = Path(__file__).parent / f"arguments-{name}.rst"
         if "--check" not in arguments:

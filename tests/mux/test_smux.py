@@ -46,6 +46,7 @@ class End:
     @ivar got: what was read, by stream.
     @ivar ended: the streams whose end was told.
     @ivar flushed: those of which it was told that all has left.
+    @ivar reset: those that the peer has given up.
     @ivar paused: streams that are not read.
     """
 
@@ -58,6 +59,7 @@ class End:
         self.opened: list[int] = []
         self.ended: list[int] = []
         self.flushed: list[int] = []
+        self.reset: list[int] = []
         self.over: tuple[Any, ...] | None = None
         self.paused: set[int] = set()
         self.out: list[bytes] = []
@@ -78,6 +80,8 @@ class End:
                     self.ended.append(event[1])
                 elif kind == Event.STREAM_FLUSHED:
                     self.flushed.append(event[1])
+                elif kind == Event.STREAM_RESET:
+                    self.reset.append(event[1])
                 elif kind == Event.ENDED:
                     self.over = event[1:]
                 elif kind == Event.READABLE:

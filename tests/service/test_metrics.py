@@ -34,6 +34,7 @@ class MetricsTests(SessionCase):
         shown = self.scrape()
         for line in (
             'rudp_sessions{port="0.0.0.0:4000",state="established",transport="kcp"} 1.0',
+            'rudp_streams{port="0.0.0.0:4001",transport="qotp"} 1.0',
             'rudp_port_admitted_sessions_total{port="0.0.0.0:4001"} 1.0',
             'rudp_round_trip_seconds_count{transport="raknet"} 2.0',
             'rudp_handshake_seconds_count{transport="qotp"} 2.0',

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-from twisted_rudp.strings import KCP, KCPTUN, QOTP, RAKNET, EndpointParser, NodeParser
+from twisted_rudp.strings import (
+    KCP,
+    KCPTUN,
+    QOTP,
+    RAKNET,
+    EndpointParser,
+    MuxParser,
+    NodeParser,
+)
 
 kcp = EndpointParser(KCP)
 kcptun = EndpointParser(KCPTUN)
@@ -17,6 +25,8 @@ qotp = EndpointParser(QOTP)
 raknet = EndpointParser(RAKNET)
 
 node = NodeParser()
+
+mux = MuxParser()
 
 rudp = ServiceMaker(
     "twisted_rudp services",

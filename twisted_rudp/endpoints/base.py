@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.interfaces import (
@@ -29,6 +30,7 @@ from zope.interface import implementer
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import Address, Demultiplexer, Engine
+from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.settings import (
     Choice,
     InCode,
@@ -41,6 +43,7 @@ from twisted_rudp.core.settings import (
     option,
     options_of,
 )
+from twisted_rudp.mux.layer import LayeredDemultiplexer, Wrap
 from twisted_rudp.net.connect import MakeSession, Mode, connect
 from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.schedule import systemTime
@@ -50,6 +53,9 @@ from twisted_rudp.net.udp.steering import Share, Steering
 
 Entropy = Callable[[int], bytes]
 """So many random bytes, as C{os.urandom} gives them."""
+
+Layer: TypeAlias = Callable[[Role], Wrap]
+"""What is put around the engines of one socket, on which this side has this role."""
 
 ModeName: TypeAlias = Literal["stream", "messages"]
 PortKindName: TypeAlias = Literal["auto", "gso", "plain", "stock"]
@@ -101,6 +107,27 @@ class Endpoint:
         self._socketOptions = SocketOptions()
         self._share: Share | None = None
         self._mode = Mode.STREAM
+        self._layer: Layer | None = None
+
+    @property
+    def authenticates(self) -> bool:
+        """Only peers that know a key of ours get a session."""
+        return False
+
+    def carryingStreams(self, layer: Layer) -> Self:
+        """
+        This endpoint with sessions that carry many streams.
+
+        @param layer: what does that where the transport itself does not.
+        @raise ValueError: they carry many streams already, or messages.
+        """
+        if self._layer is not None:
+            raise ValueError("mux: this endpoint has a multiplexer already")
+        if self._mode is not Mode.STREAM:
+            raise ValueError(f"mux: mode={self._mode.value!r} is invalid: expected stream")
+        other = copy(self)
+        other._layer = layer
+        return other
 
     def _check(self) -> None:
         """
@@ -214,6 +241,12 @@ class ServerEndpoint(Endpoint, ABC):
 
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
         demux = self._listeningDemux()
+        # With a layer a server dials nobody. Answers to what a shared port dialled would go to
+        # any of the processes.
+        alone = self._layer is None and self._share is None
+        dial = self._dialler(demux) if alone else None
+        if self._layer is not None:
+            demux = LayeredDemultiplexer(demux, self._layer(Role.SERVER))
         return listen(
             self.reactor,
             factory,
@@ -225,8 +258,7 @@ class ServerEndpoint(Endpoint, ABC):
             limits=self._limits(),
             drainTimeout=self.drainTimeout,
             mode=self._mode,
-            # Answers to what a shared port dialled would go to any of the processes.
-            dial=self._dialler(demux) if self._share is None else None,
+            dial=dial,
         )
 
     def _dialler(self, demux: Demultiplexer) -> MakeSession | None:
@@ -284,11 +316,18 @@ class ClientEndpoint(Endpoint, ABC):
             self._peerPort(),
             timeout=self.timeout,
             bindAddress=self.bindAddress,
-            session=self._diallingSession,
+            session=self._layeredSession,
             portKind=self.portKind,
             socketOptions=self._socketOptions,
             mode=self._mode,
         )
+
+    def _layeredSession(self, address: Address, now: int) -> tuple[Demultiplexer, Engine]:
+        demux, engine = self._diallingSession(address, now)
+        if self._layer is None:
+            return demux, engine
+        wrap = self._layer(Role.CLIENT)
+        return LayeredDemultiplexer(demux, wrap), wrap(engine, now)
 
     def _peerPort(self) -> int:
         """The port to dial this time."""

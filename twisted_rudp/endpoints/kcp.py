@@ -40,6 +40,7 @@ from twisted_rudp.endpoints.base import (
 from twisted_rudp.kcp import snmp
 from twisted_rudp.kcp.crypto import (
     CIPHERS,
+    WITHOUT_KEY,
     XOR_REACH,
     CipherName,
     Secret,
@@ -199,6 +200,11 @@ class KCPEndpoint(Endpoint):
     def settings(self) -> Settings:
         """The settings of the ARQ that come of the arguments."""
         return self._settings
+
+    @property
+    def authenticates(self) -> bool:
+        """There is a key, and a cipher that hides it."""
+        return self._secret.crypt not in (*WITHOUT_KEY, "xor")
 
     def _kcpMTU(self) -> int:
         """

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
 from inspect import signature
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet import error
 from twisted.internet.address import HostnameAddress
@@ -37,6 +38,7 @@ from twisted_rudp.discovery.profiles import PROFILES, Profile
 from twisted_rudp.discovery.service import Candidates, Discovery, Lease, discoveryOf
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
+from twisted_rudp.endpoints.base import Layer
 from twisted_rudp.errors import NodeNotFound
 from twisted_rudp.net.race import ATTEMPT_DELAY, Race
 from twisted_rudp.net.usercode import callUser
@@ -436,6 +438,22 @@ class NodeClientEndpoint:
             raise ValueError(f"timeout={timeout!r} is not a positive number of seconds")
         self._timeout = timeout
         self._discovery = discovery
+        self._layer: Layer | None = None
+
+    @property
+    def reactor(self) -> Any:
+        """Where time, sockets and names come from."""
+        return self._reactor
+
+    def carryingStreams(self, layer: Layer) -> Self:
+        """
+        This endpoint with sessions that carry many streams.
+
+        @param layer: what does that where the transport itself does not.
+        """
+        other = copy(self)
+        other._layer = layer
+        return other
 
     def __repr__(self) -> str:
         return f"<NodeClientEndpoint {self._id.text}>"
@@ -506,4 +524,5 @@ class NodeClientEndpoint:
         options = {**self._options.get(address.scheme, {}), "timeout": timeout}
         if dialler.proof is not None and self._id.name is None:
             options[dialler.proof] = self._id.key
-        return dialler.make(self._reactor, address, options)
+        endpoint = dialler.make(self._reactor, address, options)
+        return endpoint if self._layer is None else endpoint.carryingStreams(self._layer)

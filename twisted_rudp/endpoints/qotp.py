@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import InitVar, dataclass, replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from twisted.logger import Logger
 
@@ -36,6 +36,7 @@ from twisted_rudp.endpoints.base import (
     ClientEndpoint,
     Endpoint,
     Entropy,
+    Layer,
     ServerEndpoint,
     documented,
 )
@@ -188,6 +189,10 @@ class QOTPEndpoint(Endpoint):
         _log.warn("{path} gets the keys of all connections: for tests only", path=path)
         return file.write
 
+    def carryingStreams(self, layer: Layer) -> Self:
+        """QOTP has streams of its own."""
+        return self
+
     @property
     def temporaryIdentity(self) -> bool:
         """Whether the identity key is made for this endpoint only, and lost with it."""
@@ -284,6 +289,12 @@ class QOTPServerEndpoint(QOTPEndpoint, ServerEndpoint):
             self._allowed.reload()
         else:
             self._allowed.replace(keys)
+
+    @property
+    def authenticates(self) -> bool:
+        """Clients have to prove a key that is allowed, or the password."""
+        policy = self._settings.policy
+        return policy.required
 
     def share(self, share: Share) -> None:
         """See L{ServerEndpoint.share}. A temporary identity is that of all the processes."""

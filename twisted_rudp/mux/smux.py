@@ -7,6 +7,10 @@ instance a KCP session in stream mode; its one stream carries the frames.
 
 Version 1 has one window for all streams: one that nobody reads stops the others. Version 2
 has one for each besides.
+
+Two ends of twisted_rudp add to version 2 what smux lacks (C{mux.md} section 2): stream 0, which
+is there from the start and carries what the ends tell each other, resets, and windows that are
+reserved before they are told, so that no stream can stop another.
 """
 
 from __future__ import annotations
@@ -47,6 +51,12 @@ MASK32: Final = 0xFFFFFFFF
 INITIAL_WINDOW: Final = 262144
 """What a sender of version 2 takes for the peer's window before it has heard of it."""
 
+EXTENDED_WINDOW: Final = 65536
+"""The same between two ends of twisted_rudp."""
+
+GROWTH: Final = 4
+"""A window grows by at most this fraction of what is left for all."""
+
 MOST_STREAMS: Final = 1024
 """Streams that a peer may have open at one time. A further one is ended at once."""
 
@@ -71,6 +81,7 @@ class Command(IntEnum):
     PSH = 2
     NOP = 3
     UPD = 4
+    RST = 5
 
 
 class SmuxError(ValueError):
@@ -109,13 +120,16 @@ def pack_update(stream: int, consumed: int, window: int) -> bytes:
 class FrameReader:
     """Finds frames in a stream that comes in pieces. It keeps at most one that is incomplete."""
 
-    __slots__ = ("_buffer", "_version")
+    __slots__ = ("_buffer", "_extended", "_last", "_version")
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, extended: bool = False) -> None:
         """
         @param version: the only one that is accepted.
+        @param extended: the peer is a twisted_rudp too.
         """
         self._version = version
+        self._extended = extended
+        self._last = Command.RST if extended else Command.UPD if version == 2 else Command.NOP
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -140,12 +154,14 @@ class FrameReader:
             del buffer[:start]
 
     def _check(self, version: int, command: int, size: int) -> None:
+        if version != self._version and self._extended:
+            raise SmuxError("the peer does not multiplex as this end does")
         if version != self._version:
             raise SmuxError(
                 f"the peer speaks smux version {version}, this end {self._version}:"
                 " set smuxver, key, crypt and nocomp alike at both ends"
             )
-        if command > Command.UPD or (command == Command.UPD and version == 1):
+        if command > self._last:
             raise SmuxError(f"command {command} is none of smux version {version}")
         if command == Command.UPD:
             if size != _UPDATE.size:
@@ -166,6 +182,7 @@ class SmuxSettings:
     @ivar keepalive: nanoseconds between two frames that say nothing but that this end is
         there.
     @ivar timeout: nanoseconds without a frame after which the peer counts as gone.
+    @ivar extended: the peer is a twisted_rudp too; with version 2 only.
     """
 
     version: int = 2
@@ -174,6 +191,7 @@ class SmuxSettings:
     stream_buffer: int = 2 << 20
     keepalive: int = 10 * SECOND
     timeout: int = 30 * SECOND
+    extended: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -181,6 +199,8 @@ class SmuxSettings:
         """
         if self.version not in (1, 2):
             raise ValueError(f"smuxver={self.version!r} is invalid: there are 1 and 2")
+        if self.extended and self.version != 2:
+            raise ValueError("extended=True is invalid with smuxver=1")
         if not 1 <= self.frame_size <= LONGEST_PAYLOAD:
             raise ValueError(
                 f"framesize={self.frame_size!r} is invalid: expected 1 to {LONGEST_PAYLOAD}"
@@ -195,6 +215,19 @@ class SmuxSettings:
                 f"keepalive of {self.keepalive / SECOND:g} s is invalid: expected more than 0"
                 f" and at most the time-out of {self.timeout / SECOND:g} s"
             )
+
+
+class WindowBudget:
+    """
+    What the streams of all sessions of a socket may hold unread, between ends of twisted_rudp.
+
+    @ivar free: bytes that no window has reserved.
+    """
+
+    __slots__ = ("free",)
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
 
 
 class Codec(Protocol):
@@ -220,6 +253,8 @@ class _Stream:
     @ivar written: bytes put into frames so far.
     @ivar consumed: bytes the peer has read, as it told.
     @ivar window: the peer's window, as it told.
+    @ivar granted: our window, as the peer was told.
+    @ivar stopped: the peer has ended its half and does not take what is written.
     @ivar read: bytes read here so far.
     @ivar told: what L{read} was when the peer was told.
     @ivar fin_asked: our half ends after what was written.
@@ -243,16 +278,22 @@ class _Stream:
         "fin_received",
         "fin_sent",
         "flushed",
+        "granted",
         "incoming",
         "outgoing",
         "queued",
         "read",
+        "stopped",
         "told",
         "window",
         "written",
     )
 
-    def __init__(self, pads: Pads | None) -> None:
+    def __init__(self, pads: Pads | None, window: int, granted: int) -> None:
+        """
+        @param window: what may be sent before the peer has told a window.
+        @param granted: what the peer may send.
+        """
         self.encode: Callable[[bytes], bytes] = _as_it_is
         self.decode: Callable[[bytes], bytes] = _as_it_is
         if pads is not None:
@@ -261,7 +302,9 @@ class _Stream:
         self.incoming = ByteQueue()
         self.written = 0
         self.consumed = 0
-        self.window = INITIAL_WINDOW
+        self.window = window
+        self.granted = granted
+        self.stopped = False
         self.read = 0
         self.told = 0
         self.fin_asked = False
@@ -289,10 +332,12 @@ class SmuxEngine:
     """
     See the module.
 
-    Stream 0 carries nothing: it stands for the session itself, and ends with it.
+    Stream 0 stands for the session itself, and ends with it. It carries bytes between two ends
+    of twisted_rudp only.
     """
 
     __slots__ = (
+        "_budget",
         "_close_at",
         "_codec",
         "_connected",
@@ -310,6 +355,7 @@ class SmuxEngine:
         "_readable",
         "_reader",
         "_ready",
+        "_reserved",
         "_role",
         "_room",
         "_settings",
@@ -322,19 +368,23 @@ class SmuxEngine:
     def __init__(
         self, inner: Engine, role: Role, settings: SmuxSettings, now: int,
         codec: Codec | None = None, pads: Pads | None = None,
+        budget: WindowBudget | None = None,
     ) -> None:  # fmt: skip
         """
         @param inner: a session whose stream 0 carries bytes, made just now.
         @param role: decides which numbers streams of this end have.
         @param codec: None: frames are sent as they are.
         @param pads: scrambles what streams carry; None: it is sent as it is.
+        @param budget: of the socket; None: this session has its own.
         """
         self._inner = inner
         self._role = role
         self._settings = settings
         self._codec = codec
-        self._reader = FrameReader(settings.version)
+        self._reader = FrameReader(settings.version, settings.extended)
         self._streams: dict[int, _Stream] = {}
+        self._budget = budget or WindowBudget(settings.receive_buffer)
+        self._reserved = 0
         self._next_id = 3 if role is Role.CLIENT else 2
         self._ready: deque[int] = deque()
         self._updates: dict[int, None] = {}
@@ -353,6 +403,8 @@ class SmuxEngine:
         self._keepalive_at = now + settings.keepalive
         self._timeout_at = now + settings.timeout
         self._close_at = NEVER
+        if settings.extended:
+            self._new_stream(_CARRIER)
 
     # what the inner session knows
 
@@ -465,9 +517,15 @@ class SmuxEngine:
         if stream is None:
             # Of a stream that this end has closed already.
             self._counters["frames_unknown"] += 1
+            if self._settings.extended and frame.payload and command == Command.PSH:
+                self._give(pack(2, Command.RST, number))
             return
         if command == Command.PSH:
             self._data(number, stream, frame.payload)
+        elif number == _CARRIER and command != Command.UPD:
+            raise SmuxError("stream 0 ends with its session only")
+        elif command == Command.RST:
+            self._given_up(number, stream)
         elif command == Command.FIN:
             if not stream.fin_received:
                 stream.fin_received = True
@@ -481,13 +539,80 @@ class SmuxEngine:
         if number == 0 or number % 2 != theirs or self._state is not _State.OPEN:
             self._counters["streams_refused"] += 1
             return
-        if len(self._streams) >= MOST_STREAMS:
+        if len(self._streams) >= MOST_STREAMS or not self._new_stream(number):
             self._counters["streams_refused"] += 1
-            self._give(pack(self._settings.version, Command.FIN, number))
+            self._give(pack(self._settings.version, self._give_up, number))
             return
-        self._streams[number] = _Stream(self._pads)
         self._counters["streams_accepted"] += 1
         self._events.append((Event.STREAM_OPENED, number))
+
+    @property
+    def _give_up(self) -> Command:
+        """The command that tells the peer that a stream was given up."""
+        return Command.RST if self._settings.extended else Command.FIN
+
+    def _new_stream(self, number: int) -> bool:
+        """
+        Enter a stream, with its windows.
+
+        @return: False if nothing is left for another one to hold unread.
+        """
+        settings = self._settings
+        if not settings.extended:
+            granted = settings.stream_buffer
+            self._streams[number] = _Stream(self._pads, INITIAL_WINDOW, granted)
+            return True
+        budget = self._budget
+        if budget.free < EXTENDED_WINDOW:
+            return False
+        budget.free -= EXTENDED_WINDOW
+        self._reserved += EXTENDED_WINDOW
+        pads = self._pads if number != _CARRIER else None
+        self._streams[number] = _Stream(pads, EXTENDED_WINDOW, EXTENDED_WINDOW)
+        return True
+
+    def _grow(self, stream: _Stream) -> int:
+        """Reserve more for a stream that is read."""
+        settings, budget = self._settings, self._budget
+        if settings.extended and stream.granted < settings.stream_buffer:
+            more = min(
+                settings.stream_buffer - stream.granted,
+                (settings.receive_buffer - self._reserved) // GROWTH,
+                budget.free // GROWTH,
+            )
+            if more > 0:
+                stream.granted += more
+                self._reserved += more
+                budget.free -= more
+        return stream.granted
+
+    def _drop(self, number: int) -> _Stream | None:
+        """A stream is no more, and what it reserved is free."""
+        stream = self._streams.pop(number, None)
+        if stream is not None and self._settings.extended:
+            self._reserved -= stream.granted
+            self._budget.free += stream.granted
+        return stream
+
+    def _given_up(self, number: int, stream: _Stream) -> None:
+        """
+        The peer has given a stream up. After the end of its half that is its answer to what
+        was written here; what it wrote before is still to be read.
+        """
+        if not stream.fin_received:
+            self._drop(number)
+            self._room += stream.incoming.size
+            self._events.append((Event.STREAM_RESET, number, 0))
+            return
+        stream.stopped = True
+        stream.outgoing = ByteQueue()
+        self._see_stopped(number, stream)
+
+    def _see_stopped(self, number: int, stream: _Stream) -> None:
+        """Tell of a reset when all before it was read."""
+        if stream.stopped and stream.end_told:
+            self._drop(number)
+            self._events.append((Event.STREAM_RESET, number, 0))
 
     def _data(self, number: int, stream: _Stream, payload: bytes) -> None:
         if not payload:
@@ -497,7 +622,9 @@ class SmuxEngine:
             return
         size = len(payload)
         if self._settings.version == 2:
-            most = max(INITIAL_WINDOW, self._settings.stream_buffer) + LONGEST_PAYLOAD
+            most = stream.granted
+            if not self._settings.extended:
+                most = max(INITIAL_WINDOW, most) + LONGEST_PAYLOAD
             if stream.incoming.size + size > most:
                 raise SmuxError(f"more data on stream {number} than its window takes")
         stream.incoming.append(stream.decode(payload))
@@ -517,6 +644,7 @@ class SmuxEngine:
         if stream.fin_received and not stream.incoming.size and not stream.end_told:
             stream.end_told = True
             self._events.append((Event.STREAM_ENDED, number))
+            self._see_stopped(number, stream)
             self._forget_if_over(number, stream)
 
     def unread(self, stream: int = 0) -> int:
@@ -538,7 +666,7 @@ class SmuxEngine:
         stream.read += size
         if self._settings.version == 2 and not stream.fin_received:
             first = stream.told == 0
-            if first or stream.read - stream.told >= self._settings.stream_buffer // 2:
+            if first or stream.read - stream.told >= stream.granted // 2:
                 stream.told = stream.read
                 self._updates[number] = None
 
@@ -552,9 +680,18 @@ class SmuxEngine:
         @raise ValueError: stream 0 carries no bytes, or there is no such stream.
         """
         known = self._streams.get(stream)
+        if known is None and self._settings.extended:
+            # The peer has given it up, and its transport is not told yet.
+            return
+        if known is not None and known.stopped:
+            return
         if known is None or known.fin_asked:
             raise ValueError(f"stream {stream} is not open for writing")
         known.outgoing.append(known.encode(data))
+        if stream == _CARRIER:
+            # Control goes before what the streams send.
+            while self._send_one(stream, known):
+                pass
         self._mark_ready(stream, known)
 
     def send(
@@ -583,8 +720,9 @@ class SmuxEngine:
         if len(self._streams) >= MOST_STREAMS:
             raise RuntimeError(f"{MOST_STREAMS} streams are open already")
         number = self._next_id
+        if not self._new_stream(number):
+            raise RuntimeError("the streams of this endpoint may hold no more")
         self._next_id += 2
-        self._streams[number] = _Stream(self._pads)
         self._counters["streams_opened"] += 1
         # The peer may have to speak first, so it hears of the stream at once.
         self._give(pack(self._settings.version, Command.SYN, number))
@@ -592,18 +730,18 @@ class SmuxEngine:
 
     def close_stream(self, stream: int) -> None:
         known = self._streams.get(stream)
-        if known is not None and not known.fin_asked:
+        if known is not None and not known.fin_asked and stream != _CARRIER:
             known.fin_asked = True
             self._mark_ready(stream, known)
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
-        known = self._streams.pop(stream, None)
+        known = self._drop(stream)
         if known is None:
             return
         self._room += known.incoming.size
         self._updates.pop(stream, None)
         if not known.fin_sent:
-            self._give(pack(self._settings.version, Command.FIN, stream))
+            self._give(pack(self._settings.version, self._give_up, stream))
 
     def _mark_ready(self, number: int, stream: _Stream) -> None:
         """The stream may have something to send."""
@@ -626,7 +764,7 @@ class SmuxEngine:
         for number in self._updates:
             stream = self._streams.get(number)
             if stream is not None:
-                self._give(pack_update(number, stream.read, self._settings.stream_buffer))
+                self._give(pack_update(number, stream.read, self._grow(stream)))
         self._updates.clear()
         sent = 0
 
@@ -710,7 +848,7 @@ class SmuxEngine:
     def _forget_if_over(self, number: int, stream: _Stream) -> None:
         """A stream whose halves both have ended, and are told, is no more."""
         if stream.flushed and stream.end_told:
-            self._streams.pop(number, None)
+            self._drop(number)
 
     # life
 
@@ -719,9 +857,8 @@ class SmuxEngine:
             return
         self._state = _State.DRAINING
         self._close_at = now + DRAIN_TIMEOUT
-        for number, stream in self._streams.items():
-            stream.fin_asked = True
-            self._mark_ready(number, stream)
+        for number in list(self._streams):
+            self.close_stream(number)
 
     def abort(self, now: int) -> None:
         self._state = _State.CLOSED
@@ -746,12 +883,14 @@ class SmuxEngine:
                 self._state = _State.CLOSED
                 if self._failed is not None:
                     event = (Event.ENDED, self._failed, self._detail)
+                self._release()
                 last.append(event)
             elif kind == Event.STREAM_ENDED:
                 # The peer has ended the session in order, and all its streams with it.
                 for number, stream in list(self._streams.items()):
-                    stream.fin_received = True
-                    self._see_end(number, stream)
+                    if number != _CARRIER:
+                        stream.fin_received = True
+                        self._see_end(number, stream)
                 last.append(event)
             elif kind in (Event.PATH, Event.KEYS):
                 found.append(event)
@@ -763,6 +902,13 @@ class SmuxEngine:
             self._readable.clear()
         return found + last
 
+    def _release(self) -> None:
+        """The session is over: its windows are free."""
+        self._budget.free += self._reserved
+        self._reserved = 0
+        for stream in self._streams.values():
+            stream.granted = 0
+
     # state, read from outside
 
     def counters(self) -> Mapping[str, int]:
@@ -772,6 +918,6 @@ class SmuxEngine:
         return {
             **self._inner.facts(),
             "multiplexer": f"smux {self._settings.version}",
-            "streams": len(self._streams),
+            "streams": len(self._streams) - self._settings.extended,
             "compressed": self._codec is not None,
         }

@@ -28,6 +28,12 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Capability
 from twisted_rudp.discovery.service import Lease
+from twisted_rudp.endpoints.mux import (
+    BOTH_ENDS,
+    MuxClientEndpoint,
+    MuxServerEndpoint,
+    multiplexes,
+)
 from twisted_rudp.endpoints.node import NodeClientEndpoint
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.transport import SessionTransport
@@ -47,6 +53,10 @@ EARLY_LIMIT = 256 * 1024
 Bytes of the near side held until the far side is connected. The near side is paused
 meanwhile, so only data its transport had already read can accumulate (FLOW-6).
 """
+
+
+class Mismatch(Exception):
+    """The peer of the near side speaks what nobody behind us would understand."""
 
 
 class Reading(Enum):
@@ -77,8 +87,11 @@ class Side(Protocol):
         self._relay.made(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += len(data)
-        self._relay.data(self, data)
+        first, self.received = not self.received, self.received + len(data)
+        if first and multiplexes(self.transport, data):
+            self._relay.mismatched()
+        else:
+            self._relay.data(self, data)
 
     def readConnectionLost(self) -> None:
         self.reading = Reading.ENDED
@@ -123,6 +136,7 @@ class Relay:
         over: Callable[[Relay, Failure], None],
         joined: Callable[[Relay], None] | None = None,
         header: Callable[[Relay], bytes] | None = None,
+        origin: Callable[[Relay], object] | None = None,
     ) -> None:
         """
         @param unreachable: called when the far side cannot be reached.
@@ -130,6 +144,7 @@ class Relay:
             of the side disconnected first.
         @param joined: called when both sides are connected.
         @param header: what to send to the far side in front of everything.
+        @param origin: whose connection it is; None: that of the near side's peer.
         """
         self.near = Side(self)
         self.far = Side(self)
@@ -138,6 +153,7 @@ class Relay:
         self._over = over
         self._joined = joined
         self._header = header
+        self._origin = origin
         self._dialling: Deferred[Any] | None = None
         self._early: list[bytes] = []
         self._reason: Failure | None = None
@@ -161,6 +177,11 @@ class Relay:
             self._early.append(data)
         else:
             abort(side)
+
+    def mismatched(self) -> None:
+        """A peer of ours multiplexes, which nobody behind us would understand."""
+        self._unreachable(Failure(Mismatch(f"the peer multiplexes: {BOTH_ENDS}")))  # type: ignore[no-untyped-call]
+        self.abort()
 
     def ended(self, side: Side) -> None:
         """Relay the end of one direction."""
@@ -189,6 +210,12 @@ class Relay:
 
     # from the service
 
+    def origin(self) -> object:
+        """The address of the peer whose connection this is."""
+        if self._origin is not None:
+            return self._origin(self)
+        return _consumer(self.near).getPeer()
+
     def finish(self) -> None:
         """Deliver all received data, and close both sides."""
         for side in (self.near, self.far):
@@ -202,7 +229,7 @@ class Relay:
     # the far side
 
     def _dial(self) -> None:
-        self._dialling = self._endpoint.connect(_FarFactory(self.far))
+        self._dialling = self._endpoint.connect(_FarFactory(self))
         self._dialling.addCallbacks(self._dialled, self._refused)
 
     def _dialled(self, ignored: object) -> None:
@@ -241,11 +268,15 @@ class Relay:
 class _FarFactory(SilentFactory):
     """Returns the far side of one relay."""
 
-    def __init__(self, far: Side) -> None:
-        self._far = far
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
 
     def buildProtocol(self, addr: IAddress | None) -> Side:
-        return self._far
+        return self._relay.far
+
+    def origin(self) -> object:
+        """The address of the peer whose connection this is."""
+        return self._relay.origin()
 
 
 def canHalfClose(transport: ITransport) -> bool:
@@ -295,6 +326,7 @@ class _Connection:
         self.number = number
         self.began = began
         self.proxied = proxied
+        self._address = address
         self.ends = {
             "peer": addressText(address),
             "transport": getattr(address, "type", "unknown").lower(),
@@ -308,7 +340,9 @@ class _Connection:
         told = self.proxied
         if told is not None and told.source is not None:
             return told.source, told.destination
-        return near.getPeer(), near.getHost()
+        # A stream's peer is the session's; the factory was told of whose connection it is.
+        peer = self._address if getattr(near, "stream", 0) else near.getPeer()
+        return peer, near.getHost()
 
     def joined(self, relay: Relay) -> None:
         """Both sides are connected."""
@@ -366,12 +400,17 @@ class ForwardFactory(SilentFactory):
         self.tally.add("connections")
         number = self.tally.counts["connections"]
         header = None if self._proxyProtocol is None else self._header
-        relay = Relay(self._far, self._unreachable, self._over, self._joined, header)
+        relay = Relay(
+            self._far, self._unreachable, self._over, self._joined, header, self._origin
+        )
         self._live[relay] = _Connection(number, self._clock.seconds(), addr, proxied)
         self._sessions.add(relay)
         return relay.near
 
     def _unreachable(self, failure: Failure) -> None:
+        if isinstance(failure.value, Mismatch):
+            self._complain(failure.getErrorMessage())
+            return
         self.tally.add("unreachable")
         self._complain(f"cannot reach the far side: {failure.getErrorMessage()}")
 
@@ -405,6 +444,9 @@ class ForwardFactory(SilentFactory):
         self._sessions.remove(relay)
         if self.finished is not None:
             self.finished()
+
+    def _origin(self, relay: Relay) -> object:
+        return self._live[relay].addresses(relay)[0]
 
     def _header(self, relay: Relay) -> bytes:
         assert self._proxyProtocol is not None
@@ -444,7 +486,11 @@ class ForwardService(ListeningService):
         """
         sessions = Sessions(clock, limit)
         factory = ForwardFactory(clock, description, far, sessions, proxyProtocol)
-        self._far = far
+        self._shared = far if isinstance(far, MuxClientEndpoint) else None
+        self._far = far.carrier if isinstance(far, MuxClientEndpoint) else far
+        for each in (near, far):
+            if isinstance(each, MuxClientEndpoint | MuxServerEndpoint):
+                each.side.ended = factory.tally.absorb
         self._held: Lease | None = None
         self.forwarding = factory
         accepting: SilentFactory = factory
@@ -458,6 +504,8 @@ class ForwardService(ListeningService):
         super().startService()
         if isinstance(self._far, NodeClientEndpoint) and self._held is None:
             self._held = self._far.hold()
+        if self._shared is not None:
+            self._shared.hold()
         for advice in adviceFor(self._far):
             self._log.warn(
                 "{description}: {advice}", description=self.description, advice=advice
@@ -467,4 +515,8 @@ class ForwardService(ListeningService):
         held, self._held = self._held, None
         if held is not None:
             held.release()
-        return super().stopService()
+        stopped = super().stopService()
+        if self._shared is not None:
+            shared = self._shared
+            stopped.addCallback(lambda ignored: shared.disconnect())
+        return stopped

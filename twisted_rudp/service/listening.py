@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPEndpoint, QOTPServerEndpoint
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.service.announce import NodeAnnouncer
@@ -159,8 +160,11 @@ class Tally:
         self.counts[name] += amount
 
     def absorb(self, transport: ITransport) -> None:
-        """Add the counters of an ended session, if its transport has any."""
-        if IRUDPTransport.providedBy(transport):
+        """
+        Add the counters of an ended session, if its transport has any. Those of a stream of a
+        session are its session's, and come with that.
+        """
+        if IRUDPTransport.providedBy(transport) and not getattr(transport, "stream", None):
             self.counts.update(transport.counters())
             self._roundTrip = transport.facts().get("round_trip", self._roundTrip)
 
@@ -178,6 +182,8 @@ class Tally:
 def adviceFor(endpoint: object) -> list[str]:
     """What is insecure about the arguments of an endpoint, each with what to do."""
     advice = []
+    if isinstance(endpoint, MuxClientEndpoint | MuxServerEndpoint):
+        return adviceFor(endpoint.carrier)
     if isinstance(endpoint, QOTPServerEndpoint) and endpoint.temporaryIdentity:
         advice.append(
             "the identity key is temporary, so clients cannot recognise this server after a"
@@ -326,11 +332,14 @@ class ListeningService(Service):
 
     def _logIdentity(self) -> None:
         """Log the public key, and what the operator should improve."""
-        if isinstance(self._endpoint, QOTPEndpoint):
+        endpoint: Any = self._endpoint
+        if isinstance(endpoint, MuxServerEndpoint):
+            endpoint = endpoint.carrier
+        if isinstance(endpoint, QOTPEndpoint):
             self._log.info(
                 "{description}: public key {key}",
                 description=self.description,
-                key=self._endpoint.publicKey.hex(),
+                key=endpoint.publicKey.hex(),
             )
         for advice in (*self.advice, *adviceFor(self._endpoint)):
             self._log.warn(

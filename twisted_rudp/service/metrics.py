@@ -139,6 +139,7 @@ class RudpCollector(Collector):
         )
         yield from self._ofPorts(process.ports)
         yield self._ofSessions(process.ports)
+        yield self._ofStreams(process.ports)
         self._observe(process.ports)
         yield from self._own.collect()
         if self._perSession:
@@ -174,6 +175,22 @@ class RudpCollector(Collector):
             for session in port.sessions:
                 key = (_address(port), _transport(session), session.state.lower())
                 numbers[key] = numbers.get(key, 0) + 1
+        for key, number in numbers.items():
+            family.add_metric(list(key), number)
+        return family
+
+    @staticmethod
+    def _ofStreams(ports: Iterable[stats.PortStats]) -> Metric:
+        family = GaugeMetricFamily(
+            "rudp_streams", "Open streams of sessions that carry several.",
+            labels=["port", "transport"],
+        )  # fmt: skip
+        numbers: dict[tuple[str, str], int] = {}
+        for port in ports:
+            for session in port.sessions:
+                if "streams" in session.facts:
+                    key = (_address(port), _transport(session))
+                    numbers[key] = numbers.get(key, 0) + session.facts["streams"]
         for key, number in numbers.items():
             family.add_metric(list(key), number)
         return family

@@ -26,6 +26,7 @@ from twisted.logger import (
 from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
 from twisted_rudp.endpoints.node import CLIENTS
 from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.net.udp.steering import MOST
@@ -55,6 +56,7 @@ from twisted_rudp.service.usage import (
     endpoint,
     redacted,
     seconds,
+    whole,
     workerCount,
 )
 from twisted_rudp.service.workers import workersOf
@@ -157,7 +159,13 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
             "Tell --to the peer's address by the PROXY protocol: v1 or v2.",
             versionNamed,
         ],
-    ]
+        ["sessions", None, 1, "With --mux: sessions that the connections share.",
+         whole(1, 64, "a number")],
+        ["patience", None, 30.0, "With --mux: seconds that a connection waits for the far end.",
+         seconds],
+        ["secret-file", None, None, "With --mux: file with a secret that both ends know."],
+    ]  # fmt: skip
+    optFlags = [["mux", None, "Carry all connections over one session, or a few."]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,11 +189,15 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         for near, far in zip(self.listen, self.to, strict=True):
             proxied = near.startswith(_PROXIED)
             listen = near.removeprefix(_PROXIED)
+            listening, connecting = self._multiplexed(
+                endpoint("listen", serverFromString, listen),
+                endpoint("to", clientFromString, far),
+            )
             service = ForwardService(
                 self.clock(),
                 f"forward {redacted(near)} -> {redacted(far)}",
-                endpoint("listen", serverFromString, listen),
-                endpoint("to", clientFromString, far),
+                listening,
+                connecting,
                 proxyProtocol=self["proxy-protocol"],
                 proxied=proxied,
                 **self.running(listen),
@@ -195,6 +207,29 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
             if near.startswith("stdio"):
                 service.forwarding.finished = self._stop
                 self._logToStandardError()
+
+    def _multiplexed(self, near: Any, far: Any) -> tuple[Any, Any]:
+        """
+        Both endpoints, with a multiplexer where one of ours is to have it.
+
+        @raise usage.UsageError: it is asked for and there is none.
+        """
+        if not self["mux"]:
+            return near, far
+        ours = [hasattr(each, "carryingStreams") for each in (near, far)]
+        if not any(ours):
+            raise usage.UsageError(
+                "--mux: one of --listen and --to has to be kcp:, qotp:, raknet: or node:"
+            )
+        secret = {"secretFile": self["secret-file"]}
+        try:
+            if ours[0]:
+                near = MuxServerEndpoint(near, **secret)
+            if ours[1]:
+                far = MuxClientEndpoint(far, self["sessions"], self["patience"], **secret)
+        except ValueError as problem:
+            raise usage.UsageError(f"--mux: {problem}") from None
+        return near, far
 
     def _stop(self) -> None:
         """The connection of standard input has ended, and with it the program."""

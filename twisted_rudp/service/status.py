@@ -35,6 +35,7 @@ class Row(NamedTuple):
     @ivar round_trip: seconds.
     @ivar window: bytes that may be in flight.
     @ivar queue: bytes that wait to be sent.
+    @ivar streams: how many are open, where a session carries several.
     """
 
     port: int
@@ -48,6 +49,7 @@ class Row(NamedTuple):
     window: int | None
     in_flight: int | None
     queue: int | None
+    streams: int | None
     bytes_in: int | None
     bytes_out: int | None
     datagrams_in: int | None
@@ -89,6 +91,7 @@ def rows(state: Mapping[str, Any]) -> Iterator[Row]:
                 window,
                 facts.get("bytes_in_flight"),
                 facts.get("bytes_unsent"),
+                facts.get("streams"),
                 **{
                     name: next((counters[each] for each in given if each in counters), None)
                     for name, given in _NAMES.items()
@@ -136,6 +139,7 @@ COLUMNS: Mapping[str, str] = {
     "window": "WINDOW",
     "in_flight": "FLIGHT",
     "queue": "QUEUE",
+    "streams": "STREAMS",
     "retransmitted": "RETRANS",
     "fec_recovered": "FEC",
 }
@@ -165,6 +169,7 @@ def cells(row: Row, before: Row | None, elapsed: float) -> dict[str, Any]:
         "window": row.window,
         "in_flight": row.in_flight,
         "queue": row.queue,
+        "streams": row.streams,
         "retransmitted": row.retransmitted,
         "fec_recovered": row.fec_recovered,
     }

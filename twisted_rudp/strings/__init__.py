@@ -1,8 +1,9 @@
 """
-Endpoint descriptions: the arguments of C{kcp:}, C{kcptun:}, C{qotp:}, C{raknet:} and
-C{node:}, and the parsers that the plugin registers.
+Endpoint descriptions: the arguments of C{kcp:}, C{kcptun:}, C{qotp:}, C{raknet:}, C{node:}
+and C{mux:}, and the parsers that the plugin registers.
 """
 
+from twisted_rudp.strings.mux import MuxParser
 from twisted_rudp.strings.node import NodeParser
 from twisted_rudp.strings.parser import EndpointParser, Role, Transport
 from twisted_rudp.strings.transports import EVERY, KCP, KCPTUN, QOTP, RAKNET, TRANSPORTS
@@ -15,6 +16,7 @@ __all__ = [
     "RAKNET",
     "TRANSPORTS",
     "EndpointParser",
+    "MuxParser",
     "NodeParser",
     "Role",
     "Transport",

@@ -1,0 +1,373 @@
+"""L{twisted_rudp.endpoints.mux}: many connections over few sessions of each transport."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.endpoints.talks import Collecting, Echo, Talk
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint
+from twisted_rudp.endpoints.mux import (
+    PREFACE_TIMEOUT,
+    MuxClientEndpoint,
+    MuxServerEndpoint,
+    Side,
+    multiplexes,
+)
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
+from twisted_rudp.errors import PeerReset
+from twisted_rudp.testing import MemoryNetwork
+from twisted_rudp.testing.impairments import Impairments
+
+PORT = 4000
+DELAY = 0.02
+
+KINDS: dict[str, tuple[Any, Any]] = {
+    "kcp": (KCPServerEndpoint, KCPClientEndpoint),
+    "qotp": (QOTPServerEndpoint, QOTPClientEndpoint),
+    "raknet": (RakNetServerEndpoint, RakNetClientEndpoint),
+}
+
+
+class MuxTestCase(SynchronousTestCase):
+    """Two hosts with a network between them."""
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork(seed=7, delay=DELAY)
+        self.here = self.network.host("client")
+        self.there = self.network.host("server")
+        self.factory = Collecting(Echo)
+        self.events: list[dict[str, Any]] = []
+        self.patch(Side, "_log", Logger(observer=self.events.append))
+
+    def plainServer(self, kind: str, **more: Any) -> Any:
+        return KINDS[kind][0](self.there.reactor, PORT, **more)
+
+    def plainClient(self, kind: str, **more: Any) -> Any:
+        return KINDS[kind][1](self.here.reactor, self.there.address, PORT, **more)
+
+    def listen(self, kind: str, **more: Any) -> Any:
+        """Listen with a multiplexer."""
+        server = MuxServerEndpoint(self.plainServer(kind), **more)
+        self.port = self.successResultOf(server.listen(self.factory))
+        return server
+
+    def both(self, kind: str, **more: Any) -> MuxClientEndpoint:
+        """A listening server and a client for it."""
+        self.listen(kind)
+        return MuxClientEndpoint(self.plainClient(kind), **more)
+
+    def open(self, endpoint: Any, kind: type[Talk] = Talk) -> Any:
+        """A connection."""
+        waiting = endpoint.connect(Collecting(kind))
+        self.network.run(waiting)
+        return self.successResultOf(waiting)
+
+    def said(self) -> list[str]:
+        """The lines of the log."""
+        return [formatEvent(event) for event in self.events]
+
+
+class SharedTests(MuxTestCase):
+    """Connections that share a session."""
+
+    def test_interfaces(self) -> None:
+        """Both are endpoints of Twisted's."""
+        verifyObject(IStreamServerEndpoint, MuxServerEndpoint(self.plainServer("kcp")))
+        verifyObject(IStreamClientEndpoint, MuxClientEndpoint(self.plainClient("kcp")))
+
+    def test_shared(self) -> None:
+        """
+        A second connection is there at once, and its first byte answered after one round trip;
+        each has its own bytes and its own end, over one session.
+        """
+        for kind in KINDS:
+            self.setUp()
+            endpoint = self.both(kind)
+            first = self.open(endpoint)
+            self.network.runFor(1)
+            second = self.successResultOf(endpoint.connect(Collecting(Talk)))
+            second.transport.write(b"two")
+            self.network.runFor(2.5 * DELAY)
+            self.assertEqual(second.heard, b"two", kind)
+            first.transport.write(b"one")
+            first.transport.loseConnection()
+            self.network.runFor(1)
+            self.assertEqual(len(self.here.ports), 1)
+            self.assertIsNotNone(self.factory.built[0].lost, kind)
+            self.assertIs(self.factory.built[0].lost.type, ConnectionDone)
+            self.assertEqual(self.factory.built[0].heard, b"one")
+            self.assertIs(first.lost.type, ConnectionDone)
+            self.assertIsNone(second.lost)
+            self.assertEqual(self.said(), [])
+            self.network.run(endpoint.disconnect())
+            self.network.runFor(1)
+            self.assertIsNotNone(second.lost)
+            self.assertEqual(self.here.ports, [])
+
+    def test_lossy(self) -> None:
+        """Fifty connections at once over a path that loses 5 %: each has its own bytes."""
+        for kind in KINDS:
+            self.setUp()
+            endpoint = self.both(kind)
+            self.network.impair(Impairments(delay=DELAY, loss=0.05), self.here, self.there)
+            wanted = [self.network.random.randbytes(4000) for _ in range(50)]
+            waiting = [endpoint.connect(Collecting(Talk)) for _ in wanted]
+            self.network.run(waiting[-1])
+            talks: list[Any] = [self.successResultOf(each) for each in waiting]
+            for talk, data in zip(talks, wanted, strict=True):
+                talk.transport.write(data)
+            self.network.runFor(10)
+            self.assertEqual([bytes(talk.heard) for talk in talks], wanted, kind)
+            self.assertEqual(len(self.here.ports), 1)
+
+    def test_aborted(self) -> None:
+        """An abort reaches the other end as one, in both directions."""
+        for kind in KINDS:
+            self.setUp()
+            endpoint = self.both(kind)
+            mine, other = self.open(endpoint), self.open(endpoint)
+            for talk in (mine, other):
+                talk.transport.write(b"hello")
+            self.network.runFor(1)
+            mine.transport.abortConnection()
+            self.factory.built[1].transport.abortConnection()
+            self.network.runFor(1)
+            self.assertIs(self.factory.built[0].lost.type, PeerReset, kind)
+            self.assertIs(other.lost.type, PeerReset, kind)
+
+    def test_unread(self) -> None:
+        """A connection that nobody reads fills its own window, and stops no other."""
+        for kind in ("kcp", "raknet"):
+            self.setUp()
+            endpoint = self.both(kind)
+            stuck = [self.open(endpoint) for _ in range(3)]
+            other = self.open(endpoint)
+            self.network.runFor(1)
+            for number, talk in enumerate(stuck):
+                self.factory.built[number].transport.pauseProducing()
+                talk.transport.write(bytes(1_000_000))
+            self.network.runFor(3)
+            other.transport.write(b"hello")
+            self.network.runFor(0.2)
+            self.assertEqual(other.heard, b"hello", kind)
+            for number in range(3):
+                self.factory.built[number].transport.resumeProducing()
+            self.network.runFor(10)
+            self.assertEqual([len(talk.heard) for talk in stuck], [1_000_000] * 3)
+
+    def test_sessions(self) -> None:
+        """Several sessions are dialled, and a connection goes to the one with the fewest."""
+        endpoint = self.both("kcp", sessions=3)
+        endpoint.hold()
+        self.network.runFor(1)
+        self.assertEqual(len(endpoint.sessions), 3)
+        talks = [self.successResultOf(endpoint.connect(Collecting(Talk))) for _ in range(6)]
+        self.assertEqual([each.streams for each in endpoint.sessions], [2, 2, 2])
+        for talk in talks[:2]:
+            talk.transport.loseConnection()  # type: ignore[attr-defined]
+        self.network.runFor(1)
+        before = sorted(each.streams for each in endpoint.sessions)
+        self.successResultOf(endpoint.connect(Collecting(Talk)))
+        self.successResultOf(endpoint.connect(Collecting(Talk)))
+        self.assertEqual(before, [1, 1, 2])
+        self.assertEqual([each.streams for each in endpoint.sessions], [2, 2, 2])
+
+    def test_refused(self) -> None:
+        """What carries no streams, or does already, is refused by name."""
+        for bad in (
+            object(),
+            KCPTunClientEndpoint(self.here.reactor, "192.0.2.1", 1),
+            self.plainClient("kcp", mode="messages"),
+            MuxClientEndpoint(self.plainClient("kcp")),
+        ):
+            self.assertIn("mux: ", str(self.assertRaises(ValueError, MuxClientEndpoint, bad)))
+        plain = self.plainClient("kcp")
+        for more in (
+            {"sessions": 0}, {"sessions": 65}, {"patience": -1.0}, {"secret": b"short"},
+            {"secretFile": "/nonexistent"}, {"secret": bytes(32), "secretFile": "x"},
+        ):  # fmt: skip
+            error = self.assertRaises(ValueError, MuxClientEndpoint, plain, **more)
+            self.assertIn(next(iter(more)), str(error))
+
+
+class LostTests(MuxTestCase):
+    """The far end goes and comes again."""
+
+    def test_again(self) -> None:
+        """
+        A session that is lost is dialled again; who connects meanwhile waits, and is served when
+        the far end is there again.
+        """
+        endpoint = self.both("kcp")
+        endpoint.hold()
+        self.network.runFor(1)
+        talk = self.open(endpoint)
+        self.network.run(self.port.stopListening())
+        self.network.runFor(3)
+        self.assertIsNotNone(talk.lost)
+        waiting: Deferred[Any] = endpoint.connect(Collecting(Talk))
+        self.network.runFor(10)
+        self.assertNoResult(waiting)
+        self.listen("kcp")
+        self.network.run(waiting)
+        again = self.successResultOf(waiting)
+        again.transport.write(b"hello")
+        self.network.runFor(1)
+        self.assertEqual(again.heard, b"hello")
+
+    def test_tooLong(self) -> None:
+        """Nobody waits longer than C{patience}, and then nothing is dialled any more."""
+        endpoint = MuxClientEndpoint(self.plainClient("kcp", timeout=2), patience=9)
+        waiting = endpoint.connect(Collecting(Talk))
+        self.network.runFor(8.9)
+        self.assertNoResult(waiting)
+        self.network.runFor(0.2)
+        self.failureResultOf(waiting)
+        self.network.runFor(3)
+        self.assertEqual(self.here.ports, [])
+
+    def test_cancelled(self) -> None:
+        """Who no longer waits lets the dialling end."""
+        endpoint = MuxClientEndpoint(self.plainClient("kcp"))
+        waiting = endpoint.connect(Collecting(Talk))
+        self.network.runFor(1)
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        self.network.runFor(1)
+        self.assertEqual(self.here.ports, [])
+
+
+class MismatchTests(MuxTestCase):
+    """One end multiplexes, the other does not."""
+
+    def test_plainServer(self) -> None:
+        """The client says so in one line, and its connections end."""
+        for kind in KINDS:
+            self.setUp()
+            silent = Collecting(Talk)
+            self.successResultOf(self.plainServer(kind).listen(silent))
+            endpoint = MuxClientEndpoint(self.plainClient(kind))
+            talk = self.open(endpoint)
+            self.network.runFor(0.5)
+            plain = silent.built[0]
+            self.assertTrue(multiplexes(plain.transport, bytes(plain.heard)), kind)
+            self.network.runFor(PREFACE_TIMEOUT + 3)
+            [line] = self.said()
+            self.assertIn("give --mux, or mux:, at both ends", line)
+            self.assertIn(self.there.address, line)
+            self.assertIsNotNone(talk.lost, kind)
+            self.network.run(endpoint.disconnect())
+
+    def test_answers(self) -> None:
+        """The same when what is behind the plain server answers."""
+        for kind in KINDS:
+            self.setUp()
+            self.successResultOf(self.plainServer(kind).listen(Collecting(Shouting)))
+            talk = self.open(MuxClientEndpoint(self.plainClient(kind)))
+            self.network.runFor(PREFACE_TIMEOUT + 3)
+            [line] = self.said()
+            self.assertIn("give --mux, or mux:, at both ends", line)
+            self.assertIsNotNone(talk.lost, kind)
+
+    def test_plainClient(self) -> None:
+        """The server says so in one line, whether the client speaks or not, and hears nothing."""
+        for kind in KINDS:
+            for data in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+                self.setUp()
+                self.listen(kind)
+                talk = self.open(self.plainClient(kind))
+                talk.transport.write(data)
+                self.network.runFor(PREFACE_TIMEOUT + 3)
+                [line] = self.said()
+                self.assertIn("give --mux, or mux:, at both ends", line)
+                self.assertEqual(talk.heard, b"")
+                self.assertIsNotNone(talk.lost, kind)
+                self.assertEqual(self.factory.built, [])
+
+
+class Shouting(Talk):
+    """Answers as a server does that takes what it hears for nonsense."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3)
+
+
+class SecretTests(MuxTestCase):
+    """A secret of both ends."""
+
+    def trial(self, kind: str, mine: bytes | None, theirs: bytes | None) -> bytes:
+        """What comes back to a client."""
+        self.setUp()
+        self.listen(kind, secret=theirs)
+        endpoint = MuxClientEndpoint(self.plainClient(kind), secret=mine, patience=5)
+        talks = Collecting(Talk)
+        waiting = endpoint.connect(talks)
+        waiting.addCallbacks(lambda talk: talk.transport.write(b"hello"), lambda failure: None)
+        self.network.runFor(PREFACE_TIMEOUT)
+        return b"".join(bytes(talk.heard) for talk in talks.built)
+
+    def test_secret(self) -> None:
+        """Both have to know it; otherwise nothing reaches the factory, and the log says why."""
+        for kind in KINDS:
+            one, another = b"one" * 8, b"another" * 8
+            self.assertEqual(self.trial(kind, one, one), b"hello", kind)
+            self.assertEqual(self.said(), [])
+            for mine, theirs, words in (
+                (one, another, "the peer has another secret"),
+                (None, another, "the peer wants a secret"),
+                (one, None, "the peer has no secret"),
+            ):
+                self.assertEqual(self.trial(kind, mine, theirs), b"", kind)
+                self.assertIn(words, "\n".join(self.said()), kind)
+                if theirs is not None:
+                    self.assertEqual(self.factory.built, [])
+
+
+class StringTests(MuxTestCase):
+    """Endpoint strings."""
+
+    def test_strings(self) -> None:
+        """Both ends, around every transport, with the arguments of both."""
+        reactor = self.here.reactor
+        path = self.mktemp()
+        Path(path).write_text("0123456789abcdef\n")
+        for kind, (_, plain) in KINDS.items():
+            client = clientFromString(
+                reactor, f"mux:{kind}:host=2001\\:db8\\:\\:1:port=4000:sessions=2:patience=5"
+            )
+            assert isinstance(client, MuxClientEndpoint)
+            self.assertIsInstance(client.carrier, plain)
+            self.assertEqual((client.carrier.host, client.carrier.port), ("2001:db8::1", 4000))
+            server = serverFromString(reactor, f"mux:{kind}:4000:secretFile={path}")
+            self.assertIsInstance(server, MuxServerEndpoint)
+            self.assertEqual(server.side.secret, b"0123456789abcdef")
+        self.assertIsInstance(clientFromString(reactor, "mux:node:alice"), MuxClientEndpoint)
+
+    def test_invalid(self) -> None:
+        """What is wrong is named."""
+        reactor = self.here.reactor
+        for bad, words in (
+            ("mux:", "expected an endpoint"),
+            ("mux:kcp:h:1:sessions=0", "sessions='0' is invalid"),
+            ("mux:kcp:h:1:sesions=2", "unknown argument 'sesions'"),
+            ("mux:tcp:h:1", "expected kcp:"),
+            ("mux:kcptun:h:1:nocomp=yes", "has a multiplexer already"),
+            ("mux:kcp:h:1:secretFile=/nonexistent", "secretFile='/nonexistent'"),
+        ):
+            error = self.assertRaises(ValueError, clientFromString, reactor, bad)
+            self.assertTrue(str(error).startswith("mux: "), error)
+            self.assertIn(words, str(error))
+        error = self.assertRaises(ValueError, serverFromString, reactor, "mux:kcp:1:sessions=2")
+        self.assertIn("mux: ", str(error))
