@@ -10,6 +10,7 @@ MADE: set[str] = {
     "endpoints.kcp.KCPClientEndpoint",
     "endpoints.kcp.KCPServerEndpoint",
     "endpoints.qotp.QOTPServerEndpoint",
+    "net.session.Session",
     "service.listening.Tally",
     "service.status.StatusOptions",
 }

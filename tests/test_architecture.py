@@ -92,6 +92,7 @@ FENCES = {
     ("net.session", "Session.visit"),  # calls an engine from the timer and at a turn's end
     ("net.session", "Session.call"),  # calls an engine from anywhere else
     ("net.session", "Session.end"),  # calls an engine to say its last
+    ("net.traced", "TracedSession._note"),  # writes a trace, without which a session goes on
     ("net.stream", "StreamTransport._read"),  # calls user code, for each delivery
     ("net.hub", "Hub.runReceived"),  # calls a demultiplexer from the socket
     ("net.hub", "Hub._visitDemux"),  # calls a demultiplexer from the timer and at a turn's end

@@ -42,6 +42,7 @@ from twisted_rudp.net.schedule import MonotonicClock, Schedule, Task
 from twisted_rudp.net.session import Output, Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
+from twisted_rudp.net.traced import traced, traces
 from twisted_rudp.net.udp.options import changed
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.net.udp.whentoread import LONGEST_WAIT, ROUND_TRIPS, SHORTEST_WAIT
@@ -269,7 +270,7 @@ class Hub:
         Enter the session this socket was opened for. Its first datagram leaves in
         the next turn.
         """
-        session = self._make(engine, address, owner)
+        session = self._make(engine, address, owner, True)
         self.table.enter(session)
         self.schedule.touch(session)
         self.schedule.touch(self._demuxTask)
@@ -342,9 +343,19 @@ class Hub:
             raise RuntimeError("this socket does not accept sessions")
         return self._make(engine, address, self._acceptor)
 
-    def _make(self, engine: Engine, address: Address, owner: Owner) -> Session:
+    def _make(
+        self, engine: Engine, address: Address, owner: Owner, dialled: bool = False
+    ) -> Session:
         self._opened += 1
-        session = Session(self, engine, address, owner, self._opened)
+        tracer = traces.tracer
+        if tracer is None:
+            session = Session(self, engine, address, owner, self._opened)
+        else:
+            host = self.getHost()
+            own = ("0.0.0.0", 0) if host is None else (host.host, host.port)
+            session = traced(
+                tracer, self._reactor, self, engine, address, owner, self._opened, dialled, own
+            )
         self.guard.hold(session)
         return session
 

@@ -49,6 +49,7 @@ from twisted_rudp.service.listening import PlainListeningService
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.proxyprotocol import versionNamed
 from twisted_rudp.service.status import text
+from twisted_rudp.service.tracing import TraceService
 from twisted_rudp.service.usage import (
     ServiceOptions,
     UsageOptions,
@@ -351,6 +352,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.control: str | None = None
         self.metrics: str | None = None
         self.metricsPerSession = False
+        self.trace: str | None = None
         self.setLevel: Callable[[Any], None] | None = None
         self.workers = 1
         self.level = LogLevel.info
@@ -373,6 +375,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.control = options["control"]
             self.metrics = options["metrics"]
             self.metricsPerSession = bool(options["metrics-per-session"])
+            self.trace = options["trace"]
             self.workers = workerCount(options["workers"])
         if self.parent is not None and "logLevel" in self.parent:
             self.level = self.parent["logLevel"]
@@ -398,13 +401,14 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.commands.append(options)
         if not self.commands:
             raise usage.UsageError(f"--config {path}: there are no services")
-        for name in ("control", "metrics"):
+        for name in ("control", "metrics", "trace"):
             value = config.get(name)
             if value is not None and not isinstance(value, str):
                 raise usage.UsageError(f"--config {path}: {name}: expected a string")
         self.control = config.get("control")
         self.metrics = config.get("metrics")
         self.metricsPerSession = bool(config.get("metrics-per-session", False))
+        self.trace = config.get("trace")
         workers = config.get("workers", 1)
         if not isinstance(workers, int) or not 0 <= workers <= MOST:
             raise usage.UsageError(
@@ -486,6 +490,9 @@ def makeService(options: Options) -> IService:
         services.append(
             _metricsService(options.metrics, options.metricsPerSession, parent.control)
         )
+    if options.trace is not None:
+        # Before the others, whose sessions are to be traced.
+        services.insert(0, TraceService(theReactor(), options.trace))
     for service in services:
         parent.addService(service)  # type: ignore[no-untyped-call]
     return parent

@@ -152,6 +152,7 @@ class ServiceOptions(UsageOptions):
     optParameters = [
         ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
         ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
+        ["trace", None, None, "Directory to write a qlog file for each session to."],
         WORKERS,
     ]
     optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]

@@ -7,38 +7,42 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import maybeDeferred
 from twisted.python import usage
 
 from twisted_rudp.service.kcptun import tunnelServices
-from twisted_rudp.service.listening import ListeningService
 from twisted_rudp.service.options import Options
+from twisted_rudp.service.tracing import TraceService
 from twisted_rudp.service.worker import MARK, Assignment, Worker, adopt, firstLine
 from twisted_rudp.service.workers import distributed
 
 
 def workerServices(
     arguments: Sequence[str], reactor: Any, assignment: Assignment
-) -> list[ListeningService]:
+) -> list[IService]:
     """
-    The services of a command line that have connections, with the sockets of this worker.
+    The services of a command line that have connections, with the sockets of this worker, behind
+    what traces them.
 
     @param arguments: as they stand behind C{rudp}.
     @raise usage.UsageError: they are invalid, as if a file has changed since the start.
     """
+    first: list[IService] = []
     if arguments[0].startswith("kcptun-"):
         services = tunnelServices(arguments)
     else:
         options = Options()
         options.parseOptions(list(arguments))
         services = [each for command in options.commands for each in command.services]
+        if options.trace is not None:
+            first.append(TraceService(reactor, options.trace))
     listening, _ = distributed(services)
     endpoints = [service.listeningEndpoint for service in listening]
     for service, endpoint in zip(listening, adopt(reactor, assignment, endpoints), strict=True):
         service.withoutAnnouncer()
         service.listenOn(endpoint)
-    return listening
+    return [*first, *listening]
 
 
 def main() -> None:
