@@ -3,6 +3,8 @@ Floods by strangers, on loopback only: what they get back, what they cost in mem
 whether those who are connected, and those who want to be, are still served::
 
     python -m tests.benchmarks.attack --seconds 3
+
+C{--peers} has what peers cost that are connected and hostile (L{tests.hostile}), in one process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from twisted.internet.protocol import Factory
 
 from tests import vectors
 from tests.benchmarks.soak import Asking, Echo
+from tests.hostile import rows
 from twisted_rudp.raknet.offline import Ping, Request1, pack
 
 SOURCES = 32
@@ -150,7 +153,17 @@ async def main(reactor: Any) -> None:
     parser.add_argument("transports", nargs="*", default=list(ATTACKS), metavar="TRANSPORT")
     parser.add_argument("--seconds", type=float, default=3, help="for each flood")
     parser.add_argument("--rate", type=int, default=5000, help="datagrams a second")
+    parser.add_argument(
+        "--peers", action="store_true", help="what hostile peers cost that are connected, instead"
+    )
+    parser.add_argument("--datagrams", type=int, default=500, help="of each such peer")
     options = parser.parse_args()
+    if options.peers:
+        print("transport, peer          a datagram    memory  back/out  state")
+        for name in options.transports:
+            for row in rows(name, options.datagrams):
+                print(row, flush=True)
+        return
     print("transport, flood            sent  back/out  echo p99  connects   memory")
     for name in options.transports:
         for attack in ATTACKS[name]:

@@ -49,6 +49,7 @@ from twisted_rudp.raknet.handshake import (
 from twisted_rudp.raknet.offline import Reply2, Request2, Reset, pack, parse
 from twisted_rudp.raknet.receiver import Delivered, LimitExceeded, Receiver
 from twisted_rudp.raknet.sender import Sender
+from twisted_rudp.raknet.sent import SentPackets
 from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
     ABORTED_MESSAGE,
@@ -125,13 +126,23 @@ class Liveness:
     @ivar latest: what the last pong said of the round trip; None before the first.
     """
 
-    __slots__ = ("_interval", "_settings", "_timers", "_waiting", "heard", "latest")
+    __slots__ = (
+        "_interval",
+        "_progress",
+        "_progress_at",
+        "_settings",
+        "_timers",
+        "_waiting",
+        "heard",
+        "latest",
+    )
 
     def __init__(self, settings: Settings, timers: Timers, now: int) -> None:
         self._settings = settings
         self._timers = timers
         self._interval = min(settings.ping_interval, settings.timeout // PING_SHARE)
         self.heard = now
+        self._progress, self._progress_at = (-1, -1), now
         self.latest: int | None = None
         self._waiting: dict[int, int] = {}
 
@@ -153,6 +164,18 @@ class Liveness:
         until = self.heard + self._settings.timeout + self._settings.timeout_rtts * round_trip
         self._timers.set(t.IDLE, until)
         return now >= until
+
+    def is_stuck(self, sent: SentPackets, now: int) -> bool:
+        """
+        Whether nothing that was sent was acknowledged for the time-out, though the peer is
+        heard and the same frame was missing all the time. A peer that has no room for more
+        acknowledges pings all the same.
+        """
+        progress = (sent.base, sent.recovery.delivered)
+        if progress != self._progress or not sent.outstanding:
+            self._progress, self._progress_at = progress if sent.outstanding else (-1, -1), now
+            return False
+        return now >= self._progress_at + self._settings.timeout
 
     def pinged(self, time: int, round_trip: int, now: int) -> None:
         """
@@ -538,7 +561,9 @@ class RakNetEngine:
         elif self._dialler is not None or self._peer_finished:
             return
         elif now >= timers.due(t.IDLE):
-            if self._liveness.watch(self.sender.sent.round_trip.smoothed, now):
+            if self._liveness.is_stuck(self.sender.sent, now):
+                self._end(Reason.DEAD_LINK, now, message=ABORTED_MESSAGE)
+            elif self._liveness.watch(self.sender.sent.round_trip.smoothed, now):
                 self._end(Reason.IDLE, now, message=ABORTED_MESSAGE)
         elif now >= timers.due(t.CLOSE):
             if self._close.delivered:

@@ -44,6 +44,7 @@ class ReceiveCounters:
     @ivar datagrams_withheld: not acknowledged for lack of room.
     @ivar datagrams_far: numbered beyond belief.
     @ivar messages_foreign: user messages that are not part of the stream.
+    @ivar messages_unread_dropped: unreliable ones, because others had not been read.
     """
 
     datagrams_in: int = 0
@@ -57,6 +58,7 @@ class ReceiveCounters:
     messages_joined: int = 0
     messages_foreign: int = 0
     messages_early_dropped: int = 0
+    messages_unread_dropped: int = 0
 
 
 class Delivered(NamedTuple):
@@ -527,7 +529,10 @@ class ReceiveBuffer:
     def put(self, delivered: Delivered) -> None:
         """Append a message of the application's."""
         payload, reliability, channel = delivered
-        if not self._settings.stream:
+        if self.full and not IS_RELIABLE[reliability]:
+            # Nobody asks for it again, so that is the only bound.
+            self._counters.messages_unread_dropped += 1
+        elif not self._settings.stream:
             self.messages.put(Message(bytes(payload), Delivery(reliability), channel))
         elif payload[0] == self._settings.user_id:
             self.stream.put(bytes(payload[1:]))

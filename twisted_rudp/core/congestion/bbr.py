@@ -91,6 +91,10 @@ _MOST_NOISE: Final = 0.25
 _FEWEST: Final = 2
 """Datagrams that stay in flight on a path whose queue holds no more than that."""
 
+_PERSISTENT: Final = 3
+_LEAST_SILENCE: Final = 100 * MILLISECOND
+"""Round trips, and time, in which only losses were told, until the path counts as congested."""
+
 _CAP_LEFT: Final = 0.7
 _CAP_ROUNDS: Final = 3
 _CAP_GROWTH: Final = 1.05
@@ -115,6 +119,7 @@ class BBR:
         "_foreign_queue",
         "_full",
         "_grown",
+        "_heard_at",
         "_index",
         "_judged_acked",
         "_judged_lost",
@@ -165,6 +170,7 @@ class BBR:
         self._measured_until = 0
         self._longer = 0
         self._grown = 0
+        self._heard_at = 0
         self._cycle_bandwidth = 0.0
         self._old_least = 0
         self._round_least = 0
@@ -204,6 +210,11 @@ class BBR:
 
     def on_turn(self, sample: Sample) -> None:
         now = sample.now
+        if sample.acked or not self._heard_at:
+            self._heard_at = now
+        elif sample.lost and now - self._heard_at > max(_PERSISTENT * self.least, _LEAST_SILENCE):
+            self._congested(now)
+            return
         self._round_acked += sample.acked
         self._round_lost += sample.lost
         if sample.settled:
@@ -224,6 +235,19 @@ class BBR:
         carried = self.bandwidth * self.least / SECOND
         self._advance(now, carried, sample.in_flight)
         self._size(sample, carried)
+
+    def _congested(self, now: int) -> None:
+        """
+        For several round trips only losses were told (persistent congestion, RFC 9002 section
+        7.6). What is lost is in flight no more, so the rate has to fall, not only the window.
+        """
+        self._heard_at = now
+        self.on_timeout(now)
+        if not self.least:
+            self.least, self._least_at = _LEAST_SILENCE, now
+        self._rates.clear()
+        self.bandwidth = min(self.bandwidth, self._window * SECOND / self.least) / 2
+        self._enter(Phase.DRAIN, _DRAIN_GAIN, now)
 
     def _learn_noise(self, sample: Sample) -> None:
         """Loss while less is sent than the path carries is nobody's overflow."""
