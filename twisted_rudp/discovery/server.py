@@ -6,6 +6,7 @@ and answers queries about it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,15 @@ from twisted_rudp.core.engine import SECOND, Address
 from twisted_rudp.core.limits import TokenBuckets
 from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.legacy import OLD, format_of
-from twisted_rudp.discovery.servertable import CorruptFile, ServerTable, load, save, set_aside
+from twisted_rudp.discovery.redisstore import RedisStore
+from twisted_rudp.discovery.servertable import (
+    CorruptFile,
+    Place,
+    ServerTable,
+    load,
+    save,
+    set_aside,
+)
 from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.addresses import toTwisted
@@ -78,6 +87,7 @@ class DiscoveryServer(Receiver):
         port: int = v1.SERVER_PORT,
         table: ServerTable | None = None,
         file: str | None = None,
+        store: RedisStore | None = None,
         byNetwork: bool = False,
         sourceRate: float = SOURCE_RATE,
         nodeRate: float = NODE_RATE,
@@ -86,6 +96,8 @@ class DiscoveryServer(Receiver):
         """
         @param interface: an IP literal; C{"::"}: all addresses of both families.
         @param file: where the table is kept between runs; None: nowhere.
+        @param store: shared with other servers; it writes C{table} and reads what they have
+            written.
         @param byNetwork: a source is a /24 of IPv4 or a /64 of IPv6 instead of an
             address.
         @param sourceRate: datagrams a second from one source, after a burst of ten.
@@ -98,6 +110,7 @@ class DiscoveryServer(Receiver):
         self._number = port
         self.table = ServerTable() if table is None else table
         self._file = None if file is None else Path(file)
+        self._store = store
         self._byNetwork = byNetwork
         self._fullQueries = fullQueries
         # The first packet of a source is free, as in the original of April 2014.
@@ -141,6 +154,8 @@ class DiscoveryServer(Receiver):
             # A system without IPv6.
             self._port = openSocket(self._reactor, self, "", self._number)
         self._load()
+        if self._store is not None:
+            self._store.start()
         self._sweep = self._reactor.callLater(SWEEP, self._swept)
         ports.add(self)
 
@@ -172,11 +187,16 @@ class DiscoveryServer(Receiver):
             self._sweep = None
             self._writing.addCallback(lambda _: self._save())
         closing = succeed(None) if port is None else port.stopListening()
-        return gatherResults([self._writing, closing]).addCallback(lambda _: None)
+        stored = succeed(None)
+        if self._store is not None and port is not None:
+            stored = self._store.stop()
+        return gatherResults([self._writing, closing, stored]).addCallback(lambda _: None)
 
     def snapshot(self) -> PortStats:
         """All counters, for L{stats<twisted_rudp.stats>}."""
         counters = {**self.counters, **self.table.counters, "nodes": len(self.table)}
+        if self._store is not None:
+            counters |= self._store.counters
         named = {f"discovery.server.{name}": count for name, count in counters.items()}
         host = None if self._port is None else self._port.getHost()
         return PortStats(host=host, counters=named, sessions=())
@@ -237,16 +257,35 @@ class DiscoveryServer(Receiver):
             self.counters["bad"] += 1
             return
         self.counters["announcements"] += 1
-        self.table.announce(packet.node_id, packed, packet.port, self._reactor.seconds())
+        accepted = self.table.announce(
+            packet.node_id, packed, packet.port, self._reactor.seconds()
+        )
+        if accepted and self._store is not None:
+            self._store.put(packet.node_id, packed)
 
     def _asked(self, packet: v1.Query, packed: bytes, length: int, address: Address) -> None:
         self.counters["queries"] += 1
+        if self._store is None:
+            self._answer(packet, packed, length, address, [])
+            return
+        self._store.find(packet.node_id).addCallback(
+            lambda elsewhere: self._answer(packet, packed, length, address, elsewhere)
+        )
+
+    def _answer(
+        self,
+        packet: v1.Query,
+        packed: bytes,
+        length: int,
+        address: Address,
+        elsewhere: Sequence[Place],
+    ) -> None:
         now = self._reactor.seconds()
         asker = (packed, packet.node_id)
         turn, asked = self._turns.get(asker, (0, now))
         if now > asked + TURN_LIFE:
             turn = 0
-        place = self.table.find(packet.node_id, len(packed), now, turn)
+        place = self.table.find(packet.node_id, len(packed), now, turn, elsewhere)
         if place is None or self._port is None:
             self.counters["unknown"] += 1
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ class ServerTable:
     the last.
 
     @ivar counters: what happened, by name.
+    @ivar evicted: called with the node and the address of a place that made room for another.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ServerTable:
         self._places: OrderedDict[tuple[bytes, bytes], Place] = OrderedDict()
         self._nodes: dict[bytes, dict[bytes, None]] = {}
         self._sources: Counter[bytes] = Counter()
+        self.evicted: Callable[[bytes, bytes], None] | None = None
         self.counters = dict.fromkeys(
             ("expired", "evicted", "refused_source", "replaced"), 0
         )
@@ -101,30 +103,54 @@ class ServerTable:
             return False
         family = [other for other in self._nodes.get(node, ()) if len(other) == len(ip)]
         if len(family) >= self._per_node:
-            self._forget((node, family[-1]))
+            self._evict((node, family[-1]))
             self.counters["replaced"] += 1
         self._places[key] = Place(ip, port, now)
         self._nodes.setdefault(node, {})[ip] = None
         self._sources[ip] += 1
         self._id_bytes += len(node)
         while len(self._places) > self._limit or self._id_bytes > self._most_id_bytes:
-            self._forget(next(iter(self._places)))
+            self._evict(next(iter(self._places)))
             self.counters["evicted"] += 1
         return True
+
+    def place(self, node: bytes, ip: bytes) -> Place | None:
+        """One place."""
+        return self._places.get((node, ip))
+
+    def left(self, place: Place, now: float) -> float:
+        """Seconds for which a place still holds."""
+        return min(place.seen + self._life - now, self._life)
+
+    def placed(self, ip: bytes, port: int, now: float, left: float) -> Place:
+        """The inverse of L{left}: a place that holds so long."""
+        return Place(ip, port, now + min(left, self._life) - self._life)
 
     @property
     def longest_file(self) -> int:
         """The largest file that this table can need, in bytes."""
         return 2 * self._most_id_bytes + 100 * (self._limit + 2)
 
-    def find(self, node: bytes, family: int, now: float, turn: int = 0) -> Place | None:
+    def find(
+        self,
+        node: bytes,
+        family: int,
+        now: float,
+        turn: int = 0,
+        elsewhere: Sequence[Place] = (),
+    ) -> Place | None:
         """
         @param family: 4 or 16, the length of the asker's address.
         @param turn: how often the same asker was answered just now: who asks again gets
             the next place, beginning with the newest.
+        @param elsewhere: what other servers know of this node.
         """
-        places = [self._places[node, ip] for ip in self._nodes.get(node, ())]
-        fresh = [place for place in places if now < place.seen + self._life]
+        known = {ip: self._places[node, ip] for ip in self._nodes.get(node, ())}
+        for place in elsewhere:
+            own = known.get(place.ip)
+            if own is None or own.seen < place.seen:
+                known[place.ip] = place
+        fresh = [place for place in known.values() if now < place.seen + self._life]
         fresh.sort(key=lambda place: place.seen, reverse=True)
         if not fresh:
             return None
@@ -146,6 +172,11 @@ class ServerTable:
         """Everything as it is now, oldest first; may be read in another thread."""
         keys, places = list(self._places), list(self._places.values())
         return ((node, place) for (node, _), place in zip(keys, places, strict=True))
+
+    def _evict(self, key: tuple[bytes, bytes]) -> None:
+        self._forget(key)
+        if self.evicted is not None:
+            self.evicted(*key)
 
     def _forget(self, key: tuple[bytes, bytes]) -> None:
         node, ip = key

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
+from twisted_rudp.discovery.redisstore import RedisStore, openStore
 from twisted_rudp.discovery.server import DiscoveryServer
 from twisted_rudp.discovery.servertable import LIFE, MAX_NODES, MAX_PER_SOURCE, ServerTable
 from twisted_rudp.discovery.v1 import SERVER_PORT
@@ -77,6 +80,8 @@ class DiscoveryServerOptions(ServiceOptions):
         ["interface", None, "::", "Address to listen on; :: is all IPv4 and IPv6 addresses."],
         ["port", None, SERVER_PORT, "UDP port.", whole(0, 65535, "a port")],
         ["file", None, None, "File that keeps the table between runs."],
+        ["registry", None, None, "Redis to share with other servers: redis://HOST:PORT/DATABASE."],
+        ["registry-password-file", None, None, "File with the password for it."],
         ["life", None, int(LIFE), "Seconds for which an announcement is valid.", count],
         ["max-nodes", None, MAX_NODES, "Addresses stored at one time.", count],
         ["max-per-source", None, MAX_PER_SOURCE, "Addresses stored for one source address.", count],
@@ -94,6 +99,10 @@ and on other machines, the program to be found and the one that looks it up:
 
   twist rudp echo --listen kcp:4000 --announce alice --announce-server rendezvous.example.org
   rudp lookup --server rendezvous.example.org alice
+
+On each of several machines with one name:
+
+  twist rudp discovery-server --registry redis://10.0.0.5/3
 """
 
     def postOptions(self) -> None:
@@ -113,7 +122,35 @@ and on other machines, the program to be found and the one that looks it up:
             port=self["port"],
             table=table,
             file=self["file"],
+            store=self._store(table),
             byNetwork=bool(self["by-network"]),
             fullQueries=bool(self["full-queries"]),
         )
         self.services.append(DiscoveryServerService(server))
+
+    def _store(self, table: ServerTable) -> RedisStore | None:
+        """
+        What C{--registry} asks for.
+
+        @raise usage.UsageError: it is invalid, or txredisapi is missing.
+        """
+        url, file = self["registry"], self["registry-password-file"]
+        if url is None:
+            if file is not None:
+                raise usage.UsageError("--registry-password-file requires --registry")
+            return None
+        if self["file"] is not None:
+            raise usage.UsageError("--file and --registry cannot be given together")
+        try:
+            password = None if file is None else Path(file).read_text(encoding="utf-8").strip()
+            return openStore(theReactor(), url, table, password)
+        except OSError as problem:
+            raise usage.UsageError(
+                f"--registry-password-file {file}: {problem.strerror}"
+            ) from None
+        except ValueError as problem:
+            raise usage.UsageError(f"--registry: {problem}") from None
+        except ImportError:
+            raise usage.UsageError(
+                "--registry needs the package txredisapi: pip install 'twisted_rudp[redis]'"
+            ) from None
