@@ -7,12 +7,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.net.support import Pair
 from twisted_rudp import kernels, stats
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
-from twisted_rudp.stats import PortStats, Registry, total
+from twisted_rudp.stats import PortStats, Registration, Registry, total
 
 
 class Source:
     def __init__(self, **counters: int) -> None:
         self.counters = counters
+        self.registration: Registration | None = None
 
     def snapshot(self) -> PortStats:
         return PortStats(IPv4Address("UDP", "127.0.0.1", 1), dict(self.counters), ())
@@ -23,25 +24,27 @@ class RegistryTests(SynchronousTestCase):
         """A snapshot has every source, their sums, and the kernels in use."""
         registry = Registry()
         one, two = Source(sent=1, lost=2), Source(sent=10)
-        registry.add(one)
-        registry.add(two)
+        kept = [registry.add(one), registry.add(two)]
         taken = registry.snapshot()
         self.assertEqual(len(taken.ports), 2)
         self.assertEqual(taken.counters, {"sent": 11, "lost": 2})
         self.assertEqual(taken.kernels, kernels.IMPLEMENTATION)
+        del kept
 
     def test_discard(self) -> None:
         """What was discarded is not asked any more."""
         registry = Registry()
         one = Source(sent=1)
-        registry.add(one)
-        registry.discard(one)
+        registration = registry.add(one)
+        registry.discard(registration)
         self.assertEqual(registry.snapshot().ports, ())
 
     def test_weak(self) -> None:
-        """The registry keeps nothing alive."""
+        """A source that has its registration, and that nobody has, is not asked any more."""
         registry = Registry()
-        registry.add(Source(sent=1))
+        source = Source(sent=1)
+        source.registration = registry.add(source)
+        del source
         gc.collect()
         self.assertEqual(registry.snapshot().ports, ())
 
@@ -88,4 +91,4 @@ class LiveTests(SynchronousTestCase):
         stopping = pair.listening.stopListening()
         assert stopping is not None
         pair.network.run(stopping)
-        self.assertNotIn(hub, list(stats.ports._sources))
+        self.assertNotIn(hub, stats.ports.sources())

@@ -1,7 +1,7 @@
 """
 Counters, read from outside: by session, by port, for the whole process.
 
-Nothing is pushed and nothing is collected here: whoever has counters enters itself
+Nothing is pushed and nothing is collected here: whoever has counters registers
 in L{ports}, and a snapshot asks it. Reading never changes what it reads.
 """
 
@@ -81,26 +81,46 @@ class Source(Protocol):
     def snapshot(self) -> PortStats: ...
 
 
+class Registration:
+    """
+    What a source keeps as long as it is to be asked. Sources themselves cannot be referred to
+    weakly where they are compiled; this module is not.
+    """
+
+    __slots__ = ("__weakref__", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+
 class Registry:
     """The sources that are alive. It keeps none of them alive."""
 
     def __init__(self) -> None:
-        self._sources: dict[ref[Source], None] = {}
+        self._registrations: dict[ref[Registration], None] = {}
 
-    def add(self, source: Source) -> None:
-        """Ask C{source} from now on."""
-        self._sources[ref(source, self._gone)] = None
+    def add(self, source: Source) -> Registration:
+        """
+        Ask C{source} from now on.
 
-    def discard(self, source: Source) -> None:
-        """Ask it no more. Harmless if it is not known."""
-        self._sources.pop(ref(source), None)
+        @return: it is asked as long as somebody has this; nobody but the source should.
+        """
+        registration = Registration(source)
+        self._registrations[ref(registration, self._gone)] = None
+        return registration
 
-    def _gone(self, source: ref[Source]) -> None:
-        self._sources.pop(source, None)
+    def discard(self, registration: Registration | None) -> None:
+        """Ask its source no more. Harmless if it is not known."""
+        if registration is not None:
+            self._registrations.pop(ref(registration), None)
+
+    def _gone(self, registration: ref[Registration]) -> None:
+        self._registrations.pop(registration, None)
 
     def sources(self) -> list[Source]:
         """Those that are alive, in the order in which they were added."""
-        return [source for each in list(self._sources) if (source := each()) is not None]
+        living = [registration() for registration in list(self._registrations)]
+        return [registration.source for registration in living if registration is not None]
 
     def snapshot(self) -> ProcessStats:
         """

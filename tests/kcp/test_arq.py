@@ -247,7 +247,7 @@ class WindowTests(ARQTestCase):
         Pace and congestion control change while data is in flight; a size that the
         path has taught stays unless another one is asked for.
         """
-        arq = self.make(nc=1, nodelay=1, interval=10, mtu=1400)
+        arq = self.make(nc=True, nodelay=1, interval=10, mtu=1400)
         arq.shrink(1400)
         mss = arq.facts()["mss"]
         arq.adopt(replace(arq.settings, nodelay=0, interval=70, resend=5), 0)
@@ -255,7 +255,7 @@ class WindowTests(ARQTestCase):
         trip = arq.sender.recovery.round_trip
         self.assertEqual((trip.minimum, trip.granularity), (100, 70))
         self.assertIsInstance(arq.sender.recovery.controller, FixedWindow)
-        arq.adopt(replace(arq.settings, nc=0, congestion="kcp-go"), 0)
+        arq.adopt(replace(arq.settings, nc=False, congestion="kcp-go"), 0)
         window = arq.sender.recovery.controller
         assert isinstance(window, KCPWindow)
         self.assertEqual((window.segments, window.resend), (1, 5))
@@ -336,7 +336,7 @@ class LossTests(ARQTestCase):
 
     def test_asKCPGo(self) -> None:
         """kcp-go's is left to the timeout (kcp.md 1.9)."""
-        self.assertEqual(self.lostTwice(nc=1, congestion="kcp-go"), [])
+        self.assertEqual(self.lostTwice(nc=True, congestion="kcp-go"), [])
 
 
 class ProofTests(ARQTestCase):

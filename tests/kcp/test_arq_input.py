@@ -23,7 +23,7 @@ class ManyAcknowledgementsTests(SynchronousTestCase):
 
     def make(self) -> ARQ:
         """40 segments in flight, sent at 100, the peer proved and its verdict known."""
-        chosen = Settings(nc=0, congestion="kcp-go", mtu=124, sndwnd=64)
+        chosen = Settings(nc=False, congestion="kcp-go", mtu=124, sndwnd=64)
         arq = ARQ(CONV, chosen, first_sent=0xFFFFFFF0, first_received=0)
         arq.sender.recovery.controller.segments = 64  # type: ignore[attr-defined]
         arq.input(Segment(CONV, WINS, MARK, 64, 0, 0, 0xFFFFFFF0).pack(), 24, 90 * MILLISECOND)

@@ -152,7 +152,7 @@ class LinkTests(SynchronousTestCase):
 
     def test_congestionWindow(self) -> None:
         """With the congestion window on."""
-        self.transfer(Link(*self.pair(nc=0), seed=3, loss=0.05, jitter=30), 40_000)
+        self.transfer(Link(*self.pair(nc=False), seed=3, loss=0.05, jitter=30), 40_000)
 
     def test_profileNodelayOff(self) -> None:
         """With nodelay off and no fast retransmission."""
@@ -279,7 +279,7 @@ class EndTests(SynchronousTestCase):
     """Ends of stream over bad links (kcp-close.md 3 and 12)."""
 
     def finished(self, loss: float, seed: int) -> Link:
-        chosen = Settings(nc=1, mtu=300, sndwnd=64, rcvwnd=64, dead_link=0)
+        chosen = Settings(nc=True, mtu=300, sndwnd=64, rcvwnd=64, dead_link=0)
         # The end of a, behind 37 segments of data, has the number 2^32 - 1.
         first = MASK - 37
         a = ARQ(7, chosen, first_sent=first, first_received=0)

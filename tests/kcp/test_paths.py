@@ -150,7 +150,7 @@ class PathTests(SynchronousTestCase):
         way = Impairments(
             seed=5, delay=0.02, loss=0.01, rate=self.RATE, queue=int(self.RATE / 20)
         )
-        path = Path(way, settings=replace(PROFILES["default"], nc=1))
+        path = Path(way, settings=replace(PROFILES["default"], nc=True))
         path.run(1)
         for arq in path.ends:
             arq.adopt(PROFILES["default"], path.time)

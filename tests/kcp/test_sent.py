@@ -22,7 +22,7 @@ class Sent:
     """
 
     def __init__(self) -> None:
-        counters, settings = Counters(), Settings(nc=1)
+        counters, settings = Counters(), Settings(nc=True)
         self.segments = SentSegments(0)
         transmitter = Transmitter(counters, 0, 0)
         self.recovery = SkipRecovery(settings, self.segments, transmitter, counters)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import vectors
 from tests.kcp.pair import CONV, Pair
 from tests.pair import CLIENT, SERVER, losing
-from twisted_rudp.core.engine import MILLISECOND, SECOND, Configurable, Event, Reason
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason, configurable
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.outofband import MOST_BYTES, MOST_MESSAGES
 from twisted_rudp.kcp.control import Peer
@@ -34,7 +34,7 @@ from twisted_rudp.messages import Delivery, Message
 
 FEC = SessionOptions(data_shards=5, parity_shards=2)
 KEY = bytes(range(32))
-UNLIMITED = Settings(nc=1)
+UNLIMITED = Settings(nc=True)
 """Without a congestion window, so that what is written leaves at once."""
 
 
@@ -459,7 +459,7 @@ class ConfigureTests(SynchronousTestCase):
         pair = SessionPair(settings=UNLIMITED)
         pair.connect()
         engine = pair.session("client")
-        self.assertIsInstance(engine, Configurable)
+        self.assertIs(configurable(engine), engine)
         engine.configure({"mtu": 600, "sndwnd": 7, "dup": 1}, pair.now)
         before = len(pair.client.sent)
         pair.write("client", bytes(20_000))
@@ -475,7 +475,7 @@ class ConfigureTests(SynchronousTestCase):
         changes = {"nodelay": 0, "interval": 40, "resend": 3, "nc": False, "deadLink": 7}
         engine.configure({**changes, "congestion": "kcp-go"}, pair.now)
         expected = Settings(
-            nodelay=0, interval=40, resend=3, nc=0, dead_link=7, congestion="kcp-go"
+            nodelay=0, interval=40, resend=3, nc=False, dead_link=7, congestion="kcp-go"
         )
         for name in ("nodelay", "interval", "resend", "nc", "dead_link", "congestion"):
             self.assertEqual(getattr(engine.settings, name), getattr(expected, name))

@@ -91,7 +91,7 @@ class ReleasePeer:
             self.turn(each)
 
     def _open(self, datagram: bytes, source: Address) -> tuple[ReleaseConnection, Payload | None]:
-        kind, name = datagram[0], datagram[wire.ID]
+        kind, name = datagram[0], datagram[wire.ID_OFFSET : wire.ID_END]
         if kind in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND):
             if len(datagram) < MTU:
                 raise LoopEnded("a short opening")
@@ -115,7 +115,7 @@ class ReleasePeer:
 
     def _accept(self, datagram: bytes, source: Address) -> ReleaseConnection:
         opening = wire.parse_opening(datagram)
-        name = datagram[wire.ID]
+        name = datagram[wire.ID_OFFSET : wire.ID_END]
         connection = self.engines.get(name)
         if connection is None:
             connection = ReleaseConnection(self, name, RESPONDER, source)

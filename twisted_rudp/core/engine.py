@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from twisted_rudp.messages import Delivery, Message
 
@@ -320,7 +320,6 @@ class Engine(Protocol):
         """
 
 
-@runtime_checkable
 class Configurable(Protocol):
     """What an engine has, besides L{Engine}, if its settings can be changed while it runs."""
 
@@ -329,6 +328,16 @@ class Configurable(Protocol):
         @raise ValueError: a name is not known, or a value not possible. Then
             nothing is changed.
         """
+
+
+def configurable(engine: Engine) -> Configurable | None:
+    """
+    An engine as one whose settings can be changed, None if it has none.
+
+    A function, because a protocol that C{isinstance} knows does not compile.
+    """
+    found: Any = engine
+    return found if hasattr(found, "configure") else None
 
 
 class Drop(NamedTuple):

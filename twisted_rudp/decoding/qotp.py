@@ -18,7 +18,7 @@ from twisted_rudp.qotp.extensions import (
 )
 from twisted_rudp.qotp.protection import KeyLogReader, Read
 from twisted_rudp.qotp.settings import LEAST_MTU
-from twisted_rudp.qotp.wire import ID, OVERHEAD, PREFIX, SHORTEST, Ack, Kind, Segment
+from twisted_rudp.qotp.wire import ID_END, ID_OFFSET, OVERHEAD, PREFIX, SHORTEST, Ack, Kind, Segment
 
 NAMES: Final = {
     Kind.INIT_SND: "InitSnd",
@@ -54,7 +54,7 @@ class QOTPReader:
         """
         if len(data) < SHORTEST or data[0] not in PREFIX or len(data) < OVERHEAD[data[0]]:
             return ["no datagram of QOTP"] * certain or None
-        kind, name = Kind(data[0]), data[ID]
+        kind, name = Kind(data[0]), data[ID_OFFSET:ID_END]
         found = self._keys.read(data)
         opening = kind in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND)
         # Of what is not known, only the form of an InitSnd is unmistakable.

@@ -43,7 +43,7 @@ from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address, normalised
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp.port import DatagramPort
-from twisted_rudp.stats import PortStats, ports, total
+from twisted_rudp.stats import PortStats, Registration, ports, total
 
 _TAKEN = "cannot listen, only announce; another program may use the port"
 
@@ -545,11 +545,12 @@ class LocalDiscovery:
         self._extras = {channel: _Extra() for channel in self._channels}
         self._tick: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
+        self._registration: Registration | None = None
         self.counters = dict.fromkeys(("ticks", "reactions", "solicitations", "wakes"), 0)
 
     def start(self) -> None:
         """Start to listen. Sockets that cannot be opened are tried again at each tick."""
-        ports.add(self)
+        self._registration = ports.add(self)
         for channel in self._channels:
             channel.refresh()
         self._tick = self._reactor.callLater(self.profile.interval, self._ticked)
@@ -559,7 +560,7 @@ class LocalDiscovery:
 
     def stop(self) -> Deferred[None]:
         """Withdraw all announcements and close the sockets."""
-        ports.discard(self)
+        ports.discard(self._registration)
         for publication in list(self._publications):
             self.withdraw(publication)
         calls = [self._tick, self._retry, *(extra.call for extra in self._extras.values())]

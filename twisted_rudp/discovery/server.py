@@ -37,7 +37,7 @@ from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp.port import DatagramPort
-from twisted_rudp.stats import PortStats, ports
+from twisted_rudp.stats import PortStats, Registration, ports
 
 SWEEP = 600.0
 """Seconds between two looks for old entries; the file is written then, too."""
@@ -121,6 +121,7 @@ class DiscoveryServer(Receiver):
         self._limited = RateLimitedLog(reactor, self._log)
         self._port: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
+        self._registration: Registration | None = None
         self._writing: Deferred[None] = succeed(None)
         self.counters = dict.fromkeys(
             (
@@ -157,7 +158,7 @@ class DiscoveryServer(Receiver):
         if self._store is not None:
             self._store.start()
         self._sweep = self._reactor.callLater(SWEEP, self._swept)
-        ports.add(self)
+        self._registration = ports.add(self)
 
     @property
     def listening(self) -> bool:
@@ -180,7 +181,7 @@ class DiscoveryServer(Receiver):
 
         @return: fires when that is done; then it may be started again.
         """
-        ports.discard(self)
+        ports.discard(self._registration)
         port, self._port = self._port, None
         if self._sweep is not None:
             self._sweep.cancel()

@@ -43,6 +43,7 @@ except ImportError:
 
 AEAD_NONCE_SIZE: Final = 12
 AEAD_TAG_SIZE: Final = 16
+AEAD_OVERHEAD: Final = AEAD_NONCE_SIZE + AEAD_TAG_SIZE
 
 INITIAL_VECTOR = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
 """The one of kcp-go; ciphers with blocks of 8 bytes take its first half."""
@@ -192,7 +193,7 @@ class CheckedCrypt:
 class AuthenticatedCrypt:
     """kcp-go's framing of AEAD ciphers: nonce, ciphertext, tag (kcp.md 4.4)."""
 
-    overhead = AEAD_NONCE_SIZE + AEAD_TAG_SIZE
+    overhead = AEAD_OVERHEAD
 
     def __init__(self, cipher: AESGCM, nonces: Nonces) -> None:
         self._cipher = cipher
@@ -301,7 +302,8 @@ class XorCipher:
         mixed = int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")
         return mixed.to_bytes(len(data), "little")
 
-    decrypt = encrypt
+    def decrypt(self, data: bytes, stride: int) -> bytes:
+        return self.encrypt(data, stride)
 
 
 class BlockFunctionCFB:
@@ -367,7 +369,8 @@ class Salsa20Cipher:
     def encrypt(self, data: bytes, stride: int) -> bytes:
         return b"".join(self._mix(each) for each in datagrams(data, stride))
 
-    decrypt = encrypt
+    def decrypt(self, data: bytes, stride: int) -> bytes:
+        return self.encrypt(data, stride)
 
     def _mix(self, datagram: bytes) -> bytes:
         nonce = datagram[:8]
@@ -486,7 +489,7 @@ def _authenticated(size: int) -> CipherKind:
         lambda key, nonces: AuthenticatedCrypt(AESGCM(key), nonces),
         size,
         (size,),
-        overhead=AuthenticatedCrypt.overhead,
+        overhead=AEAD_OVERHEAD,
     )
 
 

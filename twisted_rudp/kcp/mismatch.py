@@ -152,7 +152,7 @@ _UNREAD: Mapping[_Form, Sign | None] = MappingProxyType(
 
 SNAPPY_START = bytes.fromhex("ff060000734e61507059")
 _SMUX_VERSIONS = (1, 2)
-_SMUX_FIRST_STREAMS = (2, 3)
+_SMUX_FIRST_STREAMS = (0, 2, 3)
 _SMUX_LARGEST_COMMAND = 4
 
 
@@ -190,7 +190,7 @@ class MismatchSigns:
             len(data) >= 8
             and data[0] in _SMUX_VERSIONS
             and data[1] <= _SMUX_LARGEST_COMMAND
-            and int.from_bytes(data[4:8], "little") in (0, *_SMUX_FIRST_STREAMS)
+            and int.from_bytes(data[4:8], "little") in _SMUX_FIRST_STREAMS
             and data[1:4] in (b"\0\0\0", b"\3\0\0")
         ):
             self.note(Sign.MULTIPLEXED, address)

@@ -27,13 +27,13 @@ from twisted_rudp.core.engine import (
     Address,
     Buffer,
     Capability,
-    Configurable,
     Emit,
     Engine,
     Event,
     Key,
     PathError,
     Reason,
+    configurable,
 )
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.queues import ByteQueue
@@ -447,9 +447,10 @@ class SmuxEngine:
 
         @raise ValueError: it has none, or not these.
         """
-        if not isinstance(self._inner, Configurable):
+        inner = configurable(self._inner)
+        if inner is None:
             raise ValueError("this transport has no settings that can be changed")
-        self._inner.configure(changes, now)
+        inner.configure(changes, now)
 
     # time
 

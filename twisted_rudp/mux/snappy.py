@@ -7,6 +7,7 @@ would expand beyond the format's 65536 bytes is refused before it is expanded.
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Final
 
@@ -35,14 +36,13 @@ def load() -> ModuleType:
     @raise ValueError: it is not installed; names the extra to install.
     """
     try:
-        import cramjam  # noqa: PLC0415: an extra; whoever needs none of it lives without
+        # An extra; whoever needs none of it lives without.
+        return import_module("cramjam")
     except ImportError:
         raise ValueError(
             "compression needs the package cramjam: pip install 'twisted_rudp[kcptun]',"
             " or switch it off at both ends (nocomp)"
         ) from None
-    library: ModuleType = cramjam
-    return library
 
 
 class Compressor:
@@ -126,7 +126,7 @@ class Decompressor:
                 raise SnappyError(f"a plain chunk of {length - 4} bytes")
             return
         size = shift = 0
-        for octet in buffer[at : at + 5]:
+        for octet in bytes(buffer[at : at + 5]):
             size |= (octet & 0x7F) << shift
             shift += 7
             if octet < 0x80:

@@ -26,7 +26,8 @@ from twisted_rudp.net.session import Session
 from twisted_rudp.net.stream import StreamTransport
 from twisted_rudp.net.transport import SessionTransport
 from twisted_rudp.net.udp.open import openPort
-from twisted_rudp.net.udp.port import DatagramPort, IPortReactor, SocketOptions
+from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
+from twisted_rudp.net.udp.reactors import IPortReactor
 from twisted_rudp.net.usercode import callUser, callUserLogged
 
 MakeSession: TypeAlias = Callable[[Address, int], tuple[Demultiplexer, Engine]]

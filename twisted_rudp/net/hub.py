@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -91,7 +91,7 @@ class Hub:
     @ivar guard: holds the reactor's shutdown for what is closing.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -147,12 +147,13 @@ class Hub:
         self._nearUntil = -1
         self._opened = 0
         self._counts: Counter[str] = Counter()
+        self._registration: stats.Registration | None = None
 
     def attach(self, port: DatagramPort) -> None:
         """Take the port whose receiver this is."""
         self.output.port = port
         self.schedule.beforeWake = port.readPending
-        stats.ports.add(self)
+        self._registration = stats.ports.add(self)
 
     # the port's receiver
 
@@ -576,7 +577,7 @@ class Hub:
 
     def _release(self) -> None:
         """Let go of timers and sessions. Those still alive are the caller's to end."""
-        stats.ports.discard(self)
+        stats.ports.discard(self._registration)
         for call in (self._wordsCall, self._shutdownCall):
             if call is not None and call.active():
                 call.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Demultiplexer, Reason
 from twisted_rudp.net.addresses import toTwisted
@@ -24,7 +24,8 @@ from twisted_rudp.net.hub import Hub, closingTowards
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.table import DEFAULTS, Limits
 from twisted_rudp.net.udp.open import openPort
-from twisted_rudp.net.udp.port import DatagramPort, IPortReactor, SocketOptions
+from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
+from twisted_rudp.net.udp.reactors import IPortReactor
 from twisted_rudp.net.usercode import callUserLogged
 
 DRAIN_TIMEOUT = 5.0
@@ -38,15 +39,6 @@ class _Phase(Enum):
     CLOSING = auto()
 
 
-@runtime_checkable
-class SessionFactory(Protocol):
-    """A factory that wants to know more of a peer than its address."""
-
-    def buildProtocolFor(self, session: Session) -> IProtocol | None:
-        """Called in place of C{buildProtocol}."""
-
-
-@implementer(IListeningPort)
 class ListeningPort:
     """
     A socket whose sessions are given to a factory.
@@ -56,7 +48,7 @@ class ListeningPort:
     over (PORT-3).
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -200,8 +192,10 @@ class ListeningPort:
     def sessionConnected(self, session: Session, early: bool) -> None:
         """The peer has proved itself: ask the factory (PORT-6, PORT-7)."""
         protocol = None
-        if self._phase is _Phase.LISTENING and isinstance(self._factory, SessionFactory):
-            protocol = callUserLogged(self._factory.buildProtocolFor, session)
+        # What a factory has that wants to know more of a peer than its address.
+        build = getattr(self._factory, "buildProtocolFor", None)
+        if self._phase is _Phase.LISTENING and build is not None:
+            protocol = callUserLogged(build, session)
         elif self._phase is _Phase.LISTENING:
             protocol = callUserLogged(self._factory.buildProtocol, toTwisted(session.address))
         if protocol is None or isinstance(protocol, Failure):
@@ -277,6 +271,9 @@ class ListeningPort:
         timer, self._drainTimer = self._drainTimer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+
+classImplements(ListeningPort, IListeningPort)
 
 
 def listen(

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProducer, ITransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Event
 from twisted_rudp.interfaces import IMessageTransport
@@ -20,7 +20,6 @@ TURN_LIMIT = 256
 """Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""
 
 
-@implementer(ITransport, IConsumer, IPushProducer, ILoggingContext, IMessageTransport)
 class MessageTransport(SessionTransport):
     """The messages of a session."""
 
@@ -102,3 +101,8 @@ class MessageTransport(SessionTransport):
         super()._over(failure)
         for told in receipts.values():
             told.callback(False)
+
+
+classImplements(
+    MessageTransport, ITransport, IConsumer, IPushProducer, ILoggingContext, IMessageTransport
+)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.errors import Phase, failureFor
@@ -21,7 +21,6 @@ MAX_WAITING = 64
 """Streams the peer may open before C{acceptStreams} is called; more are reset."""
 
 
-@implementer(IMultiplexed)
 class MultiplexTransport(StreamTransport):
     """Stream 0 of a session that can have more. It ends them when it ends."""
 
@@ -141,10 +140,13 @@ class MultiplexTransport(StreamTransport):
         super().sessionEnded(reason, detail)
 
 
+classImplements(MultiplexTransport, IMultiplexed)
+
+
 class SubStream(StreamTransport):
     """A stream whose life is its own: it ends when both its halves have, or with its session."""
 
-    _DISCARDING = frozenset({State.DRAINING, State.CLOSING})
+    _DISCARDING: ClassVar[frozenset[State]] = frozenset({State.DRAINING, State.CLOSING})
 
     def __init__(
         self, main: MultiplexTransport, lost: Callable[[], None], number: int

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IResolutionReceiver,
 )
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Address
 from twisted_rudp.net.addresses import fromTwisted, isLiteral, parseLiteral, toTwisted
@@ -69,7 +69,6 @@ def resolve(reactor: Any, host: str, port: int, resolved: Callable[[list[Address
         )
 
 
-@implementer(IResolutionReceiver)
 class _Receiver:
     """Collects what a resolver finds, in whatever type it gives it (NAME-3)."""
 
@@ -86,3 +85,6 @@ class _Receiver:
 
     def resolutionComplete(self) -> None:
         self._resolved(list(self._addresses))
+
+
+classImplements(_Receiver, IResolutionReceiver)

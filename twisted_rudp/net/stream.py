@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITransport,
 )
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.errors import Phase, failureFor
@@ -28,7 +28,6 @@ TURN_LIMIT = 4 * CHUNK
 """Bytes delivered at a time; the rest waits for the next turn (FLOW-11)."""
 
 
-@implementer(ITransport, IConsumer, IPushProducer, ITCPTransport, ILoggingContext, IRUDPTransport)
 class StreamTransport(SessionTransport):
     """
     Stream 0 of a session, whose life is the session's.
@@ -38,7 +37,7 @@ class StreamTransport(SessionTransport):
     the end of the connection for every protocol.
     """
 
-    _DISCARDING = frozenset({State.DRAINING})
+    _DISCARDING: ClassVar[frozenset[State]] = frozenset({State.DRAINING})
     """States in which this is to throw away what arrives."""
 
     _endHeld = False
@@ -186,3 +185,14 @@ class StreamTransport(SessionTransport):
     @property
     def _halfCloseable(self) -> bool:
         return IHalfCloseableProtocol.providedBy(self.protocol)
+
+
+classImplements(
+    StreamTransport,
+    ITransport,
+    IConsumer,
+    IPushProducer,
+    ITCPTransport,
+    ILoggingContext,
+    IRUDPTransport,
+)

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import ILoggingContext
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.batch import RUN_BYTES
-from twisted_rudp.core.engine import Address, Configurable, Engine, Reason
+from twisted_rudp.core.engine import Address, Engine, Reason, configurable
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.messages import Delivery
 from twisted_rudp.net.addresses import toTwisted
@@ -215,9 +215,10 @@ class SessionTransport:
         ofSocket = {name: changes.pop(name) for name in SOCKET_SETTINGS.keys() & changes.keys()}
         reconfigure = host.configure(ofSocket, session=True) if ofSocket else None
         if changes or reconfigure is None:
-            if not isinstance(self._engine, Configurable):
+            engine = configurable(self._engine)
+            if engine is None:
                 raise ValueError("this transport has no settings that can be changed")
-            self._engine.configure(changes, self._schedule.clock.now())
+            engine.configure(changes, self._schedule.clock.now())
             self._schedule.touch(self.session)
         if reconfigure is not None:
             reconfigure()

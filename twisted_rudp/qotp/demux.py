@@ -31,8 +31,9 @@ from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher, Sealer
 from twisted_rudp.qotp.receiver import FIRST
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.wire import (
-    ID,
-    KEY,
+    ID_END,
+    ID_OFFSET,
+    KEY_END,
     PREFIX,
     SHORTEST,
     Ack,
@@ -94,7 +95,7 @@ class QOTPDemultiplexer:
         """
         view = memoryview(run)
         if SHORTEST <= len(view) <= size and view[0] in PREFIX:
-            return ((bytes(view[ID]), view, size),)
+            return ((bytes(view[ID_OFFSET:ID_END]), view, size),)
         parts: list[tuple[Key | None, Buffer, int]] = []
         if size < SHORTEST:
             self._dropped["short"] += -(-len(view) // size) if size else 1
@@ -105,14 +106,15 @@ class QOTPDemultiplexer:
             view = view[: len(view) - left_over]
         while view:
             # Type and id in one column: the rest of what is unknown is dropped too.
-            count = same_column(view, size, 0, ID.stop) * size
+            count = same_column(view, size, 0, ID_END) * size
             if view[0] not in PREFIX:
                 self._dropped["version_or_type"] += -(-len(view[:count]) // size)
-            elif parts and parts[-1][0] == view[ID]:
+            elif parts and parts[-1][0] == view[ID_OFFSET:ID_END]:
                 before = parts.pop()[1]
-                parts.append((bytes(view[ID]), bytes(before) + bytes(view[:count]), size))
+                joined = bytes(before) + bytes(view[:count])
+                parts.append((bytes(view[ID_OFFSET:ID_END]), joined, size))
             else:
-                parts.append((bytes(view[ID]), view[:count], size))
+                parts.append((bytes(view[ID_OFFSET:ID_END]), view[:count], size))
             view = view[count:]
         return parts
 
@@ -129,13 +131,13 @@ class QOTPDemultiplexer:
         data = bytes(datagram)
         if len(data) < SHORTEST:
             return Drop("short")
-        if self._own is not None and not self._own(data[ID]):
+        if self._own is not None and not self._own(data[ID_OFFSET:ID_END]):
             # It came joined to datagrams of a connection here. The other process may know it.
             return Drop("of another process")
         kind = data[0]
         if kind == Kind.DATA:
-            if self._reset is not None and self._reset.owns(data[ID]):
-                return self._forgotten(self._reset, data[ID], now)
+            if self._reset is not None and self._reset.owns(data[ID_OFFSET:ID_END]):
+                return self._forgotten(self._reset, data[ID_OFFSET:ID_END], now)
             return self._first_data(data, address, now, table)
         if kind not in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND):
             return Drop("unknown connection")
@@ -143,9 +145,9 @@ class QOTPDemultiplexer:
             return Drop("short opening")
         if not table.room:
             return Drop("no room")
-        record = self._half_open.get(data[ID])
+        record = self._half_open.get(data[ID_OFFSET:ID_END])
         if record is not None:
-            if record.secrets.initiator[0] != data[KEY] or record.address != address:
+            if record.secrets.initiator[0] != data[ID_OFFSET:KEY_END] or record.address != address:
                 return Drop("connection id taken")
             return self._answer(kind, data, record, now)
         return self._opened(self._identity, kind, data, address, now)
@@ -184,7 +186,7 @@ class QOTPDemultiplexer:
             ephemeral if self._wanted else None,
         )
         answer = Kind.INIT_RCV if early is None else Kind.INIT_CRYPTO_RCV
-        record.sealer.use(answer, record.cipher, data[ID], *secrets.responder)
+        record.sealer.use(answer, record.cipher, data[ID_OFFSET:ID_END], *secrets.responder)
         return self._answer(kind, data, record, now)
 
     def _answer(self, kind: int, data: bytes, record: HalfOpen, now: int) -> Verdict:
@@ -210,7 +212,7 @@ class QOTPDemultiplexer:
         elif record.opening is not None:
             return Drop("connection id taken")
         record = record._replace(answer=encode(ack, self._offer))
-        self._half_open.put(data[ID], record, now)
+        self._half_open.put(data[ID_OFFSET:ID_END], record, now)
         return Reply((record.datagram(),))
 
     def _early(self, data: bytes, record: HalfOpen, opening: Cipher, now: int) -> Verdict:
@@ -218,15 +220,15 @@ class QOTPDemultiplexer:
         The release's dialler has something to say at once. The same opening is not
         listened to twice while it is remembered (W4).
         """
-        ephemeral = data[KEY]
+        ephemeral = data[ID_OFFSET:KEY_END]
         if ephemeral in self._heard_early:
             return Drop("early data again")
         self._heard_early[ephemeral] = None
         if len(self._heard_early) > MAX_HEARD_EARLY:
             del self._heard_early[next(iter(self._heard_early))]
-        self._half_open.pop(data[ID])
+        self._half_open.pop(data[ID_OFFSET:ID_END])
         engine = QOTPEngine.accept(
-            data[ID],
+            data[ID_OFFSET:ID_END],
             record.address,
             self._settings,
             record.cipher,
@@ -251,7 +253,7 @@ class QOTPDemultiplexer:
         self, data: bytes, address: Address, now: int, table: SessionTable
     ) -> Verdict:
         """Whoever sends authentic Data has received our answer at its address."""
-        name = data[ID]
+        name = data[ID_OFFSET:ID_END]
         record = self._half_open.get(name)
         if record is None:
             return Drop("unknown connection")

@@ -71,7 +71,7 @@ from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coa
 from twisted_rudp.qotp.sender import Sender, Timer
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.wire import ID, Ack, ControlFrame, Segment, header
+from twisted_rudp.qotp.wire import ID_END, ID_OFFSET, Ack, ControlFrame, Segment, header
 
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
@@ -273,7 +273,7 @@ class QOTPEngine:
         view = memoryview(run)
         self._bytes_in += len(view)
         self._datagrams_in += -(-len(view) // size)
-        if self._peer_id is not None and view[ID] == self._peer_id.id:
+        if self._peer_id is not None and view[ID_OFFSET:ID_END] == self._peer_id.id:
             # What carries the id that we send comes from a peer that has lost us.
             if self._peer_id.resets(bytes(view[:size])) and not self._life.over:
                 self._close.peer_gone(Reason.FORGOTTEN, now)

@@ -30,8 +30,9 @@ from twisted_rudp.qotp.keys import Secrets
 from twisted_rudp.qotp.wire import (
     DATA_OVERHEAD,
     DATA_PREFIX,
-    ID,
-    KEY,
+    ID_END,
+    ID_OFFSET,
+    KEY_END,
     LAST_EPOCH,
     LEAST_PAYLOAD,
     NONCE_SIZE,
@@ -448,7 +449,7 @@ class Unsealer:
 
     def _open_early(self, early: Cipher, datagram: bytes) -> Opened | None:
         """What came under K0, or was repeated."""
-        if datagram[KEY] != self._secrets.initiator[0]:
+        if datagram[ID_OFFSET:KEY_END] != self._secrets.initiator[0]:
             self._counters["openings_ignored"] += 1
             return None
         opened = early.open(datagram, PREFIX[Kind.INIT_CRYPTO_SND], INITIATOR, 0)
@@ -660,7 +661,7 @@ class KeyLogReader:
         """
         if len(datagram) < SHORTEST or datagram[0] not in PREFIX:
             return None
-        kind, name = Kind(datagram[0]), datagram[ID]
+        kind, name = Kind(datagram[0]), datagram[ID_OFFSET:ID_END]
         if kind is Kind.INIT_SND or len(datagram) < OVERHEAD[kind]:
             return None
         opening = kind is Kind.INIT_CRYPTO_SND

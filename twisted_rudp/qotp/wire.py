@@ -25,11 +25,12 @@ MTU: Final = 1400
 SHORTEST: Final = 39
 """No datagram is shorter."""
 
-KEY: Final = slice(1, 33)
-"""Where EI stands in the initiator's opening messages."""
-
-ID: Final = slice(1, 9)
+ID_OFFSET: Final = 1
+ID_END: Final = 9
 """Where the connection id stands: the first bytes of EI."""
+
+KEY_END: Final = 33
+"""EI stands from C{ID_OFFSET} to here in the initiator's opening messages."""
 
 NUMBER_SIZE: Final = 6
 TAG_SIZE: Final = 16

@@ -22,7 +22,8 @@ from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.addresses import parseLiteral
 from twisted_rudp.net.udp.captured import Places
 from twisted_rudp.net.udp.open import openPort
-from twisted_rudp.net.udp.port import DatagramPort, IDescriptorReactor, IPortReactor
+from twisted_rudp.net.udp.port import DatagramPort
+from twisted_rudp.net.udp.reactors import IDescriptorReactor, IPortReactor
 from twisted_rudp.service.usage import UsageOptions, number, whole
 from twisted_rudp.testing.impairments import BurstLoss, Fate, Impairments
 from twisted_rudp.tracing.pcapng import Capture

@@ -8,11 +8,11 @@ caller's clock.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from twisted_rudp.core.serial import MASK32
 
-UNLIMITED = 1 << 32
+UNLIMITED: Final = 1 << 32
 """A window larger than any that fits a wire."""
 
 
@@ -31,8 +31,8 @@ class RoundTrip:
 
     __slots__ = ("granularity", "minimum", "smoothed", "timeout", "variation")
 
-    MAXIMUM = 60_000
-    INITIAL = 200
+    MAXIMUM: Final = 60_000
+    INITIAL: Final = 200
 
     def __init__(self, minimum: int, granularity: int) -> None:
         """
@@ -153,7 +153,7 @@ class KCPWindow:
 
     __slots__ = ("credit", "resend", "segments", "threshold")
 
-    SMALLEST = 2
+    SMALLEST: Final = 2
     selective = False
 
     def __init__(self, resend: int) -> None:
@@ -239,16 +239,16 @@ class TolerantWindow:
     )
 
     selective = True
-    FIRST = 32
-    SMALLEST = 16
-    SAMPLE = 128
-    QUEUE = 8
-    QUEUED = 3
-    TOLERANCE = 1 / 8
-    GROWTH = 1 / 8
-    CREEP = 1 / 64
-    NOISE = 1 / 64
-    DRAIN = 7 / 8
+    FIRST: Final = 32
+    SMALLEST: Final = 16
+    SAMPLE: Final = 128
+    QUEUE: Final = 8
+    QUEUED: Final = 3
+    TOLERANCE: Final = 1 / 8
+    GROWTH: Final = 1 / 8
+    CREEP: Final = 1 / 64
+    NOISE: Final = 1 / 64
+    DRAIN: Final = 7 / 8
 
     def __init__(self, queue: int = QUEUE) -> None:
         """
@@ -256,8 +256,8 @@ class TolerantWindow:
             because the peer keeps acknowledgements back.
         """
         self._queue = queue
-        self.segments: float = self.FIRST
-        self.threshold: float = UNLIMITED
+        self.segments: float = float(self.FIRST)
+        self.threshold: float = float(UNLIMITED)
         self._left = self.FIRST
         self._covered = 0
         self._repeated = 0

@@ -28,12 +28,11 @@ from twisted_rudp.net.udp.options import (
 from twisted_rudp.net.udp.own import OwnPort
 from twisted_rudp.net.udp.port import (
     DatagramPort,
-    IDescriptorReactor,
-    IPortReactor,
     PortKind,
     Receiver,
     SocketOptions,
 )
+from twisted_rudp.net.udp.reactors import IDescriptorReactor, IPortReactor
 from twisted_rudp.net.udp.receive import batchOf
 from twisted_rudp.net.udp.stock import StockPort
 from twisted_rudp.net.udp.whentoread import readiness

@@ -9,6 +9,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from typing import ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -21,7 +22,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.net.addresses import toTwisted
@@ -33,12 +34,12 @@ from twisted_rudp.net.udp.options import SOL_UDP, UDP_SEGMENT
 from twisted_rudp.net.udp.port import (
     LONGEST_DATAGRAM,
     LONGEST_RUN,
-    IDescriptorReactor,
     PortFacts,
     PortKind,
     Receiver,
     SocketOptions,
 )
+from twisted_rudp.net.udp.reactors import IDescriptorReactor
 from twisted_rudp.net.udp.receive import (
     CONTROL_ROOM,
     DATAGRAMS,
@@ -137,11 +138,10 @@ class FallbackCache:
         return (address, size) in table
 
 
-@implementer(IReadDescriptor, IWriteDescriptor, IHalfCloseableDescriptor)
 class OwnPort(SendingPort):
     """The kinds C{gso} and C{plain}; see L{DatagramPort}."""
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -578,7 +578,7 @@ class OwnPort(SendingPort):
 
         @return: as L{_transmit}.
         """
-        if len(piece) > size and code in (*_NO_GSO, *_NOT_THERE):
+        if len(piece) > size and (code in _NO_GSO or code in _NOT_THERE):
             self.counters.gsoRefused += 1
             if code in _NO_GSO:
                 self._gso = False
@@ -613,3 +613,6 @@ class OwnPort(SendingPort):
             if kind is not None:
                 self._pathErrors.note(kind, 0, error.destination)
         return heard
+
+
+classImplements(OwnPort, IReadDescriptor, IWriteDescriptor, IHalfCloseableDescriptor)

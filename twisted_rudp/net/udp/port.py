@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReactorUDP
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, Buffer, PathError
@@ -19,14 +18,6 @@ LONGEST_RUN = 65507
 
 LONGEST_DATAGRAM = 65535
 """A receive buffer that no datagram and no joined run overflows (UDP-1, UDP-13)."""
-
-
-class IPortReactor(IReactorTime, IReactorUDP):
-    """What every port needs of a reactor."""
-
-
-class IDescriptorReactor(IReactorTime, IReactorFDSet):
-    """What a port with a descriptor of its own needs (UDP-10)."""
 
 
 class PortKind(StrEnum):

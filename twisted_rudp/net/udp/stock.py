@@ -27,12 +27,12 @@ from twisted_rudp.net.udp.errors import failedAs
 from twisted_rudp.net.udp.options import configure, readFacts
 from twisted_rudp.net.udp.port import (
     LONGEST_DATAGRAM,
-    IPortReactor,
     PortFacts,
     PortKind,
     Receiver,
     SocketOptions,
 )
+from twisted_rudp.net.udp.reactors import IPortReactor
 from twisted_rudp.net.udp.receive import Joiner
 from twisted_rudp.net.udp.sending import FULL, SendingPort
 from twisted_rudp.net.udp.sourcefilter import Thinning
