@@ -30,6 +30,7 @@ EXERCISED: dict[str, str] = {
     "kcp.keepalive": "tests.kcp.test_session",
     "mux.layer": "tests.service.test_kcptun",
     "net.shutdown": "tests.conformance.test_kcp",
+    "net.udp.reactors": "tests.net.test_open",
     "net.usercode": "tests.net.test_connect",
     "raknet.close": "tests.raknet.test_engine",
     "raknet.queue": "tests.raknet.test_bulk",

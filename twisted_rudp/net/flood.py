@@ -130,7 +130,7 @@ class Flood:
 
     def _room(self, elapsed: int) -> float:
         """How many datagrams to let through in an interval."""
-        room: float = 2 * self._looked
+        room = float(2 * self._looked)
         if self._spent:
             room = min(room, self._looked * elapsed / (PART * self._spent))
         return max(room * INTERVAL / max(elapsed, 1), LEAST) * elapsed / INTERVAL
