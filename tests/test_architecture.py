@@ -68,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "discovery",
         "net",
         "kcp.snmp",
+        "mux.control",
         "qotp.keys",
         "core",
         "kernels",

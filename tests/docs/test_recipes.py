@@ -69,9 +69,9 @@ class RecipeTests(SynchronousTestCase):
             count += 1
             options = Command() if words[0] == "rudp" else Service()
             given = [
-                re.sub(r"(keyFile|allowedKeys)=[\w./-]+", rf"\1={key}", word).replace(
-                    "PUBLIC-KEY", "09" * 32
-                )
+                re.sub(r"(keyFile|allowedKeys)=[\w./-]+", rf"\1={key}", word)
+                .replace("PUBLIC-KEY", "09" * 32)
+                .replace("/etc/rudp/reverse.secret", str(key))
                 for word in words[words.index("rudp") + 1 :]
             ]
             if "--help" in given or "--version" in given:
@@ -88,7 +88,7 @@ class RecipeTests(SynchronousTestCase):
         for program, options in (("rudp", Command()), ("twist rudp", Service())):
             for name, _, kind, _ in options.subCommands:
                 self.assertIn(f"{program} {name}", page)
-                if program == "twist rudp" and name in ("forward", "echo"):
+                if program == "twist rudp" and name in ("forward", "reverse", "echo"):
                     for option in kind().synonyms.values():
                         if option not in ("help", "version"):
                             self.assertIn(f"--{option}", page, name)

@@ -21,6 +21,7 @@ from twisted_rudp.endpoints.mux import (
     MuxClientEndpoint,
     MuxServerEndpoint,
     Side,
+    carrying,
     multiplexes,
 )
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
@@ -199,6 +200,32 @@ class SharedTests(MuxTestCase):
         ):  # fmt: skip
             error = self.assertRaises(ValueError, MuxClientEndpoint, plain, **more)
             self.assertIn(next(iter(more)), str(error))
+
+
+class Closing(Talk):
+    """Ends the session at the first byte."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class CloseTests(MuxTestCase):
+    """The end of a session."""
+
+    def test_server(self) -> None:
+        """An end that a server asks for comes at once, and is an orderly one."""
+        for kind in KINDS:
+            self.setUp()
+            closing = Collecting(Closing)
+            self.successResultOf(carrying(self.plainServer(kind)).listen(closing))
+            talk = self.open(carrying(self.plainClient(kind)))
+            talk.transport.write(b"x")
+            self.network.runFor(1)
+            for each in (talk, closing.built[0]):
+                self.assertIsNotNone(each.lost, kind)
+                self.assertIs(each.lost.type, ConnectionDone)
 
 
 class LostTests(MuxTestCase):

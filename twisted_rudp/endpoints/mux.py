@@ -376,6 +376,67 @@ class Side:
             self.ended(session.carrier)
 
 
+def dial(
+    carrier: Any,
+    side: Side,
+    over: Callable[[CarrierSession, Failure], None],
+    streams: IProtocolFactory | None,
+    known: Callable[[Greeting], None] | None = None,
+    received: Callable[[Greeting, Message], None] | None = None,
+    ended: Callable[[Greeting], None] | None = None,
+) -> defer.Deferred[Any]:
+    """
+    Dial a session.
+
+    @param carrier: an endpoint that L{carrying} has made.
+    @param over: called at its end, if it was given.
+    @param streams: of the far end; None: C{known} has the session accept them.
+    @param known: called when both ends know each other.
+    @param received: is given what the far end says then.
+    @param ended: called at the end of each session, given or not.
+    @return: fires with the session; with a secret, when the far end has proved that it knows
+        it.
+    """
+    made: list[CarrierSession] = []
+
+    def cancelled(waiting: defer.Deferred[Any]) -> None:
+        dialled.cancel()
+        for session in made:
+            session.abort()
+
+    ready: defer.Deferred[Any] = defer.Deferred(cancelled)
+
+    def lost(session: CarrierSession, reason: Failure) -> None:
+        side.over(session)
+        if ready.called:
+            over(session, reason)
+        else:
+            ready.errback(reason)
+
+    def greeted(greeting: Greeting) -> None:
+        if known is not None:
+            known(greeting)
+        if not ready.called:
+            ready.callback(greeting.session)
+
+    def make() -> CarrierSession:
+        greeting = Greeting(Role.CLIENT, side.offer(Offer(0)), side, greeted, received, ended)
+        made.append(CarrierSession(streams, lost, greeting))
+        return made[-1]
+
+    def connected(session: Any) -> None:
+        if side.secret is None and not ready.called:
+            ready.callback(session)
+
+    def failed(failure: Failure) -> None:
+        if not ready.called:
+            ready.errback(failure)
+
+    dialled: defer.Deferred[Any] = carrier.connect(CarrierFactory(make))
+    dialled.addCallbacks(connected, failed)
+    return ready
+
+
 OPTIONS: Mapping[str, Option] = {
     name: Option(kind, default, meaning, name=name)
     for name, kind, default, meaning in (
@@ -486,44 +547,7 @@ class MuxClientEndpoint:
     def _dial(
         self, over: Callable[[CarrierSession, Failure], None]
     ) -> defer.Deferred[Any]:
-        """A session; with a secret, when the far end has proved that it knows it."""
-        made: list[CarrierSession] = []
-
-        def cancelled(waiting: defer.Deferred[Any]) -> None:
-            dialled.cancel()
-            for session in made:
-                session.abort()
-
-        ready: defer.Deferred[Any] = defer.Deferred(cancelled)
-
-        def ended(session: CarrierSession, reason: Failure) -> None:
-            self._side.over(session)
-            if ready.called:
-                over(session, reason)
-            else:
-                ready.errback(reason)
-
-        def known(greeting: Greeting) -> None:
-            if not ready.called:
-                ready.callback(greeting.session)
-
-        def make() -> CarrierSession:
-            offer = self._side.offer(Offer(0))
-            greeting = Greeting(Role.CLIENT, offer, self._side, known)
-            made.append(CarrierSession(RefusingFactory(), ended, greeting))
-            return made[-1]
-
-        def connected(session: Any) -> None:
-            if self._side.secret is None and not ready.called:
-                ready.callback(session)
-
-        def failed(failure: Failure) -> None:
-            if not ready.called:
-                ready.errback(failure)
-
-        dialled: defer.Deferred[Any] = self._carrier.connect(CarrierFactory(make))
-        dialled.addCallbacks(connected, failed)
-        return ready
+        return dial(self._carrier, self._side, over, RefusingFactory())
 
 
 @implementer(IStreamServerEndpoint)

@@ -272,6 +272,11 @@ class SessionPool:
             if place.empty:
                 self._dial(place)
 
+    def release(self) -> None:
+        """Dial no session again for which nobody waits."""
+        self._held = False
+        self._rest()
+
     def disconnect(self) -> defer.Deferred[None]:
         """
         End all sessions in order, with what was written on their streams.

@@ -781,7 +781,9 @@ class SmuxEngine:
             more = inner.flush(now, counting, budget - sent)
             if more or sent >= budget or sent == before or not added:
                 break
-        self._after_flush(now)
+        if self._after_flush(now):
+            # The end of the inner session leaves now: nothing else would have it sent.
+            more = inner.flush(now, counting, max(budget - sent, 0)) or more
         return more or (bool(self._ready) and inner.unsent(_CARRIER) < _AHEAD and sent >= budget)
 
     def _fill(self) -> bool:
@@ -829,8 +831,12 @@ class SmuxEngine:
             self._forget_if_over(number, stream)
         return False
 
-    def _after_flush(self, now: int) -> None:
-        """Tell whose end has left, and go on with a close."""
+    def _after_flush(self, now: int) -> bool:
+        """
+        Tell whose end has left, and go on with a close.
+
+        @return: the inner session was closed.
+        """
         left = self._given - self._inner.unsent(_CARRIER)
         for number, stream in list(self._streams.items()):
             if stream.fin_sent and not stream.flushed and left >= stream.fin_offset:
@@ -845,6 +851,8 @@ class SmuxEngine:
             if not waiting and not self._ready:
                 self._state = _State.CLOSED
                 self._inner.close(now)
+                return True
+        return False
 
     def _forget_if_over(self, number: int, stream: _Stream) -> None:
         """A stream whose halves both have ended, and are told, is no more."""

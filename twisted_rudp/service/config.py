@@ -17,7 +17,7 @@ from typing import Any, Final
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
-SERVICES: Final = ("forward", "echo", "announce", "discovery-server", "raknet-pong")
+SERVICES: Final = ("forward", "reverse", "echo", "announce", "discovery-server", "raknet-pong")
 """The tables of services, each an array; their keys are the options of that command."""
 
 GENERAL: Final = ("control", "metrics", "metrics-per-session", "trace", "workers")

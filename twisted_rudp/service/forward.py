@@ -35,6 +35,7 @@ from twisted_rudp.endpoints.mux import (
     multiplexes,
 )
 from twisted_rudp.endpoints.node import NodeClientEndpoint
+from twisted_rudp.endpoints.reverse import ReverseClient, ReverseServerEndpoint
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.transport import SessionTransport
 from twisted_rudp.service.announce import NodeAnnouncer
@@ -488,8 +489,9 @@ class ForwardService(ListeningService):
         factory = ForwardFactory(clock, description, far, sessions, proxyProtocol)
         self._shared = far if isinstance(far, MuxClientEndpoint) else None
         self._far = far.carrier if isinstance(far, MuxClientEndpoint) else far
-        for each in (near, far):
-            if isinstance(each, MuxClientEndpoint | MuxServerEndpoint):
+        self._reverse = near.client if isinstance(near, ReverseServerEndpoint) else None
+        for each in (near, far, self._reverse):
+            if isinstance(each, MuxClientEndpoint | MuxServerEndpoint | ReverseClient):
                 each.side.ended = factory.tally.absorb
         self._held: Lease | None = None
         self.forwarding = factory
@@ -506,7 +508,8 @@ class ForwardService(ListeningService):
             self._held = self._far.hold()
         if self._shared is not None:
             self._shared.hold()
-        for advice in adviceFor(self._far):
+        near = () if self._reverse is None else adviceFor(self._reverse.carrier)
+        for advice in (*near, *adviceFor(self._far)):
             self._log.warn(
                 "{description}: {advice}", description=self.description, advice=advice
             )
@@ -517,6 +520,13 @@ class ForwardService(ListeningService):
             held.release()
         stopped = super().stopService()
         if self._shared is not None:
-            shared = self._shared
-            stopped.addCallback(lambda ignored: shared.disconnect())
+            stopped.addCallback(self._disconnected, self._shared)
+        if self._reverse is not None:
+            stopped.addCallback(self._disconnected, self._reverse)
         return stopped
+
+    @staticmethod
+    def _disconnected(
+        ignored: object, client: MuxClientEndpoint | ReverseClient
+    ) -> Deferred[None]:
+        return client.disconnect()

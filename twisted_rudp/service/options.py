@@ -48,6 +48,7 @@ from twisted_rudp.service.gathered import GatheredControl
 from twisted_rudp.service.listening import PlainListeningService
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.proxyprotocol import versionNamed
+from twisted_rudp.service.reverse import ReverseOptions
 from twisted_rudp.service.status import text
 from twisted_rudp.service.tracing import TraceService
 from twisted_rudp.service.usage import (
@@ -343,6 +344,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         ["echo", None, EchoOptions, "Send received data back."],
         ["announce", None, AnnounceOptions, "Announce another program that is already listening."],
         ["discovery-server", None, DiscoveryServerOptions, "Store and look up node addresses."],
+        ["reverse", None, ReverseOptions, "Offer a service at a server that can be reached."],
         ["raknet-pong", None, PongOptions, "Answer RakNet pings, without accepting connections."],
     ]
 
