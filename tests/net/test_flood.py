@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
@@ -107,6 +107,7 @@ class FloodTests(SynchronousTestCase):
         self.assertIsNone(self.flood.thinning)
         self.assertFalse(self.interval({}, 0))
 
+    @settings(max_examples=50, deadline=None, derandomize=True)
     @given(
         st.lists(
             st.dictionaries(st.ip_addresses().map(str), st.integers(0, 10**6), max_size=20),

@@ -17,6 +17,7 @@ from twisted_rudp.core.settings import require_within
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.control import Control, Peer
 from twisted_rudp.kcp.packing import Emit, Packer, Stamp
+from twisted_rudp.kcp.path import PIECE, Pieces
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import MessageQueue, Sender, StreamQueue
 from twisted_rudp.kcp.settings import MAXIMUM_MTU, USUAL_MTU, Settings
@@ -30,6 +31,7 @@ from twisted_rudp.kcp.wire import (
     RESET,
     WINS,
     Counters,
+    pack_header,
     unpack_header,
 )
 from twisted_rudp.kernels import same_column, take_run
@@ -99,6 +101,9 @@ class ARQ:
     @ivar control: the verdict about the peer, and segments without data.
     @ivar sender: what goes out.
     @ivar receiver: what has come.
+    @ivar pieces: of segments that were too long for the path (kcp-close.md 16).
+    @ivar trial: number and timestamp of what was sent last for its length alone.
+    @ivar trial_arrived: it was acknowledged; who reads it takes it back.
     @ivar aside: what WINS segments have carried (kcp-close.md 15); who reads it empties it.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
@@ -114,9 +119,12 @@ class ARQ:
         "epoch",
         "our_fin_first_sent_after_theirs",
         "overhead",
+        "pieces",
         "receiver",
         "sender",
         "settings",
+        "trial",
+        "trial_arrived",
     )
 
     def __init__(
@@ -141,6 +149,9 @@ class ARQ:
         self.epoch = epoch
         self.overhead = overhead
         self.aside: list[bytes] = []
+        self.pieces = Pieces()
+        self.trial: tuple[int, int] | None = None
+        self.trial_arrived = False
         self.counters = Counters()
         self.our_fin_first_sent_after_theirs = False
         self.control = Control(conv, marked, settings.probe_wait)
@@ -316,6 +327,18 @@ class ARQ:
         require_within("mss", mss, 1, MAXIMUM_MTU - HEADER_SIZE)
         self.sender.set_mss(mss)
 
+    def long_segment(self, size: int, now: int) -> bytes:
+        """
+        A datagram of C{size} bytes that means nothing: a segment that the peer has already,
+        with another payload. Every receiver acknowledges that and looks no further (kcp.md 1.7).
+        """
+        stamp = self._stamp(now)
+        conv, wnd, ts, una, _, _ = stamp
+        sn = (self.sender.sent.una - 1) & MASK32
+        self.trial = (sn, ts)
+        length = size - HEADER_SIZE
+        return pack_header(conv, PUSH, 0, wnd, ts, sn, una, length) + bytes(length)
+
     def shrink(self, datagram: int) -> None:
         """
         The path takes no datagram of C{datagram} bytes (headers of ours included,
@@ -485,7 +508,10 @@ class ARQ:
         ):
             return False
         self._took(count, wnd, una, regular)
-        sender.recovery.acknowledge(_numbers_and_timestamps(data), clock, peer is _MARKED)
+        acks = _numbers_and_timestamps(data)
+        if self.trial is not None and self.trial in acks:
+            self.trial_arrived = True
+        sender.recovery.acknowledge(acks, clock, peer is _MARKED)
         if regular:
             start = len(data) - HEADER_SIZE + TS_OFFSET
             sender.recovery.sample(int.from_bytes(data[start : start + 4], "little"), clock)
@@ -538,7 +564,11 @@ class ARQ:
                 acks.append((sn, ts))
             elif cmd != PUSH:
                 control.hear(cmd, frg, ts, sn, una, regular)
-                if length and cmd == WINS and frg == MARK:
+                if length and cmd == WINS and frg == MARK and data[position] == PIECE:
+                    whole = self.pieces.take(data[position : position + length])
+                    if whole is not None:
+                        self.receiver.push(*whole, regular)
+                elif length and cmd == WINS and frg == MARK:
                     self.aside.append(data[position : position + length])
                     if not regular:
                         # Old news of the window, but the payload is new.
@@ -550,6 +580,8 @@ class ARQ:
                 self._take_end(sn, ts)
             position += length
         if acks:
+            if self.trial is not None and self.trial in acks:
+                self.trial_arrived = True
             sender.recovery.acknowledge(acks, clock, control.peer is _MARKED)
         if not good:
             self.counters.kcp_in_errors += 1

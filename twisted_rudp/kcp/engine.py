@@ -45,6 +45,7 @@ from twisted_rudp.kcp.framing import Framing, OutOfBand
 from twisted_rudp.kcp.handshake import Handshake
 from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, DEFAULT_KEEP_ALIVE, KeepAlive
 from twisted_rudp.kcp.mismatch import MismatchSigns
+from twisted_rudp.kcp.path import STALLED, Path
 from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
 from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
@@ -110,6 +111,9 @@ class Timer(IntEnum):
     TIME_WAIT = 5
     """The last packet is repeated, or all is over."""
 
+    PATH = 6
+    """A longer datagram is to be tried."""
+
 
 _FLUSH: Final = 0
 _PROBE: Final = 1
@@ -117,6 +121,7 @@ _KEEPALIVE: Final = 2
 _CLOSE: Final = 3
 _LIMIT: Final = 4
 _TIME_WAIT: Final = 5
+_PATH: Final = 6
 
 
 class RateLimit:
@@ -180,6 +185,7 @@ class KCPEngine:
         "_out_of_band",
         "_over",
         "_overhead",
+        "_path",
         "_path_errors",
         "_patient",
         "_peer_lost",
@@ -268,6 +274,7 @@ class KCPEngine:
         self._end_heard = self._end_told = False
         self._slow = True
         self._path_errors = 0
+        self._path = Path(settings.mtu + self._overhead)
         self._hold_until = NEVER
         self._read_since: int | None = None
         self._write_since: int | None = None
@@ -447,7 +454,12 @@ class KCPEngine:
             elif self._close is not None:
                 self._discard()
         if news & _CONTROL:
+            self._path.heard_at = now
             self._heed_control(now)
+        if self._arq.trial_arrived:
+            self._arq.trial_arrived = False
+            self._path.arrived()
+            self._use_path()
         if self._slow or (not news & _PLAIN and self._arq.notable):
             self._advance(now)
 
@@ -478,6 +490,8 @@ class KCPEngine:
         """
         if kind is PathError.TOO_BIG:
             self._arq.shrink(size - self._overhead)
+            self._path.reduced(self._arq.sender.mss + HEADER_SIZE + self._overhead, now)
+            self._use_path()
         elif self._life.state is State.HANDSHAKE and self._life.role is Role.CLIENT:
             refused = kind is PathError.REFUSED
             self._end(Reason.REFUSED if refused else Reason.UNREACHABLE, now)
@@ -497,6 +511,10 @@ class KCPEngine:
         if _FLUSH in expired:
             # Due until the flush that follows.
             timers.set(_FLUSH, now)
+            if now - self._una_moved > STALLED and self._arq.sender.sent.outstanding:
+                self._suspect_path(now)
+        if _PATH in expired:
+            self._look_at_path(now)
         if _KEEPALIVE in expired:
             self._check_silence(now)
         if _LIMIT in expired:
@@ -523,6 +541,41 @@ class KCPEngine:
         if keepalive.probe_due(now, self._arq.timeout):
             self._arq.control.ask = True
         self._timers.set(_KEEPALIVE, keepalive.deadline())
+
+    def _suspect_path(self, now: int) -> None:
+        """Nothing was acknowledged for a while: it may be too long for the path."""
+        path, arq = self._path, self._arq
+        if not arq.sender.peer_window or not self._handshake.validated:
+            # What a peer has no room for it does not acknowledge.
+            return
+        length = path.length
+        if path.suspect(self._una_moved, arq.timeout, now):
+            arq.control.ask = True
+        if path.length != length:
+            self._use_path()
+            arq.sender.recovery.give_up()
+        self._timers.set(_PATH, path.due)
+
+    def _look_at_path(self, now: int) -> None:
+        """The timer of the path has expired."""
+        path = self._path
+        self._timers.stop(_PATH)
+        if now - self._una_moved > STALLED and self._arq.sender.sent.outstanding:
+            self._suspect_path(now)
+        elif now >= path.raise_at:
+            path.try_longer(now)
+        else:
+            self._timers.set(_PATH, path.raise_at)
+
+    def _use_path(self) -> None:
+        """Go by what is known of the path."""
+        arq, path = self._arq, self._path
+        mss = path.length - self._overhead - HEADER_SIZE
+        if mss > 0 and mss != arq.sender.mss:
+            arq.set_mss(mss)
+        whole = arq.sender.mss >= self._settings.mss or arq.control.peer is not Peer.MARKED
+        arq.sender.transmitter.longest = NEVER if whole else arq.sender.mss
+        self._timers.set(_PATH, path.raise_at)
 
     def _is_stuck(self, now: int) -> bool:
         """
@@ -762,11 +815,23 @@ class KCPEngine:
         if now >= handshake.due:
             budget -= self._probe(now, emit, budget)
         arq = self._arq
+        if self._path.trial:
+            self._try_path(now, emit)
         more = arq.flush(now, emit, budget, strict=not handshake.validated)
         self._timers.set(_FLUSH, arq.deadline())
         if self._slow or arq.notable:
             self._advance(now)
         return more
+
+    def _try_path(self, now: int, emit: EmitOwn) -> None:
+        """Send something long, and wait for its acknowledgement."""
+        path = self._path
+        trial, path.trial = path.trial, 0
+        size = trial - self._overhead
+        if self._life.state is _ESTABLISHED and self._arq.sender.sent.una:
+            path.tried = trial
+            emit(self._arq.long_segment(size, now), size)
+        self._timers.set(_PATH, path.raise_at)
 
     def _probe(self, now: int, emit: EmitOwn, budget: int) -> int:
         """
@@ -1102,6 +1167,8 @@ class KCPEngine:
         old = self._options
         self._settings = settings
         self._set_options(options)
+        if settings.mtu != self._arq.settings.mtu:
+            self._path.adopt(settings.mtu + self._overhead)
         self._arq.adopt(settings, now)
         if self._handshake.validated:
             self._receiver.limit = self._arq.receive_limit

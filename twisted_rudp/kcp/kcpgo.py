@@ -174,6 +174,9 @@ class SkipRecovery:
         self.round_trip.minimum = settings.minimum_timeout
         self.round_trip.granularity = settings.interval
 
+    def give_up(self) -> None:
+        """What is in flight was too long for the path: its timeouts come."""
+
     def release(self) -> None:
         """All data was dropped."""
         self._alarm = NEVER

@@ -7,8 +7,10 @@ from typing import Final, TypeAlias
 
 from twisted_rudp.core.batch import RUN_BYTES, RUN_DATAGRAMS, run_capacity
 from twisted_rudp.core.serial import MASK32
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.path import pieces
 from twisted_rudp.kcp.sent import SentBatch
-from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, Counters, pack_header
+from twisted_rudp.kcp.wire import HEADER_SIZE, MARK, PUSH, WINS, Counters, pack_header
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import Buffer
 
@@ -209,11 +211,12 @@ class Transmitter:
         it receives at its address.
     @ivar dead: some segment was sent C{dead_link} times; only a mark (kcp.md 1.13).
     @ivar dead_link: so often; 0: no number is too many. May be set.
+    @ivar longest: payload beyond which segments go in pieces, to one of our own kind. May be set.
     """
 
     __slots__ = (
         "_counters", "_overhead", "_sendings", "dead", "dead_link", "end", "end_sendings",
-        "validated",
+        "longest", "validated",
     )  # fmt: skip
 
     def __init__(self, counters: Counters, overhead: int, dead_link: int) -> None:
@@ -225,6 +228,7 @@ class Transmitter:
         self.end: int | None = None
         self.end_sendings = 0
         self.validated = False
+        self.longest = NEVER
 
     def encode(self, batch: SentBatch, first: int, end: int, stamp: Stamp) -> bytes:
         """
@@ -244,7 +248,26 @@ class Transmitter:
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
     ) -> None:
         """Send segments of a batch."""
+        if batch.mss > self.longest:
+            self._transmit_pieces(batch, first, end, stamp, packer)
+            return
         packer.add_run(self.encode(batch, first, end, stamp), batch.mss + HEADER_SIZE)
+
+    def _transmit_pieces(
+        self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
+    ) -> None:
+        """Segments of which some are longer than what the path takes."""
+        conv, wnd, ts, una, _, _ = stamp
+        self.note(first, end - first, ts)
+        for number in range(first, end):
+            data = bytes(batch.payload(number, number + 1))
+            frg = batch.fragment(number)
+            sn = number & MASK32
+            if len(data) <= self.longest:
+                packer.add(pack_header(conv, PUSH, frg, wnd, ts, sn, una, len(data)) + data)
+                continue
+            for body in pieces(sn, ts, frg, data, self.longest):
+                packer.add(pack_header(conv, WINS, MARK, wnd, 0, sn, una, len(body)) + body)
 
     def note(self, first: int, count: int, ts: int) -> None:
         """Count segments that leave now, and remember them until one is echoed."""

@@ -180,6 +180,15 @@ class PacedRecovery:
             for first, end in _stretches(missing):
                 self._fresh.append(self._note(batch, first, end, stamp, named=False))
 
+    def give_up(self) -> None:
+        """
+        What is in flight was too long for the path: it is lost, which tells nothing of
+        congestion.
+        """
+        if self._recovery.declare_lost():
+            self._take_lost()
+        self._recovery.probes = 0
+
     def release(self) -> None:
         """All data was dropped."""
         self._recovery.stop()

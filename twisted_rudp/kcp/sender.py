@@ -204,6 +204,9 @@ class Recovery(Protocol):
     def take_over(self, stamp: Stamp) -> None:
         """Go on with what another recovery has sent."""
 
+    def give_up(self) -> None:
+        """What is in flight was too long for the path: send it again as soon as possible."""
+
     def release(self) -> None:
         """All data was dropped."""
 

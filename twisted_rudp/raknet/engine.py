@@ -83,6 +83,12 @@ ANXIOUS_SHARE: Final = 3
 ANXIOUS_PINGS: Final = 16
 """So many more in what is left of it, at most."""
 
+RAISE_INTERVAL: Final = 60 * SECOND
+"""After so long longer datagrams are tried than those that have passed so far."""
+
+_TRIAL: Final = 1 << 62
+"""Set in the time of the pings that are as long as those."""
+
 RESET_BEHIND: Final = 512
 """A reset names one of so many datagrams that were sent last."""
 
@@ -231,10 +237,12 @@ class RakNetEngine:
         "_now",
         "_peer_finished",
         "_peer_guid",
+        "_raise_at",
         "_readable",
         "_reply2_due",
         "_settings",
         "_timers",
+        "_trial",
         "_unsent_at_end",
         "receiver",
         "reply2",
@@ -267,6 +275,7 @@ class RakNetEngine:
         self._now = now
         self._guid = guid
         self._epoch = epoch
+        self._trial = self._raise_at = -1
         self._events: list[tuple[Any, ...]] = []
         self._counters = EngineCounters()
         self._timers = Timers(t.COUNT)
@@ -501,7 +510,11 @@ class RakNetEngine:
         if kind == MessageId.CONNECTED_PING:
             self._pong(wire.parse_ping(payload), now)
         elif kind == MessageId.CONNECTED_PONG:
-            if self._liveness.answered(wire.parse_pong(payload), now):
+            time = wire.parse_pong(payload)
+            if time == self._trial and self.sender.reduced:
+                self._trial = -1
+                self.sender.grow()
+            elif self._liveness.answered(time, now):
                 self._handshake.prove()
                 self._conclude(now)
         elif kind == MessageId.DISCONNECTION:
@@ -689,6 +702,10 @@ class RakNetEngine:
             self._acknowledge(now, writer, budget)
         if now >= timers.due(t.PING):
             self._ping(now)
+            if self.sender.reduced:
+                self._try_longer(now, writer)
+            else:
+                self._raise_at = -1
         is_suspected = self.sender.sent.long_lost > 0 or timers.running(t.PATH)
         if is_suspected and self.sender.try_path(now):
             self.sender.path_trial(wire.pack_ping(self._time(now)))
@@ -747,6 +764,16 @@ class RakNetEngine:
         self.sender.system(wire.pack_ping(time), int(reliability))
         self._liveness.pinged(time, self.sender.sent.round_trip.smoothed, now)
         self._counters.pings_out += 1
+
+    def _try_longer(self, now: int, writer: RunWriter) -> None:
+        """See now and then, beside a ping, whether the path takes longer datagrams than it did."""
+        if self._raise_at < 0:
+            self._raise_at = now + RAISE_INTERVAL
+        elif now >= self._raise_at:
+            self._raise_at = now + RAISE_INTERVAL
+            # No ordinary ping has this time.
+            self._trial = self._time(now) | _TRIAL
+            self.sender.try_longer(wire.pack_ping(self._trial), now, writer)
 
     def _pong(self, time: int, now: int) -> None:
         """

@@ -105,6 +105,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_agreed",
         "_bulk",
         "_channels",
         "_drained_at",
@@ -147,6 +148,7 @@ class Sender:
 
     def begin(self, mtu: int) -> None:
         """Both ends know the MTU, as the wire counts it."""
+        self._agreed = mtu
         self._resize(mtu)
         self.controller = self._settings.controller(self.datagram)
         self._pacer = Pacer(self.datagram, BURST * self.datagram)
@@ -213,6 +215,30 @@ class Sender:
         self._trials += 1
         timers.set(t.PATH, now + max(sent.timeout, 2 * sent.round_trip.smoothed))
         return True
+
+    @property
+    def reduced(self) -> bool:
+        """The path has taken no datagrams of the agreed size."""
+        return self.mtu < self._agreed
+
+    def longer(self) -> int:
+        """The next size above the present one, as the wire counts it."""
+        sizes = [size for size in self._settings.probes if self.mtu < size < self._agreed]
+        return min(sizes, default=self._agreed)
+
+    def try_longer(self, ping: bytes, now: int, writer: RunWriter) -> None:
+        """Send a ping as long as datagrams may become (RFC 8899 5.2)."""
+        size = self.longer() - IP_UDP
+        head = HEADER_SIZE + _UNRELIABLE_HEADER
+        payload = ping + bytes(size - head - len(ping))
+        draft = Draft(size - HEADER_SIZE)
+        draft.add(pack_frame_header(int(Reliability.UNRELIABLE), len(payload)) + payload)
+        writer.finish()
+        writer.add(self._packet(draft, now, CONTINUED, self.controller.draining))
+
+    def grow(self) -> None:
+        """Longer datagrams pass by now."""
+        self._resize(self.longer())
 
     def path_trial(self, ping: bytes) -> None:
         """Send a ping as long as the datagrams are, and another one."""

@@ -7,7 +7,7 @@ import struct
 import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -97,6 +97,7 @@ ADDRESSES = st.tuples(HOSTS, st.integers(1, 65535))
 class ProgramTests(SynchronousTestCase):
     """L{program}."""
 
+    @settings(max_examples=50, deadline=None, derandomize=True)
     @given(
         st.lists(ADDRESSES, max_size=40),
         st.lists(ADDRESSES, max_size=20),
