@@ -167,6 +167,23 @@ class FollowingTests(FollowingTestCase):
         self.assertEqual(self.factory.built[0].transport.getPeer().host, "203.0.113.5")
 
 
+    def test_path(self) -> None:
+        """What was learnt of the path is forgotten with the address, and kept with the port."""
+        protocol = self.connect()
+        transport = self.factory.built[0].transport
+        for address, forgotten in (((CLIENT, 6000), False), (("203.0.113.5", 99), True)):
+            before = transport.facts()["round_trip"]
+            self.assertGreater(before, 0)
+            self.client.rebind((CLIENT, 5000), address)
+            protocol.transport.write(b"moved")
+            for _ in range(500):
+                if transport.getPeer().port == address[1]:
+                    break
+                self.network.runFor(0.01)
+            self.assertEqual(transport.facts()["round_trip"] == 0, forgotten)
+            self.network.runFor(1)
+
+
 class NotFollowingTests(FollowingTestCase):
     """With C{roaming=no}."""
 

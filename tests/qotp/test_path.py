@@ -32,6 +32,31 @@ class PathTests(SynchronousTestCase):
         pair.run(100)
         self.assertEqual(pair.client.streams[0], b"found you")
 
+    def moved(self, address: tuple[str, int]) -> tuple[float, float]:
+        """A peer moves while it is sent much: congestion window and round trip, new to old."""
+        pair = self.pair
+        write(pair.server, 0, bytes(20_000_000))
+        pair.run(400)
+        before = pair.server.engine.facts()
+        pair.client.address = address
+        write(pair.client, 0, b"from elsewhere")
+        while (Event.PATH, address) not in pair.server.happened:
+            pair.run(1)
+        after = pair.server.engine.facts()
+        return tuple(after[n] / before[n] for n in ("congestion_window", "round_trip"))  # type: ignore[return-value]
+
+    def test_otherPath(self) -> None:
+        """At another host what was learnt of the path is forgotten (RFC 9000 9.4)."""
+        window, trip = self.moved(ELSEWHERE)
+        self.assertLess(window, 0.3)
+        self.assertEqual(trip, 0)
+
+    def test_samePath(self) -> None:
+        """Another port alone is the same path, behind a NAT."""
+        window, trip = self.moved((str(CLIENT[0]), 5))
+        self.assertGreater(window, 0.8)
+        self.assertGreater(trip, 0.8)
+
     def test_challengeLost(self) -> None:
         """A challenge that is lost is repeated."""
         pair = self.pair

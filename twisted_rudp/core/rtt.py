@@ -31,6 +31,7 @@ class RoundTrip:
     __slots__ = (
         "_allowance",
         "_granularity",
+        "_initial",
         "_least_at",
         "_maximum",
         "_minimum",
@@ -60,12 +61,17 @@ class RoundTrip:
         self._maximum = maximum
         self._granularity = granularity
         self._allowance = allowance
+        self._initial = initial
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples: the path is another one."""
         self._least_at = 0
         self.latest = 0
         self.smoothed = 0
         self.variation = 0
         self.least = 0
-        self.timeout = initial
+        self.timeout = self._initial
 
     def sample(self, elapsed: int, now: int) -> bool:
         """

@@ -388,6 +388,9 @@ class KCPEngine:
 
     def move(self, address: Address) -> None:
         """The peer is at another address, which is validated."""
+        if address[0] != self._address[0]:
+            # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
+            self._arq.sender.recovery.new_path()
         self._address = address
         self._handshake.move(address)
         self._events.append((Event.PATH, address))

@@ -174,6 +174,9 @@ class SkipRecovery:
         self.round_trip.minimum = settings.minimum_timeout
         self.round_trip.granularity = settings.interval
 
+    def new_path(self) -> None:
+        """kcp-go follows nobody and knows no paths: its estimates go on."""
+
     def give_up(self) -> None:
         """What is in flight was too long for the path: its timeouts come."""
 

@@ -180,6 +180,11 @@ class PacedRecovery:
             for first, end in _stretches(missing):
                 self._fresh.append(self._note(batch, first, end, stamp, named=False))
 
+    def new_path(self) -> None:
+        """The peer is at another host: what was learnt of the way there counts no more."""
+        self.round_trip.reset()
+        self.controller = self._make_controller()
+
     def give_up(self) -> None:
         """
         What is in flight was too long for the path: it is lost, which tells nothing of

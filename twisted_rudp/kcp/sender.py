@@ -204,6 +204,9 @@ class Recovery(Protocol):
     def take_over(self, stamp: Stamp) -> None:
         """Go on with what another recovery has sent."""
 
+    def new_path(self) -> None:
+        """The peer is at another host: what was learnt of the way there counts no more."""
+
     def give_up(self) -> None:
         """What is in flight was too long for the path: send it again as soon as possible."""
 

@@ -865,6 +865,9 @@ class QOTPEngine:
         if self._path.candidate is not None:
             address = self._path.take_proved()
             if address is not None:
+                if address[0] != self._address[0]:
+                    # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
+                    self._sender.new_path()
                 self._address = address
                 self._events.append((Event.PATH, address))
         if self._reset_heard and self._refusal is not None and self._identity is not None:

@@ -119,6 +119,7 @@ class Sender:
         self.path_mtu = PathMTU(settings.mtu)
         self.packets = SentPackets(self.round_trip, sealer.next, self.path_mtu)
         self.control: Controller = _controller(settings.congestion, settings.mtu, self.round_trip)
+        self._congestion = settings.congestion
         self._baseline: BaselineController | None = None
         self.peer_window = FIRST_WINDOW
         self.retransmitted = 0
@@ -149,6 +150,13 @@ class Sender:
         release = ReleaseController(self.round_trip, self.mtu)
         self.control = self._baseline = BaselineController(self.control, release)
         self._ask_control()
+
+    def new_path(self) -> None:
+        """The peer is at another host: what was learnt of the way there counts no more."""
+        self.round_trip.reset()
+        if self._baseline is None:
+            self.control = _controller(self._congestion, self.mtu, self.round_trip)
+            self._ask_control()
 
     def note_window(self, number: int, window: int) -> None:
         """The peer's window, from the datagram with this number; only the newest counts (W4)."""
