@@ -327,6 +327,31 @@ class ARQ:
         require_within("mss", mss, 1, MAXIMUM_MTU - HEADER_SIZE)
         self.sender.set_mss(mss)
 
+    @property
+    def outstanding(self) -> bool:
+        """Something was sent and is not acknowledged."""
+        return self.sender.sent.outstanding > 0
+
+    @property
+    def started(self) -> bool:
+        """The peer has something of ours."""
+        return self.sender.sent.una > 0
+
+    def divide(self, longest: int) -> None:
+        """Send segments of more than C{longest} bytes of payload again in pieces."""
+        transmitter = self.sender.transmitter
+        transmitter.longest = longest
+
+    def give_up(self) -> None:
+        """What is in flight was too long for the path."""
+        recovery = self.sender.recovery
+        recovery.give_up()
+
+    def new_path(self) -> None:
+        """The peer is at another host."""
+        recovery = self.sender.recovery
+        recovery.new_path()
+
     def long_segment(self, size: int, now: int) -> bytes:
         """
         A datagram of C{size} bytes that means nothing: a segment that the peer has already,

@@ -390,7 +390,7 @@ class KCPEngine:
         """The peer is at another address, which is validated."""
         if address[0] != self._address[0]:
             # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
-            self._arq.sender.recovery.new_path()
+            self._arq.new_path()
         self._address = address
         self._handshake.move(address)
         self._events.append((Event.PATH, address))
@@ -514,7 +514,7 @@ class KCPEngine:
         if _FLUSH in expired:
             # Due until the flush that follows.
             timers.set(_FLUSH, now)
-            if now - self._una_moved > STALLED and self._arq.sender.sent.outstanding:
+            if now - self._una_moved > STALLED and self._arq.outstanding:
                 self._suspect_path(now)
         if _PATH in expired:
             self._look_at_path(now)
@@ -556,14 +556,14 @@ class KCPEngine:
             arq.control.ask = True
         if path.length != length:
             self._use_path()
-            arq.sender.recovery.give_up()
+            arq.give_up()
         self._timers.set(_PATH, path.due)
 
     def _look_at_path(self, now: int) -> None:
         """The timer of the path has expired."""
         path = self._path
         self._timers.stop(_PATH)
-        if now - self._una_moved > STALLED and self._arq.sender.sent.outstanding:
+        if now - self._una_moved > STALLED and self._arq.outstanding:
             self._suspect_path(now)
         elif now >= path.raise_at:
             path.try_longer(now)
@@ -577,7 +577,7 @@ class KCPEngine:
         if mss > 0 and mss != arq.sender.mss:
             arq.set_mss(mss)
         whole = arq.sender.mss >= self._settings.mss or arq.control.peer is not Peer.MARKED
-        arq.sender.transmitter.longest = NEVER if whole else arq.sender.mss
+        arq.divide(NEVER if whole else arq.sender.mss)
         self._timers.set(_PATH, path.raise_at)
 
     def _is_stuck(self, now: int) -> bool:
@@ -831,7 +831,7 @@ class KCPEngine:
         path = self._path
         trial, path.trial = path.trial, 0
         size = trial - self._overhead
-        if self._life.state is _ESTABLISHED and self._arq.sender.sent.una:
+        if self._life.state is _ESTABLISHED and self._arq.started:
             path.tried = trial
             emit(self._arq.long_segment(size, now), size)
         self._timers.set(_PATH, path.raise_at)
