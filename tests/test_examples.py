@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 from pathlib import Path
 
@@ -256,6 +257,33 @@ class RakNetExamplesTests(SynchronousTestCase):
         self.assertIn("over: ", output)
         status, output = run(path, "play", where, "carol")
         self.assertIn("over: ", output)
+
+
+class ArenaTests(SynchronousTestCase):
+    """C{arena.py}: a tick for all players."""
+
+    def play(self, listen: str, where: str) -> None:
+        path = str(CHECKOUT / "examples" / "arena.py")
+        server = Program(path, "serve", listen)
+        self.addCleanup(server.kill)
+        status, output = run(path, "play", where.format(server.port()), "3", "4")
+        self.assertEqual(status, 0, output)
+        found = re.search(r"3 players were told (\d+) to \d+ states, and at least (\d+)", output)
+        assert found is not None, output
+        self.assertGreaterEqual(int(found[1]), 4)
+        self.assertGreaterEqual(int(found[2]), 1)
+        server.interrupt()
+        server.end()
+        self.assertNotIn("Traceback", server.output)
+
+    def test_raknet(self) -> None:
+        """With unreliable and ordered messages of RakNet."""
+        self.play("raknet:0:interface=127.0.0.1:mode=messages", "raknet:127.0.0.1:{}:mode=messages")
+
+    def test_kcp(self) -> None:
+        """With messages of KCP, and such that are out of band."""
+        options = "mode=messages:crypt=null"
+        self.play(f"kcp:0:interface=127.0.0.1:{options}", f"kcp:127.0.0.1:{{}}:{options}")
 
 
 class UsageTests(SynchronousTestCase):
