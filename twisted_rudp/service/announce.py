@@ -251,3 +251,24 @@ class AnnounceService(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return self._announcer.end()
+
+
+def announcerOf(options: usage.Options, reactor: Any, listen: str) -> NodeAnnouncer | None:
+    """
+    What C{--announce}, C{--announce-server} and C{--announce-profile} ask for.
+
+    @param listen: the description of the endpoint that is announced.
+    @raise usage.UsageError: they are invalid.
+    """
+    if options["announce"] is None:
+        if options["announce-server"] is not None:
+            raise usage.UsageError("--announce-server requires --announce")
+        return None
+    scheme = listen.partition(":")[0]
+    if scheme not in CLIENTS:
+        raise usage.UsageError(
+            f"--announce: node: cannot connect to a {scheme}: endpoint, only to"
+            f" {', '.join(CLIENTS)}"
+        )
+    id = nodeId("announce", options["announce"])
+    return NodeAnnouncer(reactor, id, audience(options, "announce-"), scheme)

@@ -18,6 +18,7 @@ from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse,
 from twisted_rudp.service.connect import ConnectOptions, runConnect
 from twisted_rudp.service.decode import DecodeOptions, runDecode
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.files import ReceiveOptions, SendOptions, runReceive, runSend
 from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.link import LinkOptions, runLink
@@ -47,6 +48,8 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "keygen": runKeygen,
     "link": runLink,
     "ping": runPing,
+    "recv": lambda reactor, options: ensureDeferred(runReceive(reactor, options)),
+    "send": lambda reactor, options: ensureDeferred(runSend(reactor, options)),
     "status": runStatus,
     "top": lambda reactor, options: ensureDeferred(runTop(reactor, options)),
     "kick": runRequest,
@@ -77,6 +80,8 @@ Examples:
         ["kcptun-server", None, ServerOptions, "Serve clients of kcptun."],
         ["keygen", None, KeygenOptions, "Create a key for QOTP, or show its public part."],
         ["connect", None, ConnectOptions, "Relay standard input and output to an endpoint."],
+        ["send", None, SendOptions, "Send files and directories over any transport."],
+        ["recv", None, ReceiveOptions, "Receive what 'rudp send' sends."],
         ["link", None, LinkOptions, "Relay UDP with loss, delay and reordering."],
         ["browse", None, BrowseOptions, "Show the nodes announced on the local network."],
         ["lookup", None, LookupOptions, "Print the addresses of a node."],

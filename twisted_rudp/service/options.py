@@ -27,15 +27,12 @@ from twisted.python import usage
 
 from twisted_rudp import __version__, kernels
 from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
-from twisted_rudp.endpoints.node import CLIENTS
 from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.net.udp.steering import MOST
 from twisted_rudp.service.announce import (
     PROFILE_HELP,
     AnnounceOptions,
-    NodeAnnouncer,
-    audience,
-    nodeId,
+    announcerOf,
     profiles,
     theReactor,
 )
@@ -93,7 +90,7 @@ class CommandOptions(ServiceOptions):
         return {
             "limit": self["max-connections"],
             "drain": self["drain"],
-            "announcer": self._announcer(listen),
+            "announcer": announcerOf(self, self.clock(), listen),
         }
 
     def exposed(self, *descriptions: str) -> list[str]:
@@ -106,20 +103,6 @@ class CommandOptions(ServiceOptions):
             "a secret on the command line is visible in the process list: use keyFile=, or"
             " --config with { file = \"PATH\" }"
         ]
-
-    def _announcer(self, listen: str) -> NodeAnnouncer | None:
-        if self["announce"] is None:
-            if self["announce-server"] is not None:
-                raise usage.UsageError("--announce-server requires --announce")
-            return None
-        scheme = listen.partition(":")[0]
-        if scheme not in CLIENTS:
-            raise usage.UsageError(
-                f"--announce: node: cannot connect to a {scheme}: endpoint, only to"
-                f" {', '.join(CLIENTS)}"
-            )
-        id = nodeId("announce", self["announce"])
-        return NodeAnnouncer(self.clock(), id, audience(self, "announce-"), scheme)
 
     def clock(self) -> IReactorTime:
         """The reactor."""
