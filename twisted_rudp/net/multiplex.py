@@ -95,6 +95,8 @@ class MultiplexTransport(StreamTransport):
     def sessionReadable(self, stream: int | None) -> None:
         if stream == self.stream:
             self._read()
+        elif stream is None:
+            self._readAside()
         elif stream in self._streams:
             self._streams[stream].sessionReadable(stream)
 
@@ -160,6 +162,9 @@ class SubStream(StreamTransport):
     def _wantFlushed(self) -> None:
         if self.session.alive:
             self.session.feeder = self._main
+
+    def _readAside(self) -> None:
+        """What comes beside the streams is for stream 0."""
 
     _endSent = False
     _endAcknowledged = False

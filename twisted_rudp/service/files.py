@@ -229,6 +229,11 @@ def amount(size: float) -> str:
     return f"{size / 1000:.1f} TB"
 
 
+def files(count: int) -> str:
+    """So many files, for people."""
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time, for people."""
     whole = int(seconds)
@@ -442,10 +447,10 @@ async def _ended(transfer: Transfer, exchange: Exchange, progress: Progress) -> 
     if outcome is None:
         return FAILED
     progress.say(
-        f"{outcome.arrived} files, {amount(outcome.size)}, of which {amount(outcome.moved)} were"
+        f"{files(outcome.arrived)}, {amount(outcome.size)}, of which {amount(outcome.moved)} were"
         " carried over"
     )
     if outcome.failed:
-        progress.say(f"{len(outcome.failed)} files did not arrive", error=True)
+        progress.say(f"{files(len(outcome.failed))} did not arrive", error=True)
         return FAILED
     return 0
