@@ -22,7 +22,6 @@ from twisted_rudp.service.transfer import (
     AHEAD,
     HELLO_TIMEOUT,
     LARGEST_BODY,
-    Display,
     Frame,
     Outcome,
     Receiving,
@@ -51,7 +50,7 @@ def digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=32).digest()
 
 
-class Notes(Display):
+class Notes:
     """Keeps what it is shown."""
 
     def __init__(self) -> None:
@@ -59,6 +58,9 @@ class Notes(Display):
 
     def began(self, name: str, size: int, offset: int) -> None:
         self.events.append((name, size, offset))
+
+    def moved(self, done: int) -> None:
+        pass
 
     def ended(self, name: str, digest: bytes | None, problem: str | None) -> None:
         self.events.append((name, digest, problem))
@@ -250,10 +252,10 @@ class StrangerTests(Folders):
     def side(self, side: Side = Side.RECEIVER) -> tuple[Transfer, StringTransport]:
         made: Transfer
         if side is Side.RECEIVER:
-            made = Receiving(self.clock, Display(), self.destination())
+            made = Receiving(self.clock, Notes(), self.destination())
         else:
             (self.source / "x").write_bytes(b"12345")
-            made = Sending(self.clock, Display(), list(sourcesOf([str(self.source / "x")])))
+            made = Sending(self.clock, Notes(), list(sourcesOf([str(self.source / "x")])))
         transport = Transport()
         made.makeConnection(transport)
         return made, transport

@@ -9,14 +9,15 @@ from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from twisted_rudp.service.announce import PROFILE_HELP, announcerOf, profiles
 from twisted_rudp.service.destination import Destination
 from twisted_rudp.service.transfer import (
-    Display,
     Outcome,
     Receiving,
     Sending,
@@ -149,7 +150,7 @@ Examples:
             raise usage.UsageError("--keep requires --listen")
 
 
-class Progress(Display):
+class Progress:
     """What there is to see: the present file on a terminal, and lines of what has happened."""
 
     def __init__(self, clock: Any, out: TextIO, *, quiet: bool = False) -> None:
@@ -260,10 +261,20 @@ class Exchange(Factory):
         self._dialling: Deferred[Any] | None = None
         self.interrupted = False
 
-    def dial(self, far: Any) -> Deferred[Any]:
-        """Connect to the other side."""
-        self._dialling = far.connect(self)
-        return self._dialling
+    def dial(self, far: Any) -> Deferred[Transfer | None]:
+        """
+        Connect to the other side.
+
+        @return: fires with None if that failed, which has been said.
+        """
+        self._dialling = dialling = far.connect(self)
+        dialling.addErrback(self._unreachable)
+        return dialling  # type: ignore[no-any-return]
+
+    def _unreachable(self, failure: Failure) -> None:
+        if not self.interrupted:
+            text = failure.getErrorMessage() or type(failure.value).__name__
+            self._progress.say(text, error=True)
 
     def buildProtocol(self, addr: Any) -> Transfer | None:
         """One more connection."""
@@ -390,13 +401,9 @@ async def _run(
 
 
 async def _dialled(far: Any, exchange: Exchange, progress: Progress) -> int:
-    try:
-        transfer = await exchange.dial(far)
-    except Exception as problem:
-        if exchange.interrupted:
-            return INTERRUPTED
-        progress.say(str(problem) or type(problem).__name__, error=True)
-        return FAILED
+    transfer = await exchange.dial(far)
+    if transfer is None:
+        return INTERRUPTED if exchange.interrupted else FAILED
     return await _ended(transfer, exchange, progress)
 
 
@@ -411,7 +418,7 @@ async def _listening(
     announcer = announcerOf(options, reactor, options["listen"])
     try:
         port = await near.listen(exchange)
-    except Exception as problem:
+    except (CannotListenError, OSError, ValueError) as problem:
         progress.say(str(problem), error=True)
         return FAILED
     host = port.getHost()

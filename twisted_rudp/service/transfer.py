@@ -28,11 +28,12 @@ from enum import IntEnum
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
+from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -115,9 +116,13 @@ class Outcome:
     moved: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
+    def fail(self, name: str, problem: str) -> None:
+        """One more has not arrived."""
+        self.failed.append((name, problem))
 
-class Display:
-    """Where a transfer shows how far it is. This one shows nothing."""
+
+class Display(Protocol):
+    """Where a transfer shows how far it is."""
 
     def began(self, name: str, size: int, offset: int) -> None:
         """A file has its turn; so many bytes of it are there already."""
@@ -129,7 +134,7 @@ class Display:
         """It has arrived, with this digest; or not, and why."""
 
 
-class Transfer(Protocol):
+class Transfer(protocol.Protocol):
     """
     One side.
 
@@ -425,7 +430,7 @@ class Sending(Transfer):
 
     def _ended(self, name: str, digest: bytes | None, problem: str | None) -> None:
         if problem is not None:
-            self.outcome.failed.append((name, problem))
+            self.outcome.fail(name, problem)
         self._display.ended(name, digest if problem is None else None, problem)
 
     def _next(self) -> None:
@@ -566,7 +571,7 @@ class Receiving(Transfer):
         coming = self._judge(name, size, bool(flags & EXECUTABLE))
         if isinstance(coming, str):
             shown = _text(name)
-            self.outcome.failed.append((shown, coming))
+            self.outcome.fail(shown, coming)
             self._display.ended(shown, None, coming)
         self._unanswered.append(coming)
         self._answer()
@@ -630,7 +635,7 @@ class Receiving(Transfer):
 
     def _refuse(self, coming: _Coming, problem: str) -> None:
         coming.place.close()
-        self.outcome.failed.append((coming.name, problem))
+        self.outcome.fail(coming.name, problem)
         self._display.ended(coming.name, None, problem)
         self._say(Frame.REFUSE, problem.encode())
         self._answered()
@@ -695,7 +700,7 @@ class Receiving(Transfer):
             self.outcome.arrived += 1
             self.outcome.size += coming.size
         else:
-            self.outcome.failed.append((coming.name, problem))
+            self.outcome.fail(coming.name, problem)
         self._say(Frame.RESULT, (problem or "").encode()[:LONGEST_TEXT])
         self._display.ended(coming.name, digest if problem is None else None, problem)
 
