@@ -193,6 +193,27 @@ class DetectionTests(SynchronousTestCase):
             recovery.turn(now + TRIP)
         self.assertEqual(recovery.reordering, REORDERING)
 
+    def test_eager(self) -> None:
+        """
+        An eager flow takes what is not acknowledged in its time for lost, ever later while
+        nothing is.
+        """
+        recovery, now = make(), SECOND
+        recovery.eager = True
+        recovery.on_sent(1, SIZE, now)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(now + TRIP)
+        waits = []
+        for _ in range(3):
+            now += SECOND
+            recovery.on_sent(1, SIZE, now)
+            recovery.turn(now)
+            waits.append(recovery.deadline() - now)
+            recovery.turn(recovery.deadline())
+        self.assertEqual(recovery.lost, [(1, 2), (2, 3), (3, 4)])
+        self.assertTrue(TRIP < waits[0] < 3 * TRIP)
+        self.assertEqual(waits[1:], [2 * waits[0], 4 * waits[0]])
+
     def test_runs(self) -> None:
         """What one turn sends is acknowledged and lost as if each run had been noted alone."""
         recovery = make()

@@ -29,7 +29,14 @@ from twisted_rudp.kcp.fec import (
 from twisted_rudp.kcp.framing import MESSAGE
 from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import SNMPCounters
-from twisted_rudp.kcp.wire import HEADER_SIZE, MARK, WINS, pack_header, unpack_header
+from twisted_rudp.kcp.wire import (
+    HEADER_SIZE,
+    MARK,
+    WINS,
+    is_acknowledgement,
+    pack_header,
+    unpack_header,
+)
 from twisted_rudp.messages import Delivery, Message
 
 FEC = SessionOptions(data_shards=5, parity_shards=2)
@@ -112,6 +119,22 @@ class FramingTests(SynchronousTestCase):
                     self.assertEqual(pair.server.received, b"there" * 2000)
                     self.assertEqual(pair.client.received, b"back" * 2000)
                     self.assertTrue(pair.server.engine.validated)
+
+    def test_acknowledgements(self) -> None:
+        """
+        Between our own ends what only acknowledges takes no place in a group, and is no sign
+        of a peer without FEC (kcp-close.md 17).
+        """
+        pair = SessionPair(FEC, FEC)
+        pair.connect()
+        pair.run(300)
+        before = len(pair.server.sent)
+        pair.write("client", b"x" * 20_000)
+        pair.run(300)
+        bare = [each for each in pair.server.sent[before:] if not is_framed(each)]
+        self.assertGreater(len(bare), 10)
+        self.assertTrue(all(is_acknowledgement(each) for each in bare))
+        self.assertIsNone(pair.client.demux.diagnosis())
 
     def test_statelessAnswer(self) -> None:
         """

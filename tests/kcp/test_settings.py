@@ -53,6 +53,8 @@ class ProfileTests(SynchronousTestCase):
             },
             {
                 "default": (1, 10, 2, 0),
+                "bulk": (1, 10, 2, 0),
+                "interactive": (1, 10, 2, 0),
                 "normal": (0, 40, 2, 1),
                 "fast": (0, 30, 2, 1),
                 "fast2": (1, 20, 2, 1),

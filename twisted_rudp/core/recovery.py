@@ -127,6 +127,8 @@ class Recovery:
     @ivar reordering: the present threshold, in datagrams.
     @ivar spurious: transmissions that arrived after they had been declared lost.
     @ivar probes: unanswered probes in a row.
+    @ivar eager: what is not acknowledged in its time counts as lost, though nothing sent later
+        was acknowledged: for flows so thin that the next datagram comes later than that.
     @ivar patience: for a peer that acknowledges each datagram only once and names what it
         misses (L{on_reported_lost}): nanoseconds after which what it says nothing about is
         given up. That is told to no controller, for it is most likely the acknowledgement
@@ -153,7 +155,9 @@ class Recovery:
         "_reported_draining",
         "_state",
         "_thin",
+        "_unheard",
         "delivered",
+        "eager",
         "in_flight",
         "largest",
         "lost",
@@ -189,6 +193,8 @@ class Recovery:
         self.spurious = 0
         self.probes = 0
         self.patience = 0
+        self.eager = False
+        self._unheard = 0
         self._reported = 0
         self._reported_draining = 0
         self._allowance = allowance
@@ -234,6 +240,8 @@ class Recovery:
         self.in_flight += (count - 1) * size + last_size
         if self._probe_at == NEVER:
             self._probe_at = now + self.probe_timeout()
+        if self.eager and self._loss_at == NEVER:
+            self._loss_at = now + (self._eager_patience() << self._unheard)
         app_limited = self.delivered <= self._limited_until
         if self._batches:
             before = self._batches[-1]
@@ -463,7 +471,7 @@ class Recovery:
             self._first_sent = newest.sent
         if sample.acked:
             self._delivered_at = now
-            self.probes = 0
+            self.probes = self._unheard = 0
             self._probe_at = now + self.probe_timeout()
         self._detect(now, sample)
         sample.in_flight = self.in_flight
@@ -503,7 +511,6 @@ class Recovery:
         were acknowledged. Each is looked at once, so that this costs the same however many
         there are.
         """
-        trip = self.round_trip
         largest = self.largest
         if self.patience:
             patience, decided = self.patience, -1
@@ -515,15 +522,17 @@ class Recovery:
                 self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
                 self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
                 self._adapted_at = now
-            elif self._eighths > 1 and now - self._adapted_at > _ADAPTED * trip.smoothed:
+            elif (
+                self._eighths > 1 and now - self._adapted_at > _ADAPTED * self.round_trip.smoothed
+            ):
                 self._eighths -= 1
                 self.reordering = max(self.reordering // 2, REORDERING)
                 self._adapted_at = now
-            patience = max(trip.smoothed, trip.latest)
-            patience += patience * self._eighths // 8
+            patience = self._patience()
             decided = largest - self.reordering
         state, base = self._state, self._base
         batches = self._batches
+        eager = self._eager_patience() << self._unheard if self.eager else NEVER
         self._loss_at = NEVER
         done = 0
         for batch in batches:
@@ -532,10 +541,16 @@ class Recovery:
                 stop = end
             elif first < largest and now - batch.sent >= patience:
                 stop = min(end, largest)
+            elif first > largest and now - batch.sent >= eager:
+                stop = end
+                # A path that delivers nothing is tried less and less often.
+                self._unheard = min(self._unheard + 1, _MOST_BACK_OFF)
             else:
                 stop = min(max(decided + 1, first), end)
                 if first < largest:
                     self._loss_at = batch.sent + patience
+                elif self.eager:
+                    self._loss_at = batch.sent + eager
             if stop > first:
                 self._settle(batch, stop, sample)
             if stop < end:
@@ -544,6 +559,19 @@ class Recovery:
         if done:
             del batches[:done]
         self._trim()
+
+    def _patience(self) -> int:
+        """How long an acknowledgement may take before its datagram counts as lost."""
+        trip = self.round_trip
+        patience = max(trip.smoothed, trip.latest) or trip.timeout
+        return patience + patience * self._eighths // 8
+
+    def _eager_patience(self) -> int:
+        """The same with L{eager}, where a repetition that was not needed is a small price."""
+        trip = self.round_trip
+        if not trip.smoothed:
+            return trip.timeout
+        return trip.smoothed + max(trip.smoothed // 16, 2 * trip.variation) + MILLISECOND
 
     def _settle(self, batch: SentBatch, stop: int, sample: Sample) -> None:
         """What is still outstanding of a batch before C{stop} is lost."""

@@ -53,6 +53,7 @@ from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.receiver import UNLIMITED, ReceiveBudget
 from twisted_rudp.kcp.settings import (
+    PROFILE_OPTIONS,
     PROFILES,
     Congestion,
     ProfileName,
@@ -117,7 +118,9 @@ class KCPEndpoint(Endpoint):
     profile: ProfileName = option(
         Choice(ProfileName),
         "default",
-        "Named set of the numbers that follow; all but C{default} are kcptun's.",
+        "Named set of the numbers that follow. C{bulk} is the default by its purpose,"
+        " C{interactive} sends small messages with half as much of FEC, and again as soon as they"
+        " are late; the others are kcptun's.",
     )
     nodelay: int | None = option_from(Settings, "nodelay", profiled=True)
     interval: int | None = option_from(Settings, "interval", profiled=True)
@@ -153,8 +156,8 @@ class KCPEndpoint(Endpoint):
     keyFile: str | None = option(
         Text("the name of a file"), None, "File that holds the key in hexadecimal digits."
     )
-    dataShards: int = option_from(SessionOptions, "dataShards")
-    parityShards: int = option_from(SessionOptions, "parityShards")
+    dataShards: int | None = option_from(SessionOptions, "dataShards", profiled=True)
+    parityShards: int | None = option_from(SessionOptions, "parityShards", profiled=True)
     alwaysParity: bool = option_from(SessionOptions, "alwaysParity")
     dup: int = option_from(SessionOptions, "dup")
     rateLimit: int = option_from(SessionOptions, "rateLimit")
@@ -184,7 +187,7 @@ class KCPEndpoint(Endpoint):
         super().__post_init__()
         self._secret = secretFor(self.crypt, key, password, self.keyFile)
         given = self._given()
-        self._options = apply(SessionOptions(), given)
+        self._options = apply(PROFILE_OPTIONS.get(self.profile, SessionOptions()), given)
         self._overhead = overhead_of(self._secret.crypt)
         self._warned = False
         self._mode = Mode(self.mode)

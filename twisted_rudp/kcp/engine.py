@@ -57,6 +57,7 @@ from twisted_rudp.kcp.wire import (
     MARK,
     PUSH,
     WASK,
+    is_acknowledgement,
     pack_header,
     reset,
 )
@@ -407,7 +408,7 @@ class KCPEngine:
         kind = run[KIND_OFFSET]
         pieces: Sequence[Piece]
         if kind < DATA or not is_framed(run):
-            if self._framing.encoder is not None:
+            if self._framing.encoder is not None and not is_acknowledgement(run):
                 self._framing.note_bare()
             pieces = ((run, size, True),)
         elif kind == OUT_OF_BAND:
@@ -768,8 +769,13 @@ class KCPEngine:
             more = self._flush_arq(now, self._out, budget)
         else:
             writer = RunWriter(self._out_to, self._address, self._sealing)
+            marked = self._arq.control.peer is Peer.MARKED
 
             def frame(run: Buffer, size: int) -> bool:
+                if marked and copies == 1 and is_acknowledgement(run):
+                    # The next one repeats it; in a group it would take the place of data.
+                    writer.add(run)
+                    return not writer.blocked
                 return framing.write(run, size, now, writer, validated, copies)
 
             if out_of_band:

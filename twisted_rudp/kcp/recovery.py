@@ -144,6 +144,7 @@ class PacedRecovery:
         self.mss = settings.mss
         self.round_trip = RoundTrip(INITIAL_TIMEOUT, LEAST_TIMEOUT, MOST_TIMEOUT)
         self._recovery = Recovery(self.round_trip, longest=LONGEST_PROBE)
+        self._recovery.eager = settings.eager
         full = self._datagram()
         self.controller: Controller = self._make_controller()
         self._pacer = Pacer(full, 32 * full)
@@ -170,6 +171,7 @@ class PacedRecovery:
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         old, self._settings = self._settings, settings
+        self._recovery.eager = settings.eager
         if settings.congestion != old.congestion:
             self.controller = self._make_controller()
 

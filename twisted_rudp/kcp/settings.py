@@ -75,6 +75,8 @@ class Settings:
     @ivar stream: bytes without borders; False: messages.
     @ivar dead_link: kcp-go marks a segment at 20 transmissions; see kcp.md 10.8 for why 0 is
         best.
+    @ivar eager: what is not acknowledged in its time is sent again at once, not only when
+        something later was acknowledged.
     @ivar probe_wait: a window of 0 is first asked about after this.
     """
 
@@ -131,6 +133,7 @@ class Settings:
         changeable=True,
     )
     stream: bool = True
+    eager: bool = False
     probe_wait: int = 500
 
     def __post_init__(self) -> None:
@@ -277,12 +280,16 @@ def payload_mtu(mtu: int, headers: int) -> int:
     return mtu - headers
 
 
-ProfileName: TypeAlias = Literal["default", "normal", "fast", "fast2", "fast3"]
+ProfileName: TypeAlias = Literal[
+    "default", "bulk", "interactive", "normal", "fast", "fast2", "fast3"
+]
 
 PROFILES: Mapping[str, Settings] = MappingProxyType(
     {
         # nodelay 1, interval 10, resend 2, windows 1024, congestion window on.
         "default": Settings(),
+        "bulk": Settings(),
+        "interactive": Settings(eager=True),
         # kcptun's tuples with its client windows grown to our default.
         "normal": Settings(nodelay=0, interval=40, resend=2, nc=True),
         "fast": Settings(nodelay=0, interval=30, resend=2, nc=True),
@@ -291,10 +298,16 @@ PROFILES: Mapping[str, Settings] = MappingProxyType(
     }
 )
 """
-Named profiles. C{default} is the product's own: immediate retransmission with
-congestion control. C{normal} to C{fast3} are kcptun's modes, from patient to
-eager, all without congestion control. All have windows of 1024 segments.
+Named profiles. C{default} and C{bulk} are the product's own: paced, with congestion control.
+C{interactive} is for small messages that must not be late. C{normal} to C{fast3} are kcptun's
+modes, from patient to eager, all without congestion control and with windows of 1024 segments.
 """
+
+PROFILE_OPTIONS: Mapping[str, SessionOptions] = MappingProxyType(
+    {"interactive": SessionOptions(data_shards=2, parity_shards=1)}
+)
+"""What profiles say beside L{PROFILES}. Two messages and their parity are half as much again on
+the wire, and of three datagrams any one may be lost."""
 
 
 def reconfigure(

@@ -48,6 +48,12 @@ def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
     return pack_header(conv, WINS, RESET, 0, 0, snd_nxt, rcv_nxt, 0)
 
 
+def is_acknowledgement(run: Buffer) -> bool:
+    """Nothing but ACK segments is in these datagrams."""
+    count, rest = divmod(len(run), HEADER_SIZE)
+    return not rest and bytes(run[CONV_SIZE::HEADER_SIZE]) == bytes((ACK,)) * count
+
+
 class Segment(NamedTuple):
     """A header as it stands on the wire."""
 

@@ -1,0 +1,78 @@
+"""Tests for the profile C{interactive} of KCP: small messages in time over a path that loses."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.testing.impairments import Impairments
+from twisted_rudp.testing.network import MemoryNetwork
+
+PORT = 4000
+SIZE = 1000
+INTERVAL = 0.02
+
+
+class Echo(Protocol):
+    """Sends back what comes."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+class Asking(Protocol):
+    """Sends a message at each interval and notes how long its echo takes."""
+
+    def __init__(self, reactor: object) -> None:
+        self.sent: list[float] = []
+        self.waits: list[float] = []
+        self.received = 0
+        self.loop = LoopingCall(self.ask)
+        self.loop.clock = reactor
+
+    def connectionMade(self) -> None:
+        self.loop.start(INTERVAL)
+
+    def ask(self) -> None:
+        assert self.transport is not None
+        self.sent.append(self.loop.clock.seconds())
+        self.transport.write(bytes(SIZE))
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        for _ in range(len(self.waits), self.received // SIZE):
+            self.waits.append(self.loop.clock.seconds() - self.sent[len(self.waits)])
+
+
+class InteractiveTests(SynchronousTestCase):
+    """Echoes over 40 ms and a loss of one in twenty."""
+
+    def waits(self, profile: str) -> tuple[list[float], float]:
+        """All waits, ascending, and bytes sent for each byte of a message."""
+        network = MemoryNetwork(seed=3)
+        near, far = network.host("near"), network.host("far")
+        for seed, ends in enumerate(((near, far), (far, near))):
+            network.setLink(*ends, Impairments(seed=seed, rate=12.5e6, delay=0.02, loss=0.05))
+        server = KCPServerEndpoint(far.reactor, PORT, profile=profile)
+        self.successResultOf(server.listen(Factory.forProtocol(Echo)))
+        asking = Asking(near.reactor)
+        client = KCPClientEndpoint(near.reactor, far.address, PORT, profile=profile)
+        client.connect(Factory.forProtocol(lambda: asking)).addErrback(self.fail)
+        network.runFor(12)
+        asking.loop.stop()
+        transport: ITransport = asking.transport
+        sent = transport.counters()["OutBytes"] / len(asking.sent) / SIZE
+        return sorted(asking.waits), sent
+
+    def test_late(self) -> None:
+        """One in twenty waits for a retransmission with the default, hardly one with this."""
+        usual, _ = self.waits("default")
+        quick, sent = self.waits("interactive")
+        self.assertGreater(usual[len(usual) * 95 // 100], 0.09)
+        self.assertLess(quick[len(quick) * 95 // 100], 0.065)
+        self.assertLess(quick[len(quick) * 98 // 100], 0.09)
+        self.assertLess(sent, 1.7)
