@@ -97,6 +97,8 @@ FENCES = {
     ("net.stream", "StreamTransport._read"),  # calls user code, for each delivery
     ("net.hub", "Hub.runReceived"),  # calls a demultiplexer from the socket
     ("net.hub", "Hub._visitDemux"),  # calls a demultiplexer from the timer and at a turn's end
+    ("net.hub", "Hub.owns"),  # asks a demultiplexer whose a datagram is
+    ("net.hub", "Hub.ownsAll"),  # the same for a run
     ("net.table", "SessionTable._judge"),  # asks a demultiplexer about an unknown peer
     ("testing.port", "MemoryUDPPort._doRead"),  # a reactor's: calls any datagram protocol
     ("testing.events", "SystemEvents.fire.goOn"),  # a reactor's: calls any trigger

@@ -114,6 +114,12 @@ class FakePort:
     closed = False
     sendFrom = b""
 
+    def startReading(self) -> None:
+        """Nothing comes here."""
+
+    def receiveBy(self, receiver: Any) -> None:
+        """Nothing comes here."""
+
     def readPending(self) -> None:
         """Nothing is left alone here."""
 

@@ -10,7 +10,9 @@ import os
 import stat
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
@@ -74,6 +76,96 @@ class SessionCase(SynchronousTestCase):
         [port] = [p for p in self.ask(command="status")["ports"] if p["address"] == address]
         found: dict[str, Any] = port
         return found
+
+
+class Offered:
+    """Sockets that are offered."""
+
+    descriptors = [3]
+    offers = [["udp", "udp", 2]]
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Life:
+    """A program that can be reloaded and taken over."""
+
+    def __init__(self) -> None:
+        self.offered = Offered()
+        self.taken: list[int] | None = None
+
+    def reload(self) -> dict[str, Any]:
+        return {"added": 1}
+
+    def offer(self) -> Offered:
+        return self.offered
+
+    def giveUp(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
+        self.taken = taken
+        return succeed({"retiring": 0})
+
+
+class Client:
+    """Who asks, and what it was given."""
+
+    def __init__(self) -> None:
+        self.handover: Any = None
+        self.descriptors: list[int] = []
+
+    def giveDescriptors(self, descriptors: list[int]) -> None:
+        self.descriptors += descriptors
+
+    def forget(self) -> None:
+        if self.handover is not None:
+            self.handover.close()
+
+
+class LifeTests(SynchronousTestCase):
+    """Reloading and taking over."""
+
+    def setUp(self) -> None:
+        self.life = Life()
+        self.control = Control(Clock(), life=self.life)
+        self.client = Client()
+
+    def ask(self, **request: Any) -> Any:
+        return self.control.answer(json.dumps(request).encode(), self.client)
+
+    def test_reload(self) -> None:
+        """The answer is what was changed."""
+        self.assertEqual(self.ask(command="reload"), {"added": 1})
+
+    def test_impossible(self) -> None:
+        """A program that runs no services of ours says that it cannot."""
+        self.control = Control(Clock())
+        for request in ({"command": "reload"}, {"command": "takeover", "version": "1"}):
+            self.assertIn("neither reloaded nor taken over", self.ask(**request)["error"])
+
+    def test_takeover(self) -> None:
+        """Sockets are offered along with their descriptors, then taken."""
+        answer = self.ask(command="takeover", version="1")
+        self.assertEqual(answer["offers"], Offered.offers)
+        self.assertEqual(self.client.descriptors, [3])
+        taken = self.ask(command="taken", taken=[0])
+        self.assertEqual(self.successResultOf(taken), {"retiring": 0})
+        self.assertEqual(self.life.taken, [0])
+        self.assertIsNone(self.client.handover)
+
+    def test_again(self) -> None:
+        """Who asks again gets a new offer; the earlier one is closed."""
+        self.ask(command="takeover", version="1")
+        self.ask(command="takeover", version="1")
+        self.assertEqual(self.life.offered.closed, 1)
+
+    def test_invalid(self) -> None:
+        """Nothing is given up for what was not offered."""
+        self.assertIn("takeover comes first", self.ask(command="taken", taken=[0])["error"])
+        self.ask(command="takeover", version="1")
+        for taken in ([1], [-1], [0, 0], "0", ["0"], [[0]], None, {}):
+            self.assertIn("error", self.ask(command="taken", taken=taken))
+        self.assertIsNone(self.life.taken)
 
 
 class StatusTests(SessionCase):

@@ -199,6 +199,32 @@ class SessionsTests(SynchronousTestCase):
         self.sessions.remove(self.first)
         self.successResultOf(drained)
 
+    def test_settle(self) -> None:
+        """Sessions are left alone for a time; those left after that are drained."""
+        self.sessions.add(self.first)
+        self.sessions.add(self.second)
+        settled = self.sessions.settle(60, 5)
+        self.clock.advance(59)
+        self.sessions.remove(self.first)
+        self.assertEqual((self.first.told, self.second.told), ([], []))
+        self.clock.advance(1)
+        self.assertEqual(self.second.told, ["finish"])
+        self.clock.advance(5)
+        self.assertEqual(self.second.told, ["finish", "abort"])
+        self.assertNoResult(settled)
+        self.sessions.remove(self.second)
+        self.successResultOf(settled)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drainWhileSettling(self) -> None:
+        """When the program stops in the meantime, both are done with the last session."""
+        self.sessions.add(self.first)
+        settled, drained = self.sessions.settle(60, 5), self.sessions.drain(5)
+        self.sessions.remove(self.first)
+        self.successResultOf(settled)
+        self.successResultOf(drained)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_again(self) -> None:
         """After a drain there may be sessions again (SVC-6)."""
         for _ in range(2):

@@ -15,6 +15,7 @@ from twisted_rudp.core.engine import (
     Key,
     PathError,
     Reason,
+    SessionTable,
 )
 from twisted_rudp.messages import Delivery, Message
 
@@ -169,6 +170,11 @@ class ToyDemultiplexer:
             else:
                 pieces.append((key, datagram, size))
         return pieces
+
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        return False
 
     def ended(self, engine: Engine, now: int) -> None:
         self.finished.append(engine)

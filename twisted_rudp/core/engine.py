@@ -437,6 +437,15 @@ class Demultiplexer(Protocol):
     ) -> Verdict:
         """Judge one datagram whose key is None or is in no session."""
 
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        """
+        Whether a datagram as L{open} gave it, whose key is in no session, goes on with
+        what began here: an opening that was answered, or a session whose peer may have
+        moved. Asked after a successor has taken the socket over: all else is for that.
+        """
+
     def ended(self, engine: Engine, now: int) -> None:
         """The hub has dropped this session, forgotten or thrown out."""
 

@@ -45,6 +45,7 @@ from twisted_rudp.core.settings import (
 )
 from twisted_rudp.mux.layer import LayeredDemultiplexer, Wrap
 from twisted_rudp.net.connect import MakeSession, Mode, connect
+from twisted_rudp.net.handover import Predecessor
 from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.schedule import systemTime
 from twisted_rudp.net.table import Limits
@@ -106,6 +107,7 @@ class Endpoint:
             self.entropy = getattr(self.reactor, "entropy", os.urandom)
         self._socketOptions = SocketOptions()
         self._share: Share | None = None
+        self._predecessor: Predecessor | None = None
         self._mode = Mode.STREAM
         self._layer: Layer | None = None
 
@@ -239,6 +241,20 @@ class ServerEndpoint(Endpoint, ABC):
         """
         return defer.execute(self._listen, factory)
 
+    def listenAfter(
+        self, predecessor: Predecessor, factory: IProtocolFactory
+    ) -> defer.Deferred[ListeningPort]:
+        """
+        The same on the socket of a predecessor, whose sessions go on: see
+        L{ListeningPredecessor<twisted_rudp.net.listen.ListeningPredecessor>}. Where the
+        socket is, and how it is read, stays what it was.
+        """
+        self._predecessor = predecessor
+        try:
+            return defer.execute(self._listen, factory)
+        finally:
+            self._predecessor = None
+
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
         demux = self._listeningDemux()
         # With a layer a server dials nobody. Answers to what a shared port dialled would go to
@@ -259,6 +275,7 @@ class ServerEndpoint(Endpoint, ABC):
             drainTimeout=self.drainTimeout,
             mode=self._mode,
             dial=dial,
+            predecessor=self._predecessor,
         )
 
     def _dialler(self, demux: Demultiplexer) -> MakeSession | None:

@@ -57,6 +57,7 @@ from twisted_rudp.mux.control import (
 )
 from twisted_rudp.mux.layer import Wrap
 from twisted_rudp.mux.smux import SmuxEngine, SmuxSettings, WindowBudget
+from twisted_rudp.net.handover import Predecessor
 from twisted_rudp.net.ratelog import RateLimitedLog
 
 PREFACE_TIMEOUT: Final = 10.0
@@ -594,7 +595,19 @@ class MuxServerEndpoint:
 
         @return: as of the transport's endpoint.
         """
+        listening: defer.Deferred[Any] = self._carrier.listen(self._carriers(factory))
+        return listening
 
+    def listenAfter(
+        self, predecessor: Predecessor, factory: IProtocolFactory
+    ) -> defer.Deferred[IListeningPort]:
+        """See L{ServerEndpoint.listenAfter}."""
+        listening: defer.Deferred[Any] = self._carrier.listenAfter(
+            predecessor, self._carriers(factory)
+        )
+        return listening
+
+    def _carriers(self, factory: IProtocolFactory) -> CarrierFactory:
         # Whoever may connect without a key or secret may say that he is anybody.
         believed = self._side.secret is not None or self._carrier.authenticates
         streams = AcceptingFactory(factory, believed)
@@ -607,8 +620,7 @@ class MuxServerEndpoint:
             early = None if self._side.secret else streams
             return CarrierSession(early, lambda session, reason: self._side.over(session), greeting)
 
-        listening: defer.Deferred[Any] = self._carrier.listen(CarrierFactory(make, factory))
-        return listening
+        return CarrierFactory(make, factory)
 
 
 def _accepting(factory: IProtocolFactory) -> Callable[[Greeting], None]:

@@ -359,6 +359,26 @@ class KCPDemultiplexer:
             return Drop("no room")
         return self._admit(self._accept, first, address, now, table)
 
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        """A probe with a cookie of ours, or a conversation that is here at another address."""
+        framed = is_framed(datagram)
+        if framed and datagram[KIND_OFFSET] != DATA:
+            return False
+        first = next(segments(datagram[FEC_OVERHEAD:] if framed else datagram), None)
+        if first is None:
+            return False
+        if first.conv in self._byConv and self._elsewhere(first.conv, table):
+            return True
+        cookies = self._cookies
+        return (
+            first.cmd == WASK
+            and first.frg == MARK
+            and cookies is not None
+            and cookies.check(first.ts, address, first.conv, now)
+        )
+
     def _probed(
         self,
         accept: Accept,

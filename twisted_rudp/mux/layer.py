@@ -92,6 +92,11 @@ class LayeredDemultiplexer:
             return verdict._replace(engine=self._wrap(verdict.engine, now))
         return verdict
 
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        return self._inner.continues(datagram, address, now, _InnerTable(table))
+
     def ended(self, engine: Engine, now: int) -> None:
         self._inner.ended(_inner(engine), now)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -65,6 +66,9 @@ NEAR_MEMORY: Final = 10 * MILLISECOND
 
 DIAGNOSIS_INTERVAL: Final = 60 * SECOND
 """What does not fit between the two ends is logged no more often than this."""
+
+NEVER: Final = 1 << 62
+"""A time that does not come."""
 
 
 class _DemuxTask(Task):
@@ -126,6 +130,7 @@ class Hub:
         self._flood = Flood()
         self._drops = 0
         self._thins = False
+        self._divided = False
         self.table = SessionTable(
             demux,
             self.output,
@@ -152,6 +157,7 @@ class Hub:
     def attach(self, port: DatagramPort) -> None:
         """Take the port whose receiver this is."""
         self.output.port = port
+        port.sendFrom = self.output.sendFrom
         self.schedule.beforeWake = port.readPending
         self._registration = stats.ports.add(self)
 
@@ -331,6 +337,11 @@ class Hub:
         """Unknown peers do not come in any more."""
         self.table.accepting = False
 
+    @property
+    def empty(self) -> bool:
+        """No session is left, also none that is over and still answered."""
+        return not self.table.byKey
+
     def find(self, key: Key) -> Session | None:
         """The session under C{key}, also one that has ended and is still answered."""
         return self.table.byKey.get(key)
@@ -461,7 +472,7 @@ class Hub:
     def _reviewFlood(self, now: int) -> None:
         """Have the kernel drop most of what unknown peers send while they flood the socket."""
         port, flood = self.output.port, self._flood
-        if port is None or self.closed:
+        if port is None or self.closed or self._divided:
             return
         drops = port.kernelDrops() if flood.came else self._drops
         if not flood.review(now, drops > self._drops, self.table.validated):
@@ -545,6 +556,56 @@ class Hub:
             closed = succeed(None) if port is None else port.stopListening()
             closed.addBoth(lambda _: self._closed())
         return self.whenClosed()
+
+    def divide(self) -> None:
+        """
+        A successor has all unknown peers. What does not fit here may fit it, and a filter of
+        the socket would take its sessions for unknown peers.
+        """
+        self._divided = True
+        self._diagnosis = NEVER
+        self._thins = False
+        if self.output.port is not None:
+            self.output.port.thin(None)
+
+    def undivide(self) -> None:
+        """Undo L{divide}; unknown peers come in again."""
+        self._divided = False
+        self._diagnosis = 0
+        self.table.accepting = True
+
+    def ownsAll(self, run: Buffer, size: int, address: Address) -> bool:
+        """Whether a run is of one session of this hub, as most are."""
+        try:
+            pieces = self._demux.open(run, size, address)
+        except Exception:
+            self._demuxFailed()
+            return False
+        if len(pieces) != 1:
+            return False
+        key, piece, pieceSize = pieces[0]
+        whole = -(-len(piece) // pieceSize) == -(-len(run) // size)
+        return whole and key in self.table.byKey
+
+    def owns(self, datagram: Buffer, address: Address) -> bool:
+        """Whether a datagram is of a session of this hub, or goes on with what began here."""
+        table = self.table
+        try:
+            for key, piece, _ in self._demux.open(datagram, len(datagram), address):
+                if key is not None and key in table.byKey:
+                    return True
+                if self._demux.continues(bytes(piece), address, self.now(), table):
+                    return True
+        except Exception:
+            self._demuxFailed()
+        return False
+
+    def leave(self) -> None:
+        """Drop every session without a word, and leave the socket to a successor."""
+        if not self.closed:
+            self.closed = True
+            self._release()
+            self._closed()
 
     def whenClosed(self) -> Deferred[None]:
         """
@@ -630,6 +691,18 @@ class Hub:
             return False
         configure(**changes)
         return True
+
+    def configureSessions(self, changes: Mapping[str, Any]) -> int:
+        """
+        Change settings of all sessions; those that cannot stay as they are.
+
+        @return: how many were changed.
+        """
+        done = 0
+        for session in self.table.alive():
+            with suppress(ValueError):
+                done += self.configureSession(session.number, changes)
+        return done
 
     def _numbered(self, number: int) -> Session | None:
         return next((each for each in self.table.alive() if each.number == number), None)

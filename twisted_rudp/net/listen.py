@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum, auto
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -17,14 +20,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from twisted_rudp.core.engine import Demultiplexer, Reason
+from twisted_rudp.core.engine import Address, Demultiplexer, PathError, Reason
 from twisted_rudp.net.addresses import toTwisted
 from twisted_rudp.net.connect import MakeSession, Mode, connect, makeTransport
+from twisted_rudp.net.handover import (
+    LOOK,
+    OPENINGS,
+    Divider,
+    Nobody,
+    Predecessor,
+    SharedPort,
+    Successor,
+)
 from twisted_rudp.net.hub import Hub, closingTowards
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.table import DEFAULTS, Limits
 from twisted_rudp.net.udp.open import openPort
-from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
+from twisted_rudp.net.udp.options import cannotListen
+from twisted_rudp.net.udp.port import DatagramPort, Receiver, SocketOptions, descriptorOf
 from twisted_rudp.net.udp.reactors import IPortReactor
 from twisted_rudp.net.usercode import callUserLogged
 
@@ -35,8 +48,13 @@ DRAIN_TIMEOUT = 5.0
 class _Phase(Enum):
     IDLE = auto()
     LISTENING = auto()
+    HANDED_OVER = auto()
     DRAINING = auto()
     CLOSING = auto()
+
+
+_SERVING: Final = (_Phase.LISTENING, _Phase.HANDED_OVER)
+"""The phases in which sessions are given to the factory."""
 
 
 class ListeningPort:
@@ -64,6 +82,7 @@ class ListeningPort:
         drainTimeout: float = DRAIN_TIMEOUT,
         mode: str = Mode.STREAM,
         dial: MakeSession | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """See L{listen}."""
         self._reactor = reactor
@@ -76,7 +95,13 @@ class ListeningPort:
         self._drainTimeout = drainTimeout
         self._mode = Mode(mode)
         self._dial = dial
+        self._predecessor = predecessor
+        self._divider: Divider | None = None
+        self._fed = predecessor is not None
+        self._openings = False
+        self._nobody: Nobody | None = None
         self._hub = Hub(reactor, demux, self, limits or DEFAULTS, lost=self._portLost)
+        self._receiver: Receiver = self._hub
         self._port: DatagramPort | None = None
         self._phase = _Phase.IDLE
         self._stopping: Deferred[None] = Deferred()
@@ -98,14 +123,20 @@ class ListeningPort:
         """
         if self._phase is not _Phase.IDLE:
             raise RuntimeError("a listening port is started once")
-        self._port = openPort(
-            self._reactor,
-            self._hub,
-            self._interface,
-            self._number,
-            kind=self._portKind,
-            options=self._socketOptions,
-        )
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is None:
+            self._port = openPort(
+                self._reactor,
+                self._hub,
+                self._interface,
+                self._number,
+                kind=self._portKind,
+                options=self._socketOptions,
+            )
+        else:
+            self._port = predecessor.open(
+                self._reactor, self._hub, self, self._portKind, self._socketOptions
+            )
         self._hub.attach(self._port)
         self._phase = _Phase.LISTENING
         callUserLogged(self._factory.doStart)
@@ -120,6 +151,8 @@ class ListeningPort:
         if self._phase is _Phase.IDLE:
             self._phase = _Phase.CLOSING
             self._closed(None)
+        elif self._phase is _Phase.HANDED_OVER:
+            self._cutOff()
         elif self._phase is _Phase.LISTENING:
             self._phase = _Phase.DRAINING
             self._hub.stopAccepting()
@@ -129,6 +162,142 @@ class ListeningPort:
             else:
                 self._drained()
         return self._stopping
+
+    def retire(self) -> Deferred[None]:
+        """
+        Refuse new peers, and close when the last session has ended by itself. Openings that
+        were answered may still become sessions. L{stopListening} puts an end to that.
+        Nothing changes for a port that was handed over.
+
+        @return: the same C{Deferred} as L{stopListening}.
+        """
+        if self._phase is _Phase.LISTENING:
+            self.handOver(Nobody())
+        return self._stopping
+
+    def configureSessions(self, changes: Mapping[str, Any]) -> int:
+        """
+        Change settings of all sessions, as far as each can.
+
+        @return: how many were changed.
+        """
+        return self._hub.configureSessions(changes)
+
+    # taking over and handing over
+
+    def handOver(self, successor: Successor) -> Deferred[None]:
+        """
+        Have another owner accept what comes, and keep the socket until the last session
+        here has ended. L{stopListening} ends those that are left at once.
+
+        @return: the same C{Deferred} as L{stopListening}.
+        @raise CannotListenError: it is not listening, or has been handed over.
+        """
+        divider = self._divider
+        if divider is not None and isinstance(divider.successor, Nobody):
+            self._nobody = divider.successor
+            divider.successor = successor
+            return self._stopping
+        if self._phase is not _Phase.LISTENING or self._port is None:
+            cause = OSError(errno.EBADF, "the socket is not there to be handed over")
+            raise cannotListen((self._interface, self._number), cause)
+        self._phase = _Phase.HANDED_OVER
+        self._hub.divide()
+        self._divider = Divider(self._hub, successor)
+        self._receiver = self._divider
+        self._port.receiveBy(self._divider)
+        self._openings = True
+        self._drainTimer = self._reactor.callLater(OPENINGS, self._openingsOver)
+        return self._stopping
+
+    def takeBack(self) -> None:
+        """Undo L{handOver}: the successor did not come."""
+        if self._divider is not None and self._nobody is not None:
+            self._divider.successor = self._nobody
+            self._nobody = None
+        elif self._phase is _Phase.HANDED_OVER and self._port is not None:
+            self._phase = _Phase.LISTENING
+            self._cancelTimer()
+            self._divider = None
+            self._receiver = self._hub
+            self._port.receiveBy(self._hub)
+            self._hub.undivide()
+
+    @property
+    def socketPort(self) -> DatagramPort | None:
+        """The socket, once there is one."""
+        return self._port
+
+    def fileno(self) -> int:
+        """See L{descriptorOf}."""
+        return descriptorOf(self._port)
+
+    def runPassedOn(self, run: bytes, size: int, address: Address, local: bytes) -> None:
+        """See L{Successor}."""
+        self._receiver.calledAt(local)
+        self._receiver.runReceived(run, size, address)
+
+    def turnEnded(self) -> None:
+        """See L{Successor}."""
+        self._receiver.turnEnded()
+
+    def portWritable(self) -> None:
+        """See L{Successor}."""
+        self._receiver.portWritable()
+
+    def pathError(self, kind: PathError, size: int, address: Address) -> None:
+        """See L{Successor}."""
+        self._receiver.pathError(kind, size, address)
+
+    def portLost(self, failure: Failure) -> None:
+        """See L{Successor}."""
+        if self._fed:
+            self._receiver.portLost(failure)
+
+    def released(self, port: DatagramPort) -> Deferred[None]:
+        """See L{Successor}. The socket is this port's own from now on."""
+        self._fed = False
+        if self._hub.closed and self._divider is None:
+            # Stopped in the meantime.
+            return port.stopListening()
+        self._port = port
+        port.receiveBy(self._receiver)
+        if self._hub.closed:
+            self._relinquish()
+        else:
+            self._hub.attach(port)
+        return succeed(None)
+
+    def _openingsOver(self) -> None:
+        """Look whether all is over here, now and then."""
+        if self._openings:
+            self._openings = False
+            self._hub.stopAccepting()
+        if self._hub.empty and self._demux.deadline() is None:
+            self._cutOff()
+        else:
+            self._drainTimer = self._reactor.callLater(LOOK, self._openingsOver)
+
+    def _cutOff(self) -> None:
+        """End what is left, and let go of the socket."""
+        self._phase = _Phase.CLOSING
+        self._cancelTimer()
+        self._hub.stopAccepting()
+        callUserLogged(self._factory.doStop)
+        said = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
+        said.addCallback(lambda _: self._left())
+
+    def _left(self) -> None:
+        self._hub.leave()
+        if not self._fed:
+            self._relinquish()
+
+    def _relinquish(self) -> None:
+        """Nothing is done here any more."""
+        divider, self._divider = self._divider, None
+        if divider is None or self._port is None:
+            return
+        divider.successor.released(self._port).addBoth(self._closed)
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """
@@ -194,9 +363,10 @@ class ListeningPort:
         protocol = None
         # What a factory has that wants to know more of a peer than its address.
         build = getattr(self._factory, "buildProtocolFor", None)
-        if self._phase is _Phase.LISTENING and build is not None:
+        serving = self._phase in _SERVING
+        if serving and build is not None:
             protocol = callUserLogged(build, session)
-        elif self._phase is _Phase.LISTENING:
+        elif serving:
             protocol = callUserLogged(self._factory.buildProtocol, toTwisted(session.address))
         if protocol is None or isinstance(protocol, Failure):
             session.refuse()
@@ -261,7 +431,7 @@ class ListeningPort:
         been told (PORT-5).
         """
         self._log.info("{port} lost its socket: {reason}", port=self, reason=failure.value)
-        if self._phase is _Phase.LISTENING:
+        if self._phase in _SERVING:
             callUserLogged(self._factory.doStop)
         self._phase = _Phase.CLOSING
         self._cancelTimer()
@@ -274,6 +444,35 @@ class ListeningPort:
 
 
 classImplements(ListeningPort, IListeningPort)
+
+
+class ListeningPredecessor:
+    """A listening port of this process whose socket another one takes over."""
+
+    def __init__(self, listening: ListeningPort) -> None:
+        self._listening = listening
+
+    def open(
+        self,
+        reactor: IPortReactor,
+        receiver: Receiver,
+        successor: Successor,
+        kind: str,
+        options: SocketOptions,
+    ) -> DatagramPort:
+        """See L{Predecessor}. The kind of port stays what it was."""
+        self._listening.handOver(successor)
+        port = self._listening.socketPort
+        assert port is not None
+        port.reconfigure(
+            replace(
+                port.options,
+                receiveBuffer=options.receiveBuffer,
+                sendBuffer=options.sendBuffer,
+                dscp=options.dscp,
+            )
+        )
+        return SharedPort(port)
 
 
 def listen(
@@ -289,6 +488,7 @@ def listen(
     drainTimeout: float = DRAIN_TIMEOUT,
     mode: str = Mode.STREAM,
     dial: MakeSession | None = None,
+    predecessor: Predecessor | None = None,
 ) -> ListeningPort:
     """
     Bind a UDP socket and give those who come to a factory. Done on return (EP-2).
@@ -301,6 +501,7 @@ def listen(
     @param drainTimeout: seconds for which C{stopListening} waits for connections.
     @param mode: a L{Mode}.
     @param dial: makes the sessions of L{ListeningPort.connect}.
+    @param predecessor: has the socket; C{interface}, C{port} and C{portKind} do not matter.
 
     @raise twisted.internet.error.CannotListenError: the address cannot be had.
     @raise ValueError: no such mode or kind of port.
@@ -317,6 +518,7 @@ def listen(
         drainTimeout=drainTimeout,
         mode=mode,
         dial=dial,
+        predecessor=predecessor,
     )
     listening.startListening()
     return listening

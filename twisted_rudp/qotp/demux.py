@@ -284,6 +284,12 @@ class QOTPDemultiplexer:
         )
         return Admit(engine)
 
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        """An opening that was answered is here until it lapses."""
+        return self._half_open.get(bytes(datagram[ID_OFFSET:ID_END])) is not None
+
     def _forgotten(self, reset: StatelessReset, name: bytes, now: int) -> Verdict:
         """
         Data of a connection that was here, perhaps before a restart: its dialler is told

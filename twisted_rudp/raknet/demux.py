@@ -259,6 +259,27 @@ class RakNetDemultiplexer:
             return self._requested2(self._accept, message, address, now, table)
         return Drop("unasked")
 
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        """
+        Whoever has a cookie of ours comes with it, and whoever has a session here is told
+        so, or it makes room.
+        """
+        if datagram and datagram[0] & VALID:
+            return False
+        message = parse(datagram, self._settings.magic)
+        if isinstance(message, Request1):
+            return table.get(address) is not None
+        if not isinstance(message, Request2):
+            return False
+        if table.get(address) is not None or table.get(("guid", message.guid)) is not None:
+            return True
+        cookies, cookie = self._cookies, message.cookie
+        return (
+            cookies is not None and cookie is not None and cookies.check(cookie, address, 0, now)
+        )
+
     def _allowed(self, address: Address, now: int) -> bool:
         if is_loopback(address):
             return True

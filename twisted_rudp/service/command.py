@@ -27,6 +27,7 @@ from twisted_rudp.service.status import (
     BanOptions,
     KickOptions,
     LogLevelOptions,
+    ReloadOptions,
     StatusOptions,
     TopOptions,
     runRequest,
@@ -55,6 +56,7 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "kick": runRequest,
     "ban": runRequest,
     "log-level": runRequest,
+    "reload": runRequest,
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
@@ -90,6 +92,7 @@ Examples:
         ["kick", None, KickOptions, "End a session of a running program."],
         ["ban", None, BanOptions, "Ban an address from a running program."],
         ["log-level", None, LogLevelOptions, "Change the log level of a running program."],
+        ["reload", None, ReloadOptions, "Have a running program read its configuration again."],
         ["ping", None, PingOptions, "Ask a RakNet server for its status."],
     ]
 

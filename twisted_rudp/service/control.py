@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import connectionDone
 from twisted.logger import InvalidLogLevelError, Logger, LogLevel
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
@@ -89,31 +90,94 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+Answer: TypeAlias = "dict[str, Any] | Deferred[dict[str, Any]]"
+
+
+class Offered(Protocol):
+    """Sockets that were offered to another process."""
+
+    descriptors: list[int]
+
+    @property
+    def offers(self) -> Sequence[Sequence[Any]]:
+        """What each is."""
+
+    def close(self) -> None:
+        """Nobody has taken them."""
+
+
+class Life(Protocol):
+    """What a process runs."""
+
+    def reload(self) -> dict[str, Any]:
+        """
+        @raise RequestError: not possible; nothing is changed.
+        """
+
+    def offer(self) -> Any:
+        """
+        @return: an L{Offered}.
+        @raise RequestError: not possible.
+        """
+
+    def giveUp(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
+        """Another process has taken these."""
+
+
+class Client(Protocol):
+    """
+    Who asks.
+
+    @ivar handover: what was offered to it.
+    """
+
+    handover: Offered | None
+
+    def giveDescriptors(self, descriptors: list[int]) -> None:
+        """Give them along with the next answer."""
+
+    def forget(self) -> None:
+        """Take back what was offered."""
+
+
 class Control:
     """What can be asked for over the socket, by name."""
 
     _log = Logger()
 
-    def __init__(self, clock: Any, setLevel: Callable[[LogLevel], None] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        setLevel: Callable[[LogLevel], None] | None = None,
+        life: Life | None = None,
+    ) -> None:
         """
         @param setLevel: changes the level of the log; None: that is not possible here.
+        @param life: what can be reloaded and handed over.
         """
         self._clock = clock
         self._setLevel = setLevel
-        self._commands: dict[str, Callable[..., dict[str, Any]]] = {
+        self._life = life
+        self._client: Client | None = None
+        self._commands: dict[str, Callable[..., Answer]] = {
             "status": self.status,
             "kick": self.kick,
             "ban": self.ban,
             "configure": self.configure,
             "log-level": self.logLevel,
+            "reload": self.reload,
+            "takeover": self.takeover,
+            "taken": self.taken,
         }
 
-    def answer(self, line: bytes) -> dict[str, Any]:
+    def answer(self, line: bytes, client: Client | None = None) -> Answer:
         """
         Carry out one request.
 
-        @return: the answer; C{{"error": ...}} if it is not possible.
+        @param client: who asks.
+        @return: the answer, or when it is there; C{{"error": ...}} if it is not possible.
         """
+        self._client = client
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
@@ -172,6 +236,45 @@ class Control:
             raise RequestError(f"{level!r} is not one of {known}") from None
         return {"level": level}
 
+    def reload(self) -> dict[str, Any]:
+        """Read the configuration file again."""
+        return self._living.reload()
+
+    def takeover(self, version: str) -> dict[str, Any]:
+        """Offer the sockets of this process to another one."""
+        client = self._client
+        if client is None:
+            raise RequestError("descriptors can be given over the socket only")
+        client.forget()
+        handover = client.handover = self._living.offer()
+        client.giveDescriptors(handover.descriptors)
+        self._log.info("control: sockets offered to version {version}", version=version)
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "offers": [list(each) for each in handover.offers],
+        }
+
+    def taken(self, taken: list[int]) -> Answer:
+        """The other process listens on some of them: it has all that is new from now on."""
+        client = self._client
+        handover = None if client is None else client.handover
+        if client is None or handover is None:
+            raise RequestError("nothing was offered: takeover comes first")
+        known = set(range(len(handover.offers)))
+        if not isinstance(taken, list) or any(
+            not isinstance(each, int) or taken.count(each) > 1 for each in taken
+        ) or not known.issuperset(taken):
+            raise RequestError("taken is a list of numbers of offers")
+        client.handover = None
+        return self._living.giveUp(handover, taken)
+
+    @property
+    def _living(self) -> Life:
+        if self._life is None:
+            raise RequestError("this program can be neither reloaded nor taken over")
+        return self._life
+
     @staticmethod
     def _source(port: int) -> Any:
         sources = stats.ports.sources()
@@ -186,7 +289,7 @@ class Control:
 class Answering(Protocol):
     """What is behind a control socket."""
 
-    def answer(self, line: bytes) -> dict[str, Any] | Deferred[dict[str, Any]]:
+    def answer(self, line: bytes, client: Client | None = None) -> Answer:
         """Carry out one request."""
 
 
@@ -200,14 +303,33 @@ class _Connection(LineOnlyReceiver):
         self._control = control
         # Answers leave in the order of the requests.
         self._turn = DeferredLock()
+        self.handover: Offered | None = None
 
     def lineReceived(self, line: bytes) -> None:
-        answer: Callable[[bytes], Any] = self._control.answer
-        self._turn.run(answer, line).addCallback(self._answered)
+        answer: Callable[..., Any] = self._control.answer
+        self._turn.run(answer, line, self).addCallbacks(self._say, self._failed)
 
-    def _answered(self, answer: dict[str, Any]) -> None:
-        line = json.dumps(answer, separators=(",", ":")).encode()
-        self.sendLine(line)  # type: ignore[no-untyped-call]
+    def _failed(self, failure: Failure) -> None:
+        self._say({"error": failure.getErrorMessage()})
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        text = json.dumps(answer, separators=(",", ":"))
+        self.sendLine(text.encode())  # type: ignore[no-untyped-call]
+
+    def giveDescriptors(self, descriptors: list[int]) -> None:
+        """See L{Client}. They travel with the first bytes of the answer."""
+        transport: Any = self.transport
+        for each in descriptors:
+            transport.sendFileDescriptor(each)
+
+    def forget(self) -> None:
+        """See L{Client}."""
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            handover.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.forget()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         if self.transport is not None:

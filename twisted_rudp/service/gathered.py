@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogLevel
 
 from twisted_rudp import stats
-from twisted_rudp.service.control import Control, RequestError
+from twisted_rudp.service.control import Client, Control, RequestError
 
 Answers = Mapping[int, Mapping[str, Any]]
 """What each worker has answered, by its number. One that is being replaced has not."""
@@ -114,7 +114,9 @@ class GatheredControl:
         self._workers = workers
         self._own = Control(clock, setLevel)
 
-    def answer(self, line: bytes) -> Deferred[dict[str, Any]]:
+    def answer(
+        self, line: bytes, client: Client | None = None
+    ) -> Deferred[dict[str, Any]]:
         """Carry out one request; see L{Control.answer}."""
         try:
             request = json.loads(line)
@@ -127,7 +129,9 @@ class GatheredControl:
             return Deferred.fromCoroutine(self._ban(request))
         if command in ("kick", "configure"):
             return Deferred.fromCoroutine(self._toOne(request))
-        answer = self._own.answer(line)
+        answer = self._own.answer(line, client)
+        if isinstance(answer, Deferred):
+            return answer
         if command == "log-level" and "error" not in answer:
             return self._workers.ask(**request).addCallback(lambda _: answer)
         return succeed(answer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -26,8 +27,10 @@ from zope.interface import implementer
 from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPEndpoint, QOTPServerEndpoint
 from twisted_rudp.interfaces import IRUDPTransport
+from twisted_rudp.net.listen import ListeningPort
 from twisted_rudp.service.announce import NodeAnnouncer
 from twisted_rudp.service.connectionlog import addressText
+from twisted_rudp.service.places import Place
 
 
 @implementer(IProtocolFactory)
@@ -92,7 +95,7 @@ class Sessions:
         self._clock = clock
         self._limit = limit
         self._live: set[Session] = set()
-        self._empty: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
         self._timeout: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -110,12 +113,11 @@ class Sessions:
     def remove(self, session: Session) -> None:
         """Remove an ended session."""
         self._live.discard(session)
-        if not self._live and self._empty is not None:
-            empty, self._empty = self._empty, None
-            if self._timeout is not None:
-                self._timeout.cancel()
-                self._timeout = None
-            empty.callback(None)
+        if not self._live:
+            waiting, self._waiting = self._waiting, []
+            self._setTimeout(None)
+            for each in waiting:
+                each.callback(None)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """
@@ -126,14 +128,34 @@ class Sessions:
         """
         for session in list(self._live):
             session.finish()
+        return self._ended(seconds, self._timedOut)
+
+    def settle(self, seconds: float, drain: float) -> Deferred[None]:
+        """
+        Let every session end by itself, and L{drain} those left after a time.
+
+        @return: fires when none is left.
+        """
+        return self._ended(seconds, lambda: self.drain(drain))
+
+    def _ended(self, seconds: float, overdue: Callable[[], object]) -> Deferred[None]:
         if not self._live:
             return succeed(None)
-        self._empty = Deferred()
-        self._timeout = self._clock.callLater(seconds, self._timedOut)
-        return self._empty
+        self._setTimeout(self._clock.callLater(seconds, overdue))
+        ended: Deferred[None] = Deferred()
+        self._waiting.append(ended)
+        return ended
+
+    def later(self, seconds: float, function: Callable[[], object]) -> IDelayedCall:
+        """Call a function after a while."""
+        return self._clock.callLater(seconds, function)
+
+    def _setTimeout(self, timeout: IDelayedCall | None) -> None:
+        before, self._timeout = self._timeout, timeout
+        if before is not None and before.active():
+            before.cancel()
 
     def _timedOut(self) -> None:
-        self._timeout = None
         for session in list(self._live):
             session.abort()
 
@@ -194,6 +216,10 @@ def adviceFor(endpoint: object) -> list[str]:
     return advice
 
 
+PATIENCE: Final = 86_400.0
+"""Seconds that open sessions are given when their service retires."""
+
+
 class ListeningService(Service):
     """
     Listens between start and stop. It binds before privileges are dropped (SVC-3). If the
@@ -202,6 +228,9 @@ class ListeningService(Service):
     again afterwards (SVC-6).
 
     @ivar advice: what the operator should improve, logged at the start.
+    @ivar place: where the endpoint listens, if that can be told.
+    @ivar patience: seconds that open sessions are given when it retires.
+    @ivar source: listens instead of the endpoint: it has a socket already.
     """
 
     _log = Logger()
@@ -232,6 +261,12 @@ class ListeningService(Service):
         self._announcer = announcer
         self.advice: list[str] = []
         self._listening: Deferred[IListeningPort | None] | None = None
+        self._port: Any = None
+        self._retired: Deferred[None] | None = None
+        self._closing: Deferred[Any] | None = None
+        self.place: Place | None = None
+        self.patience = PATIENCE
+        self.source: Callable[[IStreamServerEndpoint, IProtocolFactory], Any] | None = None
 
     @property
     def listeningEndpoint(self) -> Any:
@@ -268,8 +303,79 @@ class ListeningService(Service):
         @return: fires when the port is closed and no session is left.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        retired, self._retired = self._retired, None
+        if retired is not None:
+            return Deferred.fromCoroutine(self._stopRetired(retired))
         listening, self._listening = self._listening, None
         return Deferred.fromCoroutine(self._stop(listening))
+
+    @property
+    def port(self) -> Any:
+        """What it listens on, once it does."""
+        return self._port
+
+    @property
+    def endpoint(self) -> IStreamServerEndpoint:
+        """What it was made to listen on."""
+        return self._endpoint
+
+    def retire(self, seconds: float) -> Deferred[None]:
+        """
+        Accept nothing more, and let the open sessions end by themselves. Those left after
+        a time are drained as when stopping. L{stopService} shortens that.
+
+        @return: fires when no session is left and the port is closed.
+        """
+        listening, self._listening = self._listening, None
+        self._retired = Deferred.fromCoroutine(self._retire(listening, seconds))
+        return self._retired
+
+    async def _retire(
+        self, listening: Deferred[IListeningPort | None] | None, seconds: float
+    ) -> None:
+        if listening is not None:
+            listening.cancel()
+            await listening
+        if self._announcer is not None:
+            await self._announcer.end()
+        port = self._port
+        if isinstance(port, ListeningPort):
+            overdue = self._sessions.later(seconds, self._cutOff)
+            await port.retire()
+            if overdue.active():
+                overdue.cancel()
+        await self.closeOther()
+        await self._sessions.settle(seconds, self._drain)
+        self._log.info(
+            "{description}: retired: {tally}",
+            description=self.description,
+            tally=self.tally.line(),
+        )
+
+    def closeOther(self) -> Deferred[None]:
+        """
+        Close the port, if it is none that its sessions need.
+
+        @return: a C{Deferred} of its own for each caller.
+        """
+        port = self._port
+        if isinstance(port, ListeningPort) or not hasattr(port, "stopListening"):
+            return succeed(None)
+        if self._closing is None:
+            self._closing = maybeDeferred(port.stopListening)
+        waiting: Deferred[None] = Deferred()
+        self._closing.addBoth(lambda _: waiting.callback(None))
+        return waiting
+
+    def _cutOff(self) -> None:
+        """What is left is drained, then the port goes."""
+        self._sessions.drain(self._drain).addCallback(lambda _: self._port.stopListening())
+
+    async def _stopRetired(self, retired: Deferred[None]) -> None:
+        await self._sessions.drain(self._drain)
+        if isinstance(self._port, ListeningPort):
+            await self._port.stopListening()
+        await retired
 
     async def _stop(self, listening: Deferred[IListeningPort | None] | None) -> None:
         closing: Deferred[None] | None = None
@@ -303,7 +409,11 @@ class ListeningService(Service):
         def unbound(failure: Failure) -> None:
             failed(failure)
 
-        listening = self._endpoint.listen(self._factory)
+        source, self.source = self.source, None
+        if source is None:
+            listening = self._endpoint.listen(self._factory)
+        else:
+            listening = source(self._endpoint, self._factory)
         self._listening = listening.addCallbacks(self._bound, unbound)
         failed = self._unbound
         if refused:
@@ -316,6 +426,7 @@ class ListeningService(Service):
             refused[0].raiseException()
 
     def _bound(self, port: IListeningPort) -> IListeningPort:
+        self._port = port
         host = port.getHost()
         self._log.info(
             "{description}: listening on {host.host} port {host.port} ({host.type})"

@@ -6,26 +6,21 @@ The C{ServiceMaker} in the plugin file refers to this module (SVC-1).
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
-from threading import current_thread, main_thread
 from typing import Any, Final, cast
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.defer import succeed
+from twisted.application.service import IService
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
     FilteringLogObserver,
-    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     textFileLogObserver,
 )
 from twisted.python import usage
 
-from twisted_rudp import __version__, kernels
 from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
 from twisted_rudp.interfaces import IAnswersPings
 from twisted_rudp.net.udp.steering import MOST
@@ -37,22 +32,25 @@ from twisted_rudp.service.announce import (
     theReactor,
 )
 from twisted_rudp.service.config import arguments, load
-from twisted_rudp.service.control import Answering, Control, ControlService, status
+from twisted_rudp.service.control import Answering, Control
 from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.gathered import GatheredControl
 from twisted_rudp.service.listening import PlainListeningService
+from twisted_rudp.service.places import fingerprint, placeOf
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.proxyprotocol import versionNamed
 from twisted_rudp.service.reverse import ReverseOptions
-from twisted_rudp.service.status import text
+from twisted_rudp.service.services import Plan, Planned, Services
+from twisted_rudp.service.takeover import Takeover
 from twisted_rudp.service.tracing import TraceService
 from twisted_rudp.service.usage import (
     ServiceOptions,
     UsageOptions,
     count,
     endpoint,
+    number,
     redacted,
     seconds,
     whole,
@@ -66,6 +64,13 @@ class CommandOptions(ServiceOptions):
 
     optParameters = [
         ["drain", None, 5.0, "Seconds for connections to end when stopping.", seconds],
+        [
+            "retire",
+            None,
+            86400.0,
+            "Seconds for connections to go on after a reload or takeover.",
+            number(0, 10**7, "a number of seconds"),
+        ],
         ["max-connections", None, 4096, "Connections at one time, for each --listen.", count],
         ["announce", None, None, "Announce as this node: a name, a device id or a key."],
         ["announce-server", None, None, "Discovery server to announce to, HOST or HOST:PORT."],
@@ -188,6 +193,8 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 **self.running(listen),
             )
             service.advice += self.exposed(near, far)
+            service.place = placeOf(listen)
+            service.patience = self["retire"]
             self.services.append(service)
             if near.startswith("stdio"):
                 service.forwarding.finished = self._stop
@@ -265,6 +272,8 @@ On a local network the second needs no address if the first has --announce alice
                 **self.running(description),
             )
             service.advice += self.exposed(description)
+            service.place = placeOf(description)
+            service.patience = self["retire"]
             self.services.append(service)
 
 
@@ -300,7 +309,9 @@ Minecraft Bedrock shows a text of this form in its list of servers.
         if not IAnswersPings.providedBy(server):
             raise usage.UsageError(f"--listen {description}: this endpoint does not answer pings")
         clock = cast(IReactorTime, reactor)
-        self.services.append(PongService(clock, f"pong {redacted(self['listen'])}", server))
+        service = PongService(clock, f"pong {redacted(self['listen'])}", server)
+        service.place = placeOf(self["listen"])
+        self.services.append(service)
 
 
 class Options(UsageOptions):
@@ -320,6 +331,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
 
     optParameters = [
         ["config", "c", None, "File with the services to run, instead of a command."],
+        ["takeover", None, None, "Control socket of a process to take the sockets over from."],
     ]
 
     subCommands: list[list[Any]] = [
@@ -342,6 +354,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.workers = 1
         self.level = LogLevel.info
         self.given: list[str] = []
+        self.takeover: str | None = None
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Keep what was given, for the workers."""
@@ -352,8 +365,9 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         """
         @raise usage.UsageError: no command was given, or the configuration file is invalid.
         """
+        self.takeover = self["takeover"]
         if self["config"] is not None:
-            self._configure(self["config"])
+            self.configure(self["config"])
         elif self.subCommand is not None:
             options = cast(ServiceOptions, self.subOptions)
             self.commands = [options]
@@ -362,6 +376,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.metricsPerSession = bool(options["metrics-per-session"])
             self.trace = options["trace"]
             self.workers = workerCount(options["workers"])
+            self.takeover = self.takeover or options["takeover"]
         if self.parent is not None and "logLevel" in self.parent:
             self.level = self.parent["logLevel"]
         if self.control is not None:
@@ -371,7 +386,29 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             raise usage.UsageError(f"expected a command: {', '.join(names)} or {last}")
 
 
-    def _configure(self, path: str) -> None:
+    def plan(self) -> Plan:
+        """What is to run."""
+        return Plan(
+            [
+                Planned(service, command.fingerprint)
+                for command in self.commands
+                for service in command.services
+            ],
+            {
+                "control": self.control,
+                "metrics": self.metrics,
+                "metrics-per-session": self.metricsPerSession,
+                "trace": self.trace,
+                "workers": self.workers,
+            },
+        )
+
+    def configure(self, path: str) -> None:
+        """
+        Take the services from a file.
+
+        @raise usage.UsageError: it is invalid.
+        """
         if self.subCommand is not None:
             raise usage.UsageError("--config has the services: give no command")
         config = load(path)
@@ -379,6 +416,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         for command, *line in arguments(path, config):
             options = kinds[command]()
             options.parent = self
+            options.fingerprint = fingerprint([command, *line])
             try:
                 options.parseOptions(line)
             except usage.UsageError as problem:
@@ -416,71 +454,63 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         return lambda level: predicate.setLogLevelForNamespace("", level)
 
 
-class Services(MultiService):
-    """The services of one command line."""
-
-    _log = Logger()
-
-    control: GatheredControl | None = None
-    """Asks the workers for the state, where there are any."""
-
-    def startService(self) -> None:
-        """Log the version and the kernels in use; log the state at each SIGUSR1."""
-        _onSignal(self._logState)
-        self._log.info(
-            "twisted_rudp {version}, {kernels} kernels",
-            version=__version__,
-            kernels=kernels.IMPLEMENTATION,
-        )
-        super().startService()  # type: ignore[no-untyped-call]
-
-
-    def _logState(self) -> None:
-        if self.control is None:
-            found = succeed(status(theReactor()))
-        else:
-            found = self.control.status()
-        found.addCallback(lambda state: self._log.info("state:\n{state}", state=text(state)))
-
-
-def _onSignal(function: Callable[[], None]) -> None:
-    """Have a function called at each SIGUSR1, where there are signals."""
-    if hasattr(signal, "SIGUSR1") and current_thread() is main_thread():
-        reactor = theReactor()
-        signal.signal(
-            signal.SIGUSR1, lambda number, frame: reactor.callFromThread(function)
-        )
-
-
 def makeService(options: Options) -> IService:
     """The services of the given command or file; nothing is opened yet (SVC-2)."""
-    services = [service for command in options.commands for service in command.services]
-    parent = Services()  # type: ignore[no-untyped-call]
-    control: Answering = Control(theReactor(), options.setLevel)
-    if options.workers > 1:
-        drains = [command["drain"] for command in options.commands if "drain" in command]
-        workers, services = workersOf(
-            theReactor(),
-            services,
-            options.given,
-            options.workers,
-            options.level,
-            max(drains, default=0.0),
-        )
-        services.append(workers)
-        parent.control = control = GatheredControl(theReactor(), workers, options.setLevel)
+    reactor = theReactor()
+    gathered, services = _run(reactor, options)
     if options.control is not None:
-        services.append(ControlService(theReactor(), options.control, control))
+        control: Answering = gathered or Control(reactor, options.setLevel, services)
+        services.controlledBy(options.control, control)
     if options.metrics is not None:
-        services.append(
-            _metricsService(options.metrics, options.metricsPerSession, parent.control)
-        )
-    if options.trace is not None:
-        # Before the others, whose sessions are to be traced.
-        services.insert(0, TraceService(theReactor(), options.trace))
-    for service in services:
-        parent.addService(service)  # type: ignore[no-untyped-call]
-    return parent
+        metrics = _metricsService(options.metrics, options.metricsPerSession, gathered)
+        services.addService(metrics)  # type: ignore[no-untyped-call]
+    return services
+
+
+def _run(reactor: Any, options: Options) -> tuple[GatheredControl | None, Services]:
+    """
+    @return: what asks the workers, if there are any, and the services of this process.
+    @raise usage.UsageError: workers cannot take over.
+    """
+    # Before the others, whose sessions are to be traced.
+    first = [] if options.trace is None else [TraceService(reactor, options.trace)]
+    path = options["config"]
+    plan = options.plan()
+    if options.workers == 1:
+        takeover = None if options.takeover is None else Takeover(reactor, options.takeover)
+        replan = None if path is None else lambda: planned(path)
+        return None, Services(reactor, plan, replan, takeover, before=first)
+    if options.takeover is not None:
+        raise usage.UsageError("--takeover and --workers cannot be given together")
+    drains = [command["drain"] for command in options.commands if "drain" in command]
+    workers, rest = workersOf(
+        reactor,
+        [each.service for each in plan.services],
+        options.given,
+        options.workers,
+        options.level,
+        max(drains, default=0.0),
+    )
+    gathered = GatheredControl(reactor, workers, options.setLevel)
+    plan.services = [Planned(service, "") for service in (*rest, workers)]
+    refused = None if path is None else _refusedForWorkers
+    return gathered, Services(reactor, plan, refused, before=first, status=gathered.status)
+
+
+def _refusedForWorkers() -> Plan:
+    raise usage.UsageError("with --workers, the file is read at the start only")
+
+
+def planned(path: str) -> Plan:
+    """
+    What a configuration file says; nothing is opened.
+
+    @raise usage.UsageError: it is invalid.
+    """
+    options = Options()
+    options["config"] = path
+    options.configure(path)
+    return options.plan()
 
 
 def _metricsService(

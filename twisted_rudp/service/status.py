@@ -455,6 +455,25 @@ class LogLevelOptions(UsageOptions):
         self["request"] = {"command": "log-level", "level": given[1]}
 
 
+class ReloadOptions(UsageOptions):
+    """C{rudp reload}."""
+
+    synopsis = "SOCKET"
+    longdesc = (
+        "Have a program that was started with --config read its file again. If the file has an"
+        " error, nothing is changed."
+    )
+
+    def parseArgs(self, *given: str) -> None:
+        """
+        @raise usage.UsageError: not one socket.
+        """
+        if len(given) != 1:
+            raise usage.UsageError("expected one SOCKET, the path given for --control")
+        self["socket"] = given[0]
+        self["request"] = {"command": "reload"}
+
+
 def runRequest(reactor: Any, options: usage.Options) -> None:
     """
     Send a request and print the answer.

@@ -147,11 +147,13 @@ class ServiceOptions(UsageOptions):
     Options of every service.
 
     @ivar services: those of this command line.
+    @ivar fingerprint: tells whether two command lines of a configuration file are the same.
     """
 
     optParameters = [
         ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
         ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
+        ["takeover", None, None, "Control socket of a process to take the sockets over from."],
         ["trace", None, None, "Directory to write a qlog file for each session to."],
         WORKERS,
     ]
@@ -160,6 +162,7 @@ class ServiceOptions(UsageOptions):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.services: list[IService] = []
+        self.fingerprint = ""
 
 
 seconds = number(0, 3600, "a number of seconds")

@@ -22,6 +22,7 @@ from twisted_rudp.net.udp.port import (
     PortKind,
     Receiver,
     SocketOptions,
+    descriptorOf,
 )
 from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.tracing.pcapng import LARGEST_CAPTURE, Capture
@@ -179,6 +180,18 @@ class CapturedPort:
             own = self._places.towards(address)
             self._capture.run(self._clock.seconds(), own, address, run, size)
         return self._inner.send(run, size, address)
+
+    def startReading(self) -> None:
+        self._inner.startReading()
+
+    def receiveBy(self, receiver: Receiver) -> None:
+        noting = CapturedReceiver(self._capture, self._clock, receiver)
+        noting.places = self._places
+        self._inner.receiveBy(noting)
+
+    def fileno(self) -> int:
+        """See L{descriptorOf<twisted_rudp.net.udp.port.descriptorOf>}."""
+        return descriptorOf(self._inner)
 
     def readPending(self) -> None:
         self._inner.readPending()

@@ -187,6 +187,10 @@ class PathErrors:
         if not self._cancelled:
             self._receiver.turnEnded()
 
+    def receiveBy(self, receiver: Receiver) -> None:
+        """Report to another receiver from now on."""
+        self._receiver = receiver
+
     def cancel(self) -> None:
         """Report nothing any more: the port is closed."""
         self._cancelled = True

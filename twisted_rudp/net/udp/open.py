@@ -49,6 +49,7 @@ def openPort(
     kind: str = "auto",
     options: SocketOptions = _DEFAULTS,
     answers: bool = True,
+    reads: bool = True,
 ) -> DatagramPort:
     """
     Bind a UDP socket and begin to receive. Done on return, without any wait (EP-2).
@@ -61,15 +62,17 @@ def openPort(
         port.
     @param answers: bound to all addresses, the port tells which of them was called
         (L{Receiver.calledAt}). One that only dials needs that not.
+    @param reads: False, with an inherited socket: another owner still reads it, until
+        L{OwnPort.startReading}.
 
     @raise CannotListenError: the address cannot be had, or the kind cannot.
     @raise ValueError: no such kind.
     """
     capture = captures.current
     if capture is None:
-        return _openPort(reactor, receiver, interface, port, kind, options, answers)
+        return _openPort(reactor, receiver, interface, port, kind, options, answers, reads)
     noting = CapturedReceiver(capture, reactor, receiver)
-    opened = _openPort(reactor, noting, interface, port, kind, options, answers)
+    opened = _openPort(reactor, noting, interface, port, kind, options, answers, reads)
     noting.places = Places(opened)
     return CapturedPort(capture, reactor, opened, noting.places)
 
@@ -82,6 +85,7 @@ def _openPort(
     kind: str,
     options: SocketOptions,
     answers: bool,
+    reads: bool,
 ) -> DatagramPort:
     wanted = None if kind == "auto" else PortKind(kind)
     if wanted is PortKind.STOCK and options.descriptor is not None:
@@ -96,7 +100,14 @@ def _openPort(
                 raise cannotListen(address, problem) from problem
         else:
             return _openDescriptor(
-                cast(IDescriptorReactor, reactor), receiver, sock, address, wanted, options, answers
+                cast(IDescriptorReactor, reactor),
+                receiver,
+                sock,
+                address,
+                wanted,
+                options,
+                answers,
+                reads,
             )
     if options.arrivalHops is not None:
         cause = OSError(errno.EOPNOTSUPP, "this port cannot see the hop limit of what arrives")
@@ -129,6 +140,7 @@ def _openDescriptor(
     wanted: PortKind | None,
     options: SocketOptions,
     answers: bool,
+    reads: bool,
 ) -> OwnPort:
     gso = gro = False
     if wanted is not PortKind.PLAIN:
@@ -146,5 +158,6 @@ def _openDescriptor(
         bind(sock, address)
     ready = readiness(sock.fileno())
     opened = OwnPort(reactor, receiver, sock, options, gso, gro, batchOf(sock), ready, local)
-    opened.startReading()
+    if reads:
+        opened.startReading()
     return opened

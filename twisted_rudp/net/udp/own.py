@@ -184,6 +184,7 @@ class OwnPort(SendingPort):
         self._trusting = 0
         self._calledAt = b""
         self._resting = False
+        self._reads = False
         self._restCall: IDelayedCall | None = None
         self._whenToRead = WhenToRead(ready, self.counters)
         self._host = toTwisted(sock.getsockname())
@@ -197,6 +198,7 @@ class OwnPort(SendingPort):
 
     def startReading(self) -> None:
         """Begin to receive."""
+        self._reads = True
         self._reactor.addReader(self)
 
     # the owner's side
@@ -216,7 +218,8 @@ class OwnPort(SendingPort):
     def thin(self, thinning: Thinning | None) -> bool:
         """See L{DatagramPort.thin}."""
         if thinning is not None:
-            return not self.closed and sourcefilter.attach(self._socket, thinning)
+            # Another owner that reads the socket has sessions of its own.
+            return not self.closed and self._reads and sourcefilter.attach(self._socket, thinning)
         sourcefilter.detach(self._socket)
         return True
 
@@ -287,7 +290,7 @@ class OwnPort(SendingPort):
         self._takeErrors()
         # An error for whose entry there was no memory is only here.
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if not self._resting:
+        if self._reads and not self._resting:
             self._reactor.addReader(self)
 
     def writeConnectionLost(self, reason: Failure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -273,6 +274,12 @@ class DatagramPort(Protocol):
         has come: the owner has something else to do now.
         """
 
+    def startReading(self) -> None:
+        """Begin to receive, if the port was opened without that."""
+
+    def receiveBy(self, receiver: Receiver) -> None:
+        """Another receiver has all that comes from now on."""
+
     def joinGroup(self, group: str, interface: int) -> None:
         """
         Receive what is sent to a multicast group on one interface.
@@ -322,3 +329,9 @@ class DatagramPort(Protocol):
         Set DSCP and buffers anew, as far as the system lets; the rest of C{options} is
         as it was.
         """
+
+
+def descriptorOf(port: object) -> int:
+    """The descriptor of a port's socket; -1: the port does not give it away, or is closed."""
+    fileno: Callable[[], int] | None = getattr(port, "fileno", None)
+    return -1 if fileno is None else fileno()

@@ -34,6 +34,11 @@ class Joiner:
         self._total = 0
         self._address: Address = ()
 
+    def receiveBy(self, receiver: Receiver) -> None:
+        """Give runs to another receiver from now on."""
+        self.flush()
+        self._receiver = receiver
+
     def add(self, datagram: bytes, address: Address) -> None:
         """
         Take the next datagram; may call the receiver with what came before, or with

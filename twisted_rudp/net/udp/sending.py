@@ -96,6 +96,11 @@ class SendingPort(ABC):
         self._pathErrors = PathErrors(clock, receiver)
         self._stopped: Deferred[None] = Deferred()
 
+    def receiveBy(self, receiver: Receiver) -> None:
+        """See L{DatagramPort.receiveBy}."""
+        self._receiver = receiver
+        self._pathErrors.receiveBy(receiver)
+
     def send(self, run: Buffer, size: int, address: Address) -> bool:
         """See L{DatagramPort.send}."""
         if self.closed or self._held.runs:

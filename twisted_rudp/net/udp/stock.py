@@ -85,6 +85,14 @@ class StockPort(SendingPort):
         self.options = options
         self._facts = self._setUp(options)
 
+    def startReading(self) -> None:
+        """See L{DatagramPort.startReading}. It does from the beginning."""
+
+    def receiveBy(self, receiver: Receiver) -> None:
+        """See L{DatagramPort.receiveBy}."""
+        super().receiveBy(receiver)
+        self._joiner.receiveBy(receiver)
+
     def reconfigure(self, options: SocketOptions) -> None:
         """See L{DatagramPort.reconfigure}."""
         if self.closed:

@@ -1,0 +1,240 @@
+"""Tests for L{twisted_rudp.service.services}: reloading, with sessions on a simulated network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp import stats
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.service.control import RequestError
+from twisted_rudp.service.echo import EchoService
+from twisted_rudp.service.listening import StartupError
+from twisted_rudp.service.places import placeOf
+from twisted_rudp.service.services import Plan, Planned, Services
+from twisted_rudp.testing import MemoryNetwork
+
+
+class Heard(Protocol):
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.reason: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.reason = reason
+
+
+class Other(Service):
+    """A service without sessions."""
+
+    def __init__(self, failing: bool = False) -> None:
+        self.failing = failing
+        self.starts = 0
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self.starts += 1
+        if self.failing:
+            raise StartupError("no")
+
+
+class ServicesCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        # The registry is the process's: other tests may have left ports to the collector.
+        self.patch(stats, "ports", stats.Registry())
+        self.network = MemoryNetwork(seed=5)
+        self.server, self.client = self.network.host("server"), self.network.host("client")
+        self.next: Plan | Exception = Plan([])
+        self.services = Services(
+            self.server.reactor, Plan([self.echo(4000), self.echo(4001)]), self.plan
+        )
+        self.services.startService()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.network.run(self.services.stopService())
+        self.network.runFor(200)
+
+    def plan(self) -> Plan:
+        if isinstance(self.next, Exception):
+            raise self.next
+        return self.next
+
+    def echo(self, port: int, patience: float = 1000, **options: Any) -> Planned:
+        endpoint = KCPServerEndpoint(self.server.reactor, port, crypt="null", **options)
+        service = EchoService(self.server.reactor, f"echo {port}", endpoint, limit=10, drain=5)
+        service.place = placeOf(f"kcp:{port}")
+        service.patience = patience
+        return Planned(service, f"{port} {options}")
+
+    def reload(self, *services: Planned) -> dict[str, Any]:
+        self.next = Plan(list(services))
+        return self.services.reload()
+
+    def refusal(self) -> str:
+        with self.assertRaises(RequestError) as caught:
+            self.services.reload()
+        return str(caught.exception)
+
+    def dial(self, port: int) -> Any:
+        factory: Any = Factory.forProtocol(Heard)
+        factory.noisy = False
+        endpoint = KCPClientEndpoint(
+            self.client.reactor, self.server.address, port, crypt="null", timeout=3
+        )
+        connecting = endpoint.connect(factory)
+        self.network.run(lambda: connecting.called)
+        return connecting
+
+    def connected(self, port: int) -> Any:
+        return self.successResultOf(self.dial(port))
+
+    def served(self, protocol: Any) -> None:
+        """A session goes on."""
+        before = protocol.data
+        protocol.transport.write(b"x")
+        self.network.run(lambda: protocol.data != before or protocol.reason)
+        self.assertEqual(protocol.data, before + b"x")
+
+
+class ReloadTests(ServicesCase):
+    """A file that was changed."""
+
+    def test_unchanged(self) -> None:
+        """What is the same is not touched."""
+        one = self.connected(4000)
+        counts = self.reload(self.echo(4001), self.echo(4000))
+        self.assertEqual(counts, {"added": 0, "removed": 0, "changed": 0, "unchanged": 2})
+        self.served(one)
+        self.connected(4001)
+
+    def test_added(self) -> None:
+        """What is new is started."""
+        counts = self.reload(self.echo(4000), self.echo(4001), self.echo(4002))
+        self.assertEqual(counts, {"added": 1, "removed": 0, "changed": 0, "unchanged": 2})
+        self.served(self.connected(4002))
+
+    def test_removed(self) -> None:
+        """What is gone accepts nothing more; its sessions go on, and then it closes."""
+        one = self.connected(4001)
+        self.reload(self.echo(4000))
+        self.failureResultOf(self.dial(4001))
+        self.network.runFor(100)
+        self.served(one)
+        one.transport.loseConnection()
+        self.network.run(lambda: one.reason)
+        self.network.runFor(10)
+        self.reload(self.echo(4000), self.echo(4001))
+        self.served(self.connected(4001))
+
+    def test_bound(self) -> None:
+        """Sessions that do not end are ended after a time."""
+        self.reload(self.echo(4000, patience=50, mtu=1300), self.echo(4001))
+        one = self.connected(4000)
+        self.reload(self.echo(4001))
+        self.network.runFor(45)
+        self.served(one)
+        self.network.run(lambda: one.reason)
+        self.network.runFor(10)
+        self.reload(self.echo(4000), self.echo(4001))
+        self.served(self.connected(4000))
+
+    def test_changed(self) -> None:
+        """Other options are for new sessions; the old ones go on as they were."""
+        one = self.connected(4000)
+        counts = self.reload(self.echo(4000, mtu=1000), self.echo(4001))
+        self.assertEqual(counts, {"added": 0, "removed": 0, "changed": 1, "unchanged": 1})
+        two = self.connected(4000)
+        for each in (one, two, one):
+            self.served(each)
+        self.network.runFor(10)
+        self.served(one)
+        self.served(two)
+
+    def test_changedWhileRunning(self) -> None:
+        """What can be changed while sessions run is changed in them."""
+        one = self.connected(4000)
+        self.served(one)
+        self.reload(self.echo(4000, sndwnd=7), self.echo(4001))
+        self.served(one)
+        windows = [
+            session.facts["send_window"]
+            for port in stats.ports.snapshot().ports
+            for session in port.sessions
+        ]
+        self.assertIn(7, windows)
+
+    def test_removedAndBack(self) -> None:
+        """A port that still waits for its sessions is listened on again."""
+        one = self.connected(4001)
+        self.reload(self.echo(4000))
+        self.reload(self.echo(4000), self.echo(4001))
+        self.served(self.connected(4001))
+        self.served(one)
+
+    def test_error(self) -> None:
+        """A file with an error changes nothing, and the error says what is wrong."""
+        one = self.connected(4000)
+        self.next = UsageError("--config f: echo: --listen is missing")
+        self.assertIn("nothing was changed: --config f: echo: --listen", self.refusal())
+        self.served(one)
+        self.connected(4001)
+
+    def test_cannotListen(self) -> None:
+        """If something new cannot be started, nothing is changed."""
+        one = self.connected(4000)
+        taken = self.successResultOf(
+            KCPServerEndpoint(self.server.reactor, 4003, crypt="null").listen(Factory())
+        )
+        self.next = Plan([self.echo(4002), self.echo(4003), self.echo(4000, mtu=1000)])
+        self.assertIn("nothing was changed: echo 4003: cannot listen", self.refusal())
+        self.served(one)
+        self.connected(4001)
+        self.failureResultOf(self.dial(4002))
+        self.network.run(taken.stopListening())
+        self.services.reload()
+        self.served(self.connected(4003))
+        self.served(one)
+
+    def test_others(self) -> None:
+        """A service without sessions is stopped, and the next one started after that."""
+        first, second = Other(), Other()
+        self.reload(Planned(first, "a"))
+        self.reload(Planned(second, "b"))
+        self.assertEqual((first.starts, first.running), (1, 0))
+        self.assertEqual((second.starts, second.running), (1, 1))
+
+    def test_otherFails(self) -> None:
+        """If it cannot be started, that is in the log."""
+        self.reload(Planned(Other(failing=True), "a"))
+
+    def test_general(self) -> None:
+        """Options of the process are not reloaded, which the log says."""
+        self.next = Plan([self.echo(4000), self.echo(4001)], {"control": "/run/other"})
+        self.assertEqual(self.services.reload()["unchanged"], 2)
+
+    def test_noFile(self) -> None:
+        """Without a file there is nothing to reload."""
+        services = Services(self.server.reactor, Plan([]))
+        self.assertRaises(RequestError, services.reload)
+
+    def test_stopWhileRetiring(self) -> None:
+        """Stopping the program does not wait for sessions that could go on for long."""
+        one = self.connected(4000)
+        two = self.connected(4001)
+        self.served(one)
+        self.served(two)
+        self.reload(self.echo(4000, mtu=1000))
+        before = self.network.clock.seconds()
+        self.network.run(self.services.stopService())
+        self.assertLess(self.network.clock.seconds() - before, 12)
+        self.network.run(lambda: one.reason and two.reason)

@@ -1,0 +1,421 @@
+"""All services of a process: started, reloaded from their file, handed over to the next process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import current_thread, main_thread
+from typing import Any, NamedTuple
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from twisted_rudp import __version__, kernels
+from twisted_rudp.core.settings import Option
+from twisted_rudp.endpoints.base import ServerEndpoint
+from twisted_rudp.net.listen import ListeningPort, ListeningPredecessor
+from twisted_rudp.service.control import Answering, ControlService, RequestError
+from twisted_rudp.service.control import status as processStatus
+from twisted_rudp.service.listening import ListeningService, StartupError
+from twisted_rudp.service.status import text
+from twisted_rudp.service.takeover import ON_UDP, TCP, Handover, Takeover
+
+
+class Planned(NamedTuple):
+    """
+    A service.
+
+    @ivar fingerprint: changes with its options, and with the files that they name.
+    """
+
+    service: IService
+    fingerprint: str
+
+
+@dataclass
+class Plan:
+    """
+    What is to run.
+
+    @ivar services: those of commands.
+    @ivar general: the options that belong to none of them, by name.
+    """
+
+    services: list[Planned]
+    general: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Services(MultiService):
+    """The services of one command line or file."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        plan: Plan,
+        replan: Callable[[], Plan] | None = None,
+        takeover: Takeover | None = None,
+        *,
+        before: Sequence[IService] = (),
+        status: Callable[[], Deferred[dict[str, Any]]] | None = None,
+    ) -> None:
+        """
+        @param replan: reads the file again; None: there is none.
+        @param takeover: has the sockets of the process that runs now.
+        @param before: services that start before all others.
+        @param status: the state, if that is not this process's.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._plan = plan
+        self._replan = replan
+        self._takeover = takeover
+        self._retiring: dict[ListeningService, None] = {}
+        self._control: tuple[str, Answering] | None = None
+        self._successor = False
+        self._status = status or (lambda: succeed(processStatus(reactor)))
+        for service in before:
+            self.addService(service)  # type: ignore[no-untyped-call]
+        for each in plan.services:
+            self.addService(each.service)  # type: ignore[no-untyped-call]
+
+    def controlledBy(self, path: str, control: Answering) -> None:
+        """Have a control socket open while running."""
+        self._control = (path, control)
+        self.addService(ControlService(self._reactor, path, control))  # type: ignore[no-untyped-call]
+
+    # starting and stopping
+
+    def privilegedStartService(self) -> None:
+        """Bind before privileges are dropped. C{twist} does not call this."""
+        Service.privilegedStartService(self)  # type: ignore[no-untyped-call]
+        self._inOrder(lambda service: service.privilegedStartService())
+
+    def startService(self) -> None:
+        """Log the version and the kernels in use; log the state at each SIGUSR1."""
+        onSignal("SIGUSR1", self._reactor, self._logState)
+        if self._replan is not None:
+            onSignal("SIGHUP", self._reactor, self._reloadLogged)
+        self._log.info(
+            "twisted_rudp {version}, {kernels} kernels",
+            version=__version__,
+            kernels=kernels.IMPLEMENTATION,
+        )
+        Service.startService(self)  # type: ignore[no-untyped-call]
+        self._inOrder(lambda service: service.startService())
+
+    def _inOrder(self, start: Callable[[Any], object]) -> None:
+        """
+        Those that take sockets over first; what else the old process has open, such as its
+        control socket, is free when it has given up.
+        """
+        takeover, self._takeover = self._takeover, None
+        if takeover is None:
+            for service in self.services:
+                start(service)
+            return
+        takeover.begin()
+        early: list[Any] = []
+        for service in self.services:
+            if isinstance(service, ListeningService) and service.place is not None:
+                service.source = takeover.sourceFor(service.place)
+                if service.source is not None:
+                    early.append(service)
+        for service in early:
+            start(service)
+        takeover.commit()
+        for service in self.services:
+            if service not in early:
+                start(service)
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        @return: fires when all are stopped, also those that were retiring.
+        """
+        retiring = list(self._retiring)
+        stopping: list[Deferred[Any]] = [super().stopService()]  # type: ignore[no-untyped-call]
+        stopping.extend(service.stopService() for service in retiring)
+        return DeferredList(stopping)
+
+    def _logState(self) -> None:
+        self._status().addCallback(
+            lambda state: self._log.info("state:\n{state}", state=text(state))
+        )
+
+    # reloading
+
+    def _reloadLogged(self) -> None:
+        """A signal has no caller who could be told."""
+        try:
+            self.reload()
+        except RequestError as problem:
+            self._log.error("{problem}", problem=problem)
+
+    def reload(self) -> dict[str, Any]:
+        """
+        Read the file again and run what it says. Services that are the same go on; the
+        sessions of the others end by themselves.
+
+        @return: how many were added, removed, changed and left alone.
+        @raise RequestError: the file has an error, or something new cannot be started. Then
+            nothing is changed.
+        """
+        if self._replan is None:
+            raise RequestError("this program has no configuration file: --config")
+        if self._successor:
+            raise RequestError("another process has taken over")
+        try:
+            plan = self._replan()
+        except usage.UsageError as problem:
+            raise RequestError(f"not reloaded, nothing was changed: {problem}") from None
+        general = self._plan.general
+        for name, value in plan.general.items():
+            if value != general.get(name):
+                self._log.warn(
+                    "{name} was changed in the file: that takes a restart, or --takeover",
+                    name=name,
+                )
+        kept, gone, fresh = _compare(self._plan.services, plan.services)
+        done = self._change(gone, fresh)
+        services = [*kept, *fresh]
+        self._plan = Plan(services, general)
+        done["unchanged"] = len(kept)
+        self._log.info(
+            "reloaded: {added} added, {removed} removed, {changed} changed, {unchanged} unchanged",
+            **done,
+        )
+        return done
+
+    def _change(self, gone: list[Planned], fresh: list[Planned]) -> dict[str, Any]:
+        """
+        @raise RequestError: something new cannot be started. Then nothing is changed.
+        """
+        left = [each.service for each in gone]
+        available = [*left, *self._retiring]
+        successions: list[tuple[ListeningService, ListeningService]] = []
+        added: list[Any] = []
+        late: list[Any] = []
+        for each in fresh:
+            service = each.service
+            if not isinstance(service, ListeningService):
+                late.append(service)
+                continue
+            before = _before(service, available)
+            if before is None:
+                added.append(service)
+            else:
+                available.remove(before)
+                successions.append((before, service))
+        self._begin(added, successions)
+        changed = 0
+        for before, service in successions:
+            self._settingsOf(before, service)
+            changed += before in left
+        closing: list[Deferred[Any]] = []
+        for service in left:
+            if isinstance(service, ListeningService):
+                self._retire(service)
+            else:
+                closing.append(maybeDeferred(self.removeService, service))
+        DeferredList(closing).addCallback(self._startLate, late)
+        return {
+            "added": len(fresh) - changed,
+            "removed": len(left) - changed,
+            "changed": changed,
+        }
+
+    def _begin(
+        self,
+        added: Iterable[ListeningService],
+        successions: Iterable[tuple[ListeningService, ListeningService]],
+    ) -> None:
+        """
+        Start what is new; whatever can fail does so here.
+
+        @raise RequestError: something cannot be started, and is stopped again.
+        """
+        started: list[tuple[ListeningService | None, ListeningService]] = []
+        try:
+            for service in added:
+                started.append((None, service))
+                self.addService(service)  # type: ignore[no-untyped-call]
+            for before, service in successions:
+                service.source = following(self._reactor, before)
+                started.append((before, service))
+                self.addService(service)  # type: ignore[no-untyped-call]
+        except (StartupError, CannotListenError) as problem:
+            for before_, service in started:
+                self.removeService(service)  # type: ignore[no-untyped-call]
+                if before_ is not None and isinstance(before_.port, ListeningPort):
+                    before_.port.takeBack()
+            raise RequestError(f"not reloaded, nothing was changed: {problem}") from None
+
+    def _startLate(self, ignored: object, services: Iterable[Any]) -> None:
+        """Services without sessions, after those that they replace have ended."""
+        for service in services:
+            try:
+                self.addService(service)  # type: ignore[no-untyped-call]
+            except StartupError as problem:
+                self._log.error("{problem}", problem=problem)
+
+    def _settingsOf(self, before: ListeningService, service: ListeningService) -> None:
+        """What can be changed while sessions run is changed in those of the old service."""
+        changes = changesFor(before.endpoint, service.endpoint)
+        count = 0
+        if changes and isinstance(before.port, ListeningPort):
+            count = before.port.configureSessions(changes)
+        self._log.info(
+            "{description}: changed; {count} open sessions have new settings ({names}), all"
+            " else is for new sessions",
+            description=service.description,
+            count=count,
+            names=", ".join(changes) or "none",
+        )
+
+    def _retire(self, service: ListeningService) -> None:
+        self.services.remove(service)
+        service.parent = None
+        self._retiring[service] = None
+        service.retire(service.patience).addBoth(self._retired, service)
+
+    def _retired(self, result: object, service: ListeningService) -> None:
+        self._retiring.pop(service, None)
+        service.stopService()
+        if isinstance(result, Failure):
+            self._log.failure("{description} retired", result, description=service.description)
+        if self._successor and not self._retiring:
+            self._log.info("all sessions have ended; another process has taken over")
+            self._reactor.stop()
+
+    # handing over
+
+    def offer(self) -> Handover:
+        """
+        What a new process may take over.
+
+        @raise RequestError: another one has.
+        """
+        if self._successor:
+            raise RequestError("another process has taken over")
+        return Handover(
+            (service, service.place)
+            for service in self.services
+            if isinstance(service, ListeningService) and service.place is not None
+        )
+
+    def giveUp(self, handover: Handover, taken: list[int]) -> Deferred[dict[str, Any]]:
+        """
+        A new process listens: only the open sessions stay here, and when the last one has
+        ended this process does.
+
+        @return: fires when all is closed that the new process may want to open.
+        """
+        self._successor = True
+        handover.taken(taken)
+        closing: list[Deferred[Any]] = []
+        for service in list(self.services):
+            if isinstance(service, ListeningService):
+                closing.append(service.closeOther())
+                self._retire(service)
+            else:
+                closing.append(maybeDeferred(self.removeService, service))
+        self._log.info(
+            "another process takes over: {count} services here wait for the end of their sessions",
+            count=len(self._retiring),
+        )
+        answer: Deferred[dict[str, Any]] = DeferredList(closing).addCallback(self._gaveUp)
+        return answer
+
+    def _gaveUp(self, ignored: object) -> dict[str, Any]:
+        if self._control is not None:
+            path, control = self._control
+            own = ControlService(self._reactor, f"{path}.{os.getpid()}", control)
+            try:
+                self.addService(own)  # type: ignore[no-untyped-call]
+            except StartupError as problem:
+                self._log.warn("{problem}", problem=problem)
+        if not self._retiring:
+            self._reactor.callLater(0, self._reactor.stop)
+        return {"retiring": len(self._retiring)}
+
+
+def _compare(
+    before: Iterable[Planned], now: Iterable[Planned]
+) -> tuple[list[Planned], list[Planned], list[Planned]]:
+    """
+    @return: those of before that stay, those that go, and what is new.
+    """
+    gone = list(before)
+    kept: list[Planned] = []
+    fresh: list[Planned] = []
+    for each in now:
+        same = next((one for one in gone if one.fingerprint == each.fingerprint), None)
+        if same is None:
+            fresh.append(each)
+        else:
+            gone.remove(same)
+            kept.append(same)
+    return kept, gone, fresh
+
+
+def _before(service: ListeningService, available: Iterable[Any]) -> ListeningService | None:
+    """The one that listens at the same place, if any."""
+    for each in available:
+        if (
+            isinstance(each, ListeningService)
+            and service.place is not None
+            and each.place == service.place
+        ):
+            return each
+    return None
+
+
+def following(
+    reactor: Any, before: ListeningService
+) -> Callable[[Any, IProtocolFactory], Any]:
+    """What listens on the socket of a service that is to retire."""
+
+    def listen(endpoint: Any, factory: IProtocolFactory) -> Any:
+        port = before.port
+        if isinstance(port, ListeningPort) and isinstance(endpoint, ON_UDP):
+            return endpoint.listenAfter(ListeningPredecessor(port), factory)
+        if before.place is not None and before.place[0] == TCP and hasattr(port, "addressFamily"):
+            # The endpoint closes what it is given.
+            adopted = AdoptedStreamServerEndpoint(  # type: ignore[no-untyped-call]
+                reactor, os.dup(port.fileno()), port.addressFamily
+            )
+            return adopted.listen(factory)  # type: ignore[no-untyped-call]
+        return before.closeOther().addCallback(lambda _: endpoint.listen(factory))
+
+    return listen
+
+
+def changesFor(before: Any, now: Any) -> dict[str, Any]:
+    """What is different between two endpoints and can be changed in sessions that run."""
+    if not isinstance(before, ServerEndpoint) or type(before) is not type(now):
+        return {}
+    options: Mapping[str, Option] = type(now).options()
+    changes = {}
+    for name, option in options.items():
+        if option.changeable and not option.secret:
+            value = getattr(now, name)
+            if value is not None and value != getattr(before, name):
+                changes[name] = value
+    return changes
+
+
+def onSignal(name: str, reactor: Any, function: Callable[[], None]) -> None:
+    """Have a function called at each signal of this name, where there are signals."""
+    if hasattr(signal, name) and current_thread() is main_thread():
+        signal.signal(
+            getattr(signal, name), lambda number, frame: reactor.callFromThread(function)
+        )
