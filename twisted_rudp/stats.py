@@ -139,5 +139,52 @@ def total(counters: Any) -> dict[str, int]:
     return sums
 
 
+@dataclass(frozen=True)
+class ServiceStats:
+    """
+    One service at one moment.
+
+    @ivar description: what it does, with its endpoints.
+    @ivar facts: what it is now.
+    @ivar counters: what it has done.
+    """
+
+    description: str
+    facts: Mapping[str, Any]
+    counters: Mapping[str, int]
+
+
+class ServiceSource(Protocol):
+    """A service with counters of its own."""
+
+    def snapshot(self) -> ServiceStats: ...
+
+
+class ServiceRegistry:
+    """The services that run. It keeps none of them alive."""
+
+    def __init__(self) -> None:
+        self._services: dict[ref[ServiceSource], None] = {}
+
+    def add(self, service: ServiceSource) -> None:
+        """Ask C{service} from now on."""
+        self._services[ref(service, self._gone)] = None
+
+    def discard(self, service: ServiceSource) -> None:
+        """Ask it no more. Harmless if it is not known."""
+        self._services.pop(ref(service), None)
+
+    def _gone(self, service: ref[ServiceSource]) -> None:
+        self._services.pop(service, None)
+
+    def snapshot(self) -> tuple[ServiceStats, ...]:
+        """All of them, in the order in which they were added."""
+        living = [service for each in list(self._services) if (service := each()) is not None]
+        return tuple(service.snapshot() for service in living)
+
+
+services = ServiceRegistry()
+"""The services of this process that have counters of their own."""
+
 ports = Registry()
 """The sockets of this process that have sessions or wait for them."""

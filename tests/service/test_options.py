@@ -13,6 +13,7 @@ from tests.service.programs import TWIST, run
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.options import Options, makeService
+from twisted_rudp.service.udpforward import UDPForwardService, UDPTargetService
 from twisted_rudp.service.usage import redacted
 
 
@@ -49,6 +50,16 @@ class OptionsTests(SynchronousTestCase):
         for service in services:
             self.assertIsInstance(service, ForwardService)
 
+    def test_datagrams(self) -> None:
+        """With C{udp:} on one side, it carries datagrams."""
+        services = self.services(
+            "forward", "--listen", "udp:1", "--to", "raknet:h:2", "--listen", "kcp:3", "--to",
+            "udp:h:4", "--udp-idle", "60",
+        )  # fmt: skip
+        self.assertEqual(
+            [type(service) for service in services], [UDPForwardService, UDPTargetService]
+        )
+
     def test_echo(self) -> None:
         """C{echo} listens on every C{--listen}."""
         services = self.services("echo", "--listen", "tcp:1", "--listen", "tcp:2")
@@ -73,6 +84,24 @@ class OptionsTests(SynchronousTestCase):
             (("forward",), "0 --listen but 0 --to: give one"),
             (("forward", "--listen", "tcp:1"), "1 --listen but 0 --to: give one"),
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),
+            (
+                ("forward", "--listen", "udp:1", "--to", "udp:h:2"),
+                "one of both has to carry the datagrams",
+            ),
+            (
+                ("forward", "--listen", "udp:x", "--to", "kcp:h:2"),
+                "--listen udp:x: udp: port='x' is not a UDP port",
+            ),
+            (
+                (
+                    "forward", "--listen", "kcp:1", "--to", "udp:h:2", "--proxy-protocol", "v2",
+                ),
+                "--proxy-protocol: datagrams of UDP have no such header",
+            ),
+            (
+                ("forward", "--listen", "tcp:1", "--to", "tcp:h:2", "--proxy-protocol", "3"),
+                "--proxy-protocol: '3' is not one of v1, v2",
+            ),
             (("echo",), "--listen is missing"),
             (("echo", "--listen", "node:alice"), "--listen node:alice: node: only connects"),
             (("echo", "--listen", "kcp:"), "--listen kcp:: kcp: port is missing"),

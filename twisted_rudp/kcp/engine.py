@@ -778,9 +778,13 @@ class KCPEngine:
                     return not writer.blocked
                 return framing.write(run, size, now, writer, validated, copies)
 
-            if out_of_band:
+            # A listener hears nothing of who has not returned its cookie.
+            settled = self._handshake.due == NEVER
+            if out_of_band and settled:
                 self._flush_out_of_band(frame, writer)
             more = self._flush_arq(now, frame, budget)
+            if out_of_band and not settled:
+                self._flush_out_of_band(frame, writer)
             writer.finish()
         if options.write_timeout:
             if not self._arq.sender.wait_snd:

@@ -46,6 +46,14 @@ def status(clock: Any) -> dict[str, Any]:
         "pid": os.getpid(),
         "time": clock.seconds(),
         "ports": [_portStatus(number, port) for number, port in enumerate(process.ports)],
+        "services": [
+            {
+                "service": each.description,
+                "facts": plain(each.facts),
+                "counters": dict(each.counters),
+            }
+            for each in stats.services.snapshot()
+        ],
     }
 
 

@@ -140,6 +140,7 @@ class RudpCollector(Collector):
         yield from self._ofPorts(process.ports)
         yield self._ofSessions(process.ports)
         yield self._ofStreams(process.ports)
+        yield from _ofServices(stats.services.snapshot())
         self._observe(process.ports)
         yield from self._own.collect()
         if self._perSession:
@@ -209,6 +210,23 @@ class RudpCollector(Collector):
                     if key not in self._seen:
                         self._handshakes.labels(transport).observe(session.handshake)
         self._seen = present
+
+
+def _ofServices(services: Iterable[stats.ServiceStats]) -> Iterator[Metric]:
+    """Counters and facts of services, under their own names."""
+    counters = CounterMetricFamily(
+        "rudp_service_events", "What services have counted.", labels=["service", "event"]
+    )
+    gauges = GaugeMetricFamily(
+        "rudp_service_associations", "Open associations of UDP forwarding.", labels=["service"]
+    )
+    for service in services:
+        for name, value in service.counters.items():
+            counters.add_metric([service.description, name], value)
+        if "associations" in service.facts:
+            gauges.add_metric([service.description], service.facts["associations"])
+    yield counters
+    yield gauges
 
 
 def _eachSession(ports: Iterable[stats.PortStats]) -> Iterator[Metric]:

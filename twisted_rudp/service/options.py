@@ -45,6 +45,15 @@ from twisted_rudp.service.reverse import ReverseOptions
 from twisted_rudp.service.services import Plan, Planned, Services
 from twisted_rudp.service.takeover import Takeover
 from twisted_rudp.service.tracing import TraceService
+from twisted_rudp.service.udpforward import (
+    IDLE,
+    UDPEndpoint,
+    UDPForwardService,
+    UDPTargetService,
+    carrying,
+    isUDP,
+    parseUDP,
+)
 from twisted_rudp.service.usage import (
     ServiceOptions,
     UsageOptions,
@@ -116,6 +125,21 @@ class CommandOptions(ServiceOptions):
         return cast(IReactorTime, reactor)
 
 
+idle = number(1, 86_400, "a number of seconds")
+
+
+def _udp(option: str, description: str) -> UDPEndpoint:
+    """
+    The address of C{udp:}, for an option.
+
+    @raise usage.UsageError: it is invalid.
+    """
+    try:
+        return parseUDP(description, option == "listen")
+    except ValueError as problem:
+        raise usage.UsageError(f"--{option} {description}: {problem}") from None
+
+
 _PROXIED: Final = "haproxy:"
 """Before the description of an endpoint whose connections begin with a header."""
 
@@ -126,8 +150,8 @@ class ForwardOptions(CommandOptions):
     synopsis = "[options] --listen ENDPOINT --to ENDPOINT [--listen ENDPOINT --to ENDPOINT ...]"
     longdesc = (
         "Relay each connection accepted on one endpoint over a connection to another. Both can"
-        " be any stream endpoint of Twisted. The first --listen belongs to the first --to, and"
-        " so on."
+        " be any stream endpoint of Twisted; one of both can be udp:, and the other carries its"
+        " datagrams. The first --listen belongs to the first --to, and so on."
     )
     examples = r"""
 A web server behind a lossy link. On the side of the browser:
@@ -137,6 +161,11 @@ A web server behind a lossy link. On the side of the browser:
 and on the side of the web server:
 
   twist rudp forward --listen kcp:4000 --to tcp:127.0.0.1:80
+
+WireGuard, DNS and games, over a link with losses:
+
+  twist rudp forward --listen udp:51820 --to kcp:example.org:4000:dataShards=10:parityShards=3
+  twist rudp forward --listen kcp:4000:dataShards=10:parityShards=3 --to udp:127.0.0.1:51820
 
 Write '\:' for a colon inside a value, as in 'kcp:host=2001\:db8\:\:1:port=4000'.
 As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
@@ -154,6 +183,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         ["patience", None, 30.0, "With --mux: seconds that a connection waits for the far end.",
          seconds],
         ["secret-file", None, None, "With --mux: file with a secret that both ends know."],
+        ["udp-idle", None, IDLE, "Seconds without a datagram that end an association.", idle],
     ]  # fmt: skip
     optFlags = [["mux", None, "Carry all connections over one session, or a few."]]
 
@@ -177,6 +207,9 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 " give one --to for each --listen"
             )
         for near, far in zip(self.listen, self.to, strict=True):
+            if isUDP(near) or isUDP(far):
+                self.services.append(self._datagrams(near, far))
+                continue
             proxied = near.startswith(_PROXIED)
             listen = near.removeprefix(_PROXIED)
             listening, connecting = self._multiplexed(
@@ -222,6 +255,42 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         except ValueError as problem:
             raise usage.UsageError(f"--mux: {problem}") from None
         return near, far
+
+    def _datagrams(self, near: str, far: str) -> IService:
+        """
+        The service of a pair of which one is C{udp:}.
+
+        @raise usage.UsageError: both are, or one is invalid.
+        """
+        if isUDP(near) and isUDP(far):
+            raise usage.UsageError(
+                f"--listen {near} --to {far}: one of both has to carry the datagrams: kcp, qotp"
+                " or raknet"
+            )
+        if self["proxy-protocol"] is not None:
+            raise usage.UsageError("--proxy-protocol: datagrams of UDP have no such header")
+        running = {**self.running(near), "idle": self["udp-idle"]}
+        description = f"forward {redacted(near)} -> {redacted(far)}"
+        service: UDPForwardService | UDPTargetService
+        if isUDP(near):
+            del running["announcer"]
+            service = UDPForwardService(
+                self.clock(),
+                description,
+                _udp("listen", near),
+                endpoint("to", clientFromString, carrying(far)),
+                **running,
+            )
+        else:
+            service = UDPTargetService(
+                self.clock(),
+                description,
+                endpoint("listen", serverFromString, carrying(near)),
+                _udp("to", far),
+                **running,
+            )
+        service.advice += self.exposed(near, far)
+        return service
 
     def _stop(self) -> None:
         """The connection of standard input has ended, and with it the program."""

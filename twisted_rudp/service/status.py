@@ -232,6 +232,11 @@ def text(state: Mapping[str, Any]) -> str:
             f" {counters.get('port.datagramsIn', 0)} datagrams in,"
             f" {counters.get('port.datagramsOut', 0)} out"
         )
+    lines.extend(
+        f"service {each['service']}: "
+        + " ".join(f"{name}={value}" for name, value in each["counters"].items())
+        for each in state.get("services", ())
+    )
     found = [cells(row, None, 0.0) for row in rows(state)]
     if found:
         table = [list(COLUMNS.values())]
