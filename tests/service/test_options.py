@@ -80,7 +80,7 @@ class OptionsTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What is wrong is said in one line about what was typed (SVC-7)."""
         for arguments, expected in [
-            ((), "expected a command: announce, discovery-server, echo, forward or raknet-pong"),
+            ((), "echo, forward, raknet-pong or reverse"),
             (("forward",), "0 --listen but 0 --to: give one"),
             (("forward", "--listen", "tcp:1"), "1 --listen but 0 --to: give one"),
             (("forward", "--listen", "tcp:1", "--to", "x:1"), "--to x:1: Unknown endpoint type"),
