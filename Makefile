@@ -88,9 +88,9 @@ packaging: $(BASE)  ## build wheel and sdist, install each into a fresh environm
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.packaging
 
 interop-packages:  ## Debian packages for the interop tests, as root; without them those are skipped
-	@if ! { command -v syncthing && command -v ip && command -v kcptun-server && command -v redis-server; } >/dev/null \
+	@if ! { command -v syncthing && command -v ip && command -v kcptun-server && command -v redis-server && command -v nginx; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -q && apt-get install -y --no-install-recommends syncthing iproute2 kcptun redis-server; fi
+	  apt-get update -q && apt-get install -y --no-install-recommends syncthing iproute2 kcptun redis-server nginx libnginx-mod-stream; fi
 
 interop: $(BASE) interop-packages  ## against kcp-go, go-raknet, the C and C++ originals and Syncthing; builds or installs them first
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) tests.interop
