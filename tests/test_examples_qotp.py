@@ -10,10 +10,12 @@ from random import randrange
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import PATIENCE, Program
+from tests.service.programs import PATIENCE, Program, run
 from tests.test_examples import ExamplesMixin
+from twisted_rudp.qotp.keys import KeyPair
 
 FILES = str(CHECKOUT / "examples" / "files_over_qotp.py")
+PRIVATE = str(CHECKOUT / "examples" / "private_qotp.py")
 PEERS = str(CHECKOUT / "examples" / "peers_over_qotp.py")
 
 
@@ -75,6 +77,25 @@ class FilesTests(SynchronousTestCase):
         server.end()
         self.assertNotIn("Traceback", server.output)
         self.assertEqual({p.name: p.read_bytes() for p in target.iterdir()}, contents)
+
+
+class PrivateTests(SynchronousTestCase):
+    """C{private_qotp.py}."""
+
+    def test_friends(self) -> None:
+        """Who is in the file is greeted, who is not is told so; the server goes on."""
+        friends = Path(self.mktemp())
+        friends.write_text(f"{KeyPair.from_text('alice').public.hex()}  # Alice\n")
+        server = Program(PRIVATE, "serve", "qotp:port=0:interface=127.0.0.1", str(friends))
+        self.addCleanup(server.kill)
+        where = f"qotp:host=127.0.0.1:port={server.port()}"
+        for seed, expected in (("bob", "refused: "), ("alice", "hello ")):
+            status, output = run(PRIVATE, "greet", f"{where}:seed={seed}")
+            self.assertEqual((status, output[: len(expected)]), (0, expected))
+        server.interrupt()
+        server.end()
+        self.assertEqual(server.output.count("has come in"), 1)
+        self.assertNotIn("Traceback", server.output)
 
 
 class PeersTests(SynchronousTestCase):

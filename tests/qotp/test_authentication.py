@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pair import SERVER, Fate, chancy
+from tests.pair import SERVER, Fate, chancy, losing
 from tests.qotp.pair import Pair
 from tests.qotp.releasepair import ReleasePair, sink
 from tests.qotp.test_engine import write
@@ -244,6 +244,29 @@ class ConnectionTests(SynchronousTestCase):
             for end in (pair.client, pair.server):
                 self.assertEqual(end.kinds(), [Event.CONNECTED], seed)
             self.check(pair)
+
+    def test_firstLost(self) -> None:
+        """Whichever of the first five datagrams of either side are lost, both are connected."""
+        for pattern in range(1, 32):
+            lost = [number for number in range(5) if pattern >> number & 1]
+            for there, back in ((losing(*lost), None), (None, losing(*lost))):
+                pair = authenticated(Policy(SESAME), Policy(SESAME), there, back)
+                pair.run(20_000)
+                for end in (pair.client, pair.server):
+                    self.assertEqual(end.kinds(), [Event.CONNECTED], lost)
+
+    def test_pretender(self) -> None:
+        """A server that accepts without knowing the password is left, and hears nothing."""
+        self.patch(
+            ResponderAuthentication, "answer", lambda *_: Accepted(VERSION, bytes(32))
+        )
+        pair = authenticated(Policy(SESAME), Policy(SESAME))
+        pair.run(500)
+        self.assertEqual(
+            pair.client.happened,
+            [(Event.ENDED, Reason.AUTHENTICATION, "the server does not know the password")],
+        )
+        self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.ENDED])
 
     def test_refusedWithLoss(self) -> None:
         """A refusal is said several times."""

@@ -64,7 +64,7 @@ from twisted_rudp.qotp.extensions import (
     wanted_by,
 )
 from twisted_rudp.qotp.handshake import InitiatorHandshake
-from twisted_rudp.qotp.keys import KeyPair, LowOrder, Secrets
+from twisted_rudp.qotp.keys import KeyPair, Secrets
 from twisted_rudp.qotp.path import COST, Path
 from twisted_rudp.qotp.protection import Cipher, Opened, PacketProtection, PacketWriter, Unsealer
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
@@ -621,13 +621,9 @@ class QOTPEngine:
         elif wanted and peer is Peer.EXTENDED and self._identity is not None:
             secret = protection.export(LABEL, b"", 32)
             self._authentication = InitiatorAuthentication(password, secret)
-            try:
-                proof = self._authentication.proof(
-                    wanted, self._identity, protection.responder_ephemeral
-                )
-            except LowOrder:
-                self._close.end(Reason.PROTOCOL, now, "the server's key is of low order")
-                return
+            # Keys of low order, which no exchange is possible with, are no answers.
+            ephemeral = protection.responder_ephemeral
+            proof = self._authentication.proof(wanted, self._identity, ephemeral)
             self._sender.frames.append(ControlFrame(CONTROL, 0, encode_proof(proof), True))
 
     def _input_proof(self, proof: Proof) -> None:
