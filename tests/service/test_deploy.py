@@ -22,13 +22,17 @@ class UnitTests(SynchronousTestCase):
         analyze = shutil.which("systemd-analyze")
         if analyze is None:
             raise SkipTest("systemd-analyze is not installed")
-        unit = (CHECKOUT / "examples" / "deploy" / "rudp.service").read_text(encoding="utf-8")
         folder = Path(self.mktemp())
         folder.mkdir()
-        copy = folder.resolve() / "rudp.service"
-        copy.write_text(unit.replace("/opt/rudp/bin/twist", "/bin/true"), encoding="utf-8")
+        copies = []
+        for name in ("rudp.service", "rudp.socket"):
+            unit = (CHECKOUT / "examples" / "deploy" / name).read_text(encoding="utf-8")
+            copies.append(folder.resolve() / name)
+            copies[-1].write_text(
+                unit.replace("/opt/rudp/bin/twist", "/bin/true"), encoding="utf-8"
+            )
         checked = subprocess.run(
-            [analyze, "verify", "--man=no", str(copy)], capture_output=True, text=True
+            [analyze, "verify", "--man=no", *map(str, copies)], capture_output=True, text=True
         )
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
 
@@ -61,6 +65,49 @@ class SocketTests(SynchronousTestCase):
             finally:
                 program.kill()
                 program.wait()
+
+    def test_systemd(self) -> None:
+        """A service that systemd-socket-activate starts finds its socket by its name."""
+        activate = shutil.which("systemd-socket-activate")
+        if activate is None:
+            raise SkipTest("systemd-socket-activate is not installed")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        program = subprocess.Popen(
+            [
+                activate,
+                "--datagram",
+                f"--listen=127.0.0.1:{port}",
+                "--fdname=game",
+                f"--setenv=PYTHONPATH={environment()['PYTHONPATH']}",
+                *python("-m", "twisted", "rudp", "echo", "--listen", "kcp:1:systemd=game"),
+            ],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            answer = subprocess.run(
+                python(*RUDP, "connect", f"kcp:127.0.0.1:{port}"),
+                env=environment(),
+                input=b"hello",
+                capture_output=True,
+                timeout=60,
+            )
+            self.assertEqual(answer.stdout, b"hello", answer.stderr)
+        finally:
+            program.kill()
+            program.wait()
+
+    def test_notPassed(self) -> None:
+        """Without systemd, one line says so."""
+        status, output = run(
+            "-m", "twisted", "rudp", "echo", "--listen", "kcp:1:systemd=game"
+        )
+        self.assertEqual(status, 1)
+        self.assertIn("systemd has passed no sockets to this process", output)
+        self.assertNotIn("Traceback", output)
 
     def test_refused(self) -> None:
         """A descriptor that is none, and one of another kind, are said in one line."""

@@ -49,8 +49,10 @@ from twisted_rudp.net.handover import Predecessor
 from twisted_rudp.net.listen import DRAIN_TIMEOUT, ListeningPort, listen
 from twisted_rudp.net.schedule import systemTime
 from twisted_rudp.net.table import Limits
+from twisted_rudp.net.udp.options import cannotListen
 from twisted_rudp.net.udp.port import SocketOptions
 from twisted_rudp.net.udp.steering import Share, Steering
+from twisted_rudp.net.udp.systemd import initialEnvironment, passedDescriptor
 
 Entropy = Callable[[int], bytes]
 """So many random bytes, as C{os.urandom} gives them."""
@@ -198,7 +200,13 @@ class ServerEndpoint(Endpoint, ABC):
         Integer(0, 1 << 20),
         None,
         "Descriptor of a bound UDP socket to use instead of binding C{port}, which is then"
-        " ignored; systemd's first one is 3.",
+        " ignored.",
+    )
+    systemd: str | None = option(
+        Text("a name or a number"),
+        None,
+        "Socket of a socket unit to use instead: its name (C{FileDescriptorName=}, by default that"
+        " of the unit), or its number from 0. The port is then ignored.",
     )
 
     def __repr__(self) -> str:
@@ -211,7 +219,7 @@ class ServerEndpoint(Endpoint, ABC):
 
         @raise ValueError: the endpoint has a socket already.
         """
-        if self.fd is not None:
+        if self.fd is not None or self.systemd is not None:
             raise ValueError("fd cannot be shared by several processes")
         self._share = share
 
@@ -225,8 +233,18 @@ class ServerEndpoint(Endpoint, ABC):
         return Cookies(self._common(b"cookies", 32), began=began)
 
     def _listeningSocket(self) -> SocketOptions:
-        """The options of the socket to listen on."""
+        """
+        The options of the socket to listen on.
+
+        @raise CannotListenError: systemd has passed no such socket.
+        """
         descriptor = self.fd if self._share is None else self._share.descriptor
+        if self.systemd is not None and self._predecessor is None:
+            try:
+                descriptor = passedDescriptor(self.systemd, initialEnvironment(), os.getpid())
+            except OSError as problem:
+                where = (self.interface or "0.0.0.0", self.port)
+                raise cannotListen(where, problem) from problem
         return replace(self._socketOptions, descriptor=descriptor)
 
     # More than the interface promises: type checkers let a caller use all of the port.

@@ -94,8 +94,10 @@ class _Opened:
         key = newKey()
         try:
             if isinstance(endpoint, ServerEndpoint):
-                if endpoint.fd is not None:
-                    raise StartupError(f"{description}: fd= cannot be shared by --workers")
+                if endpoint.fd is not None or endpoint.systemd is not None:
+                    raise StartupError(
+                        f"{description}: fd= and systemd= cannot be shared by --workers"
+                    )
                 self._sockets: list[Any] = openGroup(
                     endpoint.steering, endpoint.interface, endpoint.port, count, key
                 )
