@@ -162,6 +162,19 @@ class DetectionTests(SynchronousTestCase):
         recovery.turn(now + TRIP)
         self.assertEqual(recovery.lost, [])
 
+    def test_repair(self) -> None:
+        """Where error correction repairs, nothing is lost before it has had the time."""
+        recovery = make()
+        recovery.expect_reordering(13)
+        self.assertEqual(recovery.reordering, 13)
+        recovery.on_sent(30, SIZE, SECOND)
+        recovery.on_acknowledged(1, 13)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [])
+        recovery.on_acknowledged(13, 14)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [(0, 1)])
+
     def test_lateness(self) -> None:
         """On a path where datagrams come some milliseconds late, that soon is no loss either."""
         recovery, now = make(), SECOND

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.timers import NEVER
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.kcp.path import (
     LENGTHS,
     MOST_BYTES,
@@ -21,6 +24,7 @@ from twisted_rudp.kcp.path import (
     Pieces,
     pieces,
 )
+from twisted_rudp.testing import Impairments, MemoryNetwork
 
 
 class PathTests(SynchronousTestCase):
@@ -85,6 +89,38 @@ class PathTests(SynchronousTestCase):
         self.assertTrue(path.suspect(0, SECOND, SECOND))
         self.assertFalse(path.suspect(0, SECOND, SECOND + STALLED))
         self.assertTrue(path.suspect(0, SECOND, 2 * SECOND))
+
+
+class RepairTests(SynchronousTestCase):
+    """Losses that FEC repairs are no congestion."""
+
+    def test_cubic(self) -> None:
+        """A controller that halves at each loss sends at full rate over a link that loses."""
+        network = MemoryNetwork(seed=1)
+        client, server = network.host("client"), network.host("server")
+        link = Impairments(delay=0.02, rate=2_000_000, queue=100_000, loss=0.05)
+        network.impair(link, client, server)
+        shards: dict[str, Any] = {"dataShards": 10, "parityShards": 3, "congestion": "cubic"}
+        got: list[int] = []
+        factory = Factory.forProtocol(Protocol)
+        made: list[Any] = []
+
+        def build(address: object) -> Protocol:
+            made.append(Protocol())
+            made[-1].dataReceived = lambda data: got.append(len(data))
+            return made[-1]
+
+        factory.buildProtocol = build  # type: ignore[assignment, method-assign]
+        KCPServerEndpoint(server.reactor, 4000, **shards).listen(factory)
+        connecting = KCPClientEndpoint(client.reactor, "server", 4000, **shards).connect(
+            Factory.forProtocol(Protocol)
+        )
+        network.run(lambda: connecting.called)
+        transport: Any = self.successResultOf(connecting).transport
+        transport.write(bytes(3_000_000))
+        # With parity 2 seconds at the rate of the link; 6 if each loss counted.
+        network.run(lambda: sum(got) == 3_000_000, 3.0)
+        self.assertGreater(made[0].transport.counters()["FECRecovered"], 20)
 
 
 class PiecesTests(SynchronousTestCase):

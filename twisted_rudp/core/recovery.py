@@ -48,6 +48,9 @@ _THIN_TURNS: Final = 16
 """Of the turns of a flow that waits for answers, which all say the same, the controller is
 told of each so many, and of the first so many, from which it knows the path."""
 
+_REPAIR_EIGHTHS: Final = 3
+"""Of a round trip: so much longer error correction is given to repair."""
+
 _OUTSTANDING: Final = 0
 _ACKNOWLEDGED: Final = 1
 _LOST: Final = 2
@@ -145,6 +148,8 @@ class Recovery:
         "_eighths",
         "_first_sent",
         "_judged_spurious",
+        "_least_eighths",
+        "_least_reordering",
         "_limited_until",
         "_longest",
         "_loss_at",
@@ -189,7 +194,7 @@ class Recovery:
         self.next = first
         self.largest = first - 1
         self.lost: list[tuple[int, int]] = []
-        self.reordering = REORDERING
+        self.reordering = self._least_reordering = REORDERING
         self.spurious = 0
         self.probes = 0
         self.patience = 0
@@ -203,7 +208,7 @@ class Recovery:
         self._state = bytearray()
         self._batches: list[SentBatch] = []
         self._delivered_at = 0
-        self._eighths = 1
+        self._eighths = self._least_eighths = 1
         self._first_sent = 0
         self._judged_spurious = 0
         self._limited_until = -1
@@ -216,6 +221,17 @@ class Recovery:
         self._thin = 0
 
     # sending
+
+    def expect_reordering(self, datagrams: int) -> None:
+        """
+        What has not arrived when C{datagrams} later ones have may arrive all the same: error
+        correction repairs it.
+        """
+        repairs = datagrams > REORDERING
+        self._least_eighths = _REPAIR_EIGHTHS if repairs else 1
+        self._least_reordering = min(max(datagrams, REORDERING), MOST_REORDERING)
+        self.reordering = max(self.reordering, self._least_reordering)
+        self._eighths = max(self._eighths, self._least_eighths)
 
     def on_sent(
         self, count: int, size: int, now: int, last_size: int = 0, draining: bool = False
@@ -523,10 +539,11 @@ class Recovery:
                 self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
                 self._adapted_at = now
             elif (
-                self._eighths > 1 and now - self._adapted_at > _ADAPTED * self.round_trip.smoothed
+                self._eighths > self._least_eighths
+                and now - self._adapted_at > _ADAPTED * self.round_trip.smoothed
             ):
                 self._eighths -= 1
-                self.reordering = max(self.reordering // 2, REORDERING)
+                self.reordering = max(self.reordering // 2, self._least_reordering)
                 self._adapted_at = now
             patience = self._patience()
             decided = largest - self.reordering

@@ -257,6 +257,8 @@ class KCPEngine:
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
         self._receiver.budget = budget
+        if options.protects:
+            self._arq.sender.expect_repair(options.data_shards + options.parity_shards)
         if role is Role.SERVER:
             # Until its address is validated it may be forged.
             self._receiver.limit = min(UNVALIDATED_LIMIT, self._arq.receive_limit)

@@ -290,6 +290,7 @@ class Sender:
         "_counters",
         "_epoch",
         "_paced",
+        "_repair",
         "_run_limit",
         "_stream",
         "ending",
@@ -320,6 +321,7 @@ class Sender:
         self.transmitter = Transmitter(counters, overhead, settings.dead_link)
         self._counters = counters
         self._epoch = epoch
+        self._repair = 0
         self.recovery = self._make_recovery(settings)
         self.peer_window = INITIAL_PEER_WINDOW
         self.widest = 0
@@ -327,6 +329,12 @@ class Sender:
         self.ending = False
         self._stream = settings.stream
         self.set_mss(settings.mss)
+
+    def expect_repair(self, group: int) -> None:
+        """FEC repairs losses when up to C{group} later datagrams have arrived."""
+        self._repair = group
+        if isinstance(self.recovery, PacedRecovery):
+            self.recovery.expect_repair(group)
 
     def set_mss(self, mss: int) -> None:
         """Change the size of what will be numbered from now on."""
@@ -337,7 +345,9 @@ class Sender:
         self._paced = settings.paced
         sent, transmitter, counters = self.sent, self.transmitter, self._counters
         if settings.paced:
-            return PacedRecovery(settings, sent, transmitter, counters, self.overhead)
+            paced = PacedRecovery(settings, sent, transmitter, counters, self.overhead)
+            paced.expect_repair(self._repair)
+            return paced
         return SkipRecovery(settings, sent, transmitter, counters, self._epoch)
 
     def adopt(self, settings: Settings, stamp: Stamp) -> None:
