@@ -119,7 +119,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
 
     def test_gone(self) -> None:
-        """The writer closes and is gone altogether: the reader still has everything."""
+        """The writer closes and is gone altogether: the reader has all, and an orderly end."""
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -130,12 +130,12 @@ class ReaderTests(SynchronousTestCase):
         pair.run(100_000)
         self.reads(pair, 20_000)
         pair.run(1000)
-        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.DONE))
 
     def test_aborted(self) -> None:
         """
-        An abort behind an orderly end takes nothing that came before it, and is told when
-        that was read.
+        An abort behind an orderly end takes nothing that came before it: when that was read the
+        end is orderly, as in the other transports.
         """
         pair = Pair()
         pair.connect()
@@ -149,7 +149,7 @@ class ReaderTests(SynchronousTestCase):
         pair.run(500)
         self.assertNotIn(Event.ENDED, pair.server.kinds())
         self.reads(pair, 20_000)
-        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.RESET))
+        self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.DONE))
 
     def test_abortedUnfinished(self) -> None:
         """An abort before the end of what was written discards it at once."""

@@ -150,7 +150,11 @@ class Close:
         kept until it was read; nothing is sent any more.
         """
         if self._gone is None and self._life.state is State.ESTABLISHED and self._unread():
-            self._gone = reason
+            # A reset behind its orderly end takes nothing back, unless something of ours is
+            # missing there.
+            streams = self._streams.open.values()
+            whole = all(each.incoming.complete and each.drained for each in streams)
+            self._gone = Reason.DONE if whole else reason
             self._sender.release()
             self._timers.stop_all()
         elif self._gone is None or not self._unread():
