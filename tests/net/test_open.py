@@ -325,6 +325,24 @@ class RefusedMixin:
         """The same over IPv6."""
         await self.refused("::1")
 
+    async def test_refusedBesideRun(self: Any) -> None:
+        """
+        An error that a run to another peer meets leaves no entry behind: with one a loop of
+        libuv would stop watching the socket for ever (F2).
+        """
+        if not platform.isLinux():
+            self.skipTest("error queues are Linux's")
+        port, receiver = self.open()
+        friend, _ = self.open()
+        with refusing("127.0.0.1") as dead:
+            port.send(b"x", 1, dead)
+            port.send(b"abcd", 2, fromTwisted(friend.getHost()))
+            friend.send(b"one", 3, fromTwisted(port.getHost()))
+            await receiver.until(lambda: b"one" in receiver.datagrams())
+        friend.send(b"two", 3, fromTwisted(port.getHost()))
+        await receiver.until(lambda: b"two" in receiver.datagrams())
+        self.assertGreater(port.counters.icmp, 0)
+
     async def test_noBusyLoop(self: Any) -> None:
         """Errors that were heard do not wake the port again (UDP-12)."""
         if not platform.isLinux():

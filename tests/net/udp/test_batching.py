@@ -186,7 +186,9 @@ class PortTests(SynchronousTestCase):
     def test_somebodyElsesError(self) -> None:
         """An error that another datagram has caused costs nothing."""
         self.batch.takes.append(-errno.ECONNREFUSED)
+        self.socket.errors.append(errorEntry(errno.ECONNREFUSED, OTHER))
         self.assertTrue(self.port.send(b"a" * 300, 100, PEER))
+        self.assertEqual((self.port.counters.icmp, list(self.socket.errors)), (1, []))
         sent = [data for data, _, _ in (*self.socket.sent, *self.batch.sent)]
         self.assertEqual(b"".join(sent), b"a" * 300)
         self.assertEqual(self.port.counters.dropped, 0)

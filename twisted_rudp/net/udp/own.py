@@ -442,7 +442,7 @@ class OwnPort(SendingPort):
             self._readAgain()
 
     def _readAgain(self) -> None:
-        """After an error event: the loop of libuv has stopped to watch the socket (F2)."""
+        """After an error event, which makes the loop of libuv stop watching the socket (F2)."""
         if not self._resting and not self.closed:
             self._reactor.removeReader(self)
             self._reactor.addReader(self)
@@ -511,7 +511,10 @@ class OwnPort(SendingPort):
         """
         try:
             taken = batch.send(run, size, address, self.sendFrom)
-        except OSError:
+        except OSError as problem:
+            if problem.errno not in FULL:
+                # The call has used up the socket's error; its entry would stay in the queue.
+                self._takeErrors()
             return 0
         self._sent(taken, size)
         return taken
@@ -615,6 +618,8 @@ class OwnPort(SendingPort):
             kind = REPORTED.get(error.errno)
             if kind is not None:
                 self._pathErrors.note(kind, 0, error.destination)
+        if heard:
+            self._readAgain()
         return heard
 
 
