@@ -47,7 +47,7 @@ OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(S
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench bench-links attack fuzz soak calls news clean
+	bench bench-links bench-tunnel attack fuzz soak calls news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -99,6 +99,9 @@ bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks.discovery
+
+bench-tunnel: $(BENCH)  ## rudp kcptun-client and -server beside Debian's kcptun; TUNNEL_FLAGS='--megabytes 100 --rounds 3'
+	$(RUN) -m tests.benchmarks.tunnel $(TUNNEL_FLAGS)
 
 bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'real-*' 'interactive-*' $(BENCH_FLAGS)

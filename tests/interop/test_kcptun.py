@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -24,6 +26,33 @@ from tests.interop.harness import PATIENCE, unavailable
 from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
 
 HOST = "127.0.0.1"
+
+CIPHERS = (
+    "aes", "aes-128", "aes-192", "salsa20", "blowfish", "twofish", "cast5", "3des", "tea", "xtea",
+    "xor", "sm4", "none",
+)  # fmt: skip
+PROFILES = ("normal", "fast", "fast2", "fast3")
+
+
+def combinations() -> Iterator[dict[str, Any]]:
+    """
+    Some of each kind; with C{RUDP_KCPTUN_MATRIX} in the environment every cipher with every
+    mode, and FEC, compression and both versions of smux in turn.
+    """
+    if "RUDP_KCPTUN_MATRIX" not in os.environ:
+        yield from COMBINATIONS
+        return
+    for number, (crypt, profile) in enumerate(product(CIPHERS, PROFILES)):
+        # Each of the eight comes with each cipher and with each mode.
+        others = number + number // len(PROFILES)
+        yield {
+            "crypt": crypt,
+            "profile": profile,
+            "smuxver": 1 + others % 2,
+            "nocomp": bool(others // 2 % 2),
+            **({"dataShards": 0, "parityShards": 0} if others // 4 % 2 else {}),
+        }
+
 
 COMBINATIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -70,6 +99,21 @@ class Transfer(Protocol):
             self.done.errback(reason)
 
 
+class Collect(Protocol):
+    """Gives the digest of what came before the end."""
+
+    def __init__(self, arrived: Deferred[bytes]) -> None:
+        self.arrived = arrived
+        self.digest = sha256()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.digest.update(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.arrived.called:
+            self.arrived.callback(self.digest.digest())
+
+
 def factoryOf(protocol: Any) -> Factory:
     """A factory that builds it without a word in the log."""
     factory = Factory.forProtocol(protocol)
@@ -84,7 +128,8 @@ def flagsOf(options: dict[str, Any]) -> Iterator[str]:
     yield from ("--key", "secret", "--quiet")
     for name, value in {"smuxver": 1, **options}.items():
         if name == "nocomp":
-            yield "--nocomp"
+            if value:
+                yield "--nocomp"
         else:
             yield from (names[name], str(value))
 
@@ -100,7 +145,7 @@ def freePort(kind: int) -> int:
 class KCPTunTests(TestCase):
     """Live, over loopback."""
 
-    timeout = 6 * PATIENCE
+    timeout = 60 * PATIENCE if "RUDP_KCPTUN_MATRIX" in os.environ else 6 * PATIENCE
 
     def setUp(self) -> None:
         for program in ("kcptun-client", "kcptun-server"):
@@ -116,15 +161,25 @@ class KCPTunTests(TestCase):
         self.addCleanup(process.terminate)
         return process
 
-    async def listen(self, endpoint: IStreamServerEndpoint) -> Any:
-        """A server that echoes."""
-        port: Any = await endpoint.listen(factoryOf(Echo))
+    async def throughTheirServer(self, factory: Factory) -> IStreamClientEndpoint:
+        """What reaches a factory of ours through our client and their server."""
+        return await self.theirServer({}, factory)
+
+    async def throughTheirClient(self, factory: Factory) -> IStreamClientEndpoint:
+        """The same through their client and our server."""
+        return await self.theirClient({}, factory)
+
+    async def listen(self, endpoint: IStreamServerEndpoint, factory: Factory | None = None) -> Any:
+        """A server; one that echoes if nothing else is said."""
+        port: Any = await endpoint.listen(factory or factoryOf(Echo))
         self.addCleanup(port.stopListening)
         return port
 
-    async def theirServer(self, options: dict[str, Any]) -> KCPTunClientEndpoint:
-        """Our client of kcptun-server, behind which an echo is."""
-        target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST))
+    async def theirServer(
+        self, options: dict[str, Any], factory: Factory | None = None
+    ) -> KCPTunClientEndpoint:
+        """Our client of kcptun-server, behind which an echo is, or another factory."""
+        target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST), factory)
         port = freePort(socket.SOCK_DGRAM)
         self.start(
             "kcptun-server", "-l", f"{HOST}:{port}", "-t", f"{HOST}:{target.getHost().port}",
@@ -136,13 +191,16 @@ class KCPTunTests(TestCase):
         self.addCleanup(endpoint.disconnect)
         return endpoint
 
-    async def theirClient(self, options: dict[str, Any]) -> TCP4ClientEndpoint:
-        """kcptun-client in front of our server, which echoes."""
+    async def theirClient(
+        self, options: dict[str, Any], factory: Factory | None = None
+    ) -> TCP4ClientEndpoint:
+        """kcptun-client in front of our server, which echoes, or has another factory."""
         ours = await self.listen(
             KCPTunServerEndpoint(
                 reactor, 0, interface=HOST, drainTimeout=1,
                 **{"smuxver": 1, **options}, password="secret",
-            )
+            ),
+            factory,
         )  # fmt: skip
         port = freePort(socket.SOCK_STREAM)
         self.start(
@@ -177,18 +235,49 @@ class KCPTunTests(TestCase):
 
     async def test_theirServer(self) -> None:
         """Our client with every combination."""
-        for options in COMBINATIONS:
+        for options in combinations():
             await self.echo(await self.theirServer(options), 300_000)
 
     async def test_theirClient(self) -> None:
         """Our server with every combination."""
-        for options in COMBINATIONS:
+        for options in combinations():
             await self.echo(await self.theirClient(options), 300_000)
 
     async def test_many(self) -> None:
         """Fifty connections at once, through both."""
         await self.echo(await self.theirServer({}), 20_000, 50)
         await self.echo(await self.theirClient({"smuxver": 2}), 20_000, 50)
+
+    async def test_ends(self) -> None:
+        """What was written before the end of a direction arrives, whoever is in between."""
+        data = Random(3).randbytes(400_000)
+        for through in (self.throughTheirServer, self.throughTheirClient):
+            arrived: Deferred[bytes] = Deferred()
+            talk = Transfer(data)
+            await self.connected(await through(factoryOf(lambda d=arrived: Collect(d))), talk)
+            assert talk.transport is not None
+            talk.done.addErrback(lambda why: None)
+            end: Any = talk.transport
+            end.loseWriteConnection()
+            self.assertEqual(await arrived, sha256(data).digest())
+            end.abortConnection()
+
+    async def test_clientRestarted(self) -> None:
+        """A client that is started again gets a session of its own at once."""
+        ours = await self.listen(
+            KCPTunServerEndpoint(
+                reactor, 0, interface=HOST, drainTimeout=1, smuxver=1, password="secret"
+            )
+        )
+        for _ in range(2):
+            port = freePort(socket.SOCK_STREAM)
+            process = self.start(
+                "kcptun-client", "-l", f"{HOST}:{port}", "-r", f"{HOST}:{ours.getHost().port}",
+                *flagsOf({}),
+            )  # fmt: skip
+            await self.echo(TCP4ClientEndpoint(reactor, HOST, port), 1000)
+            process.terminate()
+            process.wait()
 
     async def test_restarted(self) -> None:
         """A server that is started again serves the next session."""
