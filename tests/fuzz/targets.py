@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tests.pair import CLIENT, SERVER
 from tests.qotp.pair import Pair as QOTPPair
 from tests.raknet.pair import Pair as RakNetPair
 from twisted_rudp.core.engine import Capability
+from twisted_rudp.decoding.packets import READERS
+from twisted_rudp.decoding.wires import WIRES, Decoder
 from twisted_rudp.discovery import legacy, v1, v4
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.kcp.wire import segments
@@ -21,6 +24,10 @@ from twisted_rudp.qotp import wire as qotp
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.raknet import offline
 from twisted_rudp.raknet import wire as raknet
+from twisted_rudp.tracing import series
+from twisted_rudp.tracing.pcapng import header, packet
+from twisted_rudp.tracing.reading import CaptureError, CaptureReader
+from twisted_rudp.tracing.series import TraceError
 
 CORPUS = Path(__file__).parent / "corpus"
 ELSEWHERE = ("198.51.100.9", 4242)
@@ -160,10 +167,31 @@ def qotp_session(script: bytes) -> None:
     play(pair, script, forge)
 
 
+def captures(data: bytes) -> None:
+    """Captures in files, and datagrams of all wires as a person reads them."""
+    with contextlib.suppress(CaptureError):
+        list(CaptureReader(io.BytesIO(data)))
+    for wire in (None, *WIRES):
+        Decoder(wire, shards=(3, 2)).read(data, ELSEWHERE, ELSEWHERE)
+
+
+def traces(data: bytes) -> None:
+    """Traces in files, and datagrams as traces show them."""
+    with contextlib.suppress(TraceError):
+        series.read(io.BytesIO(data))
+    if data:
+        for make in READERS.values():
+            reader = make()
+            reader.sent(data, 0)
+            reader.received(data, 0)
+
+
 TARGETS: dict[str, Target] = {
     "discovery": discovery,
     "frames": frames,
     "payloads": payloads,
+    "captures": captures,
+    "traces": traces,
     "smux": smux,
     "kcp": kcp_session,
     "raknet": raknet_session,
@@ -199,6 +227,13 @@ def seeds(name: str) -> Iterator[bytes]:
             yield script((3, data), (4, b"12"), (11, data), (6, b"hello"), (4, b"1"))
         else:
             yield data
+    if name == "captures":
+        for seed in (*seeds("frames"), *seeds("payloads"), *seeds("discovery")):
+            yield seed
+            yield header() + packet(1, ELSEWHERE, ELSEWHERE, seed, "lost")
+    if name == "traces":
+        yield from seeds("frames")
+        yield b'\x1e{"qlog_format":"JSON-SEQ"}\n\x1e{"time":1,"name":"recovery:packet_lost"}\n'
     if name in ("kcp", "raknet", "qotp"):
         yield script((6, b"a" * 900), (14, b"b" * 100), (2, b"\1\0\xff"), (4, b"123"), (7, b""))
         yield script((5, b""), (6, b"a" * 1400), (10, b"\5\0\x80"), (4, b"1" * 50), (15, b"x"))

@@ -23,8 +23,10 @@ from twisted_rudp import stats
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
+from twisted_rudp.net.traced import traces
 from twisted_rudp.service.control import Control, status
 from twisted_rudp.service.status import COLUMNS, Top, asked, rows, text
+from twisted_rudp.service.tracing import endTraces
 from twisted_rudp.testing import MemoryNetwork
 
 TRANSPORTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -260,6 +262,18 @@ class ChangeTests(SessionCase):
         self.assertEqual(levels, [LogLevel.debug])
         self.assertIn("error", self.ask(command="log-level", level="loud"))
 
+    def test_trace(self) -> None:
+        """Sessions that begin afterwards are traced, until it is said again."""
+        folder = os.path.abspath(self.mktemp())
+        self.addCleanup(endTraces)
+        self.assertEqual(self.ask(command="trace", directory=folder), {"traces": folder})
+        self.assertIsNotNone(traces.tracer)
+        self.assertTrue(os.path.isdir(folder))
+        self.assertEqual(self.ask(command="trace"), {"traces": "off"})
+        self.assertIsNone(traces.tracer)
+        for wrong in ("relative", 5, "/dev/null/x"):
+            self.assertIn("error", self.ask(command="trace", directory=wrong))
+
     def test_refused(self) -> None:
         """Whatever is asked has an answer."""
         for line in (
@@ -291,11 +305,16 @@ class ProgramTests(SynchronousTestCase):
         port = echo.port()
         echo.expect("control socket at")
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        folder = os.path.abspath(self.mktemp())
+        self.assertIn(folder, run(*RUDP, "trace", path, folder)[1])
         far = f"kcp:127.0.0.1:{port}:crypt=null"
         client = Program(*RUDP, "connect", far, keyboard=True)
         self.addCleanup(client.kill)
         client.type("hello\n")
         client.expect("hello")
+        self.assertIn("off", run(*RUDP, "trace", path)[1])
+        [traced] = os.listdir(folder)
+        self.assertIn("-0001-kcp-server.sqlog", traced)
         code, shown = run(*RUDP, "status", path)
         self.assertEqual(code, 0, shown)
         self.assertIn("ESTABLISHED", shown)

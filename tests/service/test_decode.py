@@ -59,7 +59,7 @@ class DecodeTests(SynchronousTestCase):
     def test_narrowed(self) -> None:
         """Only one port, and only so many."""
         path = self.talked("kcp")
-        self.assertEqual(self.decode("--port", "5", path), ["0 datagrams: "])
+        self.assertEqual(self.decode("--port", "5", path), ["0 datagrams"])
         self.assertEqual(self.decode("--limit", "2", path)[-1], "2 datagrams: 2 kcp")
 
     def test_terminal(self) -> None:

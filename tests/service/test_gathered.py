@@ -130,8 +130,11 @@ class GatheredTests(SynchronousTestCase):
         self.assertEqual(self.ask(command="log-level", level="debug"), {"level": "debug"})
         self.assertEqual(self.levels, [LogLevel.debug])
         self.assertEqual(self.workers.asked[-1], {"command": "log-level", "level": "debug"})
+        self.assertEqual(self.ask(command="trace"), {"traces": "off"})
+        self.assertEqual(self.workers.asked[-1], {"command": "trace"})
         self.workers.asked.clear()
         self.assertIn("error", self.ask(command="log-level", level="loud"))
+        self.assertIn("error", self.ask(command="trace", directory="relative"))
         self.assertEqual(self.workers.asked, [])
 
     def test_malformed(self) -> None:

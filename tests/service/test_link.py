@@ -24,6 +24,7 @@ from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.service import link as linkModule
 from twisted_rudp.service.link import Link, LinkOptions, hostAndPort, runLink
+from twisted_rudp.service.linkcontrol import Console
 from twisted_rudp.testing import Impairments, MemoryHost, MemoryNetwork
 from twisted_rudp.tracing.pcapng import Capture
 
@@ -366,6 +367,16 @@ class LinkOptionsTests(SynchronousTestCase):
         self.assertEqual((impairments.rate, impairments.queue), (1e6, 5000))
         self.assertEqual((impairments.mtu, impairments.seed), (1200, 9))
 
+    def test_directions(self) -> None:
+        """The way back has the same settings, and those of its own, and another seed."""
+        options = parsed("--loss=2", "--delay=40", "--back-loss=5", "--back-rate=8", "--seed=9")
+        forward, back = options.impairments(), options.impairments("back-")
+        self.assertEqual((forward.loss, forward.delay, forward.rate), (0.02, 0.04, None))
+        self.assertEqual((back.loss, back.delay, back.rate), (0.05, 0.04, 1e6))
+        self.assertEqual((forward.seed, back.seed), (9, 10))
+        link = options.link(MemoryNetwork().host("middle").reactor)
+        self.assertEqual((link.forward.loss, link.backward.loss), (0.02, 0.05))
+
     def test_queueByDefault(self) -> None:
         """A bottleneck queues a tenth of a second, and at least one datagram."""
         self.assertEqual(parsed("--rate=80").impairments().queue, 1_000_000)
@@ -387,7 +398,10 @@ class LinkOptionsTests(SynchronousTestCase):
             (["--loss=nan"], "nan"),
             (["--delay=-1"], "-1"),
             (["--rate=fast"], "fast"),
-            (["--queue=100"], "--rate"),
+            (["--queue=100"], "--queue requires --rate"),
+            (["--back-queue=100"], "--back-queue requires --rate"),
+            (["--back-loss=x"], "--back-loss"),
+            (["--every=0"], "--every"),
             (["--mtu=0"], "0"),
             (["--burst=100"], "100"),
             (["--listen=nowhere"], "--listen"),
@@ -473,7 +487,39 @@ class RunLinkTests(SynchronousTestCase):
     def test_addressInUse(self) -> None:
         """A port that is taken is a usage error."""
         openPort(self.middle.reactor, Recorder(), "", 3000)  # type: ignore[arg-type]
-        problem = self.assertRaises(
-            UsageError, runLink, self.middle.reactor, parsed("--listen=:3000")
-        )
-        self.assertIn("--listen", str(problem))
+        running = runLink(self.middle.reactor, parsed("--listen=:3000"))
+        self.assertIn("--listen", str(self.failureResultOf(running, UsageError).value))
+
+    def test_names(self) -> None:
+        """Names are looked up, IPv4 first; one that nobody has is a usage error."""
+        server, side = self.network.host("server", "10.0.0.1"), Recorder()
+        openPort(server.reactor, side, "", 4000)  # type: ignore[arg-type]
+        options = parsed("--listen=middle:3000", "--to=server:4000")
+        runLink(self.middle.reactor, options)
+        client = openPort(self.network.host("client").reactor, Recorder())  # type: ignore[arg-type]
+        self.network.runFor(1)
+        client.send(b"ping", 4, ("10.0.0.2", 3000))
+        self.network.runFor(1)
+        self.assertEqual(side.datagrams(), [b"ping"])
+        for option in ("--to=nobody:1", "--listen=nobody:1", "--to=a b:1", "--to=[fe80::1%nix]:1"):
+            running = runLink(self.middle.reactor, parsed(option))
+            self.network.runFor(60)
+            problem = self.failureResultOf(running, UsageError).value
+            self.assertIn(option.partition("=")[0], str(problem))
+
+    def test_every(self) -> None:
+        """The counters are printed as often as was asked for."""
+        runLink(self.middle.reactor, parsed("--listen=:3000", "--every=2"))
+        self.network.runFor(5)
+        lines = self.output.getvalue().splitlines()[1:]
+        self.assertEqual([line.partition(":")[0] for line in lines], ["2.0 s", "4.0 s"])
+        self.middle.reactor.fireSystemEvent("shutdown")
+        self.network.runFor(1)
+        self.assertEqual(self.middle.reactor.getDelayedCalls(), [])
+
+    def test_interactive(self) -> None:
+        """Standard input is read if that was asked for."""
+        opened: list[Any] = []
+        self.patch(linkModule, "StandardIO", lambda protocol, reactor: opened.append(protocol))
+        runLink(self.middle.reactor, parsed("--listen=:3000", "--interactive"))
+        self.assertIsInstance(opened[0], Console)

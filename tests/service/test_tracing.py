@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.protocols.wire import Echo
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.decoding.talk import SIZE, talk
+from tests.decoding.talk import SIZE, read, talk
 from tests.tracing.schema import events
 from twisted_rudp.net import traced
 from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.udp.captured import endCapture
 from twisted_rudp.service.listening import StartupError
 from twisted_rudp.service.options import Options, makeService
-from twisted_rudp.service.tracing import TraceService, endTraces, traceSessions
+from twisted_rudp.service.tracing import FileService, endTraces, traceSessions, tracing
 from twisted_rudp.testing import Fate, MemoryNetwork
 from twisted_rudp.tracing.qlog import Packet
 
@@ -132,9 +134,9 @@ class TraceTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """Without traces sessions are as they always are."""
-        for tracing, kind in ((False, "Session"), (True, "TracedSession"), (False, "Session")):
+        for on, kind in ((False, "Session"), (True, "TracedSession"), (False, "Session")):
             endTraces()
-            if tracing:
+            if on:
                 traceSessions(self.folder)
             kinds: set[str] = set()
             dial = Hub.dial
@@ -157,6 +159,21 @@ class TraceTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual([len(each) for each in self.traces()], [1, 1])
 
+    def test_endsWithTheLast(self) -> None:
+        """The end of a session is noted when all traces end because of it."""
+        traceSessions(self.folder)
+        self.patch(Echo, "connectionLost", lambda protocol, reason: endTraces())
+        talk(self.mktemp(), "kcp")
+        self.assertEqual(self.traces()[1][-1]["name"], "connectivity:connection_closed")
+
+    def test_full(self) -> None:
+        """A session whose trace is full goes on, and its end is noted."""
+        traceSessions(self.folder, limit=4000)
+        talk(self.mktemp(), "kcp")
+        for found in self.traces():
+            self.assertEqual(found[-1]["name"], "connectivity:connection_closed")
+            self.assertLess(len(found), 20)
+
     def test_tooMany(self) -> None:
         """A session that is one too many is as without traces."""
         traceSessions(self.folder, files=1)
@@ -165,13 +182,13 @@ class TraceTests(SynchronousTestCase):
 
 
 class TraceServiceTests(SynchronousTestCase):
-    """C{--trace}."""
+    """C{--trace} and C{--pcap}."""
 
     def test_lifetime(self) -> None:
         """From the start of the services to the end of the reactor."""
         reactor = MemoryNetwork().host("a").reactor
         folder = self.mktemp()
-        service = TraceService(reactor, folder)
+        [service] = tracing(reactor, folder, None)
         service.startService()
         self.addCleanup(endTraces)
         self.assertIsNotNone(traced.traces.tracer)
@@ -185,14 +202,30 @@ class TraceServiceTests(SynchronousTestCase):
         """A folder that cannot be is an error at the start."""
         path = self.mktemp()
         Path(path).touch()
-        problem = self.assertRaises(StartupError, TraceService(Clock(), path).startService)
-        self.assertIn(f"--trace {path}", str(problem))
+        for service in tracing(Clock(), path, f"{path}/x"):
+            problem = self.assertRaises(StartupError, service.startService)
+            self.assertRegex(str(problem), f"--(trace|pcap) {path}")
 
     def test_options(self) -> None:
         """On the command line, and in a file; the first of the services."""
         config = self.mktemp()
-        Path(config).write_text('trace = "t"\n[[echo]]\nlisten = "kcp:0"\n')
-        for arguments in (["echo", "--listen", "kcp:0", "--trace", "t"], ["--config", config]):
+        Path(config).write_text('trace = "t"\npcap = "p"\n[[echo]]\nlisten = "kcp:0"\n')
+        line = ["echo", "--listen", "kcp:0", "--trace=t", "--pcap=p"]
+        for arguments in (line, ["--config", config]):
             options = Options()
             options.parseOptions(arguments)
-            self.assertIsInstance(next(iter(makeService(options))), TraceService)  # type: ignore[call-overload]
+            first, second, *_ = makeService(options)  # type: ignore[misc]
+            self.assertIsInstance(first, FileService)
+            self.assertIsInstance(second, FileService)
+
+    def test_capture(self) -> None:
+        """A capture for each process, whose ports are noted from the start."""
+        network = MemoryNetwork()
+        path = self.mktemp() + ".pcapng"
+        [capturing] = tracing(network.host("a").reactor, None, path, worker=3)
+        capturing.startService()
+        self.addCleanup(endCapture)
+        talk(self.mktemp(), "kcp")
+        network.hosts[0].reactor.fireSystemEvent("shutdown")
+        found = read(path.replace(".pcapng", ".3.pcapng"))
+        self.assertGreater(sum(len(each.data) for each in found), 2 * SIZE)

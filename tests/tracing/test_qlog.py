@@ -120,6 +120,7 @@ class TracerTests(SynchronousTestCase):
         for _ in range(100):
             trace.sent(5 * SECOND, bytes(100), 100)
         trace.end(6 * SECOND, Reason.IDLE, None)
+        self.assertTrue(trace.full)
         [data] = self.read()
         self.assertLess(len(data), 5000)
         self.assertEqual(events(data)[-1]["data"]["trigger"], "idle_timeout")

@@ -40,7 +40,7 @@ def failed(problem: OSError) -> None:
 class TracedSession(Session):
     """A session with a trace."""
 
-    __slots__ = ("_known", "_trace")
+    __slots__ = ("_ending", "_known", "_trace")
 
     def __init__(
         self,
@@ -54,20 +54,32 @@ class TracedSession(Session):
         super().__init__(host, engine, address, owner, number)
         self._trace: SessionTrace | None = trace
         self._known = False
+        self._ending: tuple[Reason, str | None] | None = None
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
         """Note it, and have the engine take it in."""
-        self._note(lambda trace: trace.received(now, run, size))
+        if self._notes:
+            self._note(lambda trace: trace.received(now, run, size))
         super().receive(run, size, address, now)
-        self._note(lambda trace: self._measure(trace, now))
+        if self._notes:
+            self._note(lambda trace: self._measure(trace, now))
 
     def visit(self, now: int) -> None:
         """As all sessions."""
         super().visit(now)
-        self._note(lambda trace: self._measure(trace, now))
+        if self._notes:
+            self._note(lambda trace: self._measure(trace, now))
 
     def flush(self, now: int) -> None:
-        """Send, and note what was sent."""
+        """Send, and note what was sent; the last time, note the end too."""
+        if self._notes:
+            self._flushNoting(now)
+        else:
+            super().flush(now)
+        if self._ending is not None:
+            self._finish(*self._ending)
+
+    def _flushNoting(self, now: int) -> None:
         output = self._output
         # All sessions of the socket are ending, and what they say is kept, or nothing is.
         kept = output.recorded
@@ -83,13 +95,20 @@ class TracedSession(Session):
             self._note(lambda trace: self._sent(trace, now, sent))
 
     def end(self, reason: Reason, detail: str | None) -> None:
-        """Note the end, after the last that is sent."""
-        alive = self.alive
+        """
+        Note the end, after the last that is sent and before its owner is told: that may be
+        what the end of the program, and of all traces, waits for.
+        """
+        if self.alive:
+            self._ending = reason, detail
         super().end(reason, detail)
-        if alive:
-            self._finish(reason, detail)
 
     # notes
+
+    @property
+    def _notes(self) -> bool:
+        """Whether anything but the end is noted: the trace is neither full nor over."""
+        return self._trace is not None and not self._trace.full
 
     def _note(self, function: Callable[[SessionTrace], None]) -> None:
         """Write to the trace. Whatever goes wrong there, the session goes on without it."""

@@ -23,6 +23,7 @@ from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
 from twisted_rudp.service.link import LinkOptions, runLink
 from twisted_rudp.service.ping import PingOptions, runPing
+from twisted_rudp.service.plot import PlotOptions, runPlot
 from twisted_rudp.service.status import (
     BanOptions,
     KickOptions,
@@ -30,6 +31,7 @@ from twisted_rudp.service.status import (
     ReloadOptions,
     StatusOptions,
     TopOptions,
+    TraceOptions,
     runRequest,
     runStatus,
     runTop,
@@ -51,12 +53,14 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "ping": runPing,
     "recv": lambda reactor, options: ensureDeferred(runReceive(reactor, options)),
     "send": lambda reactor, options: ensureDeferred(runSend(reactor, options)),
+    "plot": runPlot,
     "status": runStatus,
     "top": lambda reactor, options: ensureDeferred(runTop(reactor, options)),
     "kick": runRequest,
     "ban": runRequest,
     "log-level": runRequest,
     "reload": runRequest,
+    "trace": runRequest,
     "browse": lambda reactor, options: ensureDeferred(runBrowse(reactor, options)),
     "lookup": lambda reactor, options: ensureDeferred(runLookup(reactor, options)),
 }
@@ -93,6 +97,8 @@ Examples:
         ["ban", None, BanOptions, "Ban an address from a running program."],
         ["log-level", None, LogLevelOptions, "Change the log level of a running program."],
         ["reload", None, ReloadOptions, "Have a running program read its configuration again."],
+        ["trace", None, TraceOptions, "Trace the sessions of a running program."],
+        ["plot", None, PlotOptions, "Draw rate, window, round trip and losses of a trace."],
         ["ping", None, PingOptions, "Ask a RakNet server for its status."],
     ]
 

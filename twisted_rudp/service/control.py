@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted_rudp import __version__, stats
 from twisted_rudp.service.connectionlog import addressText
 from twisted_rudp.service.listening import SilentFactory, StartupError
+from twisted_rudp.service.tracing import endTraces, traceSessions
 
 MAX_REQUEST: Final = 16384
 """Bytes of one request."""
@@ -176,6 +177,7 @@ class Control:
             "reload": self.reload,
             "takeover": self.takeover,
             "taken": self.taken,
+            "trace": self.trace,
         }
 
     def answer(self, line: bytes, client: Client | None = None) -> Answer:
@@ -282,6 +284,19 @@ class Control:
         if self._life is None:
             raise RequestError("this program can be neither reloaded nor taken over")
         return self._life
+    def trace(self, directory: str | None = None) -> dict[str, Any]:
+        """Trace the sessions that begin from now on; without a directory, trace no more."""
+        if directory is None:
+            endTraces()
+        elif not isinstance(directory, str) or not os.path.isabs(directory):
+            raise RequestError("trace takes directory, an absolute path")
+        else:
+            try:
+                traceSessions(directory)
+            except OSError as problem:
+                raise RequestError(f"{directory}: {problem.strerror}") from None
+        self._log.info("control: traces in {directory}", directory=directory or "no directory")
+        return {"traces": directory or "off"}
 
     @staticmethod
     def _source(port: int) -> Any:

@@ -149,7 +149,8 @@ def lines(
             yield printable(line)
         if limit is not None and seen.total() >= limit:
             break
-    yield f"{seen.total()} datagrams: " + ", ".join(f"{n} {name}" for name, n in seen.items())
+    found = ", ".join(f"{n} {name}" for name, n in seen.items())
+    yield f"{seen.total()} datagrams" + (f": {found}" if found else "")
     if reader.skipped:
         left = ", ".join(f"{n} {why}" for why, n in sorted(reader.skipped.items()))
         yield f"{reader.skipped.total()} other packets: {left}"

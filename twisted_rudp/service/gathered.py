@@ -132,7 +132,7 @@ class GatheredControl:
         answer = self._own.answer(line, client)
         if isinstance(answer, Deferred):
             return answer
-        if command == "log-level" and "error" not in answer:
+        if command in ("log-level", "trace") and "error" not in answer:
             return self._workers.ask(**request).addCallback(lambda _: answer)
         return succeed(answer)
 

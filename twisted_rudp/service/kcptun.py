@@ -46,7 +46,16 @@ from twisted_rudp.endpoints.kcptun import (
 )
 from twisted_rudp.kcp import snmp
 from twisted_rudp.service.forward import ForwardService
-from twisted_rudp.service.usage import WORKERS, UsageOptions, number, whole, workerCount
+from twisted_rudp.service.tracing import tracing
+from twisted_rudp.service.usage import (
+    PCAP_HELP,
+    TRACE_HELP,
+    WORKERS,
+    UsageOptions,
+    number,
+    whole,
+    workerCount,
+)
 from twisted_rudp.service.workers import workersOf
 
 _DRAIN: Final = 2.0
@@ -143,6 +152,8 @@ _SHARED: Final[list[list[Any]]] = [
     ["log", None, "", "File to log to, instead of the terminal."],
     ["config", "c", None, "JSON file of kcptun's; it goes before the command line."],
     WORKERS,
+    ["trace", None, None, TRACE_HELP],
+    ["pcap", None, None, PCAP_HELP],
 ]  # fmt: skip
 
 _FLAGS: Final[list[list[Any]]] = [
@@ -449,6 +460,8 @@ def runTunnel(reactor: Any, options: _TunnelOptions) -> Deferred[None]:
         level = LogLevel.warn if options["quiet"] else LogLevel.info
         workers, _ = workersOf(reactor, services, options.given, count, level, _DRAIN)
         services = [workers]
+    else:
+        services = [*tracing(reactor, options["trace"], options["pcap"]), *services]
     parent = MultiService()  # type: ignore[no-untyped-call]
     for service in services:
         service.setServiceParent(parent)  # type: ignore[no-untyped-call]

@@ -11,21 +11,31 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.addresses import parseLiteral
+from twisted_rudp.net.resolve import hostText, resolve
 from twisted_rudp.net.udp.captured import Places
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort
 from twisted_rudp.net.udp.reactors import IDescriptorReactor, IPortReactor
+from twisted_rudp.service.linkcontrol import (
+    SETTINGS,
+    Console,
+    LinkControl,
+    Report,
+    impairmentsOf,
+)
 from twisted_rudp.service.usage import UsageOptions, number, whole
-from twisted_rudp.testing.impairments import BurstLoss, Fate, Impairments
+from twisted_rudp.testing.impairments import Fate, Impairments
 from twisted_rudp.tracing.pcapng import Capture
 
 MAX_CLIENTS = 256
@@ -153,9 +163,9 @@ class Link:
     them.
 
     @ivar counts: C{clients} served so far, C{clients_idle} removed for idleness,
-        C{refused} datagrams of clients above the limit, C{unknown_peers} datagrams to a
-        client's socket that are not from the server, C{path_errors} reported by the
-        network.
+        C{forward_bytes} and C{backward_bytes} delivered, C{refused} datagrams of clients
+        above the limit, C{unknown_peers} datagrams to a client's socket that are not from
+        the server, C{path_errors} reported by the network.
     """
 
     _log = Logger()
@@ -205,7 +215,11 @@ class Link:
         self._front: DatagramPort | None = None
         self._sweep: IDelayedCall | None = None
         self.counts = dict.fromkeys(
-            ("clients", "clients_idle", "refused", "unknown_peers", "path_errors"), 0
+            (
+                *("clients", "clients_idle", "refused", "unknown_peers", "path_errors"),
+                *("forward_bytes", "backward_bytes"),
+            ),
+            0,
         )
 
     def start(self) -> None:
@@ -297,6 +311,10 @@ class Link:
             for delay in way.fate(now, len(datagram), datagram):
                 self._delays.send(delay, datagram, port, address)
             fates.append(way.last_fate)
+            if way.last_fate is Fate.DELIVERED:
+                self.counts["forward_bytes" if way is self.forward else "backward_bytes"] += len(
+                    datagram
+                )
         return fates
 
     def _note(
@@ -366,10 +384,6 @@ def hostAndPort(given: str) -> tuple[str, int]:
     return host, whole(0, 65535, "a UDP port")(port)
 
 
-percent = number(0, 100, "a percentage")
-milliseconds = number(0, 60_000, "milliseconds")
-
-
 class LinkOptions(UsageOptions):
     """C{rudp link}."""
 
@@ -383,35 +397,19 @@ class LinkOptions(UsageOptions):
 
     optParameters = [
         ["listen", "l", "127.0.0.1:0", "Address to listen on."],
-        ["to", "t", None, "Address of the server, an IP literal."],
-        ["loss", None, 0.0, "Percent of datagrams lost.", percent],
-        ["burst", None, 0.0, "Percent of datagrams lost in bursts.", number(0, 99, "a percentage")],
-        [
-            "burst-length",
-            None,
-            4.0,
-            "Average number of datagrams in a burst.",
-            number(1, 10_000, "a length"),
-        ],
-        ["delay", None, 0.0, "Delay in each direction, in ms.", milliseconds],
-        ["jitter", None, 0.0, "Extra random delay, 0 to N ms.", milliseconds],
-        ["reorder", None, 0.0, "Percent of datagrams reordered by delay.", percent],
-        ["reorder-delay", None, 10.0, "Delay of reordered datagrams, in ms.", milliseconds],
-        ["duplicate", None, 0.0, "Percent of datagrams duplicated.", percent],
-        ["rate", None, None, "Rate of the bottleneck in Mbit/s.", number(0.001, 100_000, "Mbit/s")],
-        [
-            "queue",
-            None,
-            None,
-            "Queue of the bottleneck in bytes. Default: 100 ms at its rate.",
-            whole(1, 1 << 40, "bytes"),
-        ],
-        ["mtu", None, None, "Longest UDP payload in bytes.", whole(1, 65507, "bytes")],
+        ["to", "t", None, "Address of the server."],
+        *([each.name, None, each.default, each.help, each.coerce] for each in SETTINGS),
+        *(
+            [f"back-{each.name}", None, None, "The same, towards the clients.", each.coerce]
+            for each in SETTINGS
+        ),
         ["seed", None, 0, "Random seed.", whole(0, 1 << 63, "a seed")],
         ["max-clients", None, MAX_CLIENTS, "Clients at one time.", whole(1, 60_000, "a number")],
         ["idle", None, IDLE, "Seconds until an idle client is removed.", number(1, 86400, "s")],
         ["pcap", None, None, "File to write all datagrams to, in the format pcapng."],
+        ["every", None, None, "Print the counters each so many seconds.", number(0.1, 3600, "s")],
     ]
+    optFlags = [["interactive", "i", "Read changes from standard input; 'help' shows them."]]
 
     listenAddress: tuple[str, int]
     targetAddress: tuple[str, int]
@@ -422,8 +420,9 @@ class LinkOptions(UsageOptions):
         """
         if self["to"] is None:
             raise usage.UsageError("--to is missing: the address of the server")
-        if self["queue"] is not None and self["rate"] is None:
-            raise usage.UsageError("--queue requires --rate")
+        for queue, values in (("queue", self.settings()), ("back-queue", self.settings("back-"))):
+            if values["queue"] is not None and values["rate"] is None:
+                raise usage.UsageError(f"--{queue} requires --rate")
         self.listenAddress = self._address("listen")
         self.targetAddress = self._address("to")
 
@@ -433,37 +432,22 @@ class LinkOptions(UsageOptions):
         except ValueError as problem:
             raise usage.UsageError(f"--{option}: {problem}") from problem
 
-    def impairments(self) -> Impairments:
-        """The impairments towards the server."""
-        rate = None if self["rate"] is None else self["rate"] * 1e6 / 8
-        queue = self["queue"]
-        if rate is not None and queue is None:
-            # At least one full datagram, or a slow link would drop them all.
-            queue = max(65507, round(rate / 10))
-        return Impairments(
-            seed=self["seed"],
-            loss=self["loss"] / 100,
-            burst=self._burst(),
-            delay=self["delay"] / 1000,
-            jitter=self["jitter"] / 1000,
-            reorder=self["reorder"] / 100,
-            reorder_delay=self["reorder-delay"] / 1000,
-            duplicate=self["duplicate"] / 100,
-            rate=rate,
-            queue=queue,
-            mtu=self["mtu"],
-        )
+    def settings(self, direction: str = "") -> dict[str, Any]:
+        """
+        The settings of one direction by name.
 
-    def _burst(self) -> BurstLoss | None:
+        @param direction: C{""} towards the server, C{"back-"} towards the clients.
         """
-        The chain whose bad state lasts C{--burst-length} datagrams and holds
-        C{--burst} percent of all.
-        """
-        share = self["burst"] / 100
-        if not share:
-            return None
-        leave = 1 / self["burst-length"]
-        return BurstLoss(enter=min(1.0, leave * share / (1 - share)), leave=leave)
+        return {
+            each.name: self[each.name]
+            if self[direction + each.name] is None
+            else self[direction + each.name]
+            for each in SETTINGS
+        }
+
+    def impairments(self, direction: str = "") -> Impairments:
+        """The impairments of one direction, each with a seed of its own."""
+        return impairmentsOf(self.settings(direction), self["seed"] + bool(direction))
 
     def _capture(self) -> Capture | None:
         """
@@ -483,18 +467,26 @@ class LinkOptions(UsageOptions):
         except OSError as problem:
             raise usage.UsageError(f"--pcap {path}: {problem.strerror}") from None
 
-    def link(self, reactor: Any) -> Link:
+    def link(
+        self,
+        reactor: Any,
+        listen: tuple[str, int] | None = None,
+        target: tuple[str, int] | None = None,
+    ) -> Link:
         """
         The link, not yet started.
 
+        @param listen: the address that was given, or the one of the name that was given.
+        @param target: the same of the server.
         @raise usage.UsageError: the server is not an IP literal.
         """
         try:
             return Link(
                 reactor,
-                *self.listenAddress,
-                *self.targetAddress,
+                *(listen or self.listenAddress),
+                *(target or self.targetAddress),
                 impairments=self.impairments(),
+                backward=self.impairments("back-"),
                 maxClients=self["max-clients"],
                 idleTimeout=self["idle"],
                 capture=self._capture(),
@@ -507,18 +499,74 @@ def runLink(reactor: Any, options: LinkOptions) -> Deferred[None]:
     """
     Relay until the reactor stops, then print the statistics. For C{task.react}.
 
-    @return: never fires.
+    @return: never fires, or fails with a C{usage.UsageError}: a name has no address, or an
+        address cannot be bound.
+    """
+    places = gatherResults(
+        [
+            _resolved(reactor, "listen", *options.listenAddress),
+            _resolved(reactor, "to", *options.targetAddress),
+        ],
+        consumeErrors=True,
+    )
+    places.addErrback(_first)
+    return places.addCallback(lambda found: _relay(reactor, options, *found))
+
+
+def _first(failure: Failure) -> Failure:
+    """What failed, of several."""
+    error = failure.value
+    return error.subFailure if isinstance(error, FirstError) else failure
+
+
+def _resolved(reactor: Any, option: str, host: str, port: int) -> Deferred[tuple[str, int]]:
+    """The address of a host; C{""}, all of them, is one."""
+    if not host:
+        return succeed((host, port))
+    found: Deferred[list[Address]] = Deferred()
+
+    def first(addresses: list[Address]) -> tuple[str, int]:
+        if not addresses:
+            raise usage.UsageError(f"--{option}: {host!r} has no address")
+        # Both ends of a link on one machine are to mean the same by localhost.
+        name, number, *rest = min(addresses, key=len)
+        # A zone is the last of the four parts of an address of IPv6.
+        return (f"{name}%{rest[1]}" if rest and rest[1] else name), number
+
+    try:
+        resolve(reactor, hostText(host) if "%" not in host else host, port, found.callback)
+    except ValueError as problem:
+        return fail(usage.UsageError(f"--{option}: {problem}"))
+    return found.addCallback(first)
+
+
+def _relay(
+    reactor: Any, options: LinkOptions, listen: tuple[str, int], target: tuple[str, int]
+) -> Deferred[None]:
+    """
+    Relay until the reactor stops.
+
     @raise usage.UsageError: an address cannot be bound.
     """
-    link = options.link(reactor)
+    link = options.link(reactor, listen, target)
     try:
         link.start()
     except CannotListenError as problem:
         raise usage.UsageError(f"--listen: {problem}") from problem
     # Flushed, for scripts that read the port from it.
     print(f"Relaying from UDP port {link.port} to {options['to']}.", flush=True)
+    report: LoopingCall | None = None
+    if options["every"] is not None:
+        report = LoopingCall(Report(link, reactor).show)
+        report.clock = reactor
+        report.start(options["every"], now=False)
+    if options["interactive"]:
+        console = Console(LinkControl(link, options.settings(), options.settings("back-")))
+        StandardIO(console, reactor=reactor)  # type: ignore[no-untyped-call]
 
     def finish() -> Deferred[None]:
+        if report is not None:
+            report.stop()
         for name, value in link.statistics().items():
             if value:
                 print(f"{name:>24}: {value}")

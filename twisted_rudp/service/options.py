@@ -44,7 +44,7 @@ from twisted_rudp.service.proxyprotocol import versionNamed
 from twisted_rudp.service.reverse import ReverseOptions
 from twisted_rudp.service.services import Plan, Planned, Services
 from twisted_rudp.service.takeover import Takeover
-from twisted_rudp.service.tracing import TraceService
+from twisted_rudp.service.tracing import tracing
 from twisted_rudp.service.udpforward import (
     IDLE,
     UDPEndpoint,
@@ -419,6 +419,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.metrics: str | None = None
         self.metricsPerSession = False
         self.trace: str | None = None
+        self.pcap: str | None = None
         self.setLevel: Callable[[Any], None] | None = None
         self.workers = 1
         self.level = LogLevel.info
@@ -444,6 +445,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.metrics = options["metrics"]
             self.metricsPerSession = bool(options["metrics-per-session"])
             self.trace = options["trace"]
+            self.pcap = options["pcap"]
             self.workers = workerCount(options["workers"])
             self.takeover = self.takeover or options["takeover"]
         if self.parent is not None and "logLevel" in self.parent:
@@ -468,6 +470,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
                 "metrics": self.metrics,
                 "metrics-per-session": self.metricsPerSession,
                 "trace": self.trace,
+                "pcap": self.pcap,
                 "workers": self.workers,
             },
         )
@@ -493,7 +496,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.commands.append(options)
         if not self.commands:
             raise usage.UsageError(f"--config {path}: there are no services")
-        for name in ("control", "metrics", "trace"):
+        for name in ("control", "metrics", "pcap", "trace"):
             value = config.get(name)
             if value is not None and not isinstance(value, str):
                 raise usage.UsageError(f"--config {path}: {name}: expected a string")
@@ -501,6 +504,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.metrics = config.get("metrics")
         self.metricsPerSession = bool(config.get("metrics-per-session", False))
         self.trace = config.get("trace")
+        self.pcap = config.get("pcap")
         workers = config.get("workers", 1)
         if not isinstance(workers, int) or not 0 <= workers <= MOST:
             raise usage.UsageError(
@@ -542,7 +546,7 @@ def _run(reactor: Any, options: Options) -> tuple[GatheredControl | None, Servic
     @raise usage.UsageError: workers cannot take over.
     """
     # Before the others, whose sessions are to be traced.
-    first = [] if options.trace is None else [TraceService(reactor, options.trace)]
+    first = tracing(reactor, options.trace, options.pcap)
     path = options["config"]
     plan = options.plan()
     if options.workers == 1:

@@ -1,8 +1,9 @@
-"""C{rudp status}, C{top}, C{kick}, C{ban} and C{log-level}: clients of a control socket."""
+"""C{rudp status}, C{top}, C{kick}, C{ban} and the other clients of a control socket."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -477,6 +478,26 @@ class ReloadOptions(UsageOptions):
             raise usage.UsageError("expected one SOCKET, the path given for --control")
         self["socket"] = given[0]
         self["request"] = {"command": "reload"}
+
+
+class TraceOptions(UsageOptions):
+    """C{rudp trace}."""
+
+    synopsis = "SOCKET [DIRECTORY]"
+    longdesc = (
+        "Write a qlog file for each session that begins from now on to a directory; without a"
+        " directory, trace no more."
+    )
+
+    def parseArgs(self, *given: str) -> None:
+        """
+        @raise usage.UsageError: not a socket, and perhaps a directory.
+        """
+        if not 1 <= len(given) <= 2:
+            raise usage.UsageError("expected SOCKET and perhaps DIRECTORY")
+        directory = os.path.abspath(given[1]) if len(given) > 1 else None
+        self["socket"] = given[0]
+        self["request"] = {"command": "trace", "directory": directory}
 
 
 def runRequest(reactor: Any, options: usage.Options) -> None:

@@ -127,6 +127,9 @@ def count(given: str) -> int:
     return int(given)
 
 
+TRACE_HELP: Final = "Directory to write a qlog file for each session to."
+PCAP_HELP: Final = "File to write all UDP datagrams to, in the format pcapng."
+
 WORKERS: Final = [
     "workers",
     None,
@@ -154,7 +157,8 @@ class ServiceOptions(UsageOptions):
         ["control", None, None, "Path of a control socket to open, for 'rudp status'."],
         ["metrics", None, None, "Endpoint to serve metrics for Prometheus on."],
         ["takeover", None, None, "Control socket of a process to take the sockets over from."],
-        ["trace", None, None, "Directory to write a qlog file for each session to."],
+        ["trace", None, None, TRACE_HELP],
+        ["pcap", None, None, PCAP_HELP],
         WORKERS,
     ]
     optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]

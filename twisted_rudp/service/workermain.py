@@ -13,7 +13,7 @@ from twisted.python import usage
 
 from twisted_rudp.service.kcptun import tunnelServices
 from twisted_rudp.service.options import Options
-from twisted_rudp.service.tracing import TraceService
+from twisted_rudp.service.tracing import tracing
 from twisted_rudp.service.worker import MARK, Assignment, Worker, adopt, firstLine
 from twisted_rudp.service.workers import distributed
 
@@ -35,8 +35,7 @@ def workerServices(
         options = Options()
         options.parseOptions(list(arguments))
         services = [each for command in options.commands for each in command.services]
-        if options.trace is not None:
-            first.append(TraceService(reactor, options.trace))
+        first += tracing(reactor, options.trace, options.pcap, assignment.index)
     listening, _ = distributed(services)
     endpoints = [service.listeningEndpoint for service in listening]
     for service, endpoint in zip(listening, adopt(reactor, assignment, endpoints), strict=True):

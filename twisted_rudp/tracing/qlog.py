@@ -164,7 +164,11 @@ class Tracer:
 
 
 class SessionTrace:
-    """The trace of one session. Times are nanoseconds of the session's clock."""
+    """
+    The trace of one session. Times are nanoseconds of the session's clock.
+
+    @ivar full: nothing more fits but the end.
+    """
 
     def __init__(
         self,
@@ -181,6 +185,7 @@ class SessionTrace:
         self._transport = transport
         self._began = began
         self._closed = closed
+        self.full = False
         self._flushed = began
         self._measured = began - METRICS_INTERVAL
         self._metrics: dict[str, Any] = {}
@@ -322,6 +327,7 @@ class SessionTrace:
 
     def close(self) -> None:
         """Nothing more is written. Harmless when repeated."""
+        self.full = True
         self._file.close()
         self._closed(self)
 
@@ -353,6 +359,7 @@ class SessionTrace:
             self._file.write(line)
         else:
             self._file.dropped += 1
+            self.full = True
 
 
 _PARAMETERS: Final = (
