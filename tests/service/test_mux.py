@@ -204,7 +204,7 @@ class ProgramTests(SynchronousTestCase):
         for size in (1, 1000, 300_000):
             self.assertEqual(ask(port, bytes(size)), bytes(size))
         forward.interrupt()
-        forward.expect(r"stopped: connections=3 .* forth=301001 back=301001")
+        forward.expect(r"stopped: connections=3 .* forth=301001 back=301001 .*streams_opened=3")
         forward.end()
         echo.interrupt()
         echo.expect(r"stopped: connections=3 .*echoed=301001")

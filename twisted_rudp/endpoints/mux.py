@@ -570,6 +570,7 @@ class MuxServerEndpoint:
         """
         self._carrier: ServerEndpoint = carrying(endpoint)
         self._side = Side(endpoint, secretFrom(secret, secretFile))
+        self._sessions: dict[CarrierSession, None] = {}
 
     @classmethod
     def options(cls) -> Mapping[str, Option]:
@@ -618,9 +619,26 @@ class MuxServerEndpoint:
             offer = self._side.offer(Offer.STREAMS)
             greeting = Greeting(Role.SERVER, offer, self._side, known)
             early = None if self._side.secret else streams
-            return CarrierSession(early, lambda session, reason: self._side.over(session), greeting)
+            session = CarrierSession(early, self._over, greeting)
+            self._sessions[session] = None
+            return session
 
         return CarrierFactory(make, factory)
+
+
+    def disconnect(self) -> defer.Deferred[None]:
+        """
+        End all sessions in order, with what was written on their streams. The port listens on.
+
+        @return: fires at once.
+        """
+        for session in list(self._sessions):
+            session.close()
+        return defer.succeed(None)
+
+    def _over(self, session: CarrierSession, reason: Failure) -> None:
+        self._sessions.pop(session, None)
+        self._side.over(session)
 
 
 def _accepting(factory: IProtocolFactory) -> Callable[[Greeting], None]:

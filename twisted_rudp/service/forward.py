@@ -490,9 +490,13 @@ class ForwardService(ListeningService):
         self._shared = far if isinstance(far, MuxClientEndpoint) else None
         self._far = far.carrier if isinstance(far, MuxClientEndpoint) else far
         self._reverse = near.client if isinstance(near, ReverseServerEndpoint) else None
-        for each in (near, far, self._reverse):
-            if isinstance(each, MuxClientEndpoint | MuxServerEndpoint | ReverseClient):
-                each.side.ended = factory.tally.absorb
+        carrying: list[MuxClientEndpoint | MuxServerEndpoint | ReverseClient] = [
+            each
+            for each in (far, near, self._reverse)
+            if isinstance(each, MuxClientEndpoint | MuxServerEndpoint | ReverseClient)
+        ]
+        for each in carrying:
+            each.side.ended = factory.tally.absorb
         self._held: Lease | None = None
         self.forwarding = factory
         accepting: SilentFactory = factory
@@ -501,6 +505,7 @@ class ForwardService(ListeningService):
                 clock, self._log, description, limit, factory.tally, factory.build
             )
         super().__init__(description, near, accepting, sessions, factory.tally, drain, announcer)
+        self.endings += [each.disconnect for each in carrying]
 
     def startService(self) -> None:
         super().startService()
@@ -518,15 +523,4 @@ class ForwardService(ListeningService):
         held, self._held = self._held, None
         if held is not None:
             held.release()
-        stopped = super().stopService()
-        if self._shared is not None:
-            stopped.addCallback(self._disconnected, self._shared)
-        if self._reverse is not None:
-            stopped.addCallback(self._disconnected, self._reverse)
-        return stopped
-
-    @staticmethod
-    def _disconnected(
-        ignored: object, client: MuxClientEndpoint | ReverseClient
-    ) -> Deferred[None]:
-        return client.disconnect()
+        return super().stopService()

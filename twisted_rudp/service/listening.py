@@ -231,6 +231,8 @@ class ListeningService(Service):
     @ivar place: where the endpoint listens, if that can be told.
     @ivar patience: seconds that open sessions are given when it retires.
     @ivar source: listens instead of the endpoint: it has a socket already.
+    @ivar endings: called when the service stops and has drained its sessions, one after the
+        other: what else is to end before the port is closed and the counters are logged.
     """
 
     _log = Logger()
@@ -260,6 +262,7 @@ class ListeningService(Service):
         self._drain = drain
         self._announcer = announcer
         self.advice: list[str] = []
+        self.endings: list[Callable[[], Deferred[None]]] = []
         self._listening: Deferred[IListeningPort | None] | None = None
         self._port: Any = None
         self._retired: Deferred[None] | None = None
@@ -390,6 +393,8 @@ class ListeningService(Service):
                 if hasattr(port, "stopListening"):
                     closing = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
         await self._sessions.drain(self._drain)
+        for ending in self.endings:
+            await ending()
         if closing is not None:
             await closing
         self._log.info(

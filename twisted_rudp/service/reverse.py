@@ -177,7 +177,6 @@ class ReverseService(ListeningService):
         self._bind = _tcp if bind is None else bind
         self._held: dict[Greeting, list[_Held]] = {}
         self._asked: dict[Greeting, int] = {}
-        self._stopping = False
         self._relays = Sessions(clock, limit)
         tally = Tally("listenings", "not_allowed", "connections", "refused", "unreachable",
                       "broken", "forth", "back")  # fmt: skip
@@ -187,6 +186,7 @@ class ReverseService(ListeningService):
         super().__init__(
             description, carrying(near), CarrierFactory(self._make), self._relays, tally, drain
         )
+        self.endings.append(self._endSessions)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -194,27 +194,19 @@ class ReverseService(ListeningService):
         every = [each for several in self._held.values() for each in several]
         return [each.address for each in every if each.port is not None and each.address]
 
-    def startService(self) -> None:
-        self._stopping = False
-        super().startService()
-
     def stopService(self) -> Deferred[None]:
         """
         @return: fires when nothing is listened on and no connection and session is left.
         """
-        self._stopping = True
         for several in self._held.values():
             for each in several:
                 self._close(each)
-        stopped = super().stopService()
-        self._endSessions()
-        return stopped
+        return super().stopService()
 
-    def _endSessions(self) -> None:
-        """A service that stops needs its sessions as long as there are connections."""
-        if self._stopping and not len(self._relays):
-            for greeting in list(self._held):
-                _sessionOf(greeting).close()
+    def _endSessions(self) -> Deferred[None]:
+        for greeting in list(self._held):
+            _sessionOf(greeting).close()
+        return succeed(None)
 
     # sessions
 
@@ -286,7 +278,6 @@ class ReverseService(ListeningService):
                 _StreamEndpoint(_sessionOf(held.greeting), held.request),
                 self._relays,
             )
-            factory.finished = self._endSessions
             try:
                 bound = await self._bind(host, port).listen(factory)
             except CannotListenError as error:
