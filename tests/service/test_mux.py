@@ -22,6 +22,7 @@ from twisted_rudp.service.control import status
 from twisted_rudp.service.forward import ForwardFactory, ForwardService
 from twisted_rudp.service.options import ForwardOptions
 from twisted_rudp.service.status import rows
+from twisted_rudp.service.worker import addressOf, carrierOf
 from twisted_rudp.testing import MemoryNetwork
 
 KEY = "5a" * 32
@@ -145,6 +146,17 @@ class ServiceTests(SynchronousTestCase):
             ],
         )
         self.network.run(endpoint.disconnect())
+
+
+class WorkerTests(SynchronousTestCase):
+    """C{--workers}."""
+
+    def test_carrier(self) -> None:
+        """The endpoint around which the multiplexer is has the socket that workers share."""
+        network = MemoryNetwork(seed=1)
+        plain = KCPServerEndpoint(network.host("here").reactor, 4000, interface="10.0.0.1")
+        self.assertIs(carrierOf(plain), plain)
+        self.assertEqual(addressOf(MuxServerEndpoint(plain)), addressOf(plain))
 
 
 class OptionsTests(SynchronousTestCase):

@@ -34,6 +34,7 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from twisted_rudp.endpoints.base import ServerEndpoint
+from twisted_rudp.endpoints.mux import MuxServerEndpoint
 from twisted_rudp.net.udp.steering import Share
 from twisted_rudp.service.control import Control
 
@@ -115,8 +116,14 @@ def firstLine(descriptor: int = REQUESTS) -> bytes:
     return bytes(read)
 
 
+def carrierOf(endpoint: Any) -> Any:
+    """The endpoint that has the socket: of a multiplexer the one that it is around."""
+    return endpoint.carrier if isinstance(endpoint, MuxServerEndpoint) else endpoint
+
+
 def addressOf(endpoint: Any) -> str:
     """The address of a listening endpoint as it was asked for."""
+    endpoint = carrierOf(endpoint)
     if isinstance(endpoint, ServerEndpoint):
         return f"{type(endpoint).__name__} {endpoint.interface} {endpoint.port}"
     return type(endpoint).__name__
@@ -135,8 +142,8 @@ def adopt(reactor: Any, assignment: Assignment, endpoints: Sequence[Any]) -> lis
         raise SystemExit("the endpoints have changed since the start: start the program again")
     adopted: list[Any] = []
     for position, endpoint in enumerate(endpoints):
-        if isinstance(endpoint, ServerEndpoint):
-            endpoint.share(assignment.share(position))
+        if isinstance(carrierOf(endpoint), ServerEndpoint):
+            carrierOf(endpoint).share(assignment.share(position))
             adopted.append(endpoint)
         else:
             descriptor = FIRST_SOCKET + position

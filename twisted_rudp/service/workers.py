@@ -59,6 +59,7 @@ from twisted_rudp.service.worker import (
     Worker,
     addressOf,
     adopt,
+    carrierOf,
     firstLine,
 )
 
@@ -92,6 +93,7 @@ class _Opened:
         self._port: Any = None
         self.host: IAddress
         key = newKey()
+        endpoint = carrierOf(endpoint)
         try:
             if isinstance(endpoint, ServerEndpoint):
                 if endpoint.fd is not None or endpoint.systemd is not None:
