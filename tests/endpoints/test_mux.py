@@ -228,6 +228,29 @@ class CloseTests(MuxTestCase):
                 self.assertIs(each.lost.type, ConnectionDone)
 
 
+class RetireTests(MuxTestCase):
+    """A server that is replaced."""
+
+    def test_retire(self) -> None:
+        """Its sessions end when their last stream does."""
+        for kind in KINDS:
+            self.setUp()
+            server = self.listen(kind)
+            endpoint = MuxClientEndpoint(self.plainClient(kind))
+            talk = self.open(endpoint)
+            talk.transport.write(b"x")
+            self.network.runFor(1)
+            server.retire()
+            self.network.runFor(5)
+            talk.transport.write(b"y")
+            self.network.runFor(1)
+            self.assertEqual(talk.heard, b"xy", kind)
+            talk.transport.loseConnection()
+            self.network.runFor(4)
+            self.assertEqual(endpoint.sessions, [])
+            self.assertIs(talk.lost.type, ConnectionDone)
+
+
 class LostTests(MuxTestCase):
     """The far end goes and comes again."""
 

@@ -83,6 +83,9 @@ _SETTINGS: Final = SmuxSettings(
     extended=True,
 )
 
+IDLE_CHECK: Final = 1.0
+"""How often a session that is to end is asked whether it has streams."""
+
 BOTH_ENDS: Final = "give --mux, or mux:, at both ends"
 
 
@@ -635,6 +638,22 @@ class MuxServerEndpoint:
         for session in list(self._sessions):
             session.close()
         return defer.succeed(None)
+
+    def retire(self) -> None:
+        """
+        End each session that is open now as soon as it has no streams, so that its peer dials
+        whoever listens then.
+        """
+        self._retire(list(self._sessions))
+
+    def _retire(self, sessions: list[CarrierSession]) -> None:
+        for session in sessions:
+            if session.usable and not session.streams:
+                session.close()
+        left = [session for session in sessions if session.usable]
+        clock = self._side.clock
+        if left:
+            clock.callLater(IDLE_CHECK, self._retire, left)
 
     def _over(self, session: CarrierSession, reason: Failure) -> None:
         self._sessions.pop(session, None)

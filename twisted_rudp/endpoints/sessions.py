@@ -99,7 +99,7 @@ class CarrierSession(TwistedProtocol):
     @property
     def streams(self) -> int:
         """How many streams are open."""
-        count: int = self.carrier.facts()["streams"]
+        count: int = self.carrier.carrying
         return count
 
     @property

@@ -30,6 +30,11 @@ class MultiplexTransport(StreamTransport):
         self._acceptor: IProtocolFactory | None = None
         self._waiting: list[int] = []
 
+    @property
+    def carrying(self) -> int:
+        """How many streams are open besides this one."""
+        return len(self._streams)
+
     # IMultiplexed
 
     def openStream(self, factory: IProtocolFactory) -> Any:

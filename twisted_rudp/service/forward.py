@@ -506,6 +506,8 @@ class ForwardService(ListeningService):
             )
         super().__init__(description, near, accepting, sessions, factory.tally, drain, announcer)
         self.endings += [each.disconnect for each in carrying]
+        if isinstance(near, MuxServerEndpoint):
+            self.retirings.append(near.retire)
 
     def startService(self) -> None:
         super().startService()

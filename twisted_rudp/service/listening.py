@@ -233,6 +233,7 @@ class ListeningService(Service):
     @ivar source: listens instead of the endpoint: it has a socket already.
     @ivar endings: called when the service stops and has drained its sessions, one after the
         other: what else is to end before the port is closed and the counters are logged.
+    @ivar retirings: called when it retires: what else is to end when it is not used any more.
     """
 
     _log = Logger()
@@ -263,6 +264,7 @@ class ListeningService(Service):
         self._announcer = announcer
         self.advice: list[str] = []
         self.endings: list[Callable[[], Deferred[None]]] = []
+        self.retirings: list[Callable[[], None]] = []
         self._listening: Deferred[IListeningPort | None] | None = None
         self._port: Any = None
         self._retired: Deferred[None] | None = None
@@ -341,6 +343,8 @@ class ListeningService(Service):
             await listening
         if self._announcer is not None:
             await self._announcer.end()
+        for retiring in self.retirings:
+            retiring()
         port = self._port
         if isinstance(port, ListeningPort):
             overdue = self._sessions.later(seconds, self._cutOff)
@@ -349,6 +353,8 @@ class ListeningService(Service):
                 overdue.cancel()
         await self.closeOther()
         await self._sessions.settle(seconds, self._drain)
+        for ending in self.endings:
+            await ending()
         self._log.info(
             "{description}: retired: {tally}",
             description=self.description,
