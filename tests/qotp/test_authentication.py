@@ -15,7 +15,6 @@ from tests.qotp.pair import Pair
 from tests.qotp.releasepair import ReleasePair, sink
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import SECOND, Event, Reason
-from twisted_rudp.qotp import engine
 from twisted_rudp.qotp.authentication import (
     DIALLERS_WORDS,
     KEY,
@@ -45,7 +44,7 @@ from twisted_rudp.qotp.extensions import (
     wanted_by,
 )
 from twisted_rudp.qotp.keys import KeyPair
-from twisted_rudp.qotp.wire import Segment
+from twisted_rudp.qotp.wire import Kind, Segment
 
 US = KeyPair.from_text("the client")
 SESAME, OTHER = Password("sesame"), Password(b"another")
@@ -69,6 +68,15 @@ def replaced(value: Any, **changes: Any) -> Any:
     """A named tuple with other values."""
     names = value.__match_args__
     return type(value)(*(changes.get(name, getattr(value, name)) for name in names))
+
+
+def swallowing(shortest: int) -> Fate:
+    """A link that loses proofs or acceptances: all Data of more than so many bytes."""
+
+    def fate(number: int, datagram: bytes) -> tuple[float, ...]:
+        return () if datagram[0] == Kind.DATA and len(datagram) > shortest else (10,)
+
+    return fate
 
 
 class ProofTests(SynchronousTestCase):
@@ -257,16 +265,16 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_pretender(self) -> None:
         """A server that accepts without knowing the password is left, and hears nothing."""
-        self.patch(
-            ResponderAuthentication, "answer", lambda *_: Accepted(VERSION, bytes(32))
-        )
-        pair = authenticated(Policy(SESAME), Policy(SESAME))
-        pair.run(500)
+        pair = authenticated(Policy(SESAME), Policy(SESAME), back=swallowing(70))
+        pair.run(100)
+        self.assertEqual((pair.client.kinds(), pair.server.kinds()), ([], [Event.CONNECTED]))
+        wrong = Segment(CONTROL, 0, encode_accepted(Accepted(VERSION, bytes(32))))
+        pair.client.arrive(pair.forge(pair.server, None, wrong, 5), pair.server.address)
+        pair.run(1)
         self.assertEqual(
             pair.client.happened,
             [(Event.ENDED, Reason.AUTHENTICATION, "the server does not know the password")],
         )
-        self.assertEqual(pair.server.kinds(), [Event.CONNECTED, Event.ENDED])
 
     def test_refusedWithLoss(self) -> None:
         """A refusal is said several times."""
@@ -286,10 +294,9 @@ class StrangerTests(SynchronousTestCase):
     """Who does not follow the rules."""
 
     def silent(self, policy: Policy) -> Pair:
-        """A pair whose client says something else in place of its proofs."""
-        pair = Pair(policy=policy)
+        """A pair whose client's proofs are lost, however often they are sent."""
+        pair = Pair(swallowing(100), policy=policy)
         pair.settings = replace(pair.settings, policy=Policy())
-        self.patch(engine, "encode_proof", lambda proof: b"\x63")
         return pair
 
     def test_data(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
+from time import sleep
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -113,6 +114,7 @@ class ProgramsTests(SynchronousTestCase):
                 part = self.target / ".big.rudp-part"
                 while not part.exists() or part.stat().st_size < 300_000:
                     self.assertIsNone(sender.process.poll(), "nothing arrives")
+                    sleep(0.02)
                 sender.interrupt()
                 self.assertEqual(sender.end(), INTERRUPTED)
                 self.assertEqual(receiver.end(), 1)
