@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import sys
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.task import Clock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.endpoints.support import Collecting
 from tests.service.programs import Program, run
 from tests.service.test_command import RUDP
 from twisted_rudp.service.files import (
@@ -24,6 +29,7 @@ from twisted_rudp.service.files import (
     runReceive,
     runSend,
 )
+from twisted_rudp.testing import Impairments, MemoryNetwork
 
 
 class Terminal(io.StringIO):
@@ -171,3 +177,91 @@ class CommandLineTests(SynchronousTestCase):
             running = Deferred.fromCoroutine(program(Clock(), options))
             error = self.failureResultOf(running, usage.UsageError).value
             self.assertIn("o such file", str(error))
+
+
+class SimulatedTests(SynchronousTestCase):
+    """Whole commands on a simulated network."""
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork(seed=8, delay=0.01)
+        self.hosts = [self.network.host("sender"), self.network.host("receiver")]
+        self.network.impair(Impairments(delay=0.01, rate=300_000), *self.hosts)
+        self.source, self.target = Path(self.mktemp()), Path(self.mktemp())
+        for each in (self.source, self.target):
+            each.mkdir()
+        self.errors = io.StringIO()
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(sys, "stderr", self.errors)
+
+    def receive(self, **flags: bool) -> Deferred[None]:
+        options = ReceiveOptions()
+        options.parseOptions(["--listen", "kcp:4000", str(self.target)])
+        options.update(flags)
+        listening = serverFromString(self.hosts[1].reactor, "kcp:4000:crypt=null")
+        options.ends = (listening, None)
+        receiving = Deferred.fromCoroutine(runReceive(self.hosts[1].reactor, options))
+        self.network.runFor(0.1)
+        return receiving
+
+    def send(self, name: str, data: bytes = b"data", port: int = 4000) -> Deferred[None]:
+        (self.source / name).write_bytes(data)
+        options = SendOptions()
+        options.parseOptions(["--to", "kcp:1.2.3.4:4000", str(self.source / name)])
+        dialling = clientFromString(
+            self.hosts[0].reactor, f"kcp:receiver:{port}:crypt=null:timeout=5"
+        )
+        options.ends = (None, dialling)
+        return Deferred.fromCoroutine(runSend(self.hosts[0].reactor, options))
+
+    def status(self, command: Deferred[None]) -> int:
+        """Its exit status."""
+        self.network.run(lambda: command.called, limit=60)
+        results: list[Any] = []
+        command.addBoth(results.append)
+        if results[0] is None:
+            return 0
+        return int(results[0].value.code)
+
+    def test_keep(self) -> None:
+        """One sender after the other; strangers, and who comes meanwhile, are sent away."""
+        receiving = self.receive(keep=True)
+        stranger = Collecting()
+        clientFromString(self.hosts[0].reactor, "kcp:receiver:4000:crypt=null").connect(stranger)
+        self.network.runFor(0.2)
+        talk: Any = stranger.built[0]
+        talk.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+        self.network.runFor(5)
+        self.assertIn(b"no rudp send or recv", talk.heard)
+        self.assertEqual(self.status(self.send("one")), 0)
+        long = self.send("long", bytes(800_000))
+        self.network.runFor(0.5)
+        self.assertEqual(self.status(self.send("two")), 1)
+        self.assertEqual(self.status(long), 0)
+        self.assertEqual(self.status(self.send("two")), 0)
+        self.assertEqual(self.status(self.send("two", b"another")), 1)
+        self.assertIn("1 file did not arrive", self.errors.getvalue())
+        self.assertEqual(sorted(os.listdir(self.target)), ["long", "one", "two"])
+        self.assertNoResult(receiving)
+        self.hosts[1].reactor.stop()
+        self.assertEqual(self.status(receiving), INTERRUPTED)
+
+    def test_interrupted(self) -> None:
+        """Whichever side is interrupted, the other one ends too, and knows why."""
+        for index in (0, 1):
+            receiving = self.receive()
+            sending = self.send("long", bytes(800_000))
+            self.network.runFor(1)
+            self.hosts[index].reactor.stop()
+            ends = [self.status(sending), self.status(receiving)]
+            self.assertEqual((ends[index], ends[1 - index]), (INTERRUPTED, 1))
+            self.assertIn("the other side ended it: interrupted", self.errors.getvalue())
+            self.setUp()
+
+    def test_nobody(self) -> None:
+        """Nobody there is status 1, and an interrupt ends the waiting."""
+        self.assertEqual(self.status(self.send("x", port=4001)), 1)
+        self.assertIn("rudp: ", self.errors.getvalue())
+        sending = self.send("x", port=4001)
+        self.network.runFor(0.5)
+        self.hosts[0].reactor.stop()
+        self.assertEqual(self.status(sending), INTERRUPTED)
