@@ -175,6 +175,19 @@ class DetectionTests(SynchronousTestCase):
         recovery.turn(SECOND + TRIP)
         self.assertEqual(recovery.lost, [(0, 1)])
 
+    def test_givenUp(self) -> None:
+        """What all was given up and arrives after all tells how long the path is by now."""
+        recovery = make()
+        recovery.on_sent(10, SIZE, SECOND)
+        self.assertTrue(recovery.declare_lost())
+        recovery.on_sent(1, SIZE, SECOND + TRIP)
+        recovery.on_acknowledged(0, 10)
+        sample = recovery.turn(3 * SECOND)
+        assert sample is not None
+        self.assertEqual((sample.acked, sample.lost), (0, 0))
+        self.assertEqual(recovery.round_trip.latest, 2 * SECOND)
+        self.assertGreater(recovery.probe_timeout(), 2 * SECOND)
+
     def test_lateness(self) -> None:
         """On a path where datagrams come some milliseconds late, that soon is no loss either."""
         recovery, now = make(), SECOND

@@ -87,3 +87,24 @@ class FittingTests(SynchronousTestCase):
     def test_magic(self) -> None:
         """With another magic the server is as good as not there."""
         self.failureResultOf(self.dial(), TimeoutError)
+
+
+class PasswordTests(SynchronousTestCase):
+    """A listener with a password."""
+
+    def test_again(self) -> None:
+        """After a wrong password the same port may try again at once (B7)."""
+        network = MemoryNetwork(seed=1)
+        client, server = network.host("client", "10.0.0.1"), network.host("server")
+        RakNetServerEndpoint(server.reactor, 4000, password="right").listen(
+            Factory.forProtocol(Protocol)
+        )
+        results: list[Any] = []
+        for password in ("wrong", "right"):
+            connecting = RakNetClientEndpoint(
+                client.reactor, "server", 4000, password=password, bindAddress=("10.0.0.1", 5000)
+            ).connect(Factory.forProtocol(Protocol))
+            connecting.addBoth(results.append)
+            network.run(lambda: connecting.called, 3)  # noqa: B023
+        self.assertIsInstance(results[0].value, ConnectError)
+        self.assertIsInstance(results[1], Protocol)

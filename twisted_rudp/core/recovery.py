@@ -48,6 +48,9 @@ _THIN_TURNS: Final = 16
 """Of the turns of a flow that waits for answers, which all say the same, the controller is
 told of each so many, and of the first so many, from which it knows the path."""
 
+_GIVEN_UP: Final = 16
+"""Batches that are remembered after all in flight was given up: first, end, time of sending."""
+
 _REPAIR_EIGHTHS: Final = 3
 """Of a round trip: so much longer error correction is given to repair."""
 
@@ -147,7 +150,9 @@ class Recovery:
         "_delivered_at",
         "_eighths",
         "_first_sent",
+        "_given_up",
         "_judged_spurious",
+        "_late_sent",
         "_least_eighths",
         "_least_reordering",
         "_limited_until",
@@ -210,6 +215,8 @@ class Recovery:
         self._delivered_at = 0
         self._eighths = self._least_eighths = 1
         self._first_sent = 0
+        self._given_up: list[tuple[int, int, int]] = []
+        self._late_sent = -1
         self._judged_spurious = 0
         self._limited_until = -1
         self._loss_at = NEVER
@@ -394,6 +401,10 @@ class Recovery:
         if late:
             state[low:high] = bytes((_ACKNOWLEDGED,)) * (high - low)
             self.spurious += late
+            for start, stop, sent in self._given_up:
+                if end > start and first < stop and sent > self._late_sent:
+                    self._late_sent = sent
+                    self._news = True
         return late
 
     def on_reported_lost(self, first: int, end: int) -> None:
@@ -485,6 +496,11 @@ class Recovery:
             if interval > 0 and interval >= self.round_trip.least:
                 sample.rate = (self.delivered - newest.delivered) * _SECOND / interval
             self._first_sent = newest.sent
+        if self._late_sent >= 0:
+            # All was given up too early: the path is longer than was believed, and without
+            # this would be for ever.
+            self.round_trip.sample(now - self._late_sent, now)
+            self._late_sent = -1
         if sample.acked:
             self._delivered_at = now
             self.probes = self._unheard = 0
@@ -638,6 +654,9 @@ class Recovery:
         """
         sample = Sample(0)
         had = self.in_flight > 0
+        if self._batches:
+            self._given_up += [(each.first, each.end, each.sent) for each in self._batches]
+            del self._given_up[:-_GIVEN_UP]
         for batch in self._batches:
             self._settle(batch, batch.end, sample)
         self._batches.clear()

@@ -473,6 +473,9 @@ class Session(Task):
         if self.alive:
             handshake = self.state is _HANDSHAKE
             self.state = SessionState.TIME_WAIT
+            if handshake:
+                # It was for the handshake: the peer may try again at once.
+                self.limit = None
             self.feeder = None
             try:
                 self.flush(self._schedule.clock.now())
