@@ -18,6 +18,7 @@ from twisted_rudp.service.browse import BrowseOptions, LookupOptions, runBrowse,
 from twisted_rudp.service.connect import ConnectOptions, runConnect
 from twisted_rudp.service.decode import DecodeOptions, runDecode
 from twisted_rudp.service.demo import DemoOptions, runDemo
+from twisted_rudp.service.doctor import DoctorOptions, runDoctor
 from twisted_rudp.service.files import ReceiveOptions, SendOptions, runReceive, runSend
 from twisted_rudp.service.kcptun import ClientOptions, ServerOptions, runTunnel
 from twisted_rudp.service.keygen import KeygenOptions, runKeygen
@@ -46,6 +47,7 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "connect": runConnect,
     "decode": runDecode,
     "demo": runDemo,
+    "doctor": runDoctor,
     "kcptun-client": runTunnel,
     "kcptun-server": runTunnel,
     "keygen": runKeygen,
@@ -81,6 +83,7 @@ Examples:
 """
     subCommands = [
         ["decode", None, DecodeOptions, "Print the datagrams of a capture in words."],
+        ["doctor", None, DoctorOptions, "Find out what is not as it should be."],
         ["demo", None, DemoOptions, "Download over a bad link and print the statistics."],
         ["kcptun-client", None, ClientOptions, "Carry TCP connections to a server of kcptun."],
         ["kcptun-server", None, ServerOptions, "Serve clients of kcptun."],
