@@ -109,7 +109,7 @@ class Server:
 
     def reload(self) -> None:
         """Have it read the file, which has changed."""
-        self.write("backlog=200", self.port)
+        self.write("backlog=120", self.port)
         self.programs[-1].process.send_signal(signal.SIGHUP)
         self.programs[-1].expect("reloaded: 0 added, 0 removed, 1 changed, 0 unchanged")
 

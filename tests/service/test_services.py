@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import fail, inlineCallbacks
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.python.usage import UsageError
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from twisted_rudp import stats
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
@@ -238,3 +242,68 @@ class ReloadTests(ServicesCase):
         self.network.run(self.services.stopService())
         self.assertLess(self.network.clock.seconds() - before, 12)
         self.network.run(lambda: one.reason and two.reason)
+
+
+class TCPTests(TestCase):
+    """A listener of TCP whose service changes: the socket stays open."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.next = Plan([])
+        self.services = Services(reactor, Plan([self.echo("a")]), lambda: self.next)
+        self.services.startService()
+        self.addCleanup(self.services.stopService)
+
+    def echo(self, name: str) -> Planned:
+        endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        service = EchoService(self.reactor, name, endpoint, limit=10, drain=5)
+        service.place = placeOf("tcp:0:interface=127.0.0.1")
+        return Planned(service, name)
+
+    @property
+    def port(self) -> int:
+        service: Any = next(iter(self.services))
+        number: int = service.port.getHost().port
+        return number
+
+    @inlineCallbacks
+    def served(self) -> Any:
+        """Somebody can connect."""
+        factory: Any = Factory.forProtocol(Heard)
+        factory.noisy = False
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port)
+        protocol = yield endpoint.connect(factory)
+        protocol.transport.write(b"x")
+        while not protocol.data:
+            yield deferLater(self.reactor, 0.001, lambda: None)
+        protocol.transport.loseConnection()
+        while protocol.reason is None:
+            yield deferLater(self.reactor, 0.001, lambda: None)
+
+    @inlineCallbacks
+    def test_changed(self) -> Any:
+        """The new service has the socket of the old one, also after that has closed."""
+        before = self.port
+        self.next = Plan([self.echo("b")])
+        self.services.reload()
+        yield deferLater(self.reactor, 0.05, lambda: None)
+        self.assertEqual(self.port, before)
+        yield self.served()
+
+    @inlineCallbacks
+    def test_refused(self) -> Any:
+        """If something else cannot be started, the old service goes on."""
+        before = self.port
+        other = self.echo("c")
+        taken: Any = other.service
+        taken.place = None
+        taken.source = lambda endpoint, factory: fail(
+            CannotListenError("127.0.0.1", 1, OSError("no"))
+        )
+        self.next = Plan([self.echo("b"), other])
+        self.assertRaises(RequestError, self.services.reload)
+        yield deferLater(self.reactor, 0.05, lambda: None)
+        self.assertEqual(self.port, before)
+        yield self.served()

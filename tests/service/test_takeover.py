@@ -23,6 +23,10 @@ class ProcessTests(SynchronousTestCase):
         """A session goes through a reload and a takeover, and the new process serves others."""
         self.assertEqual(attempt("qotp", 0, brief=True), [])
 
+    def test_tcp(self) -> None:
+        """So does a connection over TCP, whose listening socket stays open as well."""
+        self.assertEqual(attempt("tcp", 0, brief=True), [])
+
     def test_nobody(self) -> None:
         """Without a process to take over from, the new one ends with one line."""
         status, output = run(
@@ -49,6 +53,10 @@ class Service:
 
     def __init__(self, port: Any) -> None:
         self.port = port
+        self.left = 0
+
+    def letGo(self) -> None:
+        self.left += 1
 
 
 class OfferTests(SynchronousTestCase):
@@ -64,6 +72,7 @@ class OfferTests(SynchronousTestCase):
             self.assertEqual((list(place), kind), (["tcp", "0.0.0.0", "80"], "tcp"))
             self.assertEqual(family, socket.AF_INET)
             self.assertEqual(handover.taken([0]), [service])
+            self.assertEqual(service.left, 1)
 
     def test_nothing(self) -> None:
         """A port that has no descriptor is not offered."""

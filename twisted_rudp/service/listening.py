@@ -361,6 +361,15 @@ class ListeningService(Service):
             tally=self.tally.line(),
         )
 
+    def letGo(self) -> None:
+        """
+        Another owner has a copy of the TCP socket. Closing the port would shut the socket
+        down for both, so its descriptor is closed before.
+        """
+        port = self._port
+        port.stopReading()
+        port.socket.close()
+
     def closeOther(self) -> Deferred[None]:
         """
         Close the port, if it is none that its sessions need.

@@ -218,6 +218,8 @@ class Services(MultiService):
         self._begin(added, successions)
         changed = 0
         for before, service in successions:
+            if adoptable(before):
+                before.letGo()
             self._settingsOf(before, service)
             changed += before in left
         closing: list[Deferred[Any]] = []
@@ -254,6 +256,8 @@ class Services(MultiService):
                 self.addService(service)  # type: ignore[no-untyped-call]
         except (StartupError, CannotListenError) as problem:
             for before_, service in started:
+                if before_ is not None and service.port is not None and adoptable(before_):
+                    service.letGo()
                 self.removeService(service)  # type: ignore[no-untyped-call]
                 if before_ is not None and isinstance(before_.port, ListeningPort):
                     before_.port.takeBack()
@@ -379,6 +383,12 @@ def _before(service: ListeningService, available: Iterable[Any]) -> ListeningSer
     return None
 
 
+def adoptable(service: ListeningService) -> bool:
+    """Whether its socket is one of TCP that another port can use."""
+    place = service.place
+    return place is not None and place[0] == TCP and hasattr(service.port, "addressFamily")
+
+
 def following(
     reactor: Any, before: ListeningService
 ) -> Callable[[Any, IProtocolFactory], Any]:
@@ -388,7 +398,7 @@ def following(
         port = before.port
         if isinstance(port, ListeningPort) and isinstance(endpoint, ON_UDP):
             return endpoint.listenAfter(ListeningPredecessor(port), factory)
-        if before.place is not None and before.place[0] == TCP and hasattr(port, "addressFamily"):
+        if adoptable(before):
             # The endpoint closes what it is given.
             adopted = AdoptedStreamServerEndpoint(  # type: ignore[no-untyped-call]
                 reactor, os.dup(port.fileno()), port.addressFamily

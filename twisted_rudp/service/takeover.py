@@ -114,6 +114,8 @@ class Handover:
             if ends is not None:
                 service.port.handOver(PassingSuccessor(ends[0]))
                 ends[1].close()
+            else:
+                service.letGo()
         self.close()
         return services
 
