@@ -351,6 +351,21 @@ class OptionsTests(SynchronousTestCase):
             file.write('workers = "many"\n[[echo]]\nlisten = "kcp:0"\n')
         self.assertIn("workers", str(self.assertRaises(UsageError, self.make, "--config", path)))
 
+    def test_byHost(self) -> None:
+        """C{--workers-by-host}, on a command line and in a file."""
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('workers = 2\nworkers-by-host = true\n[[echo]]\nlisten = "kcp:0"\n')
+        flag = "--workers-by-host"
+        for expected, arguments in (
+            (False, ["echo", "--workers=2", "--listen=kcp:0"]),
+            (True, ["echo", "--workers=2", flag, "--listen=kcp:0"]),
+            (True, ["--config", path]),
+        ):
+            options = Options()
+            options.parseOptions(arguments)
+            self.assertEqual((options.workers, options.byHost), (2, expected))
+
     def test_nothing(self) -> None:
         """A service without connections has nothing to share."""
         arguments = ("announce", "--workers=2", "--id=alice", "--port=1")

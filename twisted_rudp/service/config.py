@@ -20,7 +20,15 @@ from twisted.python import usage
 SERVICES: Final = ("forward", "reverse", "echo", "announce", "discovery-server", "raknet-pong")
 """The tables of services, each an array; their keys are the options of that command."""
 
-GENERAL: Final = ("control", "metrics", "metrics-per-session", "pcap", "trace", "workers")
+GENERAL: Final = (
+    "control",
+    "metrics",
+    "metrics-per-session",
+    "pcap",
+    "trace",
+    "workers",
+    "workers-by-host",
+)
 """The keys outside of tables."""
 
 

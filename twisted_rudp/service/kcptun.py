@@ -51,6 +51,7 @@ from twisted_rudp.service.usage import (
     PCAP_HELP,
     TRACE_HELP,
     WORKERS,
+    WORKERS_BY_HOST,
     UsageOptions,
     number,
     whole,
@@ -161,6 +162,7 @@ _FLAGS: Final[list[list[Any]]] = [
     ["acknodelay", None, "Nothing is held back here anyway; accepted for kcptun's files."],
     ["QPP", None, "Quantum permutation pads, alike at both ends."],
     ["quiet", None, "Log warnings and errors only."],
+    WORKERS_BY_HOST,
     ["tcp", None, "Refused: a raw-socket imitation of TCP is not supported."],
 ]
 
@@ -458,7 +460,9 @@ def runTunnel(reactor: Any, options: _TunnelOptions) -> Deferred[None]:
         if options["snmplog"]:
             raise usage.UsageError("--snmplog counts one process: leave out --workers")
         level = LogLevel.warn if options["quiet"] else LogLevel.info
-        workers, _ = workersOf(reactor, services, options.given, count, level, _DRAIN)
+        workers, _ = workersOf(
+            reactor, services, options.given, count, level, _DRAIN, bool(options["workers-by-host"])
+        )
         services = [workers]
     else:
         services = [*tracing(reactor, options["trace"], options["pcap"]), *services]

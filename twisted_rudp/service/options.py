@@ -422,6 +422,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.pcap: str | None = None
         self.setLevel: Callable[[Any], None] | None = None
         self.workers = 1
+        self.byHost = False
         self.level = LogLevel.info
         self.given: list[str] = []
         self.takeover: str | None = None
@@ -447,6 +448,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.trace = options["trace"]
             self.pcap = options["pcap"]
             self.workers = workerCount(options["workers"])
+            self.byHost = bool(options["workers-by-host"])
             self.takeover = self.takeover or options["takeover"]
         if self.parent is not None and "logLevel" in self.parent:
             self.level = self.parent["logLevel"]
@@ -472,6 +474,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
                 "trace": self.trace,
                 "pcap": self.pcap,
                 "workers": self.workers,
+                "workers-by-host": self.byHost,
             },
         )
 
@@ -511,6 +514,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
                 f"--config {path}: workers: {workers!r} is not a number from 0 to {MOST}"
             )
         self.workers = workerCount(workers)
+        self.byHost = bool(config.get("workers-by-host", False))
 
     def _levelSetter(self) -> Callable[[Any], None] | None:
         """
@@ -563,6 +567,7 @@ def _run(reactor: Any, options: Options) -> tuple[GatheredControl | None, Servic
         options.workers,
         options.level,
         max(drains, default=0.0),
+        options.byHost,
     )
     gathered = GatheredControl(reactor, workers, options.setLevel)
     plan.services = [Planned(service, "") for service in (*rest, workers)]

@@ -139,6 +139,13 @@ WORKERS: Final = [
 ]
 """An option of all programs that accept connections."""
 
+WORKERS_BY_HOST: Final = [
+    "workers-by-host",
+    None,
+    "With --workers: one process for all KCP and RakNet sessions of an IP address.",
+]
+"""A flag of the same programs."""
+
 
 def workerCount(given: int) -> int:
     """How many processes that option asks for."""
@@ -161,7 +168,10 @@ class ServiceOptions(UsageOptions):
         ["pcap", None, None, PCAP_HELP],
         WORKERS,
     ]
-    optFlags = [["metrics-per-session", None, "Export metrics of each session, too."]]
+    optFlags = [
+        ["metrics-per-session", None, "Export metrics of each session, too."],
+        WORKERS_BY_HOST,
+    ]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

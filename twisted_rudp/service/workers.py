@@ -38,7 +38,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.endpoints.base import ServerEndpoint
 from twisted_rudp.net.addresses import toTwisted
-from twisted_rudp.net.udp.steering import MOST, newKey, openGroup
+from twisted_rudp.net.udp.steering import MOST, Steering, newKey, openGroup
 from twisted_rudp.service.announce import NodeAnnouncer
 from twisted_rudp.service.control import ControlService
 from twisted_rudp.service.gathered import Answers, GatheredControl
@@ -86,7 +86,7 @@ def distributed(
 class _Opened:
     """The sockets for one endpoint, one for each worker; those of TCP share one."""
 
-    def __init__(self, endpoint: Any, description: str, count: int) -> None:
+    def __init__(self, endpoint: Any, description: str, count: int, byHost: bool) -> None:
         """
         @raise StartupError: the address cannot be bound, or the endpoint cannot be shared.
         """
@@ -100,8 +100,11 @@ class _Opened:
                     raise StartupError(
                         f"{description}: fd= and systemd= cannot be shared by --workers"
                     )
+                steering = endpoint.steering
+                if byHost and steering is Steering.ADDRESS:
+                    steering = Steering.HOST
                 self._sockets: list[Any] = openGroup(
-                    endpoint.steering, endpoint.interface, endpoint.port, count, key
+                    steering, endpoint.interface, endpoint.port, count, key
                 )
                 self.host = toTwisted(self._sockets[0].getsockname())
             elif isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
@@ -242,6 +245,7 @@ class WorkersService(Service):
         *,
         drain: float = 5.0,
         level: LogLevel = LogLevel.info,
+        byHost: bool = False,
         announcers: Sequence[tuple[int, NodeAnnouncer]] = (),
     ) -> None:
         """
@@ -250,6 +254,7 @@ class WorkersService(Service):
         @param count: how many workers.
         @param drain: seconds that workers take for their sessions to end when they stop.
         @param level: the lowest level of what workers report to the log.
+        @param byHost: all sessions of a host are in one worker, where they are steered by address.
         @param announcers: each with the position of the endpoint that it announces.
         """
         self._reactor = reactor
@@ -258,6 +263,7 @@ class WorkersService(Service):
         self.count = count
         self._drain = drain
         self.level = level
+        self._byHost = byHost
         self._announcers = announcers
         self._opened: list[_Opened] = []
         self._workers: dict[int, _Process] = {}
@@ -318,7 +324,7 @@ class WorkersService(Service):
         if self._opened:
             return
         for description, endpoint in self._endpoints:
-            opened = _Opened(endpoint, description, self.count)
+            opened = _Opened(endpoint, description, self.count, self._byHost)
             self._opened.append(opened)
             self._log.info(
                 "{description}: {count} workers share {host.host} port {host.port} ({host.type})",
@@ -453,6 +459,7 @@ def workersOf(
     count: int,
     level: LogLevel = LogLevel.info,
     drain: float = 5.0,
+    byHost: bool = False,
 ) -> tuple[WorkersService, list[IService]]:
     """
     The workers of a command line.
@@ -476,6 +483,7 @@ def workersOf(
         count,
         drain=drain,
         level=level,
+        byHost=byHost,
         announcers=announcers,
     ), rest
 
@@ -486,6 +494,7 @@ def runWorkers(
     workers: int = 0,
     control: str | None = None,
     drain: float = 5.0,
+    byHost: bool = False,
 ) -> None:
     """
     Run a program in several processes that share its listening addresses. Returns when all
@@ -502,6 +511,7 @@ def runWorkers(
     @param workers: how many, at most 256; 0: one for each processor.
     @param control: path of a control socket, for C{rudp status}.
     @param drain: seconds that a worker may take to end.
+    @param byHost: KCP and RakNet have all sessions of a host in one worker, whatever its ports.
     @raise ValueError: an argument is invalid.
     """
     count = workers or os.cpu_count() or 1
@@ -520,7 +530,9 @@ def runWorkers(
         (each if isinstance(each, str) else repr(endpoint), endpoint)
         for each, endpoint in zip(endpoints, made, strict=True)
     ]
-    service = WorkersService(reactor, sys.orig_argv[1:], described, count, drain=drain)
+    service = WorkersService(
+        reactor, sys.orig_argv[1:], described, count, drain=drain, byHost=byHost
+    )
     parent = MultiService()  # type: ignore[no-untyped-call]
     parent.addService(service)  # type: ignore[no-untyped-call]
     if control is not None:

@@ -120,6 +120,26 @@ class KernelTests(SynchronousTestCase):
         """By address and port over IPv4 to a socket of both families, from several hosts."""
         self.byAddress("::", socket.AF_INET, "127.0.0.2", "127.0.0.1")
 
+    def test_host(self) -> None:
+        """By address alone: another port changes nothing, another host does."""
+        for interface, family, hosts in (
+            ("127.0.0.1", socket.AF_INET, [f"127.0.0.{number}" for number in range(2, 26)]),
+            ("::", socket.AF_INET, [f"127.0.0.{number}" for number in range(2, 6)]),
+            ("::1", socket.AF_INET6, ["::1"]),
+        ):
+            group = self.group(Steering.HOST, interface)
+            to = ("::1" if family == socket.AF_INET6 else "127.0.0.1", group[0].getsockname()[1])
+            chosen = set()
+            for host in hosts:
+                senders = [self.sender(family, host) for _ in range(3)]
+                expected = indexOfAddress(senders[0].getsockname(), COUNT, KEY, Steering.HOST)
+                for sender in senders:
+                    sender.sendto(b"x", to)
+                self.assertEqual(self.arrived(group), [expected] * 3)
+                chosen.add(expected)
+            if len(hosts) > 20:
+                self.assertEqual(chosen, set(range(COUNT)))
+
     def test_options(self) -> None:
         """Options in the IP header change nothing."""
         group = self.group(Steering.ADDRESS, "127.0.0.1")

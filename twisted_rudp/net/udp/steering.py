@@ -66,6 +66,7 @@ class Steering(Enum):
     """What decides to which process a datagram goes."""
 
     ADDRESS = "the address and port of the sender"
+    HOST = "the address of the sender"
     CONNECTION_ID = "eight bytes behind the first one of the payload"
 
 
@@ -109,14 +110,17 @@ def indexOfId(id: bytes, count: int, key: int) -> int:
     return _choose([int.from_bytes(id[:4], "big"), int.from_bytes(id[4:8], "big")], count, key)
 
 
-def indexOfAddress(address: Address, count: int, key: int) -> int:
+def indexOfAddress(
+    address: Address, count: int, key: int, steering: Steering = Steering.ADDRESS
+) -> int:
     """The process of a peer's address."""
     host = ip_address(str(address[0]).partition("%")[0])
     if isinstance(host, IPv6Address) and host.ipv4_mapped is not None:
         host = host.ipv4_mapped
     packed = host.packed
     words = [int.from_bytes(packed[at : at + 4], "big") for at in range(0, len(packed), 4)]
-    return _choose([int(address[1]), *words], count, key)
+    port = 0 if steering is Steering.HOST else int(address[1])
+    return _choose([port, *words], count, key)
 
 
 def _choose(words: Iterable[int], count: int, key: int) -> int:
@@ -139,21 +143,29 @@ def program(steering: Steering, count: int, key: int) -> list[Instruction]:
     ]
     if steering is Steering.CONNECTION_ID:
         return [(_LOAD_WORD, 0, 0, 1), *_begin(key), *_words(5), *chosen]
-    four = [
-        # The port is behind the header, whose length varies.
+    # The port is behind the header, whose length varies. Behind extension headers of IPv6 it
+    # is not looked for.
+    portOfFour: list[Instruction] = [
         (_LOAD_HEADER_LENGTH, 0, 0, _NET),
         (_LOAD_HALF_INDEXED, 0, 0, _NET),
-        *_begin(key),
-        *_words(_NET + 12),
-        *chosen,
     ]
-    six = [
-        # Behind extension headers the port is not looked for.
+    portOfSix: list[Instruction] = [
         (_LOAD_BYTE, 0, 0, _NET + 6),
         (_IF_EQUAL, 0, 2, socket.IPPROTO_UDP),
         (_LOAD_HALF, 0, 0, _NET + 40),
         (_JUMP, 0, 0, 1),
         (_LOAD_NUMBER, 0, 0, 0),
+    ]
+    if steering is Steering.HOST:
+        portOfFour = portOfSix = [(_LOAD_NUMBER, 0, 0, 0)]
+    four = [
+        *portOfFour,
+        *_begin(key),
+        *_words(_NET + 12),
+        *chosen,
+    ]
+    six = [
+        *portOfSix,
         *_begin(key),
         *_words(*range(_NET + 8, _NET + 24, 4)),
         *chosen,
