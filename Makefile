@@ -47,7 +47,7 @@ OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(S
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
-	bench bench-links bench-tunnel attack fuzz soak calls news clean
+	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -115,6 +115,9 @@ attack: $(BASE)  ## floods by strangers, on loopback: a table; ATTACK_FLAGS='--r
 
 soak: $(BASE)  ## all transports over a bad link for 20 minutes; SOAK_FLAGS='--minutes 2' for less
 	$(RUN) -m tests.benchmarks.soak $(SOAK_FLAGS)
+
+bench-workers: $(BASE)  ## what an exchange costs a server with one process and with two
+	$(RUN) -m tests.benchmarks.workers
 
 calls: $(BASE)  ## how many calls and files a message, connecting and closing meet
 	$(RUN) -m tests.benchmarks.calls

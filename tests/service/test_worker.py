@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.testing import MemoryReactorClock
@@ -61,7 +61,8 @@ class AssignmentTests(SynchronousTestCase):
 class PipeTests(SynchronousTestCase):
     """What goes back and forth afterwards."""
 
-    @given(st.lists(st.binary(max_size=5)), st.integers(1, 7))
+    @given(st.lists(st.binary(max_size=5), max_size=10), st.integers(1, 7))
+    @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
     def test_lines(self, wanted: list[bytes], size: int) -> None:
         """Lines are whole however they come."""
         wanted = [each.replace(b"\n", b"") for each in wanted]

@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import ClassVar
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
 from twisted.trial.unittest import SynchronousTestCase
@@ -34,7 +34,7 @@ class IndexTests(SynchronousTestCase):
     """The choice in Python."""
 
     @given(IDS, st.integers(1, 256), st.integers(0, 0xFFFFFFFF))
-    @settings(max_examples=50)
+    @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
     def test_inRange(self, id: bytes, count: int, key: int) -> None:
         """There is such a process, and a share knows its own."""
         index = indexOfId(id, count, key)
