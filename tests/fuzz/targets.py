@@ -19,6 +19,16 @@ from twisted_rudp.decoding.wires import WIRES, Decoder
 from twisted_rudp.discovery import legacy, v1, v4
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.kcp.wire import segments
+from twisted_rudp.mux.control import (
+    ControlError,
+    ControlReader,
+    Listen,
+    Offer,
+    Refused,
+    pack_message,
+    pack_preface,
+    unpack_origin,
+)
 from twisted_rudp.mux.smux import FrameReader, SmuxError
 from twisted_rudp.qotp import wire as qotp
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
@@ -186,6 +196,16 @@ def traces(data: bytes) -> None:
             reader.received(data, 0)
 
 
+def control(data: bytes) -> None:
+    """The control stream of a multiplexed session in pieces, and headers of its streams."""
+    reader = ControlReader()
+    with contextlib.suppress(ControlError):
+        for at in range(0, len(data), 7):
+            list(reader.feed(data[at : at + 7]))
+    with contextlib.suppress(ControlError):
+        unpack_origin(data)
+
+
 TARGETS: dict[str, Target] = {
     "discovery": discovery,
     "frames": frames,
@@ -193,6 +213,7 @@ TARGETS: dict[str, Target] = {
     "captures": captures,
     "traces": traces,
     "smux": smux,
+    "control": control,
     "kcp": kcp_session,
     "raknet": raknet_session,
     "qotp": qotp_session,
@@ -218,6 +239,9 @@ def seeds(name: str) -> Iterator[bytes]:
     elif name in ("payloads", "qotp"):
         headers = vectors.load("qotp", "payload_headers")
         found = [c["payload"] for kind in ("encode", "decode") for c in headers[f"{kind}_cases"]]
+    elif name == "control":
+        said = pack_message(Listen(1, bytes(16), 80, "::1")) + pack_message(Refused(1, 2, "x"))
+        yield pack_preface(Offer.SECRET, bytes(32)) + said
     elif name == "smux":
         for transcript in vectors.load("kcp", "smux")["transcripts"]:
             yield bytes((transcript["version"],)) + bytes.fromhex(transcript["client_to_server"])
