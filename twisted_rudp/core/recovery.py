@@ -37,7 +37,7 @@ _ADAPTED: Final = 16
 (RFC 8985 7.1): an acknowledgement that is lost looks like a datagram that comes late."""
 
 MOST_PROBES: Final = 3
-"""At so many unanswered probes in a row everything in flight counts as lost."""
+"""At so many unanswered probes in a row the congestion counts as persistent."""
 
 _MOST_BACK_OFF: Final = 8
 _REMEMBERED: Final = 1024
@@ -308,11 +308,12 @@ class Recovery:
 
     # what the peer says
 
-    def on_acknowledged(self, first: int, end: int) -> int:
+    def on_acknowledged(self, first: int, end: int, timed: bool = True) -> int:
         """
         The peer has the transmissions C{first} .. C{end} - 1. Numbers that are not in
         flight are passed over.
 
+        @param timed: they arrived a round trip ago; False: some time ago.
         @return: how many of them are news.
         """
         base = self._base
@@ -335,7 +336,8 @@ class Recovery:
                 self._acked += total
                 self._news = True
                 self.largest = end - 1
-                self._newest = batch
+                if timed:
+                    self._newest = batch
                 return end - first
         if end - first == 1:
             before = state[first - base]
@@ -354,11 +356,12 @@ class Recovery:
             batch = batches[at]
             if batch.first >= end:
                 break
-            found += self._acknowledge_part(batch, max(first, batch.first), min(end, batch.end))
+            low, high = max(first, batch.first), min(end, batch.end)
+            found += self._acknowledge_part(batch, low, high, timed)
             at += 1
         return found
 
-    def _acknowledge_part(self, batch: SentBatch, first: int, end: int) -> int:
+    def _acknowledge_part(self, batch: SentBatch, first: int, end: int, timed: bool) -> int:
         """Numbers of one batch have arrived."""
         if first >= end:
             return 0
@@ -388,7 +391,8 @@ class Recovery:
         self._news = True
         if end - 1 > self.largest:
             self.largest = end - 1
-            self._newest = batch
+            if timed:
+                self._newest = batch
         return outstanding + late
 
     def _arrived_settled(self, first: int, end: int) -> int:
@@ -637,14 +641,13 @@ class Recovery:
         """
         Nothing was heard for too long. The owner sends something that is acknowledged.
 
-        @return: as good as all is lost; what was in flight is in L{lost} now, and the
-            controller is to be told by its C{on_timeout}.
+        @return: it is the third in a row, or a later one: the controller is to be told by its
+            C{on_timeout}. Nothing is declared lost by that: the acknowledgement of a probe
+            tells what is, and on a slow path nothing may be.
         """
         self.probes += 1
         self._probe_at = now + self.probe_timeout()
-        if self.probes < MOST_PROBES:
-            return False
-        return self.declare_lost()
+        return self.probes >= MOST_PROBES
 
     def declare_lost(self) -> bool:
         """

@@ -341,7 +341,10 @@ class PacedRecovery:
         """As L{covered}."""
 
     def _cover(self, now: int) -> None:
-        """What C{una} has passed since the last turn has arrived."""
+        """
+        What C{una} has passed since the last turn has arrived. Nobody says when: the
+        acknowledgement of it may have been lost long ago.
+        """
         una, before = self._sent.una, self._covered
         self._covered = una
         fresh, recovery = self._fresh, self._recovery
@@ -360,7 +363,7 @@ class PacedRecovery:
                 self._cover_resent(burst, first, end, now)
             else:
                 number = burst.number + first - burst.first
-                recovery.on_acknowledged(number, number + end - first)
+                recovery.on_acknowledged(number, number + end - first, timed=False)
             if burst.end > una:
                 break
             gone += 1
@@ -379,7 +382,7 @@ class PacedRecovery:
             found = [segment for segment in range(first, end) if segment in resent]
         for segment in found:
             if first < segment:
-                recovery.on_acknowledged(first + offset, segment + offset)
+                recovery.on_acknowledged(first + offset, segment + offset, timed=False)
             first = segment + 1
             again = resent.pop(segment)
             if again.number < 0:
@@ -388,12 +391,12 @@ class PacedRecovery:
             # Which of them it was is not known, so nothing is learnt, but one thing: what was
             # sent less than a round trip ago cannot have arrived and been told of.
             if now - again.at < self.round_trip.least * 7 // 8:
-                recovery.on_acknowledged(original, original + 1)
+                recovery.on_acknowledged(original, original + 1, timed=False)
             else:
                 recovery.on_superseded(original, original + 1)
             self._supersede(again, _ARRIVED)
         if first < end:
-            recovery.on_acknowledged(first + offset, end + offset)
+            recovery.on_acknowledged(first + offset, end + offset, timed=False)
 
     def _digest(self, now: int) -> None:
         """The news of a turn: what has arrived, what is lost, and the controller's conclusion."""
@@ -594,15 +597,17 @@ class PacedRecovery:
     def _probe(self, stamp: Stamp, packer: Packer, budget: int) -> None:
         """
         Nothing was heard for too long: send the first and the last that is missing again, so
-        that an acknowledgement tells what else is.
+        that an acknowledgement tells what else is. Where nothing was ever acknowledged the path
+        may be slow, and the first has to do.
         """
         if self._recovery.probe(stamp[5]):
             self.controller.on_timeout(stamp[5])
-            self._counters.lost_segs += self._sent.outstanding
-            self._take_lost()
+        self._counters.lost_segs += 1
         sent = self._sent
-        last = sent.arrived.rfind(b"\0") + sent.una
-        for segment in sorted({sent.una, last}):
+        segments = {sent.una}
+        if self._recovery.delivered:
+            segments.add(sent.arrived.rfind(b"\0") + sent.una)
+        for segment in sorted(segments):
             batch = sent.batch_of(segment)
             if packer.cost + self._transmitter.cost(batch, (segment,)) > budget:
                 return

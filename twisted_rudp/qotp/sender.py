@@ -211,8 +211,10 @@ class Sender:
         if self.packets.recovery.probe(now):
             self.control.on_timeout(now)
             self._ask_control()
-            self._repeat(self.packets.take_lost())
-        self._repeat(self.packets.give_up_oldest(PROBES))
+        recovery = self.packets.recovery
+        if recovery.delivered or recovery.probes == 1:
+            self._repeat(self.packets.give_up_oldest(PROBES))
+        # Where nothing was ever acknowledged the path may be slow, and a ping tells.
         if self.path_mtu.suspect:
             # Long datagrams alone cannot tell an outage from a path that swallows them.
             self.frames.append(self.ping())

@@ -186,6 +186,12 @@ class Sent(Protocol):
         @return: it has frames.
         """
 
+    def doubt(self, table: SentPackets) -> None:
+        """
+        Nothing was heard for long: tell those who want receipts of what is not sent again that
+        it has not arrived.
+        """
+
     def gaps(self) -> list[tuple[int, bytes]]:
         """
         What fills the gaps that the peer may have: the number of each missing
@@ -265,9 +271,7 @@ class SentPacket:
                 self._state = LOST
             return 0
         self._state = state
-        for message in self._unreliable:
-            table.tell(message, False)
-        self._unreliable = ()
+        self.doubt(table)
         for frame in self._frames:
             table.frame_lost(frame)
         return 1
@@ -276,6 +280,11 @@ class SentPacket:
         for frame in self._frames:
             table.frame_lost(frame)
         return len(self._frames) > 0
+
+    def doubt(self, table: SentPackets) -> None:
+        for message in self._unreliable:
+            table.tell(message, False)
+        self._unreliable = ()
 
     def gaps(self) -> list[tuple[int, bytes]]:
         return [(self.first, _unfinished(self._frames))]
@@ -434,6 +443,10 @@ class SentBatch:
         for frame in self._own_frames(index):
             table.frame_lost(frame)
         return True
+
+    def doubt(self, table: SentPackets) -> None:
+        # All of it is reliable.
+        pass
 
     def gaps(self) -> list[tuple[int, bytes]]:
         states = self._states
@@ -701,14 +714,12 @@ class SentPackets:
         """
         Nothing was heard for too long.
 
-        @return: what was in flight waits to be sent again; else the owner asks for a sign
-            of life.
+        @return: something waits to be sent again; else the owner asks for a sign of life.
         """
         if self.recovery.probe(now):
-            self._take_lost(now)
             controller.on_timeout(now)
-            self._find_edge()
-            return True
+            for sent in self._table:
+                sent.doubt(self)
         first = next((sent for sent in self._table if sent.live), None)
         last = next((sent for sent in reversed(self._table) if sent.live), None)
         found = last is not None and last.probe(True, self)

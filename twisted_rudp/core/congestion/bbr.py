@@ -130,6 +130,7 @@ class BBR:
         "_old_least",
         "_phase_at",
         "_phase_least",
+        "_prior_window",
         "_rates",
         "_round",
         "_round_acked",
@@ -166,6 +167,7 @@ class BBR:
         self._index = 2
         self._phase_at = 0
         self._phase_least = 0
+        self._prior_window = 0.0
         self._foreign_queue = False
         self._measured_until = 0
         self._longer = 0
@@ -384,6 +386,7 @@ class BBR:
                 self._enter(Phase.PROBE_BANDWIDTH, gain, now)
             if now - self._least_at > _ROUND_TRIP_AGE or self._longer >= _LONGER_ROUNDS:
                 self._enter(Phase.PROBE_ROUND_TRIP, 1.0, now)
+                self._prior_window = self._window
                 self._measured_until = self._longer = 0
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             if not self._measured_until:
@@ -396,8 +399,10 @@ class BBR:
             elif now > self._measured_until:
                 self._least_at = now
                 if least > 2 * self._old_least:
-                    # The path is another one by now, and what was measured does not count.
+                    # The path is another one by now, and what was measured does not count. It
+                    # carries the window of before, or growth would show only after that.
                     self._rates.clear()
+                    self._window = max(self._window, self._prior_window)
                     self.bandwidth = self._window * SECOND / least
                     self._start_anew(now)
                 else:

@@ -1,0 +1,130 @@
+"""Paths that are slow, pause, grow longer or reorder: what every transport makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
+from twisted_rudp.testing.impairments import Impairments
+from twisted_rudp.testing.network import MemoryNetwork
+
+PORT = 4000
+
+
+class Sink(Protocol):
+    received = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+
+
+class Flood(Protocol):
+    """Sends as long as it may."""
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self.wanted = True
+        while self.wanted:
+            self.transport.write(bytes(16384))
+
+    def pauseProducing(self) -> None:
+        self.wanted = False
+
+    def stopProducing(self) -> None:
+        self.wanted = False
+
+
+class PoorPaths:
+    """Tests for one transport."""
+
+    server: Any
+    client: Any
+    failureException: Any
+    assertGreater: Callable[..., None]
+    assertLess: Callable[..., None]
+    fail: Callable[..., Any]
+    RATE = 250_000
+
+    def begin(self, source: Protocol, rate: float, delay: float, queue: int, **way: Any) -> None:
+        self.network = MemoryNetwork(seed=1)
+        near, far = self.network.host("near"), self.network.host("far")
+        self.ways = [
+            Impairments(seed=seed, rate=rate, delay=delay, queue=queue, **way) for seed in (1, 2)
+        ]
+        for this, ends in zip(self.ways, ((near, far), (far, near)), strict=True):
+            self.network.setLink(*ends, this)
+        self.sink, self.source = Sink(), source
+        self.server(far.reactor, PORT, idleTimeout=60).listen(
+            Factory.forProtocol(lambda: self.sink)
+        ).addErrback(self.fail)
+        self.client(near.reactor, far.address, PORT, idleTimeout=60).connect(
+            Factory.forProtocol(lambda: self.source)
+        ).addErrback(self.fail)
+
+    def share(self, seconds: float) -> float:
+        """How much of the link arrives in the next seconds."""
+        before = self.sink.received
+        self.network.runFor(seconds)
+        return (self.sink.received - before) / seconds / self.RATE
+
+    def test_slow(self) -> None:
+        """
+        On a link of 1 kB/s hardly anything is sent twice, though its round trip is unknown when
+        20 kB are written, and they take twenty seconds: what is written then is not late.
+        """
+        self.begin(Protocol(), 1000, 0.02, 100_000)
+        self.network.runFor(15)
+        self.source.transport.write(bytes(20_000))
+        self.network.runFor(30)
+        self.source.transport.write(b"x")
+        self.network.runFor(1)
+        self.assertGreater(self.sink.received, 20_000)
+
+    def test_outage(self) -> None:
+        """After three seconds in which nothing passed the link is used again within two."""
+        self.begin(Flood(), self.RATE, 0.02, 10_000, loss=0.01)
+        self.network.runFor(4)
+        for way in self.ways:
+            way.cut = True
+        self.network.runFor(3)
+        for way in self.ways:
+            way.cut = False
+        self.network.runFor(2)
+        self.assertGreater(self.share(3), 0.8)
+
+    def test_longer(self) -> None:
+        """A path whose round trip grows from 20 ms to a second is used again within 15 s."""
+        self.begin(Flood(), self.RATE, 0.01, 10_000)
+        self.network.runFor(4)
+        for way in self.ways:
+            way.delay, way.queue = 0.5, self.RATE
+        self.network.runFor(15)
+        # Start-up may overflow the queue, and what waits behind a hole comes later.
+        self.assertGreater(self.share(8), 0.8)
+
+    def test_reordering(self) -> None:
+        """Half of the datagrams late by 5 ms cost hardly anything."""
+        self.begin(Flood(), self.RATE, 0.02, 10_000, reorder=0.5, reorder_delay=0.005)
+        self.network.runFor(3)
+        self.assertGreater(self.share(4), 0.9)
+
+
+class KCPTests(PoorPaths, SynchronousTestCase):
+    server, client = KCPServerEndpoint, KCPClientEndpoint
+
+
+class RakNetTests(PoorPaths, SynchronousTestCase):
+    server, client = RakNetServerEndpoint, RakNetClientEndpoint
+
+
+class QOTPTests(PoorPaths, SynchronousTestCase):
+    server, client = QOTPServerEndpoint, QOTPClientEndpoint
