@@ -10,6 +10,7 @@ BENCH_FLAGS ?=
 ATTACK_FLAGS ?=
 FUZZ_FLAGS ?=
 SOAK_FLAGS ?=
+CROWD_FLAGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?=
 
@@ -23,7 +24,9 @@ DOCS := $(VENV)/.docs
 BENCH := $(VENV)/.bench
 FUZZ := $(VENV)/.fuzz
 OLDEST := $(VENV)-minimum
+COMPILED := $(VENV)-compiled
 MINIMUM := $(OLDEST)/.base
+BUILT := $(COMPILED)/.built
 SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[ch])
 
 # What the suite is made of, modules and packages below tests/. What takes longest is first, for
@@ -44,10 +47,13 @@ PURE := $(filter-out $(ONCE) tests.discovery tests.service tests.test_examples \
 	tests.test_examples_qotp tests.test_errors tests.test_strings tests.testing,$(SUITE))
 # Nothing in these imports another package than the tests' own trial and hypothesis.
 OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(SUITE))
+# What drives compiled modules. The other parts use them through these, or not at all.
+NATIVE := tests.core tests.kcp tests.raknet tests.mux tests.test_stats tests.test_compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
 	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
+.PHONY: compiled test-compiled wheels crowd
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -70,6 +76,16 @@ test-pure: $(BASE)  ## what kernels are in, with the Python ones instead of the 
 
 test-minimum: $(MINIMUM)  ## what other packages are in, with the oldest that are allowed
 	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(OLD))
+
+compiled: $(BUILT)  ## the package compiled by mypyc, in .venv-compiled; the checkout stays interpreted
+	@$(COMPILED)/bin/rudp --version
+
+# The tests run where Python finds no package beside them, so they get the one that is installed.
+test-compiled: $(BUILT)  ## what drives the compiled modules, with them
+	cd $(COMPILED)/tree && TWISTED_RUDP_EXPECT=compiled ../bin/python -m twisted.trial --jobs=$(JOBS) $(TRIAL_FLAGS) $(or $(TESTS),$(NATIVE))
+
+wheels: $(BASE)  ## all wheels that this machine can build, into dist/, each installed and asked what it uses
+	$(RUN) -m tests.packaging.wheels --out dist
 
 lint: $(DEV)  ## ruff
 	$(RUN) -m ruff check .
@@ -103,6 +119,9 @@ bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS
 bench-tunnel: $(BENCH)  ## rudp kcptun-client and -server beside Debian's kcptun; TUNNEL_FLAGS='--megabytes 100 --rounds 3'
 	$(RUN) -m tests.benchmarks.tunnel $(TUNNEL_FLAGS)
 
+crowd: $(BASE)  ## 1000 sessions with small messages: kcp-go's server, ours interpreted, and compiled after make compiled
+	$(RUN) -m tests.benchmarks.crowd $(CROWD_FLAGS)
+
 bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'real-*' 'interactive-*' $(BENCH_FLAGS)
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
@@ -126,7 +145,7 @@ news: $(DEV)  ## what the next NEWS.rst will say
 	$(RUN) -m towncrier build --draft
 
 clean:  ## remove .venv and everything built
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
+	rm -rf $(VENV) $(OLDEST) $(COMPILED) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
 	rm -f twisted_rudp/kernels/_native*.so twisted/plugins/dropin.cache
 
 $(VENV)/bin/python:
@@ -156,6 +175,20 @@ $(BENCH): $(BASE)
 # Without atheris, which not every Python has, inputs are made by chance.
 $(FUZZ): $(BASE)
 	-$(INSTALL) atheris
+	@touch $@
+
+# In an environment of its own, and from a copy of the source, so that no compiled module lies
+# beside the source that people edit.
+$(BUILT): $(SOURCES) $(shell find twisted_rudp -name '*.py') | $(VENV)/bin/python
+	test -x $(COMPILED)/bin/python || $(RUN) -m venv $(COMPILED)
+	rm -rf $(COMPILED)/source $(COMPILED)/tree
+	mkdir -p $(COMPILED)/source $(COMPILED)/tree
+	cp -r setup.py setup.cfg pyproject.toml README.rst LICENSE twisted_rudp twisted $(COMPILED)/source
+	find $(COMPILED)/source -name '*.so' -delete
+	$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check './$(COMPILED)/source[test,dev]'
+	TWISTED_RUDP_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --force-reinstall ./$(COMPILED)/source
+	ln -s $(foreach each,tests docs examples setup.py setup.cfg README.rst,$(CURDIR)/$(each)) $(COMPILED)/tree
 	@touch $@
 
 $(MINIMUM): $(SOURCES) .ci/minimum.txt | $(VENV)/bin/python

@@ -29,6 +29,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(len(taken.ports), 2)
         self.assertEqual(taken.counters, {"sent": 11, "lost": 2})
         self.assertEqual(taken.kernels, kernels.IMPLEMENTATION)
+        self.assertEqual(taken.compiled, kernels.COMPILED)
         del kept
 
     def test_discard(self) -> None:

@@ -68,11 +68,13 @@ class ProcessStats:
     @ivar kernels: which implementation of L{twisted_rudp.kernels} is in use.
     @ivar ports: each that has sessions or waits for them.
     @ivar counters: the sums of those of C{ports}, name by name.
+    @ivar compiled: the modules on the way of a datagram are compiled.
     """
 
     kernels: str
     ports: tuple[PortStats, ...]
     counters: Mapping[str, int] = field(default_factory=dict)
+    compiled: bool = False
 
 
 class Source(Protocol):
@@ -127,7 +129,8 @@ class Registry:
         @return: every source, and the sums of the counters that they have in common.
         """
         taken = tuple(source.snapshot() for source in self.sources())
-        return ProcessStats(kernels.IMPLEMENTATION, taken, total(port.counters for port in taken))
+        sums = total(port.counters for port in taken)
+        return ProcessStats(kernels.IMPLEMENTATION, taken, sums, kernels.COMPILED)
 
 
 def total(counters: Any) -> dict[str, int]:

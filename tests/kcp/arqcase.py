@@ -28,7 +28,7 @@ class ARQTestCase(SynchronousTestCase):
     """One ARQ, spoken to by hand. Times are milliseconds."""
 
     def make(self, first: tuple[int, int] = (0, 0), overhead: int = 0, **changes: Any) -> ARQ:
-        chosen = Settings(**{"nc": 1, "mtu": 124, "sndwnd": 32, "rcvwnd": 32, **changes})
+        chosen = Settings(**{"nc": True, "mtu": 124, "sndwnd": 32, "rcvwnd": 32, **changes})
         return ARQ(CONV, chosen, first_sent=first[0], first_received=first[1], overhead=overhead)
 
     def hear(self, arq: ARQ, *segments: Segment, now: int = 0, regular: bool = True) -> None:

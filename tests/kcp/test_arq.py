@@ -331,7 +331,7 @@ class LossTests(ARQTestCase):
 
     def test_again(self) -> None:
         """A repetition that is skipped is sent again, with a congestion window and without."""
-        for nc in (0, 1):
+        for nc in (False, True):
             self.assertEqual(self.lostTwice(nc=nc), [0])
 
     def test_asKCPGo(self) -> None:

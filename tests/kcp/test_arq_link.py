@@ -124,7 +124,7 @@ class LinkTests(SynchronousTestCase):
             self.assertEqual(arq.counters.kcp_in_errors, 0)
 
     def pair(self, numbers: int = 0, **changes: object) -> tuple[ARQ, ARQ]:
-        chosen = Settings(**{"nc": 1, "mtu": 300, "sndwnd": 64, "rcvwnd": 64, **changes})
+        chosen = Settings(**{"nc": True, "mtu": 300, "sndwnd": 64, "rcvwnd": 64, **changes})
         other = (numbers + 5) & MASK
         return (
             ARQ(7, chosen, first_sent=numbers, first_received=other),
@@ -256,7 +256,7 @@ class LinkTests(SynchronousTestCase):
         loss=st.floats(0, 0.4),
         jitter=st.sampled_from([0, 1, 100]),
         resend=st.integers(0, 3),
-        nc=st.integers(0, 1),
+        nc=st.booleans(),
         window=st.integers(1, 80),
         numbers=st.sampled_from([0, MASK, MASK - 40]),
     )
@@ -266,7 +266,7 @@ class LinkTests(SynchronousTestCase):
         loss: float,
         jitter: int,
         resend: int,
-        nc: int,
+        nc: bool,
         window: int,
         numbers: int,
     ) -> None:

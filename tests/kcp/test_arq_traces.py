@@ -27,7 +27,7 @@ KCP_GO_DEFAULTS = {
     "nodelay": 0,
     "interval": 100,
     "resend": 0,
-    "nc": 0,
+    "nc": False,
     "sndwnd": 32,
     "rcvwnd": 32,
     "mtu": 1400,
@@ -128,7 +128,7 @@ class Endpoint:
         elif op == "nodelay":
             for name in "nodelay", "interval", "resend", "nc":
                 if event[name] >= 0:
-                    self.settings[name] = event[name]
+                    self.settings[name] = type(self.settings[name])(event[name])
             self.settings["interval"] = min(max(self.settings["interval"], 10), 5000)
         elif op == "wndsize":
             self.settings["sndwnd"] = event["snd"]

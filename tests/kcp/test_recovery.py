@@ -22,7 +22,7 @@ class PacedTests(ARQTestCase):
     """One paced ARQ, spoken to by hand."""
 
     def paced(self, **changes: object) -> ARQ:
-        arq = self.make(**{"nc": 0, "sndwnd": 200, **changes})
+        arq = self.make(**{"nc": False, "sndwnd": 200, **changes})
         self.hear(arq, self.control(wnd=200))
         return arq
 
@@ -127,7 +127,7 @@ class PacedTests(ARQTestCase):
     def test_whichRecovery(self) -> None:
         """Who asks for one of kcp-go's numbers gets kcp-go's recovery."""
         for changes in (
-            {"nc": 1}, {"nodelay": 0}, {"interval": 20}, {"resend": 3}, {"congestion": "kcp-go"}
+            {"nc": True}, {"nodelay": 0}, {"interval": 20}, {"resend": 3}, {"congestion": "kcp-go"}
         ):
             self.assertIsInstance(self.paced(**changes).sender.recovery, SkipRecovery)
         for congestion in ("bbr", "cubic"):

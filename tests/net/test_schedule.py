@@ -1,5 +1,4 @@
 import time
-from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from twisted_rudp.net.schedule import (
     OVERSLEPT,
     SHORTEST,
     TICK,
+    CallTask,
     MonotonicClock,
     Schedule,
     Task,
@@ -83,18 +83,10 @@ class ClockTests(SynchronousTestCase):
             last = now
 
 
-class Noting(Task):
-    """Writes down when it is visited."""
-
-    def __init__(self, log: list[tuple[Task, int]]) -> None:
-        super().__init__()
-        self.log = log
-
-    def visit(self, now: int) -> None:
-        self.log.append((self, now))
-
-    def call(self, function: Callable[[], None]) -> None:
-        function()
+def noting(log: list[tuple[Task, int]]) -> Task:
+    """A task of which is written down when it is visited."""
+    task = CallTask(lambda now: log.append((task, now)))
+    return task
 
 
 class ScheduleTests(SynchronousTestCase):
@@ -107,7 +99,7 @@ class ScheduleTests(SynchronousTestCase):
         self.schedule = Schedule(self.reactor, self.clock)
 
     def set(self, milliseconds: float, task: Task | None = None) -> Task:
-        task = task or Noting(self.visited)
+        task = task or noting(self.visited)
         now = self.clock.now()
         self.schedule.set(task, now + int(milliseconds * MILLISECOND), now)
         return task
@@ -281,7 +273,7 @@ class ScheduleTests(SynchronousTestCase):
     def test_property(self, steps: list[tuple[int, int, int]]) -> None:
         """No deadline is met early, and none later than its second or tick."""
         self.setUp()
-        everyone: list[Task] = [Noting(self.visited) for _ in range(4)]
+        everyone: list[Task] = [noting(self.visited) for _ in range(4)]
         wanted: dict[Task, tuple[int, int]] = {}
         checked = 0
         for who, milliseconds, pause in steps:
@@ -311,11 +303,11 @@ class SetBackTests(SynchronousTestCase):
         self.visited: list[tuple[Task, int]] = []
         self.clock = MonotonicClock(self.reactor, lambda: self.elapsed)
         self.schedule = Schedule(self.reactor, self.clock)
-        self.task = Noting(self.visited)
+        self.task = noting(self.visited)
 
     def test_deadline(self) -> None:
         """A turn that finds a wake overdue does its work and arms the next one anew."""
-        later = Noting(self.visited)
+        later = noting(self.visited)
         self.schedule.set(self.task, 200 * MILLISECOND, 0)
         self.schedule.set(later, 500 * MILLISECOND, 0)
         self.reactor.rightNow -= 3600

@@ -32,7 +32,7 @@ class CommandTests(SynchronousTestCase):
         status, output = run(*RUDP, "--version")
         self.assertEqual(
             (status, output),
-            (0, f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels\n"),
+            (0, f"twisted_rudp {__version__}, {kernels.description()}\n"),
         )
 
     def test_refused(self) -> None:

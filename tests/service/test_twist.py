@@ -76,7 +76,7 @@ class TwistTests(SynchronousTestCase):
     def test_kernels(self) -> None:
         """The start-up log says which kernels are in use (design 3.6)."""
         echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
-        version, used = echo.expect(r"twisted_rudp (\S+), (\w+) kernels").groups()
+        version, used = echo.expect(r"twisted_rudp (\S+), (\w+) kernels, \w+ modules").groups()
         self.assertEqual((version, used), (__version__, kernels.IMPLEMENTATION))
         echo.port()
         echo.interrupt()

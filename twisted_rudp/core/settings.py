@@ -126,6 +126,9 @@ class Flag(Kind):
     def accepts(self, value: Any) -> bool:
         return isinstance(value, int) and value in (0, 1)
 
+    def stored(self, value: Any) -> bool:
+        return bool(value)
+
 
 class Choice(Kind):
     """One of a few words, or an enumeration's member that has one as its value."""

@@ -33,6 +33,7 @@ from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.settings import (
     Choice,
+    Flag,
     InCode,
     Integer,
     IPAddress,
@@ -135,12 +136,16 @@ class Endpoint:
 
     def _check(self) -> None:
         """
-        See whether each argument that can be read is possible.
+        See whether each argument that can be read is possible. 0 and 1 become booleans, which
+        compiled code insists on.
 
         @raise ValueError: one is not; names it.
         """
         for name, value in self._given().items():
-            self.options()[name].check(value)
+            each = self.options()[name]
+            each.check(value)
+            if isinstance(each.kind, Flag) and value is not None:
+                setattr(self, name, bool(value))
 
     def _given(self) -> dict[str, Any]:
         """The arguments by name, but for secrets."""

@@ -6,13 +6,15 @@ L{twisted_rudp.kernels.pure}, L{twisted_rudp.kernels.pure_framing} and
 L{twisted_rudp.kernels.pure_frames} are their specification. If the optional extension
 was built, it takes their place; the environment variable C{TWISTED_RUDP_PURE=1}
 forces the Python ones. L{IMPLEMENTATION} says which of the two is in use. Nothing but
-the speed depends on it.
+the speed depends on it. L{COMPILED} says whether the modules that call them are compiled.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import find_spec
 
 from twisted_rudp.kernels import pure, pure_frames, pure_framing
 
@@ -98,11 +100,26 @@ if os.environ.get("TWISTED_RUDP_PURE") != "1":
         send_batch = getattr(_native, "send_batch", None)
         receive_batch = getattr(_native, "receive_batch", None)
 
+_engine = find_spec("twisted_rudp.core.engine")
+COMPILED = _engine is not None and isinstance(_engine.loader, ExtensionFileLoader)
+"""
+The modules on the way of a datagram are those that mypyc has compiled. Like the kernels, that
+changes the speed and nothing else.
+"""
+
+
+def description() -> str:
+    """What is in use, for versions and logs."""
+    return f"{IMPLEMENTATION} kernels, {'compiled' if COMPILED else 'interpreted'} modules"
+
+
 __all__ = [
+    "COMPILED",
     "IMPLEMENTATION",
     "build_run",
     "check_frame",
     "check_take",
+    "description",
     "fec_conversation",
     "fec_frame",
     "fec_take",

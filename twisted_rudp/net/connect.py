@@ -60,14 +60,16 @@ def makeTransport(
     """
     capabilities = session.engine.capabilities
     if mode is Mode.MESSAGES:
-        wanted, kind = Capability.MESSAGES, MessageTransport
+        wanted = Capability.MESSAGES
     elif Capability.STREAMS in capabilities:
         return MultiplexTransport(session, host, lost)
     else:
-        wanted, kind = Capability.BYTES, StreamTransport  # type: ignore[assignment]
+        wanted = Capability.BYTES
     if wanted not in capabilities:
         raise ValueError(f"this transport has no mode {mode.value!r}")
-    return kind(session, host, lost)
+    if mode is Mode.MESSAGES:
+        return MessageTransport(session, host, lost)
+    return StreamTransport(session, host, lost)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.net.addresses import isOwn
 from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
-from twisted_rudp.net.schedule import MonotonicClock, Schedule, Task
+from twisted_rudp.net.schedule import CallTask, MonotonicClock, Schedule
 from twisted_rudp.net.session import Output, Owner, Session
 from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
@@ -69,19 +69,6 @@ DIAGNOSIS_INTERVAL: Final = 60 * SECOND
 
 NEVER: Final = 1 << 62
 """A time that does not come."""
-
-
-class _DemuxTask(Task):
-    """The demultiplexer's own timers in the schedule."""
-
-    __slots__ = ("_visit",)
-
-    def __init__(self, visit: Callable[[int], None]) -> None:
-        super().__init__()
-        self._visit = visit
-
-    def visit(self, now: int) -> None:
-        self._visit(now)
 
 
 class Hub:
@@ -143,7 +130,7 @@ class Hub:
             self._flood,
             self._clock.now,
         )
-        self._demuxTask = _DemuxTask(self._visitDemux)
+        self._demuxTask = CallTask(self._visitDemux)
         self._rateLog = RateLimitedLog(reactor, self._log)
         self._closing: Deferred[None] = Deferred()
         self._diagnosis = 0

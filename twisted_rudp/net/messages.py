@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,8 +13,9 @@ from zope.interface import classImplements
 from twisted_rudp.core.engine import Event
 from twisted_rudp.interfaces import IMessageTransport
 from twisted_rudp.messages import Delivery
+from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import Cause, State
-from twisted_rudp.net.transport import SessionTransport
+from twisted_rudp.net.transport import Host, SessionTransport
 
 TURN_LIMIT = 256
 """Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""
@@ -23,8 +24,10 @@ TURN_LIMIT = 256
 class MessageTransport(SessionTransport):
     """The messages of a session."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self, session: Session, host: Host, lost: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(session, host, lost)
         self._receipts: dict[int, Deferred[bool]] = {}
 
     # IMessageTransport

@@ -15,6 +15,7 @@ from twisted_rudp.interfaces import IMultiplexed
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.states import DISCONNECTING, Cause, State
 from twisted_rudp.net.stream import StreamTransport
+from twisted_rudp.net.transport import Host
 from twisted_rudp.net.usercode import callUserLogged
 
 MAX_WAITING = 64
@@ -24,8 +25,10 @@ MAX_WAITING = 64
 class MultiplexTransport(StreamTransport):
     """Stream 0 of a session that can have more. It ends them when it ends."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self, session: Session, host: Host, lost: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(session, host, lost)
         self._streams: dict[int, SubStream] = {}
         self._acceptor: IProtocolFactory | None = None
         self._waiting: list[int] = []

@@ -133,6 +133,22 @@ class Task:
         raise NotImplementedError
 
 
+class CallTask(Task):
+    """One that calls a function, such as the demultiplexer's own timers."""
+
+    __slots__ = ("_visit",)
+
+    def __init__(self, visit: Callable[[int], None]) -> None:
+        super().__init__()
+        self._visit = visit
+
+    def visit(self, now: int) -> None:
+        self._visit(now)
+
+    def call(self, function: Callable[[], None]) -> None:
+        function()
+
+
 class Schedule:
     """
     The turns and the deadlines of one socket.

@@ -49,7 +49,7 @@ MAX_REPLIED: Final = 512
 MAX_BANS: Final = 4096
 """Addresses that are banned at one time."""
 
-MAX_TIME_WAIT: Final = 4096
+MAX_TIME_WAIT = 4096
 """Sessions that are over and still answered; the oldest goes first."""
 
 

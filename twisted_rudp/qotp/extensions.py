@@ -43,7 +43,7 @@ CHALLENGE: Final = 1 << 47
 """The least offset of a PING that has to be echoed."""
 
 OFFER_OFFSET: Final = 0x727501
-OFFER: Final = Segment(0, CHALLENGE | OFFER_OFFSET, b"")
+OFFER = Segment(0, CHALLENGE | OFFER_OFFSET, b"")
 """A listener's offer of the extensions. It makes the release's dialler send Data at once,
 also one that has nothing to say yet, and so completes the handshake."""
 

@@ -44,6 +44,7 @@ def status(clock: Any) -> dict[str, Any]:
     return {
         "version": __version__,
         "kernels": process.kernels,
+        "compiled": process.compiled,
         "pid": os.getpid(),
         "time": clock.seconds(),
         "ports": [_portStatus(number, port) for number, port in enumerate(process.ports)],

@@ -106,9 +106,11 @@ class Services(MultiService):
         if self._replan is not None:
             onSignal("SIGHUP", self._reactor, self._reloadLogged)
         self._log.info(
-            "twisted_rudp {version}, {kernels} kernels",
+            "twisted_rudp {version}, {inUse}",
             version=__version__,
+            inUse=kernels.description(),
             kernels=kernels.IMPLEMENTATION,
+            compiled=kernels.COMPILED,
         )
         Service.startService(self)  # type: ignore[no-untyped-call]
         self._inOrder(lambda service: service.startService())

@@ -69,7 +69,7 @@ class UsageOptions(usage.Options):
 
     def opt_version(self) -> None:
         """Show the version and the kernels in use, and exit."""
-        print(f"twisted_rudp {__version__}, {kernels.IMPLEMENTATION} kernels")
+        print(f"twisted_rudp {__version__}, {kernels.description()}")
         sys.exit(0)
 
 

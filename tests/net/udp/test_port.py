@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.net.udp.port import PortCounters, SocketOptions
+from twisted_rudp.net.udp.port import COUNTERS, PortCounters, SocketOptions
 
 
 class SocketOptionsTests(SynchronousTestCase):
@@ -32,5 +32,5 @@ class PortCountersTests(SynchronousTestCase):
         counters = PortCounters()
         counters.bytesIn += 3
         self.assertEqual(
-            counters.asDict(), dict.fromkeys(PortCounters.__slots__, 0) | {"bytesIn": 3}
+            counters.asDict(), dict.fromkeys(COUNTERS, 0) | {"bytesIn": 3}
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -115,31 +115,35 @@ class PortFacts(NamedTuple):
     """Many datagrams take one system call where the kernel cuts or joins no runs."""
 
 
+COUNTERS: Final = (
+    "bytesIn",
+    "bytesOut",
+    "datagramsIn",
+    "datagramsOut",
+    "dropped",
+    "empty",
+    "far",
+    "full",
+    "gsoRefused",
+    "icmp",
+    "polls",
+    "pollsInVain",
+    "runsIn",
+    "runsOut",
+    "sendErrors",
+    "truncated",
+    "waits",
+)
+"""What a port counts. A compiled class does not know its slots."""
+
+
 class PortCounters:
     """
     What a port has seen. C{runs} are system calls or joined runs, so
     C{datagramsIn / runsIn} tells how well joining works.
     """
 
-    __slots__ = (
-        "bytesIn",
-        "bytesOut",
-        "datagramsIn",
-        "datagramsOut",
-        "dropped",
-        "empty",
-        "far",
-        "full",
-        "gsoRefused",
-        "icmp",
-        "polls",
-        "pollsInVain",
-        "runsIn",
-        "runsOut",
-        "sendErrors",
-        "truncated",
-        "waits",
-    )
+    __slots__ = COUNTERS
 
     datagramsIn: int
     bytesIn: int
@@ -182,12 +186,12 @@ class PortCounters:
     """Polls that found nothing before a sleep."""
 
     def __init__(self) -> None:
-        for name in self.__slots__:
+        for name in COUNTERS:
             setattr(self, name, 0)
 
     def asDict(self) -> dict[str, int]:
         """All counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in COUNTERS}
 
 
 class Receiver(Protocol):

@@ -1,0 +1,171 @@
+"""
+A crowd of sessions with small messages: what they cost a server that echoes, and how long an
+answer takes. kcp-go is the crowd; the servers are kcp-go's, and ours interpreted and compiled::
+
+    python -m tests.benchmarks.crowd --rates 10 20
+
+C{make compiled} makes the compiled one; without it its rows are left out. The figures say
+something if server and crowd have a core each and nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tests.interop.harness import ROOT, kcpgo
+
+COMPILED = ROOT / ".venv-compiled"
+"""Where C{make compiled} installs."""
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+_SERVER = """
+import sys
+from twisted.internet import endpoints, protocol, reactor
+from twisted_rudp import kernels
+
+class Echo(protocol.Protocol):
+    def dataReceived(self, data):
+        self.transport.write(data)
+
+def listening(port):
+    host = port.getHost()
+    print('{"address": "%s:%d", "in_use": "%s"}' % (host.host, host.port, kernels.description()))
+    sys.stdout.flush()
+
+server = endpoints.serverFromString(reactor, sys.argv[1])
+server.listen(protocol.Factory.forProtocol(Echo)).addCallback(listening)
+reactor.run()
+"""
+
+
+class Server(NamedTuple):
+    """Who is measured."""
+
+    name: str
+    argv: tuple[str, ...]
+    folder: Path = ROOT
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the crowd does."""
+
+    sessions: int
+    rate: float
+    seconds: float
+    warmup: float
+
+    @property
+    def flags(self) -> list[str]:
+        """As the crowd is told it."""
+        return [f"-{name}={value}" for name, value in asdict(self).items()]
+
+
+def servers(listen: str) -> list[Server]:
+    """All there are here."""
+    mine = ("-c", _SERVER, listen)
+    found = [
+        Server("kcp-go", (*kcpgo("kcpcrowd"), "-role", "server")),
+        Server("interpreted", (sys.executable, *mine)),
+    ]
+    if (COMPILED / "bin" / "python").exists():
+        # Where no twisted_rudp is beside it.
+        found.append(Server("compiled", (str(COMPILED / "bin" / "python"), *mine), COMPILED))
+    return found
+
+
+@contextmanager
+def running(argv: Sequence[str], folder: Path) -> Iterator[tuple[int, IO[str]]]:
+    """A process and what it says; it does not outlive the block."""
+    process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.pid, process.stdout
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a core that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(server: Server, load: Load) -> dict[str, Any]:
+    """One server under one load."""
+    with running(server.argv, server.folder) as (pid, said):
+        listening = json.loads(said.readline())
+        if "in_use" in listening and (server.name in ("interpreted", "compiled")):
+            assert server.name in listening["in_use"], listening
+        crowd = [*kcpgo("kcpcrowd"), "-addr", listening["address"], *load.flags]
+        with running(crowd, ROOT) as (_, told):
+            json.loads(told.readline())
+            before = cpu(pid)
+            json.loads(told.readline())
+            used = cpu(pid) - before
+            memory = resident(pid)
+            result: dict[str, Any] = json.loads(told.readline())
+    return {
+        "server": server.name,
+        **asdict(load),
+        **result,
+        "cpu": round(used / load.seconds, 3),
+        "memory": memory,
+    }
+
+
+def row(result: dict[str, Any]) -> str:
+    """A result as a line of a table."""
+    answered, sent = result["answered"], result["sent"]
+    trips = [f"{result.get(name, float('nan')) / 1e3:8.2f}" for name in ("p50_us", "p99_us")]
+    cost = f"{result['cpu'] * result['seconds'] / answered * 1e6:6.1f}" if answered else " " * 6
+    return (
+        f"{result['server']:12} {result['sessions']:6} x {result['rate']:<4g}"
+        f" {100 * result['cpu']:6.1f} %  {cost} us  {' '.join(trips)} ms"
+        f"  {answered}/{sent}  {result['memory'] / 1e6:.0f} MB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--rates", type=float, nargs="+", default=[10, 20])
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--warmup", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=1, help="in turn; each is a row")
+    parser.add_argument("--only", nargs="+", help="names of servers")
+    parser.add_argument("--listen", default="kcp:0:interface=127.0.0.1:maxSessions=100000")
+    parser.add_argument("--json", type=Path, help="add the results to this file, a line each")
+    options = parser.parse_args()
+    print("server       sessions x rate   CPU   an exchange   p50      p99    answered  memory")
+    for rate in options.rates:
+        load = Load(options.sessions, rate, options.seconds, options.warmup)
+        for _ in range(options.rounds):
+            for server in servers(options.listen):
+                if options.only and server.name not in options.only:
+                    continue
+                result = measure(server, load)
+                print(row(result), flush=True)
+                if options.json is not None:
+                    with options.json.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
