@@ -54,7 +54,7 @@ LINGER_TIMEOUT: Final = 5.0
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that open sessions have for an orderly end when the reactor stops."""
 
-LAST_WORDS: Final = (0.05, 0.1, 0.15)
+LAST_WORDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.15)
 """Seconds between the repetitions of what is said once before a socket closes: one in ten
 may be lost."""
 

@@ -79,14 +79,14 @@ class StreamTransport(SessionTransport):
     def getTcpNoDelay(self) -> bool:
         return self._noDelay
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
+    def setTcpNoDelay(self, enabled: object) -> None:
         """Remembered only: everything leaves at the end of its turn anyway (TR-7)."""
         self._noDelay = bool(enabled)
 
     def getTcpKeepAlive(self) -> bool:
         return self._keepAlive
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:
+    def setTcpKeepAlive(self, enabled: object) -> None:
         """Remembered only: keeping alive is a setting of the endpoint (TR-7)."""
         self._keepAlive = bool(enabled)
 

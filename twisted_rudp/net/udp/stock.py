@@ -176,7 +176,7 @@ class StockPort(SendingPort):
             # Bytes, because a simulated network keeps what it is given.
             datagram = bytes(view[start : start + size])
             try:
-                self._port.write(datagram, cast(tuple[str, int], address))
+                self._port.write(datagram, cast(Any, address))
             except error.MessageLengthError:
                 self._refused(PathError.TOO_BIG, datagram, size, address)
             except error.InvalidAddressError:
