@@ -14,7 +14,6 @@ from typing import ClassVar
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableDescriptor,
     IReactorTime,
     IReadDescriptor,
@@ -49,6 +48,7 @@ from twisted_rudp.net.udp.receive import (
     readControls,
     sourceControl,
 )
+from twisted_rudp.net.udp.resting import RestTimer
 from twisted_rudp.net.udp.sending import FULL, SendingPort
 from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.net.udp.whentoread import WhenToRead
@@ -185,7 +185,7 @@ class OwnPort(SendingPort):
         self._calledAt = b""
         self._resting = False
         self._reads = False
-        self._restCall: IDelayedCall | None = None
+        self._rest = RestTimer(reactor, self._rested)
         self._whenToRead = WhenToRead(ready, self.counters)
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"
@@ -257,9 +257,7 @@ class OwnPort(SendingPort):
         if self.closed:
             return
         self._endSending()
-        if self._restCall is not None:
-            self._restCall.cancel()
-            self._restCall = None
+        self._rest.close()
         # While fileno() still tells the reactor which descriptor is meant.
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
@@ -324,11 +322,10 @@ class OwnPort(SendingPort):
         if wait and not self._resting:
             self._resting = True
             self._reactor.removeReader(self)
-            self._restCall = self._reactor.callLater(wait / 1e9, self._rested)
+            self._rest.start(wait)
 
     def _rested(self) -> None:
         """What has gathered meanwhile is read in one turn."""
-        self._restCall = None
         self._numerous = True
         counters = self.counters
         before = counters.datagramsIn
@@ -337,7 +334,7 @@ class OwnPort(SendingPort):
             return
         wait = self._whenToRead.wait(counters.datagramsIn - before, self._receiver.patience())
         if wait:
-            self._restCall = self._reactor.callLater(wait / 1e9, self._rested)
+            self._rest.start(wait)
         else:
             self._resting = False
             self._reactor.addReader(self)

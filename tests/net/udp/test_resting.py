@@ -1,0 +1,92 @@
+"""Tests for L{twisted_rudp.net.udp.resting}."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import Any
+from unittest import SkipTest
+
+from twisted.internet.task import Clock
+from twisted.python import runtime
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.net.udp.resting import RestTimer
+
+
+class Readers:
+    """A reactor by the system's clock, which somebody sets: its delayed calls never come."""
+
+    seconds = staticmethod(runtime.seconds)
+
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        assert os.fstat(reader.fileno())
+        self.readers.remove(reader)
+
+
+class RestTimerTests(SynchronousTestCase):
+    """L{RestTimer}."""
+
+    def setUp(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def descriptorTimer(self) -> tuple[Readers, RestTimer]:
+        if not sys.platform.startswith("linux"):
+            raise SkipTest("timers are descriptors on Linux only")
+        reactor = Readers()
+        timer = RestTimer(reactor, self.wake)
+        self.addCleanup(timer.close)
+        return reactor, timer
+
+    def test_anyWallClock(self) -> None:
+        """By the system's clock it needs no delayed call, which would wait for that clock."""
+        reactor, timer = self.descriptorTimer()
+        for times in (1, 2):
+            timer.start(1_000_000)
+            self.assertEqual(reactor.readers, [timer])
+            poll = select.poll()
+            poll.register(timer.fileno(), select.POLLIN)
+            self.assertTrue(poll.poll())
+            timer.doRead()
+            self.assertEqual(self.woken, times)
+            self.assertFalse(poll.poll(0))
+
+    def test_early(self) -> None:
+        """A reactor that asks too early is told nothing."""
+        _, timer = self.descriptorTimer()
+        timer.start(3600 * 10**9)
+        timer.doRead()
+        self.assertEqual(self.woken, 0)
+
+    def test_close(self) -> None:
+        """After closing, by the owner or the reactor, there is no descriptor."""
+        reactor, timer = self.descriptorTimer()
+        timer.start(1)
+        descriptor = timer.fileno()
+        timer.close()
+        self.assertEqual((reactor.readers, timer.fileno()), ([], -1))
+        self.assertRaises(OSError, os.fstat, descriptor)
+        timer.close()
+
+    def test_otherClock(self) -> None:
+        """A reactor with a clock of its own is asked for a delayed call."""
+        clock = Clock()
+        timer = RestTimer(clock, self.wake)
+        timer.start(2_000_000)
+        clock.advance(0.0019)
+        self.assertEqual(self.woken, 0)
+        clock.advance(0.0002)
+        self.assertEqual(self.woken, 1)
+        timer.start(2_000_000)
+        timer.close()
+        self.assertEqual(clock.getDelayedCalls(), [])

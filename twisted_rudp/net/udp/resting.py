@@ -1,0 +1,114 @@
+"""
+How a port is woken after it has left its socket alone.
+
+A delayed call of the reactor goes by the wall clock: when that is set back, it comes as much
+later, and nothing else would read the socket meanwhile. Linux has timers that are descriptors
+and go by the monotonic clock, so there one of them is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python import runtime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_SECOND: Final = 1_000_000_000
+
+
+def _library() -> Any:
+    """What has the timers; None where there are none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    return library if hasattr(library, "timerfd_create") else None
+
+
+_libc: Final = _library()
+
+
+@implementer(IReadDescriptor)
+class RestTimer:
+    """Calls a function once after a time. Its descriptor is opened when it is first started."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, wake: Callable[[], None]) -> None:
+        """
+        @param reactor: where its time is not the system's, delayed calls are used.
+        @param wake: what to call.
+        """
+        self._reactor = reactor
+        self._wake = wake
+        self._descriptor = -1
+        self._call: IDelayedCall | None = None
+        self._due = (ctypes.c_long * 4)()
+        self._delayed = _libc is None or reactor.seconds is not runtime.seconds
+
+    def start(self, wait: int) -> None:
+        """
+        @param wait: nanoseconds, more than 0.
+        """
+        if not self._delayed and (self._descriptor >= 0 or self._open()):
+            self._arm(wait)
+        else:
+            self._call = self._reactor.callLater(wait / _SECOND, self._late)
+
+    def _open(self) -> bool:
+        flags = os.O_NONBLOCK | os.O_CLOEXEC
+        self._descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, flags)
+        if self._descriptor < 0:
+            # There are no more descriptors.
+            self._delayed = True
+            return False
+        self._reactor.addReader(self)
+        return True
+
+    def _arm(self, wait: int) -> None:
+        self._due[2], self._due[3] = divmod(wait, _SECOND)
+        _libc.timerfd_settime(self._descriptor, 0, self._due, None)
+
+    def _late(self) -> None:
+        self._call = None
+        self._wake()
+
+    def close(self) -> None:
+        """Nothing is called any more."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+        if self._descriptor >= 0:
+            # While fileno() still tells the reactor which descriptor is meant.
+            self._reactor.removeReader(self)
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._delayed = True
+
+    # the reactor's side
+
+    def fileno(self) -> int:
+        """The descriptor, -1 without one."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """Whose turn it is, for the log."""
+        return "UDP port"
+
+    def doRead(self) -> None:
+        """The time is over."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._descriptor, 8)
+            self._wake()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gives the descriptor up: it shuts down."""
+        self.close()
