@@ -61,6 +61,21 @@ class PortStats:
 
 
 @dataclass(frozen=True)
+class ServiceStats:
+    """
+    One service at one moment.
+
+    @ivar description: what it does, with its endpoints.
+    @ivar facts: what it is now.
+    @ivar counters: what it has done.
+    """
+
+    description: str
+    facts: Mapping[str, Any]
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class ProcessStats:
     """
     All sockets of this process at one moment.
@@ -69,12 +84,14 @@ class ProcessStats:
     @ivar ports: each that has sessions or waits for them.
     @ivar counters: the sums of those of C{ports}, name by name.
     @ivar compiled: the modules on the way of a datagram are compiled.
+    @ivar services: those that have counters of their own.
     """
 
     kernels: str
     ports: tuple[PortStats, ...]
     counters: Mapping[str, int] = field(default_factory=dict)
     compiled: bool = False
+    services: tuple[ServiceStats, ...] = ()
 
 
 class Source(Protocol):
@@ -130,7 +147,9 @@ class Registry:
         """
         taken = tuple(source.snapshot() for source in self.sources())
         sums = total(port.counters for port in taken)
-        return ProcessStats(kernels.IMPLEMENTATION, taken, sums, kernels.COMPILED)
+        return ProcessStats(
+            kernels.IMPLEMENTATION, taken, sums, kernels.COMPILED, services.snapshot()
+        )
 
 
 def total(counters: Any) -> dict[str, int]:
@@ -140,21 +159,6 @@ def total(counters: Any) -> dict[str, int]:
         for name, count in each.items():
             sums[name] = sums.get(name, 0) + count
     return sums
-
-
-@dataclass(frozen=True)
-class ServiceStats:
-    """
-    One service at one moment.
-
-    @ivar description: what it does, with its endpoints.
-    @ivar facts: what it is now.
-    @ivar counters: what it has done.
-    """
-
-    description: str
-    facts: Mapping[str, Any]
-    counters: Mapping[str, int]
 
 
 class ServiceSource(Protocol):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import IPv6Address
+
 from tests import vectors
 from tests.kcp.pair import Pair as KCPPair
 from tests.pair import CLIENT, SERVER
@@ -34,6 +36,8 @@ from twisted_rudp.qotp import wire as qotp
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
 from twisted_rudp.raknet import offline
 from twisted_rudp.raknet import wire as raknet
+from twisted_rudp.service.proxyprotocol import VERSIONS, InvalidHeader, encode
+from twisted_rudp.service.proxyprotocol import decode as decode_proxy_header
 from twisted_rudp.tracing import series
 from twisted_rudp.tracing.pcapng import header, packet
 from twisted_rudp.tracing.reading import CaptureError, CaptureReader
@@ -206,6 +210,12 @@ def control(data: bytes) -> None:
         unpack_origin(data)
 
 
+def proxies(data: bytes) -> None:
+    """Headers of the PROXY protocol."""
+    with contextlib.suppress(InvalidHeader):
+        decode_proxy_header(data)
+
+
 TARGETS: dict[str, Target] = {
     "discovery": discovery,
     "frames": frames,
@@ -214,6 +224,7 @@ TARGETS: dict[str, Target] = {
     "traces": traces,
     "smux": smux,
     "control": control,
+    "proxies": proxies,
     "kcp": kcp_session,
     "raknet": raknet_session,
     "qotp": qotp_session,
@@ -242,6 +253,11 @@ def seeds(name: str) -> Iterator[bytes]:
     elif name == "control":
         said = pack_message(Listen(1, bytes(16), 80, "::1")) + pack_message(Refused(1, 2, "x"))
         yield pack_preface(Offer.SECRET, bytes(32)) + said
+    elif name == "proxies":
+        peer, ours = IPv6Address("TCP", "::1", 1), IPv6Address("TCP", "::2", 65535)
+        for version in VERSIONS:
+            yield encode(version, peer, ours)
+            yield encode(version, None, ours)
     elif name == "smux":
         for transcript in vectors.load("kcp", "smux")["transcripts"]:
             yield bytes((transcript["version"],)) + bytes.fromhex(transcript["client_to_server"])

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interpreter import CHECKOUT
 from tests.service.programs import TWIST, Program, run
 from twisted_rudp.service.config import ConfigError, arguments, endpointString, load
+from twisted_rudp.service.udpforward import parseUDP
 
 
 class ConfigTests(SynchronousTestCase):
@@ -56,6 +57,18 @@ class ConfigTests(SynchronousTestCase):
                 ["discovery-server", "--by-network"],
             ],
         )
+
+    def test_datagrams(self) -> None:
+        """A table of C{udp:} is what its string is."""
+        [[_, listen, to]] = self.arguments(
+            """
+            [[forward]]
+            listen = { type = "kcp", port = 4000 }
+            to = { type = "udp", host = "::1", port = 53 }
+            """
+        )
+        self.assertEqual(listen, "--listen=kcp:port=4000")
+        self.assertEqual(parseUDP(to.removeprefix("--to="), listening=False), ("::1", 53))
 
     def test_quoted(self) -> None:
         """Colons and backslashes in values of tables need no escape."""

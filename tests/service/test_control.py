@@ -80,6 +80,13 @@ class SessionCase(SynchronousTestCase):
         return found
 
 
+class Counting:
+    """A service with counters of its own."""
+
+    def snapshot(self) -> stats.ServiceStats:
+        return stats.ServiceStats("forward", {"associations": 2}, {"forth": 7})
+
+
 class Offered:
     """Sockets that are offered."""
 
@@ -183,6 +190,18 @@ class StatusTests(SessionCase):
             self.assertIsNotNone(row.round_trip)
             self.assertGreater(row.window or 0, 1000)
         self.assertEqual({row.transport for row in found}, set(TRANSPORTS))
+
+    def test_services(self) -> None:
+        """Services with counters of their own are shown with them."""
+        service = Counting()
+        self.patch(stats, "services", stats.ServiceRegistry())
+        stats.services.add(service)
+        state = self.ask(command="status")
+        self.assertEqual(
+            state["services"],
+            [{"service": "forward", "facts": {"associations": 2}, "counters": {"forth": 7}}],
+        )
+        self.assertIn("\nservice forward: forth=7\n", text(state))
 
     def test_text(self) -> None:
         """The table has a line for each port and each session."""

@@ -37,6 +37,14 @@ def port(number: int, address: str, *sessions: dict[str, Any]) -> dict[str, Any]
     }
 
 
+def service(name: str, associations: int, forth: int) -> dict[str, Any]:
+    return {
+        "service": name,
+        "facts": {"associations": associations},
+        "counters": {"forth": forth},
+    }
+
+
 class Workers:
     """Three workers, one of which is being replaced."""
 
@@ -45,9 +53,14 @@ class Workers:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.states: dict[int, Any] = {
-            0: {"pid": 70, "ports": [port(0, "192.0.2.1:4000", session(5, "192.0.2.9:1"))]},
+            0: {
+                "pid": 70,
+                "ports": [port(0, "192.0.2.1:4000", session(5, "192.0.2.9:1"))],
+                "services": [service("forward", 2, 30)],
+            },
             2: {
                 "pid": 72,
+                "services": [service("forward", 3, 40)],
                 "ports": [
                     port(0, "192.0.2.1:5000", session(1, "[2001:db8::1]:7")),
                     port(1, "192.0.2.1:4000", session(5, "192.0.2.8:2")),
@@ -94,12 +107,15 @@ class GatheredTests(SynchronousTestCase):
             [(0, 15, "192.0.2.9:1"), (0, 17, "192.0.2.8:2"), (1, 5, "[2001:db8::1]:7")],
         )
         self.assertIn("2 workers (0: 70, 2: 72)", text(state))
+        self.assertEqual(state["services"], [service("forward", 5, 70)])
         self.assertEqual(self.workers.states[0]["ports"][0]["counters"]["admitted"], 1)
 
     def test_metrics(self) -> None:
         """The same as the metrics see it."""
         found = processStats(self.ask(command="status"))
         self.assertEqual(found.counters["port.datagramsIn"], 30)
+        [forward] = found.services
+        self.assertEqual((forward.facts["associations"], forward.counters["forth"]), (5, 70))
         one, two = found.ports
         self.assertEqual((one.host.host, one.host.port), ("192.0.2.1", 4000))  # type: ignore[union-attr]
         self.assertEqual([each.peer[:2] for each in two.sessions], [("2001:db8::1", 7)])

@@ -11,13 +11,14 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 
 from tests.interpreter import CHECKOUT
-from tests.service.test_control import SessionCase
+from tests.service.test_control import Counting, SessionCase
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest
 except ImportError as problem:
     raise SkipTest("prometheus-client is not installed") from problem
 
+from twisted_rudp import stats
 from twisted_rudp.service.metrics import RudpCollector
 
 
@@ -50,6 +51,18 @@ class MetricsTests(SessionCase):
         shown = generate_latest(registry).decode()
         self.assertIn('rudp_handshake_seconds_count{transport="kcp"} 2.0', shown)
         self.assertIn('rudp_round_trip_seconds_count{transport="kcp"} 4.0', shown)
+
+    def test_services(self) -> None:
+        """Services with counters of their own."""
+        service = Counting()
+        self.patch(stats, "services", stats.ServiceRegistry())
+        stats.services.add(service)
+        shown = self.scrape()
+        for line in (
+            'rudp_service_events_total{event="forth",service="forward"} 7.0',
+            'rudp_service_associations{service="forward"} 2.0',
+        ):
+            self.assertIn(line, shown)
 
     def test_perSession(self) -> None:
         """On request each session, in the same words for all transports."""

@@ -179,4 +179,5 @@ def _segment(segment: Segment) -> str:
         return f"WINS reset, snd_nxt {segment.sn} rcv_nxt {segment.una}"
     if segment.cmd == WASK and segment.frg == MARK and segment.sn == QUESTION:
         return f"WASK who is there, {rest}{_mark(segment)}"
-    return f"{NAMES[segment.cmd]} sn {segment.sn} {rest}{_mark(segment)}"
+    aside = f", message of {segment.length - 1} bytes" if segment.length else ""
+    return f"{NAMES[segment.cmd]} sn {segment.sn} {rest}{_mark(segment)}{aside}"

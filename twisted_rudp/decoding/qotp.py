@@ -124,4 +124,6 @@ def _control(offset: int, data: bytes) -> str:
         return "more acknowledged ranges"
     if data[0] == FrameType.FILL:
         return f"fill of {len(data)} bytes"
+    if data[0] == FrameType.DATAGRAM:
+        return f"message of {len(data) - 1} bytes"
     return f"control frame, {len(data)} bytes"

@@ -54,7 +54,7 @@ def status(clock: Any) -> dict[str, Any]:
                 "facts": plain(each.facts),
                 "counters": dict(each.counters),
             }
-            for each in stats.services.snapshot()
+            for each in process.services
         ],
     }
 

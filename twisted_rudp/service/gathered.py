@@ -54,10 +54,18 @@ def merged(own: Mapping[str, Any], answers: Answers, count: int) -> dict[str, An
                 {**session, "session": session["session"] * count + index, "worker": index}
                 for session in port["sessions"]
             ]
+    services: dict[str, dict[str, Any]] = {}
+    for state in (own, *(each for _, each in sorted(answers.items()))):
+        for service in state.get("services", ()):
+            total = services.setdefault(
+                service["service"], {**service, "facts": {}, "counters": {}}
+            )
+            for part in ("facts", "counters"):
+                total[part] = stats.total((total[part], service[part]))
     ports = list(places.values())
     ports += [{**port, "port": len(ports) + at} for at, port in enumerate(own["ports"])]
     workers = [{"worker": index, "pid": each["pid"]} for index, each in sorted(answers.items())]
-    return {**own, "workers": workers, "ports": ports}
+    return {**own, "workers": workers, "ports": ports, "services": list(services.values())}
 
 
 def processStats(state: Mapping[str, Any]) -> stats.ProcessStats:
@@ -82,9 +90,12 @@ def processStats(state: Mapping[str, Any]) -> stats.ProcessStats:
         )
         for port in state["ports"]
     )
-    return stats.ProcessStats(
-        state["kernels"], ports, stats.total(port.counters for port in ports)
+    services = tuple(
+        stats.ServiceStats(each["service"], each["facts"], each["counters"])
+        for each in state["services"]
     )
+    sums = stats.total(port.counters for port in ports)
+    return stats.ProcessStats(state["kernels"], ports, sums, services=services)
 
 
 def _split(text: str) -> tuple[Any, ...]:

@@ -140,7 +140,7 @@ class RudpCollector(Collector):
         yield from self._ofPorts(process.ports)
         yield self._ofSessions(process.ports)
         yield self._ofStreams(process.ports)
-        yield from _ofServices(stats.services.snapshot())
+        yield from _ofServices(process.services)
         self._observe(process.ports)
         yield from self._own.collect()
         if self._perSession:
