@@ -84,7 +84,7 @@ class Flood:
         Find out whether there is a flood.
 
         @param overflowed: the kernel has dropped datagrams because nobody had read them.
-        @param known: the addresses of validated peers.
+        @param known: the addresses of sessions.
         @return: whether L{thinning} has changed.
         """
         if self._since < 0:

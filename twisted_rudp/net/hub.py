@@ -462,7 +462,7 @@ class Hub:
         if port is None or self.closed or self._divided:
             return
         drops = port.kernelDrops() if flood.came else self._drops
-        if not flood.review(now, drops > self._drops, self.table.validated):
+        if not flood.review(now, drops > self._drops, self.table.addresses):
             return
         self._drops = drops
         done = port.thin(flood.thinning)

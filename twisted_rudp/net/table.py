@@ -178,10 +178,12 @@ class SessionTable:
         """The sessions that are not over."""
         return list(self._alive)
 
-    def validated(self) -> list[Address]:
-        """The addresses of those of them whose peer has proved that it receives there."""
-        unvalidated = self._unvalidated
-        return [session.address for session in self._alive if session not in unvalidated]
+    def addresses(self) -> list[Address]:
+        """
+        Where they are, also those that were let in and have yet to prove that they receive
+        there: there are no more of them than the backlog has room for.
+        """
+        return list(self._byAddress)
 
     def at(self, address: Address) -> list[Session]:
         """Those of them whose peer is at C{address}."""

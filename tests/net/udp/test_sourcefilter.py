@@ -18,6 +18,7 @@ from twisted_rudp.net.udp.sourcefilter import (
     attach,
     bucketOf,
     detach,
+    fitted,
     kernelDrops,
     program,
 )
@@ -194,6 +195,25 @@ class SocketTests(SynchronousTestCase):
             self.check("::1")
         except OSError as problem:
             self.skipTest(f"no IPv6 here: {problem}")
+
+    def test_fitted(self) -> None:
+        """
+        Known addresses need a place only in buckets that are thinned. Where there are too many
+        of them, buckets are let through rather than that one of them is thinned.
+        """
+        salt = 0x9E3779B97F4A7C15F39CC0605CEDC834
+        known = [(f"10.{n >> 8}.{n & 255}.1", 1000 + n) for n in range(5000)]
+        thinned = bucketOf("10.0.7.1", salt)
+        few = fitted(Thinning(salt, known, {thinned: 9}), 1500)
+        self.assertEqual(few.shares, {thinned: 9})
+        self.assertEqual(
+            few.known, [each for each in known if bucketOf(each[0], salt) == thinned]
+        )
+        all_of_them = fitted(Thinning(salt, known, dict.fromkeys(range(256), 9)), 1500)
+        self.assertLessEqual(len(all_of_them.known), 1500)
+        self.assertGreater(len(all_of_them.shares), 20)
+        for address in set(known) - set(all_of_them.known):
+            self.assertNotIn(bucketOf(address[0], salt), all_of_them.shares)
 
     def test_many(self) -> None:
         """The largest program fits into the kernel, which takes more known addresses than that."""

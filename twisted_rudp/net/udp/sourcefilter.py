@@ -207,6 +207,30 @@ def program(thinning: Thinning) -> list[Instruction]:
     ]
 
 
+def fitted(thinning: Thinning, most: int) -> Thinning:
+    """
+    The same with no more than so many known addresses. Those in buckets that are let through
+    need not be known; where more are left, the buckets with the most of them are let through.
+    """
+    found: dict[int, list[Address]] = {}
+    for address in thinning.known:
+        bucket = bucketOf(str(address[0]), thinning.salt)
+        if bucket in thinning.shares:
+            found.setdefault(bucket, []).append(address)
+    shares = dict(thinning.shares)
+    known: list[Address] = []
+    for bucket, addresses in sorted(found.items(), key=_size):
+        if len(known) + len(addresses) > most:
+            del shares[bucket]
+        else:
+            known += addresses
+    return Thinning(thinning.salt, known, shares)
+
+
+def _size(item: tuple[int, list[Address]]) -> int:
+    return len(item[1])
+
+
 def attach(sock: socket.socket, thinning: Thinning) -> bool:
     """
     Put a filter in the place of the one before.
@@ -214,7 +238,7 @@ def attach(sock: socket.socket, thinning: Thinning) -> bool:
     @return: whether the system does it.
     """
     for most in _MOST_KNOWN:
-        code = program(thinning._replace(known=thinning.known[:most]))
+        code = program(fitted(thinning, most))
         packed = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*each) for each in code))
         request = struct.pack("HP", len(code), ctypes.addressof(packed))
         try:
