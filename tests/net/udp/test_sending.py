@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import struct
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.net.udp.fakes import PEER
+from tests.net.udp.fakes import PEER, fakePort
 from twisted_rudp.net.udp.sending import SendBacklog
+
+
+class SourceTests(SynchronousTestCase):
+    """The address that a run leaves from."""
+
+    def test_held(self) -> None:
+        """A run that was held back leaves from its own, and the next one from that of then."""
+        port, sock, _, _ = fakePort()
+        here, there = (struct.pack("=I4s4x", 0, bytes((192, 0, 2, each))) for each in (1, 2))
+        port.sendFrom = here
+        sock.failures.append(errno.EAGAIN)
+        port.send(b"held", 4, PEER)
+        port.sendFrom = there
+        port.doWrite()
+        self.assertEqual(port.sendFrom, there)
+        port.send(b"next", 4, PEER)
+        self.assertEqual([data for data, _, _ in sock.sent], [b"held", b"next"])
+        # The first attempt found no room.
+        self.assertEqual(sock.sources, [here, here, there])
 
 
 class HeldRunsTests(SynchronousTestCase):

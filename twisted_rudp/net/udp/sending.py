@@ -143,13 +143,18 @@ class SendingPort(ABC):
         @return: whether all has.
         """
         held = self._held
-        while held:
-            run, size, address, self.sendFrom = held.head()
-            taken = self._transmit(run, size, address)
-            held.shorten(taken)
-            if taken < len(run):
-                self.counters.full += 1
-                return False
+        source = self.sendFrom
+        try:
+            while held:
+                run, size, address, self.sendFrom = held.head()
+                taken = self._transmit(run, size, address)
+                held.shorten(taken)
+                if taken < len(run):
+                    self.counters.full += 1
+                    return False
+        finally:
+            # The owner relies on what it has set.
+            self.sendFrom = source
         self._receiver.portWritable()
         return True
 
