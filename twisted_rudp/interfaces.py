@@ -50,7 +50,7 @@ class IRUDPTransport(Interface):
         """
 
 
-class IOutOfBandProtocol(IProtocol):
+class IOutOfBandProtocol(IProtocol, Interface):
     """A protocol that is also given what comes beside its stream."""
 
     def outOfBandReceived(data: bytes) -> None:

@@ -505,7 +505,7 @@ def runWorkers(
     parent and in every worker.
 
     @param main: called in each worker with the reactor and the listening endpoints. It may
-        return an L{IService<twisted.application.service.IService>} to be started and stopped.
+        return a C{twisted.application.service.IService} to be started and stopped.
     @param endpoints: descriptions for C{serverFromString}, or functions that make an endpoint
         of a reactor.
     @param workers: how many, at most 256; 0: one for each processor.
