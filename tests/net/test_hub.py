@@ -1007,12 +1007,15 @@ class LifeTests(HubCase):
         self.assertIsNone(self.successResultOf(two))
         self.assertTrue(self.port.closed)
 
+    def closeHub(self, stream: int | None) -> None:
+        self.hub.close()
+
     def test_closeFromInside(self) -> None:
         """A session that closes the hub from a callback leaves nothing behind."""
         engine = Scripted()
         engine.due = 1_000_000_000
         self.enter(engine)
-        self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
+        self.owner.sessionReadable = self.closeHub  # type: ignore[method-assign]
         engine.say(Event.READABLE, 0)
         self.receive()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -1022,7 +1025,7 @@ class LifeTests(HubCase):
         engine = Scripted()
         session = self.enter(engine)
         engine.due = 1_000_000_000
-        self.owner.sessionReadable = lambda stream: self.hub.close()  # type: ignore[method-assign,assignment,return-value]
+        self.owner.sessionReadable = self.closeHub  # type: ignore[method-assign]
         engine.say(Event.READABLE, 0)
         self.hub.schedule.touch(session)
         self.reactor.advance(0)

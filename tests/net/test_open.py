@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from typing import Any
+from typing import Any, ClassVar
 from unittest import skipIf
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -23,7 +23,6 @@ from tests.net.udp.fakes import Recorder
 from tests.net.udp.refusing import refusing
 from twisted_rudp.core.engine import PathError
 from twisted_rudp.net.addresses import fromTwisted
-from twisted_rudp.net.udp import open as port_module
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort, PortKind, SocketOptions
 
@@ -243,20 +242,38 @@ class StockPortTests(EchoMixin, RealPortCase):
     kind = "stock"
 
 
+class Refused(socket.socket):
+    """
+    What cannot be had.
+
+    @cvar errors: what each next one fails with; then they can be had again.
+    """
+
+    errors: ClassVar[list[int]] = []
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        if self.errors:
+            raise OSError(self.errors.pop(), "no such socket")
+        super().__init__(*arguments, **named)
+
+
 class FallBackTests(RealPortCase):
     """Where no descriptor of our own can be had (UDP-10)."""
 
+    def refuse(self, *errors: int) -> None:
+        """Have the next sockets refused."""
+        self.patch(Refused, "errors", [*errors])
+        self.patch(socket, "socket", Refused)
+
     def test_noSocket(self) -> None:
         """The reactor's own port is taken, unless another kind was asked for."""
-
-        def refuse(*arguments: object) -> socket.socket:
-            raise OSError(errno.EPROTONOSUPPORT, "no such sockets")
-
-        self.patch(port_module, "createSocket", refuse)
+        self.refuse(errno.EPROTONOSUPPORT)
         opened, _ = self.open()
-        self.assertEqual(opened.facts().kind, PortKind.STOCK)
+        self.assertEqual((opened.facts().kind, Refused.errors), (PortKind.STOCK, []))
         self.kind = "plain"
-        self.assertRaises(CannotListenError, self.open)
+        self.refuse(errno.EPROTONOSUPPORT)
+        error = self.assertRaises(CannotListenError, self.open)
+        self.assertEqual(error.socketError.errno, errno.EPROTONOSUPPORT)
 
     def test_noDescriptor(self) -> None:
         """That there is no descriptor left is an error that a caller expects (F12)."""
@@ -264,7 +281,7 @@ class FallBackTests(RealPortCase):
         def refuse(*arguments: object, **named: object) -> Any:
             raise OSError(errno.EMFILE, "too many open files")
 
-        self.patch(port_module, "createSocket", refuse)
+        self.refuse(errno.EMFILE)
         self.patch(self.reactor, "listenUDP", refuse)
         error = self.assertRaises(CannotListenError, self.open)
         self.assertEqual(error.socketError.errno, errno.EMFILE)

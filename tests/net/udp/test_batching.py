@@ -97,8 +97,10 @@ class AddressTests(SynchronousTestCase):
             self.assertLessEqual(len(batch._unpacked), 256 + DATAGRAMS)
 
 
-class FakeBatch:
+class FakeCalls:
     """
+    The two calls of the kernel.
+
     @ivar takes: for each next call of C{send} how many bytes leave, or an errno that
         is negative. Then everything does.
     @ivar incoming: what each call of C{receive} gives, or an errno.
@@ -110,20 +112,21 @@ class FakeBatch:
         self.incoming: deque[Any] = deque()
         self.reads = 0
 
-    def send(self, run: Any, size: int, address: Address, source: bytes) -> int:
+    def send(self, fd: int, run: Any, size: int, address: bytes, source: bytes) -> int:
         takes = self.takes.popleft() if self.takes else len(run)
         if takes < 0:
             raise refusal(-takes)
-        self.sent.append((bytes(run[:takes]), size, address))
+        self.sent.append((bytes(run[:takes]), size, unpacked(address)))
         return takes
 
-    def receive(self) -> Any:
+    def receive(self, fd: int, most: int) -> Any:
         self.reads += 1
         item = self.incoming.popleft() if self.incoming else errno.EAGAIN
         if isinstance(item, int):
             raise refusal(item)
         runs, more = item
-        return [(*run, -1, b"") for run in runs], DATAGRAMS if more else len(runs), 0
+        arrivals = [(run, size, packed(address), -1, b"") for run, size, address in runs]
+        return arrivals, most if more else len(runs), 0
 
 
 class PortTests(SynchronousTestCase):
@@ -131,20 +134,20 @@ class PortTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor, self.socket, self.receiver = FakeReactor(), FakeSocket(), Recorder()
-        self.batch = FakeBatch()
+        self.calls = FakeCalls()
         self.port = OwnPort(
             self.reactor,  # type: ignore[arg-type]
             self.receiver,
             cast(Any, self.socket),
             SocketOptions(),
-            batch=cast(Any, self.batch),
+            batch=Batch(cast(Any, self.socket), self.calls.send, self.calls.receive),
         )
         self.port.startReading()
 
     def test_oneCallForARun(self) -> None:
         """A run that the kernel does not cut leaves in one call."""
         self.assertTrue(self.port.send(b"a" * 250, 100, PEER))
-        self.assertEqual(self.batch.sent, [(b"a" * 250, 100, PEER)])
+        self.assertEqual(self.calls.sent, [(b"a" * 250, 100, PEER)])
         self.assertEqual(self.socket.sent, [])
         counters = self.port.counters
         self.assertEqual((counters.datagramsOut, counters.bytesOut), (3, 250))
@@ -162,22 +165,22 @@ class PortTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """What the socket does not take is held, and leaves when it does."""
-        self.batch.takes.append(200)
+        self.calls.takes.append(200)
         self.socket.failures.append(errno.EAGAIN)
         run = bytes(range(250)) * 2
         self.assertFalse(self.port.send(run, 100, PEER))
         self.assertEqual((self.reactor.writers, self.port.counters.full), ([self.port], 1))
         self.port.doWrite()
-        self.assertEqual(b"".join(data for data, _, _ in self.batch.sent), run)
+        self.assertEqual(b"".join(data for data, _, _ in self.calls.sent), run)
         self.assertEqual(self.receiver.kinds(), ["writable"])
 
     def test_refused(self) -> None:
         """The datagram that is refused is dropped and told of, those around it leave."""
-        self.batch.takes.extend([100, -errno.EMSGSIZE])
+        self.calls.takes.extend([100, -errno.EMSGSIZE])
         self.socket.failures.extend([errno.EMSGSIZE, errno.EMSGSIZE])
         self.assertTrue(self.port.send(b"a" * 100 + b"b" * 100 + b"c" * 100, 100, PEER))
         # The first batch, then the one that fails alone, then the rest.
-        sent = [data for data, _, _ in (*self.batch.sent, *self.socket.sent)]
+        sent = [data for data, _, _ in (*self.calls.sent, *self.socket.sent)]
         self.assertEqual(sent, [b"a" * 100, b"c" * 100])
         self.assertEqual(self.port.counters.dropped, 1)
         self.reactor.advance(0)
@@ -185,43 +188,43 @@ class PortTests(SynchronousTestCase):
 
     def test_somebodyElsesError(self) -> None:
         """An error that another datagram has caused costs nothing."""
-        self.batch.takes.append(-errno.ECONNREFUSED)
+        self.calls.takes.append(-errno.ECONNREFUSED)
         self.socket.errors.append(errorEntry(errno.ECONNREFUSED, OTHER))
         self.assertTrue(self.port.send(b"a" * 300, 100, PEER))
         self.assertEqual((self.port.counters.icmp, list(self.socket.errors)), (1, []))
-        sent = [data for data, _, _ in (*self.socket.sent, *self.batch.sent)]
+        sent = [data for data, _, _ in (*self.socket.sent, *self.calls.sent)]
         self.assertEqual(b"".join(sent), b"a" * 300)
         self.assertEqual(self.port.counters.dropped, 0)
 
     def test_read(self) -> None:
         """All runs of a call are given on, those without a byte counted."""
         runs = [(b"aab", 2, PEER), (b"", 0, OTHER), (b"cc", 2, OTHER)]
-        self.batch.incoming.append((runs, False))
+        self.calls.incoming.append((runs, False))
         self.port.doRead()
         self.assertEqual(
             self.receiver.log, [("run", b"aab", 2, PEER), ("run", b"cc", 2, OTHER), ("turn",)]
         )
         counters = self.port.counters
         self.assertEqual((counters.datagramsIn, counters.bytesIn, counters.empty), (3, 5, 1))
-        self.assertEqual((self.batch.reads, self.socket.reads), (1, 0))
+        self.assertEqual((self.calls.reads, self.socket.reads), (1, 0))
 
     def test_readOn(self) -> None:
         """A full call is followed by another."""
-        self.batch.incoming.extend([([(b"a", 1, PEER)], True), ([(b"b", 1, PEER)], True)])
+        self.calls.incoming.extend([([(b"a", 1, PEER)], True), ([(b"b", 1, PEER)], True)])
         self.port.doRead()
         self.assertEqual(self.receiver.kinds(), ["run", "run", "turn"])
-        self.assertEqual(self.batch.reads, 3)
+        self.assertEqual(self.calls.reads, 3)
 
     def test_bounded(self) -> None:
         """One wake-up reads no more than its share, in calls and in bytes (FLOW-11)."""
-        self.batch.incoming.extend([([(b"a", 1, PEER)], True)] * 100)
+        self.calls.incoming.extend([([(b"a", 1, PEER)], True)] * 100)
         self.port.doRead()
-        self.assertEqual(self.batch.reads, READ_CALLS // DATAGRAMS)
-        self.batch.incoming.clear()
-        self.batch.reads = 0
-        self.batch.incoming.extend([([(bytes(60_000), 1_000, PEER)] * 9, True)] * 100)
+        self.assertEqual(self.calls.reads, READ_CALLS // DATAGRAMS)
+        self.calls.incoming.clear()
+        self.calls.reads = 0
+        self.calls.incoming.extend([([(bytes(60_000), 1_000, PEER)] * 9, True)] * 100)
         self.port.doRead()
-        self.assertEqual(self.batch.reads, -(-READ_BYTES // 540_000))
+        self.assertEqual(self.calls.reads, -(-READ_BYTES // 540_000))
 
     def test_nothing(self) -> None:
         """A wake-up for nothing is no turn; it may have been for an error."""
@@ -232,21 +235,21 @@ class PortTests(SynchronousTestCase):
 
     def test_pendingError(self) -> None:
         """An error that reading comes upon is taken, and reading goes on."""
-        self.batch.incoming.extend([errno.ECONNREFUSED, ([(b"a", 1, PEER)], False)])
+        self.calls.incoming.extend([errno.ECONNREFUSED, ([(b"a", 1, PEER)], False)])
         self.port.doRead()
         self.assertEqual(self.receiver.kinds(), ["run", "turn"])
 
     def test_closedInRun(self) -> None:
         """Nothing is given on after the port was stopped from inside."""
         self.receiver.hook = lambda entry: self.port.stopListening()
-        self.batch.incoming.append(([(b"a", 1, PEER), (b"b", 1, PEER)], True))
+        self.calls.incoming.append(([(b"a", 1, PEER), (b"b", 1, PEER)], True))
         self.port.doRead()
         self.assertEqual(self.receiver.kinds(), ["run"])
-        self.assertEqual(self.batch.reads, 1)
+        self.assertEqual(self.calls.reads, 1)
 
     def test_brokenDescriptor(self) -> None:
         """A descriptor that is none any more is the end of the port."""
-        self.batch.incoming.append(errno.EBADF)
+        self.calls.incoming.append(errno.EBADF)
         self.port.doRead()
         self.assertEqual(self.receiver.kinds(), ["lost"])
         self.assertTrue(self.port.closed)
