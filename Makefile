@@ -48,12 +48,13 @@ PURE := $(filter-out $(ONCE) tests.discovery tests.service tests.test_examples \
 # Nothing in these imports another package than the tests' own trial and hypothesis.
 OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(SUITE))
 # What drives compiled modules. The other parts use them through these, or not at all.
-NATIVE := tests.core tests.kcp tests.raknet tests.mux tests.test_stats tests.test_compiled
+NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests.endpoints tests.test_stats \
+	tests.test_compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
 	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
-.PHONY: compiled test-compiled wheels crowd
+.PHONY: compiled test-compiled bench-compiled wheels crowd
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -134,6 +135,9 @@ attack: $(BASE)  ## floods by strangers, on loopback: a table; ATTACK_FLAGS='--r
 
 soak: $(BASE)  ## all transports over a bad link for 20 minutes; SOAK_FLAGS='--minutes 2' for less
 	$(RUN) -m tests.benchmarks.soak $(SOAK_FLAGS)
+
+bench-compiled: $(BUILT)  ## both ends in one process, interpreted and compiled: echo and bulk of each transport
+	$(RUN) -m tests.benchmarks.compiled $(BENCH_FLAGS)
 
 bench-workers: $(BASE)  ## what an exchange costs a server with one process and with two
 	$(RUN) -m tests.benchmarks.workers
