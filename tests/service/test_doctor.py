@@ -25,6 +25,7 @@ from twisted_rudp.service.doctor import (
     PathProbe,
     bufferFindings,
     clockFinding,
+    factsText,
     guesses,
     kernelsFinding,
     lines,
@@ -178,6 +179,20 @@ class PeerTests(SynchronousTestCase):
         self.assertIn("kcp:host=h:port=1:crypt=null:timeout=3", tried)
         self.assertIn("raknet:host=h:port=1:timeout=3", tried)
         self.assertFalse(any("mtu" in each for each in tried))
+
+
+class FactsTests(SynchronousTestCase):
+    """What is said of a connection."""
+
+    def test_peer(self) -> None:
+        """What the peer runs is said in words, if it is known."""
+        for peer, expected in (
+            ("MARKED", "transport kcp, the peer runs twisted_rudp"),
+            ("BASELINE", "transport kcp, the peer runs another implementation"),
+            ("UNKNOWN", "transport kcp"),
+        ):
+            facts = {"transport": "kcp", "cipher": None, "peer": peer}
+            self.assertEqual(factsText(facts), expected)
 
 
 class CommandTests(SynchronousTestCase):

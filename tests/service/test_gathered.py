@@ -107,6 +107,7 @@ class GatheredTests(SynchronousTestCase):
             [(0, 15, "192.0.2.9:1"), (0, 17, "192.0.2.8:2"), (1, 5, "[2001:db8::1]:7")],
         )
         self.assertIn("2 workers (0: 70, 2: 72)", text(state))
+        self.assertIn(", no worker is ready", text({**state, "workers": []}))
         self.assertEqual(state["services"], [service("forward", 5, 70)])
         self.assertEqual(self.workers.states[0]["ports"][0]["counters"]["admitted"], 1)
 

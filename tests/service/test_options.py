@@ -31,6 +31,16 @@ class OptionsTests(SynchronousTestCase):
     def refused(self, *arguments: str) -> str:
         return str(self.assertRaises(UsageError, self.parse, *arguments))
 
+    def test_beforeCommand(self) -> None:
+        """An option of every service that is given before the command, or beside a file."""
+        for arguments in (
+            ("--control", "c", "echo", "--listen", "kcp:0"), ("--config", "f", "--trace", "c"),
+        ):  # fmt: skip
+            problem = self.refused(*arguments)
+            self.assertIn("stands after the command; with --config, the file has it", problem)
+        self.assertEqual(self.refused("--bogus"), "option --bogus not recognized")
+        self.assertEqual(self.refused("echo", "--bogus"), "option --bogus not recognized")
+
     def test_plugin(self) -> None:
         """C{twist} and C{twistd} find C{rudp} (SVC-1, PLG-8)."""
         [maker] = [each for each in getPlugins(IServiceMaker) if each.tapname == "rudp"]

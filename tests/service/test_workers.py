@@ -275,8 +275,8 @@ class ReplacingTests(SynchronousTestCase):
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
-        event = {"log_format": "{count} fields", "log_level": LogLevel.warn,
-                 "log_namespace": "here", "log_time": 5.0, "count": 7}  # fmt: skip
+        event = {"log_format": "{count} fields in {took:.1f} s", "log_level": LogLevel.warn,
+                 "log_namespace": "here", "log_time": 5.0, "count": 7, "took": 0.2345}  # fmt: skip
         read, write = os.pipe()
         self.addCleanup(os.close, read)
         reports = Reports(write)
@@ -284,7 +284,7 @@ class ReplacingTests(SynchronousTestCase):
         os.close(write)
         self.reactor.processes[1].protocol.childDataReceived(4, os.read(read, 65536))
         [found] = events
-        self.assertEqual(formatEvent(found), "worker 1: 7 fields")
+        self.assertEqual(formatEvent(found), "worker 1: 7 fields in 0.2 s")
         self.assertEqual((found["worker"], found["count"], found["log_time"]), (1, 7, 5.0))
         self.assertIs(found["log_level"], LogLevel.warn)
 
@@ -369,8 +369,16 @@ class OptionsTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """A service without connections has nothing to share."""
         arguments = ("announce", "--workers=2", "--id=alice", "--port=1")
-        problem = self.assertRaises(UsageError, self.make, *arguments)
+        problem = self.assertRaises(StartupError, self.make, *arguments)
         self.assertIn("--workers", str(problem))
+
+    def test_takeover(self) -> None:
+        """Workers take nothing over; the program ends with a line that says so."""
+        arguments = ("echo", "--workers=2", "--listen=kcp:0", "--takeover=c")
+        problem = self.assertRaises(StartupError, self.make, *arguments)
+        self.assertEqual(
+            str(problem), "twist rudp: --takeover and --workers cannot be given together"
+        )
 
     def test_refused(self) -> None:
         """Endpoints that cannot be shared are named at the start."""

@@ -283,7 +283,10 @@ class Control:
     @property
     def _living(self) -> Life:
         if self._life is None:
-            raise RequestError("this program can be neither reloaded nor taken over")
+            raise RequestError(
+                "this program can be neither reloaded nor taken over: it has workers, or is not"
+                " run by twist rudp"
+            )
         return self._life
     def trace(self, directory: str | None = None) -> dict[str, Any]:
         """Trace the sessions that begin from now on; without a directory, trace no more."""

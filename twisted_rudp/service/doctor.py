@@ -63,6 +63,14 @@ CLOCK_SOURCE: Final = Path("/sys/devices/system/clocksource/clocksource0/current
 
 FAST_CLOCKS: Final = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
 
+PEERS: Final = {
+    "MARKED": "the peer runs twisted_rudp",
+    "EXTENDED": "the peer runs twisted_rudp",
+    "UNMARKED": "the peer runs another implementation",
+    "BASELINE": "the peer runs another implementation",
+}
+"""What the fact C{peer} of a session means."""
+
 _COLON: Final = re.compile(r"(?<!\\):")
 
 _SECRETS: Final = ("key", "password", "keyFile")
@@ -322,6 +330,19 @@ async def connected(reactor: Any, client: Any, keep: float) -> _Made:
     return _Made(seconds, facts, host)
 
 
+def factsText(facts: Mapping[str, Any]) -> str:
+    """What a connection says about its peer."""
+    shown = [
+        f"{name} {facts[name]}"
+        for name in ("transport", "cipher", "fec_in")
+        if facts.get(name) is not None
+    ]
+    peer = PEERS.get(str(facts.get("peer")))
+    if peer is not None:
+        shown.append(peer)
+    return ", ".join(shown)
+
+
 class Guess(NamedTuple):
     """
     What a peer that does not answer could be instead.
@@ -360,7 +381,7 @@ def guesses(description: str) -> list[Guess]:
                     Guess(
                         ":".join(["kcp", where, f"crypt={crypt}", *own]),
                         f"the peer uses crypt={crypt}, and this endpoint {given}",
-                        f"write crypt={crypt} here, or {given} there",
+                        f"write crypt={crypt} here, or crypt={given} there",
                     )
                 )
     else:
@@ -448,11 +469,7 @@ async def peerFindings(
     else:
         failure = None
         host = made.host
-        facts = ", ".join(
-            f"{name} {made.facts[name]}"
-            for name in ("transport", "cipher", "peer", "fec_in")
-            if made.facts.get(name) is not None
-        )
+        facts = factsText(made.facts)
         text = f"{shown}: connected in {made.seconds * 1000:.1f} ms: {facts}"
         found = [Finding("peer", Level.OK, text)]
     finally:

@@ -31,13 +31,13 @@ from twisted_rudp.service.announce import (
     profiles,
     theReactor,
 )
-from twisted_rudp.service.config import arguments, load
+from twisted_rudp.service.config import GENERAL, arguments, load
 from twisted_rudp.service.control import Answering, Control
 from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
 from twisted_rudp.service.forward import ForwardService
 from twisted_rudp.service.gathered import GatheredControl
-from twisted_rudp.service.listening import PlainListeningService
+from twisted_rudp.service.listening import PlainListeningService, StartupError
 from twisted_rudp.service.places import fingerprint, placeOf
 from twisted_rudp.service.pong import PongService
 from twisted_rudp.service.proxyprotocol import versionNamed
@@ -428,9 +428,21 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.takeover: str | None = None
 
     def parseOptions(self, options: list[str] | None = None) -> None:
-        """Keep what was given, for the workers."""
+        """
+        Keep what was given, for the workers.
+
+        @raise usage.UsageError: it is invalid.
+        """
         self.given = list(options or ())
-        super().parseOptions(options)  # type: ignore[no-untyped-call]
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as problem:
+            name = str(problem).removeprefix("option --").removesuffix(" not recognized")
+            if name not in GENERAL or self.subCommand is not None:
+                raise
+            raise usage.UsageError(
+                f"--{name} stands after the command; with --config, the file has it: {name} = ..."
+            ) from None
 
     def postOptions(self) -> None:
         """
@@ -532,15 +544,23 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
 
 
 def makeService(options: Options) -> IService:
-    """The services of the given command or file; nothing is opened yet (SVC-2)."""
+    """
+    The services of the given command or file; nothing is opened yet (SVC-2).
+
+    @raise StartupError: options do not fit together.
+    """
     reactor = theReactor()
-    gathered, services = _run(reactor, options)
-    if options.control is not None:
-        control: Answering = gathered or Control(reactor, options.setLevel, services)
-        services.controlledBy(options.control, control)
-    if options.metrics is not None:
-        metrics = _metricsService(options.metrics, options.metricsPerSession, gathered)
-        services.addService(metrics)  # type: ignore[no-untyped-call]
+    try:
+        gathered, services = _run(reactor, options)
+        if options.control is not None:
+            control: Answering = gathered or Control(reactor, options.setLevel, services)
+            services.controlledBy(options.control, control)
+        if options.metrics is not None:
+            metrics = _metricsService(options.metrics, options.metricsPerSession, gathered)
+            services.addService(metrics)  # type: ignore[no-untyped-call]
+    except usage.UsageError as problem:
+        # Twisted expects these while it parses options only.
+        raise StartupError(f"twist rudp: {problem}") from None
     return services
 
 

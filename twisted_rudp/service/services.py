@@ -279,12 +279,16 @@ class Services(MultiService):
         count = 0
         if changes and isinstance(before.port, ListeningPort):
             count = before.port.configureSessions(changes)
+        if not changes:
+            self._log.info(
+                "{description}: changed for new sessions", description=service.description
+            )
+            return
         self._log.info(
-            "{description}: changed; {count} open sessions have new settings ({names}), all"
-            " else is for new sessions",
+            "{description}: changed for new sessions, and in {count} open ones: {names}",
             description=service.description,
             count=count,
-            names=", ".join(changes) or "none",
+            names=", ".join(changes),
         )
 
     def _retire(self, service: ListeningService) -> None:

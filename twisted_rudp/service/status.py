@@ -224,7 +224,9 @@ def text(state: Mapping[str, Any]) -> str:
     workers = state.get("workers")
     if workers is not None:
         shown_workers = ", ".join(f"{each['worker']}: {each['pid']}" for each in workers)
-        lines[0] += f", {len(workers)} workers ({shown_workers})"
+        lines[0] += (
+            f", {len(workers)} workers ({shown_workers})" if workers else ", no worker is ready"
+        )
     for port in state["ports"]:
         counters = port["counters"]
         lines.append(

@@ -29,6 +29,7 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     eventAsJSON,
+    formatEvent,
     globalLogBeginner,
 )
 from zope.interface import implementer
@@ -172,7 +173,9 @@ class Reports:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """A log observer."""
-        self.write({"event": eventAsJSON(event)})
+        # What goes through JSON keeps the values of a line, and not how it formats them.
+        line = formatEvent(event)
+        self.write({"event": eventAsJSON(event), "line": line})
 
 
 class Lines:

@@ -28,7 +28,6 @@ from twisted.logger import (
     Logger,
     LogLevel,
     eventFromJSON,
-    formatEvent,
     globalLogBeginner,
     globalLogPublisher,
     textFileLogObserver,
@@ -206,7 +205,7 @@ class _Process(ProcessProtocol):
     def _reported(self, line: bytes) -> None:
         report = json.loads(line)
         if "event" in report:
-            self._publish(report["event"])
+            self._publish(report["event"], report["line"])
         elif "answer" in report:
             answer = self._asked.pop(report["id"], None)
             if answer is not None:
@@ -215,9 +214,8 @@ class _Process(ProcessProtocol):
             self.ready = True
             self._owner.workerReady(self)
 
-    def _publish(self, text: str) -> None:
+    def _publish(self, text: str, line: str) -> None:
         event = eventFromJSON(text)
-        line = formatEvent(event)
         event.pop("log_flattened", None)
         event.pop("log_logger", None)
         event.update(log_format="worker {worker}: {line}", worker=self.index, line=line)
