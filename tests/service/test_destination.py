@@ -19,6 +19,24 @@ from twisted_rudp.service.destination import (
 )
 
 
+class MadeTests(SynchronousTestCase):
+    """The directory itself."""
+
+    def test_made(self) -> None:
+        """It is made if there is none; those above it are not."""
+        path = self.mktemp()
+        Destination(path).close()
+        Destination(path).close()
+        self.assertTrue(os.path.isdir(path))
+        self.assertRaises(FileNotFoundError, Destination, os.path.join(path, "a", "b"))
+
+    def test_file(self) -> None:
+        """A file is no directory."""
+        path = self.mktemp()
+        Path(path).write_bytes(b"")
+        self.assertRaises(NotADirectoryError, Destination, path)
+
+
 class NameTests(SynchronousTestCase):
     """Names that a stranger chooses."""
 

@@ -171,7 +171,7 @@ class CommandLineTests(SynchronousTestCase):
         """So do files and directories that are not there."""
         for options, given, program in (
             (SendOptions(), ["--to", "kcp:1.2.3.4:1", "/nonexistent"], runSend),
-            (ReceiveOptions(), ["--listen", "kcp:0", "/nonexistent"], runReceive),
+            (ReceiveOptions(), ["--listen", "kcp:0", "/nonexistent/below"], runReceive),
         ):
             options.parseOptions(given)
             running = Deferred.fromCoroutine(program(Clock(), options))

@@ -183,6 +183,9 @@ class OptionsTests(SynchronousTestCase):
         """What cannot be is named."""
         for arguments, words in (
             (("--mux", "--listen=tcp:1", "--to=tcp:h:2"), "--mux: one of --listen and --to"),
+            (("--sessions=2", "--listen=tcp:1", "--to=kcp:h:2"), "--sessions needs --mux"),
+            (("--patience=5", "--listen=tcp:1", "--to=kcp:h:2"), "--patience needs --mux"),
+            (("--secret-file=s", "--listen=tcp:1", "--to=kcp:h:2"), "--secret-file needs --mux"),
             (("--mux", "--sessions=0", "--listen=tcp:1", "--to=kcp:h:2"), "--sessions"),
             (("--mux", "--listen=tcp:1", "--to=kcptun:h:2:nocomp=yes"), "multiplexer already"),
             (("--mux", "--listen=tcp:1", "--to=kcp:h:2:mode=messages"), "mode='messages'"),

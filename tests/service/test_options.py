@@ -112,6 +112,12 @@ class OptionsTests(SynchronousTestCase):
                 ("forward", "--listen", "tcp:1", "--to", "tcp:h:2", "--proxy-protocol", "3"),
                 "--proxy-protocol: '3' is not one of v1, v2",
             ),
+            (("forward", "--listen", "udp:1", "--to", "tcp:h:2"), "expected kcp:, qotp:, raknet:"),
+            (("forward", "--listen", "tcp:1", "--to", "udp:h:2"), "expected kcp:, qotp:, raknet:"),
+            (
+                ("forward", "--mux", "--listen", "udp:1", "--to", "kcp:h:2", "--secret-file", "s"),
+                "--secret-file: it is for connections only",
+            ),
             (("echo",), "--listen is missing"),
             (("echo", "--listen", "node:alice"), "--listen node:alice: node: only connects"),
             (("echo", "--listen", "kcp:"), "--listen kcp:: kcp: port is missing"),

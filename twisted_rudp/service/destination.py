@@ -51,10 +51,13 @@ class Destination:
 
     def __init__(self, path: str, *, force: bool = False) -> None:
         """
+        @param path: is made if there is nothing.
         @param force: replace files that exist.
-        @raise OSError: it is none.
+        @raise OSError: it is no directory, or cannot be made.
         """
         self._force = force
+        with suppress(FileExistsError):
+            os.mkdir(path)
         self._top = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def close(self) -> None:

@@ -114,9 +114,10 @@ class ReceiveOptions(FilesOptions):
 
     synopsis = "(--listen ENDPOINT | --from ENDPOINT) [DIRECTORY]"
     longdesc = (
-        "Receive files from 'rudp send' into DIRECTORY, which is the current one unless given."
-        " Files that exist are not replaced, and nothing is written outside of it. The command ends"
-        " with the sender. Exit status 1 if a file has not arrived."
+        "Receive files from 'rudp send' into DIRECTORY, which is the current one unless given,"
+        " and is made if there is none. Files that exist are not replaced, and nothing is"
+        " written outside of it. The command ends with the sender. Exit status 1 if"
+        " a file has not arrived."
     )
     optParameters = [
         ["from", "f", None, "Endpoint to connect to, such as kcp:host=example.org:port=4000."]

@@ -140,6 +140,12 @@ def _udp(option: str, description: str) -> UDPEndpoint:
         raise usage.UsageError(f"--{option} {description}: {problem}") from None
 
 
+PATIENCE: Final = 30.0
+"""Seconds that a connection waits for the far end, where C{--patience} says nothing else."""
+
+CARRIERS: Final = ("kcp:", "qotp:", "raknet:", "node:")
+"""How the descriptions of endpoints begin whose sessions carry datagrams."""
+
 _PROXIED: Final = "haproxy:"
 """Before the description of an endpoint whose connections begin with a header."""
 
@@ -180,7 +186,7 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         ],
         ["sessions", None, 1, "With --mux: sessions that the connections share.",
          whole(1, 64, "a number")],
-        ["patience", None, 30.0, "With --mux: seconds that a connection waits for the far end.",
+        ["patience", None, PATIENCE, "With --mux: seconds that a connection waits for the far end.",
          seconds],
         ["secret-file", None, None, "With --mux: file with a secret that both ends know."],
         ["udp-idle", None, IDLE, "Seconds without a datagram that end an association.", idle],
@@ -240,6 +246,9 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
         @raise usage.UsageError: it is asked for and there is none.
         """
         if not self["mux"]:
+            for name, unset in (("sessions", 1), ("patience", PATIENCE), ("secret-file", None)):
+                if self[name] != unset:
+                    raise usage.UsageError(f"--{name} needs --mux")
             return near, far
         ours = [hasattr(each, "carryingStreams") for each in (near, far)]
         if not any(ours):
@@ -266,6 +275,18 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
             raise usage.UsageError(
                 f"--listen {near} --to {far}: one of both has to carry the datagrams: kcp, qotp"
                 " or raknet"
+            )
+        option, carrier = ("to", far) if isUDP(near) else ("listen", near)
+        if not carrier.startswith(CARRIERS):
+            raise usage.UsageError(
+                f"--{option} {redacted(carrier)}: expected kcp:, qotp:, raknet: or node:, which"
+                " carry the datagrams of udp:"
+            )
+        if self["secret-file"] is not None:
+            # Without this they would be taken for protected.
+            raise usage.UsageError(
+                "--secret-file: it is for connections only; protect datagrams with a key or"
+                " password of kcp: or qotp:"
             )
         if self["proxy-protocol"] is not None:
             raise usage.UsageError("--proxy-protocol: datagrams of UDP have no such header")
