@@ -18,6 +18,7 @@ from twisted_rudp.kcp.path import (
     MOST_BYTES,
     PIECE_HEAD,
     RAISE_INTERVAL,
+    SHORTEST_PIECE,
     STALLED,
     STRIKES,
     Path,
@@ -129,7 +130,7 @@ class PiecesTests(SynchronousTestCase):
     @settings(max_examples=50, deadline=None, derandomize=True)
     @given(
         st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=5),
-        st.integers(PIECE_HEAD + 1, 1400),
+        st.integers(PIECE_HEAD + SHORTEST_PIECE, 1400),
         st.randoms(use_true_random=False),
     )
     def test_any(self, segments: list[bytes], room: int, chance: Random) -> None:
@@ -158,6 +159,13 @@ class PiecesTests(SynchronousTestCase):
         held = Pieces()
         for body in bodies:
             held.take(body)
+
+    def test_short(self) -> None:
+        """Pieces that no path needs are not taken: thousands of them would make one segment."""
+        held = Pieces()
+        for body in pieces(0, 0, 0, bytes(60_000), PIECE_HEAD + SHORTEST_PIECE - 1):
+            self.assertIsNone(held.take(body))
+        self.assertIsNotNone(held.take(pieces(1, 0, 0, b"short", 1400)[0]))
 
     def test_bound(self) -> None:
         """Pieces of segments that are never completed take a bounded room."""

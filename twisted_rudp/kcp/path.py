@@ -35,6 +35,10 @@ MOST_BYTES: Final = 1 << 18
 
 MOST_SEGMENTS: Final = 256
 
+SHORTEST_PIECE: Final = 128
+"""Bytes of each piece but the last of a segment, at least: no path is so short that they need to be
+shorter, and what a peer can have kept and looked through is bounded by it."""
+
 
 class Path:
     """
@@ -152,6 +156,8 @@ class Pieces:
             return None
         _, sn, ts, frg, start, total = _piece.unpack_from(body)
         data = body[PIECE_HEAD:]
+        if len(data) < SHORTEST_PIECE and start + len(data) != total:
+            return None
         held = self._held.get(sn)
         if held is None or held[0] != total:
             self._drop(sn)
