@@ -70,6 +70,13 @@ class OptionsTests(SynchronousTestCase):
             [type(service) for service in services], [UDPForwardService, UDPTargetService]
         )
 
+    def test_datagramsHandedOver(self) -> None:
+        """What ends C{udp:} hands its socket over at a reload or a takeover, as others do."""
+        [service] = self.services(
+            "forward", "--listen", "kcp:3", "--to", "udp:h:4", "--retire", "9"
+        )
+        self.assertEqual((service.place, service.patience), (("udp", "0.0.0.0", "3"), 9))
+
     def test_echo(self) -> None:
         """C{echo} listens on every C{--listen}."""
         services = self.services("echo", "--listen", "tcp:1", "--listen", "tcp:2")

@@ -310,6 +310,8 @@ As a daemon: twistd --pidfile=rudp.pid --logfile=rudp.log rudp forward ...
                 _udp("to", far),
                 **running,
             )
+            service.place = placeOf(near)
+            service.patience = self["retire"]
         service.advice += self.exposed(near, far)
         return service
 
