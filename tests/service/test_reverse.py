@@ -452,6 +452,8 @@ class OptionsTests(SynchronousTestCase):
         ):  # fmt: skip
             [service] = self.parse(*arguments, "--allow-listen", "tcp:127.0.0.1:8000-8010")
             self.assertIsInstance(service, ReverseService)
+            # Where its socket is, which a reload and a takeover hand over.
+            self.assertEqual(service.place, ("udp", "0.0.0.0", "1"))
         services = self.parse(
             "--via=kcp:h:1", "--offer=tcp:0.0.0.0:8000", "--to=tcp:127.0.0.1:80",
             "--offer=tcp:[::]:0", "--to=tcp:127.0.0.1:81",

@@ -42,6 +42,7 @@ from twisted_rudp.service.announce import theReactor
 from twisted_rudp.service.connectionlog import addressText
 from twisted_rudp.service.forward import ForwardFactory, ForwardService
 from twisted_rudp.service.listening import ListeningService, Sessions, Tally
+from twisted_rudp.service.places import placeOf
 from twisted_rudp.service.usage import ServiceOptions, count, endpoint, redacted, seconds
 
 MOST_REQUESTS: Final = 10_000
@@ -469,6 +470,7 @@ Behind a NAT, next to a web server:
             drain=self["drain"],
             secret=secret,
         )
+        service.place = placeOf(listen)
         self.services.append(service)
 
     def _client(self, via: str) -> None:
