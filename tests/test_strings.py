@@ -186,7 +186,7 @@ class ServerTests(ParserTestCase):
             ("idleTimeout", "nan", "a number of seconds, at least 0.1"),
             ("idleTimeout", "1e3", "a number of seconds, at least 0.1"),
             ("idleTimeout", "0", "a number of seconds, at least 0.1"),
-            ("profile", "fastest", "default, normal, fast, fast2 or fast3"),
+            ("profile", "fastest", "default, bulk, interactive, normal, fast, fast2 or fast3"),
             ("mode", "bytes", "stream or messages"),
             ("portKind", "raw", "auto, gso, plain or stock"),
         ]:
@@ -308,7 +308,7 @@ class LazyTests(SynchronousTestCase):
         out = subprocess.run(
             python("-c", script), env=environment(), check=True, capture_output=True, text=True
         ).stdout
-        strings = ("", ".node", ".parser", ".transports")
+        strings = ("", ".mux", ".node", ".parser", ".transports")
         expected = ["twisted_rudp", *(f"twisted_rudp.strings{module}" for module in strings)]
         self.assertEqual(out.strip(), repr(expected))
 

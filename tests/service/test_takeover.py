@@ -29,11 +29,10 @@ class ProcessTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """Without a process to take over from, the new one ends with one line."""
-        status, output = run(
-            *TWIST, "rudp", "echo", "--listen", "kcp:0", "--takeover", "/nonexistent"
-        )
+        path = str(Path(self.mktemp()).absolute())
+        status, output = run(*TWIST, "rudp", "echo", "--listen", "kcp:0", "--takeover", path)
         self.assertEqual(status, 1)
-        self.assertIn("--takeover /nonexistent: No such file or directory", output)
+        self.assertIn(f"--takeover {path}: No such file or directory", output)
         self.assertNotIn("Traceback", output)
 
 

@@ -622,8 +622,8 @@ class PacedRecovery:
         @param waiting: there is something that has no number yet.
         @param room: how many segments may still get one, by the peer's window and our own.
         """
-        in_flight = self._recovery.in_flight
-        if in_flight and self.controller.window - in_flight < self._datagram():
+        if self._recovery.in_flight and self.window <= self.underway:
+            # By the same measure as what was let go; the next acknowledgement makes room.
             return
         if not self._lost and not waiting:
             # A peer's window that is spent is no such limit: start-up would never end.

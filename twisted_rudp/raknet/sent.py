@@ -186,12 +186,6 @@ class Sent(Protocol):
         @return: it has frames.
         """
 
-    def doubt(self, table: SentPackets) -> None:
-        """
-        Nothing was heard for long: tell those who want receipts of what is not sent again that
-        it has not arrived.
-        """
-
     def gaps(self) -> list[tuple[int, bytes]]:
         """
         What fills the gaps that the peer may have: the number of each missing
@@ -271,7 +265,9 @@ class SentPacket:
                 self._state = LOST
             return 0
         self._state = state
-        self.doubt(table)
+        for message in self._unreliable:
+            table.tell(message, False)
+        self._unreliable = ()
         for frame in self._frames:
             table.frame_lost(frame)
         return 1
@@ -280,11 +276,6 @@ class SentPacket:
         for frame in self._frames:
             table.frame_lost(frame)
         return len(self._frames) > 0
-
-    def doubt(self, table: SentPackets) -> None:
-        for message in self._unreliable:
-            table.tell(message, False)
-        self._unreliable = ()
 
     def gaps(self) -> list[tuple[int, bytes]]:
         return [(self.first, _unfinished(self._frames))]
@@ -443,10 +434,6 @@ class SentBatch:
         for frame in self._own_frames(index):
             table.frame_lost(frame)
         return True
-
-    def doubt(self, table: SentPackets) -> None:
-        # All of it is reliable.
-        pass
 
     def gaps(self) -> list[tuple[int, bytes]]:
         states = self._states
@@ -718,8 +705,11 @@ class SentPackets:
         """
         if self.recovery.probe(now):
             controller.on_timeout(now)
-            for sent in self._table:
-                sent.doubt(self)
+            # A peer without room for more acknowledges nothing, and drops what comes.
+            if self.recovery.declare_lost():
+                self._take_lost(now)
+                self._find_edge()
+                return True
         first = next((sent for sent in self._table if sent.live), None)
         last = next((sent for sent in reversed(self._table) if sent.live), None)
         found = last is not None and last.probe(True, self)
