@@ -13,22 +13,31 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks.crowd import COMPILED
-from tests.benchmarks.metrics import GOODPUT, MEDIAN_TRIP, Result
+from tests.benchmarks.metrics import COST, GOODPUT, MEDIAN_TRIP, Metric, Result
 from tests.interop.harness import ROOT
 
 TRANSPORTS = ("kcp", "raknet", "qotp")
 
+EXCHANGES = 10_000
+
 FLAGS: Mapping[str, tuple[str, ...]] = {
-    "echo": ("-job", "echo", "-count", "10000"),
+    "echo": ("-job", "echo", "-count", str(EXCHANGES)),
     "bulk": ("-job", "bulk", "-seconds", "3"),
 }
 
-METRICS = {"echo": MEDIAN_TRIP, "bulk": GOODPUT}
+METRICS = {
+    "echo": (
+        MEDIAN_TRIP,
+        Metric("cpu", "CPU us each", lambda r: r["cpu_seconds"] / EXCHANGES * 1e6),
+    ),
+    "bulk": (GOODPUT, COST),
+}
+"""What others do on the machine changes the second of each job least."""
 
 
 class Way(NamedTuple):
@@ -46,19 +55,20 @@ def measure(way: Way, *flags: str) -> Result:
     return result
 
 
-def row(job: str, transport: str, ways: Sequence[Way], rounds: int) -> str:
-    """Medians of all ways, how the last compares with the first, and what they lie between."""
-    metric = METRICS[job]
-    found: list[list[float]] = [[] for _ in ways]
+def rows(job: str, transport: str, ways: Sequence[Way], rounds: int) -> Iterator[str]:
+    """Medians of all ways, what they lie between, and how the last compares with the first."""
+    results: list[list[Result]] = [[] for _ in ways]
     for _ in range(rounds):
-        for way, values in zip(ways, found, strict=True):
-            values.append(metric.of(measure(way, *FLAGS[job], "-transport", transport)))
-    medians = [statistics.median(values) for values in found]
-    cells = " ".join(
-        f"{median:8.1f} ({min(values):.1f} - {max(values):.1f})"
-        for median, values in zip(medians, found, strict=True)
-    )
-    return f"{job} {transport:7} {cells} {metric.title}, {medians[-1] / medians[0]:.2f}"
+        for way, found in zip(ways, results, strict=True):
+            found.append(measure(way, *FLAGS[job], "-transport", transport))
+    for metric in METRICS[job]:
+        values = [sorted(map(metric.of, found)) for found in results]
+        medians = [statistics.median(found) for found in values]
+        cells = "".join(
+            f"{median:9.2f} ({found[0]:.2f} - {found[-1]:.2f})"
+            for median, found in zip(medians, values, strict=True)
+        )
+        yield f"{job} {transport:7} {metric.title:12}{cells}  {medians[-1] / medians[0]:.2f}"
 
 
 def main() -> None:
@@ -69,9 +79,11 @@ def main() -> None:
     options = parser.parse_args()
     compiled = options.compiled.resolve()
     ways = Way(sys.executable, ROOT), Way(str(compiled / "bin" / "python"), compiled / "tree")
+    print("median (least - most) of each, interpreted and compiled, and their ratio")
     for job in options.jobs:
         for transport in TRANSPORTS:
-            print(row(job, transport, ways, options.rounds), flush=True)
+            for row in rows(job, transport, ways, options.rounds):
+                print(row, flush=True)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
