@@ -47,10 +47,11 @@ KERNEL_TESTS = ("tests.kernels", "tests.net.udp.test_batching")
 _KERNELS = "from twisted_rudp import kernels as k; print(k.IMPLEMENTATION, k.__file__)"
 
 
-def run(*arguments: object, **more: str) -> str:
+def run(*arguments: object, seconds: float = _INSTALL_SECONDS, **more: str) -> str:
     """
     Run a program that sees nothing of the checkout.
 
+    @param seconds: how long it may take.
     @return: what it printed on standard output.
     """
     environment = {
@@ -64,7 +65,7 @@ def run(*arguments: object, **more: str) -> str:
         cwd=tempfile.gettempdir(),
         capture_output=True,
         text=True,
-        timeout=_INSTALL_SECONDS,
+        timeout=seconds,
     )
     if result.returncode != 0:
         raise CommandFailed(f"{arguments} failed:\n{result.stdout}\n{result.stderr}")

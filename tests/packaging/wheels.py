@@ -19,6 +19,10 @@ from tests.packaging.test_packaging import build, environment, pip, run, source,
 _IN_USE = "from twisted_rudp import kernels as k; print(k.IMPLEMENTATION, k.COMPILED)"
 
 
+_COMPILE_SECONDS = 3600
+"""How long mypyc and the C compiler may take."""
+
+
 class WrongWheel(Exception):
     """A wheel's name does not say what is inside."""
 
@@ -28,6 +32,7 @@ def compiled(program: str, out: Path) -> Path:
     run(
         sys.executable, "-m", "pip", "--python", environment(program) / "bin" / "python", "-q",
         "wheel", "--no-deps", "-w", out, source(), TWISTED_RUDP_COMPILE="1",
+        seconds=_COMPILE_SECONDS,
     )  # fmt: skip
     [wheel] = out.glob("*.whl")
     return wheel
