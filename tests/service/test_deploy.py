@@ -40,6 +40,21 @@ class UnitTests(SynchronousTestCase):
 class SocketTests(SynchronousTestCase):
     """A service on a socket that another program has bound, as a socket unit."""
 
+    def answers(self, program: subprocess.Popen[bytes], endpoint: str) -> None:
+        """The program, which ends then, sends back what it is told there."""
+        try:
+            answer = subprocess.run(
+                python(*RUDP, "connect", endpoint),
+                env=environment(),
+                input=b"hello",
+                capture_output=True,
+                timeout=60,
+            )
+            self.assertEqual(answer.stdout, b"hello", answer.stderr)
+        finally:
+            program.kill()
+            program.wait()
+
     def test_inherited(self) -> None:
         """It serves there; the port of the description does not matter."""
         for transport in ("kcp", "qotp"):
@@ -53,18 +68,7 @@ class SocketTests(SynchronousTestCase):
                     pass_fds=[descriptor],
                     stdout=subprocess.DEVNULL,
                 )
-            try:
-                answer = subprocess.run(
-                    python(*RUDP, "connect", f"{transport}:127.0.0.1:{port}"),
-                    env=environment(),
-                    input=b"hello",
-                    capture_output=True,
-                    timeout=60,
-                )
-                self.assertEqual(answer.stdout, b"hello", answer.stderr)
-            finally:
-                program.kill()
-                program.wait()
+            self.answers(program, f"{transport}:127.0.0.1:{port}")
 
     def test_systemd(self) -> None:
         """A service that systemd-socket-activate starts finds its socket by its name."""
@@ -87,18 +91,7 @@ class SocketTests(SynchronousTestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        try:
-            answer = subprocess.run(
-                python(*RUDP, "connect", f"kcp:127.0.0.1:{port}"),
-                env=environment(),
-                input=b"hello",
-                capture_output=True,
-                timeout=60,
-            )
-            self.assertEqual(answer.stdout, b"hello", answer.stderr)
-        finally:
-            program.kill()
-            program.wait()
+        self.answers(program, f"kcp:127.0.0.1:{port}")
 
     def test_notPassed(self) -> None:
         """Without systemd, one line says so."""

@@ -36,6 +36,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
 )
+from twisted_rudp.core.timers import NEVER
 from twisted_rudp.net.addresses import isOwn
 from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
@@ -66,9 +67,6 @@ NEAR_MEMORY: Final = 10 * MILLISECOND
 
 DIAGNOSIS_INTERVAL: Final = 60 * SECOND
 """What does not fit between the two ends is logged no more often than this."""
-
-NEVER: Final = 1 << 62
-"""A time that does not come."""
 
 
 class Hub:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import connectionDone
@@ -25,7 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp import __version__, stats
 from twisted_rudp.service.connectionlog import addressText
-from twisted_rudp.service.listening import SilentFactory, StartupError
+from twisted_rudp.service.listening import PortService, SilentFactory, StartupError
 from twisted_rudp.service.tracing import endTraces, traceSessions
 
 MAX_REQUEST: Final = 16384
@@ -395,7 +394,7 @@ def openControl(
         os.umask(before)
 
 
-class ControlService(Service):
+class ControlService(PortService):
     """Has the control socket open while it runs."""
 
     _log = Logger()
@@ -404,33 +403,15 @@ class ControlService(Service):
         self._reactor = reactor
         self._path = path
         self._control = control
-        self._port: IListeningPort | None = None
 
-    def startService(self) -> None:
-        """
-        @raise StartupError: the path cannot be bound.
-        """
-        super().startService()  # type: ignore[no-untyped-call]
-        problems: list[Failure] = []
-        listening = openControl(self._reactor, self._path, self._control)
-        listening.addCallbacks(self._bound, problems.append)
-        if problems:
-            problem = problems[0].value
-            cause = getattr(problem, "socketError", problem)
-            reason = getattr(cause, "strerror", None) or cause
-            raise StartupError(f"--control {self._path}: cannot listen: {reason}") from problem
+    def _open(self) -> Deferred[IListeningPort]:
+        return openControl(self._reactor, self._path, self._control)
 
-    def stopService(self) -> Deferred[None]:
-        """
-        @return: fires when the socket is closed.
-        """
-        super().stopService()  # type: ignore[no-untyped-call]
-        port, self._port = self._port, None
-        if port is None:
-            return succeed(None)
-        closing: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
-        return closing
+    def _refusal(self, problem: BaseException) -> StartupError:
+        cause = getattr(problem, "socketError", problem)
+        reason = getattr(cause, "strerror", None) or cause
+        return StartupError(f"--control {self._path}: cannot listen: {reason}")
 
     def _bound(self, port: IListeningPort) -> None:
-        self._port = port
+        super()._bound(port)
         self._log.info("control socket at {path}", path=self._path)

@@ -486,7 +486,46 @@ class ListeningService(Service):
             )
 
 
-class PlainListeningService(Service):
+class PortService(Service):
+    """A service that is one port, open while it runs."""
+
+    _port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """
+        @raise StartupError: the port cannot be opened.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        problems: list[Failure] = []
+        self._open().addCallbacks(self._bound, problems.append)
+        if problems:
+            problem: BaseException = problems[0].value  # type: ignore[assignment]
+            raise self._refusal(problem) from problem
+
+    def stopService(self) -> Deferred[None]:
+        """
+        @return: fires when the port is closed.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        closing: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
+        return closing
+
+    def _bound(self, port: IListeningPort) -> None:
+        self._port = port
+
+    def _open(self) -> Deferred[IListeningPort]:
+        """Listen."""
+        raise NotImplementedError
+
+    def _refusal(self, problem: BaseException) -> StartupError:
+        """What to say when that was not possible."""
+        raise NotImplementedError
+
+
+class PlainListeningService(PortService):
     """Listens on an endpoint with a factory of its own, between start and stop."""
 
     _log = Logger()
@@ -505,34 +544,18 @@ class PlainListeningService(Service):
         self._options = options
         self._endpoint = endpoint
         self._factory = factory
-        self._port: IListeningPort | None = None
 
-    def startService(self) -> None:
-        """
-        @raise StartupError: the address cannot be bound.
-        """
-        super().startService()  # type: ignore[no-untyped-call]
-        problems: list[Failure] = []
-        self._endpoint.listen(self._factory).addCallbacks(self._bound, problems.append)
-        if problems:
-            problem = problems[0].value
-            if isinstance(problem, CannotListenError):
-                raise startupError(self._description, self._options, problem) from problem
-            raise StartupError(f"{self._description}: cannot listen: {problem}") from problem
+    def _open(self) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = self._endpoint.listen(self._factory)
+        return listening
 
-    def stopService(self) -> Deferred[None]:
-        """
-        @return: fires when the port is closed.
-        """
-        super().stopService()  # type: ignore[no-untyped-call]
-        port, self._port = self._port, None
-        if port is None:
-            return succeed(None)
-        closing: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
-        return closing
+    def _refusal(self, problem: BaseException) -> StartupError:
+        if isinstance(problem, CannotListenError):
+            return startupError(self._description, self._options, problem)
+        return StartupError(f"{self._description}: cannot listen: {problem}")
 
     def _bound(self, port: IListeningPort) -> None:
-        self._port = port
+        super()._bound(port)
         self._log.info(
             "{description}: listening on {address}",
             description=self._description,
