@@ -104,12 +104,17 @@ class Life:
     def __init__(self) -> None:
         self.offered = Offered()
         self.taken: list[int] | None = None
+        self.released: list[int] | None = None
 
     def reload(self) -> dict[str, Any]:
         return {"added": 1}
 
     def offer(self) -> Offered:
         return self.offered
+
+    def release(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
+        self.released = taken
+        return succeed({"released": 1})
 
     def giveUp(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
         self.taken = taken
@@ -157,6 +162,10 @@ class LifeTests(SynchronousTestCase):
         answer = self.ask(command="takeover", version="1")
         self.assertEqual(answer["offers"], Offered.offers)
         self.assertEqual(self.client.descriptors, [3])
+        released = self.ask(command="release", taken=[0])
+        self.assertEqual(self.successResultOf(released), {"released": 1})
+        self.assertEqual((self.life.released, self.life.taken), ([0], None))
+        self.assertIs(self.client.handover, self.life.offered)
         taken = self.ask(command="taken", taken=[0])
         self.assertEqual(self.successResultOf(taken), {"retiring": 0})
         self.assertEqual(self.life.taken, [0])
@@ -170,11 +179,13 @@ class LifeTests(SynchronousTestCase):
 
     def test_invalid(self) -> None:
         """Nothing is given up for what was not offered."""
-        self.assertIn("takeover comes first", self.ask(command="taken", taken=[0])["error"])
+        for command in ("release", "taken"):
+            self.assertIn("takeover comes first", self.ask(command=command, taken=[0])["error"])
         self.ask(command="takeover", version="1")
-        for taken in ([1], [-1], [0, 0], "0", ["0"], [[0]], None, {}):
-            self.assertIn("error", self.ask(command="taken", taken=taken))
-        self.assertIsNone(self.life.taken)
+        for command in ("release", "taken"):
+            for taken in ([1], [-1], [0, 0], "0", ["0"], [[0]], None, {}):
+                self.assertIn("error", self.ask(command=command, taken=taken))
+        self.assertEqual((self.life.released, self.life.taken), (None, None))
 
 
 class StatusTests(SessionCase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 from twisted.application.service import Service
@@ -35,6 +37,16 @@ class Heard(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.reason = reason
+
+
+class Input:
+    """A standard input."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
 
 
 class Other(Service):
@@ -229,7 +241,18 @@ class ReloadTests(ServicesCase):
     def test_noFile(self) -> None:
         """Without a file there is nothing to reload."""
         services = Services(self.server.reactor, Plan([]))
-        self.assertRaises(RequestError, services.reload)
+        problem = self.assertRaises(RequestError, services.reload)
+        self.assertIn("without --config", str(problem))
+
+    def test_hangup(self) -> None:
+        """SIGHUP is answered by a line of the log where there is no file, except at a terminal."""
+        for terminal, handled in ((False, True), (True, False)):
+            before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            self.addCleanup(signal.signal, signal.SIGHUP, before)
+            self.patch(sys, "stdin", Input(terminal))
+            services = Services(self.server.reactor, Plan([]))
+            services.startService()
+            self.assertEqual(callable(signal.getsignal(signal.SIGHUP)), handled)
 
     def test_stopWhileRetiring(self) -> None:
         """Stopping the program does not wait for sessions that could go on for long."""
@@ -242,6 +265,91 @@ class ReloadTests(ServicesCase):
         self.network.run(self.services.stopService())
         self.assertLess(self.network.clock.seconds() - before, 12)
         self.network.run(lambda: one.reason and two.reason)
+
+
+class Taking:
+    """A takeover that has no sockets, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self) -> None:
+        self.told.append("begin")
+
+    def sourceFor(self, place: Any) -> None:
+        return None
+
+    def release(self) -> None:
+        self.told.append("release")
+
+    def commit(self) -> None:
+        self.told.append("commit")
+
+
+class TakeoverTests(ServicesCase):
+    """One process follows another; each is a collection of services here."""
+
+    def test_commits(self) -> None:
+        """The old process is told to give up when everything else has started."""
+        for failing, told in ((False, ["begin", "release", "commit"]),
+                              (True, ["begin", "release"])):  # fmt: skip
+            taking: Any = Taking()
+            other = Other(failing)
+            services = Services(
+                self.server.reactor, Plan([Planned(other, "")]), takeover=taking
+            )
+            services.privilegedStartService()
+            self.assertEqual((taking.told, other.starts), (["begin", "release"], 0))
+            taking.told.remove("release")
+            if failing:
+                self.assertRaises(StartupError, services.startService)
+            else:
+                services.startService()
+            self.assertEqual(taking.told, told)
+
+    def test_first(self) -> None:
+        """What traces is there before the sockets."""
+        taking: Any = Taking()
+        first = Other()
+        taking.begin = lambda: self.assertEqual(first.starts, 1)
+        services = Services(self.server.reactor, Plan([]), takeover=taking, before=[first])
+        services.startService()
+        self.assertEqual(first.starts, 1)
+
+    def test_failed(self) -> None:
+        """
+        When the new process does not start, what was closed for it is opened again; sessions
+        and listeners have not noticed.
+        """
+        other, first = Other(), Other()
+        services = Services(
+            self.server.reactor,
+            Plan([self.echo(4005), Planned(other, "")]),
+            before=[first],
+        )
+        services.startService()
+        self.addCleanup(lambda: self.network.run(services.stopService()))
+        one = self.connected(4005)
+        for time in (1, 2):
+            handover = services.offer()
+            self.successResultOf(services.release(handover, [0] if handover.offers else []))
+            self.assertEqual((other.running, other.starts, first.running), (0, time, 1))
+            self.served(self.connected(4005))
+            handover.close()
+            self.assertEqual((other.running, other.starts, first.starts), (1, time + 1, 1))
+        self.served(one)
+        self.served(self.connected(4005))
+
+    def test_succeeded(self) -> None:
+        """What was closed for the new process is not opened again."""
+        other = Other()
+        services = Services(self.server.reactor, Plan([Planned(other, "")]))
+        services.startService()
+        handover = services.offer()
+        self.successResultOf(services.release(handover, []))
+        self.successResultOf(services.giveUp(handover, []))
+        handover.close()
+        self.assertEqual((other.running, other.starts, list(services)), (0, 1, []))
 
 
 class TCPTests(TestCase):

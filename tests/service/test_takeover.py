@@ -70,8 +70,20 @@ class OfferTests(SynchronousTestCase):
             ((place, kind, family),) = handover.offers
             self.assertEqual((list(place), kind), (["tcp", "0.0.0.0", "80"], "tcp"))
             self.assertEqual(family, socket.AF_INET)
-            self.assertEqual(handover.taken([0]), [service])
-            self.assertEqual(service.left, 1)
+            self.assertEqual(handover.services([0]), [service])
+            undone: list[int] = []
+            handover.undo = lambda: undone.append(1)
+            handover.taken([0])
+            self.assertEqual((service.left, undone), (1, []))
+
+    def test_undone(self) -> None:
+        """What was closed for a process that does not come is opened again, once."""
+        handover = Handover([])
+        undone: list[int] = []
+        handover.undo = lambda: undone.append(1)
+        handover.close()
+        handover.close()
+        self.assertEqual(undone, [1])
 
     def test_nothing(self) -> None:
         """A port that has no descriptor is not offered."""

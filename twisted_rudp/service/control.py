@@ -129,6 +129,12 @@ class Life(Protocol):
         @raise RequestError: not possible.
         """
 
+    def release(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
+        """
+        Close what another process may want to open, until it is closed or given up, beside
+        these, which it has.
+        """
+
     def giveUp(self, handover: Any, taken: list[int]) -> Deferred[dict[str, Any]]:
         """Another process has taken these."""
 
@@ -176,6 +182,7 @@ class Control:
             "log-level": self.logLevel,
             "reload": self.reload,
             "takeover": self.takeover,
+            "release": self.release,
             "taken": self.taken,
             "trace": self.trace,
         }
@@ -265,8 +272,23 @@ class Control:
             "offers": [list(each) for each in handover.offers],
         }
 
+    def release(self, taken: list[int]) -> Answer:
+        """The other process listens on some of them, and wants to start everything else."""
+        _, handover = self._offered(taken)
+        return self._living.release(handover, taken)
+
     def taken(self, taken: list[int]) -> Answer:
-        """The other process listens on some of them: it has all that is new from now on."""
+        """The other process has started: it has all that is new from now on."""
+        client, handover = self._offered(taken)
+        client.handover = None
+        return self._living.giveUp(handover, taken)
+
+    def _offered(self, taken: list[int]) -> tuple[Client, Offered]:
+        """
+        Who asks, and what it was offered.
+
+        @raise RequestError: nothing, or not these.
+        """
         client = self._client
         handover = None if client is None else client.handover
         if client is None or handover is None:
@@ -276,8 +298,7 @@ class Control:
             not isinstance(each, int) or taken.count(each) > 1 for each in taken
         ) or not known.issuperset(taken):
             raise RequestError("taken is a list of numbers of offers")
-        client.handover = None
-        return self._living.giveUp(handover, taken)
+        return client, handover
 
     @property
     def _living(self) -> Life:
@@ -287,6 +308,7 @@ class Control:
                 " run by twist rudp"
             )
         return self._life
+
     def trace(self, directory: str | None = None) -> dict[str, Any]:
         """Trace the sessions that begin from now on; without a directory, trace no more."""
         if directory is None:

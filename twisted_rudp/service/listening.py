@@ -385,6 +385,15 @@ class ListeningService(Service):
         self._closing.addBoth(lambda _: waiting.callback(None))
         return waiting
 
+    def reopen(self) -> None:
+        """
+        Listen again after L{closeOther}.
+
+        @raise StartupError: the address cannot be bound.
+        """
+        self._closing = None
+        self._listen()
+
     def _cutOff(self) -> None:
         """What is left is drained, then the port goes."""
         self._sessions.drain(self._drain).addCallback(lambda _: self._port.stopListening())

@@ -55,6 +55,7 @@ from twisted_rudp.service.udpforward import (
     parseUDP,
 )
 from twisted_rudp.service.usage import (
+    RETIRE,
     ServiceOptions,
     UsageOptions,
     count,
@@ -73,13 +74,7 @@ class CommandOptions(ServiceOptions):
 
     optParameters = [
         ["drain", None, 5.0, "Seconds for connections to end when stopping.", seconds],
-        [
-            "retire",
-            None,
-            86400.0,
-            "Seconds for connections to go on after a reload or takeover.",
-            number(0, 10**7, "a number of seconds"),
-        ],
+        RETIRE,
         ["max-connections", None, 4096, "Connections at one time, for each --listen.", count],
         ["announce", None, None, "Announce as this node: a name, a device id or a key."],
         ["announce-server", None, None, "Discovery server to announce to, HOST or HOST:PORT."],

@@ -43,7 +43,7 @@ from twisted_rudp.service.connectionlog import addressText
 from twisted_rudp.service.forward import ForwardFactory, ForwardService
 from twisted_rudp.service.listening import ListeningService, Sessions, Tally
 from twisted_rudp.service.places import placeOf
-from twisted_rudp.service.usage import ServiceOptions, count, endpoint, redacted, seconds
+from twisted_rudp.service.usage import RETIRE, ServiceOptions, count, endpoint, redacted, seconds
 
 MOST_REQUESTS: Final = 10_000
 """Requests to listen in one session. Who asks more often has to dial another one."""
@@ -400,6 +400,7 @@ Behind a NAT, next to a web server:
         ["via", None, None, "Endpoint of the server: kcp:, qotp:, raknet: or node:."],
         ["secret-file", None, None, "File with a secret that both ends know."],
         ["drain", None, 5.0, "Seconds for connections to end when stopping.", seconds],
+        RETIRE,
         ["max-connections", None, 4096, "Connections at one time.", count],
     ]
 
@@ -471,6 +472,7 @@ Behind a NAT, next to a web server:
             secret=secret,
         )
         service.place = placeOf(listen)
+        service.patience = self["retire"]
         self.services.append(service)
 
     def _client(self, via: str) -> None:
@@ -493,4 +495,5 @@ Behind a NAT, next to a web server:
                 limit=self["max-connections"],
                 drain=self["drain"],
             )
+            service.patience = self["retire"]
             self.services.append(service)

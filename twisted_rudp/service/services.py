@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import current_thread, main_thread
@@ -79,6 +80,9 @@ class Services(MultiService):
         self._plan = plan
         self._replan = replan
         self._takeover = takeover
+        self._early: list[Any] | None = None
+        self._suspended: list[Any] = []
+        self._before = list(before)
         self._retiring: dict[ListeningService, None] = {}
         self._control: tuple[str, Answering] | None = None
         self._successor = False
@@ -103,7 +107,8 @@ class Services(MultiService):
     def startService(self) -> None:
         """Log the version and the kernels in use; log the state at each SIGUSR1."""
         onSignal("SIGUSR1", self._reactor, self._logState)
-        if self._replan is not None:
+        # Without a file, it means at a terminal that this was closed.
+        if self._replan is not None or sys.stdin is None or not sys.stdin.isatty():
             onSignal("SIGHUP", self._reactor, self._reloadLogged)
         self._log.info(
             "twisted_rudp {version}, {inUse}",
@@ -114,30 +119,41 @@ class Services(MultiService):
         )
         Service.startService(self)  # type: ignore[no-untyped-call]
         self._inOrder(lambda service: service.startService())
+        takeover, self._takeover = self._takeover, None
+        if takeover is not None:
+            takeover.commit()
 
     def _inOrder(self, start: Callable[[Any], object]) -> None:
         """
-        Those that take sockets over first; what else the old process has open, such as its
-        control socket, is free when it has given up.
+        Those that take sockets over first; then the old process closes what else it has open,
+        such as its control socket.
         """
-        takeover, self._takeover = self._takeover, None
-        if takeover is None:
-            for service in self.services:
-                start(service)
-            return
-        takeover.begin()
-        early: list[Any] = []
-        for service in self.services:
-            if isinstance(service, ListeningService) and service.place is not None:
-                service.source = takeover.sourceFor(service.place)
-                if service.source is not None:
-                    early.append(service)
-        for service in early:
+        for service in self._before:
             start(service)
-        takeover.commit()
-        for service in self.services:
-            if service not in early:
+        early: list[Any] = []
+        takeover = self._takeover
+        if takeover is not None:
+            early = self._takeOver(takeover)
+            for service in early:
                 start(service)
+            takeover.release()
+        for service in self.services:
+            if service not in early and service not in self._before:
+                start(service)
+
+    def _takeOver(self, takeover: Takeover) -> list[Any]:
+        """
+        @return: the services that have sockets of the old process.
+        """
+        if self._early is None:
+            takeover.begin()
+            self._early = []
+            for service in self.services:
+                if isinstance(service, ListeningService) and service.place is not None:
+                    service.source = takeover.sourceFor(service.place)
+                    if service.source is not None:
+                        self._early.append(service)
+        return self._early
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -172,7 +188,9 @@ class Services(MultiService):
             nothing is changed.
         """
         if self._replan is None:
-            raise RequestError("this program has no configuration file: --config")
+            raise RequestError(
+                "nothing was reloaded: this program was started without --config"
+            )
         if self._successor:
             raise RequestError("another process has taken over")
         try:
@@ -322,6 +340,53 @@ class Services(MultiService):
             if isinstance(service, ListeningService) and service.place is not None
         )
 
+    def release(self, handover: Handover, taken: list[int]) -> Deferred[dict[str, Any]]:
+        """
+        A new process listens on these, and starts: all is closed that it may want to open
+        beside them, and opened again if it fails.
+
+        @return: fires when that is closed.
+        """
+        closing: list[Deferred[Any]] = []
+        suspended: list[Any] = []
+        stays = [*self._before, *handover.services(taken)]
+        for service in self.services:
+            if service in stays:
+                continue
+            if not isinstance(service, ListeningService):
+                closing.append(maybeDeferred(service.stopService))
+                suspended.append(service)
+            # Open sessions need a UDP port. One that still tries to listen has nothing open.
+            elif service.port is not None and not isinstance(service.port, ListeningPort):
+                closing.append(service.closeOther())
+                suspended.append(service)
+        self._suspended = suspended
+        closed = DeferredList(closing)
+        handover.undo = lambda: closed.addCallback(self._resume)
+        answer: Deferred[dict[str, Any]] = Deferred()
+
+        def tell(result: object) -> object:
+            answer.callback({"released": len(suspended)})
+            return result
+
+        closed.addCallback(tell)
+        return answer
+
+    def _resume(self, ignored: object) -> None:
+        """The new process did not start."""
+        suspended, self._suspended = self._suspended, []
+        if not self.running:
+            return
+        self._log.warn("the process that was to take over did not start: this one goes on")
+        for service in suspended:
+            try:
+                if isinstance(service, ListeningService):
+                    service.reopen()
+                else:
+                    service.startService()
+            except StartupError as problem:
+                self._log.error("{problem}", problem=problem)
+
     def giveUp(self, handover: Handover, taken: list[int]) -> Deferred[dict[str, Any]]:
         """
         A new process listens: only the open sessions stay here, and when the last one has
@@ -336,6 +401,9 @@ class Services(MultiService):
             if isinstance(service, ListeningService):
                 closing.append(service.closeOther())
                 self._retire(service)
+            elif service in self._suspended:
+                self.services.remove(service)
+                service.parent = None
             else:
                 closing.append(maybeDeferred(self.removeService, service))
         self._log.info(

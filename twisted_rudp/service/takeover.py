@@ -2,9 +2,11 @@
 Sockets that move from one process to the next: C{twist rudp ... --takeover CONTROL}.
 
 The new process connects to the control socket of the old one and asks for its sockets, which
-come as descriptors (SCM_RIGHTS). It listens on them, and says so. Only then does the old
-process give up: its sessions go on there until they end, everything else comes to the new one
-(L{twisted_rudp.net.handover}). If the new process fails before, nothing has changed.
+come as descriptors (SCM_RIGHTS). It listens on them. Then the old process closes what is not
+handed over, such as its control socket, and the new one starts everything else. Only when all
+of that runs does the old process give up: its sessions go on there until they end, everything
+new comes to the new one (L{twisted_rudp.net.handover}). If the new process fails before, the
+old one opens again what it has closed, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class Handover:
 
     @ivar offers: what is offered.
     @ivar descriptors: for each offer one, or two for UDP: of the socket, and of the channel.
+    @ivar undo: opens again what was closed for the new process.
     """
 
     _log = Logger()
@@ -75,6 +78,7 @@ class Handover:
         self.descriptors: list[int] = []
         self._channels: list[tuple[socket.socket, socket.socket] | None] = []
         self._services: list[ListeningService] = []
+        self.undo: Callable[[], object] | None = None
         for service, place in services:
             port = service.port
             # Ports of the reactor's own kind do not give their sockets away.
@@ -100,27 +104,28 @@ class Handover:
         self._channels.append(ends)
         self._services.append(service)
 
-    def taken(self, indices: Sequence[int]) -> list[ListeningService]:
-        """
-        The new process listens on these.
+    def services(self, indices: Sequence[int]) -> list[ListeningService]:
+        """Those of some of the offers."""
+        return [self._services[index] for index in indices]
 
-        @return: their services.
-        """
-        services = []
+    def taken(self, indices: Sequence[int]) -> None:
+        """The new process listens on these."""
+        self.undo = None
         for index in indices:
             ends, self._channels[index] = self._channels[index], None
             service = self._services[index]
-            services.append(service)
             if ends is not None:
                 service.port.handOver(PassingSuccessor(ends[0]))
                 ends[1].close()
             else:
                 service.letGo()
         self.close()
-        return services
 
     def close(self) -> None:
         """What was not taken stays here."""
+        undo, self.undo = self.undo, None
+        if undo is not None:
+            undo()
         for ends in self._channels:
             if ends is not None:
                 for end in ends:
@@ -199,16 +204,21 @@ class Takeover:
 
         return listen
 
-    def commit(self) -> None:
+    def release(self) -> None:
         """
-        We listen: the old process gives up.
+        We listen: the old process closes what we may want to open.
 
         @raise StartupError: it does not.
         """
-        try:
-            self._ask({"command": "taken", "taken": self._taken})
-        except (OSError, ValueError) as problem:
-            raise StartupError(f"--takeover {self._path}: {problem}") from problem
+        self._say("release")
+
+    def commit(self) -> None:
+        """
+        Everything runs: the old process gives up.
+
+        @raise StartupError: it does not.
+        """
+        self._say("taken")
         self._log.info(
             "took over {count} sockets of process {pid}", count=len(self._taken), pid=self._pid
         )
@@ -223,6 +233,12 @@ class Takeover:
             for each in descriptors:
                 os.close(each)
         self._offers.clear()
+
+    def _say(self, command: str) -> None:
+        try:
+            self._ask({"command": command, "taken": self._taken})
+        except (OSError, ValueError) as problem:
+            raise StartupError(f"--takeover {self._path}: {problem}") from problem
 
     def _ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """

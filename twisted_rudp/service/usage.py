@@ -147,6 +147,16 @@ WORKERS_BY_HOST: Final = [
 """A flag of the same programs."""
 
 
+RETIRE: Final = [
+    "retire",
+    None,
+    86400.0,
+    "Seconds for connections to go on after a reload or takeover.",
+    number(0, 10**7, "a number of seconds"),
+]
+"""An option of all services that accept connections."""
+
+
 def workerCount(given: int) -> int:
     """How many processes that option asks for."""
     return given or os.cpu_count() or 1

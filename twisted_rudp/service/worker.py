@@ -230,6 +230,8 @@ class Worker:
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
         # The keyboard interrupts the parent as well, which then stops its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # So does the end of a terminal.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if "twisted.internet.reactor" not in sys.modules:
             install = getattr(import_module(assignment.reactor), "install", None)
             if install is not None:
