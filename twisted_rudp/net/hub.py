@@ -42,6 +42,7 @@ from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.schedule import CallTask, MonotonicClock, Schedule
 from twisted_rudp.net.session import Output, Owner, Session
+from twisted_rudp.net.shares import Shares
 from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.traced import traced, traces
@@ -129,6 +130,7 @@ class Hub:
             self._clock.now,
         )
         self._demuxTask = CallTask(self._visitDemux)
+        self._shares = Shares(self.schedule, self._clock, self.output, self.count)
         self._rateLog = RateLimitedLog(reactor, self._log)
         self._closing: Deferred[None] = Deferred()
         self._diagnosis = 0
@@ -163,13 +165,17 @@ class Hub:
         if not pieces:
             self._flood.note(address[0], -(-len(run) // size))
             return
+        shares = self._shares
+        measured = now > shares.alertAt and shares.alert(now)
         sessions = self.table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
-            if session is not None:
-                session.receive(piece, pieceSize, address, now)
-            else:
+            if session is None:
                 self.table.keep(key, piece, pieceSize, address)
+            elif measured:
+                shares.receive(session, piece, pieceSize, address)
+            else:
+                session.receive(piece, pieceSize, address, now)
 
     def calledAt(self, local: bytes) -> None:
         """The runs that follow were sent to another address of ours."""
@@ -181,6 +187,7 @@ class Hub:
             return
         # The time of the last run: nothing but its delivery lies between.
         now = self._clock.last
+        self._shares.turnEnded()
         if now >= self._diagnosis or self._flood.came:
             self.schedule.touch(self._demuxTask)
         self.schedule.end(now)
@@ -418,6 +425,7 @@ class Hub:
 
     def _dropped(self, session: Session) -> None:
         self.schedule.discard(session)
+        self._shares.discard(session)
         self._demux.ended(session.engine, self._clock.now())
         self.schedule.touch(self._demuxTask)
 
@@ -628,6 +636,7 @@ class Hub:
             if call is not None and call.active():
                 call.cancel()
         self.table.clear()
+        self._shares.clear()
         self.schedule.stop()
         self._allSaid()
 
