@@ -54,10 +54,28 @@ class PacerTests(SynchronousTestCase):
         self.assertTrue(pacer.allowed(0, 0.0) > 1 << 30)
         self.assertEqual(pacer.wake(0, 0.0), NEVER)
 
-    def test_twoBursts(self) -> None:
+    def test_roundTrip(self) -> None:
+        """Bursts grow with the round trip, to 4 ms, where they are no more than 32 datagrams."""
+        for rate, trip, expected in (
+            (10e6, 0, 1.0),
+            (10e6, 10, 1.0),
+            (10e6, 40, 2.5),
+            (10e6, 64, 4.0),
+            (10e6, 1000, 4.0),
+            (20e6, 64, 32 * MSS / 20e3),
+            (100e6, 64, 1.0),
+        ):
+            pacer = Pacer(MSS, 0)
+            pacer.adapt(trip * MILLISECOND)
+            pacer.allowed(0, rate)
+            self.assertApproximates(pacer.wake(0, rate) / MILLISECOND, expected, 0.01)
+            self.assertEqual(pacer.allowed(int(expected * MILLISECOND * 0.4), rate), 0)
+            self.assertTrue(pacer.allowed(int(expected * MILLISECOND * 0.6), rate) > 0)
+
+    def test_relaxed(self) -> None:
         """The timer comes later where an acknowledgement is expected before."""
-        pacer = Pacer(MSS, 0)
-        rate = 10e6
-        pacer.allowed(0, rate)
-        self.assertTrue(0.9 * MILLISECOND < pacer.wake(0, rate) < 1.1 * MILLISECOND)
-        self.assertTrue(1.9 * MILLISECOND < pacer.wake(0, rate, 2.0) < 2.1 * MILLISECOND)
+        for trip, expected in ((0, 5.0), (20, 6.25), (40, 12.0), (200, 12.0)):
+            pacer = Pacer(MSS, 0)
+            pacer.adapt(trip * MILLISECOND)
+            pacer.allowed(0, 5e6)
+            self.assertApproximates(pacer.wake(0, 5e6, True) / MILLISECOND, expected, 0.01)

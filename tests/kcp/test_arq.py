@@ -502,6 +502,19 @@ class RunTests(ARQTestCase):
         arq.input(self.run_of(self.push(2, ts=20), self.push(3, ts=30)), 25, 0)
         self.assertEqual([(one.sn, one.ts) for one in self.flush(arq)], [(2, 20), (3, 30)])
 
+    def test_timestampsInPieces(self) -> None:
+        """What left together is taken together, though the run holds more than one such piece."""
+        arq = self.make()
+        stamps = {number: 10 * (number // 4) for number in range(2, 16)}
+        pushes = [self.push(number, b"%x" % number, ts=ts) for number, ts in stamps.items()]
+        arq.input(self.run_of(*pushes), 25, 0)
+        self.assertEqual({one.sn: one.ts for one in self.flush(arq)}, stamps)
+        pieces = {(first, count) for first, count, _, _ in arq.receiver.held.values()}
+        self.assertEqual(pieces, {(2, 2), (4, 4), (8, 4), (12, 4)})
+        arq.input(self.run_of(self.push(0, b"0"), self.push(1, b"1")), 25, 0)
+        data = b"".join(iter(lambda: arq.take(99), b""))
+        self.assertEqual(data, b"0123456789abcdef")
+
     def test_fullQueue(self) -> None:
         """In order into a full queue: held and acknowledged, and given out later."""
         arq = self.make(rcvwnd=3)

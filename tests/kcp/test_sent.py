@@ -73,6 +73,20 @@ class SentSegmentsTests(SynchronousTestCase):
         sent.segments.cover(5)
         self.assertEqual(sent.totals(), (0, 35, 0))
 
+    def test_stretches(self) -> None:
+        """A stretch that arrived counts as its segments one by one, whatever was known of it."""
+        for known in ((), (2,), (0, 1, 2, 3, 4, 5, 6, 7)):
+            for first, end in ((0, 8), (1, 7), (2, 3), (3, 5), (7, 8)):
+                one, many = Sent(), Sent()
+                for sent in (one, many):
+                    for count, size in ((3, 4), (2, 1), (3, 7)):
+                        sent.launch(count, size=size)
+                    sent.segments.mark(known)
+                one.segments.mark(range(first, end))
+                many.segments.mark_stretch(first, end)
+                self.assertEqual(many.totals(), one.totals())
+                self.assertEqual(many.segments.arrived, one.segments.arrived)
+
     def test_noRecordsWithoutLoss(self) -> None:
         """Without loss no segment gets a record."""
         sent = Sent()

@@ -460,11 +460,14 @@ class ARQ:
         if room <= 0 or receiver.end is not None or receiver.crowded:
             return 0
         count, payload, ts, wnd, una = take_run(rest, size, self.conv, first, room)
-        if (
-            count < 2
-            or same_column(rest[: count * size], size, TS_OFFSET, 4) < count
-            or not receiver.hold_run(first, count, payload, ts)
-        ):
+        if count < 2:
+            return 0
+        # Each is acknowledged by name, and its timestamp tells which transmission it was.
+        alike = same_column(rest[: count * size], size, TS_OFFSET, 4)
+        if alike < count:
+            count, payload = alike, payload[: alike * (size - HEADER_SIZE)]
+            ts = int.from_bytes(rest[TS_OFFSET : TS_OFFSET + 4], "little")
+        if not receiver.hold_run(first, count, payload, ts):
             return 0
         return self._took(count, wnd, una, regular)
 

@@ -40,7 +40,7 @@ REMEMBERED: Final = 256
 """Transmissions after its last for which a burst is kept when all of it has arrived: so
 late may an acknowledgement name it."""
 
-ACKNOWLEDGED_LATELY: Final = 3 * MILLISECOND
+ACKNOWLEDGED_LATELY: Final = 6 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
 
@@ -292,7 +292,7 @@ class PacedRecovery:
         if first < end:
             if at < end and at >= una:
                 self._arrive_unnamed(at, end)
-            self._sent.mark(range(first, end))
+            self._sent.mark_stretch(first, end)
 
     def _arrive_unnamed(self, first: int, end: int) -> None:
         """Segments have arrived by a transmission that is not known."""
@@ -309,8 +309,13 @@ class PacedRecovery:
         Segments have arrived by the transmissions from C{number} on; those that were sent
         more than once may have another one in flight.
         """
-        for segment in range(first, end):
-            self._lost.pop(segment, None)
+        segments = range(first, end)
+        if not self._lost.keys().isdisjoint(segments):
+            for segment in segments:
+                self._lost.pop(segment, None)
+        if self._resent.keys().isdisjoint(segments):
+            return
+        for segment in segments:
             resent = self._resent.get(segment)
             if resent is not None and resent.number >= 0:
                 self._supersede(resent, number + segment - first)
@@ -412,6 +417,7 @@ class PacedRecovery:
             return
         if sample.acked:
             self._acknowledged_at = now
+            self._pacer.adapt(self.round_trip.least)
         self.controller.on_turn(sample)
         if recovery.lost:
             self._take_lost()
@@ -545,7 +551,7 @@ class PacedRecovery:
     def _wait(self, now: int) -> None:
         """Something is held back by the pacer."""
         often = now - self._acknowledged_at < ACKNOWLEDGED_LATELY
-        self._wake = self._pacer.wake(now, self.controller.pacing_rate, 2.0 if often else 1.0)
+        self._wake = self._pacer.wake(now, self.controller.pacing_rate, often)
 
     def admit(self, room: int, stamp: Stamp) -> int:
         """How many of C{room} new segments may leave now."""

@@ -348,6 +348,20 @@ class SentSegments:
         self.outstanding -= newly
         return newly
 
+    def mark_stretch(self, first: int, end: int) -> None:
+        """L{mark} for C{first} .. C{end} - 1; quick where none of them was known."""
+        low, high = first - self.una, end - self.una
+        if self.arrived.find(1, low, high) >= 0:
+            self.mark(range(first, end))
+            return
+        self.arrived[low:high] = b"\1" * (end - first)
+        self.outstanding -= end - first
+        while first < end:
+            batch = self.batch_of(first)
+            stop = end if end < batch.end else batch.end
+            self.delivered += batch.size(first, stop)
+            first = stop
+
     def batch_of(self, number: int) -> SentBatch:
         """The batch that has a number within L{una} .. L{nxt} - 1."""
         batches = self.batches

@@ -251,6 +251,7 @@ class Sender:
                 self._repeat(packets.take_lost())
             self.control.on_turn(sample)
             self._ask_control()
+            self._pacer.adapt(self.round_trip.least)
 
     def _ask_control(self) -> None:
         """The controller's answers change only when it is told something."""
@@ -355,7 +356,7 @@ class Sender:
             self._send_new(now, writer, acks)
         if self._wake != NEVER:
             flying = self.packets.recovery.in_flight > 0
-            self._wake = self._pacer.wake(now, rate, 2.0 if flying else 1.0)
+            self._wake = self._pacer.wake(now, rate, flying)
 
     def _send_frame(
         self, frame: ControlFrame, now: int, writer: PacketWriter, acks: PendingAcks
@@ -519,9 +520,11 @@ class Sender:
             return None
         datagram = self._sealer.overhead + _HEAD_WIDE + space
         free = self._window - packets.recovery.in_flight
-        if free < min(datagram, wanted + self._sealer.overhead + _HEAD_WIDE):
+        least = min(datagram, wanted + self._sealer.overhead + _HEAD_WIDE)
+        if free < least:
             return None
-        if self._credit <= 0:
+        if self._credit < least:
+            # A part of a datagram's credit is worth no system call of its own.
             self._wake = 0
             return None
         if queued <= space:

@@ -373,6 +373,7 @@ class Sender:
         if window > MOST_IN_FLIGHT:
             window = MOST_IN_FLIGHT
         draining = controller.draining
+        pacer.adapt(sent.round_trip.least)
         paced = pacer.allowed(now, rate)
         start = writer.cost
         burst, run = window // BURST_SHARE, self._bulk.run
@@ -404,6 +405,9 @@ class Sender:
             credit = paced - (writer.cost - start)
             if room > credit:
                 room = credit
+            if bulky and first == CONTINUED and room < self.datagram and not sent.lost:
+                # A part of a datagram's credit is worth no system call of its own.
+                room = 0
             is_open = room > 0 or self._probes > 0
             if not (is_open or self._urgent):
                 self._wait(now, rate, window > recovery.in_flight)
@@ -433,8 +437,8 @@ class Sender:
         """Pacing, or the window, is the limit."""
         if window_open:
             # An acknowledgement is likely to come first, and its turn sends.
-            bursts = 2.0 if self.sent.recovery.in_flight else 1.0
-            self._timers.set(t.PACE, max(self._pacer.wake(now, rate, bursts), now + LEAST_WAIT))
+            flying = self.sent.recovery.in_flight > 0
+            self._timers.set(t.PACE, max(self._pacer.wake(now, rate, flying), now + LEAST_WAIT))
 
     def _fill_gaps(self, writer: RunWriter) -> None:
         """Send datagrams again under numbers that the peer may be missing."""

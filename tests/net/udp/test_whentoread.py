@@ -209,7 +209,7 @@ class WaitingTests(SynchronousTestCase):
         self.when.most = 100
         wait = self.come(100, 10_000)
         self.assertEqual(self.when.wait(150, LONGEST_WAIT), wait * 100 // 150)
-        self.assertEqual(self.when.wait(500, LONGEST_WAIT), 0)
+        self.assertEqual(self.when.wait(1000, LONGEST_WAIT), 0)
 
 
 class AllowanceTests(SynchronousTestCase):
