@@ -60,6 +60,12 @@ LAST_WORDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.15)
 """Seconds between the repetitions of what is said once before a socket closes: one in ten
 may be lost."""
 
+FINAL_INTERVAL: Final = 0.05
+"""Seconds between the repetitions of the final datagram of a session, when the reactor stops."""
+
+FINAL_REPETITIONS: Final = 3
+"""So often it is repeated: one in ten may be lost."""
+
 SHORTEST_MEMORY: Final = SECOND
 """For so long a session counts as active after its last turn."""
 
@@ -68,6 +74,37 @@ NEAR_MEMORY: Final = 10 * MILLISECOND
 
 DIAGNOSIS_INTERVAL: Final = 60 * SECOND
 """What does not fit between the two ends is logged no more often than this."""
+
+
+class Finals:
+    """
+    The final datagrams of sessions that end while the reactor stops: nobody will be there to
+    repeat them when the peer asks again.
+
+    @ivar ended: how often the final datagram of a session was repeated, by address.
+    """
+
+    __slots__ = ("_latest", "ended")
+
+    def __init__(self) -> None:
+        self._latest: dict[Address, tuple[bytes, int, Address, bytes]] = {}
+        self.ended: dict[Address, int] = {}
+
+    def append(self, emitted: tuple[bytes, int, Address, bytes], /) -> None:
+        """See L{Record<twisted_rudp.net.session.Record>}; keeps the last of each address."""
+        run, size, address, source = emitted
+        final = run[(len(run) - 1) // size * size :]
+        self._latest[address] = (final, len(final), address, source)
+
+    def due(self) -> list[tuple[bytes, int, Address, bytes]]:
+        """What is to be sent once more."""
+        found = [self._latest[each] for each in self.ended if each in self._latest]
+        self.ended = {
+            address: times + 1
+            for address, times in self.ended.items()
+            if times + 1 < FINAL_REPETITIONS
+        }
+        return found
 
 
 class Hub:
@@ -112,6 +149,8 @@ class Hub:
         self._wordsCall: IDelayedCall | None = None
         self._said: list[Deferred[None]] = []
         self._shutdownCall: IDelayedCall | None = None
+        self._finals: Finals | None = None
+        self._finalsCall: IDelayedCall | None = None
         self.closed = False
         self._flood = Flood()
         self._drops = 0
@@ -282,10 +321,12 @@ class Hub:
 
         @return: when that is done.
         """
-        self.output.recorded = []
+        words: list[tuple[bytes, int, Address, bytes]] = []
+        self.output.recorded = words
         for session in self.table.alive():
             session.expel(reason, detail)
-        self._words, self.output.recorded = self.output.recorded, None
+        self.output.recorded = None
+        self._words = words
         said: Deferred[None] = Deferred()
         self._said.append(said)
         self._repeat(0)
@@ -314,13 +355,37 @@ class Hub:
         if self.closed:
             return
         self.stopAccepting()
+        if self._acceptor is not None and self.table.alive():
+            self._finals = Finals()
+            self.output.recorded = self._finals
+            self.guard.hold(self)
+            self._finalsCall = self._reactor.callLater(FINAL_INTERVAL, self._repeatFinals)
         for session in self.table.alive():
             session.shutDown()
         if self.table.alive() and not self.closed:
             self._shutdownCall = self._reactor.callLater(SHUTDOWN_TIMEOUT, self._giveUp)
 
+    def _repeatFinals(self) -> None:
+        """Repeat the final datagrams of sessions that have ended, until there are no more."""
+        self._finalsCall = None
+        finals = self._finals
+        if self.closed or finals is None:
+            return
+        for run, size, address, source in finals.due():
+            self.output.setSendFrom(source)
+            self.output.emit(run, size, address)
+        if finals.ended or self.table.alive():
+            self._finalsCall = self._reactor.callLater(FINAL_INTERVAL, self._repeatFinals)
+            return
+        self._finals = self.output.recorded = None
+        call, self._shutdownCall = self._shutdownCall, None
+        if call is not None:
+            call.cancel()
+        self.guard.release(self)
+
     def _giveUp(self) -> None:
         self._shutdownCall = None
+        self._finals = None
         self.guard.hold(self)
         said = self.expel(Reason.SOCKET_LOST, "the reactor stops")
         said.addCallback(lambda _: self.guard.release(self))
@@ -381,6 +446,8 @@ class Hub:
         """See L{Host.sessionEnded<twisted_rudp.net.session.Host.sessionEnded>}."""
         self.count("neverConnected" if handshake else "ended")
         self.guard.release(session)
+        if self._finals is not None:
+            self._finals.ended[session.address] = 0
         timeWait = not self.closed and self._acceptor is not None
         self.table.ended(session, timeWait)
         return None if timeWait or self.closed else self.close()
@@ -632,9 +699,11 @@ class Hub:
     def _release(self) -> None:
         """Let go of timers and sessions. Those still alive are the caller's to end."""
         stats.ports.discard(self._registration)
-        for call in (self._wordsCall, self._shutdownCall):
+        for call in (self._wordsCall, self._shutdownCall, self._finalsCall):
             if call is not None and call.active():
                 call.cancel()
+        self._finals = self.output.recorded = None
+        self.guard.release(self)
         self.table.clear()
         self._shares.clear()
         self.schedule.stop()

@@ -75,13 +75,20 @@ _CLOSED: Final = SessionState.CLOSED
 _READABLE: Final = Event.READABLE
 
 
+class Record(Protocol):
+    """Where what is emitted is noted."""
+
+    def append(self, emitted: tuple[bytes, int, Address, bytes], /) -> None:
+        """A run, its size, where it goes, and C{sendFrom}."""
+
+
 class Output:
     """
     The way out of a socket: what engines emit is sealed and counted.
 
     @ivar emitted: bytes given by engines so far, before sealing.
     @ivar full: the port has said that it takes no more until it is writable.
-    @ivar recorded: if a list: what is emitted is noted there, with C{sendFrom}.
+    @ivar recorded: if there is one: what is emitted is noted there.
     @ivar port: the socket, once there is one.
     @ivar calledAt: see L{Receiver<twisted_rudp.net.udp.port.Receiver>}, of the
         run that is being taken in.
@@ -109,7 +116,7 @@ class Output:
         self._counts = count
         self.emitted = 0
         self.full = False
-        self.recorded: list[tuple[bytes, int, Address, bytes]] | None = None
+        self.recorded: Record | None = None
         self.port: DatagramPort | None = None
         self.calledAt = b""
         self.sendFrom = b""

@@ -90,7 +90,8 @@ class TracedSession(Session):
         finally:
             output.recorded = kept
             if kept is not None:
-                kept += sent
+                for each in sent:
+                    kept.append(each)
         if sent:
             self._note(lambda trace: self._sent(trace, now, sent))
 

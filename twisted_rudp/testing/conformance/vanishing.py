@@ -94,6 +94,7 @@ class Shutdown(SimulatedCase):
         await self.lost(*ends)
         for end in ends:
             self.assertLost(end, error.ConnectionLost)
+        await self.stage.until(lambda: not self.stage.serverReactor.running, 2)
         self.assertEqual(self.stage.server.ports, [])
 
     async def test_client(self) -> None:
