@@ -13,6 +13,7 @@ from tests.raknet.frames import pack_frame
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.core.timers import Timers
+from twisted_rudp.kernels import frame_stream
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet import timers
 from twisted_rudp.raknet.receiver import (
@@ -124,6 +125,131 @@ class ReceiverTests(SynchronousTestCase):
         receiver.buffer.offered()
         arrive(37)
         self.assertEqual(receiver.counters.datagrams_withheld, 1)
+
+
+class Streaming:
+    """
+    A receiver of a stream whose numbers wrap.
+
+    @ivar taken: what came out.
+    """
+
+    def __init__(self) -> None:
+        self.receiver = Receiver(DEFAULT, Timers(timers.COUNT))
+        self.receiver.datagrams.expected = self.receiver.reliable = FIRST
+        self.receiver.channel(0).next = FIRST
+        self.taken = b""
+
+    def arrive(self, run: bytes, size: int, joined: bool) -> None:
+        """
+        Datagrams come.
+
+        @param joined: those that follow each other may be taken in together.
+        """
+        receiver, at = self.receiver, 0
+        while at < len(run):
+            rest, length = run[at:], 0
+            if joined:
+                length, taken = receiver.take(rest, size, 0)
+                if length:
+                    receiver.buffer.put_bulk(taken)
+                else:
+                    length = receiver.hold(rest, size, 0, 0)
+            if not length:
+                length = size
+                for delivered in receiver.datagram(memoryview(rest)[:size], 0, 0, False):
+                    receiver.buffer.put(delivered)
+            at += length
+        self.taken += receiver.buffer.stream.take(1 << 30)
+
+    def state(self) -> tuple[object, ...]:
+        """What the peer, and whoever counts, sees."""
+        receiver = self.receiver
+        datagrams = receiver.datagrams
+        return (
+            self.taken,
+            receiver.reliable,
+            receiver.channel(0).next,
+            datagrams.acknowledgements(1 << 16),
+            datagrams.nacks(0, 1 << 16),
+            replace(receiver.counters),
+        )
+
+
+FIRST = MASK24 - 5
+
+
+class HoldTests(SynchronousTestCase):
+    """L{Receiver.hold}."""
+
+    def datagrams(self, count: int, first: int = FIRST) -> list[bytes]:
+        """Of ten bytes of the stream each."""
+        size = 15 + 10
+        data = b"".join(b"%10d" % number for number in range(count))
+        run = frame_stream(first, first, first, USER, 10, data)
+        return [run[at : at + size] for at in range(0, len(run), size)]
+
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(st.integers(2, 24), st.randoms(use_true_random=False), st.integers(0, 4))
+    def test_sameAsOneByOne(self, count: int, chance: random.Random, repeats: int) -> None:
+        """
+        Whatever of a stream comes in which order, in runs or not, and more than once: it makes
+        no difference whether what follows each other is taken in together.
+        """
+        sent = self.datagrams(count)
+        numbers = [*range(count), *(chance.randrange(count) for _ in range(repeats))]
+        for _ in range(chance.randrange(4)):
+            at = chance.randrange(len(numbers))
+            numbers = numbers[at:] + numbers[:at]
+        one, many = Streaming(), Streaming()
+        while numbers:
+            length = chance.randrange(1, 9)
+            run = b"".join(sent[number] for number in numbers[:length])
+            del numbers[:length]
+            one.arrive(run, 25, joined=False)
+            many.arrive(run, 25, joined=True)
+            self.assertEqual(many.state(), one.state())
+        self.assertEqual(many.taken, b"".join(each[15:] for each in sent))
+        self.assertEqual(many.receiver.held, 0)
+
+    def test_oneEntry(self) -> None:
+        """A run behind a gap costs one entry of what waits, and one index each."""
+        streaming = Streaming()
+        sent = self.datagrams(24)
+        streaming.arrive(b"".join(sent[1:]), 25, joined=True)
+        self.assertEqual(len(streaming.receiver.channel(0)), 1)
+        self.assertEqual(streaming.receiver.held, 231)
+        streaming.arrive(sent[0], 25, joined=True)
+        self.assertEqual((len(streaming.taken), streaming.receiver.held), (240, 0))
+
+    def test_bounds(self) -> None:
+        """Nothing is held beyond the bounds of a session; one by one it gets the same answer."""
+        sent = self.datagrams(24)
+        for bound in (
+            replace(DEFAULT, held=500),
+            replace(DEFAULT, reliable_window=20),
+            replace(DEFAULT, stream=False),
+        ):
+            receiver = Receiver(bound, Timers(timers.COUNT))
+            receiver.datagrams.expected = receiver.reliable = FIRST
+            receiver.channel(0).next = FIRST
+            self.assertEqual(receiver.hold(b"".join(sent[1:]), 25, 0, 0), 0)
+            self.assertEqual((receiver.held, receiver.counters.datagrams_in), (0, 0))
+
+    def test_foreign(self) -> None:
+        """What is not the stream, or is too short to be, is left alone."""
+        receiver = Streaming().receiver
+        sent = self.datagrams(4)
+        wrong = sent[1][:14] + b"\x90" + sent[1][15:]
+        for run, size in (
+            (wrong * 2, 25),
+            (sent[1], 25),
+            (sent[1] + wrong, 25),
+            (sent[1][:15] * 2, 15),
+            (b"\x84" * 8, 4),
+        ):
+            self.assertEqual(receiver.hold(run, size, 0, 0), 0)
+        self.assertEqual(receiver.held, 0)
 
 
 def received(first: int = 0) -> ReceivedDatagrams:

@@ -433,11 +433,14 @@ class RakNetEngine:
         state = self._lifecycle.state
         if state is _HANDSHAKE or self._peer_finished:
             return 0
-        length, taken = self.receiver.take(run, size, now)
+        receiver = self.receiver
+        length, taken = receiver.take(run, size, now)
+        if not length:
+            length = receiver.hold(run, size, now, self._nack_guard())
+        elif state is _ESTABLISHED:
+            receiver.buffer.put_bulk(taken)
         if length:
             self._liveness.heard = now
-            if state is _ESTABLISHED:
-                self.receiver.buffer.put_bulk(taken)
         return length
 
     def _receive_records(self, datagram: memoryview, now: int) -> None:

@@ -13,8 +13,9 @@ from typing import TypeAlias
 from twisted_rudp.core.serial import unwrap24
 from twisted_rudp.raknet.wire import IS_SEQUENCED, Frame
 
-_Waiting: TypeAlias = tuple[int, bool, int, int, Frame]
-"""Order index, whether ordered (which goes last), sequence index, a tie breaker, the frame."""
+_Waiting: TypeAlias = tuple[int, bool, int, int, Frame, int]
+"""Order index, whether ordered (which goes last), sequence index, a tie breaker, the frame, and
+how many order indices it has."""
 
 
 class SendChannel:
@@ -96,13 +97,32 @@ class ReceiveChannel:
         self._pass(frame, delivered)
         waiting = self._waiting
         while waiting and waiting[0][0] <= self.next:
-            order, ordered, *_, held = heappop(waiting)
+            order, ordered, _, _, held, count = heappop(waiting)
             self.size -= len(held.payload)
-            if ordered:
+            if count > 1:
+                self._indices.difference_update(range(order, order + count))
+            elif ordered:
                 self._indices.discard(order)
             if order == self.next:
                 self._pass(held, delivered)
+                self.next += count - 1
         return delivered
+
+    def can_hold(self, first: int, end: int) -> bool:
+        """The ordered messages C{first} .. C{end} - 1 are new, and wait for an earlier one."""
+        return first > self.next and self._indices.isdisjoint(range(first, end))
+
+    def hold(self, order: int, count: int, joined: Frame) -> None:
+        """
+        Take in ordered messages for which L{can_hold} is true.
+
+        @param order: index of the first.
+        @param joined: all of them as one, which they are when they are delivered.
+        """
+        self._indices.update(range(order, order + count))
+        self._arrival += 1
+        heappush(self._waiting, (order, True, 0, self._arrival, joined, count))
+        self.size += len(joined.payload)
 
     def _pass(self, frame: Frame, delivered: list[Frame]) -> None:
         if not IS_SEQUENCED[frame.reliability]:
@@ -127,5 +147,5 @@ class ReceiveChannel:
         sequence = unwrap24(frame.sequence or 0, 0)
         self._arrival += 1
         kept = frame._replace(payload=bytes(frame.payload))
-        heappush(self._waiting, (order, ordered, sequence, self._arrival, kept))
+        heappush(self._waiting, (order, ordered, sequence, self._arrival, kept, 1))
         self.size += len(kept.payload)

@@ -22,11 +22,13 @@ from twisted_rudp.raknet.wire import (
     CHANNELS,
     FIRST_USER_ID,
     HAS_ORDER,
+    HEADER_BYTES,
     HEADER_SIZE,
     IS_RELIABLE,
     NACK,
     WITHOUT_RECEIPT,
     Frame,
+    Reliability,
     Split,
     is_users,
     pack_records,
@@ -91,6 +93,9 @@ RECOGNIZED: Final = 8192
 MOST_STRETCHES: Final = 64
 """Stretches of numbers that have come; with more the old ones are forgotten."""
 
+STREAM_LEAD: Final = HEADER_SIZE + HEADER_BYTES[Reliability.RELIABLE_ORDERED] + 1
+"""Bytes before a part of the stream in its datagram: headers of both, user id."""
+
 FIRST_DATAGRAMS: Final = 32
 """Acknowledged at once at the start of a session, so that the peer learns the round
 trip (raknet.md 8.1)."""
@@ -137,7 +142,7 @@ class ReceivedDatagrams:
     def accept(self, number: int, count: int, size: int, now: int, guard: int) -> Arrival:
         """
         Note datagrams with consecutive numbers, to be acknowledged whether new or
-        not. With C{count} above 1 they are the next expected ones.
+        not. With C{count} above 1 none of them has come.
 
         @param size: their bytes.
         @param guard: how long a gap before them may close by itself.
@@ -656,6 +661,48 @@ class Receiver:
         self.counters.bytes_in += length
         return length, taken
 
+    def hold(self, run: Buffer, size: int, now: int, guard: int) -> int:
+        """
+        Take in the leading datagrams of a run if they are a new part of the stream that
+        waits for an earlier one.
+
+        @param guard: how long a gap may close by itself.
+        @return: how many bytes they have; 0 if they are to be looked at one by one.
+        """
+        settings, datagrams, zero = self._settings, self.datagrams, self._zero
+        if not settings.stream or len(run) < 2 * size or size <= STREAM_LEAD:
+            return 0
+        lead = bytes(run[:STREAM_LEAD])
+        number = datagrams.near(int.from_bytes(lead[1:4], "little"))
+        reliable = unwrap24(int.from_bytes(lead[7:10], "little"), self.reliable)
+        order = unwrap24(int.from_bytes(lead[10:13], "little"), zero.next)
+        if number < datagrams.expected or reliable <= self.reliable or order <= zero.next:
+            return 0
+        count, data = take_stream(run, size, number, reliable, order, settings.user_id)
+        cost = self._cost + HELD_FRAME + len(data)
+        if (
+            count < 2
+            or reliable + count > self.reliable + settings.reliable_window
+            or cost > settings.held
+            or self._ordering >= settings.order_limit
+            or self._above.gaps(reliable, reliable + count) != [(reliable, reliable + count)]
+            or not zero.can_hold(order, order + count)
+        ):
+            return 0
+        length = min(count * size, len(run))
+        if datagrams.accept(number, count, length, now, guard) is not _NEW:
+            return 0
+        self._above.add(reliable, reliable + count)
+        joined = Frame(
+            Reliability.RELIABLE_ORDERED, settings.user_id.to_bytes(1, "little") + data, reliable
+        )
+        zero.hold(order, count, joined)
+        self._ordering += 1
+        self._ordering_size += len(joined.payload)
+        self.counters.datagrams_in += count
+        self.counters.bytes_in += length
+        return length
+
     def datagram(
         self, datagram: memoryview, now: int, guard: int, full: bool, early: bool = False
     ) -> Iterator[Delivered]:
@@ -771,7 +818,11 @@ class Receiver:
             return True
         return number > self.reliable and self._above.add(number, number + 1) > 0
 
+    @property
+    def _cost(self) -> int:
+        """Bytes of memory of what waits for something else."""
+        return self.held + HELD_FRAME * (self._ordering + self._splits.fragments)
+
     def _check_held(self) -> None:
-        cost = self.held + HELD_FRAME * (self._ordering + self._splits.fragments)
-        if cost > self._settings.held:
+        if self._cost > self._settings.held:
             raise LimitExceeded("too many bytes wait for others")
