@@ -14,7 +14,7 @@ from tests.raknet.frames import Starts
 from tests.raknet.pair import MESSAGES, Fate, Pair
 from twisted_rudp.core.engine import Event
 from twisted_rudp.messages import Delivery, Message
-from twisted_rudp.raknet.settings import SEED, Settings
+from twisted_rudp.raknet.settings import GO_RAKNET_2023, Settings
 
 WRAP = Starts(0xFFFFF0, 0xFFFFF0, 0xFFFFF0)
 
@@ -73,8 +73,8 @@ class MessageRunTests(SynchronousTestCase):
         self.assertEqual(pair.client.engine.counters()["datagrams_out"] - before, 1)
 
     def test_seed(self) -> None:
-        """The seed's profile has one frame in each datagram (raknet.md 14)."""
-        pair = connected(replace(SEED, stream=False))
+        """The profile of the older go-raknet has one frame in each datagram (raknet.md 14)."""
+        pair = connected(replace(GO_RAKNET_2023, stream=False))
         before = pair.client.engine.counters()["datagrams_out"]
         for number in range(40):
             pair.client.engine.send(b"\xfe%02d" % number)

@@ -20,7 +20,7 @@ from twisted_rudp.raknet.offline import (
     Request2,
     parse,
 )
-from twisted_rudp.raknet.settings import DEFAULT, SEED
+from twisted_rudp.raknet.settings import DEFAULT, GO_RAKNET_2023
 from twisted_rudp.raknet.wire import (
     ConnectionRequest,
     MessageId,
@@ -182,8 +182,8 @@ class KindTests(SynchronousTestCase):
     """How our own kind is told from others."""
 
     def test_extended(self) -> None:
-        """The last of the addresses says it; with the seed's profile nothing does."""
-        for settings, extended in ((DEFAULT, True), (SEED, False)):
+        """The last of the addresses says it; with the older go-raknet's profile nothing does."""
+        for settings, extended in ((DEFAULT, True), (GO_RAKNET_2023, False)):
             for validated in (True, False):
                 listener = Handshake(settings, SERVER, GUID, validated)
                 answer = listener.asked(ConnectionRequest(GUID, 5), 6)

@@ -67,12 +67,13 @@ class RakNetStringTests(SynchronousTestCase):
         self.assertEqual(client._settings.user_id, 0x9A)
         self.assertEqual(client.timeout, 3)
 
-    def test_seed(self) -> None:
+    def test_profile(self) -> None:
         """
-        C{profile=seed} brings the seed's tick, timeouts and limits (raknet.md 14);
+        C{profile=go-raknet-2023} brings the tick, timeouts and limits of that fork (raknet.md 14);
         what is given beside it wins.
         """
-        settings = RakNetClientEndpoint(Clock(), "h", 1, profile="seed", idleTimeout=9)._settings
+        client = RakNetClientEndpoint(Clock(), "h", 1, profile="go-raknet-2023", idleTimeout=9)
+        settings = client._settings
         self.assertEqual(settings.mtu, 1400)
         self.assertEqual((settings.jump, settings.split_count), (2048, 256))
         self.assertEqual(settings.resend_factor, 1.5)

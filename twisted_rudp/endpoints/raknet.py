@@ -52,7 +52,7 @@ _NEGATIVE = 1 << 63
 refuses any other client, and then its host for ten seconds."""
 
 
-ProfileName: TypeAlias = Literal["default", "seed"]
+ProfileName: TypeAlias = Literal["default", "go-raknet-2023"]
 
 Congestion: TypeAlias = Literal["bbr", "cubic", "none"]
 

@@ -356,7 +356,7 @@ class KCPEngine:
 
     @property
     def key(self) -> tuple[Address, int]:
-        """Address and conversation: the rule of the second seed."""
+        """Address and conversation, so that one address may have several sessions."""
         return self._address, self._arq.conv
 
     def keys(self) -> Sequence[Key]:

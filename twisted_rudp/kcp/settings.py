@@ -49,11 +49,10 @@ class SessionRule(Enum):
     """How a listener tells sessions of one address apart (kcp.md 5.3)."""
 
     CONVERSATION = "conversation"
-    """Each conversation is a session: the second seed's rule."""
+    """Each conversation is a session; an address may have several."""
 
     ADDRESS = "address"
-    """One session an address; other conversations are refused while it lives:
-    the first seed's rule."""
+    """One session an address; other conversations are refused while it lives."""
 
     REPLACE = "replace"
     """One session an address; a new conversation ends the old session: kcp-go's

@@ -40,7 +40,7 @@ ACK_ALLOWANCE: Final = 20 * MILLISECOND
 with which every session begins."""
 
 GUESSED_ROUND_TRIP: Final = 50 * MILLISECOND
-"""Of the seed's timer before there is a sample (raknet.md 9)."""
+"""The round trip of the go-raknet profile before there is a sample (raknet.md 9)."""
 
 SPARE: Final = 8
 """The share of a window of numbers that new data leaves to retransmissions, pings and

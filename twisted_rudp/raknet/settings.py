@@ -180,7 +180,7 @@ class Settings:
 DEFAULT = Settings()
 """Section 18 of raknet.md."""
 
-SEED = replace(
+GO_RAKNET_2023 = replace(
     DEFAULT,
     mtu=1400,
     mtu_min=500,
@@ -209,9 +209,9 @@ SEED = replace(
     splits=256,
 )
 """
-The go-raknet fork of the seed document (raknet.md 14): its tick of 100 ms as ACK
-delay, its multiples of it, its window and limits. What was wrong with it on the wire
-(lost duplicates, one channel, 24-bit counters) is not imitated.
+The older fork of go-raknet (raknet.md 14): its tick of 100 ms as ACK delay, its multiples
+of it, its window and limits. What was wrong with it on the wire (lost
+duplicates, one channel, 24-bit counters) is not imitated.
 """
 
-PROFILES = {"default": DEFAULT, "seed": SEED}
+PROFILES = {"default": DEFAULT, "go-raknet-2023": GO_RAKNET_2023}
