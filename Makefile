@@ -11,6 +11,7 @@ ATTACK_FLAGS ?=
 FUZZ_FLAGS ?=
 SOAK_FLAGS ?=
 CROWD_FLAGS ?=
+COVERAGE_FLAGS ?= --fail-under=97.5
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?=
 
@@ -47,6 +48,8 @@ PURE := $(filter-out $(ONCE) tests.discovery tests.service tests.test_examples \
 	tests.test_examples_qotp tests.test_errors tests.test_strings tests.testing,$(SUITE))
 # Nothing in these imports another package than the tests' own trial and hypothesis.
 OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(SUITE))
+# What runs lines of the package that nothing else does. The rest runs copies, or the same again.
+COUNTED := $(filter-out $(LONGEST) tests.benchmarks tests.docs tests.test_architecture tests.test_conventions,$(SUITE))
 # What drives compiled modules. The other parts use them through these, or not at all.
 NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests.endpoints tests.test_stats \
 	tests.test_compiled
@@ -54,7 +57,7 @@ NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
 	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
-.PHONY: compiled test-compiled bench-compiled wheels crowd
+.PHONY: coverage compiled test-compiled bench-compiled wheels crowd
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -77,6 +80,12 @@ test-pure: $(BASE)  ## what kernels are in, with the Python ones instead of the 
 
 test-minimum: $(MINIMUM)  ## what other packages are in, with the oldest that are allowed
 	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(OLD))
+
+coverage: $(DEV)  ## which lines of the package the tests run; TESTS=tests.kcp runs a part
+	rm -f .coverage .coverage.*
+	$(RUN) -m coverage run -m twisted.trial --jobs=$(JOBS) $(TRIAL_FLAGS) $(or $(TESTS),$(COUNTED))
+	$(RUN) -m coverage combine -q
+	$(RUN) -m coverage report $(COVERAGE_FLAGS)
 
 compiled: $(BUILT)  ## the package compiled by mypyc, in .venv-compiled; the checkout stays interpreted
 	@$(COMPILED)/bin/rudp --version
@@ -150,7 +159,7 @@ news: $(DEV)  ## what the next NEWS.rst will say
 
 clean:  ## remove .venv and everything built
 	rm -rf $(VENV) $(OLDEST) $(COMPILED) build dist *.egg-info _trial_temp* docs/_build tests/interop/bin
-	rm -f twisted_rudp/kernels/_native*.so twisted/plugins/dropin.cache
+	rm -f twisted_rudp/kernels/_native*.so twisted/plugins/dropin.cache .coverage .coverage.*
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; try make PYTHON=python3.11")'
