@@ -29,12 +29,18 @@ class IdleTests(SynchronousTestCase):
                     self.assertEqual(end.kinds(), [Event.CONNECTED], (loss, seed))
 
     def test_paused(self) -> None:
-        """So do those whose reader does not read."""
+        """
+        So do those whose reader does not read. It is asked for room less and less often, up
+        to once a second (RFC 9293 section 3.8.6.1).
+        """
         pair = Pair()
         pair.connect()
         pair.server.reading = False
         write(pair.client, 0, bytes(500_000))
         pair.run(2000)
+        sent = len(pair.client.sent)
+        pair.run(20_000)
+        self.assertIn(len(pair.client.sent) - sent, range(18, 30))
         pair.fates["client"], pair.fates["server"] = chancy(0.2, 1), chancy(0.2, 2)
         pair.run(HOUR // 2)
         for end in (pair.client, pair.server):

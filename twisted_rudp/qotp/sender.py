@@ -34,6 +34,9 @@ FIRST_TIMEOUT: Final = 200 * MILLISECOND
 LEAST_TIMEOUT: Final = 50 * MILLISECOND
 LONGEST_TIMEOUT: Final = 2 * SECOND
 
+MOST_BACK_OFF: Final = 6
+"""Doublings of the time between questions to a peer without room (RFC 9293 section 3.8.6.1)."""
+
 LONGEST_WAIT: Final = SECOND
 """A peer that is silent is asked at least so often: whether an outage is over, and whether an
 idle peer is still there on a link that loses much (RFC 9002 leaves the back-off open)."""
@@ -138,6 +141,7 @@ class Sender:
         self._probed_at = 0
         self._idle_at = 0
         self._starved_at = self._starved_since = NEVER
+        self._starved_pings = 0
         self._wake = NEVER
         self._loss_at = NEVER
         self._woken_at = NEVER
@@ -205,6 +209,7 @@ class Sender:
             self._ask_control()
         if self._starved_at != NEVER:
             self._starved_at = now
+            self._starved_pings = min(self._starved_pings + 1, MOST_BACK_OFF)
             self.frames.append(self.ping())
             self.packets.recovery.probes += 1
             return
@@ -226,12 +231,13 @@ class Sender:
     def _probe_at(self) -> int:
         recovery = self.packets.recovery
         if self._starved_at != NEVER:
-            due = self._starved_at + recovery.probe_timeout()
             since = self._starved_at
+            # Each is answered, so that what silence adds to the timeout does not grow.
+            due = since + (recovery.probe_timeout() << self._starved_pings)
         else:
             due = recovery.probe_deadline()
             since = self._probed_at
-        if recovery.probes and due > since + LONGEST_WAIT:
+        if (recovery.probes or self._starved_pings) and due > since + LONGEST_WAIT:
             due = since + LONGEST_WAIT
         return due
 
@@ -342,6 +348,8 @@ class Sender:
             self._send(now, writer, acks)
             idle = not self.ready and self._credit >= self.mtu
             self._idle_at = now if idle and self._has_room() else NEVER
+        if self._starved_at == NEVER:
+            self._starved_pings = 0
         self._probes = 0
 
     def _has_room(self) -> bool:
