@@ -13,6 +13,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.conformance import test_kcp
+from tests.conformance.everywhere import PORT_TOPICS
 from tests.interpreter import CHECKOUT, environment, python
 from twisted_rudp.testing.conformance import RealSockets
 
@@ -20,7 +21,14 @@ CONFORMANCE = [
     f"{test_kcp.__name__}.{name}"
     for name, case in vars(test_kcp).items()
     if getattr(case, "stageClass", None) is RealSockets
+    and case.transport.name in ("SegmentingKCP", "StockKCP")
+    and any(issubclass(case, topic) for topic in PORT_TOPICS)
 ]
+"""
+What meets the port, on a descriptor of our own and on the reactor's. All other topics are
+about what a session does with its datagrams, which is the same code on every reactor.
+"""
+
 UVLOOP = """
 import uvloop
 from twisted.internet import asyncioreactor

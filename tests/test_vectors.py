@@ -16,19 +16,39 @@ from tests.othervectors import Maker
 
 
 def comparing() -> list[str]:
-    """The test modules that read vectors."""
+    """The test cases that read vectors, and the modules of those that are made as they are read."""
     found = []
     for path in sorted((CHECKOUT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        imported = {
-            f"{node.module}.{alias.name}"
+        reading = {
+            alias.name
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
+            if re.match(
+                r"tests\.(vectors|qotp\.test_transcripts)\b", f"{node.module}.{alias.name}"
+            )
         }
-        if any(re.match(r"tests\.(vectors|qotp\.test_transcripts)\b", each) for each in imported):
-            found.append(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
+        if reading:
+            module = ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+            cases = [name for name in using(tree, reading) if name.endswith("Tests")]
+            found += [f"{module}.{name}" for name in cases] or [module]
     return found
+
+
+def using(tree: ast.Module, names: set[str]) -> list[str]:
+    """What a module defines that uses some names, directly or through what else it defines."""
+    defined: dict[str, set[str]] = {}
+    for node in tree.body:
+        inside = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            defined[node.name] = inside
+        else:
+            defined.update(dict.fromkeys(inside, inside) if isinstance(node, ast.Assign) else {})
+    known = set(names)
+    while more := {name for name, inside in defined.items() if inside & known} - known:
+        known |= more
+    return [name for name in defined if name in known]
 
 
 class OtherVectorsTests(TestCase):

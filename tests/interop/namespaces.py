@@ -13,7 +13,8 @@ from itertools import count
 from time import monotonic, sleep
 
 from tests.interop.harness import unavailable
-from tests.service.programs import Program, run
+from tests.interpreter import environment, python
+from tests.service.programs import PATIENCE, Program
 
 _numbers = count()
 
@@ -53,8 +54,16 @@ class Machine:
         return Program(*arguments, prefix=self.prefix, keyboard=keyboard)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run a Python program to its end."""
-        return run(*arguments, prefix=self.prefix)
+        """Run a Python program to its end: its status and everything that it printed."""
+        result = subprocess.run(
+            [*self.prefix, *python(*arguments)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+        )
+        return result.returncode, result.stdout
 
 
 class Cable:

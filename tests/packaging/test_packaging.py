@@ -43,6 +43,9 @@ assert "site-packages" in twisted_rudp.__file__, twisted_rudp.__file__
 KERNEL_TESTS = ("tests.kernels", "tests.net.udp.test_batching")
 """What of the suite calls the native functions."""
 
+KERNEL_REQUIREMENTS = ("Twisted", "PyNaCl", "hypothesis", "setuptools>=65", "wheel")
+"""What those import, and what builds."""
+
 
 _KERNELS = "from twisted_rudp import kernels as k; print(k.IMPLEMENTATION, k.__file__)"
 
@@ -70,6 +73,17 @@ def run(*arguments: object, seconds: float = _INSTALL_SECONDS, **more: str) -> s
     if result.returncode != 0:
         raise CommandFailed(f"{arguments} failed:\n{result.stdout}\n{result.stderr}")
     return result.stdout
+
+
+def contents(wheel: Path) -> list[str]:
+    """The names of the files in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return sorted(archive.namelist())
+
+
+def modules(wheel: Path) -> list[str]:
+    """Those that are not about the wheel itself, which tools of other versions name otherwise."""
+    return [name for name in contents(wheel) if ".dist-info/" not in name]
 
 
 class CommandFailed(Exception):
@@ -177,7 +191,9 @@ def pip(folder: Path, *arguments: object) -> None:
 
 def installed(package: Path) -> Path:
     """The fresh virtual environment with one of our packages and what it asks for."""
-    pip(fresh(), "install", "--no-index", "--find-links", wheelhouse(), package)
+    pip(
+        fresh(), "install", "--no-compile", "--no-index", "--find-links", wheelhouse(), package
+    )
     return fresh()
 
 
@@ -198,29 +214,61 @@ def supported() -> dict[tuple[int, int], str]:
     return found
 
 
-class ContentsTests(SynchronousTestCase):
-    """What is in the files."""
+class PackagesTests(SynchronousTestCase):
+    """
+    Wheel and sdist, and the wheel installed into an environment that has nothing else.
 
-    def test_wheel(self) -> None:
+    The steps are one test: what one builds the next uses, and the tests of a suite on
+    several cores are in as many processes.
+    """
+
+    def test_packages(self) -> None:
+        """The files have what they should, and are what users can install."""
+        wheel, sdist = build("wheel"), build("sdist")
+        pure = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
+        compiled = self.checkWheel(wheel)
+        self.checkSdist(sdist)
+        # On purpose without the extension, it is a wheel for every platform (PLG-9).
+        self.assertTrue(pure.name.endswith("-py3-none-any.whl"), pure.name)
+
+        self.checkInstalled(installed(wheel), "native" if compiled else "pure")
+        # The commands are the same.
+        self.assertEqual(self.used(installed(pure)), "pure")
+        # What an installer builds of the sdist is what was tried out.
+        again = Path(tempfile.mkdtemp(dir=workplace()))
+        pip(fresh(), "wheel", "--no-index", "--find-links", wheelhouse(), "--no-deps",
+            "-w", again, sdist)  # fmt: skip
+        (built,) = again.iterdir()
+        self.assertEqual(built.name, wheel.name)
+        self.assertEqual(modules(built), modules(wheel))
+
+    def checkWheel(self, wheel: Path) -> bool:
         """
         The plugin is in it and nothing else below C{twisted/} (PLG-1, PLG-4);
-        C{py.typed} is, tests and the built source are not.
+        C{py.typed} is, tests and the built source are not. With the extension it is for
+        this kind of machine and every supported Python.
+
+        @return: the extension is in it.
         """
-        with zipfile.ZipFile(build("wheel")) as wheel:
-            names = wheel.namelist()
+        names = contents(wheel)
         self.assertEqual(
             [name for name in names if name.startswith("twisted/")],
             ["twisted/plugins/twisted_rudp_plugin.py"],
         )
         self.assertIn("twisted_rudp/py.typed", names)
         self.assertEqual([name for name in names if name.startswith(("tests", "docs"))], [])
+        compiled = [name for name in names if name.endswith(".so")]
+        if compiled:
+            self.assertIn("-cp311-abi3-", wheel.name)
+            self.assertTrue(compiled[0].endswith(".abi3.so"), compiled)
+        return bool(compiled)
 
-    def test_sdist(self) -> None:
+    def checkSdist(self, package: Path) -> None:
         """
         It has the plugin, the native source, tests, docs and examples, and no
         caches (PLG-10).
         """
-        with tarfile.open(build("sdist")) as sdist:
+        with tarfile.open(package) as sdist:
             names = {name.partition("/")[2] for name in sdist.getnames()}
         for needed in (
             "twisted/plugins/twisted_rudp_plugin.py",
@@ -240,10 +288,27 @@ class ContentsTests(SynchronousTestCase):
             [name for name in names if name.endswith(("dropin.cache", ".pyc", ".so"))], []
         )
 
-    def test_pureWheel(self) -> None:
-        """On purpose without the extension, it is a wheel for every platform (PLG-9)."""
-        wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
-        self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
+    def checkInstalled(self, environment: Path, kernels: str) -> None:
+        """
+        The commands and the strings work, and removing us leaves Twisted whole
+        (PLG-6, PLG-8).
+        """
+        binaries = environment / "bin"
+        self.assertIn("rudp", run(binaries / "twist", "--help"))
+        self.assertIn("rudp", run(binaries / "twistd", "--help"))
+        self.assertIn("forward", run(binaries / "twist", "rudp", "--help"))
+        self.assertIn("link", run(binaries / "rudp", "--help"))
+        self.assertEqual(self.used(environment), kernels)
+        pip(environment, "uninstall", "-y", "twisted_rudp")
+        self.assertNotIn("rudp", run(binaries / "twist", "--help"))
+        run(binaries / "python", "-c", "import twisted.internet.endpoints, twisted.plugins")
+
+    def used(self, environment: Path) -> str:
+        """Endpoint strings are understood; which kernels are used."""
+        server, client, kernels = run(environment / "bin" / "python", "-c", _TRY).split("\n")[:3]
+        self.assertIn("KCPServerEndpoint", server)
+        self.assertIn("KCPClientEndpoint", client)
+        return kernels
 
     def test_noCompiler(self) -> None:
         """
@@ -252,61 +317,11 @@ class ContentsTests(SynchronousTestCase):
         """
         wheel = build("wheel", CC="false")
         self.assertTrue(wheel.name.endswith("-py3-none-any.whl"), wheel.name)
-        with zipfile.ZipFile(wheel) as contents:
-            names = contents.namelist()
-            self.assertEqual([name for name in names if name.endswith(".so")], [])
-            (about,) = (name for name in names if name.endswith("/WHEEL"))
-            self.assertIn(b"Root-Is-Purelib: true", contents.read(about))
-
-    def test_compiled(self) -> None:
-        """A wheel with the extension is for this kind of machine and every supported Python."""
-        wheel = build("wheel")
-        with zipfile.ZipFile(wheel) as contents:
-            compiled = [name for name in contents.namelist() if name.endswith(".so")]
-        if not compiled:
-            raise SkipTest("there is no compiler")
-        self.assertIn("-cp311-abi3-", wheel.name)
-        self.assertTrue(compiled[0].endswith(".abi3.so"), compiled)
-
-
-class InstalledTests(SynchronousTestCase):
-    """Installed into an environment that has nothing else."""
-
-    def check(self, environment: Path) -> str:
-        """
-        The commands and the strings work, and removing us leaves Twisted whole
-        (PLG-6, PLG-8).
-
-        @return: which kernels were used.
-        """
-        binaries = environment / "bin"
-        self.assertIn("rudp", run(binaries / "twist", "--help"))
-        self.assertIn("rudp", run(binaries / "twistd", "--help"))
-        self.assertIn("forward", run(binaries / "twist", "rudp", "--help"))
-        self.assertIn("link", run(binaries / "rudp", "--help"))
-        server, client, kernels = run(binaries / "python", "-c", _TRY).split("\n")[:3]
-        self.assertIn("KCPServerEndpoint", server)
-        self.assertIn("KCPClientEndpoint", client)
-        pip(environment, "uninstall", "-y", "twisted_rudp")
-        self.assertNotIn("rudp", run(binaries / "twist", "--help"))
-        run(binaries / "python", "-c", "import twisted.internet.endpoints, twisted.plugins")
-        return kernels
-
-    def test_wheel(self) -> None:
-        """The wheel works, and uses the extension if it has it."""
-        wheel = build("wheel")
-        with zipfile.ZipFile(wheel) as contents:
-            compiled = any(name.endswith(".so") for name in contents.namelist())
-        self.assertEqual(self.check(installed(wheel)), "native" if compiled else "pure")
-
-    def test_sdist(self) -> None:
-        """The sdist works."""
-        self.check(installed(build("sdist")))
-
-    def test_pureWheel(self) -> None:
-        """A wheel without the extension works, with the Python kernels (PLG-9)."""
-        wheel = build("wheel", TWISTED_RUDP_NO_EXTENSION="1")
-        self.assertEqual(self.check(installed(wheel)), "pure")
+        names = contents(wheel)
+        self.assertEqual([name for name in names if name.endswith(".so")], [])
+        (about,) = (name for name in names if name.endswith("/WHEEL"))
+        with zipfile.ZipFile(wheel) as archive:
+            self.assertIn(b"Root-Is-Purelib: true", archive.read(about))
 
 
 class PythonsTests(SynchronousTestCase):
@@ -316,7 +331,7 @@ class PythonsTests(SynchronousTestCase):
         """A Python with what the tests of the kernels import."""
         folder = environment(program)
         with network():
-            pip(folder, "install", "hypothesis", *requirements())
+            pip(folder, "install", "--no-compile", *KERNEL_REQUIREMENTS)
         return folder / "bin" / "python"
 
     def test_newest(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from threading import Timer
 
 from tests.interpreter import environment, python
+from tests.service.forks import forks
 
 PATIENCE = 120
 """Seconds without what is waited for, after which a program is killed, which fails its test."""
@@ -114,20 +115,10 @@ class Program:
             timer.cancel()
 
 
-def run(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str]:
+def run(*arguments: str) -> tuple[int, str]:
     """
     Run a program to its end.
 
-    @param prefix: another command that runs it.
-
     @return: its status and everything that it printed.
     """
-    result = subprocess.run(
-        [*prefix, *python(*arguments)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-    )
-    return result.returncode, result.stdout
+    return forks().run(arguments, PATIENCE)

@@ -28,11 +28,11 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("rudp link --help", output)
 
     def test_version(self) -> None:
-        """The version says which kernels are in use."""
-        status, output = run(*RUDP, "--version")
+        """The version says which kernels are in use, in a fresh process."""
+        version = Program(*RUDP, "--version")
+        self.assertEqual(version.end(), 0)
         self.assertEqual(
-            (status, output),
-            (0, f"twisted_rudp {__version__}, {kernels.description()}\n"),
+            version.output, f"twisted_rudp {__version__}, {kernels.description()}\n"
         )
 
     def test_refused(self) -> None:
