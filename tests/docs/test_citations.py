@@ -31,7 +31,8 @@ def sources() -> Iterator[tuple[Path, str]]:
     """Every source file, its text on one line without the signs of comments."""
     for folder in FOLDERS:
         for path in sorted((CHECKOUT / folder).rglob("*")):
-            if path.suffix in SUFFIXES and "_build" not in path.parts and path != Path(__file__):
+            made = {"_build", "node_modules"} & {*path.parts}
+            if path.suffix in SUFFIXES and not made and path != Path(__file__):
                 text = path.read_text(encoding="utf-8")
                 yield path, re.sub(r"\s*\n\s*(?:#:?|\*(?!/))?\s*", " ", text)
 
