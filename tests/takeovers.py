@@ -2,9 +2,10 @@
 A session survives a reload, and a takeover, under traffic, as often as one likes::
 
     python -m tests.takeovers 100 kcp qotp raknet
+    python -m tests.takeovers 100 kcp*2 tcp*2
 
-Each try runs a service as a process of its own, loads it through a session of its own, and
-compares what comes back.
+C{*2}: with two workers. Each try runs a service as a process of its own, loads it through a
+session of its own, and compares what comes back.
 """
 
 from __future__ import annotations
@@ -91,20 +92,31 @@ class Load(Thread):
 class Server:
     """An echo with a configuration file."""
 
-    def __init__(self, folder: Path, transport: str) -> None:
+    def __init__(self, folder: Path, transport: str, workers: int) -> None:
         self.file = folder / "rudp.toml"
         self.control = folder / "control"
         self.transport = transport
+        self.workers = workers
         self.write("backlog=100", 0)
         self.programs = [Program(*TWIST, "rudp", "--config", str(self.file))]
-        self.port = self.programs[0].port()
-        self.programs[0].expect("Starting reactor")
+        found = self.programs[0].expect(r"(?:listening on|share) 127\.0\.0\.1 port (\d+)")
+        self.port = int(found[1])
+        self._ready()
+
+    def _ready(self) -> None:
+        """Wait until the newest process serves."""
+        self.programs[-1].expect("Starting reactor")
+        if self.workers > 1:
+            for _ in range(self.workers):
+                self.programs[-1].expect(r"worker \d+: ready")
 
     def write(self, option: str, port: int) -> None:
         """The file, with something that can be changed."""
         listen = f"{self.transport}:0:interface=127.0.0.1:{option}"
         self.file.write_text(
-            f'control = "{self.control}"\n[[echo]]\nlisten = "{listen}"\n', encoding="utf-8"
+            f'control = "{self.control}"\nworkers = {self.workers}\n'
+            f'[[echo]]\nlisten = "{listen}"\n',
+            encoding="utf-8",
         )
 
     def reload(self) -> None:
@@ -120,7 +132,9 @@ class Server:
                 *TWIST, "rudp", "--config", str(self.file), "--takeover", str(self.control)
             )
         )
-        self.programs[-1].expect("Starting reactor")
+        self._ready()
+        if self.workers > 1:
+            self.programs[-1].expect("took over 1 sockets of process")
 
     @property
     def endpoint(self) -> str:
@@ -129,10 +143,10 @@ class Server:
 
 
 @contextmanager
-def served(transport: str) -> Iterator[Server]:
+def served(transport: str, workers: int) -> Iterator[Server]:
     """A server that is ended afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), transport)
+        server = Server(Path(folder), transport, workers)
         try:
             yield server
         finally:
@@ -140,7 +154,7 @@ def served(transport: str) -> Iterator[Server]:
                 program.kill()
 
 
-def attempt(transport: str, seed: int, brief: bool = False) -> list[str]:
+def attempt(transport: str, seed: int, brief: bool = False, workers: int = 1) -> list[str]:
     """
     One session through a reload and a takeover, and others that begin in between.
 
@@ -148,7 +162,7 @@ def attempt(transport: str, seed: int, brief: bool = False) -> list[str]:
     @return: what went wrong.
     """
     problems = []
-    with served(transport) as server:
+    with served(transport, workers) as server:
         first = Load(server.endpoint, seed)
         first.send(3)
         server.reload()
@@ -178,7 +192,8 @@ def main(arguments: Sequence[str]) -> int:
     failed = 0
     for number in range(int(count)):
         for transport in transports:
-            problems = attempt(transport, number)
+            kind, _, workers = transport.partition("*")
+            problems = attempt(kind, number, workers=int(workers or 1))
             failed += bool(problems)
             for each in problems:
                 sys.stdout.write(f"{each}\n")

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interpreter import CHECKOUT
 from tests.service.programs import TWIST, Program, run
-from twisted_rudp.service.config import ConfigError, arguments, endpointString, load
+from twisted_rudp.service.config import ConfigError, arguments, endpointString, parsed, read
 from twisted_rudp.service.udpforward import parseUDP
 
 
@@ -114,14 +114,16 @@ class ConfigTests(SynchronousTestCase):
         ]:
             self.assertIn(expected, self.refused(text))
         with self.assertRaises(ConfigError):
-            load("/nonexistent")
+            read("/nonexistent")
         path = Path(self.mktemp())
-        path.write_text("= 1")
-        self.assertRaises(ConfigError, load, str(path))
+        path.write_bytes(b"\xff")
+        self.assertRaises(ConfigError, read, str(path))
+        self.assertRaises(ConfigError, parsed, "f", "= 1")
 
     def test_example(self) -> None:
         """The example is right, but for what only its machine has."""
-        config = load(str(CHECKOUT / "examples" / "deploy" / "rudp.toml"))
+        path = str(CHECKOUT / "examples" / "deploy" / "rudp.toml")
+        config = parsed(path, read(path))
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "kcp.password").write_text("x")

@@ -48,7 +48,7 @@ def service(name: str, associations: int, forth: int) -> dict[str, Any]:
 class Workers:
     """Three workers, one of which is being replaced."""
 
-    count = 3
+    numbers = 3
 
     def __init__(self) -> None:
         self.asked: list[Any] = []

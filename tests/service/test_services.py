@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import fail, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
@@ -265,6 +265,80 @@ class ReloadTests(ServicesCase):
         self.network.run(self.services.stopService())
         self.assertLess(self.network.clock.seconds() - before, 12)
         self.network.run(lambda: one.reason and two.reason)
+
+
+class Renewing(Service):
+    """Workers that follow others at once, or do not."""
+
+    def __init__(self) -> None:
+        self.renewed: list[Any] = []
+        self.problem: RequestError | None = None
+
+    def renew(
+        self, endpoints: Any, announcers: Any, file: str, changes: Any, drain: float
+    ) -> Deferred[None]:
+        if self.problem is not None:
+            return fail(self.problem)
+        self.renewed.append(([each.description for each in endpoints], file, changes, drain))
+        return succeed(None)
+
+
+class SharedTests(ServicesCase):
+    """A file that was changed, where workers have what listens."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.workers = Renewing()
+        self.other = Other()
+        workers: Any = self.workers
+        self.shared = Services(
+            self.server.reactor,
+            Plan([self.echo(4010), Planned(self.other, "a")]),
+            self.plan,
+            workers=workers,
+        )
+        self.shared.startService()
+        self.addCleanup(self.shared.stopService)
+
+    def reloadShared(self, *services: Planned) -> dict[str, int]:
+        self.next = Plan(list(services), text="new")
+        reloading: Any = self.shared.reload()
+        done: dict[str, int] = self.successResultOf(reloading)
+        return done
+
+    def test_same(self) -> None:
+        """No worker is replaced for what is the same to them."""
+        third = Other()
+        done = self.reloadShared(self.echo(4010), Planned(third, "b"))
+        self.assertEqual(done, {"added": 1, "removed": 1, "changed": 0, "unchanged": 1})
+        self.assertEqual(self.workers.renewed, [])
+        self.assertEqual((self.other.running, third.running), (0, 1))
+
+    def test_changed(self) -> None:
+        """Everything that listens is renewed when something of it has changed."""
+        for expected in ((1, 0, 1, 1), (0, 0, 0, 3)):
+            done = self.reloadShared(
+                self.echo(4010, sndwnd=7), self.echo(4011), Planned(self.other, "a")
+            )
+            names = ("added", "removed", "changed", "unchanged")
+            self.assertEqual(tuple(done[each] for each in names), expected)
+        self.assertEqual(
+            self.workers.renewed,
+            [(["echo 4010", "echo 4011"], "new", {"udp 0.0.0.0 4010": {"sndwnd": 7}}, 5)],
+        )
+
+    def test_refused(self) -> None:
+        """When the new workers do not come, nothing has changed, and the next try is another."""
+        self.workers.problem = RequestError("no")
+        self.next = Plan([self.echo(4011)])
+        reloading: Any = self.shared.reload()
+        self.failureResultOf(reloading, RequestError)
+        self.assertEqual(self.other.running, 1)
+        self.next = Plan([Planned(self.other, "a")])
+        reloading = self.shared.reload()
+        self.assertIn("nothing is left", str(self.failureResultOf(reloading).value))
+        self.workers.problem = None
+        self.assertEqual(self.reloadShared(self.echo(4011))["removed"], 2)
 
 
 class Taking:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.service.programs import TWIST, run
 from tests.takeovers import attempt
 from twisted_rudp.service.listening import StartupError
-from twisted_rudp.service.takeover import Handover, Takeover
+from twisted_rudp.service.takeover import Handover, Offer, Takeover
 
 
 class ProcessTests(SynchronousTestCase):
@@ -26,6 +26,10 @@ class ProcessTests(SynchronousTestCase):
     def test_tcp(self) -> None:
         """So does a connection over TCP, whose listening socket stays open as well."""
         self.assertEqual(attempt("tcp", 0, brief=True), [])
+
+    def test_workers(self) -> None:
+        """So does a session with one of two workers. RakNet's cookies tell whose sessions are."""
+        self.assertEqual(attempt("raknet", 0, brief=True, workers=2), [])
 
     def test_nobody(self) -> None:
         """Without a process to take over from, the new one ends with one line."""
@@ -67,9 +71,8 @@ class OfferTests(SynchronousTestCase):
             service: Any = Service(TCPPort(sock))
             handover = Handover([(service, ("tcp", "0.0.0.0", "80"))])
             self.assertEqual(handover.descriptors, [sock.fileno()])
-            ((place, kind, family),) = handover.offers
-            self.assertEqual((list(place), kind), (["tcp", "0.0.0.0", "80"], "tcp"))
-            self.assertEqual(family, socket.AF_INET)
+            offer = Offer(["tcp", "0.0.0.0", "80"], "tcp", socket.AF_INET)
+            self.assertEqual(handover.offers, [offer])
             self.assertEqual(handover.services([0]), [service])
             undone: list[int] = []
             handover.undo = lambda: undone.append(1)
@@ -90,6 +93,29 @@ class OfferTests(SynchronousTestCase):
         service: Any = Service(object())
         handover = Handover([(service, ("unix", "", "/run/x")), (service, ("udp", "", "1"))])
         self.assertEqual((handover.offers, handover.descriptors), ([], []))
+
+
+class GroupTests(SynchronousTestCase):
+    """Sockets of several processes."""
+
+    def test_group(self) -> None:
+        """They are taken by as many processes, with the same steering, once."""
+        takeover = Takeover(None, "c")
+        udp = Offer(["udp", "", "1"], "udp", socket.AF_INET, 2, "ADDRESS", 7, "00")
+        tcp = Offer(["tcp", "", "1"], "tcp", socket.AF_INET)
+        self.assertEqual((udp.descriptors, tcp.descriptors), (4, 1))
+        takeover.offered({0: (udp, [3, 4, 5, 6]), 1: (tcp, [7])})
+        for count, steering, problem in (
+            (1, "", "udp 1: 1 processes cannot have the sockets of 2"),
+            (3, "ADDRESS", "udp 1: 3 processes cannot have the sockets of 2"),
+            (2, "HOST", "takes a restart"),
+        ):
+            with self.assertRaises(StartupError) as caught:
+                takeover.groupFor(udp.place, count, steering)
+            self.assertIn(problem, str(caught.exception))
+        self.assertEqual(takeover.groupFor(udp.place, 2, "ADDRESS"), (udp, [3, 4, 5, 6]))
+        self.assertIsNone(takeover.groupFor(udp.place, 2, "ADDRESS"))
+        self.assertEqual(takeover.groupFor(tcp.place, 3, ""), (tcp, [7]))
 
 
 class AnswerTests(SynchronousTestCase):

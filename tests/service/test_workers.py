@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -21,11 +22,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.interpreter import CHECKOUT
 from tests.service.programs import PATIENCE, TWIST, Program
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
+from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
+from twisted_rudp.service.control import RequestError
 from twisted_rudp.service.listening import StartupError
 from twisted_rudp.service.options import Options, Services, makeService
 from twisted_rudp.service.status import asked
-from twisted_rudp.service.worker import Reports
-from twisted_rudp.service.workers import WorkersService, runWorkers
+from twisted_rudp.service.takeover import Takeover
+from twisted_rudp.service.worker import Assignment, Reports
+from twisted_rudp.service.workers import Shared, WorkersService, runWorkers
 
 CLIENTS = 10
 """For each transport: one worker alone has them all in one of 512 runs, which would only make
@@ -223,7 +227,7 @@ class ReplacingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         endpoint = KCPServerEndpoint(self.reactor, 0, interface="127.0.0.1", crypt="null")
-        self.service = WorkersService(self.reactor, ["-c", ""], [("echo", endpoint)], 2)
+        self.service = WorkersService(self.reactor, ["-c", ""], [Shared("echo", endpoint)], 2)
         self.service.startService()
         self.addCleanup(self.end)
 
@@ -322,6 +326,190 @@ class ReplacingTests(SynchronousTestCase):
         self.assertEqual(two.signals, [])
 
 
+class RenewingTests(SynchronousTestCase):
+    """Workers with another configuration follow those that run, or those of another program."""
+
+    if not LINUX:
+        skip: ClassVar[str] = "only Linux has SO_ATTACH_REUSEPORT_CBPF"
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        place = ("udp", "127.0.0.1", "0")
+        self.first = Shared("echo", self.endpoint(), place)
+        self.second = Shared("other", self.endpoint(mtu=1000), place)
+        self.service = WorkersService(
+            self.reactor, ["-c", ""], [self.first], 2, follows=True, file="old"
+        )
+        self.addCleanup(self.end)
+
+    def endpoint(self, **options: Any) -> KCPServerEndpoint:
+        return KCPServerEndpoint(
+            self.reactor, 0, interface="127.0.0.1", crypt="null", **options
+        )
+
+    def start(self) -> None:
+        self.service.startService()
+        self.ready(*self.reactor.processes)
+
+    def end(self) -> None:
+        stopping = self.service.stopService()
+        for process in self.reactor.processes:
+            if not process.protocol.ended.called:
+                process.die()
+        self.successResultOf(stopping)
+        self.flushLoggedErrors()
+
+    def ready(self, *processes: FakeProcess) -> None:
+        for process in processes:
+            process.report('{"ready": true}')
+
+    def renew(self, *shared: Shared) -> Deferred[None]:
+        return self.service.renew(
+            shared, (), "new", {"udp 127.0.0.1 0": {"sndwnd": 7}}, 5
+        )
+
+    def assigned(self, process: FakeProcess) -> Assignment:
+        return Assignment.of(process.written.splitlines()[0])
+
+    def told(self, process: FakeProcess) -> list[Any]:
+        """The requests so far."""
+        return [json.loads(line)["request"] for line in process.written.splitlines()[1:]]
+
+    def test_renewed(self) -> None:
+        """
+        New workers get the same sockets, and channels to the old ones, which are told when all
+        of the new ones serve. An old one that ends is not replaced, a new one is.
+        """
+        self.start()
+        renewed = self.renew(self.second)
+        one, two, three, four = self.reactor.processes
+        self.assertEqual(
+            [(each.index, each.number, each.file) for each in
+             map(self.assigned, self.reactor.processes)],
+            [(0, 0, "old"), (1, 1, "old"), (0, 2, "new"), (1, 3, "new")],
+        )  # fmt: skip
+        self.assertEqual(one.descriptors[5], three.descriptors[5])
+        self.assertEqual(two.descriptors[5], four.descriptors[5])
+        [before], [after] = self.assigned(one).places, self.assigned(three).places
+        self.assertEqual((before.key, before.secret), (after.key, after.secret))
+        self.assertEqual((before.predecessor, before.successor), (None, 6))
+        self.assertEqual((after.predecessor, after.successor), (6, 7))
+        self.assertNotEqual(self.assigned(one).generation, self.assigned(three).generation)
+        self.ready(three)
+        self.assertEqual((self.told(one), self.told(three)), ([], []))
+        self.assertNoResult(renewed)
+        self.ready(four)
+        self.successResultOf(renewed)
+        told = {"command": "give-up", "taken": [0], "changes": {"0": {"sndwnd": 7}}}
+        self.assertEqual([self.told(each) for each in (one, two, three)], [[told], [told], []])
+        one.die()
+        four.die()
+        self.reactor.advance(1)
+        [five] = self.reactor.processes[4:]
+        self.assertEqual(self.assigned(five).index, 1)
+        self.assertEqual(self.assigned(five).places[0].predecessor, 6)
+        self.assertEqual(five.descriptors[6], four.descriptors[6])
+
+    def test_notReady(self) -> None:
+        """New workers that do not come up change nothing."""
+        self.start()
+        for what in ("dies", "silent", "old dies"):
+            count = len(self.reactor.processes)
+            renewed = self.renew(self.second)
+            self.assertRaises(RequestError, self.renew, self.second)
+            self.assertRaises(RequestError, self.service.offer)
+            one, two = self.reactor.processes[count:]
+            self.ready(one)
+            if what == "dies":
+                two.die()
+            elif what == "silent":
+                self.reactor.advance(100)
+                self.assertEqual(two.signals, ["KILL"])
+                two.die()
+            else:
+                self.reactor.processes[0].die()
+            problem = self.failureResultOf(renewed, RequestError)
+            self.assertIn("nothing was changed", problem.getErrorMessage())
+            self.assertEqual(one.signals, ["KILL"])
+            one.die()
+            self.assertEqual(self.told(self.reactor.processes[1]), [])
+
+    def test_otherSocket(self) -> None:
+        """An address that is added has new sockets; one that is gone is given to nobody."""
+        self.start()
+        renewed = self.renew(Shared("new", self.endpoint(), ("udp", "127.0.0.1", "1")))
+        one, _, three, four = self.reactor.processes
+        self.assertNotEqual(one.descriptors[5], three.descriptors[5])
+        self.assertIsNone(self.assigned(three).places[0].predecessor)
+        self.ready(three, four)
+        self.successResultOf(renewed)
+        self.assertEqual(self.told(one)[0]["taken"], [])
+
+    def test_otherTransport(self) -> None:
+        """Other steering at the same address is refused: it would move open sessions."""
+        self.start()
+        qotp = QOTPServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        problem = self.assertRaises(
+            RequestError, self.renew, Shared("x", qotp, self.first.place)
+        )
+        self.assertIn("x: with --workers, another transport", str(problem))
+        self.assertEqual(len(self.reactor.processes), 2)
+
+    def test_takenOver(self) -> None:
+        """Sockets and channels of all workers are offered; these end with their sessions."""
+        self.start()
+        handover = self.service.offer()
+        [offer] = handover.offers
+        self.assertEqual((offer.processes, offer.steering), (2, "ADDRESS"))
+        self.assertEqual(len(handover.descriptors), offer.descriptors)
+        self.assertEqual(handover.services([0]), [self.service])
+        over = handover.taken([0])
+        one, two = self.reactor.processes
+        self.assertEqual([each["taken"] for each in self.told(one)], [[0]])
+        one.die()
+        self.assertNoResult(over)
+        two.die()
+        self.successResultOf(over)
+        self.reactor.advance(100)
+        self.assertEqual(len(self.reactor.processes), 2)
+
+    def test_replacedMeanwhile(self) -> None:
+        """What was offered of a worker that is gone cannot be taken."""
+        self.start()
+        handover = self.service.offer()
+        self.reactor.processes[0].die()
+        self.assertRaises(RequestError, self.service.offer)
+        self.reactor.advance(1)
+        self.ready(self.reactor.processes[-1])
+        self.assertRaises(RequestError, handover.taken, [0])
+        self.service.offer()
+        self.assertEqual(self.told(self.reactor.processes[1]), [])
+
+    def test_takesOver(self) -> None:
+        """Workers get the sockets and channels of those of another program."""
+        self.start()
+        handover = self.service.offer()
+        takeover = Takeover(None, "c")
+        copies = [os.dup(each) for each in handover.descriptors]
+        takeover.offered({0: (handover.offers[0], copies)})
+        after = WorkersService(self.reactor, ["-c", ""], [self.second], 2, follows=True)
+        after.takeFrom(takeover)
+        takeover.close()
+        after.startService()
+        one, _, three, four = self.reactor.processes
+        self.assertEqual(self.assigned(three).places[0].predecessor, 6)
+        self.assertEqual(self.assigned(three).places[0].key, self.assigned(one).places[0].key)
+        self.ready(three)
+        self.assertNoResult(after.begun)
+        # The old program goes on when one of these cannot be started.
+        four.die()
+        self.reactor.advance(0)
+        self.assertEqual(self.reactor.stops, 1)
+        stopping = after.stopService()
+        three.die()
+        self.successResultOf(stopping)
+
+
 class OptionsTests(SynchronousTestCase):
     """C{--workers}."""
 
@@ -371,14 +559,6 @@ class OptionsTests(SynchronousTestCase):
         arguments = ("announce", "--workers=2", "--id=alice", "--port=1")
         problem = self.assertRaises(StartupError, self.make, *arguments)
         self.assertIn("--workers", str(problem))
-
-    def test_takeover(self) -> None:
-        """Workers take nothing over; the program ends with a line that says so."""
-        arguments = ("echo", "--workers=2", "--listen=kcp:0", "--takeover=c")
-        problem = self.assertRaises(StartupError, self.make, *arguments)
-        self.assertEqual(
-            str(problem), "twist rudp: --takeover and --workers cannot be given together"
-        )
 
     def test_refused(self) -> None:
         """Endpoints that cannot be shared are named at the start."""

@@ -228,14 +228,12 @@ class ServerEndpoint(Endpoint, ABC):
             raise ValueError("fd cannot be shared by several processes")
         self._share = share
 
-    def _common(self, label: bytes, size: int) -> bytes:
-        """Random bytes, the same in all processes that share the address."""
-        return self.entropy(size) if self._share is None else self._share.derive(label, size)
-
     def _cookies(self) -> Cookies:
         """Cookies of one port. A process accepts those of the others that share the address."""
-        began = 0 if self._share is None else systemTime()
-        return Cookies(self._common(b"cookies", 32), began=began)
+        share = self._share
+        if share is None:
+            return Cookies(self.entropy(32), began=0)
+        return Cookies(share.derive(b"cookies" + share.generation, 32), began=systemTime())
 
     def _listeningSocket(self) -> SocketOptions:
         """

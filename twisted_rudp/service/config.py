@@ -36,17 +36,30 @@ class ConfigError(usage.UsageError):
     """The file is invalid; the text names the place."""
 
 
-def load(path: str) -> dict[str, Any]:
+def read(path: str) -> str:
     """
-    Read a file.
+    The text of a file.
 
-    @raise ConfigError: it cannot be read, or is not TOML.
+    @raise ConfigError: it cannot be read.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
     except OSError as problem:
         raise ConfigError(f"--config {path}: {problem.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"--config {path}: {problem}") from None
+
+
+def parsed(path: str, text: str) -> dict[str, Any]:
+    """
+    What a file says.
+
+    @param path: for errors.
+    @raise ConfigError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"--config {path}: {problem}") from None
 
 

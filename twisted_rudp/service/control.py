@@ -118,9 +118,9 @@ class Offered(Protocol):
 class Life(Protocol):
     """What a process runs."""
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> Answer:
         """
-        @raise RequestError: not possible; nothing is changed.
+        @raise RequestError: not possible; nothing is changed. What it returns may fail with it.
         """
 
     def offer(self) -> Any:
@@ -253,7 +253,7 @@ class Control:
             raise RequestError(f"{level!r} is not one of {known}") from None
         return {"level": level}
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> Answer:
         """Read the configuration file again."""
         return self._living.reload()
 
@@ -280,8 +280,9 @@ class Control:
     def taken(self, taken: list[int]) -> Answer:
         """The other process has started: it has all that is new from now on."""
         client, handover = self._offered(taken)
+        answer = self._living.giveUp(handover, taken)
         client.handover = None
-        return self._living.giveUp(handover, taken)
+        return answer
 
     def _offered(self, taken: list[int]) -> tuple[Client, Offered]:
         """
@@ -304,8 +305,7 @@ class Control:
     def _living(self) -> Life:
         if self._life is None:
             raise RequestError(
-                "this program can be neither reloaded nor taken over: it has workers, or is not"
-                " run by twist rudp"
+                "this program can be neither reloaded nor taken over: it is not run by twist rudp"
             )
         return self._life
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogLevel
 
 from twisted_rudp import stats
-from twisted_rudp.service.control import Client, Control, RequestError
+from twisted_rudp.service.control import Client, Control, Life, RequestError
 
 Answers = Mapping[int, Mapping[str, Any]]
 """What each worker has answered, by its number. One that is being replaced has not."""
@@ -21,10 +21,10 @@ class Askable(Protocol):
     """
     The workers.
 
-    @ivar count: how many there are to be.
+    @ivar numbers: more than any number of a worker.
     """
 
-    count: int
+    numbers: int
 
     def ask(self, **request: Any) -> Deferred[Answers]:
         """Ask all of them."""
@@ -33,13 +33,13 @@ class Askable(Protocol):
         """Ask one of them."""
 
 
-def merged(own: Mapping[str, Any], answers: Answers, count: int) -> dict[str, Any]:
+def merged(own: Mapping[str, Any], answers: Answers, numbers: int) -> dict[str, Any]:
     """
     One status of many: a port that workers share is one port, with the sums of its counters
     and all of its sessions. The number of a session says which worker has it.
 
     @param own: of the parent process itself.
-    @param count: how many workers there are to be.
+    @param numbers: more than any number of a worker.
     """
     places: dict[str, dict[str, Any]] = {}
     for index, state in sorted(answers.items()):
@@ -51,7 +51,7 @@ def merged(own: Mapping[str, Any], answers: Answers, count: int) -> dict[str, An
             found["counters"] = stats.total((found["counters"], port["counters"]))
             found["workers"][str(index)] = port["port"]
             found["sessions"] += [
-                {**session, "session": session["session"] * count + index, "worker": index}
+                {**session, "session": session["session"] * numbers + index, "worker": index}
                 for session in port["sessions"]
             ]
     services: dict[str, dict[str, Any]] = {}
@@ -118,12 +118,14 @@ class GatheredControl:
         clock: Any,
         workers: Askable,
         setLevel: Callable[[LogLevel], None] | None = None,
+        life: Life | None = None,
     ) -> None:
         """
         @param setLevel: changes the level of the log of this process.
+        @param life: see L{Control}.
         """
         self._workers = workers
-        self._own = Control(clock, setLevel)
+        self._own = Control(clock, setLevel, life)
 
     def answer(
         self, line: bytes, client: Client | None = None
@@ -151,7 +153,7 @@ class GatheredControl:
         """The state of all workers as one."""
         own = self._own.status()
         return self._workers.ask(command="status").addCallback(
-            lambda answers: merged(own, answers, self._workers.count)
+            lambda answers: merged(own, answers, self._workers.numbers)
         )
 
     async def _ban(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class GatheredControl:
         """Find who has the session, and ask that worker."""
         state = await self.status()
         try:
-            worker, port, session = _located(state, request, self._workers.count)
+            worker, port, session = _located(state, request, self._workers.numbers)
         except RequestError as problem:
             return {"error": str(problem)}
         asked = {**request, "port": port, "session": session}
@@ -173,7 +175,7 @@ class GatheredControl:
 
 
 def _located(
-    state: Mapping[str, Any], request: Mapping[str, Any], count: int
+    state: Mapping[str, Any], request: Mapping[str, Any], numbers: int
 ) -> tuple[int, int, int]:
     """
     @return: the worker that has a session, and the numbers of port and session there.
@@ -187,5 +189,5 @@ def _located(
     for session in port["sessions"]:
         if session["session"] == wanted and "worker" in session:
             worker = session["worker"]
-            return worker, port["workers"][str(worker)], (wanted - worker) // count
+            return worker, port["workers"][str(worker)], (wanted - worker) // numbers
     raise RequestError(f"port {number} has no session {wanted!r}")

@@ -315,6 +315,11 @@ class ListeningService(Service):
         return Deferred.fromCoroutine(self._stop(listening))
 
     @property
+    def drain(self) -> float:
+        """Seconds for open sessions to end when it stops."""
+        return self._drain
+
+    @property
     def port(self) -> Any:
         """What it listens on, once it does."""
         return self._port

@@ -31,7 +31,7 @@ from twisted_rudp.service.announce import (
     profiles,
     theReactor,
 )
-from twisted_rudp.service.config import GENERAL, arguments, load
+from twisted_rudp.service.config import GENERAL, arguments, parsed, read
 from twisted_rudp.service.control import Answering, Control
 from twisted_rudp.service.discoveryserver import DiscoveryServerOptions
 from twisted_rudp.service.echo import EchoService
@@ -444,6 +444,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         self.level = LogLevel.info
         self.given: list[str] = []
         self.takeover: str | None = None
+        self.text: str | None = None
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """
@@ -506,6 +507,7 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
                 "workers": self.workers,
                 "workers-by-host": self.byHost,
             },
+            self.text,
         )
 
     def configure(self, path: str) -> None:
@@ -516,7 +518,9 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
         """
         if self.subCommand is not None:
             raise usage.UsageError("--config has the services: give no command")
-        config = load(path)
+        if self.text is None:
+            self.text = read(path)
+        config = parsed(path, self.text)
         kinds = {name: kind for name, _, kind, _ in self.subCommands}
         for command, *line in arguments(path, config):
             options = kinds[command]()
@@ -585,20 +589,18 @@ def makeService(options: Options) -> IService:
 def _run(reactor: Any, options: Options) -> tuple[GatheredControl | None, Services]:
     """
     @return: what asks the workers, if there are any, and the services of this process.
-    @raise usage.UsageError: workers cannot take over.
+    @raise usage.UsageError: there is nothing for workers to do.
     """
     # Before the others, whose sessions are to be traced.
     first = tracing(reactor, options.trace, options.pcap)
     path = options["config"]
     plan = options.plan()
+    takeover = None if options.takeover is None else Takeover(reactor, options.takeover)
+    replan = None if path is None else lambda: planned(path)
     if options.workers == 1:
-        takeover = None if options.takeover is None else Takeover(reactor, options.takeover)
-        replan = None if path is None else lambda: planned(path)
         return None, Services(reactor, plan, replan, takeover, before=first)
-    if options.takeover is not None:
-        raise usage.UsageError("--takeover and --workers cannot be given together")
     drains = [command["drain"] for command in options.commands if "drain" in command]
-    workers, rest = workersOf(
+    workers, _ = workersOf(
         reactor,
         [each.service for each in plan.services],
         options.given,
@@ -606,15 +608,20 @@ def _run(reactor: Any, options: Options) -> tuple[GatheredControl | None, Servic
         options.level,
         max(drains, default=0.0),
         options.byHost,
+        follows=True,
+        file=plan.text,
     )
-    gathered = GatheredControl(reactor, workers, options.setLevel)
-    plan.services = [Planned(service, "") for service in (*rest, workers)]
-    refused = None if path is None else _refusedForWorkers
-    return gathered, Services(reactor, plan, refused, before=first, status=gathered.status)
-
-
-def _refusedForWorkers() -> Plan:
-    raise usage.UsageError("with --workers, the file is read at the start only")
+    services = Services(
+        reactor,
+        plan,
+        replan,
+        takeover,
+        before=first,
+        workers=workers,
+        status=lambda: gathered.status(),
+    )
+    gathered = GatheredControl(reactor, workers, options.setLevel, services)
+    return gathered, services
 
 
 def planned(path: str) -> Plan:

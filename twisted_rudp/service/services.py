@@ -23,11 +23,12 @@ from twisted_rudp import __version__, kernels
 from twisted_rudp.core.settings import Option
 from twisted_rudp.endpoints.base import ServerEndpoint
 from twisted_rudp.net.listen import ListeningPort, ListeningPredecessor
-from twisted_rudp.service.control import Answering, ControlService, RequestError
+from twisted_rudp.service.control import Answer, Answering, ControlService, RequestError
 from twisted_rudp.service.control import status as processStatus
 from twisted_rudp.service.listening import ListeningService, StartupError
 from twisted_rudp.service.status import text
 from twisted_rudp.service.takeover import ON_UDP, TCP, Handover, Takeover
+from twisted_rudp.service.workers import WorkersHandover, WorkersService, shared
 
 
 class Planned(NamedTuple):
@@ -48,10 +49,12 @@ class Plan:
 
     @ivar services: those of commands.
     @ivar general: the options that belong to none of them, by name.
+    @ivar text: the configuration file, if there is one.
     """
 
     services: list[Planned]
     general: Mapping[str, Any] = field(default_factory=dict)
+    text: str | None = None
 
 
 class Services(MultiService):
@@ -67,12 +70,14 @@ class Services(MultiService):
         takeover: Takeover | None = None,
         *,
         before: Sequence[IService] = (),
+        workers: WorkersService | None = None,
         status: Callable[[], Deferred[dict[str, Any]]] | None = None,
     ) -> None:
         """
         @param replan: reads the file again; None: there is none.
         @param takeover: has the sockets of the process that runs now.
         @param before: services that start before all others.
+        @param workers: have all services that listen.
         @param status: the state, if that is not this process's.
         """
         super().__init__()  # type: ignore[no-untyped-call]
@@ -83,14 +88,20 @@ class Services(MultiService):
         self._early: list[Any] | None = None
         self._suspended: list[Any] = []
         self._before = list(before)
-        self._retiring: dict[ListeningService, None] = {}
+        self._retiring: dict[Any, None] = {}
+        self._workers = workers
+        self._shared: list[Planned] = []
         self._control: tuple[str, Answering] | None = None
         self._successor = False
         self._status = status or (lambda: succeed(processStatus(reactor)))
         for service in before:
             self.addService(service)  # type: ignore[no-untyped-call]
+        if workers is not None:
+            self._shared, plan.services = _divided(plan.services)
         for each in plan.services:
             self.addService(each.service)  # type: ignore[no-untyped-call]
+        if workers is not None:
+            self.addService(workers)  # type: ignore[no-untyped-call]
 
     def controlledBy(self, path: str, control: Answering) -> None:
         """Have a control socket open while running."""
@@ -120,8 +131,21 @@ class Services(MultiService):
         Service.startService(self)  # type: ignore[no-untyped-call]
         self._inOrder(lambda service: service.startService())
         takeover, self._takeover = self._takeover, None
-        if takeover is not None:
+        if takeover is None:
+            return
+        workers = self._workers
+        if workers is None:
             takeover.commit()
+        else:
+            workers.begun.addCallback(self._commit, takeover)
+
+    def _commit(self, ignored: object, takeover: Takeover) -> None:
+        """The workers serve."""
+        try:
+            takeover.commit()
+        except StartupError as problem:
+            self._log.critical("{problem}", problem=problem)
+            self._reactor.stop()
 
     def _inOrder(self, start: Callable[[Any], object]) -> None:
         """
@@ -148,6 +172,9 @@ class Services(MultiService):
         if self._early is None:
             takeover.begin()
             self._early = []
+            if self._workers is not None:
+                self._workers.takeFrom(takeover)
+                self._early.append(self._workers)
             for service in self.services:
                 if isinstance(service, ListeningService) and service.place is not None:
                     service.source = takeover.sourceFor(service.place)
@@ -173,12 +200,11 @@ class Services(MultiService):
 
     def _reloadLogged(self) -> None:
         """A signal has no caller who could be told."""
-        try:
-            self.reload()
-        except RequestError as problem:
-            self._log.error("{problem}", problem=problem)
+        maybeDeferred(self.reload).addErrback(
+            lambda failure: self._log.error("{problem}", problem=failure.value)
+        )
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> Answer:
         """
         Read the file again and run what it says. Services that are the same go on; the
         sessions of the others end by themselves.
@@ -201,19 +227,55 @@ class Services(MultiService):
         for name, value in plan.general.items():
             if value != general.get(name):
                 self._log.warn(
-                    "{name} was changed in the file: that takes a restart, or --takeover",
+                    "{name} was changed in the file: that takes a restart"
+                    if name.startswith("workers")
+                    else "{name} was changed in the file: that takes a restart, or --takeover",
                     name=name,
                 )
+        if self._workers is not None:
+            return Deferred.fromCoroutine(self._reloadShared(self._workers, plan))
         kept, gone, fresh = _compare(self._plan.services, plan.services)
         done = self._change(gone, fresh)
         services = [*kept, *fresh]
         self._plan = Plan(services, general)
-        done["unchanged"] = len(kept)
+        return self._reloaded(done, len(kept))
+
+    def _reloaded(self, done: dict[str, Any], unchanged: int) -> dict[str, Any]:
+        done["unchanged"] = unchanged
         self._log.info(
             "reloaded: {added} added, {removed} removed, {changed} changed, {unchanged} unchanged",
             **done,
         )
         return done
+
+    async def _reloadShared(self, workers: WorkersService, plan: Plan) -> dict[str, Any]:
+        """What listens is the workers': if any of it has changed, others follow them."""
+        listening, rest = _divided(plan.services)
+        if not listening:
+            raise RequestError("not reloaded, nothing was changed: nothing is left for --workers")
+        same, left, new = _compare(self._shared, listening)
+        changed = 0
+        if left or new:
+            changes = {}
+            for each in new:
+                service: Any = each.service
+                before: Any = _before(service, [one.service for one in left])
+                if before is not None:
+                    changed += 1
+                    changes[" ".join(service.place)] = changesFor(
+                        before.listeningEndpoint, service.listeningEndpoint
+                    )
+            services: list[Any] = [each.service for each in listening]
+            drain = max(service.drain for service in services)
+            await workers.renew(*shared(services), plan.text, changes, drain)
+            self._shared = listening
+        kept, gone, fresh = _compare(self._plan.services, rest)
+        done = self._change(gone, fresh)
+        self._plan = Plan([*kept, *fresh], self._plan.general)
+        done["added"] += len(new) - changed
+        done["removed"] += len(left) - changed
+        done["changed"] += changed
+        return self._reloaded(done, len(kept) + len(same))
 
     def _change(self, gone: list[Planned], fresh: list[Planned]) -> dict[str, Any]:
         """
@@ -310,12 +372,16 @@ class Services(MultiService):
         )
 
     def _retire(self, service: ListeningService) -> None:
+        self._waitFor(service, service.retire(service.patience))
+
+    def _waitFor(self, service: Any, over: Deferred[None]) -> None:
+        """A service ends when its sessions have."""
         self.services.remove(service)
         service.parent = None
         self._retiring[service] = None
-        service.retire(service.patience).addBoth(self._retired, service)
+        over.addBoth(self._retired, service)
 
-    def _retired(self, result: object, service: ListeningService) -> None:
+    def _retired(self, result: object, service: Any) -> None:
         self._retiring.pop(service, None)
         service.stopService()
         if isinstance(result, Failure):
@@ -326,7 +392,7 @@ class Services(MultiService):
 
     # handing over
 
-    def offer(self) -> Handover:
+    def offer(self) -> Handover | WorkersHandover:
         """
         What a new process may take over.
 
@@ -334,13 +400,17 @@ class Services(MultiService):
         """
         if self._successor:
             raise RequestError("another process has taken over")
+        if self._workers is not None:
+            return self._workers.offer()
         return Handover(
             (service, service.place)
             for service in self.services
             if isinstance(service, ListeningService) and service.place is not None
         )
 
-    def release(self, handover: Handover, taken: list[int]) -> Deferred[dict[str, Any]]:
+    def release(
+        self, handover: Handover | WorkersHandover, taken: list[int]
+    ) -> Deferred[dict[str, Any]]:
         """
         A new process listens on these, and starts: all is closed that it may want to open
         beside them, and opened again if it fails.
@@ -349,7 +419,7 @@ class Services(MultiService):
         """
         closing: list[Deferred[Any]] = []
         suspended: list[Any] = []
-        stays = [*self._before, *handover.services(taken)]
+        stays: list[Any] = [*self._before, *handover.services(taken)]
         for service in self.services:
             if service in stays:
                 continue
@@ -387,15 +457,20 @@ class Services(MultiService):
             except StartupError as problem:
                 self._log.error("{problem}", problem=problem)
 
-    def giveUp(self, handover: Handover, taken: list[int]) -> Deferred[dict[str, Any]]:
+    def giveUp(
+        self, handover: Handover | WorkersHandover, taken: list[int]
+    ) -> Deferred[dict[str, Any]]:
         """
         A new process listens: only the open sessions stay here, and when the last one has
         ended this process does.
 
         @return: fires when all is closed that the new process may want to open.
+        @raise RequestError: what was offered is not there any more.
         """
+        over = handover.taken(taken)
         self._successor = True
-        handover.taken(taken)
+        if over is not None:
+            self._waitFor(self._workers, over)
         closing: list[Deferred[Any]] = []
         for service in list(self.services):
             if isinstance(service, ListeningService):
@@ -424,6 +499,12 @@ class Services(MultiService):
         if not self._retiring:
             self._reactor.callLater(0, self._reactor.stop)
         return {"retiring": len(self._retiring)}
+
+
+def _divided(services: Iterable[Planned]) -> tuple[list[Planned], list[Planned]]:
+    """Those that run in workers, and the others."""
+    listening = [each for each in services if isinstance(each.service, ListeningService)]
+    return listening, [each for each in services if each not in listening]
 
 
 def _compare(

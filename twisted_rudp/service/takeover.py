@@ -52,11 +52,24 @@ class Offer(NamedTuple):
     @ivar place: as L{placeOf<twisted_rudp.service.places.placeOf>} gives it.
     @ivar kind: L{UDP} or L{TCP}.
     @ivar family: the address family.
+    @ivar processes: how many processes share the address, each with a UDP socket of its own.
+    @ivar steering: the name of what chooses among them; see L{twisted_rudp.net.udp.steering}.
+    @ivar key: see L{Share<twisted_rudp.net.udp.steering.Share>}.
+    @ivar secret: see there, in hexadecimal digits.
     """
 
     place: Sequence[str]
     kind: str
     family: int
+    processes: int = 1
+    steering: str = ""
+    key: int = 0
+    secret: str = ""
+
+    @property
+    def descriptors(self) -> int:
+        """How many come with it: sockets, then for each of UDP the end of a channel."""
+        return 2 * self.processes if self.kind == UDP else 1
 
 
 class Handover:
@@ -161,25 +174,61 @@ class Takeover:
             self._connection.connect(self._path)
             answer, descriptors = self._ask({"command": "takeover", "version": __version__})
             self._pid = answer["pid"]
+            offers = {}
             for number, given in enumerate(answer["offers"]):
                 offer = Offer(*given)
-                count = 2 if offer.kind == UDP else 1
-                self._offers[number] = (offer, descriptors[:count])
-                descriptors = descriptors[count:]
+                offers[number] = (offer, descriptors[: offer.descriptors])
+                descriptors = descriptors[offer.descriptors :]
+            self.offered(offers)
         except (OSError, ValueError, KeyError, TypeError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise StartupError(f"--takeover {self._path}: {reason}") from problem
 
+    def offered(self, offers: Mapping[int, tuple[Offer, list[int]]]) -> None:
+        """What there is, with its descriptors."""
+        self._offers = dict(offers)
+
     def sourceFor(
         self, place: Sequence[str]
     ) -> Callable[[IStreamServerEndpoint, IProtocolFactory], Any] | None:
-        """What listens on the socket for this place; None: the old process has none."""
+        """
+        What listens on the socket for this place; None: the old process has none.
+
+        @raise StartupError: several processes share it.
+        """
+        found = self.groupFor(place, 1, "")
+        if found is None:
+            return None
+        offer, descriptors = found
+        if offer.kind == UDP:
+            return self._udp(descriptors)
+        return self._tcp(descriptors, offer.family)
+
+    def groupFor(
+        self, place: Sequence[str], count: int, steering: str
+    ) -> tuple[Offer, list[int]] | None:
+        """
+        The sockets of several processes for a place. The descriptors are closed by L{close}.
+
+        @param steering: see L{Offer}.
+        @return: None: the old process has none.
+        @raise StartupError: they were made for another number of processes, or other steering.
+        """
         for number, (offer, descriptors) in self._offers.items():
-            if number not in self._taken and list(offer.place) == list(place):
-                self._taken.append(number)
-                if offer.kind == UDP:
-                    return self._udp(descriptors)
-                return self._tcp(descriptors, offer.family)
+            if number in self._taken or list(offer.place) != list(place):
+                continue
+            if offer.kind == UDP and (offer.processes, offer.steering) != (count, steering):
+                if offer.processes != count:
+                    problem = f"{count} processes cannot have the sockets of {offer.processes}"
+                else:
+                    problem = (
+                        "what decides to which process datagrams go takes a restart"
+                    )
+                raise StartupError(
+                    f"--takeover {self._path}: {' '.join(filter(None, place))}: {problem}"
+                )
+            self._taken.append(number)
+            return offer, descriptors
         return None
 
     def _udp(self, descriptors: list[int]) -> Callable[[Any, IProtocolFactory], Any]:

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -47,6 +47,12 @@ REPORTS: Final = 4
 
 FIRST_SOCKET: Final = 5
 
+GIVE_UP: Final = "give-up"
+"""The request to let other processes have all but the open sessions."""
+
+GiveUp = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Does that, and answers."""
+
 MARK: Final = "TWISTED_RUDP_WORKER"
 """The variable of the environment that tells a program that it is a worker."""
 
@@ -59,11 +65,16 @@ class Place:
     @ivar address: host and port as they were asked for; the worker's endpoint has the same.
     @ivar key: see L{Share}.
     @ivar secret: see L{Share}, in hexadecimal digits.
+    @ivar predecessor: the descriptor of a channel to the process that reads the socket until
+        its sessions have ended, if there is one; see L{twisted_rudp.net.passing}.
+    @ivar successor: the same to the process that comes after this worker.
     """
 
     address: str
     key: int
     secret: str
+    predecessor: int | None = None
+    successor: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,16 @@ class Assignment:
     """
     What a worker is told first.
 
-    @ivar index: its number, from 0.
-    @ivar count: how many workers there are.
+    @ivar index: which part of the sessions it has, from 0.
+    @ivar count: how many parts there are.
     @ivar level: the name of the lowest level of log events to report.
     @ivar reactor: the module of the reactor to install.
     @ivar places: its sockets, from descriptor L{FIRST_SOCKET} on.
+    @ivar generation: see L{Share}, in hexadecimal digits.
+    @ivar number: tells it from all others that live, also from those whose sessions have yet to
+        end.
+    @ivar file: the text of the configuration file, which may have changed since the parent read
+        it.
     """
 
     index: int
@@ -83,6 +99,9 @@ class Assignment:
     level: str
     reactor: str
     places: tuple[Place, ...]
+    generation: str = ""
+    number: int = 0
+    file: str | None = None
 
     def line(self) -> bytes:
         """As it is sent."""
@@ -99,7 +118,14 @@ class Assignment:
         """The part of a UDP address that a worker has."""
         place = self.places[position]
         secret = bytes.fromhex(place.secret)
-        return Share(self.index, self.count, place.key, secret, FIRST_SOCKET + position)
+        return Share(
+            self.index,
+            self.count,
+            place.key,
+            secret,
+            FIRST_SOCKET + position,
+            bytes.fromhex(self.generation),
+        )
 
 
 def firstLine(descriptor: int = REQUESTS) -> bytes:
@@ -198,8 +224,18 @@ class Lines:
 class Requests:
     """What a worker is asked."""
 
-    def __init__(self, control: Control, reports: Reports, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        reports: Reports,
+        stop: Callable[[], None],
+        giveUp: GiveUp | None = None,
+    ) -> None:
+        """
+        @param giveUp: lets other processes have all but the open sessions.
+        """
         self._control = control
+        self._giveUp = giveUp
         self._reports = reports
         self._stop = stop
         self._lines = Lines()
@@ -208,7 +244,11 @@ class Requests:
         """Something has come through the pipe."""
         for line in self._lines.add(data):
             request = json.loads(line)
-            answer = self._control.answer(json.dumps(request["request"]).encode())
+            asked = request["request"]
+            if asked["command"] == GIVE_UP and self._giveUp is not None:
+                answer: Any = self._giveUp(asked)
+            else:
+                answer = self._control.answer(json.dumps(asked).encode())
             self._reports.write({"id": request["id"], "answer": answer})
 
     def childConnectionLost(self, name: str, reason: object) -> None:
@@ -240,16 +280,22 @@ class Worker:
 
         self.reactor: Any = reactor
 
-    def run(self, start: Callable[[], object], stop: Callable[[], object]) -> None:
+    def run(
+        self,
+        start: Callable[[], object],
+        stop: Callable[[], object],
+        giveUp: GiveUp | None = None,
+    ) -> None:
         """
         Run until the parent says otherwise.
 
         @param start: called first.
         @param stop: called before the reactor stops, which waits for its C{Deferred}.
+        @param giveUp: see L{Requests}.
         """
         reactor = self.reactor
         control = Control(reactor, self._setLevel)
-        requests = Requests(control, self._reports, self._end)
+        requests = Requests(control, self._reports, self.end, giveUp)
         reading: Any = ProcessReader  # It has no annotations.
         reader = reading(reactor, requests, "requests", REQUESTS)
         reader.startReading()
@@ -261,7 +307,8 @@ class Worker:
     def _setLevel(self, level: Any) -> None:
         self._predicate.setLogLevelForNamespace("", level)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Stop the reactor."""
         # It may be stopping already.
         with suppress(ReactorNotRunning):
             self.reactor.stop()

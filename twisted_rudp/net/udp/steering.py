@@ -80,6 +80,8 @@ class Share:
     @ivar key: of the hash that chooses among them, 32 bits.
     @ivar secret: random bytes that all of them have.
     @ivar descriptor: of the process's own socket.
+    @ivar generation: the same in processes that accept each other's cookies. Those that follow
+        them on the same sockets must not: a cookie tells whose answer it was.
     """
 
     index: int
@@ -87,6 +89,7 @@ class Share:
     key: int
     secret: bytes
     descriptor: int
+    generation: bytes = b""
 
     def __repr__(self) -> str:
         # The secret makes cookies.
