@@ -111,6 +111,14 @@ class PoorPaths:
         # Start-up may overflow the queue, and what waits behind a hole comes later.
         self.assertGreater(self.share(8), 0.8)
 
+    def test_farAway(self) -> None:
+        """A peer is reached whose answers take six seconds, as over TCP."""
+        self.begin(Protocol(), 1e6, 3.0, 1_000_000)
+        self.network.run(lambda: self.source.transport is not None, 30)
+        self.source.transport.write(b"hello")
+        self.network.runFor(25)
+        self.assertEqual(self.sink.received, 5)
+
     def test_reordering(self) -> None:
         """Half of the datagrams late by 5 ms cost hardly anything."""
         self.begin(Flood(), self.RATE, 0.02, 10_000, reorder=0.5, reorder_delay=0.005)

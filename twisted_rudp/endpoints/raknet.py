@@ -267,9 +267,6 @@ class RakNetClientEndpoint(RakNetEndpoint, ClientEndpoint):
     ...)}. Random GUIDs have the highest bit set.
     """
 
-    timeout: float = option(
-        Seconds(0.001), 10.0, "Seconds to wait for the peer while connecting, for each address."
-    )
     protocol: int | Collection[int] = option(
         _VERSION, PROTOCOL, "Version of the protocol: 11 for today's Bedrock."
     )

@@ -43,6 +43,9 @@ TURN_TIME: Final = 2 * MILLISECOND
 ADDRESS_JUDGEMENTS: Final = 8
 """Of one address: a flood from one place leaves the others theirs."""
 
+VALIDATED_PATIENCE: Final = 2
+"""See L{Limits.handshakeTimeout}."""
+
 MAX_REPLIED: Final = 512
 """Replies to unknown peers whose time is remembered, for the first measure of their round trip."""
 
@@ -70,7 +73,7 @@ class Limits:
     @ivar sessionsPerHost: how many of those may be of one IPv4 address or IPv6 /64, validated
         or not; None: a quarter, but not less than L{LEAST_PER_HOST}.
     @ivar handshakeTimeout: seconds after which one that has not got as far as the
-        factory lapses.
+        factory lapses; L{VALIDATED_PATIENCE} times as much if its address is validated.
     """
 
     backlog: int = 128
@@ -437,7 +440,9 @@ class SessionTable:
         replied = self._replied.pop(address, now)
         if replied < now:
             session.handshakeTrip = now - replied
-        session.limit = now + int(self._limits.handshakeTimeout * SECOND)
+        # Who has shown that he receives may be far away: RakNet takes two more round trips.
+        patience = VALIDATED_PATIENCE if validated else 1
+        session.limit = now + int(patience * self._limits.handshakeTimeout * SECOND)
         self.enter(session)
         self._enterNetwork(session, network)
         if verdict.replaces:

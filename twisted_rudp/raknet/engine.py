@@ -591,9 +591,10 @@ class RakNetEngine:
 
     @property
     def _is_unconfirmed(self) -> bool:
-        """The listener's long answer was sent again often enough."""
+        """The long answer was sent often enough to an address that may be forged."""
         return (
             self._lifecycle.state is _HANDSHAKE
+            and not self._handshake.validated
             and self._lifecycle.role is Role.SERVER
             and self.sender.sent.counters.retransmitted >= MOST_UNCONFIRMED
         )
