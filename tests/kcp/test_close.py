@@ -171,6 +171,27 @@ class OrderlyCloseTests(SynchronousTestCase):
             self.assertEqual(self.outcome(pair, pair.client), DONE, times)
             self.assertEqual(self.outcome(pair, pair.server), DONE, times)
 
+    def test_secondFinLost(self) -> None:
+        """It also answers a question of a peer whose end gets through once only."""
+        pair = Pair()
+        pair.connect()
+        close(pair.client)
+        pair.run(5)
+        pair.fates["client"] = dropping(lambda datagram: True, 1)
+        passed = []
+
+        def fate(number: int, datagram: bytes) -> tuple[int, ...]:
+            if any(segment.cmd == PUSH for segment in segments(datagram)):
+                passed.append(number)
+                return (10,) if len(passed) == 1 else ()
+            return (10,)
+
+        pair.fates["server"] = fate
+        CloseOnEnd(pair).run(3000)
+        self.assertGreater(len(passed), 1)
+        self.assertEqual(self.outcome(pair, pair.client), DONE)
+        self.assertEqual(self.outcome(pair, pair.server), DONE)
+
     def test_both_at_once(self) -> None:
         """Both close before they hear of the other."""
         pair = Pair()

@@ -175,6 +175,10 @@ class ClosedSession:
                 reply = pack_header(
                     self._conv, ACK, MARK, 0, segment.ts, segment.sn, self._rcv_nxt, 0
                 )
+            elif segment.cmd == WASK and reply is None:
+                # Whether we are there is asked by a peer whose end we have not acknowledged yet,
+                # as far as it knows.
+                reply = pack_header(self._conv, WINS, MARK, 0, 0, self._snd_nxt, self._rcv_nxt, 0)
         return reply
 
     def take_answers(self, now: int) -> list[bytes]:
