@@ -110,7 +110,7 @@ PRINTERS = {"service"}
 
 CLOCKS = {
     ("net.schedule", "time.monotonic_ns"),
-    ("net.udp.resting", "time.CLOCK_MONOTONIC"),
+    ("net.monotonic", "time.CLOCK_MONOTONIC"),
     ("net.udp.whentoread", "time.perf_counter_ns"),
     ("discovery.suspend", "time.monotonic"),
     ("discovery.suspend", "time.time"),

@@ -1,12 +1,16 @@
 import time
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.python import runtime
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.net.monotonic import MonotonicTimer
 from twisted_rudp.net.schedule import (
     LATE,
     OVERSLEPT,
@@ -87,6 +91,14 @@ def noting(log: list[tuple[Task, int]]) -> Task:
     """A task of which is written down when it is visited."""
     task = CallTask(lambda now: log.append((task, now)))
     return task
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 8000), st.integers(0, 900)),
+    min_size=1,
+    max_size=40,
+)
+"""Of whom, milliseconds to a deadline, and until the next one is set."""
 
 
 class ScheduleTests(SynchronousTestCase):
@@ -262,16 +274,13 @@ class ScheduleTests(SynchronousTestCase):
             call.func()
             self.assertEqual(len(self.visited), before + 1)
 
-    @given(
-        st.lists(
-            st.tuples(st.integers(0, 3), st.integers(0, 8000), st.integers(0, 900)),
-            min_size=1,
-            max_size=40,
-        )
-    )
+    @given(STEPS)
     @settings(max_examples=100, deadline=None, derandomize=True)
     def test_property(self, steps: list[tuple[int, int, int]]) -> None:
         """No deadline is met early, and none later than its second or tick."""
+        self.check(steps)
+
+    def check(self, steps: list[tuple[int, int, int]]) -> None:
         self.setUp()
         everyone: list[Task] = [noting(self.visited) for _ in range(4)]
         wanted: dict[Task, tuple[int, int]] = {}
@@ -291,6 +300,148 @@ class ScheduleTests(SynchronousTestCase):
         self.run_(10)
         self.assertEqual({each for each, _ in self.visited[checked:]}, set(wanted))
         self.assertEqual(self.wakes(), [])
+
+
+class Moved:
+    """
+    A timer that may be moved, by a simulated clock.
+
+    @ivar due: when it comes, in seconds; None: never.
+    """
+
+    movable = True
+
+    def __init__(self, reactor: Clock, wake: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._wake = wake
+        self._call: IDelayedCall | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self._call is not None
+
+    @property
+    def due(self) -> float | None:
+        return None if self._call is None else self._call.getTime()
+
+    def start(self, wait: int) -> None:
+        assert wait > 0
+        self.stop()
+        self._call = self._reactor.callLater(wait / SECOND, self._come)
+
+    def stop(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        self._call = None
+
+    close = stop
+
+    def _come(self) -> None:
+        self._call = None
+        self._wake()
+
+
+class MovingTests(ScheduleTests):
+    """The same, and more, where a timer is moved after so many wakes in vain."""
+
+    def setUp(self) -> None:
+        self.reactor = Clock()
+        self.clock = MonotonicClock(self.reactor)
+        self.visited = []
+        self.timers: list[Moved] = []
+        self.schedule = Schedule(self.reactor, self.clock, self.timer)
+        task = self.bulk(200)
+        self.assertEqual(len(self.timers), 1)
+        self.schedule.discard(task)
+        self.assertEqual(self.wakes(), [])
+        # The tests count from 0.
+        self.visited.clear()
+        self.reactor.rightNow = 0.0
+        self.clock = self.schedule.clock = MonotonicClock(self.reactor)
+
+    def timer(self, reactor: Clock, wake: Callable[[], None]) -> Any:
+        self.timers.append(Moved(reactor, wake))
+        return self.timers[-1]
+
+    def bulk(self, turns: int) -> Task:
+        """A turn each 4 ms moves a deadline that is 9 ms ahead; gives its task."""
+        task = noting(self.visited)
+        for _ in range(turns):
+            self.run_(0.004)
+            now = self.schedule.begin()
+            self.schedule.set(task, now + 9 * MILLISECOND, now)
+            self.schedule.end(now)
+        return task
+
+    @given(STEPS)
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    def test_property(self, steps: list[tuple[int, int, int]]) -> None:
+        """The same; hypothesis wants a function of its own."""
+        self.check(steps)
+
+    def test_moved(self) -> None:
+        """There is one wake, at the deadline, however often it was moved."""
+        turn = self.schedule.turn
+        task = self.bulk(100)
+        self.assertEqual((self.schedule.turn - turn, self.visited), (100, []))
+        due = self.reactor.seconds() + 0.009
+        self.run_(1)
+        [(visited, at)] = self.visited
+        self.assertIs(visited, task)
+        self.assertApproximates(at / SECOND, due, 0.0003)
+
+    def test_others(self) -> None:
+        """Another deadline is met although the first of the queue moves past it."""
+        other = self.set(30)
+        self.bulk(30)
+        self.assertEqual(self.visited, [(other, 30 * MILLISECOND)])
+
+    def test_stop(self) -> None:
+        """Nothing is left of the timer."""
+        self.set(30)
+        self.schedule.stop()
+        self.assertEqual(self.wakes(), [])
+
+
+class RareWakesTests(SynchronousTestCase):
+    """When a L{Schedule} makes a timer."""
+
+    def setUp(self) -> None:
+        self.reactor = Clock()
+        self.clock = MonotonicClock(self.reactor)
+        self.made = 0
+        self.schedule = Schedule(self.reactor, self.clock, self.timer)
+
+    def timer(self, reactor: Any, wake: Callable[[], None]) -> MonotonicTimer:
+        self.made += 1
+        return MonotonicTimer(reactor, wake)
+
+    def deadlines(self, count: int, pause: float, ahead: int, moves: int) -> None:
+        """Set a deadline so often, moved so often before its wake comes."""
+        task = CallTask(lambda now: None)
+        for _ in range(count):
+            for _ in range(moves):
+                now = self.clock.now()
+                self.schedule.set(task, now + ahead * MILLISECOND, now)
+                self.reactor.advance(pause)
+            self.reactor.advance(pause)
+
+    def test_due(self) -> None:
+        """Wakes for what is due are no reason, however many there are."""
+        self.deadlines(300, 0.01, 5, 1)
+        self.assertEqual(self.made, 0)
+
+    def test_rare(self) -> None:
+        """Nor are some now and then: keepalive timers move with all that comes."""
+        self.deadlines(300, 0.4, 1000, 5)
+        self.assertEqual(self.made, 0)
+
+    def test_notMovable(self) -> None:
+        """A reactor with a clock of its own cannot have one, and goes on as before."""
+        self.deadlines(300, 0.004, 9, 5)
+        self.assertTrue(self.made > 0)
+        self.reactor.advance(0.01)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
 class SetBackTests(SynchronousTestCase):

@@ -1,7 +1,7 @@
 """
 Time and turns of one socket: a clock that only goes forward, what is to be done at
 the end of a turn, and one C{DelayedCall} for the deadlines of all its sessions
-(TIME-3, TIME-4, TIME-6).
+(TIME-3, TIME-4, TIME-6). Who moves it all the time gets a timer that can be moved.
 
 Deadlines lie in buckets. The nearer a deadline, the finer its bucket; all buckets up to
 the present are emptied by whichever turn comes first, so a timer often needs no wake of
@@ -14,12 +14,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python import runtime
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.net.monotonic import MonotonicTimer
 
 SHORTEST: Final = MILLISECOND
 """No wake is asked for sooner than this."""
@@ -38,6 +39,12 @@ stopped. Sessions are then shown this much and no more.
 
 LATE: Final = 20 * MILLISECOND
 """A wake that is overdue by this much is armed again: the reactor's clock was set back."""
+
+VAIN: Final = 32
+"""So many wakes without anything due, each soon after the one before, and a timer that moves
+is used: a bulk transfer moves its timer with each acknowledgement."""
+
+SOON: Final = 100 * MILLISECOND
 
 ROUNDING: Final = 1_000
 """What the float of C{reactor.seconds} may be short of the time asked for."""
@@ -159,8 +166,17 @@ class Schedule:
     @ivar beforeWake: called when a wake has come, before what is due is visited.
     """
 
-    def __init__(self, reactor: IReactorTime, clock: MonotonicClock) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        clock: MonotonicClock,
+        timer: Callable[[Any, Callable[[], None]], MonotonicTimer] = MonotonicTimer,
+    ) -> None:
+        """
+        @param timer: makes a timer that may be moved, of a reactor and what it calls.
+        """
         self.clock = clock
+        self._timer = timer
         self.turn = 0
         self.visited: list[Task] = []
         self.beforeWake: Callable[[], None] | None = None
@@ -178,6 +194,9 @@ class Schedule:
         self._entries = 0
         self._wakeCall: IDelayedCall | None = None
         self._wakeAt = 0
+        self._moving: MonotonicTimer | None = None
+        self._vain = self._judged = 0
+        self._due = False
 
     # turns
 
@@ -244,6 +263,9 @@ class Schedule:
         if self._wakeCall is not None and now >= self._wakeAt + LATE:
             # The reactor's clock was set back: this call would come much too late.
             self._cancelWake()
+        if self._moving is not None:
+            while order and not self._buckets[order[0]]:
+                del self._buckets[heappop(order)]
         if order:
             self._wakeBy(order[0], now)
 
@@ -292,7 +314,9 @@ class Schedule:
         before = task.bucket
         if before == _NOWHERE:
             self._entries += 1
-        elif before <= bucket:
+        elif before <= bucket and (
+            self._moving is None or before == bucket or before != self._order[0]
+        ):
             return
         else:
             del self._buckets[before][task]
@@ -329,12 +353,20 @@ class Schedule:
                 if deadline is None:
                     continue
                 if deadline <= now:
+                    self._due = True
                     self.touch(task)
                 else:
                     self.set(task, deadline, now)
 
     def _wakeBy(self, moment: int, now: int) -> None:
         """Be awake at C{moment}: an earlier wake is kept, a later one moved."""
+        moving = self._moving
+        if moving is not None and moving.movable:
+            if moment != self._wakeAt or not moving.armed:
+                self._wakeAt = moment
+                self.clock.horizon = moment + OVERSLEPT
+                moving.start(max(moment - now, 1))
+            return
         if self._wakeCall is not None:
             if moment >= self._wakeAt:
                 return
@@ -348,13 +380,36 @@ class Schedule:
     def _wake(self) -> None:
         self._wakeCall = None
         self._running = True
-        self.clock.reached(self._wakeAt)
+        self._due = False
+        woken = self._wakeAt
+        self.clock.reached(woken)
         self.clock.horizon = None
         if self.beforeWake is not None:
             # An acknowledgement that waits in the socket may make a timer needless.
             self.beforeWake()
         if not self._stopped:
             self.end(self.clock.last)
+            self._judge(woken)
+
+    def _judge(self, woken: int) -> None:
+        """
+        Wakes that find nothing due and follow each other soon are worth a descriptor.
+
+        @param woken: for when the wake was that has come.
+        """
+        if woken - self._judged > SOON:
+            self._vain = 0
+        self._judged = woken
+        self._vain += -1 if self._due else 1
+        if self._vain < VAIN or self._moving is not None or self._stopped:
+            return
+        self._vain = 0
+        timer = self._timer(self._reactor, self._wake)
+        if timer.movable:
+            self._cancelWake()
+            self._moving = timer
+            if self._order:
+                self._wakeBy(self._order[0], self.clock.last)
 
     def _forgetDeadlines(self) -> None:
         self._buckets.clear()
@@ -366,6 +421,8 @@ class Schedule:
         call, self._wakeCall = self._wakeCall, None
         if call is not None and call.active():
             call.cancel()
+        if self._moving is not None:
+            self._moving.stop()
 
     def stop(self) -> None:
         """Let go of everything; nothing is scheduled any more."""
@@ -380,6 +437,8 @@ class Schedule:
                 task.bucket = _NOWHERE
         self._entries = 0
         self._forgetDeadlines()
+        if self._moving is not None:
+            self._moving.close()
         self._dirty.clear()
         self._next.clear()
         self._blocked.clear()

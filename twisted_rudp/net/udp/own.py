@@ -25,6 +25,7 @@ from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.monotonic import MonotonicTimer
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.udp import options as socketOptions
 from twisted_rudp.net.udp import sourcefilter
@@ -48,7 +49,6 @@ from twisted_rudp.net.udp.receive import (
     readControls,
     sourceControl,
 )
-from twisted_rudp.net.udp.resting import RestTimer
 from twisted_rudp.net.udp.sending import FULL, SendingPort
 from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.net.udp.whentoread import WhenToRead
@@ -185,7 +185,7 @@ class OwnPort(SendingPort):
         self._calledAt = b""
         self._resting = False
         self._reads = False
-        self._rest = RestTimer(reactor, self._rested)
+        self._rest = MonotonicTimer(reactor, self._rested)
         self._whenToRead = WhenToRead(ready, self.counters)
         self._host = toTwisted(sock.getsockname())
         self._logPrefix = f"UDP port {self._host.port}"

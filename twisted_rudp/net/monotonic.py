@@ -1,14 +1,13 @@
 """
-How a port is woken after it has left its socket alone.
+A timer that goes by the monotonic clock and may be moved.
 
 A delayed call of the reactor goes by the wall clock: when that is set back, it comes as much
-later, and nothing else would read the socket meanwhile. Linux has timers that are descriptors
-and go by the monotonic clock, so there one of them is used.
+later. When it is moved or cancelled, the process wakes at the old time all the same. Linux has
+timers that are descriptors and have neither fault, so there one of them is used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import sys
@@ -37,8 +36,12 @@ _libc: Final = _library()
 
 
 @implementer(IReadDescriptor)
-class RestTimer:
-    """Calls a function once after a time. Its descriptor is opened when it is first started."""
+class MonotonicTimer:
+    """
+    Calls a function once after a time. Its descriptor is opened when it is first started.
+
+    @ivar armed: the function will be called.
+    """
 
     _log = Logger()
 
@@ -53,15 +56,32 @@ class RestTimer:
         self._call: IDelayedCall | None = None
         self._due = (ctypes.c_long * 4)()
         self._delayed = _libc is None or reactor.seconds is not runtime.seconds
+        self.armed = False
+
+    @property
+    def movable(self) -> bool:
+        """The time may be moved at no cost; else it is a delayed call of the reactor."""
+        return not self._delayed and (self._descriptor >= 0 or self._open())
 
     def start(self, wait: int) -> None:
         """
+        Start it, or move it.
+
         @param wait: nanoseconds, more than 0.
         """
-        if not self._delayed and (self._descriptor >= 0 or self._open()):
+        self.armed = True
+        if self.movable:
             self._arm(wait)
-        else:
-            self._call = self._reactor.callLater(wait / _SECOND, self._late)
+            return
+        self._cancel()
+        self._call = self._reactor.callLater(wait / _SECOND, self._late)
+
+    def stop(self) -> None:
+        """Nothing is called, until it is started again."""
+        self.armed = False
+        self._cancel()
+        if self._descriptor >= 0:
+            self._arm(0)
 
     def _open(self) -> bool:
         flags = os.O_NONBLOCK | os.O_CLOEXEC
@@ -79,13 +99,18 @@ class RestTimer:
 
     def _late(self) -> None:
         self._call = None
+        self.armed = False
         self._wake()
 
-    def close(self) -> None:
-        """Nothing is called any more."""
+    def _cancel(self) -> None:
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()
+
+    def close(self) -> None:
+        """Nothing is called any more."""
+        self.armed = False
+        self._cancel()
         if self._descriptor >= 0:
             # While fileno() still tells the reactor which descriptor is meant.
             self._reactor.removeReader(self)
@@ -105,9 +130,13 @@ class RestTimer:
 
     def doRead(self) -> None:
         """The time is over."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             os.read(self._descriptor, 8)
-            self._wake()
+        except BlockingIOError:
+            # It was moved after it had come.
+            return
+        self.armed = False
+        self._wake()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor gives the descriptor up: it shuts down."""

@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.net.udp.resting}."""
+"""Tests for L{twisted_rudp.net.monotonic}."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python import runtime
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.net.udp.resting import RestTimer
+from twisted_rudp.net.monotonic import MonotonicTimer
 
 
 class Readers:
@@ -31,8 +31,8 @@ class Readers:
         self.readers.remove(reader)
 
 
-class RestTimerTests(SynchronousTestCase):
-    """L{RestTimer}."""
+class MonotonicTimerTests(SynchronousTestCase):
+    """L{MonotonicTimer}."""
 
     def setUp(self) -> None:
         self.woken = 0
@@ -40,11 +40,11 @@ class RestTimerTests(SynchronousTestCase):
     def wake(self) -> None:
         self.woken += 1
 
-    def descriptorTimer(self) -> tuple[Readers, RestTimer]:
+    def descriptorTimer(self) -> tuple[Readers, MonotonicTimer]:
         if not sys.platform.startswith("linux"):
             raise SkipTest("timers are descriptors on Linux only")
         reactor = Readers()
-        timer = RestTimer(reactor, self.wake)
+        timer = MonotonicTimer(reactor, self.wake)
         self.addCleanup(timer.close)
         return reactor, timer
 
@@ -60,6 +60,24 @@ class RestTimerTests(SynchronousTestCase):
             timer.doRead()
             self.assertEqual(self.woken, times)
             self.assertFalse(poll.poll(0))
+
+    def test_moved(self) -> None:
+        """It is moved and stopped at will, and says whether it will come."""
+        _, timer = self.descriptorTimer()
+        self.assertTrue(timer.movable)
+        timer.start(3600 * 10**9)
+        timer.start(1)
+        poll = select.poll()
+        poll.register(timer.fileno(), select.POLLIN)
+        self.assertTrue(poll.poll() and timer.armed)
+        timer.stop()
+        self.assertEqual((poll.poll(0), timer.armed), ([], False))
+        timer.doRead()
+        self.assertEqual(self.woken, 0)
+        timer.start(1)
+        self.assertTrue(poll.poll())
+        timer.doRead()
+        self.assertEqual((self.woken, timer.armed), (1, False))
 
     def test_early(self) -> None:
         """A reactor that asks too early is told nothing."""
@@ -81,12 +99,18 @@ class RestTimerTests(SynchronousTestCase):
     def test_otherClock(self) -> None:
         """A reactor with a clock of its own is asked for a delayed call."""
         clock = Clock()
-        timer = RestTimer(clock, self.wake)
+        timer = MonotonicTimer(clock, self.wake)
         timer.start(2_000_000)
         clock.advance(0.0019)
         self.assertEqual(self.woken, 0)
         clock.advance(0.0002)
         self.assertEqual(self.woken, 1)
+        self.assertFalse(timer.movable)
+        timer.start(1_000_000)
+        timer.start(2_000_000)
+        self.assertEqual(len(clock.getDelayedCalls()), 1)
+        timer.stop()
+        self.assertEqual(clock.getDelayedCalls(), [])
         timer.start(2_000_000)
         timer.close()
         self.assertEqual(clock.getDelayedCalls(), [])
