@@ -14,8 +14,9 @@ from tests.net.support import FakePort
 from tests.toys.base import ToyDemultiplexer
 from twisted_rudp.core.engine import Address, Drop
 from twisted_rudp.net.flood import EARLY, HASTE, INTERVAL, LEAST, PART, Flood
+from twisted_rudp.net.handover import SharedPort
 from twisted_rudp.net.hub import Hub
-from twisted_rudp.net.udp.sourcefilter import WHOLE, bucketOf
+from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
 
 KNOWN = [("10.0.0.2", 5000)]
 FLOODER = "198.51.100.1"
@@ -162,6 +163,33 @@ class HubTests(SynchronousTestCase):
         self.assertEqual(self.hub.snapshot().counters["floods"], 1)
         self.assertTrue(any("unknown peers send more" in line for line in self.lines))
         self.clock.pump([0.05] * 100)
+        self.assertIsNone(self.port.thinned[-1])
+
+    def test_twoOwners(self) -> None:
+        """While the socket has two owners the newer one has it thinned; sessions of both pass."""
+        self.hub.divide()
+        shared = SharedPort(self.port, lambda: KNOWN)
+        self.port.thinned.clear()
+        self.hub = Hub(self.clock, self.demux)
+        self.hub.attach(shared)
+        self.addCleanup(self.hub.close)
+        self.send(1)
+        self.send(5 * EARLY)
+        thinning = self.port.thinned[-1]
+        assert thinning is not None
+        self.assertEqual(list(thinning.known), KNOWN)
+        self.hub.close()
+        self.assertIsNone(self.port.thinned[-1])
+        self.port.thinned.clear()
+        shared.thin(None)
+        self.assertEqual(self.port.thinned, [])
+
+    def test_takenBack(self) -> None:
+        """Nothing of a successor's filter is left when it does not come after all."""
+        self.hub.divide()
+        SharedPort(self.port, lambda: KNOWN).thin(Thinning(1, (), {1: 1}))
+        self.assertIsNotNone(self.port.thinned[-1])
+        self.hub.undivide()
         self.assertIsNone(self.port.thinned[-1])
 
     def test_unreadable(self) -> None:

@@ -11,6 +11,7 @@ itself. Nothing is lost in between: the socket and its queue stay the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -188,8 +189,13 @@ class Divider:
 class SharedPort:
     """The successor's view of a port that the first owner still reads, in the same process."""
 
-    def __init__(self, port: DatagramPort) -> None:
+    def __init__(self, port: DatagramPort, addresses: Callable[[], Sequence[Address]]) -> None:
+        """
+        @param addresses: where the peers of the first owner's sessions are.
+        """
         self._port = port
+        self._addresses = addresses
+        self._thins = False
         self.sendFrom = b""
 
     @property
@@ -225,8 +231,14 @@ class SharedPort:
         """The first owner reads."""
 
     def thin(self, thinning: Thinning | None) -> bool:
-        """Not while there are two: a filter would know the sessions of one only."""
-        return thinning is None
+        """As L{DatagramPort.thin}; what is from peers of the first owner is let through, too."""
+        if thinning is not None:
+            known = (*thinning.known, *self._addresses())
+            thinning = Thinning(thinning.salt, known, thinning.shares)
+        elif not self._thins:
+            return True
+        self._thins = thinning is not None
+        return self._port.thin(thinning)
 
     def kernelDrops(self) -> int:
         """See L{DatagramPort.kernelDrops}."""
@@ -253,6 +265,7 @@ class SharedPort:
 
     def stopListening(self) -> Deferred[None]:
         """The first owner's sessions still need the socket."""
+        self.thin(None)
         return succeed(None)
 
     def facts(self) -> PortFacts:

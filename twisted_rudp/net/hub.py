@@ -13,7 +13,7 @@ L{Demultiplexer}'s business.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
@@ -403,6 +403,10 @@ class Hub:
         """The session under C{key}, also one that has ended and is still answered."""
         return self.table.byKey.get(key)
 
+    def addresses(self) -> Sequence[Address]:
+        """See L{SessionTable.addresses<twisted_rudp.net.table.SessionTable>}."""
+        return self.table.addresses()
+
     def living(self) -> list[Session]:
         """The sessions that are not over."""
         return self.table.alive()
@@ -620,10 +624,13 @@ class Hub:
     def divide(self) -> None:
         """
         A successor has all unknown peers. What does not fit here may fit it, and a filter of
-        the socket would take its sessions for unknown peers.
+        ours would take its sessions for unknown peers; it has one that knows ours.
         """
         self._divided = True
         self._diagnosis = NEVER
+        self._letThrough()
+
+    def _letThrough(self) -> None:
         self._thins = False
         if self.output.port is not None:
             self.output.port.thin(None)
@@ -631,6 +638,7 @@ class Hub:
     def undivide(self) -> None:
         """Undo L{divide}; unknown peers come in again."""
         self._divided = False
+        self._letThrough()
         self._diagnosis = 0
         self.table.accepting = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, ClassVar, Final
@@ -227,6 +227,10 @@ class ListeningPort:
     def socketPort(self) -> DatagramPort | None:
         """The socket, once there is one."""
         return self._port
+
+    def addresses(self) -> Sequence[Address]:
+        """Where the peers of its sessions are."""
+        return self._hub.addresses()
 
     def fileno(self) -> int:
         """See L{descriptorOf}."""
@@ -472,7 +476,7 @@ class ListeningPredecessor:
                 dscp=options.dscp,
             )
         )
-        return SharedPort(port)
+        return SharedPort(port, self._listening.addresses)
 
 
 def listen(
