@@ -35,19 +35,21 @@ SOURCES := setup.cfg setup.py pyproject.toml $(wildcard twisted_rudp/kernels/*.[
 PARTS := $(subst /,.,$(basename $(wildcard tests/test_*.py)) \
 	$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
 LONGEST := tests.test_reactors tests.packaging tests.test_vectors
-# Programs of others in it do not bear being starved, and wait much themselves.
+# These wait most of the time, so they run beside the others. Programs of others in it do not bear
+# being starved, so the others are nice.
 INTEROP := tests.interop
 INTEROP_JOBS ?= 3
 SUITE := $(LONGEST) $(filter-out $(LONGEST) $(INTEROP),$(PARTS))
-# What runs with the native kernels and the newest packages only, for there it can make no
-# difference: how the tree looks, what is built and measured, and processes of their own.
-ONCE := $(LONGEST) $(INTEROP) tests.benchmarks tests.docs tests.test_architecture
-# Nothing in these calls a kernel: what they carry is a few datagrams over transports that are
-# tested with the Python kernels themselves.
-PURE := $(filter-out $(ONCE) tests.discovery tests.service tests.test_examples \
-	tests.test_examples_qotp tests.test_errors tests.test_strings tests.testing,$(SUITE))
-# Nothing in these imports another package than the tests' own trial and hypothesis.
-OLD := $(filter-out $(ONCE) tests.core tests.kernels tests.raknet tests.toys,$(SUITE))
+# What calls kernels, or uses sockets in another way without them. What is above a transport, and how
+# transports do on paths, is the same with both.
+PURE := tests.kernels tests.core.test_batch tests.core.test_queues tests.mux tests.net tests.conformance.test_kcp \
+	$(filter-out %.test_paths %.test_path %.test_loss_patterns %.test_far_ahead %.test_releasepeer %.test_liveness, \
+	$(subst /,.,$(basename $(wildcard $(addsuffix /test_*.py,tests/kcp tests/raknet tests/qotp)))))
+# What imports other packages: Twisted, and for some parts of transports those of ciphers and codes.
+OLD := $(addprefix tests.,test_asyncio test_errors test_examples test_strings conformance.test_kcp conformance.test_tcp \
+	discovery endpoints mux net service testing kernels.test_masks \
+	kcp.test_crypto kcp.test_fec kcp.test_legacy_ciphers kcp.test_reed_solomon \
+	qotp.test_authentication qotp.test_crypto qotp.test_keys qotp.test_transcripts)
 # What runs lines of the package that nothing else does. The rest runs copies, or the same again.
 COUNTED := $(filter-out $(LONGEST) tests.benchmarks tests.docs tests.test_architecture tests.test_conventions,$(SUITE))
 # What drives compiled modules. The other parts use them through these, or not at all.
@@ -57,7 +59,7 @@ NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
 	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
-.PHONY: coverage compiled test-compiled bench-compiled wheels crowd
+.PHONY: coverage environments compiled test-compiled bench-compiled wheels crowd
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,18 +69,19 @@ demo: $(BASE)  ## a download through two forwarders and a lossy link, under a mi
 
 test: $(BASE)  ## the whole suite, on all cores; TESTS=tests.service runs a part
 ifeq ($(TESTS),)
-	@failed=0; set -x; \
-	$(RUN) -m twisted.trial --jobs=$(JOBS) $(TRIAL_FLAGS) $(SUITE) || failed=1; \
-	$(RUN) -m twisted.trial --jobs=$(INTEROP_JOBS) $(TRIAL_FLAGS) $(INTEROP) || failed=1; \
-	{ set +x; } 2>/dev/null; exit $$failed
+	@failed=0; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; trap 'kill $$beside; exit 1' INT TERM; set -x; \
+	$(RUN) -m twisted.trial --jobs=$(INTEROP_JOBS) $(TRIAL_FLAGS) $(INTEROP) > "$$said" 2>&1 & beside=$$!; \
+	nice $(RUN) -m twisted.trial --jobs=$(JOBS) $(TRIAL_FLAGS) $(SUITE) || failed=1; \
+	wait $$beside || failed=1; \
+	{ set +x; } 2>/dev/null; cat "$$said"; exit $$failed
 else
 	$(RUN) -m twisted.trial $(TRIAL_FLAGS) $(TESTS)
 endif
 
-test-pure: $(BASE)  ## what kernels are in, with the Python ones instead of the native ones
+test-pure: $(BASE)  ## what calls kernels, with the Python ones instead of the native ones
 	TWISTED_RUDP_PURE=1 $(RUN) -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(PURE))
 
-test-minimum: $(MINIMUM)  ## what other packages are in, with the oldest that are allowed
+test-minimum: $(MINIMUM)  ## what imports other packages, with the oldest that are allowed
 	$(OLDEST)/bin/python -m twisted.trial $(TRIAL_FLAGS) $(or $(TESTS),$(OLD))
 
 coverage: $(DEV)  ## which lines of the package the tests run; TESTS=tests.kcp runs a part
@@ -172,6 +175,11 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --config-se
 $(BASE): $(SOURCES) | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test]'
 	@touch $@
+
+# All of them, of one build.
+environments: $(MINIMUM) | $(VENV)/bin/python  ## what .ci/run needs, in .venv and .venv-minimum
+	$(INSTALL) --editable '.[test,dev,docs]'
+	@touch $(BASE) $(DEV) $(DOCS)
 
 $(DEV): $(BASE)
 	$(INSTALL) --editable '.[test,dev]'
