@@ -1,6 +1,6 @@
 """
 Tests for L{twisted_rudp.kcp.engine}: openings, the watch on the peer, aborts.
-Orderly ends are in L{tests.kcp.test_closing}.
+Orderly ends are in L{tests.kcp.test_close}.
 """
 
 from __future__ import annotations

@@ -8,8 +8,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import steady
-from twisted_rudp.core.engine import SECOND
-from twisted_rudp.kcp.engine import RATE_BURST, RateLimit
 from twisted_rudp.kcp.snmp import GAUGES, NAMES, SNMPCounters
 
 KCPTUN_HEADER = (
@@ -162,29 +160,3 @@ class SNMPCountersTests(SynchronousTestCase):
         gauges = pair.session("client").traffic.gauges()
         self.assertEqual(gauges["RingBufferSndQueue"] + gauges["RingBufferSndBuffer"], 100)
         self.assertGreater(gauges["RingBufferSndBuffer"], 0)
-
-
-class RateLimitTests(SynchronousTestCase):
-    """L{RateLimit}."""
-
-    def test_rate(self) -> None:
-        """Over any time the burst and the rate leave, no matter how often it is asked."""
-        limit = RateLimit(1_000_000, 0)
-        sent = now = 0
-        while now < 10 * SECOND:
-            allowance = limit.allowance(now)
-            if allowance > 0:
-                limit.spend(min(allowance, 1400))
-                sent += min(allowance, 1400)
-            now += 333_333
-        self.assertTrue(abs(sent - RATE_BURST - 10_000_000) < 5000, sent)
-
-    def test_ready(self) -> None:
-        """It says when a datagram may leave."""
-        limit = RateLimit(100_000, 0)
-        limit.spend(RATE_BURST + 500)
-        self.assertLess(limit.allowance(0), 0)
-        ready = limit.ready(0)
-        self.assertEqual(ready, 20_000_001)
-        self.assertGreaterEqual(limit.allowance(ready), 1500)
-        self.assertEqual(limit.ready(ready), ready)

@@ -44,6 +44,7 @@ from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, MOST_BYTES, OUT_OF_BAND, Pie
 from twisted_rudp.kcp.framing import Framing, OutOfBand
 from twisted_rudp.kcp.handshake import Handshake
 from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, DEFAULT_KEEP_ALIVE, KeepAlive
+from twisted_rudp.kcp.limits import RateLimit, TimeLimits
 from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.path import STALLED, Path
 from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
@@ -84,12 +85,6 @@ _PLAIN: Final = news_of.PLAIN
 SHORTEST_SILENCE: Final = 200 * MILLISECOND
 """A peer that was heard more lately is still where it was."""
 
-RATE_BURST: Final = 64 * 1500
-"""Bytes that may leave at once under a rate limit (kcp.md 5.6)."""
-
-RATE_TICKS: Final = 50
-"""A timer comes this often a second at least; a fast link is not to wait for it."""
-
 
 class Timer(IntEnum):
     """The timers of a session."""
@@ -125,38 +120,6 @@ _TIME_WAIT: Final = 5
 _PATH: Final = 6
 
 
-class RateLimit:
-    """A bucket of bytes that fills at a constant rate (kcp.md 5.6)."""
-
-    __slots__ = ("_burst", "_rate", "_since", "_spent")
-
-    def __init__(self, rate: int, now: int) -> None:
-        """
-        @param rate: bytes a second.
-        """
-        self._rate = rate
-        self._burst = max(RATE_BURST, rate // RATE_TICKS)
-        self._since = now
-        self._spent = 0
-
-    def allowance(self, now: int) -> int:
-        """Bytes that may leave now; negative while too much has left."""
-        filled = (now - self._since) * self._rate // SECOND
-        if filled:
-            self._since += filled * SECOND // self._rate
-            self._spent = max(0, self._spent - filled)
-        return self._burst - self._spent
-
-    def spend(self, count: int) -> None:
-        """So many bytes have left."""
-        self._spent += count
-
-    def ready(self, now: int) -> int:
-        """When a full datagram may leave."""
-        missing = 1500 - self.allowance(now)
-        return now if missing <= 0 else now + missing * SECOND // self._rate + 1
-
-
 class KCPEngine:
     """
     A KCP session.
@@ -182,6 +145,7 @@ class KCPEngine:
         "_hold_until",
         "_keepalive",
         "_life",
+        "_limits",
         "_options",
         "_out_of_band",
         "_over",
@@ -190,10 +154,7 @@ class KCPEngine:
         "_path_errors",
         "_patient",
         "_peer_lost",
-        "_progress",
-        "_progress_at",
         "_rate_limit",
-        "_read_since",
         "_readable",
         "_receiver",
         "_registration",
@@ -203,7 +164,6 @@ class KCPEngine:
         "_slow",
         "_timers",
         "_una_moved",
-        "_write_since",
         "traffic",
     )
 
@@ -259,9 +219,6 @@ class KCPEngine:
         self._receiver.budget = budget
         if options.protects:
             self._arq.sender.expect_repair(options.data_shards + options.parity_shards)
-        if role is Role.SERVER:
-            # Until its address is validated it may be forged.
-            self._receiver.limit = min(UNVALIDATED_LIMIT, self._arq.receive_limit)
         self._life = Lifecycle(role, self._events, own_socket)
         self._timers = Timers(len(Timer))
         self._handshake = Handshake(role, conv, address, cookies)
@@ -270,8 +227,7 @@ class KCPEngine:
         self._closed: ClosedSession | None = None
         self._out_of_band = OutOfBand(conv)
         self._emit: Emit | None = None
-        self._una_moved = self._progress_at = now
-        self._progress = 0
+        self._una_moved = now
         self._peer_lost: Reason | None = None
         self._half_closing = False
         self._end_heard = self._end_told = False
@@ -279,22 +235,27 @@ class KCPEngine:
         self._path_errors = 0
         self._path = Path(settings.mtu + self._overhead)
         self._hold_until = NEVER
-        self._read_since: int | None = None
-        self._write_since: int | None = None
+        self._limits = TimeLimits()
         self._signs = signs or MismatchSigns()
         self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
         self._set_options(options)
         listening = role is Role.SERVER
         self.traffic = SessionCounters(self._arq, listening)
         self._framing = Framing(options, listening, address, self._signs, self.traffic)
-        if listening:
+        self._registration = None if snmp is None else snmp.add(self.traffic)
+        self._begin(now, wait_for_peer)
+
+    def _begin(self, now: int, wait_for_peer: bool) -> None:
+        client = self._life.role is Role.CLIENT
+        if not client:
+            # Until its address is validated it may be forged.
+            self._receiver.limit = min(UNVALIDATED_LIMIT, self._arq.receive_limit)
             self._framing.bound(UNVALIDATED_LIMIT)
-        self._arq.control.echoes = role is Role.CLIENT
+        self._arq.control.echoes = client
         self._handshake.begin(self._arq, now)
         self._timers.set(_PROBE, self._handshake.due)
-        if role is Role.CLIENT and not wait_for_peer:
-            self._connected()
-        self._registration = None if snmp is None else snmp.add(self.traffic)
+        if client and not wait_for_peer:
+            self._connected(now)
 
     def _set_options(self, options: SessionOptions) -> None:
         self._options = options
@@ -431,7 +392,7 @@ class KCPEngine:
         if self._closed is not None:
             self._timers.set(_TIME_WAIT, self._life.deadline())
         elif self._options.read_timeout and self._receiver.inbox.readable:
-            self._read_since = now
+            self._limits.came(now)
 
     def _hear_out_of_band(self, view: memoryview, size: int) -> None:
         if self._closed is not None or self._close is not None:
@@ -540,7 +501,8 @@ class KCPEngine:
         if keepalive.gone(now):
             self._lose_peer(Reason.IDLE, now)
             return
-        if self._is_stuck(now):
+        sent = self._arq.sender.sent
+        if keepalive.stuck(sent.outstanding, sent.nxt, now):
             text = f"nothing was acknowledged for {keepalive.idle / SECOND:g} seconds"
             self._end(Reason.IDLE, now, tell=True, detail=text)
             return
@@ -583,19 +545,6 @@ class KCPEngine:
         arq.divide(NEVER if whole else arq.sender.mss)
         self._timers.set(_PATH, path.raise_at)
 
-    def _is_stuck(self, now: int) -> bool:
-        """
-        Something is in flight and nothing was acknowledged for the idle timeout, though
-        the peer is heard: its path may swallow what is long. A window that is closed is no
-        such case, since then all arrives that was sent.
-        """
-        sent = self._arq.sender.sent
-        arrived = sent.nxt - sent.outstanding
-        if not sent.outstanding or arrived != self._progress:
-            self._progress, self._progress_at = arrived, now
-            return False
-        return 0 < self._keepalive.idle <= now - self._progress_at
-
     def _lose_peer(self, reason: Reason, now: int) -> None:
         """
         The peer is gone: end, but for what it had delivered whole before. That is read
@@ -614,26 +563,14 @@ class KCPEngine:
     def _check_limits(self, now: int) -> None:
         if self._life.state is not _ESTABLISHED:
             return
-        for since, limit, what in self._limits():
-            if now >= since + limit:
-                text = f"nothing {what} for {limit / SECOND:g} seconds"
-                self._end(Reason.IDLE, now, tell=True, detail=text)
-                return
+        text = self._limits.reached(self._options, self._una_moved, now)
+        if text is not None:
+            self._end(Reason.IDLE, now, tell=True, detail=text)
+            return
         self._watch_limits()
 
     def _watch_limits(self) -> None:
-        due = min([since + limit for since, limit, _ in self._limits()], default=NEVER)
-        self._timers.set(_LIMIT, due)
-
-    def _limits(self) -> list[tuple[int, int, str]]:
-        options = self._options
-        found = []
-        if options.read_timeout and self._read_since is not None:
-            found.append((self._read_since, options.read_timeout, "came"))
-        if options.write_timeout and self._write_since is not None:
-            since = max(self._write_since, self._una_moved)
-            found.append((since, options.write_timeout, "of what was written was acknowledged"))
-        return found
+        self._timers.set(_LIMIT, self._limits.deadline(self._options, self._una_moved))
 
     # application -> wire
 
@@ -731,16 +668,11 @@ class KCPEngine:
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now and may be."""
         self._emit = emit
-        if self._life.state is _ESTABLISHED:
-            if self._read_since is None:
-                self._read_since = now
-                if self._options.read_timeout:
-                    self._watch_limits()
-            if self._patient and not self._out_of_band.pending and self._holds(now):
-                if self._options.ack_no_delay and self._receiver.acks:
-                    self._flush_framed(now, 0)
-                self._timers.set_earlier(_FLUSH, self._hold_until)
-                return False
+        if self._patient and self._holds(now):
+            if self._options.ack_no_delay and self._receiver.acks:
+                self._flush_framed(now, 0)
+            self._timers.set_earlier(_FLUSH, self._hold_until)
+            return False
         if self._rate_limit is not None and self._closed is None:
             return self._flush_limited(self._rate_limit, now, budget)
         if self._bare:
@@ -788,12 +720,8 @@ class KCPEngine:
             if out_of_band and not settled:
                 self._flush_out_of_band(frame, writer)
             writer.finish()
-        if options.write_timeout:
-            if not self._arq.sender.wait_snd:
-                self._write_since = None
-            elif self._write_since is None:
-                self._write_since = now
-                self._watch_limits()
+        if options.write_timeout and self._limits.waits(self._arq.sender.wait_snd > 0, now):
+            self._watch_limits()
         return more
 
     def _flush_out_of_band(self, frame: EmitOwn, writer: RunWriter) -> None:
@@ -889,6 +817,8 @@ class KCPEngine:
         C{write_delay} while it does not fill the window, acknowledgements
         without C{ack_no_delay} while they do not fill a datagram.
         """
+        if self._life.state is not _ESTABLISHED or self._out_of_band.pending:
+            return False
         options, sender = self._options, self._arq.sender
         if sender.queue.size:
             waits = options.write_delay and sender.wait_snd < self._settings.send_window
@@ -950,8 +880,11 @@ class KCPEngine:
         if not self._life.over:
             self._end(Reason.ABORTED, now, tell=True)
 
-    def _connected(self) -> None:
+    def _connected(self, now: int) -> None:
         self._life.enter(_ESTABLISHED)
+        self._limits.came(now)
+        if self._options.read_timeout:
+            self._watch_limits()
         self._timers.set(_KEEPALIVE, self._keepalive.deadline())
         self._events.append((Event.CONNECTED, False))
         if self._receiver.inbox.readable:
@@ -1021,12 +954,12 @@ class KCPEngine:
         peer = arq.control.peer
         if self._life.role is Role.CLIENT:
             if arq.control.heard:
-                self._connected()
+                self._connected(now)
         elif peer is Peer.UNMARKED:
             if arq.receiver.inbox.size or arq.rcv_nxt:
-                self._connected()
+                self._connected(now)
         elif peer is Peer.MARKED and self._handshake.validated:
-            self._connected()
+            self._connected(now)
         else:
             # A listener shows nobody to a factory who has not answered: a
             # forged or replayed opening ends here.
@@ -1191,7 +1124,7 @@ class KCPEngine:
             limit = options.rate_limit
             self._rate_limit = RateLimit(limit, now) if limit else None
         if options.read_timeout != old.read_timeout:
-            self._read_since = now
+            self._limits.came(now)
         self._watch_limits()
         if self._framing.encoder is not None:
             self._framing.encoder.always = options.always_parity

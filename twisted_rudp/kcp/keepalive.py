@@ -43,7 +43,17 @@ class KeepAlive:
     @ivar idle: nanoseconds of silence after which the peer counts as gone; 0: never.
     """
 
-    __slots__ = ("_behind", "_interval", "_probed", "_wait", "asked", "heard", "idle")
+    __slots__ = (
+        "_behind",
+        "_interval",
+        "_probed",
+        "_progress",
+        "_progress_at",
+        "_wait",
+        "asked",
+        "heard",
+        "idle",
+    )
 
     def __init__(self, now: int, idle: int, interval: int) -> None:
         """
@@ -57,6 +67,8 @@ class KeepAlive:
         self._probed = now
         self._wait = 0
         self._behind = 0
+        self._progress = 0
+        self._progress_at = now
         self.asked = False
 
     def deadline(self) -> int:
@@ -74,6 +86,21 @@ class KeepAlive:
     def gone(self, now: int) -> bool:
         """Nothing was heard for the whole idle time."""
         return self.idle > 0 and now >= self.heard + self.idle
+
+    def stuck(self, outstanding: int, following: int, now: int) -> bool:
+        """
+        Something is in flight and nothing was acknowledged for the idle timeout, though
+        the peer is heard: its path may swallow what is long. A window that is closed is no
+        such case, since then all arrives that was sent.
+
+        @param outstanding: segments in flight.
+        @param following: the number of the next one.
+        """
+        arrived = following - outstanding
+        if not outstanding or arrived != self._progress:
+            self._progress, self._progress_at = arrived, now
+            return False
+        return 0 < self.idle <= now - self._progress_at
 
     def probe_due(self, now: int, timeout: int) -> bool:
         """
