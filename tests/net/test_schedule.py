@@ -306,7 +306,7 @@ class Moved:
     """
     A timer that may be moved, by a simulated clock.
 
-    @ivar due: when it comes, in seconds; None: never.
+    @ivar starts: how often it was started or moved.
     """
 
     movable = True
@@ -315,18 +315,16 @@ class Moved:
         self._reactor = reactor
         self._wake = wake
         self._call: IDelayedCall | None = None
+        self.starts = 0
 
     @property
     def armed(self) -> bool:
         return self._call is not None
 
-    @property
-    def due(self) -> float | None:
-        return None if self._call is None else self._call.getTime()
-
     def start(self, wait: int) -> None:
         assert wait > 0
         self.stop()
+        self.starts += 1
         self._call = self._reactor.callLater(wait / SECOND, self._come)
 
     def stop(self) -> None:
@@ -389,6 +387,18 @@ class MovingTests(ScheduleTests):
         [(visited, at)] = self.visited
         self.assertIs(visited, task)
         self.assertApproximates(at / SECOND, due, 0.0003)
+
+    def test_often(self) -> None:
+        """Turns that follow each other closely move it now and then, not each time."""
+        self.bulk(1)
+        starts = self.timers[0].starts
+        task = noting(self.visited)
+        for _ in range(1000):
+            self.run_(0.0001)
+            now = self.schedule.begin()
+            self.schedule.set(task, now + 9 * MILLISECOND, now)
+            self.schedule.end(now)
+        self.assertTrue(20 < self.timers[0].starts - starts < 60)
 
     def test_others(self) -> None:
         """Another deadline is met although the first of the queue moves past it."""

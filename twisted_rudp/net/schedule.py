@@ -46,6 +46,10 @@ is used: a bulk transfer moves its timer with each acknowledgement."""
 
 SOON: Final = 100 * MILLISECOND
 
+OFTEN: Final = 2 * MILLISECOND
+"""It is not moved again before: where turns are that short, now and then a wake in vain costs
+less than to move it with each of them."""
+
 ROUNDING: Final = 1_000
 """What the float of C{reactor.seconds} may be short of the time asked for."""
 
@@ -195,7 +199,7 @@ class Schedule:
         self._wakeCall: IDelayedCall | None = None
         self._wakeAt = 0
         self._moving: MonotonicTimer | None = None
-        self._vain = self._judged = 0
+        self._vain = self._judged = self._movedAt = 0
         self._due = False
 
     # turns
@@ -315,7 +319,10 @@ class Schedule:
         if before == _NOWHERE:
             self._entries += 1
         elif before <= bucket and (
-            self._moving is None or before == bucket or before != self._order[0]
+            self._moving is None
+            or before == bucket
+            or now < self._movedAt + OFTEN
+            or before != self._order[0]
         ):
             return
         else:
@@ -361,12 +368,15 @@ class Schedule:
     def _wakeBy(self, moment: int, now: int) -> None:
         """Be awake at C{moment}: an earlier wake is kept, a later one moved."""
         moving = self._moving
-        if moving is not None and moving.movable:
-            if moment != self._wakeAt or not moving.armed:
+        if moving is not None:
+            if moving.armed and moment == self._wakeAt:
+                return
+            if moving.movable:
                 self._wakeAt = moment
+                self._movedAt = now
                 self.clock.horizon = moment + OVERSLEPT
                 moving.start(max(moment - now, 1))
-            return
+                return
         if self._wakeCall is not None:
             if moment >= self._wakeAt:
                 return
