@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from socket import AF_INET, SOCK_DGRAM, socket
 from typing import Any
 
 from hypothesis import given
@@ -11,15 +13,20 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from twisted_rudp import stats
 from twisted_rudp.core.engine import PathError
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.net.listen import ListeningPort
 from twisted_rudp.net.passing import (
+    KNOWN_INTERVAL,
+    LONGEST_MESSAGE,
     MessageError,
     PassedSocket,
     PassingSuccessor,
     channel,
+    packKnown,
     packMessage,
+    unpackKnown,
     unpackMessage,
 )
 
@@ -61,6 +68,25 @@ class MessageTests(SynchronousTestCase):
             self.assertRaises(MessageError, unpackMessage, message)
 
 
+    @given(st.lists(ADDRESSES, max_size=20))
+    def test_known(self, addresses: list[Any]) -> None:
+        """Addresses come out as they were."""
+        *_, run = unpackMessage(packKnown(addresses))
+        self.assertEqual(unpackKnown(run), addresses)
+
+    def test_knownBounded(self) -> None:
+        """Of very many addresses as many are told as fit into a message."""
+        addresses = [("2001:db8:1234:5678:9abc:def0:1234:5678", 65535, 0, 0)] * 5000
+        message = packKnown(addresses)
+        self.assertLess(len(message), LONGEST_MESSAGE)
+        self.assertGreater(len(unpackKnown(unpackMessage(message)[4])), 1000)
+
+    def test_knownMalformed(self) -> None:
+        """What are no addresses is refused."""
+        for run in (b"192.0.2.1", b"host 1", b"192.0.2.1 x", b"192.0.2.1 1 2", b"\xff 1", b"\n"):
+            self.assertRaises(MessageError, unpackKnown, run)
+
+
 class SuccessorTests(SynchronousTestCase):
     """What the first owner sends."""
 
@@ -84,6 +110,19 @@ class SuccessorTests(SynchronousTestCase):
             self.successor.runPassedOn(bytes(60_000), 1000, ("192.0.2.1", 1), b"")
         self.assertGreater(self.successor.counts["passed"], 0)
         self.assertEqual(sum(self.successor.counts.values()), 2000)
+
+    def test_addresses(self) -> None:
+        """After many datagrams the successor is told where the peers of our sessions are."""
+        ours = [("192.0.2.1", 1)]
+        successor = PassingSuccessor(self.here, lambda: ours)
+        for _ in range(KNOWN_INTERVAL):
+            successor.runPassedOn(b"x", 1, ("192.0.2.9", 9), b"")
+            successor.turnEnded()
+            if self.there.recv(1000)[0]:
+                self.fail("too early")
+        run = unpackMessage(self.there.recv(1000))[4]
+        self.assertEqual(unpackKnown(run), ours)
+        self.assertRaises(BlockingIOError, self.there.recv, 1000)
 
     def test_gone(self) -> None:
         """If the successor ends, what would be its is dropped, and that is said once."""
@@ -162,6 +201,34 @@ class SocketTests(TestCase):
         yield self.talk(newest, b"newest.")
         for each in (new, newest):
             each.transport.abortConnection()
+        yield second.stopListening()
+        yield deferLater(self.reactor, 0.1, lambda: None)
+
+    @inlineCallbacks
+    def test_flood(self) -> Any:
+        """A flood is thinned by the kernel, which lets the sessions of both through."""
+        first = yield self.listen()
+        old = yield self.dial(first)
+        yield self.talk(old, b"before.")
+        here, there = channel()
+        second = yield self.listen(PassedSocket(first.fileno(), there))
+        first.handOver(PassingSuccessor(here, first.addresses))
+        new = yield self.dial(second)
+        with socket(AF_INET, SOCK_DGRAM) as stranger:
+            stranger.connect(("127.0.0.1", second.getHost().port))
+            for _ in range(200):
+                for _ in range(300):
+                    stranger.send(b"nothing that is of any use to a server")
+                yield deferLater(self.reactor, 0.001, lambda: None)
+                if any(each.snapshot().counters.get("floods") for each in stats.ports.sources()):
+                    break
+            else:
+                self.assertFalse(sys.platform.startswith("linux"), "it was not thinned")
+        yield self.talk(old, b"old.")
+        yield self.talk(new, b"new.")
+        yield first.stopListening()
+        yield self.talk(new, b"alone.")
+        new.transport.abortConnection()
         yield second.stopListening()
         yield deferLater(self.reactor, 0.1, lambda: None)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Final, cast
 
 from twisted.internet.defer import Deferred
@@ -22,6 +24,7 @@ from zope.interface import classImplements
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.handover import Successor
 from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.net.udp.own import OwnPort
 from twisted_rudp.net.udp.port import (
     LONGEST_DATAGRAM,
     DatagramPort,
@@ -37,6 +40,15 @@ _RUN: Final = 0
 
 _ERRORS: Final = tuple(PathError)
 """A path error's kind is 1 more than its index."""
+
+_KNOWN: Final = 1 + len(_ERRORS)
+"""Where the peers of the first owner's sessions are."""
+
+KNOWN_INTERVAL: Final = 1000
+"""That is told after so many datagrams: under a flood, several times a second."""
+
+KNOWN_BYTES: Final = 60_000
+"""It takes so many bytes at most."""
 
 LONGEST_MESSAGE: Final = _HEADER.size + 512 + LONGEST_DATAGRAM
 
@@ -70,7 +82,7 @@ def unpackMessage(message: bytes) -> tuple[int, int, Address, bytes, bytes]:
     kind, size, port, flow, scope, hostLength, localLength = _HEADER.unpack_from(message)
     hostEnd = _HEADER.size + hostLength
     localEnd = hostEnd + localLength
-    if kind > len(_ERRORS) or localEnd > len(message):
+    if kind > _KNOWN or localEnd > len(message):
         raise MessageError("malformed")
     run = message[localEnd:]
     if kind == _RUN and (not run or not size):
@@ -81,6 +93,39 @@ def unpackMessage(message: bytes) -> tuple[int, int, Address, bytes, bytes]:
         raise MessageError("malformed address") from None
     address: Address = (host, port) if flow == 0xFFFFFFFF else (host, port, flow, scope)
     return kind, size, address, message[hostEnd:localEnd], run
+
+
+def packKnown(addresses: Sequence[Address]) -> bytes:
+    """A message that tells of addresses, as many as fit."""
+    lines: list[str] = []
+    left = KNOWN_BYTES
+    for address in addresses:
+        line = " ".join(map(str, address))
+        left -= len(line) + 1
+        if left < 0:
+            break
+        lines.append(line)
+    return packMessage(_KNOWN, 0, ("", 0), b"", "\n".join(lines).encode())
+
+
+def unpackKnown(run: bytes) -> list[Address]:
+    """
+    The addresses of such a message.
+
+    @raise MessageError: they are none.
+    """
+    addresses: list[Address] = []
+    try:
+        for line in run.decode("ascii").splitlines():
+            host, *numbers = line.split(" ")
+            ip_address(host.partition("%")[0])
+            port, *rest = map(int, numbers)
+            if rest and len(rest) != 2:
+                raise MessageError("malformed address")
+            addresses.append((host, port, rest[0], rest[1]) if rest else (host, port))
+    except ValueError:
+        raise MessageError("malformed address") from None
+    return addresses
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -101,19 +146,28 @@ class PassingSuccessor:
 
     _log = Logger()
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(
+        self, end: socket.socket, addresses: Callable[[], Sequence[Address]] | None = None
+    ) -> None:
         """
         @param end: of the channel.
+        @param addresses: where the peers of our sessions are.
         """
         self._end = end
+        self._addresses = addresses
+        self._untold = 0
         self._gone = False
         self.counts: Counter[str] = Counter()
 
     def runPassedOn(self, run: bytes, size: int, address: Address, local: bytes) -> None:
+        self._untold += -(-len(run) // size)
         self._send(packMessage(_RUN, size, address, local, run))
 
     def turnEnded(self) -> None:
-        """What is read together over there is a turn."""
+        """What is read together over there is a turn. Under a flood it needs our addresses."""
+        if self._untold >= KNOWN_INTERVAL and self._addresses is not None:
+            self._untold = 0
+            self._send(packKnown(self._addresses()))
 
     def portWritable(self) -> None:
         """The other process finds that out by itself."""
@@ -227,10 +281,14 @@ class PassedOn:
     def _take(self, message: bytes) -> None:
         try:
             kind, size, address, local, run = unpackMessage(message)
+            known = unpackKnown(run) if kind == _KNOWN else None
         except MessageError as problem:
             self._log.error("what was passed on makes no sense: {reason}", reason=problem)
             return
-        if kind == _RUN:
+        if known is not None:
+            if isinstance(self._port, OwnPort):
+                self._port.others = known
+        elif kind == _RUN:
             self._successor.runPassedOn(run, size, address, local)
         else:
             self._successor.pathError(_ERRORS[kind - 1], size, address)

@@ -128,7 +128,8 @@ class Handover:
             ends, self._channels[index] = self._channels[index], None
             service = self._services[index]
             if ends is not None:
-                service.port.handOver(PassingSuccessor(ends[0]))
+                port = service.port
+                port.handOver(PassingSuccessor(ends[0], port.addresses))
                 ends[1].close()
             else:
                 service.letGo()

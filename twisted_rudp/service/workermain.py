@@ -112,7 +112,7 @@ class Retirement:
             if position in request["taken"]:
                 channel = self._places[position].successor
                 if isinstance(port, ListeningPort) and channel is not None:
-                    port.handOver(PassingSuccessor(_end(channel)))
+                    port.handOver(PassingSuccessor(_end(channel), port.addresses))
                 elif not isinstance(port, ListeningPort):
                     service.letGo()
             waiting.append(service.retire(service.patience))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -139,7 +139,12 @@ class FallbackCache:
 
 
 class OwnPort(SendingPort):
-    """The kinds C{gso} and C{plain}; see L{DatagramPort}."""
+    """
+    The kinds C{gso} and C{plain}; see L{DatagramPort}.
+
+    @ivar others: where the peers of another owner's sessions are, as long as that reads the
+        socket; None: not known.
+    """
 
     _log: ClassVar[Logger] = Logger()
 
@@ -185,6 +190,7 @@ class OwnPort(SendingPort):
         self._calledAt = b""
         self._resting = False
         self._reads = False
+        self.others: Sequence[Address] | None = None
         self._rest = MonotonicTimer(reactor, self._rested)
         self._whenToRead = WhenToRead(ready, self.counters)
         self._host = toTwisted(sock.getsockname())
@@ -199,6 +205,7 @@ class OwnPort(SendingPort):
     def startReading(self) -> None:
         """Begin to receive."""
         self._reads = True
+        self.others = None
         self._reactor.addReader(self)
 
     # the owner's side
@@ -218,8 +225,12 @@ class OwnPort(SendingPort):
     def thin(self, thinning: Thinning | None) -> bool:
         """See L{DatagramPort.thin}."""
         if thinning is not None:
-            # Another owner that reads the socket has sessions of its own.
-            return not self.closed and self._reads and sourcefilter.attach(self._socket, thinning)
+            if not self._reads:
+                # Another owner that reads the socket has sessions of its own.
+                if self.others is None:
+                    return False
+                thinning = thinning._replace(known=(*thinning.known, *self.others))
+            return not self.closed and sourcefilter.attach(self._socket, thinning)
         sourcefilter.detach(self._socket)
         return True
 
