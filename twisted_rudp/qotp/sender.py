@@ -348,8 +348,6 @@ class Sender:
             self._send(now, writer, acks)
             idle = not self.ready and self._credit >= self.mtu
             self._idle_at = now if idle and self._has_room() else NEVER
-        if self._starved_at == NEVER:
-            self._starved_pings = 0
         self._probes = 0
 
     def _has_room(self) -> bool:
@@ -504,6 +502,7 @@ class Sender:
         run = SentRun(first, len(payloads), stream, offset, space, data, fin)
         each, last = len(payloads[0]) + overhead, len(payloads[-1]) + overhead
         self.packets.sent(run, each, last, now, self._draining)
+        self._starved_pings = 0
         self._spend((len(payloads) - 1) * each + last)
         return True
 
