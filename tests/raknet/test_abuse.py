@@ -295,8 +295,8 @@ class LimitTests(SynchronousTestCase):
         frames = [Frame(0, bytes((MessageId.CONNECTED_PING,)) + bytes(8))] * 100
         victim.sent.clear()
         victim.frames(*frames, number=2)
-        self.assertLessEqual(sum(map(len, victim.sent)), 64 * 20 + 100)
-        self.assertGreaterEqual(victim.engine.counters()["system_ignored"], 36)
+        self.assertLessEqual(sum(map(len, victim.sent)), 16 * 20 + 100)
+        self.assertGreaterEqual(victim.engine.counters()["system_ignored"], 84)
 
     def test_rate(self) -> None:
         """Where the rate of a session is limited, what is beyond is not read."""

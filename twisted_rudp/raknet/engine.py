@@ -71,7 +71,7 @@ STREAM: Final = 0
 MOST_PINGS: Final = 8
 """Pings whose pongs are still waited for."""
 
-MOST_URGENT: Final = 64
+MOST_URGENT: Final = 16
 """Answers to the protocol's own messages that may wait; what is asked beyond is ignored."""
 
 PING_SHARE: Final = 4
