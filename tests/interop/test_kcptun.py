@@ -24,6 +24,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.interop.harness import PATIENCE, unavailable
 from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
+from twisted_rudp.service.link import Link
+from twisted_rudp.testing.impairments import Impairments
 
 HOST = "127.0.0.1"
 
@@ -32,6 +34,13 @@ CIPHERS = (
     "xor", "sm4", "none",
 )  # fmt: skip
 PROFILES = ("normal", "fast", "fast2", "fast3")
+
+
+MEGABYTES = int(os.environ.get("RUDP_KCPTUN_MEGABYTES", "1"))
+"""What goes each way over links that lose; the whole promise is 100."""
+
+IDLE = float(os.environ.get("RUDP_KCPTUN_IDLE", "3"))
+"""Seconds in which nobody says anything; the whole promise is 600."""
 
 
 def combinations() -> Iterator[dict[str, Any]]:
@@ -87,6 +96,13 @@ class Transfer(Protocol):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.write(self.data)
+
+    def again(self, data: bytes) -> Deferred[bytes]:
+        """Something else, when all has come back."""
+        assert self.transport is not None
+        self.data, self.got, self.digest, self.done = data, 0, sha256(), Deferred()
+        self.transport.write(data)
+        return self.done
 
     def dataReceived(self, data: bytes) -> None:
         self.digest.update(data)
@@ -145,7 +161,9 @@ def freePort(kind: int) -> int:
 class KCPTunTests(TestCase):
     """Live, over loopback."""
 
-    timeout = 60 * PATIENCE if "RUDP_KCPTUN_MATRIX" in os.environ else 6 * PATIENCE
+    timeout = IDLE + (6 + MEGABYTES) * PATIENCE
+    if "RUDP_KCPTUN_MATRIX" in os.environ:
+        timeout += 60 * PATIENCE
 
     def setUp(self) -> None:
         for program in ("kcptun-client", "kcptun-server"):
@@ -175,8 +193,19 @@ class KCPTunTests(TestCase):
         self.addCleanup(port.stopListening)
         return port
 
+    async def lossy(self, port: int, loss: float) -> int:
+        """
+        A link that loses a share of the datagrams each way.
+
+        @return: the port that leads to C{port}.
+        """
+        link = Link(reactor, HOST, 0, HOST, port, Impairments(seed=port, loss=loss, delay=0.005))
+        link.start()
+        self.addCleanup(link.stop)
+        return link.port
+
     async def theirServer(
-        self, options: dict[str, Any], factory: Factory | None = None
+        self, options: dict[str, Any], factory: Factory | None = None, loss: float = 0.0
     ) -> KCPTunClientEndpoint:
         """Our client of kcptun-server, behind which an echo is, or another factory."""
         target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST), factory)
@@ -185,6 +214,8 @@ class KCPTunTests(TestCase):
             "kcptun-server", "-l", f"{HOST}:{port}", "-t", f"{HOST}:{target.getHost().port}",
             *flagsOf(options),
         )  # fmt: skip
+        if loss:
+            port = await self.lossy(port, loss)
         endpoint = KCPTunClientEndpoint(
             reactor, HOST, port, **{"smuxver": 1, **options}, password="secret"
         )
@@ -192,7 +223,7 @@ class KCPTunTests(TestCase):
         return endpoint
 
     async def theirClient(
-        self, options: dict[str, Any], factory: Factory | None = None
+        self, options: dict[str, Any], factory: Factory | None = None, loss: float = 0.0
     ) -> TCP4ClientEndpoint:
         """kcptun-client in front of our server, which echoes, or has another factory."""
         ours = await self.listen(
@@ -202,11 +233,13 @@ class KCPTunTests(TestCase):
             ),
             factory,
         )  # fmt: skip
+        server = ours.getHost().port
+        if loss:
+            server = await self.lossy(server, loss)
         port = freePort(socket.SOCK_STREAM)
         self.start(
-            "kcptun-client", "-l", f"{HOST}:{port}", "-r", f"{HOST}:{ours.getHost().port}",
-            *flagsOf(options),
-        )  # fmt: skip
+            "kcptun-client", "-l", f"{HOST}:{port}", "-r", f"{HOST}:{server}", *flagsOf(options)
+        )
         return TCP4ClientEndpoint(reactor, HOST, port)
 
     async def echo(self, endpoint: IStreamClientEndpoint, size: int, count: int = 1) -> None:
@@ -247,6 +280,31 @@ class KCPTunTests(TestCase):
         """Fifty connections at once, through both."""
         await self.echo(await self.theirServer({}), 20_000, 50)
         await self.echo(await self.theirClient({"smuxver": 2}), 20_000, 50)
+
+    async def test_loss(self) -> None:
+        """Over links that lose, with and without FEC, both versions of smux, each way."""
+        bare = {"dataShards": 0, "parityShards": 0}
+        size = MEGABYTES * 1_000_000
+        await self.echo(await self.theirServer({}, loss=0.02), size)
+        await self.echo(await self.theirServer({"smuxver": 2, **bare}, loss=0.05), size)
+        await self.echo(await self.theirClient(bare, loss=0.05), size)
+        await self.echo(await self.theirClient({"smuxver": 2}, loss=0.02), size)
+
+    async def test_idle(self) -> None:
+        """A connection that has long said nothing goes on."""
+        talks: list[Transfer] = []
+        for options in ({}, {"smuxver": 2}):
+            for endpoint in (await self.theirServer(options), await self.theirClient(options)):
+                talk = Transfer(b"before")
+                await self.connected(endpoint, talk)
+                await talk.done
+                talks.append(talk)
+        await deferLater(reactor, IDLE)
+        answers = [talk.again(b"after") for talk in talks]
+        self.assertEqual(await gatherResults(answers), [sha256(b"after").digest()] * 4)
+        for talk in talks:
+            assert talk.transport is not None
+            talk.transport.loseConnection()
 
     async def test_ends(self) -> None:
         """What was written before the end of a direction arrives, whoever is in between."""
