@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from tests.net.test_hub import PEER, HubCase, Scripted
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address, Buffer
-from twisted_rudp.net import shares
 from twisted_rudp.net.session import Session
-from twisted_rudp.net.shares import ALONE, SHARE
+from twisted_rudp.net.shares import ALONE, PORT_ROOM, SESSION_ROOM, SHARE
 
 OTHER = ("10.0.0.3", 1)
 THIRD = ("10.0.0.4", 1)
@@ -170,13 +169,15 @@ class SharesTests(HubCase):
         """What waits is bounded; the rest is lost, as in a receive queue that is full."""
         engine, _ = self.session(PEER)
         self.session(OTHER, 0)
-        self.patch(shares, "SESSION_ROOM", 10_000)
         self.longTurn()
-        for _ in range(50):
-            self.hub.runReceived(bytes(1000), 1000, PEER)
+        run = bytes(65_000)
+        for _ in range(100):
+            self.hub.runReceived(run, 1000, PEER)
         self.hub.turnEnded()
-        self.assertGreater(self.counts()["sharesDropped"], 30)
-        self.turns()
+        dropped = self.counts()["sharesDropped"]
+        self.assertGreater(dropped * 1000, 100 * len(run) - SESSION_ROOM)
+        self.assertLess(dropped * 1000, 110 * len(run) - SESSION_ROOM)
+        self.turns(2000)
         engine.took = b""
         self.reactor.rightNow += 10
         self.receive(b"again", 5)
@@ -184,16 +185,21 @@ class SharesTests(HubCase):
 
     def test_portBound(self) -> None:
         """That of all sessions together is bounded, too, and free again afterwards."""
-        engines = [self.session(("10.0.1.1", number))[0] for number in range(1, 21)]
-        self.patch(shares, "PORT_ROOM", 10_000)
+        engines = [self.session(("10.0.1.1", number), 0.000_1)[0] for number in range(1, 7)]
         self.longTurn()
+        run = bytes(65_000)
+        before = 0
         for _ in range(2):
             for engine in engines:
-                self.hub.runReceived(bytes(2000), 100, engine.address)
+                # None of them has more than a single session may.
+                for _ in range(55):
+                    self.hub.runReceived(run, 1000, engine.address)
             self.hub.turnEnded()
+            dropped = (self.counts()["sharesDropped"] - before) * 1000
+            self.assertGreater(dropped, 6 * 54 * len(run) - PORT_ROOM)
+            self.assertLess(dropped, 6 * 56 * len(run) - PORT_ROOM)
             before = self.counts()["sharesDropped"]
-            self.assertGreater(before, 100)
-            self.turns()
+            self.turns(2000)
 
     def test_ended(self) -> None:
         """What waits for a session that is forgotten meanwhile is forgotten as well."""
