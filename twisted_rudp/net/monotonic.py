@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -33,6 +33,31 @@ def _library() -> Any:
 
 
 _libc: Final = _library()
+
+
+class MovableTimer(Protocol):
+    """What calls a function once after a time, which may be moved."""
+
+    @property
+    def armed(self) -> bool:
+        """The function will be called."""
+
+    @property
+    def movable(self) -> bool:
+        """The time may be moved at no cost."""
+
+    def start(self, wait: int) -> None:
+        """
+        Start it, or move it.
+
+        @param wait: nanoseconds, more than 0.
+        """
+
+    def stop(self) -> None:
+        """Nothing is called, until it is started again."""
+
+    def close(self) -> None:
+        """Nothing is called any more."""
 
 
 @implementer(IReadDescriptor)

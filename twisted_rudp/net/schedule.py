@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python import runtime
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.net.monotonic import MonotonicTimer
+from twisted_rudp.net.monotonic import MonotonicTimer, MovableTimer
 
 SHORTEST: Final = MILLISECOND
 """No wake is asked for sooner than this."""
@@ -174,7 +174,7 @@ class Schedule:
         self,
         reactor: IReactorTime,
         clock: MonotonicClock,
-        timer: Callable[[Any, Callable[[], None]], MonotonicTimer] = MonotonicTimer,
+        timer: Callable[[Any, Callable[[], None]], MovableTimer] = MonotonicTimer,
     ) -> None:
         """
         @param timer: makes a timer that may be moved, of a reactor and what it calls.
@@ -198,7 +198,7 @@ class Schedule:
         self._entries = 0
         self._wakeCall: IDelayedCall | None = None
         self._wakeAt = 0
-        self._moving: MonotonicTimer | None = None
+        self._moving: MovableTimer | None = None
         self._vain = self._judged = self._movedAt = 0
         self._due = False
 
