@@ -47,9 +47,7 @@ def run(name: str, registry: Registry) -> str:
     seconds = perf_counter() - began
     held = len(registry)
     refused = registry.counters["refused_rate"] + registry.counters["evicted"]
-    return (
-        f"{name:24} {len(heard) / seconds:10.0f} {held:8} {refused:10} {memory(registry):10.1f}"
-    )
+    return f"{name:24} {len(heard) / seconds:10.0f} {held:8} {refused:10} {memory(registry):10.1f}"
 
 
 def memory(full: Registry) -> float:

@@ -123,9 +123,7 @@ class Ticking:
 Job = Callable[[Any, IStreamClientEndpoint, argparse.Namespace], Awaitable[Result]]
 
 
-async def dial(
-    endpoint: IStreamClientEndpoint, sessions: int, warmUp: int
-) -> Sequence[Exchanging]:
+async def dial(endpoint: IStreamClientEndpoint, sessions: int, warmUp: int) -> Sequence[Exchanging]:
     """Sessions that have exchanged so many messages each."""
     factory = Factory.forProtocol(Exchanging)
     clients: list[Exchanging] = []

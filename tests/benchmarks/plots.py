@@ -22,10 +22,10 @@ COLOURS = {
 
 LINK_COLOURS = {
     "kcp-go, window 1024": "#8c8c8c",
-    "kcp-go, window 4096": "#bdbdbd",
+    "kcp-go, window 4096": "#8c8c8c",
     "twisted_rudp, default": "#1f6fb4",
-    "twisted_rudp, default, window 4096": "#74a9d8",
-    "twisted_rudp, fast3": "#5aa469",
+    "twisted_rudp, interactive": "#74a9d8",
+    "twisted_rudp, fast3": "#74a9d8",
     "TCP CUBIC": "#c9a227",
     "TCP BBR": "#e2cc78",
 }
@@ -110,7 +110,7 @@ def draw_choices(document: Mapping[str, Any], directory: Path) -> list[str]:
     links = {
         scenario["link"]: scenario["rows"]
         for name, scenario in scenarios.items()
-        if name.startswith("link-") and " 50 Mbit/s" in scenario["link"]
+        if name.startswith("link-") and " 100 Mbit/s" in scenario["link"]
     }
     costs = {
         title: scenarios[name]["rows"] for name, title in PROTECTIONS.items() if name in scenarios

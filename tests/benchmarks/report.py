@@ -95,9 +95,7 @@ def document(
     }
 
 
-def merge(
-    old: dict[str, Any], new: dict[str, Any], order: Sequence[str]
-) -> dict[str, Any]:
+def merge(old: dict[str, Any], new: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
     """
     What two documents say, the new one where both do. What is not in C{order} any more
     is dropped.

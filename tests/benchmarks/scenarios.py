@@ -58,23 +58,18 @@ MANY = (100, 1000)
 """Sessions at the same time."""
 
 LINKS = tuple(
-    Link(delay, rate, loss, burst)
-    for delay in (20, 100)
-    for rate in (50, 500)
-    for loss, burst in ((1, 0), (5, 0), (1, 10))
-)
-"""Delays are one way, as those of the emulator are: round trips of 40 and 200 ms."""
-
-LINK_WINDOWS = (1024, 4096)
-
-REAL_LINKS = tuple(
     Link(delay, rate, loss, burst, queue=2 * delay)
     for delay, rate in ((20, 100), (100, 100), (20, 400), (20, 20))
     for loss, burst in ((0, 0), (1, 0), (5, 0), (2, 4))
 )
-"""Links on which every datagram arrives alone, with a queue of one bandwidth-delay product."""
+"""
+Links on which every datagram arrives alone, with a queue of one bandwidth-delay product.
+Delays are one way, as those of the emulator are: round trips of 40 and 200 ms.
+"""
 
-INTERACTIVE_LINKS = tuple(link for link in REAL_LINKS if link.rate == 100)
+LINK_WINDOWS = (1024, 4096)
+
+MESSAGE_LINKS = tuple(link for link in LINKS if link.rate == 100)
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,6 @@ def scenarios(quick: bool) -> Sequence[Scenario]:
         *_raknet(jobs),
         *_qotp(jobs),
         *_on_links(quick),
-        *_on_real_links(quick),
     )
 
 
@@ -168,9 +162,7 @@ def _kcp_streams(jobs: _Jobs) -> Iterator[Scenario]:
     )
     for name, title, flags in VARIANTS:
         asked = (*jobs.bulk, *flags)
-        yield Scenario(
-            name, f"{title}: stream, {both}", asked, STREAM, (*go(WINDOWS), *mine(GSO))
-        )
+        yield Scenario(name, f"{title}: stream, {both}", asked, STREAM, (*go(WINDOWS), *mine(GSO)))
         yield Scenario(
             f"{name}-2",
             f"{title}: stream, {apart}",
@@ -283,47 +275,14 @@ def _qotp(jobs: _Jobs) -> Iterator[Scenario]:
 
 
 def _on_links(quick: bool) -> Iterator[Scenario]:
-    """A stream, and small messages, over each link."""
-    seconds = ("-seconds", "2" if quick else "3", "-warmup", "1")
-    controlled = contenders.controlled({"CUBIC": "cubic", "BBR": "bbr"})
-    for link in LINKS:
-        yield Scenario(
-            f"link-{link.name}",
-            f"Stream over {link.title}",
-            ("-job", "bulk", *seconds),
-            (GOODPUT, WIRE, COST),
-            (
-                *contenders.kcp_go(LINK_WINDOWS, 2),
-                *contenders.profiles({"default": (None, *LINK_WINDOWS[1:]), "fast3": (None,)}),
-                *controlled,
-            ),
-            link,
-        )
-    for link in LINKS:
-        yield Scenario(
-            f"messages-{link.name}",
-            f"Messages of 1 kB every 20 ms over {link.title}",
-            ("-job", "messages", "-sessions", "10", *seconds),
-            (MEDIAN_DELAY, SLOW_DELAY, WIRE),
-            (
-                *contenders.kcp_go(LINK_WINDOWS[:1], 2),
-                *contenders.profiles({"default": (None,), "fast3": (None,)}),
-                *controlled,
-            ),
-            link,
-        )
-
-
-def _on_real_links(quick: bool) -> Iterator[Scenario]:
     """
-    C{make bench-links}: bulk by every transport, with the work of each end, and the echo of
-    small messages.
+    C{make bench-links}: bulk by every transport, with the work of each end, and small messages.
     """
     seconds = ("-seconds", "4" if quick else "8")
     control = contenders.controlled({"CUBIC": "cubic", "BBR": "bbr"})
-    for link in REAL_LINKS:
+    for link in LINKS:
         yield Scenario(
-            f"real-{link.name}",
+            f"link-{link.name}",
             f"Stream over {link.title}",
             ("-job", "bulk", *seconds),
             (GOODPUT, WIRE, SENDER_COST, RECEIVER_COST),
@@ -332,22 +291,22 @@ def _on_real_links(quick: bool) -> Iterator[Scenario]:
                 *contenders.kcp_go(LINK_WINDOWS[1:], 2),
                 *contenders.go_raknet(MESSAGES_UNDERWAY[1:], 2),
                 *contenders.aioquic(),
-                *contenders.profiles({"default": (None,)}),
+                *contenders.profiles({"default": (None,), "fast3": (None,)}),
                 *contenders.our_raknet(2)[1:],
                 *contenders.our_qotp(GSO, 2),
             ),
             link,
         )
-    for link in INTERACTIVE_LINKS:
+    for link in MESSAGE_LINKS:
         yield Scenario(
-            f"interactive-{link.name}",
+            f"messages-{link.name}",
             f"A message of 1 kB each 20 ms over {link.title}",
             ("-job", "messages", "-sessions", "1", *seconds),
             (MEDIAN_DELAY, SLOW_DELAY, WIRE),
             (
                 *control,
                 *contenders.kcp_go(LINK_WINDOWS[:1], 2),
-                *contenders.profiles({"default": (None,)}),
+                *contenders.profiles({"default": (None,), "interactive": (None,)}),
                 *contenders.our_qotp(GSO, 2),
             ),
             link,

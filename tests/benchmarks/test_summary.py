@@ -85,16 +85,13 @@ class PageTests(SynchronousTestCase):
         ):
             self.assertIn(expected, written)
 
-
     def test_otherMachine(self) -> None:
         """A page of another name is that of another machine, without pictures."""
         chosen = scenario(GOODPUT)
         runs: Runs = {"go small": [], "go large": [moved(200)], "mine": [moved(400)]}
         facts = {**environment(quick=False), "cpu": "Abacus"}
         source, target = Path(self.mktemp()), Path(self.mktemp())
-        source.write_text(
-            json.dumps(document(facts, [(chosen, summarise(chosen, runs), runs)]))
-        )
+        source.write_text(json.dumps(document(facts, [(chosen, summarise(chosen, runs), runs)])))
         publish(source, target)
         written = target.read_text()
         self.assertTrue(written.startswith("Benchmarks on Abacus\n====================\n"))

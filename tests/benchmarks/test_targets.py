@@ -40,16 +40,12 @@ class VerdictTests(SynchronousTestCase):
         what = "plain stream, one process, goodput"
         verdict = self.verdict(what, document("plain", "goodput", *rows))
         self.assertEqual(verdict.got, 9.5)
-        self.assertEqual(
-            verdict.cells(), (what, ">= 10.00x", "9.50x", "**missed**")
-        )
+        self.assertEqual(verdict.cells(), (what, ">= 10.00x", "9.50x", "**missed**"))
 
     def test_least(self) -> None:
         """Of times the best is the least, and less than the target meets it."""
         rows = [("go", "kcp-go", 80.0), ("twisted_rudp, gso port, kernels", "ours", 40.0)]
-        verdict = self.verdict(
-            "64-byte echo, two processes, p50", document("echo2", "p50", *rows)
-        )
+        verdict = self.verdict("64-byte echo, two processes, p50", document("echo2", "p50", *rows))
         self.assertEqual((verdict.got, verdict.met), (0.5, True))
 
     def test_figure(self) -> None:

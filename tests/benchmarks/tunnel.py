@@ -146,9 +146,7 @@ class _Programs:
         """
         @return: its process id.
         """
-        process = subprocess.Popen(
-            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._running.append(process)
         return process.pid
 

@@ -128,9 +128,7 @@ def serverEndpoint(reactor: Any, options: argparse.Namespace) -> IStreamServerEn
     if options.transport == "qotp":
         from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 
-        return QOTPServerEndpoint(
-            reactor, port, interface=host, seed=IDENTITY, **settings(options)
-        )
+        return QOTPServerEndpoint(reactor, port, interface=host, seed=IDENTITY, **settings(options))
     from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 
     return KCPServerEndpoint(reactor, port, interface=host, **settings(options))

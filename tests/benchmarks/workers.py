@@ -72,8 +72,7 @@ async def run(reactor: Any, kind: str, workers: int) -> tuple[float, float]:
                 program.expect("ready, process")
             endpoint = clientFromString(reactor, f"{kind}:host=127.0.0.1:port={port}{options}")
             clients: list[Any] = [
-                await connectProtocol(endpoint, Counting())
-                for _ in range(CLIENTS * workers)
+                await connectProtocol(endpoint, Counting()) for _ in range(CLIENTS * workers)
             ]
             found = asked(path, command="status").get("workers")
             pids = [program.process.pid] if found is None else [each["pid"] for each in found]
