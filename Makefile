@@ -137,6 +137,7 @@ crowd: $(BASE)  ## 1000 sessions with small messages: kcp-go's server, ours inte
 
 bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'link-*' 'messages-*' $(BENCH_FLAGS)
+	$(RUN) -m tests.benchmarks.flow docs/benchmarks-flow.svg
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 
 fuzz: $(FUZZ)  ## parsers and state machines, a minute each; FUZZ_FLAGS='--seconds 600 kcp' does one for longer
