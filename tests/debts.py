@@ -57,17 +57,13 @@ EXERCISED: dict[str, str] = {
 }
 """No debt: modules that no test imports, and the test module that uses each through others."""
 
-BASES: set[str] = {
-    "testing.groups.MemoryGroups",
-}
+BASES: set[str] = set()
 """Base classes with one subclass that are to be one class with it."""
 
 PARTS: set[str] = set()
 """Parts that a transport lacks."""
 
-CORE: set[str] = {
-    "core.congestion.segments",
-}
+CORE: set[str] = set()
 """Modules of C{core} for one transport."""
 
 CIRCLES: set[str] = set()

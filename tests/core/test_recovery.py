@@ -335,3 +335,19 @@ class SampleTests(SynchronousTestCase):
         sample = recovery.turn(SECOND + TRIP)
         assert sample is not None
         self.assertEqual((sample.settled, sample.settled_lost), (7 * SIZE, SIZE))
+
+    def test_reportedWhileDraining(self) -> None:
+        """What the peer reports lost of them counts as such, once, and the others settle."""
+        recovery = make()
+        recovery.on_sent(6, SIZE, SECOND, draining=True)
+        recovery.on_sent(4, SIZE, SECOND + MILLISECOND)
+        recovery.on_reported_lost(1, 3)
+        recovery.on_reported_lost(1, 3)
+        recovery.on_reported_lost(6, 7)
+        sample = recovery.turn(SECOND + 10 * MILLISECOND)
+        assert sample is not None
+        self.assertEqual((sample.lost, sample.settled_lost), (3 * SIZE, 2 * SIZE))
+        recovery.on_acknowledged(0, 10)
+        sample = recovery.turn(SECOND + TRIP)
+        assert sample is not None
+        self.assertEqual((sample.lost, sample.settled, sample.settled_lost), (0, 6 * SIZE, 0))

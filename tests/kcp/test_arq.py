@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.kcp.arqcase import CONV, UNLIMITED, ARQTestCase, wait_of
 from tests.kcp.segments import Segment, Wire, parse
-from twisted_rudp.core.congestion.segments import FixedWindow, KCPWindow
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.arq import ARQ
+from twisted_rudp.kcp.congestion import FixedWindow, KCPWindow
 from twisted_rudp.kcp.wire import ACK, MARK, PUSH, WASK, WINS
 
 

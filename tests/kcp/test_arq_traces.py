@@ -10,10 +10,10 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests import vectors
 from tests.kcp.segments import Segment, Wire, parse, split
-from twisted_rudp.core.congestion.segments import KCPWindow
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.core.serial import MASK32, difference32, unwrap32
 from twisted_rudp.kcp.arq import ARQ
+from twisted_rudp.kcp.congestion import KCPWindow
 from twisted_rudp.kcp.sent import SETTLED
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, PUSH

@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.testing.groups}, and for what goes to many."""
+"""What goes to many: multicast and broadcast of L{twisted_rudp.testing.port}."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from twisted_rudp.core.congestion.segments import (
+from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.serial import HALF32, MASK32
+from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.congestion import (
     Controller,
     FixedWindow,
     KCPWindow,
     Losses,
     RoundTrip,
 )
-from twisted_rudp.core.engine import MILLISECOND
-from twisted_rudp.core.serial import HALF32, MASK32
-from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter
 from twisted_rudp.kcp.sent import (
     SETTLED,

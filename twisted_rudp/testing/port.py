@@ -11,12 +11,12 @@ from functools import lru_cache
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet import error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -27,8 +27,6 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from zope.interface import implementer
-
-from .groups import MemoryGroups
 
 IP = IPv4 | IPv6
 Address = tuple[str, int]
@@ -80,7 +78,7 @@ class PortHost(Protocol):
 
 
 @implementer(IListeningPort, IUDPTransport, IMulticastTransport)
-class MemoryUDPPort(MemoryGroups):
+class MemoryUDPPort:
     """
     A bound UDP socket of a L{MemoryHost<twisted_rudp.testing.host.MemoryHost>}.
 
@@ -90,6 +88,7 @@ class MemoryUDPPort(MemoryGroups):
     raise C{AttributeError} after the end. A second C{stopListening} while the first
     goes on breaks the stock port's Deferreds; here it raises.
 
+    @ivar groups: the groups joined.
     @ivar overflowed: datagrams dropped because the receive buffer was full.
     """
 
@@ -114,7 +113,6 @@ class MemoryUDPPort(MemoryGroups):
             self.addressFamily = socket.AF_INET
         else:
             raise _invalid(interface, "not an IPv4 or IPv6 address.")
-        super().__init__()
         self.memoryHost = host
         self._clock = host.clock
         self.protocol = protocol
@@ -130,6 +128,10 @@ class MemoryUDPPort(MemoryGroups):
         self._inboxBytes = 0
         self._reading: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
+        self.groups: set[str] = set()
+        self._outgoing: Any = "0.0.0.0"
+        self._loopback = True
+        self._hops = 1
 
     # IListeningPort
 
@@ -314,6 +316,44 @@ class MemoryUDPPort(MemoryGroups):
             raise _invalid(host, "IPv6 port write() called with IPv4 or broadcast address")
         if not isIPv4 and self.addressFamily == socket.AF_INET:
             raise _invalid(host, "IPv4 port write() called with IPv6 address")
+
+    # IMulticastTransport. There is one network, so interfaces are noted and have no effect, and
+    # a host never hears itself.
+
+    def joinGroup(self, addr: str, interface: str = "") -> Deferred[None]:
+        """Receive what is sent to a group."""
+        self.groups.add(addr)
+        return succeed(None)
+
+    def leaveGroup(self, addr: str, interface: str = "") -> Deferred[None]:
+        """Undo L{joinGroup}."""
+        self.groups.discard(addr)
+        return succeed(None)
+
+    def getOutgoingInterface(self) -> Any:
+        """What was set."""
+        return self._outgoing
+
+    def setOutgoingInterface(self, addr: Any) -> Deferred[Any]:
+        """Note an interface."""
+        self._outgoing = addr
+        return succeed(addr)
+
+    def getLoopbackMode(self) -> bool:
+        """What was set."""
+        return self._loopback
+
+    def setLoopbackMode(self, mode: bool) -> None:
+        """Note whether the sender wants to hear itself."""
+        self._loopback = mode
+
+    def getTTL(self) -> int:
+        """What was set."""
+        return self._hops
+
+    def setTTL(self, ttl: int) -> None:
+        """Note how far datagrams are to go."""
+        self._hops = ttl
 
 
 def _invalid(host: str, why: str) -> error.InvalidAddressError:
