@@ -41,7 +41,7 @@ class CommandTests(SynchronousTestCase):
         also where only running the tool shows that it is wrong.
         """
         for arguments, expected in [
-            ((), "rudp: expected a command: ban, browse, connect, decode, demo,"),
+            ((), "rudp: expected a command: ban, browse, configure, connect, decode,"),
             (("lnk",), "rudp: Unknown command: lnk"),
             (("link",), "rudp: --to is missing"),
             (("ping",), "rudp: expected one endpoint"),

@@ -25,7 +25,15 @@ from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.net.traced import traces
 from twisted_rudp.service.control import Control, status
-from twisted_rudp.service.status import COLUMNS, Top, asked, rows, text
+from twisted_rudp.service.status import (
+    COLUMNS,
+    ConfigureOptions,
+    Top,
+    asked,
+    fitting,
+    rows,
+    text,
+)
 from twisted_rudp.service.tracing import endTraces
 from twisted_rudp.testing import MemoryNetwork
 
@@ -236,6 +244,18 @@ class StatusTests(SessionCase):
         self.assertEqual(set(first), set(COLUMNS))
 
 
+    def test_narrow(self) -> None:
+        """A narrow terminal has as many columns as fit, and always those that matter most."""
+        found = Top("rate_out", None).refresh(status(self.network.clock))
+        self.assertEqual(fitting(found, 400), list(COLUMNS))
+        some = fitting(found, 100)
+        self.assertNotIn("local", some)
+        self.assertIn("age", some)
+        self.assertEqual(
+            fitting(found, 10), ["session", "peer", "round_trip", "loss", "rate_in", "rate_out"]
+        )
+
+
 class ChangeTests(SessionCase):
     """What can be changed."""
 
@@ -282,6 +302,19 @@ class ChangeTests(SessionCase):
         self.assertEqual(self.at("0.0.0.0:4000")["sessions"][0]["facts"]["receive_window"], 2048)
         refused = self.ask(command="configure", changes={"sndwnd": -1}, **where)
         self.assertIn("sndwnd", refused["error"])
+
+    def test_configureCommand(self) -> None:
+        """C{rudp configure}: numbers, truth and text; what is malformed is refused."""
+        options = ConfigureOptions()  # type: ignore[no-untyped-call]
+        options.parseOptions(["c", "0/3", "sndwnd=512", "nodelay=true", "profile=fast"])
+        self.assertEqual(
+            options["request"],
+            {"command": "configure", "port": 0, "session": 3,
+             "changes": {"sndwnd": 512, "nodelay": True, "profile": "fast"}},
+        )  # fmt: skip
+        for given in (["c", "0/3"], ["c", "3", "a=1"], ["c", "0/3", "a"], ["c", "0/3", "=1"]):
+            options = ConfigureOptions()  # type: ignore[no-untyped-call]
+            self.assertRaises(UsageError, options.parseOptions, given)
 
     def test_logLevel(self) -> None:
         """The level of the log, where it can be changed."""

@@ -22,7 +22,7 @@ from twisted_rudp.service.listening import (
     Tally,
     adviceFor,
 )
-from twisted_rudp.service.options import EchoOptions
+from twisted_rudp.service.options import EchoOptions, ForwardOptions
 from twisted_rudp.testing import MemoryNetwork
 
 
@@ -276,6 +276,10 @@ class AdviceTests(SynchronousTestCase):
         options = EchoOptions()
         options.parseOptions(["--listen", "kcp:1:password=sesame", "--listen", "kcp:2:crypt=null"])
         exposed, harmless = options.services
+        public = ForwardOptions()
+        public.parseOptions(["--listen", "tcp:1", "--to", f"qotp:h:2:serverKey={'09' * 32}"])
+        [relaying] = public.services
+        self.assertEqual(relaying.advice, [])
         self.assertIn("visible in the process list", exposed.advice[0])
         self.assertNotIn("sesame", exposed.advice[0])
         self.assertEqual(harmless.advice, [])

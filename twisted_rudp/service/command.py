@@ -27,6 +27,7 @@ from twisted_rudp.service.ping import PingOptions, runPing
 from twisted_rudp.service.plot import PlotOptions, runPlot
 from twisted_rudp.service.status import (
     BanOptions,
+    ConfigureOptions,
     KickOptions,
     LogLevelOptions,
     ReloadOptions,
@@ -60,6 +61,7 @@ TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
     "top": lambda reactor, options: ensureDeferred(runTop(reactor, options)),
     "kick": runRequest,
     "ban": runRequest,
+    "configure": runRequest,
     "log-level": runRequest,
     "reload": runRequest,
     "trace": runRequest,
@@ -98,6 +100,7 @@ Examples:
         ["top", None, TopOptions, "Watch the sessions of a running program."],
         ["kick", None, KickOptions, "End a session of a running program."],
         ["ban", None, BanOptions, "Ban an address from a running program."],
+        ["configure", None, ConfigureOptions, "Change settings of a session."],
         ["log-level", None, LogLevelOptions, "Change the log level of a running program."],
         ["reload", None, ReloadOptions, "Have a running program read its configuration again."],
         ["trace", None, TraceOptions, "Trace the sessions of a running program."],

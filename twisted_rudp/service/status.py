@@ -374,6 +374,29 @@ async def runTop(reactor: Any, options: TopOptions, out: TextIO | None = None) -
             view.close()
 
 
+LEAST: Final = (
+    *("local", "streams", "fec_recovered", "transport", "state", "queue", "retransmitted"),
+    *("in_flight", "window", "age"),
+)
+"""The columns that a narrow terminal does not have, the first one first."""
+
+GAP: Final = 2
+"""Spaces between two columns."""
+
+
+def fitting(found: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """The columns for a terminal of this width."""
+    widths = {
+        name: GAP + max(map(len, (heading, *(shown(name, each[name]) for each in found))))
+        for name, heading in COLUMNS.items()
+    }
+    for name in LEAST:
+        if sum(widths.values()) <= width:
+            break
+        del widths[name]
+    return list(widths)
+
+
 class _View:
     """A table on the terminal, drawn by rich."""
 
@@ -385,7 +408,7 @@ class _View:
             raise usage.UsageError(
                 "top needs the package rich: pip install 'twisted_rudp[top]'"
             ) from None
-        console = Console(file=out)
+        self._console = console = Console(file=out)
         self._live = Live(console=console, screen=console.is_terminal, auto_refresh=False)
         self._live.start()
 
@@ -397,11 +420,12 @@ class _View:
             f" {state['kernels']} kernels"
         )
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for name, heading in COLUMNS.items():
+        names = fitting(found, self._console.width)
+        for name in names:
             left = name in ("session", "transport", "local", "peer", "state")
-            table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+            table.add_column(COLUMNS[name], justify="left" if left else "right", no_wrap=True)
         for each in found:
-            table.add_row(*(shown(name, each[name]) for name in COLUMNS))
+            table.add_row(*(shown(name, each[name]) for name in names))
         self._live.update(table, refresh=True)
 
     def close(self) -> None:
@@ -420,11 +444,62 @@ class KickOptions(UsageOptions):
         """
         if len(given) != 2:
             raise usage.UsageError("expected SOCKET and SESSION")
-        port, slash, session = given[1].partition("/")
-        if not slash or not port.isdecimal() or not session.isdecimal():
-            raise usage.UsageError(f"{given[1]!r} is not a SESSION, such as 0/3")
         self["socket"] = given[0]
-        self["request"] = {"command": "kick", "port": int(port), "session": int(session)}
+        port, session = _session(given[1])
+        self["request"] = {"command": "kick", "port": port, "session": session}
+
+
+class ConfigureOptions(UsageOptions):
+    """C{rudp configure}."""
+
+    synopsis = "SOCKET SESSION NAME=VALUE [NAME=VALUE ...]"
+    longdesc = (
+        "Change settings of a session. SESSION is as 'rudp status' shows it, such as 0/3. The"
+        " manual lists what each transport can change while a session runs."
+    )
+    examples = """
+Example:
+
+  rudp configure /run/rudp/control 0/3 sndwnd=512 nodelay=1
+"""
+
+    def parseArgs(self, *given: str) -> None:
+        """
+        @raise usage.UsageError: not a socket, a session and settings.
+        """
+        if len(given) < 3:
+            raise usage.UsageError("expected SOCKET, SESSION and NAME=VALUE")
+        self["socket"], where, *settings = given
+        port, session = _session(where)
+        changes = {}
+        for each in settings:
+            name, equals, value = each.partition("=")
+            if not name or not equals:
+                raise usage.UsageError(f"{each!r} is not NAME=VALUE")
+            changes[name] = _setting(value)
+        self["request"] = {
+            "command": "configure", "port": port, "session": session, "changes": changes
+        }  # fmt: skip
+
+
+def _setting(text: str) -> Any:
+    """A value as JSON has it: a number, true or false; else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _session(text: str) -> tuple[int, int]:
+    """
+    The numbers of a port and a session.
+
+    @raise usage.UsageError: it has none.
+    """
+    port, slash, session = text.partition("/")
+    if not slash or not port.isdecimal() or not session.isdecimal():
+        raise usage.UsageError(f"{text!r} is not a SESSION, such as 0/3")
+    return int(port), int(session)
 
 
 class BanOptions(UsageOptions):

@@ -193,7 +193,10 @@ seconds = number(0, 3600, "a number of seconds")
 """A time to wait, at most an hour."""
 
 
-_SECRET = re.compile(r"\b(\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\])*", re.IGNORECASE)
+_SECRET = re.compile(
+    r"\b((?!serverKey=)\w*(?:key|password|secret|seed|seedHex))=(?:\\.|[^:\\])*", re.IGNORECASE
+)
+"""An argument of an endpoint that is secret. The key of a server is public."""
 
 _COLON = re.compile(r"(?<!\\):")
 
