@@ -4,7 +4,8 @@ whether those who are connected, and those who want to be, are still served::
 
     python -m tests.benchmarks.attack --seconds 3
 
-C{--peers} has what peers cost that are connected and hostile (L{tests.hostile}), in one process.
+C{--peers} has what peers cost that are connected and hostile (L{tests.hostile}), in one process;
+C{--connected} has one of them send at the given rate, beside others that want an echo.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 
 from tests import vectors
 from tests.benchmarks.soak import Asking, Echo
 from tests.hostile import rows
+from tests.kcp.segments import Segment
+from tests.raknet.frames import pack_frame
+from twisted_rudp import stats
+from twisted_rudp.kcp.wire import PUSH
+from twisted_rudp.net.hub import Hub
 from twisted_rudp.raknet.offline import Ping, Request1, pack
+from twisted_rudp.raknet.wire import Frame, Reliability, pack_header, pack_ping
 
 SOURCES = 32
 """Addresses of loopback that the stranger speaks from."""
@@ -147,6 +154,84 @@ async def attacked(reactor: Any, name: str, attack: str, rate: int, seconds: flo
     )
 
 
+def kcp_empty(conversation: int, number: int) -> bytes:
+    """As many empty segments as a datagram takes."""
+    return b"".join(
+        Segment(conversation, PUSH, 0, 1024, 0, number * 58 + each, 0).pack() for each in range(58)
+    )
+
+
+def raknet_pings(conversation: int, number: int) -> bytes:
+    """As many pings as a datagram takes."""
+    frame = pack_frame(Frame(Reliability.UNRELIABLE, pack_ping(number), reliable=0, sequence=0))
+    return pack_header(100 + number) + frame * 100
+
+
+CONNECTED: dict[str, Callable[[int, int], bytes]] = {"kcp": kcp_empty, "raknet": raknet_pings}
+"""What a connected peer sends: number of its conversation and of the datagram -> datagram."""
+
+
+def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> None:
+    """In a process of its own: connect as others do, then send what costs most."""
+
+    async def run(reactor: Any) -> None:
+        silent = Factory.forProtocol(Protocol)
+        silent.noisy = False
+        endpoint = clientFromString(reactor, f"{name}:127.0.0.1:{port}")
+        await endpoint.connect(silent)
+        (hub,) = stats.ports.sources()
+        assert isinstance(hub, Hub)
+        way = hub.output.port
+        assert way is not None
+        key = hub.living()[0].keys[0]
+        conversation = key[1] if name == "kcp" else 0  # type: ignore[index]
+        made = [CONNECTED[name](conversation, each) for each in range(int(rate * seconds))]
+        result.put(0)
+        sent = 0
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds and sent < len(made):
+            if sent > passed * rate:
+                time.sleep(0.001)
+                continue
+            datagram = made[sent]
+            way.send(datagram, len(datagram), ("127.0.0.1", port))
+            sent += 1
+        result.put(sent)
+
+    task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
+    """A server with one hostile peer; a row of the table."""
+    factory = Factory.forProtocol(Echo)
+    asking: Any = Factory.forProtocol(Asking)
+    factory.noisy = asking.noisy = False
+    port = await serverFromString(reactor, f"{name}:0:interface=127.0.0.1").listen(factory)
+    number = port.getHost().port
+    context = multiprocessing.get_context("spawn")
+    result = context.Queue()
+    process = context.Process(
+        target=hostile, args=(name, number, rate, seconds, result), daemon=True
+    )
+    process.start()
+    while result.empty():
+        await task.deferLater(reactor, 0.01)
+    result.get()
+    began = time.perf_counter()
+    client: Asking = await clientFromString(reactor, f"{name}:127.0.0.1:{number}").connect(asking)
+    connecting = (time.perf_counter() - began) * 1000
+    times: list[float] = []
+    while process.is_alive():
+        began = time.perf_counter()
+        await client.ask(b"served?")
+        times.append((time.perf_counter() - began) * 1000)
+        await task.deferLater(reactor, 0.005)
+    client.transport.abortConnection()  # type: ignore[union-attr]
+    await maybeDeferred(port.stopListening)
+    p99 = quantiles(times, n=100)[98] if len(times) > 1 else float("inf")
+    return f"{name:12}{result.get() / seconds:10.0f}/s{p99:10.1f} ms{connecting:10.1f} ms"
+
+
 async def main(reactor: Any) -> None:
     """See above."""
     parser = argparse.ArgumentParser(description="Floods by strangers, on loopback.")
@@ -156,6 +241,9 @@ async def main(reactor: Any) -> None:
     parser.add_argument(
         "--peers", action="store_true", help="what hostile peers cost that are connected, instead"
     )
+    parser.add_argument(
+        "--connected", action="store_true", help="one such peer, and others that want an echo"
+    )
     parser.add_argument("--datagrams", type=int, default=500, help="of each such peer")
     options = parser.parse_args()
     if options.peers:
@@ -163,6 +251,12 @@ async def main(reactor: Any) -> None:
         for name in options.transports:
             for row in rows(name, options.datagrams):
                 print(row, flush=True)
+        return
+    if options.connected:
+        print("transport         sent      echo p99    connecting")
+        for name in options.transports:
+            if name in CONNECTED:
+                print(await beside(reactor, name, options.rate, options.seconds), flush=True)
         return
     print("transport, flood            sent  back/out  echo p99  connects   memory")
     for name in options.transports:
