@@ -22,7 +22,7 @@ class SenderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         settings = Settings(entropy=Random(1).randbytes)
-        protection = PacketProtection(1, Role.CLIENT, settings.mtu, Counter(), None, 0)
+        protection = PacketProtection(bytes(8), Role.CLIENT, settings.mtu, Counter(), None, 0)
         self.timers = Timers(len(Timer))
         self.extensions = Extensions()
         self.sender = Sender(settings, protection.sealer, self.extensions, self.timers)
