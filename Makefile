@@ -53,8 +53,8 @@ OLD := $(addprefix tests.,test_asyncio test_errors test_examples test_strings co
 # What runs lines of the package that nothing else does. The rest runs copies, or the same again.
 COUNTED := $(filter-out $(LONGEST) tests.benchmarks tests.docs tests.test_architecture tests.test_conventions,$(SUITE))
 # What drives compiled modules. The other parts use them through these, or not at all.
-NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests.endpoints tests.test_stats \
-	tests.test_compiled
+NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests.endpoints tests.conformance \
+	tests.testing tests.tracing tests.test_stats tests.test_compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
