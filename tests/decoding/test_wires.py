@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.decoding.talk import read, talk
+from tests.qotp.pair import Pair
+from twisted_rudp.decoding.qotp import QOTPReader
 from twisted_rudp.decoding.wires import WIRES, Decoder, Described
 from twisted_rudp.decoding.words import place, spans
 from twisted_rudp.discovery import v1, v4
@@ -20,7 +22,29 @@ from twisted_rudp.discovery.legacy import V3_QUERY
 from twisted_rudp.discovery.xdr import opaque, u32
 from twisted_rudp.kcp.crypto import from_password
 from twisted_rudp.kcp.wire import pack_header
-from twisted_rudp.raknet.offline import Refusal, Reset, pack
+from twisted_rudp.qotp.extensions import (
+    CHALLENGE,
+    CONTROL,
+    OFFER,
+    OFFER_OFFSET,
+    encode_abort,
+    encode_datagram,
+    encode_fill,
+    encode_ranges,
+    encode_reset,
+)
+from twisted_rudp.qotp.protection import lines_of
+from twisted_rudp.qotp.wire import Ack, Segment
+from twisted_rudp.raknet.offline import (
+    OutOfBand,
+    Ping,
+    Pong,
+    Refusal,
+    Reply1,
+    Request2,
+    Reset,
+    pack,
+)
 from twisted_rudp.raknet.wire import ConnectionRequest, MessageId, pack_connection_request
 from twisted_rudp.raknet.wire import pack_frame_header as frame
 from twisted_rudp.raknet.wire import pack_header as raknetHeader
@@ -183,6 +207,72 @@ class GuessTests(SynchronousTestCase):
         """Offline answers that end an attempt."""
         self.assertEqual(one(pack(Refusal(MessageId.FULL, 7))).lines, ["refusal, id FULL, guid 7"])
         self.assertEqual(one(pack(Reset(5))).lines, ["no session here, asked by datagram 5"])
+
+    def test_offline(self) -> None:
+        """What RakNet says outside of sessions, with and without its optional parts."""
+        for message, line in (
+            (Ping(5, None, True), "unconnected ping of open servers, time 5"),
+            (Pong(5, 255, b"\0\2hi"), "unconnected pong, time 5 guid 00000000000000ff: hi"),
+            (Reply1(1, 0xAB, 1400), "reply 1, guid 0000000000000001 mtu 1400 cookie 000000ab"),
+            (Request2(None, THERE, 1400, 1), "request 2, server 10.0.0.2:4000 mtu 1400 guid"),
+            (OutOfBand(1, b"abc"), "out-of-band message, 3 bytes, guid 0000000000000001"),
+        ):
+            [found] = one(pack(message), Decoder("raknet")).lines
+            self.assertIn(line, found)
+
+    def test_frames(self) -> None:
+        """What RakNet says in sessions, malformed datagrams included."""
+        decoder = Decoder("raknet")
+        for body, line in (
+            (b"", "datagram 7: empty"),
+            (frame(2, 1, reliable=1) + b"\x7f", "message 0x7f, 1 bytes, malformed or not known"),
+            (frame(2, 2, reliable=1) + b"\x00x", "message 0x00, 2 bytes, malformed or not known"),
+            (frame(2, 9, reliable=1) + b"x", "datagram 7: the rest is malformed"),
+        ):
+            self.assertIn(line, one(raknetHeader(7) + body, decoder).lines[-1])
+
+    def test_fec(self) -> None:
+        """Packets of KCP's FEC, those out of band and such that are cut short."""
+        decoder = Decoder("kcp")
+        for data, line in (
+            (b"\1\0\0\0\xf3\0\2\0\7\0\0\0" + bytes(9), "conv 00000007 out-of-band message, "),
+            (b"\1\0\0\0\xf3\0\7", "FEC: cut short"),
+            (b"\1\0\0\0\xf1\0\7", "FEC: cut short"),
+            (b"\3\0\0\0\xf2\0" + bytes(40), "FEC parity 3, 40 bytes"),
+            (pack_header(1, 81, 0, 2, 3, 4, 5, 0) + b"rest", "4 bytes that are no segment"),
+            (pack_header(1, 81, 0, 2, 3, 4, 5, 9), "no KCP segment: encrypted?"),
+        ):
+            self.assertIn(line, one(data, decoder).lines[-1])
+
+    def test_payloads(self) -> None:
+        """What a datagram of QOTP says, by a key log: each kind of acknowledgement and frame."""
+        pair = Pair()
+        pair.connect()
+        log = [lines_of(*each) for each in pair.secrets.items()]
+        reader = QOTPReader("".join(log).splitlines())
+        far = CHALLENGE + 5
+        for number, (ack, segment, line) in enumerate((
+            (Ack(4, 100, 20, 50), None, "ACK stream 4 offset 100 length 20, window"),
+            (Ack(CONTROL, 9, 3, 50), None, "ACK packets 7-9, window"),
+            (Ack(CONTROL, OFFER_OFFSET, 0, 50), None, "offer of extensions, window"),
+            (Ack(CONTROL, far, 0, 50), None, "answer to a challenge, window"),
+            (Ack(CONTROL, 0, 0, 50), None, ": window"),
+            (None, OFFER, "PING, offer of extensions"),
+            (None, Segment(4, 8, b""), "PING stream 4 offset 8"),
+            (None, Segment(4, 8, b"ab", True), "stream 4 offset 8, 2 bytes end of stream"),
+            (None, Segment(CONTROL, far, b""), "challenge of the address"),
+            (None, Segment(CONTROL, 0, b""), "PING"),
+            (None, Segment(CONTROL, 0, encode_reset(4, 7)), "reset of stream 4, code 7"),
+            (None, Segment(CONTROL, 0, encode_abort(7)), "abort, code 7"),
+            (None, Segment(CONTROL, 0, encode_fill(60)), "fill of 60 bytes"),
+            (None, Segment(CONTROL, 0, encode_ranges(9, [(3, 5)])), "more acknowledged ranges"),
+            (None, Segment(CONTROL, 0, encode_datagram(b"abc")), "message of 3 bytes"),
+            (None, Segment(CONTROL, 0, b"\xee12"), "control frame, 3 bytes"),
+        )):  # fmt: skip
+            datagram = pair.forge(pair.client, ack, segment, number)
+            found = reader.read(datagram, HERE, THERE)
+            assert found is not None
+            self.assertIn(line, found[0])
 
     def test_words(self) -> None:
         """Addresses and ranges."""

@@ -24,10 +24,12 @@ from twisted_rudp.core.engine import (
     Reason,
     Reply,
 )
+from twisted_rudp.kcp.arq import SMALLEST_PATH
 from twisted_rudp.kcp.settings import PROFILES
 from twisted_rudp.kcp.wire import (
     ACK,
     END,
+    HEADER_SIZE,
     MARK,
     PUSH,
     QUESTION,
@@ -170,6 +172,27 @@ class OpeningTests(SynchronousTestCase):
         pair.connect()
         pair.client.engine.path_error(PathError.REFUSED, 0, SERVER, pair.now)
         self.assertEqual(pair.client.engine.events(), ())
+
+
+    def test_tooBig(self) -> None:
+        """What the system says of a datagram's size is believed at once, but not below any path."""
+        pair = Pair()
+        pair.connect()
+        engine = pair.client.engine
+        longest = engine.facts()["mss"]
+        engine.path_error(PathError.TOO_BIG, 1200, SERVER, pair.now)
+        shorter = engine.facts()["mss"]
+        self.assertLess(shorter, longest)
+        self.assertEqual(shorter, 1200 - 1200 // 8 - HEADER_SIZE)
+        before = len(pair.client.sent)
+        engine.write(0, bytes(20_000))
+        pair.client.turn(engine)
+        pair.run(300)
+        self.assertEqual(max(map(len, pair.client.sent[before:])), 1050)
+        self.assertEqual(len(pair.server.received), 20_000)
+        for _ in range(30):
+            engine.path_error(PathError.TOO_BIG, 100, SERVER, pair.now)
+        self.assertEqual(engine.facts()["mss"], SMALLEST_PATH - HEADER_SIZE)
 
 
 class UnknownPeerTests(SynchronousTestCase):

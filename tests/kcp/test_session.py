@@ -490,6 +490,27 @@ class ConfigureTests(SynchronousTestCase):
         self.assertEqual({len(each) for each in data}, {600})
         self.assertEqual(len(data), 14)
 
+    def test_limits(self) -> None:
+        """Time limits and a rate limit of a live session, set and taken away."""
+        pair = SessionPair(SessionOptions(), SessionOptions())
+        pair.connect()
+        pair.run(3000)
+        engine = pair.session("client")
+        engine.configure({"readTimeout": 2, "rateLimit": 100_000}, pair.now)
+        pair.run(1900)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        engine.configure({"readTimeout": 0}, pair.now)
+        pair.run(3000)
+        self.assertEqual(pair.client.kinds(), [Event.CONNECTED])
+        pair.write("client", bytes(400_000))
+        pair.run(1000)
+        self.assertLess(len(pair.server.received), 250_000)
+        engine.configure({"rateLimit": 0, "readTimeout": 1}, pair.now)
+        pair.run(900)
+        self.assertEqual(len(pair.server.received), 400_000)
+        pair.run(200)
+        self.assertEqual(pair.client.happened[-1][:2], (Event.ENDED, Reason.IDLE))
+
     def test_pace(self) -> None:
         """C{SetNoDelay} of kcp-go, and what else there is to choose, on a live session."""
         pair = SessionPair(settings=UNLIMITED)

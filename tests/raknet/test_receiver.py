@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raknet.frames import pack_frame
-from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.core.timers import Timers
 from twisted_rudp.kernels import frame_stream
@@ -19,13 +19,17 @@ from twisted_rudp.raknet import timers
 from twisted_rudp.raknet.receiver import (
     Arrival,
     Delivered,
+    LimitExceeded,
     ReceiveBuffer,
     ReceiveCounters,
     ReceivedDatagrams,
     Receiver,
+    SplitMessages,
+    SplitMismatch,
+    StreamBuffer,
 )
-from twisted_rudp.raknet.settings import DEFAULT
-from twisted_rudp.raknet.wire import Frame, pack_header, parse_records
+from twisted_rudp.raknet.settings import DEFAULT, GO_RAKNET_2023
+from twisted_rudp.raknet.wire import Frame, Split, pack_header, parse_records
 
 ORDERED = int(Delivery.RELIABLE_ORDERED)
 UNRELIABLE = int(Delivery.UNRELIABLE)
@@ -345,3 +349,58 @@ class ReceivedDatagramsTests(SynchronousTestCase):
         datagrams.release(5)
         self.assertEqual(self.numbers(datagrams.nacks(5, 1464)), {1, 2, 3})
         self.assertFalse(datagrams.withholding)
+
+
+class SplitMessagesTests(SynchronousTestCase):
+    """Messages in pieces that do not all come."""
+
+    def test_expiry(self) -> None:
+        """What had no new piece for too long makes room for another message, and only that."""
+        splits = SplitMessages(replace(DEFAULT, splits=2, split_expiry=10 * SECOND))
+
+        def piece(ident: int, number: int) -> Frame:
+            return Frame(ORDERED, b"abc", 0, split=Split(3, ident, number))
+
+        splits.add(piece(1, 0), 0)
+        splits.add(piece(2, 0), 6 * SECOND)
+        splits.add(piece(1, 1), 9 * SECOND)
+        self.assertEqual((len(splits), splits.size, splits.fragments), (2, 9, 3))
+        self.assertFalse(splits.has_room(Split(3, 3, 0), 16 * SECOND - 1))
+        self.assertRaises(SplitMismatch, splits.add, piece(3, 0), 16 * SECOND - 1)
+        self.assertTrue(splits.has_room(Split(3, 3, 0), 16 * SECOND))
+        self.assertEqual((len(splits), splits.size, splits.fragments), (1, 6, 2))
+        whole = splits.add(piece(1, 2), 16 * SECOND)
+        assert whole is not None
+        self.assertEqual(whole.payload, b"abc" * 3)
+        self.assertEqual((len(splits), splits.size, splits.fragments), (0, 0, 0))
+
+
+class StreamBufferTests(SynchronousTestCase):
+    """L{StreamBuffer}."""
+
+    def test_limits(self) -> None:
+        """Pieces are handed out whole where the limit allows, and in parts where not."""
+        buffer = StreamBuffer()
+        for each in (b"abcdef", b"gh", b"ij"):
+            buffer.put(each)
+        taken = [buffer.take(limit) for limit in (4, 0, 4, 9, 9)]
+        self.assertEqual(taken, [b"abcd", b"", b"efgh", b"ij", b""])
+        self.assertEqual(buffer.size, 0)
+
+
+class FarTests(SynchronousTestCase):
+    """Datagrams numbered beyond belief."""
+
+    def test_far(self) -> None:
+        """Ours passes them over and counts; an older go-raknet ends the session."""
+        for settings_, ends in ((DEFAULT, False), (GO_RAKNET_2023, True)):
+            receiver = Receiver(settings_, Timers(timers.COUNT))
+            datagram = memoryview(pack_header(settings_.jump + 1))
+            found = receiver.datagram(datagram, 0, 0, False)
+            if ends:
+                self.assertRaises(LimitExceeded, list, found)
+            else:
+                self.assertEqual(list(found), [])
+            counters = receiver.counters
+            self.assertEqual((counters.datagrams_far, counters.datagrams_in), (1, 0))
+            self.assertEqual(receiver.datagrams.expected, 0)

@@ -208,6 +208,19 @@ class OptionsTests(SynchronousTestCase):
             (("echo", "--listen", "kcp:1", "--announce-server", "h"), "--announce-server requires"),
             (("discovery-server", "--port", "x"), "'x' is not a port"),
             (("discovery-server", "--interface", "x"), "--interface x: expected an IP address"),
+            (("discovery-server", "--registry-password-file", "f"), "requires --registry"),
+            (
+                ("discovery-server", "--registry", "redis://h", "--file", "f"),
+                "--file and --registry cannot be given together",
+            ),
+            (
+                (
+                    "discovery-server", "--registry", "redis://h",
+                    "--registry-password-file", "/nowhere",
+                ),
+                "--registry-password-file /nowhere: No such file",
+            ),
+            (("discovery-server", "--registry", "http://h"), "--registry: "),
         ]:
             self.assertIn(expected, self.refused(*arguments))
 

@@ -104,3 +104,19 @@ class SocketsTests(SynchronousTestCase):
         other = self.make("127.0.0.1", SMALL)
         self.assertRaises(CannotListenError, sockets.bind, other, taken.getsockname())
         self.assertEqual(other.fileno(), -1)
+
+    def test_adopted(self) -> None:
+        """An inherited descriptor is used if it is a bound UDP socket; the original stays open."""
+        bound = self.make("127.0.0.1", SMALL)
+        bound.bind(("127.0.0.1", 0))
+        copy = sockets.adopted(bound.fileno(), SocketOptions(arrivalHops=255))
+        self.addCleanup(copy.close)
+        self.assertEqual(copy.getsockname(), bound.getsockname())
+        self.assertNotEqual(copy.fileno(), bound.fileno())
+        self.assertFalse(copy.getblocking())
+        stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.addCleanup(stream.close)
+        unbound = self.make("127.0.0.1", SMALL)
+        for other, words in ((stream, "is not a UDP socket"), (unbound, "is not bound")):
+            problem = self.assertRaises(OSError, sockets.adopted, other.fileno(), SMALL)
+            self.assertIn(words, str(problem))
