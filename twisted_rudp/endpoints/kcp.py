@@ -53,6 +53,7 @@ from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.receiver import UNLIMITED, ReceiveBudget
 from twisted_rudp.kcp.settings import (
+    FEC,
     PROFILE_OPTIONS,
     PROFILES,
     Congestion,
@@ -119,8 +120,8 @@ class KCPEndpoint(Endpoint):
         Choice(ProfileName),
         "default",
         "Named set of the numbers that follow. C{bulk} is the default by its purpose,"
-        " C{interactive} sends small messages with half as much of FEC, and again as soon as they"
-        " are late; the others are kcptun's.",
+        " C{interactive} sends small messages with FEC, up to half as much again, and repeats them"
+        " as soon as they are late; the others are kcptun's.",
     )
     nodelay: int | None = option_from(Settings, "nodelay", profiled=True)
     interval: int | None = option_from(Settings, "interval", profiled=True)
@@ -158,6 +159,7 @@ class KCPEndpoint(Endpoint):
     )
     dataShards: int | None = option_from(SessionOptions, "dataShards", profiled=True)
     parityShards: int | None = option_from(SessionOptions, "parityShards", profiled=True)
+    fec: FEC | None = option_from(SessionOptions, "fec", profiled=True)
     alwaysParity: bool = option_from(SessionOptions, "alwaysParity")
     dup: int = option_from(SessionOptions, "dup")
     rateLimit: int = option_from(SessionOptions, "rateLimit")
@@ -187,6 +189,9 @@ class KCPEndpoint(Endpoint):
         super().__post_init__()
         self._secret = secretFor(self.crypt, key, password, self.keyFile)
         given = self._given()
+        if self.fec is None and (self.dataShards is not None or self.parityShards is not None):
+            # Who gives numbers means them.
+            given = {**given, "fec": "fixed"}
         self._options = apply(PROFILE_OPTIONS.get(self.profile, SessionOptions()), given)
         self._overhead = overhead_of(self._secret.crypt)
         self._warned = False

@@ -21,6 +21,7 @@ from twisted_rudp.kcp.path import PIECE, Pieces
 from twisted_rudp.kcp.receiver import Receiver
 from twisted_rudp.kcp.sender import MessageQueue, Sender, StreamQueue
 from twisted_rudp.kcp.settings import MAXIMUM_MTU, USUAL_MTU, Settings
+from twisted_rudp.kcp.shapechange import is_about_shapes
 from twisted_rudp.kcp.wire import (
     ACK,
     END,
@@ -57,6 +58,9 @@ so long: a sender that starts doubles what it sends in each round trip, and is n
 
 ACKS_TO_HOLD: Final = 4_096
 """Beyond so many waiting acknowledgements the superfluous ones are thinned out."""
+
+LATELY: Final = 1 << 16
+"""What a datagram names that was overtaken or rebuilt is not further behind."""
 
 REPEATED_DATAGRAMS: Final = 3
 """Acknowledgements of the last turn are repeated while no more datagrams come of it."""
@@ -597,7 +601,11 @@ class ARQ:
                     if whole is not None:
                         self.receiver.push(*whole, regular)
                 elif length and cmd == WINS and frg == MARK:
-                    self.aside.append(data[position : position + length])
+                    payload = data[position : position + length]
+                    if is_about_shapes(payload) and not self._is_near(sn, una):
+                        self.counters.bad_shapes += 1
+                    else:
+                        self.aside.append(payload)
                     if not regular:
                         # Old news of the window, but the payload is new.
                         control.heard_controls += 1
@@ -635,6 +643,16 @@ class ARQ:
             (una - sent.una) & MASK32 <= sent.nxt - sent.una
             and (sn - receiver.nxt) & MASK32 <= receiver.wnd
         )
+
+    def _is_near(self, sn: int, una: int) -> bool:
+        """
+        Whether the peer may have named these numbers lately. Who has seen nothing of the
+        session does not guess that (kcp-close.md 18).
+        """
+        sent, receiver = self.sender.sent, self.receiver
+        ahead = (sn - receiver.nxt + LATELY) & MASK32
+        behind = (una - sent.una + LATELY) & MASK32
+        return ahead <= receiver.wnd + LATELY and behind <= sent.nxt - sent.una + LATELY
 
     # ARQ -> wire
 

@@ -49,6 +49,7 @@ from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.path import STALLED, Path
 from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
 from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
+from twisted_rudp.kcp.shapechange import is_about_shapes, is_change
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
 from twisted_rudp.kcp.wire import (
     ACK,
@@ -58,6 +59,7 @@ from twisted_rudp.kcp.wire import (
     MARK,
     PUSH,
     WASK,
+    WINS,
     is_acknowledgement,
     pack_header,
     reset,
@@ -140,6 +142,7 @@ class KCPEngine:
         "_end_told",
         "_events",
         "_framing",
+        "_group",
         "_half_closing",
         "_handshake",
         "_hold_until",
@@ -160,6 +163,7 @@ class KCPEngine:
         "_registration",
         "_sealing",
         "_settings",
+        "_shape_heard",
         "_signs",
         "_slow",
         "_timers",
@@ -217,8 +221,9 @@ class KCPEngine:
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
         self._receiver.budget = budget
+        self._group = options.data_shards + options.parity_shards
         if options.protects:
-            self._arq.sender.expect_repair(options.data_shards + options.parity_shards)
+            self._arq.sender.expect_repair(self._group)
         self._life = Lifecycle(role, self._events, own_socket)
         self._timers = Timers(len(Timer))
         self._handshake = Handshake(role, conv, address, cookies)
@@ -226,6 +231,7 @@ class KCPEngine:
         self._close: Close | None = None
         self._closed: ClosedSession | None = None
         self._out_of_band = OutOfBand(conv)
+        self._shape_heard = False
         self._emit: Emit | None = None
         self._una_moved = now
         self._peer_lost: Reason | None = None
@@ -262,7 +268,11 @@ class KCPEngine:
         self._patient = options.write_delay or not options.ack_no_delay
         # Most sessions have none of what a flush would have to do for these.
         self._bare = not (
-            options.protects or options.dup or options.write_timeout or self._out_of_band.pending
+            options.protects
+            or options.dup
+            or options.write_timeout
+            or self._out_of_band.pending
+            or self._shape_heard
         )
 
     # what it is
@@ -371,7 +381,11 @@ class KCPEngine:
         kind = run[KIND_OFFSET]
         pieces: Sequence[Piece]
         if kind < DATA or not is_framed(run):
-            if self._framing.encoder is not None and not is_acknowledgement(run):
+            if (
+                self._framing.encoder is not None
+                and not is_acknowledgement(run)
+                and not is_change(run)
+            ):
                 self._framing.note_bare()
             pieces = ((run, size, True),)
         elif kind == OUT_OF_BAND:
@@ -401,13 +415,30 @@ class KCPEngine:
         if self._life.state is _ESTABLISHED:
             self._events.append((Event.READABLE, None))
 
-    def _hear_segments(self, payloads: list[bytes]) -> None:
-        if self._close is not None or not self._handshake.validated:
+    def _hear_segments(self, payloads: list[bytes], now: int) -> None:
+        if not self._handshake.validated:
             payloads.clear()
             return
-        self.traffic.oob_packets += self._out_of_band.hear_segments(payloads)
-        if self._life.state is _ESTABLISHED:
+        for payload in payloads:
+            if is_about_shapes(payload):
+                self._hear_shape(payload, now)
+        if self._close is not None:
+            payloads.clear()
+            return
+        count = self._out_of_band.hear_segments(payloads)
+        self.traffic.oob_packets += count
+        if count and self._life.state is _ESTABLISHED:
             self._events.append((Event.READABLE, None))
+
+    def _hear_shape(self, payload: bytes, now: int) -> None:
+        """The peer says something about the shape of FEC groups, its own or ours."""
+        framing, control = self._framing, self._arq.control
+        if control.peer is not Peer.MARKED:
+            return
+        framing.hear_shape(payload, now, self.round_trip)
+        if framing.answer:
+            self._shape_heard = True
+            self._bare = False
 
     def _heed_news(self, news: int, now: int) -> None:
         """Draw the conclusions from what a run has brought."""
@@ -437,7 +468,7 @@ class KCPEngine:
         """
         arq = self._arq
         if arq.aside:
-            self._hear_segments(arq.aside)
+            self._hear_segments(arq.aside, now)
         settled = now - self._una_moved >= arq.timeout
         behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
         # Only an answer tells: what comes unasked may be somebody's recording.
@@ -699,7 +730,7 @@ class KCPEngine:
         validated = self._handshake.validated
         copies = 1 + options.dup if validated else 1
         out_of_band = self._out_of_band.pending and validated and self._closed is None
-        if framing.encoder is None and copies == 1 and not out_of_band:
+        if framing.encoder is None and copies == 1 and not out_of_band and not framing.answer:
             more = self._flush_arq(now, self._out, budget)
         else:
             writer = RunWriter(self._out_to, self._address, self._sealing)
@@ -719,6 +750,8 @@ class KCPEngine:
             more = self._flush_arq(now, frame, budget)
             if out_of_band and not settled:
                 self._flush_out_of_band(frame, writer)
+            if marked and validated and self._closed is None:
+                self._flush_shapes(frame, writer, now)
             writer.finish()
         if options.write_timeout and self._limits.waits(self._arq.sender.wait_snd > 0, now):
             self._watch_limits()
@@ -745,6 +778,33 @@ class KCPEngine:
             )
             runs.finish()
             arq.counters.out_segs += count
+
+    def _flush_shapes(self, frame: EmitOwn, writer: RunWriter, now: int) -> None:
+        """Say what there is to be said about the shape of FEC groups (kcp-close.md 18)."""
+        arq, framing, shapes = self._arq, self._framing, self._framing.shapes
+        wnd, sn, una = arq.receiver.free, arq.snd_nxt, arq.rcv_nxt
+        if framing.answer:
+            payload, framing.answer = framing.answer, b""
+            writer.add(pack_header(arq.conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload)
+            arq.counters.out_segs += 1
+        if shapes is None:
+            return
+        if shapes.wanted(now):
+            payload = shapes.announce(now)
+            said = pack_header(arq.conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload
+            if shapes.known:
+                # In a group it would take the place of data.
+                writer.add(said)
+            else:
+                # An earlier edition takes what is bare for a sign that FEC is off.
+                frame(said, len(said))
+            arq.counters.out_segs += 1
+        encoder = framing.encoder
+        if encoder is not None:
+            group = encoder.data + encoder.parity
+            if group != self._group:
+                self._group = group
+                arq.sender.expect_repair(group)
 
     def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
         if self._closed is not None:
@@ -1070,6 +1130,7 @@ class KCPEngine:
     def counters(self) -> Mapping[str, int]:
         """kcp-go's counters under its names, then those it does not have."""
         own = self._arq.counters
+        decoder, shapes = self._framing.decoder, self._framing.shapes
         return {
             **self.traffic.by_name(),
             **self.traffic.gauges(),
@@ -1081,6 +1142,11 @@ class KCPEngine:
             "receive_limited": own.receive_limited,
             "oob_dropped": self._out_of_band.dropped,
             "path_errors_ignored": self._path_errors,
+            "fec_lost": decoder.lost if decoder else 0,
+            "fec_misfits": decoder.misfits if decoder else 0,
+            "fec_shapes_heard": self._framing.heard,
+            "fec_shapes_refused": self._framing.refused + own.bad_shapes,
+            "fec_shapes_used": shapes.changes if shapes else 0,
         }
 
     def facts(self) -> Mapping[str, Any]:
@@ -1088,7 +1154,8 @@ class KCPEngine:
         Conversation, peer, round trip, windows, and the FEC in use; C{oob_max} is the
         longest message out of band, 0 where there are none.
         """
-        arq, options, decoder = self._arq, self._options, self._framing.decoder
+        arq, framing = self._arq, self._framing
+        encoder, decoder, shapes = framing.encoder, framing.decoder, framing.shapes
         return {
             "transport": "kcp",
             "conversation": arq.conv,
@@ -1096,8 +1163,9 @@ class KCPEngine:
             "peer": arq.control.peer.name,
             "validated": self._handshake.validated,
             **arq.facts(),
-            "fec_out": f"{options.data_shards}+{options.parity_shards}",
+            "fec_out": f"{encoder.data}+{encoder.parity}" if encoder else "0+0",
             "fec_in": f"{decoder.data}+{decoder.parity}" if decoder else None,
+            "fec_loss": round(shapes.choice.loss, 4) if shapes and shapes.confirmed else None,
             "oob_max": self._longest_out_of_band(),
         }
 

@@ -148,9 +148,20 @@ class Encoder:
 
     @ivar data: data packets of a group; C{parity}: parity packets.
     @ivar always: add parity whatever time has passed; may be set.
+    @ivar numbered: data packets so far.
     """
 
-    __slots__ = ("_end", "_last", "_shards", "always", "data", "next", "parity")
+    __slots__ = (
+        "_end",
+        "_last",
+        "_planned",
+        "_shards",
+        "always",
+        "data",
+        "next",
+        "numbered",
+        "parity",
+    )
 
     def __init__(self, data: int, parity: int, always: bool = False, first: int = 0) -> None:
         """
@@ -168,9 +179,27 @@ class Encoder:
         self.parity = parity
         self.next = first
         self.always = always
+        self.numbered = 0
         self._end = end_of_ids(data + parity)
         self._shards: list[Buffer] = []
         self._last: int | None = None
+        self._planned: tuple[int, int, int] | None = None
+
+    def plan(self, data: int, parity: int, first: int) -> None:
+        """
+        Go on with groups of another shape when the present group is full.
+
+        @param first: sequence id of the first of them, the beginning of a group.
+        """
+        self._planned = (data, parity, first)
+        if not self._shards:
+            self._take_planned()
+
+    def _take_planned(self) -> None:
+        assert self._planned is not None
+        self.data, self.parity, self.next = self._planned
+        self._planned = None
+        self._end = end_of_ids(self.data + self.parity)
 
     def encode(
         self, run: Buffer, size: int, now: int, out: RunWriter, protected: bool, copies: int = 1
@@ -188,13 +217,19 @@ class Encoder:
         while start < len(view):
             length = min(size, len(view) - start)
             count = (len(view) - start) // length
-            if not protected or copies > 1 or not self._is_regular(count, length, now):
+            if (
+                not protected
+                or copies > 1
+                or self._planned is not None
+                or not self._is_regular(count, length, now)
+            ):
                 count = min(count, self.data - len(self._shards))
                 end = start + count * length
                 self._encode_one_group(view[start:end], length, now, out, protected, copies)
             else:
                 end = start + count * length
                 self._encode_groups(view[start:end], length, count, out)
+            self.numbered += count
             self._last = now
             start = end
 
@@ -255,7 +290,9 @@ class Encoder:
                 out.add(packet)
         self.next += self.parity
         self._shards = []
-        if self.next >= self._end:
+        if self._planned is not None:
+            self._take_planned()
+        elif self.next >= self._end:
             self.next = 0
 
 
@@ -389,12 +426,17 @@ class Decoder:
     @ivar errors: rebuilt blocks whose size was impossible.
     @ivar full_sets: groups of which no data packet was missing.
     @ivar tunings: how often the peer's numbers were adopted.
+    @ivar lost: data packets that did not come and were not rebuilt.
+    @ivar missed: those that did not come, whether rebuilt or not.
+    @ivar runs: how often one was missed and the one before it in its group was not.
+    @ivar misfits: packets whose kind does not fit the numbers that the peer has announced.
     @ivar limit: bytes kept for groups of which something is missing.
     @ivar bytes_held: bytes that are kept for them now.
     @ivar given_up: groups that were given up because of L{limit}.
     """
 
     __slots__ = (
+        "_agreed",
         "_all_data",
         "_cycle",
         "_groups",
@@ -408,14 +450,28 @@ class Decoder:
         "full_sets",
         "given_up",
         "limit",
+        "lost",
+        "misfits",
+        "missed",
         "parity",
         "parity_shards",
         "recovered",
+        "runs",
         "tunings",
     )
 
-    def __init__(self, data: int = 1, parity: int = 1, limit: int = MOST_BYTES) -> None:
+    def __init__(
+        self, data: int = 1, parity: int = 1, limit: int = MOST_BYTES, agreed: bool = False
+    ) -> None:
+        """
+        @param agreed: the peer has announced these numbers and changes them only so.
+        """
         self.limit = limit
+        self._agreed = agreed
+        self.lost = 0
+        self.misfits = 0
+        self.missed = 0
+        self.runs = 0
         self.given_up = 0
         self.parity_shards = 0
         self.recovered = 0
@@ -424,6 +480,21 @@ class Decoder:
         self.tunings = 0
         self._tuner = Tuner()
         self._adopt(data, parity)
+
+    def absorb(self, other: Decoder) -> None:
+        """Take over what another one has counted."""
+        self.lost += other.lost
+        self.missed += other.missed
+        self.runs += other.runs
+        self.misfits += other.misfits
+        self.given_up += other.given_up
+        self.parity_shards += other.parity_shards
+        self.recovered += other.recovered
+        self.errors += other.errors
+        self.full_sets += other.full_sets
+        self.tunings += other.tunings
+        other.lost = other.missed = other.runs = other.misfits = other.given_up = 0
+        other.parity_shards = other.recovered = other.errors = other.full_sets = other.tunings = 0
 
     def _adopt(self, data: int, parity: int) -> None:
         self.data = data
@@ -512,6 +583,9 @@ class Decoder:
         number, position = divmod(sequence, shards)
         self._tuner.add(sequence, bytes([kind]))
         if (kind == DATA) != (position < self.data):
+            if self._agreed:
+                self.misfits += 1
+                return
             self._tuning = True
         if self._tuning:
             found = self._tuner.find()
@@ -554,6 +628,7 @@ class Decoder:
         group.add(position, packets, size, count)
         self.bytes_held += group.size - before
         if group.came.bit_count() >= self.data:
+            self._count_missed(group)
             self._rebuild(group.shards(), rebuilt)
             self._finish(number)
         elif self.bytes_held > self.limit:
@@ -585,6 +660,8 @@ class Decoder:
             self._suspect = number
             return False
         if ahead > GROUPS_BEHIND:
+            for old in self._groups.values():
+                self._count_lost(old)
             self._groups.clear()
             self.bytes_held = 0
         else:
@@ -592,9 +669,23 @@ class Decoder:
                 old = self._groups.pop((number - behind) % self._cycle, None)
                 if old is not None:
                     self.bytes_held -= old.size
+                    self._count_lost(old)
         if ahead > 0:
             self._newest = number
         return True
+
+    def _count_lost(self, group: _Group | None) -> None:
+        """A group is too old: what is missing of it is not coming any more."""
+        if group is not None:
+            self.lost += self._count_missed(group)
+
+    def _count_missed(self, group: _Group) -> int:
+        """Count the data packets that are missing of a group, and how often one begins a run."""
+        gaps = self._all_data & ~group.came
+        missing = gaps.bit_count()
+        self.missed += missing
+        self.runs += (gaps & ~(gaps << 1)).bit_count()
+        return missing
 
     def _rebuild(self, shards: dict[int, Buffer], rebuilt: list[bytes]) -> None:
         missing = tuple(at for at in range(self.data) if at not in shards)

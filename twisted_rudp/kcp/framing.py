@@ -18,6 +18,16 @@ from twisted_rudp.kcp.fec import (
 )
 from twisted_rudp.kcp.mismatch import MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions
+from twisted_rudp.kcp.shapechange import (
+    CONFIRM,
+    Shape,
+    ShapeSender,
+    confirmation,
+    is_beyond,
+    is_newer,
+    read_announcement,
+)
+from twisted_rudp.kcp.shapechoice import ShapeChoice
 from twisted_rudp.kcp.snmp import SessionCounters
 from twisted_rudp.kcp.wire import MARK, WINS, pack_header
 
@@ -27,6 +37,30 @@ MESSAGE: Final = 0
 _MESSAGE: Final = bytes((MESSAGE,))
 
 
+SETTLED: Final = 256
+"""Packets of a new shape without one of the shape before: that one is over."""
+
+
+class _Change:
+    """
+    A shape that the peer has announced (kcp-close.md 18) and the one before it.
+
+    @ivar before: decodes what lies before C{first}; C{after} the rest.
+    @ivar first: sequence id from which the new shape holds.
+    @ivar used: something has come in the new shape.
+    @ivar settled: packets that have come in it since the last of the shape before.
+    """
+
+    __slots__ = ("after", "before", "first", "settled", "used")
+
+    def __init__(self, before: Decoder, after: Decoder, first: int) -> None:
+        self.before = before
+        self.after = after
+        self.first = first
+        self.used = False
+        self.settled = 0
+
+
 class Framing:
     """
     The FEC of one session. What comes is understood with it and without,
@@ -34,19 +68,29 @@ class Framing:
 
     @ivar encoder: None: datagrams leave bare.
     @ivar decoder: None until a packet with FEC has come.
+    @ivar shapes: changes the shape of what is sent; None: it stays.
+    @ivar answer: confirms a shape of the peer's and is to be sent; empty: there is none.
+    @ivar heard: shapes of the peer's that were taken in.
+    @ivar refused: what was said about shapes and did not fit.
     """
 
     __slots__ = (
         "_address",
+        "_change",
         "_data",
         "_form_noted",
         "_limit",
         "_parity",
+        "_shape",
         "_shards_noted",
         "_signs",
         "_traffic",
+        "answer",
         "decoder",
         "encoder",
+        "heard",
+        "refused",
+        "shapes",
     )
 
     def __init__(
@@ -75,12 +119,100 @@ class Framing:
             # before there was a session.
             first = self._data + self._parity if listening else 0
             self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
+        self.shapes: ShapeSender | None = None
+        if self.encoder is not None and options.fec == "auto":
+            self.shapes = ShapeSender(self.encoder, ShapeChoice())
+        self.answer = b""
+        self.heard = 0
+        self.refused = 0
+        self._shape: Shape | None = None
+        self._change: _Change | None = None
 
     def bound(self, limit: int) -> None:
         """Keep no more bytes than this for groups of which something is missing."""
         self._limit = limit
-        if self.decoder is not None:
+        change = self._change
+        if change is not None:
+            change.before.limit = change.after.limit = limit // 2
+        elif self.decoder is not None:
             self.decoder.limit = limit
+
+    # shapes that change (kcp-close.md 18)
+
+    def hear_shape(self, payload: bytes, now: int, round_trip: int) -> None:
+        """Take in what a marked, validated peer says about shapes: its own, or ours."""
+        if payload[0] == CONFIRM:
+            shapes = self.shapes
+            if shapes is None or not shapes.hear(payload, now, round_trip):
+                self.refused += 1
+            return
+        shape = read_announcement(payload)
+        known = self._shape
+        if shape is None:
+            self.refused += 1
+        elif known is None or is_newer(shape.generation, known.generation):
+            self._follow(shape)
+        elif shape != known:
+            self.refused += 1
+        if shape is not None and shape == self._shape:
+            decoder = self._made()
+            self.answer = confirmation(shape, decoder.missed, decoder.runs)
+
+    def _follow(self, shape: Shape) -> None:
+        """The peer has announced another shape."""
+        self._shape = shape
+        self.heard += 1
+        change = self._change
+        if change is not None and change.used:
+            # Who announces the next one has changed over to this one long ago.
+            self._settle(change)
+        before = self._made()
+        after = Decoder(shape.data, shape.parity, agreed=True)
+        self._change = _Change(before, after, shape.first)
+        self.bound(self._limit)
+
+    def _made(self) -> Decoder:
+        """The present decoder, made now if there was none."""
+        if self.decoder is None:
+            self.decoder = Decoder(self._data or 1, self._parity or 1, self._limit)
+            self._traffic.decoder = self.decoder
+        return self.decoder
+
+    def _use(self, change: _Change) -> None:
+        """The first packet of a new shape has come."""
+        change.used = True
+        change.after.absorb(change.before)
+        self.decoder = self._traffic.decoder = change.after
+
+    def _settle(self, change: _Change) -> None:
+        """No packet of the shape before is waited for any more."""
+        change.after.absorb(change.before)
+        self._change = None
+        self.bound(self._limit)
+
+    def _decode_across(self, change: _Change, run: Buffer, size: int) -> list[Piece]:
+        """As L{decode} while packets of two shapes may come."""
+        view = memoryview(run)
+        pieces: list[Piece] = []
+        start, total = 0, len(view)
+        while start < total:
+            new = is_beyond(view[start : start + 4], change.first)
+            end = start + size
+            while end < total and is_beyond(view[end : end + 4], change.first) == new:
+                end += size
+            part = view[start:end]
+            start = end
+            if not new:
+                change.settled = 0
+                pieces += change.before.decode(part, size)
+                continue
+            if not change.used:
+                self._use(change)
+            pieces += change.after.decode(part, size)
+            change.settled += -(-len(part) // size)
+        if change.settled >= SETTLED:
+            self._settle(change)
+        return pieces
 
     def note_bare(self) -> None:
         """Bare datagrams have come."""
@@ -91,10 +223,9 @@ class Framing:
         """The datagrams in a run of FEC packets, and those that were rebuilt."""
         if self.encoder is None:
             self._note_form(Sign.PEER_WITH_FEC)
-        decoder = self.decoder
-        if decoder is None:
-            decoder = Decoder(self._data or 1, self._parity or 1, self._limit)
-            self.decoder = self._traffic.decoder = decoder
+        if self._change is not None:
+            return self._decode_across(self._change, run, size)
+        decoder = self._made()
         pieces = decoder.decode(run, size)
         if decoder.tunings and self.encoder is not None and not self._shards_noted:
             self._shards_noted = True

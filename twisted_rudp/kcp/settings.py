@@ -41,6 +41,9 @@ MAXIMUM_MTU: Final = 65_507
 
 MAXIMUM_COPIES: Final = 16
 
+FEC: TypeAlias = Literal["fixed", "auto"]
+"""Whether the numbers of FEC stay."""
+
 Congestion: TypeAlias = Literal["bbr", "cubic", "kcp-go"]
 """The congestion controllers there are."""
 
@@ -195,6 +198,13 @@ class SessionOptions:
     parity_shards: int = engine_option(
         Integer(0, MAXIMUM_SHARDS - 1), 0, "Parity packets of an FEC group."
     )
+    fec: FEC = engine_option(
+        Choice(FEC),
+        "fixed",
+        "C{auto} begins with these groups and changes them as loss, rate and round trip are"
+        " measured, towards peers of this library that follow. Parity stays at most half of"
+        " the data. C{fixed} keeps them.",
+    )
     always_parity: bool = engine_option(
         Flag(), False, "Send parity after pauses too, as kcp-go did until 5.6.5.", changeable=True
     )
@@ -246,6 +256,8 @@ class SessionOptions:
                 f"dataShards={self.data_shards}, parityShards={self.parity_shards}:"
                 " FEC needs both, and without it both are 0"
             )
+        if self.fec == "auto" and not self.data_shards:
+            raise ValueError("fec='auto': give dataShards and parityShards to begin with")
         if self.data_shards + self.parity_shards > MAXIMUM_SHARDS:
             raise ValueError(
                 f"dataShards={self.data_shards}, parityShards={self.parity_shards}:"
@@ -303,10 +315,10 @@ modes, from patient to eager, all without congestion control and with windows of
 """
 
 PROFILE_OPTIONS: Mapping[str, SessionOptions] = MappingProxyType(
-    {"interactive": SessionOptions(data_shards=2, parity_shards=1)}
+    {"interactive": SessionOptions(data_shards=2, parity_shards=1, fec="auto")}
 )
 """What profiles say beside L{PROFILES}. Two messages and their parity are half as much again on
-the wire, and of three datagrams any one may be lost."""
+the wire, and of three datagrams any one may be lost; with what is measured that changes."""
 
 
 def reconfigure(

@@ -100,6 +100,7 @@ class Counters:
     @ivar second_ends: ends of stream with another number than the first.
     @ivar unmarked_ends: ends of stream from a peer that does not know them.
     @ivar una_beyond: acknowledgements of what was never sent.
+    @ivar bad_shapes: announcements and confirmations of shapes that did not fit our numbers.
     @ivar receive_limited: PUSH segments not taken in because of a bound on bytes.
     """
 
@@ -115,6 +116,7 @@ class Counters:
     second_ends: int = 0
     unmarked_ends: int = 0
     una_beyond: int = 0
+    bad_shapes: int = 0
     receive_limited: int = 0
 
     @property

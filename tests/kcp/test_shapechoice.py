@@ -1,0 +1,119 @@
+"""Which FEC groups fit a path."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.serial import MASK32
+from twisted_rudp.kcp.shapechoice import FIRST_LOSS, LARGEST, ShapeChoice, choose, delay, unrepaired
+
+PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+class ModelTests(SynchronousTestCase):
+    """What a shape can do."""
+
+    def test_unrepaired(self) -> None:
+        """Of two and a parity one that is lost is rebuilt, unless another of the three is."""
+        self.assertAlmostEqual(unrepaired(2, 1, 0.1, 0), 0.1 * (1 - 0.9**2))
+        self.assertAlmostEqual(unrepaired(2, 2, 0.1, 0), 0.1 * (1 - 0.9**3 - 3 * 0.1 * 0.9**2))
+
+    def test_runs(self) -> None:
+        """Where losses come in runs, parity has to outlast them."""
+        self.assertAlmostEqual(unrepaired(4, 2, 0.01, 0.5), 0.01 * 0.5**2)
+
+    def test_delay(self) -> None:
+        """One in a hundred waits: for the parity of its group, or for a repetition."""
+        self.assertEqual(delay(6, 3, 0.05, 0, 0.2, 0.02), 0.1)
+        self.assertGreater(delay(4, 2, 0.05, 0, 0.2, 0.02), 0.15)
+        self.assertEqual(delay(2, 1, 0.001, 0, 0.2, 0.02), 0)
+        self.assertTrue(0.25 < delay(2, 1, 0.05, 0.5, 0.2, 0.02) < 0.27)
+
+
+class ChooseTests(SynchronousTestCase):
+    """The shape for a path."""
+
+    def test_message_each_20_ms(self) -> None:
+        """Small groups where a repetition is soon there; little parity where little is lost."""
+        for round_trip, loss, shape in (
+            (0.04, 0.0, (3, 1)),
+            (0.04, 0.05, (2, 1)),
+            (0.2, 0.0, (5, 1)),
+            (0.2, 0.01, (3, 1)),
+            (0.2, 0.05, (6, 3)),
+        ):
+            self.assertEqual(choose(loss, 0, round_trip, 0.02), shape, (round_trip, loss))
+
+    def test_runs(self) -> None:
+        """Losses in runs want longer groups with more parity."""
+        data, parity = choose(0.05, 0.6, 0.2, 0.02)
+        self.assertGreater(data, 6)
+        self.assertGreater(parity, 3)
+
+    @PROPERTY
+    @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
+    def test_bounds(self, loss: float, running: float, trip: float, interval: float) -> None:
+        """Whatever is measured, parity is at most half of the data."""
+        data, parity = choose(loss, running, trip, interval)
+        self.assertTrue(2 <= data <= LARGEST)
+        self.assertTrue(1 <= parity <= data / 2)
+
+
+class ShapeChoiceTests(SynchronousTestCase):
+    """What is measured becomes a choice."""
+
+    def reports(
+        self, choice: ShapeChoice, loss: float, seconds: int, start: int = 0, first: int = 0
+    ) -> None:
+        """Fifty packets a second, of which so many are missed."""
+        for second in range(start, start + seconds):
+            missed = first + round(50 * loss * second)
+            choice.learn(second * SECOND, 50 * second + 1, missed & MASK32, missed & MASK32)
+
+    def test_loss(self) -> None:
+        """The measured loss is the average of some seconds."""
+        choice = ShapeChoice()
+        self.reports(choice, 0.1, 60)
+        self.assertTrue(0.09 < choice.loss < 0.11, choice.loss)
+        self.assertTrue(49 < choice.rate < 51, choice.rate)
+
+    def test_wrap(self) -> None:
+        """Counts of the peer go on from 0 behind the last of 32 bits."""
+        choice = ShapeChoice()
+        self.reports(choice, 0.1, 60, first=MASK32 - 100)
+        self.assertTrue(0.09 < choice.loss < 0.11, choice.loss)
+
+    def test_copies(self) -> None:
+        """A report that comes twice, or that was overtaken, teaches nothing."""
+        choice = ShapeChoice()
+        self.reports(choice, 0.1, 60)
+        loss = choice.loss
+        choice.learn(61 * SECOND, 50 * 59 + 1, 5, 5)
+        choice.learn(61 * SECOND, 50 * 60 + 1, 5, 5)
+        self.assertEqual(choice.loss, loss)
+
+    def test_pause(self) -> None:
+        """After a pause the rate is not taken for that of the pause."""
+        choice = ShapeChoice()
+        self.reports(choice, 0.0, 30)
+        choice.learn(600 * SECOND, 50 * 30 + 1, 0, 0)
+        self.assertGreater(choice.rate, 20)
+
+    def test_change(self) -> None:
+        """Another shape is chosen once, and not again while things are as they are."""
+        choice = ShapeChoice()
+        trip = 200 * MILLISECOND
+        self.assertIsNone(choice.change(0, (2, 1), trip))
+        self.reports(choice, 0.05, 30)
+        shape = choice.change(30 * SECOND, (2, 1), trip)
+        assert shape is not None
+        self.reports(choice, 0.05, 10, start=30)
+        self.assertIsNone(choice.change(40 * SECOND, shape, trip))
+        self.assertIsNone(choice.change(41 * SECOND, shape, 0))
+
+    def test_unknown(self) -> None:
+        """Before anything is measured some loss is assumed."""
+        self.assertEqual(ShapeChoice().loss, FIRST_LOSS)

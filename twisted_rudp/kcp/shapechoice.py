@@ -1,0 +1,191 @@
+"""
+Which shape of FEC groups fits a path: by the round trip, the rate and the loss that are measured.
+
+What is missing makes the messages behind it late. A loss that a group repairs delays the rest of
+the group, until its parity is there. One that it does not repair delays all that is sent until the
+repetition has come. From both follows the delay that 99 of 100 messages stay below; it should be
+small, and the parity little.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import comb, log2
+from typing import Final, TypeAlias
+
+from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.serial import HALF32, MASK32
+
+GroupShape: TypeAlias = tuple[int, int]
+"""Data and parity packets of a group."""
+
+LARGEST: Final = 16
+"""Data packets of a group, at most."""
+
+LATE: Final = 0.01
+"""The share of messages that may be later than the delay of a shape, ..."""
+
+WAYS: Final = 2
+"""... when all cross the path so often: question and answer."""
+
+FIRST_LOSS: Final = 0.02
+"""Assumed until something is measured."""
+
+LEAST_LOSS: Final = 0.005
+"""Assumed where less is measured: a clean path does not stay so."""
+
+MOST_LOSS: Final = 0.3
+
+MOST_RUNNING: Final = 0.8
+
+AVERAGED: Final = 4 * SECOND
+"""The measured loss is an average over about so long, ..."""
+
+AVERAGED_PACKETS: Final = 200
+"""... and over so many packets at least."""
+
+REST: Final = 2 * SECOND
+"""Between two changes, at least."""
+
+NEAR: Final = 1.3
+"""While the present shape would be chosen for a loss of so many times more or less, it stays."""
+
+_STEPS: Final = 4
+"""Steps of each doubling of a quantity: what lies between chooses alike."""
+
+
+def unrepaired(data: int, parity: int, loss: float, running: float) -> float:
+    """
+    The share of data packets that are lost and cannot be rebuilt.
+
+    @param running: how likely the packet behind a lost one is lost for the same reason.
+    """
+    others = data + parity - 1
+    few = sum(
+        comb(others, lost) * loss**lost * (1 - loss) ** (others - lost) for lost in range(parity)
+    )
+    return loss * max(1 - few, running**parity)
+
+
+def delay(
+    data: int, parity: int, loss: float, running: float, round_trip: float, interval: float
+) -> float:
+    """
+    What all but L{LATE} of the messages are delayed by, at most, in seconds.
+
+    @param round_trip: seconds.
+    @param interval: seconds between two data packets.
+    """
+    repetition = 1.25 * round_trip + interval
+    lasting = WAYS * unrepaired(data, parity, loss, running) / interval
+    for steps in range(data):
+        # With k packets of its group behind it, a lost one delays by k, k - 1, ... intervals.
+        later = sum(max(behind - steps, 0) for behind in range(data))
+        repaired = WAYS * loss * later / data
+        if repaired + lasting * max(repetition - steps * interval, 0) <= LATE:
+            return steps * interval
+    return max(repetition - LATE / lasting, (data - 1) * interval)
+
+
+@lru_cache(256)
+def _choose(loss_step: int, running_step: int, trip_step: int, interval_step: int) -> GroupShape:
+    loss, round_trip, interval = (
+        2.0 ** (step / _STEPS) for step in (loss_step, trip_step, interval_step)
+    )
+    running = running_step / _STEPS
+    good = max(round_trip / 5, interval * 1.01)
+    found = []
+    for data in range(2, LARGEST + 1):
+        if data > 2 and (data - 1) * interval > round_trip:
+            break
+        for parity in range(1, data // 2 + 1):
+            late = delay(data, parity, loss, running, round_trip, interval)
+            found.append((max(late, good), parity / data, data, parity))
+    _, _, data, parity = min(found)
+    return data, parity
+
+
+def choose(loss: float, running: float, round_trip: float, interval: float) -> GroupShape:
+    """
+    The shape for a path: never more than half as much parity as data.
+
+    @param loss: share of datagrams.
+    @param running: how likely the packet behind a lost one is lost for the same reason.
+    @param round_trip: seconds.
+    @param interval: seconds between two data packets.
+    """
+    loss = min(max(loss, LEAST_LOSS), MOST_LOSS)
+    round_trip = min(max(round_trip, 0.001), 10.0)
+    interval = min(max(interval, 0.0001), 10.0)
+    return _choose(
+        round(log2(loss) * _STEPS),
+        round(min(max(running - loss, 0.0), MOST_RUNNING) * _STEPS),
+        round(log2(round_trip) * _STEPS),
+        round(log2(interval) * _STEPS),
+    )
+
+
+class ShapeChoice:
+    """
+    Follows what is measured.
+
+    @ivar loss: the present estimate, a share of data packets.
+    @ivar running: how likely the packet behind a lost one is lost for the same reason.
+    @ivar rate: data packets a second; 0 before it is known.
+    """
+
+    __slots__ = ("_at", "_changed", "_missed", "_runs", "_sent", "loss", "rate", "running")
+
+    def __init__(self) -> None:
+        self.loss = FIRST_LOSS
+        self.running = 0.0
+        self.rate = 0.0
+        self._at: int | None = None
+        self._changed = 0
+        self._sent = self._missed = self._runs = 0
+
+    def learn(self, now: int, sent: int, missed: int, runs: int) -> None:
+        """
+        Take in a report.
+
+        @param sent: data packets so far; C{missed}: those of them that the peer did not get;
+            C{runs}: how often one was missed though the one before it was not. The last two are
+            modulo 2^32.
+        """
+        packets = sent - self._sent
+        gone, began = (missed - self._missed) & MASK32, (runs - self._runs) & MASK32
+        at = self._at
+        if at is None:
+            self._at, self._sent, self._missed, self._runs = now, sent, missed, runs
+            self._changed = now - REST
+            return
+        if packets <= 0 or gone >= HALF32 or began > gone or now <= at:
+            # A copy, or one that was overtaken.
+            return
+        self._at, self._sent, self._missed, self._runs = now, sent, missed, runs
+        elapsed = now - at
+        weight = min(elapsed / AVERAGED, packets / AVERAGED_PACKETS, 1.0)
+        self.loss += (min(gone / packets, 1.0) - self.loss) * weight
+        if gone:
+            self.running += (1 - began / gone - self.running) * min(gone / 20, 1.0)
+        rate = packets * SECOND / elapsed
+        self.rate += (rate - self.rate) * (min(2 * weight, 1.0) if self.rate else 1.0)
+
+    def change(self, now: int, present: GroupShape, round_trip: int) -> GroupShape | None:
+        """
+        The shape to go over to; None if the present one is to stay.
+
+        @param round_trip: in nanoseconds.
+        """
+        if not self.rate or not round_trip or now - self._changed < REST:
+            return None
+        trip, interval = round_trip / SECOND, 1 / self.rate
+        shape = choose(self.loss, self.running, trip, interval)
+        for loss in (self.loss / NEAR, self.loss * NEAR):
+            if present == choose(loss, self.running, trip, interval):
+                # Where it is even, nothing is gained by a change and another one back.
+                return None
+        if shape == present:
+            return None
+        self._changed = now
+        return shape
