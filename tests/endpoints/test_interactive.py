@@ -49,30 +49,51 @@ class Asking(Protocol):
 
 
 class InteractiveTests(SynchronousTestCase):
-    """Echoes over 40 ms and a loss of one in twenty."""
+    """Echoes over paths that lose."""
 
-    def waits(self, profile: str) -> tuple[list[float], float]:
-        """All waits, ascending, and bytes sent for each byte of a message."""
+    def waits(
+        self, profile: str, delay: float, loss: float, seconds: int
+    ) -> tuple[list[float], float, str]:
+        """
+        All waits but those of the first five seconds, ascending, bytes sent for each byte of a
+        message, and the FEC groups at the end.
+        """
         network = MemoryNetwork(seed=3)
         near, far = network.host("near"), network.host("far")
-        for seed, ends in enumerate(((near, far), (far, near))):
-            network.setLink(*ends, Impairments(seed=seed, rate=12.5e6, delay=0.02, loss=0.05))
+        for seed, ends in enumerate(((near, far), (far, near)), 10):
+            network.setLink(*ends, Impairments(seed=seed, rate=12.5e6, delay=delay, loss=loss))
         server = KCPServerEndpoint(far.reactor, PORT, profile=profile)
         self.successResultOf(server.listen(Factory.forProtocol(Echo)))
         asking = Asking(near.reactor)
         client = KCPClientEndpoint(near.reactor, far.address, PORT, profile=profile)
         client.connect(Factory.forProtocol(lambda: asking)).addErrback(self.fail)
-        network.runFor(12)
+        network.runFor(5 + seconds)
         asking.loop.stop()
         transport: ITransport = asking.transport
         sent = transport.counters()["OutBytes"] / len(asking.sent) / SIZE
-        return sorted(asking.waits), sent
+        waits = sorted(asking.waits[round(5 / INTERVAL) :])
+        return waits, sent, transport.facts()["fec_out"]
 
     def test_late(self) -> None:
         """One in twenty waits for a retransmission with the default, hardly one with this."""
-        usual, _ = self.waits("default")
-        quick, sent = self.waits("interactive")
+        usual, _, _ = self.waits("default", 0.02, 0.05, 8)
+        quick, sent, shape = self.waits("interactive", 0.02, 0.05, 12)
         self.assertGreater(usual[len(usual) * 95 // 100], 0.09)
         self.assertLess(quick[len(quick) * 95 // 100], 0.065)
         self.assertLess(quick[len(quick) * 98 // 100], 0.09)
         self.assertLess(sent, 1.7)
+        self.assertEqual(shape, "2+1")
+
+    def test_far(self) -> None:
+        """Where a repetition takes long, groups become longer and repair more."""
+        waits, sent, shape = self.waits("interactive", 0.1, 0.05, 18)
+        self.assertEqual(shape, "6+3")
+        self.assertLess(waits[len(waits) * 99 // 100], 0.305)
+        self.assertLess(sent, 1.6)
+
+    def test_clean(self) -> None:
+        """Where nothing is lost, less parity is sent."""
+        waits, sent, shape = self.waits("interactive", 0.1, 0, 15)
+        self.assertEqual(shape, "5+1")
+        self.assertLess(waits[-1], 0.205)
+        self.assertLess(sent, 1.45)

@@ -114,6 +114,14 @@ class ShapeChoiceTests(SynchronousTestCase):
         self.assertIsNone(choice.change(40 * SECOND, shape, trip))
         self.assertIsNone(choice.change(41 * SECOND, shape, 0))
 
+    def test_repair_delay(self) -> None:
+        """A repetition waits for a shape that repairs nearly all, and for no other."""
+        choice = ShapeChoice()
+        self.assertEqual(choice.repair_delay((6, 3)), 0)
+        self.reports(choice, 0.05, 60)
+        self.assertEqual(choice.repair_delay((2, 1)), 0)
+        self.assertEqual(round(choice.repair_delay((6, 3)) / MILLISECOND), 100)
+
     def test_unknown(self) -> None:
         """Before anything is measured some loss is assumed."""
         self.assertEqual(ShapeChoice().loss, FIRST_LOSS)

@@ -133,6 +133,8 @@ class Recovery:
     @ivar reordering: the present threshold, in datagrams.
     @ivar spurious: transmissions that arrived after they had been declared lost.
     @ivar probes: unanswered probes in a row.
+    @ivar repair: with L{eager}, nanoseconds that error correction takes longer than a round
+        trip; may be set.
     @ivar eager: what is not acknowledged in its time counts as lost, though nothing sent later
         was acknowledged: for flows so thin that the next datagram comes later than that.
     @ivar patience: for a peer that acknowledges each datagram only once and names what it
@@ -175,6 +177,7 @@ class Recovery:
         "patience",
         "probes",
         "reordering",
+        "repair",
         "round_trip",
         "spurious",
     )
@@ -204,6 +207,7 @@ class Recovery:
         self.probes = 0
         self.patience = 0
         self.eager = False
+        self.repair = 0
         self._unheard = 0
         self._reported = 0
         self._reported_draining = 0
@@ -608,7 +612,8 @@ class Recovery:
         trip = self.round_trip
         if not trip.smoothed:
             return trip.timeout
-        return trip.smoothed + max(trip.smoothed // 16, 2 * trip.variation) + MILLISECOND
+        late = max(trip.smoothed // 16, 2 * trip.variation) + MILLISECOND
+        return trip.smoothed + late + self.repair
 
     def _settle(self, batch: SentBatch, stop: int, sample: Sample) -> None:
         """What is still outstanding of a batch before C{stop} is lost."""

@@ -804,7 +804,8 @@ class KCPEngine:
             group = encoder.data + encoder.parity
             if group != self._group:
                 self._group = group
-                arq.sender.expect_repair(group)
+                delay = shapes.choice.repair_delay((encoder.data, encoder.parity))
+                arq.sender.expect_repair(group, delay)
 
     def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
         if self._closed is not None:

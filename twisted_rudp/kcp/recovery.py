@@ -182,12 +182,15 @@ class PacedRecovery:
             for first, end in _stretches(missing):
                 self._fresh.append(self._note(batch, first, end, stamp, named=False))
 
-    def expect_repair(self, group: int) -> None:
+    def expect_repair(self, group: int, delay: int = 0) -> None:
         """
         FEC repairs losses when up to C{group} later datagrams have arrived: before that
         nothing is lost, and what was repaired tells nothing of congestion.
+
+        @param delay: nanoseconds for which a repetition waits for that.
         """
         self._recovery.expect_reordering(group)
+        self._recovery.repair = delay
 
     def new_path(self) -> None:
         """The peer is at another host: what was learnt of the way there counts no more."""

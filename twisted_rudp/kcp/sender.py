@@ -330,11 +330,15 @@ class Sender:
         self._stream = settings.stream
         self.set_mss(settings.mss)
 
-    def expect_repair(self, group: int) -> None:
-        """FEC repairs losses when up to C{group} later datagrams have arrived."""
+    def expect_repair(self, group: int, delay: int = 0) -> None:
+        """
+        FEC repairs losses when up to C{group} later datagrams have arrived.
+
+        @param delay: nanoseconds for which a repetition waits for that.
+        """
         self._repair = group
         if isinstance(self.recovery, PacedRecovery):
-            self.recovery.expect_repair(group)
+            self.recovery.expect_repair(group, delay)
 
     def set_mss(self, mss: int) -> None:
         """Change the size of what will be numbered from now on."""

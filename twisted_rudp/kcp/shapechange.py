@@ -31,6 +31,9 @@ MASK16: Final = (1 << 16) - 1
 INTERVAL: Final = SECOND
 """Between two announcements, which ask what has come as well."""
 
+FIRST_INTERVAL: Final = SECOND // 4
+"""The same for the first, so that a shape is chosen soon."""
+
 MOST_INTERVAL: Final = 60 * SECOND
 """The same towards a peer that does not answer."""
 
@@ -178,7 +181,7 @@ class ShapeSender:
         self.changes = 0
         self.choice = choice
         self.due = 0
-        self._wait = INTERVAL
+        self._wait = FIRST_INTERVAL
         self._asked = 0
         self.known = False
 

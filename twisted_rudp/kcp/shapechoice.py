@@ -28,8 +28,8 @@ LATE: Final = 0.01
 WAYS: Final = 2
 """... when all cross the path so often: question and answer."""
 
-FIRST_LOSS: Final = 0.02
-"""Assumed until something is measured."""
+FIRST_LOSS: Final = 0.03
+"""Assumed until something is measured: too much parity costs less than too little at first."""
 
 LEAST_LOSS: Final = 0.005
 """Assumed where less is measured: a clean path does not stay so."""
@@ -38,14 +38,17 @@ MOST_LOSS: Final = 0.3
 
 MOST_RUNNING: Final = 0.8
 
-AVERAGED: Final = 4 * SECOND
+AVERAGED: Final = 6 * SECOND
 """The measured loss is an average over about so long, ..."""
 
-AVERAGED_PACKETS: Final = 200
+AVERAGED_PACKETS: Final = 300
 """... and over so many packets at least."""
 
 REST: Final = 2 * SECOND
 """Between two changes, at least."""
+
+RARE: Final = 0.02
+"""A shape that leaves no more than this share of the losses unrepaired is waited for."""
 
 NEAR: Final = 1.3
 """While the present shape would be chosen for a loss of so many times more or less, it stays."""
@@ -170,6 +173,17 @@ class ShapeChoice:
             self.running += (1 - began / gone - self.running) * min(gone / 20, 1.0)
         rate = packets * SECOND / elapsed
         self.rate += (rate - self.rate) * (min(2 * weight, 1.0) if self.rate else 1.0)
+
+    def repair_delay(self, shape: GroupShape) -> int:
+        """
+        Nanoseconds for which a repetition should wait, because a shape most likely repairs what
+        is missing until then.
+        """
+        data, parity = shape
+        loss = min(max(self.loss, LEAST_LOSS), MOST_LOSS)
+        if not self.rate or unrepaired(data, parity, loss, self.running) > RARE * loss:
+            return 0
+        return round((data - 1) / self.rate * SECOND)
 
     def change(self, now: int, present: GroupShape, round_trip: int) -> GroupShape | None:
         """
