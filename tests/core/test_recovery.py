@@ -277,6 +277,60 @@ class DetectionTests(SynchronousTestCase):
         first, second, third = times
         self.assertEqual(third - second, 2 * (second - first))
 
+    def test_putOff(self) -> None:
+        """Each acknowledgement puts the probe off, from when it came."""
+        recovery = self.sent(5)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.probe_deadline(), SECOND + TRIP + recovery.probe_timeout())
+        recovery.on_acknowledged(1, 2)
+        recovery.turn(SECOND + 2 * TRIP)
+        self.assertEqual(recovery.probe_deadline(), SECOND + 2 * TRIP + recovery.probe_timeout())
+
+    def test_shorter(self) -> None:
+        """A last datagram that is shorter than the others counts with its own size."""
+        recovery = make()
+        recovery.on_sent(2, SIZE, SECOND, last_size=300)
+        recovery.on_sent(4, SIZE, SECOND)
+        recovery.on_acknowledged(0, 1)
+        recovery.on_acknowledged(2, 6)
+        sample = recovery.turn(SECOND + TRIP)
+        assert sample is not None
+        self.assertEqual((recovery.lost, sample.lost), ([(1, 2)], 300))
+        self.assertEqual(recovery.in_flight, 0)
+
+    def test_longerRepair(self) -> None:
+        """The time that error correction has is longer as well, and stays so."""
+        recovery = make()
+        recovery.expect_reordering(13)
+        now = SECOND
+        for _ in range(40):
+            first = recovery.on_sent(1, SIZE, now)
+            recovery.on_acknowledged(first, first + 1)
+            recovery.turn(now + TRIP)
+            now += TRIP
+        recovery.on_sent(2, SIZE, now)
+        recovery.on_acknowledged(recovery.next - 1, recovery.next)
+        recovery.turn(now + TRIP)
+        self.assertEqual(recovery.deadline(), now + TRIP * 11 // 8)
+
+    def test_eagerLess(self) -> None:
+        """A path that delivers nothing is tried less and less often, also what is under way."""
+        recovery = make()
+        recovery.on_sent(1, SIZE, SECOND)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        recovery.eager = True
+        now = 2 * SECOND
+        recovery.on_sent(1, SIZE, now)
+        wait = recovery.deadline() - now
+        recovery.on_sent(1, SIZE, now + MILLISECOND)
+        recovery.turn(now + wait)
+        self.assertEqual(recovery.lost, [(1, 2)])
+        recovery.turn(now + wait + MILLISECOND)
+        self.assertEqual(recovery.lost, [(1, 2)])
+        self.assertEqual(recovery.deadline(), now + MILLISECOND + 2 * wait)
+
     def test_stop(self) -> None:
         """After the end nothing is waited for."""
         recovery = self.sent(5)
@@ -316,6 +370,19 @@ class SampleTests(SynchronousTestCase):
         sample = recovery.turn(SECOND + 2 * TRIP)
         assert sample is not None
         self.assertFalse(sample.app_limited)
+
+    def test_pause(self) -> None:
+        """What is sent first after a pause says nothing either: the path had been empty."""
+        recovery = make()
+        recovery.on_sent(1, SIZE, SECOND)
+        recovery.on_app_limited()
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        recovery.on_sent(1, SIZE, 2 * SECOND)
+        recovery.on_acknowledged(1, 2)
+        sample = recovery.turn(2 * SECOND + TRIP)
+        assert sample is not None
+        self.assertTrue(sample.app_limited)
 
     def test_noNews(self) -> None:
         """What was acknowledged before, or never sent, is no news."""
