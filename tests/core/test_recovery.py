@@ -188,6 +188,17 @@ class DetectionTests(SynchronousTestCase):
         self.assertEqual(recovery.round_trip.latest, 2 * SECOND)
         self.assertGreater(recovery.probe_timeout(), 2 * SECOND)
 
+    def test_givenUpOften(self) -> None:
+        """Only the last batches that were given up are remembered."""
+        recovery = make()
+        for turn in range(40):
+            recovery.on_sent(1, SIZE, SECOND + turn * TRIP)
+            recovery.declare_lost()
+        recovery.on_acknowledged(0, 1)
+        self.assertIsNone(recovery.turn(20 * SECOND))
+        recovery.on_acknowledged(39, 40)
+        self.assertIsNotNone(recovery.turn(20 * SECOND))
+
     def test_lateness(self) -> None:
         """On a path where datagrams come some milliseconds late, that soon is no loss either."""
         recovery, now = make(), SECOND

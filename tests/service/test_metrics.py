@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
+from twisted.web.test.requesthelper import DummyRequest
 
 from tests.interpreter import CHECKOUT
 from tests.service.test_control import Counting, SessionCase
@@ -19,7 +20,7 @@ except ImportError as problem:
     raise SkipTest("prometheus-client is not installed") from problem
 
 from twisted_rudp import stats
-from twisted_rudp.service.metrics import RudpCollector
+from twisted_rudp.service.metrics import RudpCollector, metricsSite
 
 
 class MetricsTests(SessionCase):
@@ -83,6 +84,16 @@ class MetricsTests(SessionCase):
             text=True,
         )
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
+
+    def test_page(self) -> None:
+        """The site has them as text, with the type that Prometheus asks for."""
+        site = metricsSite(perSession=True)
+        request = DummyRequest([b"metrics"])
+        page = site.getResourceFor(request)
+        text = page.render(request)
+        self.assertIn(b"# TYPE rudp_", text)
+        (kind,) = request.responseHeaders.getRawHeaders(b"content-type")
+        self.assertIn(b"text/plain", kind if isinstance(kind, bytes) else kind.encode())
 
     def test_dashboard(self) -> None:
         """Each metric of the dashboard exists."""
