@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interpreter import environment, python
 from tests.service.programs import TWIST, Program, run
 from twisted_rudp import __version__, kernels
-from twisted_rudp.service.command import USAGE_ERROR
+from twisted_rudp.service.command import UNREAD, USAGE_ERROR
 
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 
@@ -54,6 +55,21 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(status, USAGE_ERROR)
             self.assertIn(expected, output)
             self.assertNotIn("Traceback", output)
+
+    def test_unread(self) -> None:
+        """C{rudp ... | head}: when nobody reads on, a command ends without a word."""
+        read, write = os.pipe()
+        os.close(read)
+        key = self.mktemp()
+        ended = subprocess.run(
+            python(*RUDP, "keygen", key),
+            env=environment(),
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(write)
+        self.assertEqual((ended.returncode, ended.stderr), (UNREAD, ""))
 
     def test_link(self) -> None:
         """C{rudp link} relays there and back, and an interrupt ends it with what it has seen."""

@@ -5,6 +5,7 @@ commands of C{twist rudp} instead (REL-3).
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,9 @@ from twisted_rudp.service.usage import UsageOptions
 
 USAGE_ERROR = 2
 """Exit status for an invalid command line."""
+
+UNREAD = 1
+"""Exit status when nobody reads what is printed."""
 
 
 TOOLS: Mapping[str, Callable[[Any, Any], Deferred[None] | None]] = {
@@ -142,12 +146,18 @@ def _run(
 ) -> Deferred[None]:
     """Run a tool. A usage error that it raises ends the program as one found while parsing."""
     running: Deferred[Any] = maybeDeferred(tool, reactor, options)
+    # Now: at its end, Python would only complain when nobody reads any more.
+    running.addCallback(lambda _: sys.stdout.flush())
     return running.addErrback(_endWith)
 
 
 def _endWith(failure: Failure) -> Failure:
     if isinstance(failure.value, usage.UsageError):
         raise SystemExit(_refused(failure.value))
+    if isinstance(failure.value, BrokenPipeError):
+        # As after "| head": who reads has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(UNREAD)
     return failure
 
 

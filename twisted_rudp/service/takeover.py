@@ -220,7 +220,10 @@ class Takeover:
                 continue
             if offer.kind == UDP and (offer.processes, offer.steering) != (count, steering):
                 if offer.processes != count:
-                    problem = f"{count} processes cannot have the sockets of {offer.processes}"
+                    problem = (
+                        f"{count} processes cannot have the sockets of {offer.processes}:"
+                        f" --workers {offer.processes}"
+                    )
                 else:
                     problem = (
                         "what decides to which process datagrams go takes a restart"
