@@ -251,6 +251,21 @@ class DetectionTests(SynchronousTestCase):
         self.assertTrue(TRIP < waits[0] < 3 * TRIP)
         self.assertEqual(waits[1:], [2 * waits[0], 4 * waits[0]])
 
+    def test_eagerRepair(self) -> None:
+        """An eager flow waits for error correction before it takes something for lost."""
+        waits = []
+        for repair in (0, TRIP):
+            recovery = make()
+            recovery.eager = True
+            recovery.repair = repair
+            recovery.on_sent(1, SIZE, SECOND)
+            recovery.on_acknowledged(0, 1)
+            recovery.turn(SECOND + TRIP)
+            recovery.on_sent(1, SIZE, 2 * SECOND)
+            recovery.turn(2 * SECOND)
+            waits.append(recovery.deadline() - 2 * SECOND)
+        self.assertEqual(waits[1], waits[0] + TRIP)
+
     def test_runs(self) -> None:
         """What one turn sends is acknowledged and lost as if each run had been noted alone."""
         recovery = make()

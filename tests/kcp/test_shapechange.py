@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.kcp.pair import Pair
+from tests.kcp.pair import CONV, Pair
 from tests.kcp.segments import Wire
-from tests.pair import chancy
+from tests.pair import SERVER, chancy
 from twisted_rudp.core.batch import RunWriter
-from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.fec import Encoder, end_of_ids
@@ -35,7 +35,7 @@ from twisted_rudp.kcp.shapechange import (
 )
 from twisted_rudp.kcp.shapechoice import REST, ShapeChoice
 from twisted_rudp.kcp.snmp import SessionCounters
-from twisted_rudp.kcp.wire import HEADER_SIZE, MARK, WINS, pack_header
+from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, WINS, pack_header
 
 PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
 PEER = ("192.0.2.1", 9)
@@ -353,6 +353,27 @@ class SessionTests(SynchronousTestCase):
         self.assertGreater(len(heard), 0)
         self.assertEqual(client.counters()["fec_shapes_used"], 0)
         self.assertEqual((client.facts()["fec_out"], client.facts()["fec_loss"]), ("2+1", None))
+
+    def test_unmarked(self) -> None:
+        """A peer without the mark is told nothing of shapes, and is not listened to."""
+        pair = self.pair(0)
+        engine = pair.dial()
+        pair.server.engines.clear()
+        shape = Shape(1, 4, 2, 6 * JUMP)
+        for number in range(100):
+            answer = pack_header(CONV, ACK, 0, 128, 0, max(number - 1, 0), number, 0)
+            forged = announcement(shape)
+            answer += pack_header(CONV, WINS, MARK, 128, 0, 0, number, len(forged)) + forged
+            pair.client.arrive(answer, SERVER)
+            engine.write(0, bytes(100))
+            pair.client.turn(engine)
+            pair.now += 50 * MILLISECOND
+        self.assertGreater(len(pair.client.sent), 140)
+        for datagram in pair.client.sent:
+            self.assertNotIn(announcement(Shape(0, 2, 1, 0)), datagram)
+            self.assertFalse(is_change(datagram))
+        self.assertEqual(engine.counters()["fec_shapes_heard"], 0)
+        self.assertEqual((engine.facts()["peer"], engine.facts()["fec_out"]), ("UNMARKED", "2+1"))
 
     def test_changes(self) -> None:
         """Whatever is lost, all arrives, and both have changed over."""

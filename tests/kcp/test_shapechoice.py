@@ -8,7 +8,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.serial import MASK32
-from twisted_rudp.kcp.shapechoice import FIRST_LOSS, LARGEST, ShapeChoice, choose, delay, unrepaired
+from twisted_rudp.kcp.shapechoice import (
+    FIRST_LOSS,
+    LARGEST,
+    THRIFTY_LARGEST,
+    ShapeChoice,
+    choose,
+    delay,
+    unrepaired,
+)
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -53,12 +61,24 @@ class ChooseTests(SynchronousTestCase):
         self.assertGreater(data, 6)
         self.assertGreater(parity, 3)
 
+    def test_thrifty(self) -> None:
+        """Of a fast transfer little is parity, more with more loss, and most of it is repaired."""
+        share = 0.0
+        for loss in (0.0, 0.02, 0.05, 0.1, 0.2):
+            data, parity = choose(loss, 0, 0.04, 0.0001, thrifty=True)
+            self.assertGreater(parity / data, share)
+            self.assertLess(unrepaired(data, parity, loss, 0), 0.2 * loss + 1e-9)
+            share = parity / data
+        self.assertEqual(choose(0, 0, 0.04, 0.0001, thrifty=True), (THRIFTY_LARGEST, 1))
+
     @PROPERTY
-    @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
-    def test_bounds(self, loss: float, running: float, trip: float, interval: float) -> None:
+    @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100), st.booleans())
+    def test_bounds(
+        self, loss: float, running: float, trip: float, interval: float, thrifty: bool
+    ) -> None:
         """Whatever is measured, parity is at most half of the data."""
-        data, parity = choose(loss, running, trip, interval)
-        self.assertTrue(2 <= data <= LARGEST)
+        data, parity = choose(loss, running, trip, interval, thrifty)
+        self.assertTrue(2 <= data <= (THRIFTY_LARGEST if thrifty else LARGEST))
         self.assertTrue(1 <= parity <= data / 2)
 
 

@@ -247,7 +247,9 @@ class KCPEngine:
         self._set_options(options)
         listening = role is Role.SERVER
         self.traffic = SessionCounters(self._arq, listening)
-        self._framing = Framing(options, listening, address, self._signs, self.traffic)
+        self._framing = Framing(
+            options, listening, address, self._signs, self.traffic, not settings.eager
+        )
         self._registration = None if snmp is None else snmp.add(self.traffic)
         self._begin(now, wait_for_peer)
 

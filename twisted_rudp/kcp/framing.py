@@ -100,10 +100,12 @@ class Framing:
         address: Address,
         signs: MismatchSigns,
         traffic: SessionCounters,
+        thrifty: bool = False,
     ) -> None:
         """
         @param signs: is told if the peer does otherwise.
         @param traffic: is given the decoder's counters.
+        @param thrifty: of what C{fec=auto} does: little parity counts more than little delay.
         """
         self._data = options.data_shards
         self._parity = options.parity_shards
@@ -121,7 +123,7 @@ class Framing:
             self.encoder = Encoder(self._data, self._parity, options.always_parity, first)
         self.shapes: ShapeSender | None = None
         if self.encoder is not None and options.fec == "auto":
-            self.shapes = ShapeSender(self.encoder, ShapeChoice())
+            self.shapes = ShapeSender(self.encoder, ShapeChoice(thrifty))
         self.answer = b""
         self.heard = 0
         self.refused = 0

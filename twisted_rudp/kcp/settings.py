@@ -202,8 +202,9 @@ class SessionOptions:
         Choice(FEC),
         "fixed",
         "C{auto} begins with these groups and changes them as loss, rate and round trip are"
-        " measured, towards peers of this library that follow. Parity stays at most half of"
-        " the data. C{fixed} keeps them.",
+        " measured, towards peers of this library that follow: with C{profile=interactive} so"
+        " that few messages are late, otherwise so that most losses are repaired with as little"
+        " parity as possible, from 1 in 32 up to half of the data. C{fixed} keeps them.",
     )
     always_parity: bool = engine_option(
         Flag(), False, "Send parity after pauses too, as kcp-go did until 5.6.5.", changeable=True

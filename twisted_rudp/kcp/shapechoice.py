@@ -4,7 +4,8 @@ Which shape of FEC groups fits a path: by the round trip, the rate and the loss 
 What is missing makes the messages behind it late. A loss that a group repairs delays the rest of
 the group, until its parity is there. One that it does not repair delays all that is sent until the
 repetition has come. From both follows the delay that 99 of 100 messages stay below; it should be
-small, and the parity little.
+small, and the parity little. Where delay does not count, most of what is lost should be repaired
+with as little parity as possible.
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ FIRST_LOSS: Final = 0.03
 
 LEAST_LOSS: Final = 0.005
 """Assumed where less is measured: a clean path does not stay so."""
+
+THRIFTY_LARGEST: Final = 32
+"""Data packets of a group, at most, where parity is to be little; ..."""
+
+THRIFTY_FIRST_LOSS: Final = 0.01
+
+THRIFTY_LEAST_LOSS: Final = 0.001
+"""... the loss that is assumed there, at least; ..."""
+
+MANY: Final = 0.15
+"""... and the share of the losses that may be left to repetitions."""
 
 MOST_LOSS: Final = 0.3
 
@@ -91,6 +103,27 @@ def delay(
 
 
 @lru_cache(256)
+def _choose_thrifty(
+    loss_step: int, running_step: int, trip_step: int, interval_step: int
+) -> GroupShape:
+    loss, round_trip, interval = (
+        2.0 ** (step / _STEPS) for step in (loss_step, trip_step, interval_step)
+    )
+    running = running_step / _STEPS
+    found = []
+    for data in range(2, THRIFTY_LARGEST + 1):
+        if data > 2 and (data - 1) * interval > round_trip / 2:
+            break
+        for parity in range(1, data // 2 + 1):
+            left = unrepaired(data, parity, loss, running) / loss
+            found.append((max(left, MANY), parity / data, data, parity))
+            if left <= MANY:
+                break
+    _, _, data, parity = min(found)
+    return data, parity
+
+
+@lru_cache(256)
 def _choose(loss_step: int, running_step: int, trip_step: int, interval_step: int) -> GroupShape:
     loss, round_trip, interval = (
         2.0 ** (step / _STEPS) for step in (loss_step, trip_step, interval_step)
@@ -108,7 +141,9 @@ def _choose(loss_step: int, running_step: int, trip_step: int, interval_step: in
     return data, parity
 
 
-def choose(loss: float, running: float, round_trip: float, interval: float) -> GroupShape:
+def choose(
+    loss: float, running: float, round_trip: float, interval: float, thrifty: bool = False
+) -> GroupShape:
     """
     The shape for a path: never more than half as much parity as data.
 
@@ -116,11 +151,14 @@ def choose(loss: float, running: float, round_trip: float, interval: float) -> G
     @param running: how likely the packet behind a lost one is lost for the same reason.
     @param round_trip: seconds.
     @param interval: seconds between two data packets.
+    @param thrifty: repair most of what is lost with as little parity as possible, whatever
+        the delay.
     """
-    loss = min(max(loss, LEAST_LOSS), MOST_LOSS)
+    loss = min(max(loss, THRIFTY_LEAST_LOSS if thrifty else LEAST_LOSS), MOST_LOSS)
     round_trip = min(max(round_trip, 0.001), 10.0)
     interval = min(max(interval, 0.0001), 10.0)
-    return _choose(
+    pick = _choose_thrifty if thrifty else _choose
+    return pick(
         round(log2(loss) * _STEPS),
         round(min(max(running - loss, 0.0), MOST_RUNNING) * _STEPS),
         round(log2(round_trip) * _STEPS),
@@ -137,10 +175,24 @@ class ShapeChoice:
     @ivar rate: data packets a second; 0 before it is known.
     """
 
-    __slots__ = ("_at", "_changed", "_missed", "_runs", "_sent", "loss", "rate", "running")
+    __slots__ = (
+        "_at",
+        "_changed",
+        "_missed",
+        "_runs",
+        "_sent",
+        "_thrifty",
+        "loss",
+        "rate",
+        "running",
+    )
 
-    def __init__(self) -> None:
-        self.loss = FIRST_LOSS
+    def __init__(self, thrifty: bool = False) -> None:
+        """
+        @param thrifty: as of L{choose}.
+        """
+        self._thrifty = thrifty
+        self.loss = THRIFTY_FIRST_LOSS if thrifty else FIRST_LOSS
         self.running = 0.0
         self.rate = 0.0
         self._at: int | None = None
@@ -194,9 +246,9 @@ class ShapeChoice:
         if not self.rate or not round_trip or now - self._changed < REST:
             return None
         trip, interval = round_trip / SECOND, 1 / self.rate
-        shape = choose(self.loss, self.running, trip, interval)
+        shape = choose(self.loss, self.running, trip, interval, self._thrifty)
         for loss in (self.loss / NEAR, self.loss * NEAR):
-            if present == choose(loss, self.running, trip, interval):
+            if present == choose(loss, self.running, trip, interval, self._thrifty):
                 # Where it is even, nothing is gained by a change and another one back.
                 return None
         if shape == present:
