@@ -118,6 +118,32 @@ class FollowingTestCase(SynchronousTestCase):
         self.assertEqual(protocol.transport.getPeer().port, number)
 
 
+class ShapeTests(FollowingTestCase):
+    """FEC groups that change."""
+
+    named = {"crypt": "null", "profile": "interactive"}
+
+    def test_changes(self) -> None:
+        """They change before and after the port does, and what comes fits."""
+        protocol = self.connect()
+        transport = protocol.transport
+        used = 0
+        for number, delay in ((6000, 0.1), (6001, 0.02)):
+            self.network.impair(Impairments(delay=delay, loss=0.03), self.client, self.server)
+            self.rebind(number)
+            for _ in range(300):
+                transport.write(bytes(100))
+                self.network.runFor(0.02)
+            self.assertFollowed(number)
+            self.assertGreater(transport.counters()["fec_shapes_used"], used)
+            used = transport.counters()["fec_shapes_used"]
+        self.network.runFor(5)
+        self.assertEqual(len(protocol.heard), 5 + 600 * 100)
+        server = self.factory.built[0].transport
+        for counters in (transport.counters(), server.counters()):
+            self.assertEqual((counters["fec_misfits"], counters["fec_shapes_refused"]), (0, 0))
+
+
 class FollowingTests(FollowingTestCase):
     """What a client of ours meets."""
 

@@ -100,6 +100,13 @@ class ShapeChoiceTests(SynchronousTestCase):
         self.assertTrue(0.09 < choice.loss < 0.11, choice.loss)
         self.assertTrue(49 < choice.rate < 51, choice.rate)
 
+    def test_soon(self) -> None:
+        """What is assumed at first does not count for long."""
+        for loss in (0.0, 0.1):
+            choice = ShapeChoice()
+            self.reports(choice, loss, 6)
+            self.assertTrue(abs(choice.loss - loss) < 0.4 * abs(FIRST_LOSS - loss), choice.loss)
+
     def test_wrap(self) -> None:
         """Counts of the peer go on from 0 behind the last of 32 bits."""
         choice = ShapeChoice()

@@ -56,6 +56,9 @@ AVERAGED: Final = 6 * SECOND
 AVERAGED_PACKETS: Final = 300
 """... and over so many packets at least."""
 
+ASSUMED_PACKETS: Final = 100
+"""What is assumed counts as much as so many packets."""
+
 REST: Final = 2 * SECOND
 """Between two changes, at least."""
 
@@ -180,6 +183,7 @@ class ShapeChoice:
         "_changed",
         "_missed",
         "_runs",
+        "_seen",
         "_sent",
         "_thrifty",
         "loss",
@@ -198,6 +202,7 @@ class ShapeChoice:
         self._at: int | None = None
         self._changed = 0
         self._sent = self._missed = self._runs = 0
+        self._seen = 0
 
     def learn(self, now: int, sent: int, missed: int, runs: int) -> None:
         """
@@ -219,7 +224,9 @@ class ShapeChoice:
             return
         self._at, self._sent, self._missed, self._runs = now, sent, missed, runs
         elapsed = now - at
-        weight = min(elapsed / AVERAGED, packets / AVERAGED_PACKETS, 1.0)
+        self._seen += packets
+        steady = min(elapsed / AVERAGED, packets / AVERAGED_PACKETS)
+        weight = min(max(steady, packets / (self._seen + ASSUMED_PACKETS)), 1.0)
         self.loss += (min(gone / packets, 1.0) - self.loss) * weight
         if gone:
             self.running += (1 - began / gone - self.running) * min(gone / 20, 1.0)
