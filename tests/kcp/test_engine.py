@@ -184,6 +184,8 @@ class OpeningTests(SynchronousTestCase):
         shorter = engine.facts()["mss"]
         self.assertLess(shorter, longest)
         self.assertEqual(shorter, 1200 - 1200 // 8 - HEADER_SIZE)
+        engine.path_error(PathError.TOO_BIG, 1400, SERVER, pair.now)
+        self.assertEqual(engine.facts()["mss"], shorter)
         before = len(pair.client.sent)
         engine.write(0, bytes(20_000))
         pair.client.turn(engine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import CLIENT, Fate, chancy, steady
@@ -9,6 +11,7 @@ from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.qotp.extensions import CONTROL, range_ack
+from twisted_rudp.qotp.path import GAP, REPEAT, TRIES, Path, PathMTU
 from twisted_rudp.qotp.wire import Ack, Segment
 
 ELSEWHERE = ("198.51.100.7", 9)
@@ -90,6 +93,74 @@ class PathTests(SynchronousTestCase):
         write(pair.server, 0, b"still there")
         pair.run(100)
         self.assertEqual(pair.client.streams[0], b"still there")
+
+
+class ChallengeTests(SynchronousTestCase):
+    """L{Path} alone."""
+
+    def setUp(self) -> None:
+        self.path = Path(Random(1).randbytes, CONTROL)
+
+    def offset(self, now: int) -> int:
+        """That of the challenge that is sent now."""
+        frame = self.path.challenge(now)
+        assert frame is not None
+        return frame.offset
+
+    def test_amplification(self) -> None:
+        """No more is sent to a new address than three times what came from there."""
+        self.path.seen(ELSEWHERE, 21, 0)
+        self.assertIsNone(self.path.deadline)
+        self.path.seen(ELSEWHERE, 21, 0)
+        self.assertEqual(self.path.deadline, 0)
+        self.offset(0)
+        self.assertIsNone(self.path.deadline)
+
+    def test_tries(self) -> None:
+        """It is asked a few times only, however much comes from there."""
+        self.path.seen(ELSEWHERE, 10_000, 0)
+        times = [self.path.challenge(now * REPEAT) is not None for now in range(2 * TRIES)]
+        self.assertEqual(times, [True] * TRIES + [False] * TRIES)
+
+    def test_next(self) -> None:
+        """
+        Another address is looked at after a second, and then what was answered at the one
+        before proves nothing.
+        """
+        self.path.seen(ELSEWHERE, 1000, 0)
+        first = self.offset(0)
+        self.path.seen(CLIENT, 1000, GAP - 1)
+        self.assertEqual(self.path.candidate, ELSEWHERE)
+        self.path.answered(CONTROL, first)
+        self.path.seen(CLIENT, 1000, GAP)
+        self.assertEqual(self.path.candidate, CLIENT)
+        self.assertIsNone(self.path.take_proved())
+        self.path.answered(CONTROL, first)
+        self.assertIsNone(self.path.take_proved())
+        second = self.offset(GAP)
+        self.path.answered(0, second)
+        self.assertIsNone(self.path.take_proved())
+        self.path.answered(CONTROL, second)
+        self.assertEqual(self.path.take_proved(), CLIENT)
+        self.assertIsNone(self.path.candidate)
+
+
+class LengthTests(SynchronousTestCase):
+    """L{PathMTU} alone."""
+
+    def test_late(self) -> None:
+        """What is told late of longer datagrams does not make them longer."""
+        path = PathMTU(1400)
+        path.shrink(1300)
+        self.assertEqual((path.mtu, path.probe()), (1280, 1400))
+        path.frame_acknowledged(1390)
+        self.assertEqual(path.mtu, 1400)
+        path.shrink(1300)
+        path.frame_acknowledged(1390)
+        self.assertEqual(path.mtu, 1280)
+        path.shrink(1100)
+        path.shrink(1500)
+        self.assertEqual(path.mtu, 576)
 
 
 def swallowing(length: int) -> Fate:

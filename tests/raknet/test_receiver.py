@@ -17,6 +17,7 @@ from twisted_rudp.kernels import frame_stream
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet import timers
 from twisted_rudp.raknet.receiver import (
+    RECOGNIZED,
     Arrival,
     Delivered,
     LimitExceeded,
@@ -349,6 +350,34 @@ class ReceivedDatagramsTests(SynchronousTestCase):
         datagrams.release(5)
         self.assertEqual(self.numbers(datagrams.nacks(5, 1464)), {1, 2, 3})
         self.assertFalse(datagrams.withholding)
+
+
+class GapTests(SynchronousTestCase):
+    """What is missing, and what there was no room for."""
+
+    def setUp(self) -> None:
+        self.datagrams = ReceivedDatagrams(DEFAULT, Timers(timers.COUNT))
+
+    def missing(self, now: int) -> list[tuple[int, int]]:
+        """What is asked for."""
+        return [each for nack in self.datagrams.nacks(now, 1400) for each in parse_records(nack)]
+
+    def test_wide(self) -> None:
+        """Of a wide gap only the newest part is asked for."""
+        number = DEFAULT.nack_limit + 50
+        self.datagrams.accept(number, 1, 100, 0, 5)
+        self.assertEqual(self.missing(5), [(50, number - 1)])
+
+    def test_released(self) -> None:
+        """What was withheld is asked for when there is room; what is far away was never noted."""
+        self.datagrams.withhold(RECOGNIZED)
+        self.assertFalse(self.datagrams.withholding)
+        self.datagrams.withhold(3)
+        self.assertTrue(self.datagrams.withholding)
+        self.assertEqual(self.missing(SECOND), [])
+        self.datagrams.release(SECOND)
+        self.assertEqual((self.datagrams.expected, self.datagrams.withholding), (4, False))
+        self.assertEqual(self.missing(SECOND), [(3, 3)])
 
 
 class SplitMessagesTests(SynchronousTestCase):
