@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
+from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.path import (
     LENGTHS,
     MOST_BYTES,
@@ -25,6 +26,8 @@ from twisted_rudp.kcp.path import (
     Pieces,
     pieces,
 )
+from twisted_rudp.kcp.settings import Settings
+from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, segments
 from twisted_rudp.testing import Impairments, MemoryNetwork
 
 
@@ -176,3 +179,14 @@ class PiecesTests(SynchronousTestCase):
         self.assertIsNone(held.take(first))
         self.assertIsNotNone(held.take(rest[0]))
         self.assertLess(MOST_BYTES, 1 << 20)
+
+
+class TrialTests(SynchronousTestCase):
+    """The datagram that tries a length."""
+
+    def test_number(self) -> None:
+        """It has the number of a segment that the peer has, so that it is never taken for data."""
+        arq = ARQ(1, Settings(), epoch=0)
+        arq.sender.sent.una = 7
+        (one,) = segments(arq.long_segment(1000, 0))
+        self.assertEqual((one.cmd, one.sn, one.length), (PUSH, 6, 1000 - HEADER_SIZE))
