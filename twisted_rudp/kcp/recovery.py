@@ -278,6 +278,14 @@ class PacedRecovery:
 
     def _arrive(self, first: int, end: int, ts: int) -> None:
         """The peer has segments, of which it has echoed one timestamp."""
+        una, arrived = self._sent.una, self._sent.arrived
+        if (
+            first >= una
+            and arrived.find(0, first - una, end - una) < 0
+            and self._resent.keys().isdisjoint(range(first, end))
+        ):
+            # Each is named twice, in case that an acknowledgement is lost.
+            return
         at = first
         for burst in self._by_ts.get(ts, ()):
             if burst.first <= at < burst.end:
@@ -289,7 +297,6 @@ class PacedRecovery:
                 at = stop
                 if at == end:
                     break
-        una = self._sent.una
         if first < una:
             first = una
         if first < end:
