@@ -515,6 +515,28 @@ class RunTests(ARQTestCase):
         data = b"".join(iter(lambda: arq.take(99), b""))
         self.assertEqual(data, b"0123456789abcdef")
 
+    def test_crowded(self) -> None:
+        """A run behind a gap is not kept when there are bytes enough; it is not acknowledged."""
+        arq = self.make()
+        run = self.run_of(*(self.push(sn, b"%x" % sn) for sn in range(1, 9)))
+        arq.receiver.limit = 4
+        arq.input(run[: 4 * 25], 25, 0)
+        self.assertEqual((arq.receiver.held_bytes, arq.receiver.crowded), (4, True))
+        arq.input(run[4 * 25 :], 25, 0)
+        self.assertEqual((arq.receiver.held_bytes, len(arq.receiver.held)), (4, 4))
+        self.assertEqual(arq.counters.receive_limited, 4)
+        self.assertEqual([one.sn for one in self.flush(arq)], [1, 2, 3, 4])
+
+    def test_unaInOrder(self) -> None:
+        """What comes in order tells what the peer has, also if nothing else has changed."""
+        arq = self.make()
+        self.hear(arq, self.push(0, wnd=128))
+        arq.write(bytes(300))
+        self.flush(arq)
+        self.assertEqual(arq.sender.sent.outstanding, 3)
+        arq.input(self.run_of(self.push(1, una=2, wnd=128), self.push(2, una=2, wnd=128)), 25, 0)
+        self.assertEqual((arq.rcv_nxt, arq.sender.sent.outstanding), (3, 1))
+
     def test_fullQueue(self) -> None:
         """In order into a full queue: held and acknowledged, and given out later."""
         arq = self.make(rcvwnd=3)

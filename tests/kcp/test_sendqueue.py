@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -58,7 +58,16 @@ class MessageQueueTests(SynchronousTestCase):
         queue.append(bytes(509), 2)
         self.assertEqual(queue.cut_short(1, 2), (b"\0", 1, 254))
 
+    def test_shortIsLonger(self) -> None:
+        """Where a whole fragment fits, as the mtu has grown since, a whole one goes."""
+        queue = MessageQueue()
+        queue.append(b"abcde", 2)
+        self.assertEqual(queue.cut_short(4, 4), (b"ab", 2, 2))
+        self.assertEqual(queue.cut_short(2, 4), (b"cd", 2, 1))
+        self.assertEqual(queue.cut_short(9, 9), (b"e", 2, 0))
+
     @settings(max_examples=100, deadline=None, derandomize=True)
+    @example([(3, 1)], [(True, 9)])
     @given(
         st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9)), min_size=1, max_size=6),
         st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=60),

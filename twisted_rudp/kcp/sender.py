@@ -121,7 +121,8 @@ class _Message:
 
     def take_short(self, size: int) -> Piece | None:
         rest = len(self.data) - self.offset
-        if self.left == 1 and rest <= size:
+        # The mtu may have grown since the message was divided.
+        if size >= self.mss or (self.left == 1 and rest <= size):
             return self.take(1)
         if self.offset:
             return None
