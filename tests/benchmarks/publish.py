@@ -56,12 +56,6 @@ Goodput counts from the dial on, so it includes the start.
 """
 
 
-OTHERS = """
-The ratios depend on the machine. On that of :doc:`benchmarks-xeon`, a nested virtual machine, those
-of streams are about half of these. What was measured there is a version that did not poll before it
-sleeps.
-"""
-
 KERNELS = "twisted_rudp, gso port, kernels"
 
 FLOW = "benchmarks-flow.svg"
@@ -312,7 +306,7 @@ def publish(source: Path, target: Path) -> None:
         plots = draw(document, target.parent)
         if target.with_name(FLOW).exists():
             plots.append(FLOW)
-        target.write_text(page(document, plots, reading=READING + OTHERS))
+        target.write_text(page(document, plots))
         target.with_name("benchmarks-goals.rst").write_text(goals(document))
     else:
         (machine, *_) = (s["environment"]["cpu"] for s in document["scenarios"].values())

@@ -98,6 +98,9 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     common["mode"] = options.mode
     if options.transport != "kcp":
         return common
+    if options.datashard:
+        # Else those of the profile.
+        common |= {"dataShards": options.datashard, "parityShards": options.parityshard}
     return {
         **common,
         "profile": options.profile,
@@ -106,8 +109,6 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         "nc": None if options.nc is None else bool(options.nc),
         "crypt": options.crypt,
         "key": options.key,
-        "dataShards": options.datashard,
-        "parityShards": options.parityshard,
     }
 
 
