@@ -23,9 +23,13 @@ COLOURS = {
 LINK_COLOURS = {
     "kcp-go, window 1024": "#8c8c8c",
     "kcp-go, window 4096": "#8c8c8c",
+    "go-raknet, window 512": "#bdbdbd",
+    "aioquic": "#dddddd",
     "twisted_rudp, default": "#1f6fb4",
     "twisted_rudp, interactive": "#74a9d8",
     "twisted_rudp, fast3": "#74a9d8",
+    "twisted_rudp, raknet, stream": "#3f9c6b",
+    "twisted_rudp, qotp, gso port": "#7b5ea7",
     "TCP CUBIC": "#c9a227",
     "TCP BBR": "#e2cc78",
 }
@@ -213,7 +217,9 @@ def _groups(links: Mapping[str, Rows], metric: str, directory: Path) -> str:
         ax.bar_label(bars, labels=[*map(number, values)], padding=2, fontsize=6)
     ax.set_yticks([at + 0.4 - height / 2 for at in range(len(links))], list(links))
     ax.invert_yaxis()
-    ax.set_xscale("log")
+    if metric == GOODPUT.name:
+        # The slowest has less than a hundredth of the fastest.
+        ax.set_xscale("log")
     ax.set_title(f"{TITLES[metric]}, emulated links", fontsize=9, loc="left")
     ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3, frameon=False)
     _tidy(ax)
