@@ -201,26 +201,25 @@ class SharesTests(HubCase):
             before = self.counts()["sharesDropped"]
             self.turns(2000)
 
-    def test_ended(self) -> None:
-        """What waits for a session that is forgotten meanwhile is forgotten as well."""
+    def waiting(self) -> tuple[Expensive, Session, int]:
+        """A session some of whose datagrams wait, and how many bytes it has received."""
         engine, session = self.session(PEER)
         self.session(OTHER, 0)
         self.longTurn()
         self.hub.runReceived(bytes(100), 1, PEER)
         self.hub.turnEnded()
-        taken = len(engine.took)
+        return engine, session, len(engine.took)
+
+    def test_ended(self) -> None:
+        """What waits for a session that is forgotten meanwhile is forgotten as well."""
+        engine, session, taken = self.waiting()
         self.hub.table.drop(session)
         self.turns()
         self.assertEqual(len(engine.took), taken)
 
     def test_endedInside(self) -> None:
         """Also if it is forgotten while it receives what has waited."""
-        engine, session = self.session(PEER)
-        self.session(OTHER, 0)
-        self.longTurn()
-        self.hub.runReceived(bytes(100), 1, PEER)
-        self.hub.turnEnded()
-        taken = len(engine.took)
+        engine, session, taken = self.waiting()
         engine.onReceive = lambda: self.hub.table.drop(session)
         self.turns()
         self.assertGreater(len(engine.took), taken)

@@ -59,7 +59,7 @@ from twisted_rudp.kcp.wire import (
     MARK,
     PUSH,
     WASK,
-    WINS,
+    aside,
     is_acknowledgement,
     pack_header,
     reset,
@@ -786,14 +786,13 @@ class KCPEngine:
         arq, framing, shapes = self._arq, self._framing, self._framing.shapes
         wnd, sn, una = arq.receiver.free, arq.snd_nxt, arq.rcv_nxt
         if framing.answer:
-            payload, framing.answer = framing.answer, b""
-            writer.add(pack_header(arq.conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload)
+            writer.add(aside(arq.conv, wnd, sn, una, framing.answer))
+            framing.answer = b""
             arq.counters.out_segs += 1
         if shapes is None:
             return
         if shapes.wanted(now):
-            payload = shapes.announce(now)
-            said = pack_header(arq.conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload
+            said = aside(arq.conv, wnd, sn, una, shapes.announce(now))
             if shapes.known:
                 # In a group it would take the place of data.
                 writer.add(said)

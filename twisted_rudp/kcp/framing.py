@@ -29,7 +29,7 @@ from twisted_rudp.kcp.shapechange import (
 )
 from twisted_rudp.kcp.shapechoice import ShapeChoice
 from twisted_rudp.kcp.snmp import SessionCounters
-from twisted_rudp.kcp.wire import MARK, WINS, pack_header
+from twisted_rudp.kcp.wire import aside
 
 MESSAGE: Final = 0
 """First byte of the payload of a WINS that is an out-of-band message (kcp-close.md 15)."""
@@ -333,8 +333,6 @@ class OutOfBand:
         """
         count = 0
         while self.said and not writer.blocked:
-            data = self.said.take()
-            head = pack_header(self._conv, WINS, MARK, wnd, 0, sn, una, len(data) + 1)
-            writer.add(head + _MESSAGE + data)
+            writer.add(aside(self._conv, wnd, sn, una, _MESSAGE + self.said.take()))
             count += 1
         return count

@@ -48,6 +48,11 @@ def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
     return pack_header(conv, WINS, RESET, 0, 0, snd_nxt, rcv_nxt, 0)
 
 
+def aside(conv: int, wnd: int, sn: int, una: int, payload: bytes) -> bytes:
+    """A segment in which one end of ours tells the other something beside the stream."""
+    return pack_header(conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload
+
+
 def is_acknowledgement(run: Buffer) -> bool:
     """Nothing but ACK segments is in these datagrams."""
     count, rest = divmod(len(run), HEADER_SIZE)

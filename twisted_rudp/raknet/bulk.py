@@ -6,8 +6,6 @@ of the peer, or ours, understands the same datagrams one by one.
 
 from __future__ import annotations
 
-from typing import Final
-
 from twisted_rudp.core.batch import RunWriter, run_capacity
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.kernels import frame_messages, frame_stream
@@ -15,12 +13,7 @@ from twisted_rudp.raknet.order import SendChannel
 from twisted_rudp.raknet.queue import MessageBatch, SendQueue
 from twisted_rudp.raknet.sent import Build, SentBatch, SentPackets
 from twisted_rudp.raknet.settings import Settings
-from twisted_rudp.raknet.wire import HEADER_BYTES, HEADER_SIZE, MAX_PAYLOAD, Reliability
-
-FRAME_HEADER: Final = HEADER_BYTES[Reliability.RELIABLE_ORDERED]
-
-STREAM_FRAME: Final = FRAME_HEADER + 1
-"""What a piece of the stream has in front of it in its frame, the user id included."""
+from twisted_rudp.raknet.wire import FRAME_HEADER, HEADER_SIZE, MAX_PAYLOAD, STREAM_LEAD
 
 
 class Bulk:
@@ -66,7 +59,7 @@ class Bulk:
         """
         self._datagram = datagram
         self.mss = min(whole, MAX_PAYLOAD) - 1
-        size = HEADER_SIZE + STREAM_FRAME + self.mss
+        size = STREAM_LEAD + self.mss
         self.run = run_capacity(size) * size
 
     def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
@@ -108,7 +101,7 @@ class Bulk:
         self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool
     ) -> int:
         sent, mss = self._sent, self.mss
-        size = HEADER_SIZE + STREAM_FRAME + mss
+        size = STREAM_LEAD + mss
         count = self._count(size, 1, room, strict)
         if count <= 0:
             return 0

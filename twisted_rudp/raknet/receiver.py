@@ -22,10 +22,10 @@ from twisted_rudp.raknet.wire import (
     CHANNELS,
     FIRST_USER_ID,
     HAS_ORDER,
-    HEADER_BYTES,
     HEADER_SIZE,
     IS_RELIABLE,
     NACK,
+    STREAM_LEAD,
     WITHOUT_RECEIPT,
     Frame,
     Reliability,
@@ -92,9 +92,6 @@ RECOGNIZED: Final = 8192
 
 MOST_STRETCHES: Final = 64
 """Stretches of numbers that have come; with more the old ones are forgotten."""
-
-STREAM_LEAD: Final = HEADER_SIZE + HEADER_BYTES[Reliability.RELIABLE_ORDERED] + 1
-"""Bytes before a part of the stream in its datagram: headers of both, user id."""
 
 FIRST_DATAGRAMS: Final = 32
 """Acknowledged at once at the start of a session, so that the peer learns the round

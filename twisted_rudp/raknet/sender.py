@@ -11,7 +11,7 @@ from twisted_rudp.core.pacer import NEAR, Pacer
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.raknet import timers as t
-from twisted_rudp.raknet.bulk import FRAME_HEADER, STREAM_FRAME, Bulk
+from twisted_rudp.raknet.bulk import Bulk
 from twisted_rudp.raknet.order import SendChannel
 from twisted_rudp.raknet.queue import MessageBatch, OutgoingMessage, SendQueue
 from twisted_rudp.raknet.sent import SentFrame, SentPacket, SentPackets
@@ -19,12 +19,14 @@ from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
     CONTINUED,
     DATA,
+    FRAME_HEADER,
     HAS_ORDER,
     HEADER_BYTES,
     HEADER_SIZE,
     IP_UDP,
     IS_SEQUENCED,
     PRIORITIES,
+    STREAM_FRAME,
     WHEN_SPLIT,
     MessageId,
     Reliability,

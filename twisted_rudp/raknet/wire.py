@@ -127,6 +127,15 @@ HEADER_BYTES = tuple(
 )
 """By reliability: length of the frame header without split fields."""
 
+FRAME_HEADER: Final = HEADER_BYTES[Reliability.RELIABLE_ORDERED]
+"""That of bulk data."""
+
+STREAM_FRAME: Final = FRAME_HEADER + 1
+"""What a piece of the stream has in front of it in its frame, the user id included."""
+
+STREAM_LEAD: Final = HEADER_SIZE + STREAM_FRAME
+"""The same in its datagram."""
+
 
 class Split(NamedTuple):
     """Which fragment of which message a frame is."""
