@@ -161,9 +161,12 @@ class SNMPLogTests(SynchronousTestCase):
     """L{SNMPLog}."""
 
     def test_lines(self) -> None:
-        """The names once, then a line of numbers each time, in a file named by the date."""
-        folder = self.mktemp()
-        os.mkdir(folder)
+        """
+        The names once, then a line of numbers each time, in a file named by the date. The folder's
+        name holds what would be a date and stays as it is.
+        """
+        folder = os.path.join(self.mktemp(), "2006-01-02 15:04:05")
+        os.makedirs(folder)
         clock = Clock()
         clock.advance(1_600_000_000)
         log = SNMPLog(clock, f"{folder}/snmp-20060102.log")

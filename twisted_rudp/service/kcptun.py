@@ -423,18 +423,19 @@ class SNMPLog:
 
     def __init__(self, clock: IReactorTime, name: str) -> None:
         """
-        @param name: of the file, a time format of Go.
+        @param name: of the file. What follows the last slash is a time format of Go, as in kcptun;
+            folders are taken as they are.
         """
         self._clock = clock
-        self._name = name
+        self._folder, self._format = os.path.split(name)
 
     def write(self) -> None:
         """Append a line, below the names of the columns if the file is new."""
         seconds = self._clock.seconds()
         now = datetime.fromtimestamp(seconds)
-        path = _PLACES.sub(lambda found: now.strftime(_GO_TIME[found.group()]), self._name)
+        name = _PLACES.sub(lambda found: now.strftime(_GO_TIME[found.group()]), self._format)
         counters = snmp.process.snapshot()
-        with open(path, "a", encoding="ascii") as file:
+        with open(os.path.join(self._folder, name), "a", encoding="ascii") as file:
             if not file.tell():
                 print("Unix", *counters, sep=",", file=file)
             print(int(seconds), *counters.values(), sep=",", file=file)
