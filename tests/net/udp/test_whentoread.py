@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.net.udp.fakes import PEER, fakePort
+from twisted_rudp.net.udp.own import READ_BYTES
 from twisted_rudp.net.udp.port import PortCounters
 from twisted_rudp.net.udp.whentoread import (
     BURST,
@@ -292,6 +293,19 @@ class PortTests(SynchronousTestCase):
             self.assertEqual(reactor.readers, [])
         reactor.advance(LONGEST_WAIT / 1e9)
         self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
+
+    def test_readsOn(self) -> None:
+        """
+        A port does not wait behind a turn that ended before the socket was empty: a server that
+        cannot keep up would be idle while its queue is full.
+        """
+        port, sock, reactor, receiver = self.waiting()
+        sock.incoming += [(b"a" * 1000, [], 0, PEER)] * (3 * READ_BYTES // 1000)
+        reactor.advance(LONGEST_WAIT / 1e9)
+        self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
+        while len(sock.incoming) > READ_BYTES // 1000:
+            port.doRead()
+            self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
 
     def waiting(self) -> Any:
         """A port that is waiting, with its reactor, socket and receiver."""

@@ -322,8 +322,8 @@ class OwnPort(SendingPort):
         counters, receiver, whenToRead = self.counters, self._receiver, self._whenToRead
         while True:
             before = counters.datagramsIn
-            self._read()
-            if self.closed:
+            more = self._read()
+            if self.closed or more:
                 return
             datagrams = counters.datagramsIn - before
             patience = receiver.patience() if datagrams else -1
@@ -340,10 +340,13 @@ class OwnPort(SendingPort):
         self._numerous = True
         counters = self.counters
         before = counters.datagramsIn
-        self._read()
+        more = self._read()
         if self.closed:
             return
-        wait = self._whenToRead.wait(counters.datagramsIn - before, self._receiver.patience())
+        wait = 0
+        if not more:
+            datagrams = counters.datagramsIn - before
+            wait = self._whenToRead.wait(datagrams, self._receiver.patience())
         if wait:
             self._rest.start(wait)
         else:
@@ -355,7 +358,7 @@ class OwnPort(SendingPort):
         if self._resting:
             self._read()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         """
         Read what is waiting, as much as one turn may.
 
@@ -363,9 +366,13 @@ class OwnPort(SendingPort):
         call that finds nothing more costs as much as the one that found it. Every so
         often it looks all the same. Where several short ones came together, the next
         are read many at a time.
+
+        @return: the turn was over before the socket was empty. To wait for more to gather
+            would let what is there wait without need.
         """
         counters = self.counters
         runs = counters.runsIn
+        more = False
         left, calls = READ_BYTES, 0
         numerous = self._numerous
         end = 0
@@ -403,6 +410,7 @@ class OwnPort(SendingPort):
                 now = self._whenToRead.clock()
                 end = end or now + READ_TIME
                 if now > end:
+                    more = True
                     break
                 continue
             calls += 1
@@ -424,6 +432,7 @@ class OwnPort(SendingPort):
                     numerous = length < SMALL
         if counters.runsIn != runs and not self.closed:
             self._receiver.turnEnded()
+        return more or left <= 0 or calls >= READ_CALLS
 
     def _deliver(self, run: bytes, size: int, address: Address, hops: int, local: bytes) -> None:
         """Give the receiver a run."""
