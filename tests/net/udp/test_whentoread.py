@@ -299,7 +299,7 @@ class PortTests(SynchronousTestCase):
         A port does not wait behind a turn that ended before the socket was empty: a server that
         cannot keep up would be idle while its queue is full.
         """
-        port, sock, reactor, receiver = self.waiting()
+        port, sock, reactor, _ = self.waiting()
         sock.incoming += [(b"a" * 1000, [], 0, PEER)] * (3 * READ_BYTES // 1000)
         reactor.advance(LONGEST_WAIT / 1e9)
         self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
