@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -39,7 +39,13 @@ from twisted_rudp.core.engine import (
 from twisted_rudp.net import table
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
-from twisted_rudp.net.table import ADDRESS_JUDGEMENTS, TURN_JUDGEMENTS, Limits
+from twisted_rudp.net.table import (
+    ADDRESS_JUDGEMENTS,
+    ADDRESS_RUNS,
+    TURN_JUDGEMENTS,
+    TURN_TIME,
+    Limits,
+)
 from twisted_rudp.net.udp.whentoread import LONGEST_WAIT
 
 PEER = ("10.0.0.2", 5000)
@@ -840,6 +846,50 @@ class FloodTests(HubCase):
             self.hub.runReceived(b"ffffffff", 1, ("10.0.1.1", number + 1))
         self.hub.turnEnded()
         self.assertEqual(len(self.demux.asked), TURN_JUDGEMENTS)
+
+    def test_halfOpen(self) -> None:
+        """
+        Whoever has opened a session, and proved nothing, is an unknown peer still: served after
+        those who have, in rounds, and within the time that unknown peers get.
+        """
+        order: list[str] = []
+        engine = self.enter(Scripted()).engine
+        engine.receive = lambda *arguments: order.append("established")  # type: ignore[method-assign]
+        opened: list[Scripted] = []
+        for name in ("flooder", "honest"):
+            newcomer = Scripted((name, 1))
+            newcomer.validated = False
+            self.demux.verdict = Admit(newcomer)
+            self.receive(address=newcomer.address)
+            opened.append(newcomer)
+
+        def receive(name: str) -> Callable[..., None]:
+            return lambda *arguments: (order.append(name), self.reactor.advance(0.0001))[0]
+
+        for newcomer in opened:
+            newcomer.receive = receive(str(newcomer.address[0]))  # type: ignore[method-assign]
+        for _ in range(100):
+            self.hub.runReceived(b"f", 1, ("flooder", 1))
+        self.hub.runReceived(b"h", 1, ("honest", 1))
+        self.hub.runReceived(b"e", 1, PEER)
+        self.hub.turnEnded()
+        self.assertEqual(order[:10], ["established", *["flooder"] * ADDRESS_RUNS, "honest"])
+        self.assertApproximates(len(order), TURN_TIME // 100_000, 4)
+        self.assertEqual(self.counts()["unknownPeersDropped"], 102 - len(order))
+
+    def test_halfOpenShown(self) -> None:
+        """A peer that was given to the application is no unknown one, proved or not."""
+        engine = Scripted(("10.0.0.3", 1))
+        engine.validated = False
+        self.demux.verdict = Admit(engine)
+        self.receive(address=engine.address)
+        self.assertEqual(self.hub.table.addresses(["10.0.0.3"]), [])
+        engine.say(Event.CONNECTED, False)
+        self.receive(address=engine.address)
+        self.assertEqual(self.hub.table.addresses(["10.0.0.3"]), [engine.address])
+        engine.runs.clear()
+        self.hub.runReceived(b"d", 1, engine.address)
+        self.assertEqual(len(engine.runs), 1)
 
     def test_opening(self) -> None:
         """An opening of many datagrams is judged by its first; the rest is the session's."""

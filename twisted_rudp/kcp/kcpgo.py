@@ -37,6 +37,13 @@ Up to so many segments in flight a timeout is worth a repetition too many: there
 not much to repeat, and perhaps nothing else will tell of the loss.
 """
 
+SILENCE: Final = 3
+"""
+Timeouts after the first expiry for which all that has expired is sent again. When nothing was
+acknowledged meanwhile, the first segment asks alone whether anything arrives (RFC 6298 5.5),
+as often as before: a window of megabytes each time would only fill the path.
+"""
+
 PACE_FROM: Final = 10
 """Milliseconds: shorter round trips are not worth pacing. Acknowledgements come
 as often as a timer would, and the queues of such paths hold a window."""
@@ -108,14 +115,17 @@ class SkipRecovery:
     __slots__ = (
         "_alarm",
         "_arrived",
+        "_asking",
         "_counters",
         "_epoch",
         "_heard",
         "_pacer",
+        "_progress",
         "_repeated",
         "_selective",
         "_sent",
         "_settings",
+        "_silence",
         "_skipped",
         "_started",
         "_transmitter",
@@ -150,6 +160,9 @@ class SkipRecovery:
         self._alarm = NEVER
         self._skipped = False
         self._started = False
+        self._asking = False
+        self._progress = -1
+        self._silence = NEVER
         self._window = 0
         self._repeated: tuple[int, int] | None = None
         self.mss = settings.mss
@@ -183,7 +196,7 @@ class SkipRecovery:
     def release(self) -> None:
         """All data was dropped."""
         self._alarm = NEVER
-        self._skipped = False
+        self._skipped = self._asking = False
 
     # how much may be sent
 
@@ -231,6 +244,7 @@ class SkipRecovery:
             self._started
             and stamp[4] < self._alarm
             and not self._skipped
+            and not self._asking
             and self._pacer.due == NEVER
         )
 
@@ -342,6 +356,13 @@ class SkipRecovery:
     def begin(self, stamp: Stamp) -> None:
         """A flush begins."""
         self._pacer.due = NEVER
+        if self._silence != NEVER and self._sent.nxt - self._sent.outstanding != self._progress:
+            self._silence = NEVER
+            if self._asking:
+                # Something arrives again: what has expired meanwhile need not wait for more.
+                self._asking = False
+                self._heard = -NEVER
+                self._alarm = stamp[4]
 
     def retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
@@ -358,23 +379,18 @@ class SkipRecovery:
             return False
         self._repeated = self._counters.repeated
         self._window = window
+        if not strict and self._is_silent(stamp[4]):
+            return self._ask(stamp, packer)
         return self._retransmit(stamp, packer, budget, strict, idle)
 
     def _retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, strict: bool, idle: bool
     ) -> bool:
-        settings = self._settings
         timeout = self.round_trip.timeout
         now = stamp[4]
-        policy = RetransmitPolicy(
-            now,
-            settings.resend or NEVER,
-            idle,
-            timeout,
-            timeout // 2 if settings.nodelay else timeout,
-            not self._selective,
-        )
+        policy = self._policy(now, idle)
         sent = self._sent
+        expired = self._counters.lost_segs
         # While acknowledgements come, what is lost shows as skipped. A timeout says
         # no more than that a queue has become longer.
         patient = self._selective and sent.outstanding > FEW
@@ -394,7 +410,45 @@ class SkipRecovery:
             alarm = min(alarm, batch.next_due())
         self._alarm = alarm
         self._skipped = waiting
+        if self._silence == NEVER and self._counters.lost_segs != expired:
+            self._silence = now
+            self._progress = sent.nxt - sent.outstanding
         return stopped
+
+    def _policy(self, now: int, idle: bool) -> RetransmitPolicy:
+        settings, timeout = self._settings, self.round_trip.timeout
+        return RetransmitPolicy(
+            now,
+            settings.resend or NEVER,
+            idle,
+            timeout,
+            timeout // 2 if settings.nodelay else timeout,
+            not self._selective,
+        )
+
+    def _is_silent(self, now: int) -> bool:
+        """Much is in flight, and nothing was acknowledged for a while."""
+        return (
+            self._selective
+            and self._sent.outstanding > FEW
+            and now - self._silence >= SILENCE * self.round_trip.timeout
+        )
+
+    def _ask(self, stamp: Stamp, packer: Packer) -> bool:
+        """Send the first segment alone, when it has expired."""
+        self._asking = True
+        sent, now = self._sent, stamp[4]
+        number = next(sent.missing(sent.una, sent.nxt))
+        batch = sent.batch_of(number)
+        state = batch.state(number)
+        if now >= state.due:
+            state.renew(Cause.TIMEOUT, self._policy(now, True))
+            self._counters.lost_segs += 1
+            self._transmitter.transmit(batch, number, number + 1, stamp, packer)
+            self._transmitter.count_sendings(state.sendings)
+        self._alarm = state.due
+        self._skipped = False
+        return False
 
     def _fits(self, batch: SentBatch, packer: Packer, budget: int) -> bool:
         """All that is missing of a batch may be sent within a strict budget."""

@@ -321,6 +321,11 @@ class Session(Task):
         return self.state <= _ESTABLISHED
 
     @property
+    def halfOpen(self) -> bool:
+        """An unknown peer has opened it, and nobody knows yet whether there is one."""
+        return self.allowance is not None and self.state is _HANDSHAKE
+
+    @property
     def roundTrip(self) -> int:
         """By the engine's measure; one that only receives has none but the handshake's."""
         if self.state > _ESTABLISHED:

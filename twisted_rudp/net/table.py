@@ -5,7 +5,7 @@ with datagrams that belong to none of them (UDP-7, EP-7, PORT-7).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,10 @@ TURN_ADDRESSES: Final = 256
 """Addresses of unknown peers from which something is kept until the end of a turn."""
 
 ADDRESS_RUNS: Final = 8
-"""Runs that are kept of one address."""
+"""
+Runs that are kept of one address. Of one that has a half-open session all are, but after so
+many others come first.
+"""
 
 TURN_JUDGEMENTS: Final = 64
 """Datagrams of unknown peers that are looked at in one turn: each may cost a hash and an answer."""
@@ -141,6 +144,7 @@ class SessionTable:
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
         self._replied: dict[Address, int] = {}
+        self._looked = 0
         self._waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
 
     # what the demultiplexer asks
@@ -181,12 +185,18 @@ class SessionTable:
         """The sessions that are not over."""
         return list(self._alive)
 
-    def addresses(self) -> list[Address]:
+    def addresses(self, flooding: Container[str] = ()) -> list[Address]:
         """
         Where they are, also those that were let in and have yet to prove that they receive
         there: there are no more of them than the backlog has room for.
+
+        @param flooding: hosts of which those without proof are left out.
         """
-        return list(self._byAddress)
+        return [
+            address
+            for address, sessions in self._byAddress.items()
+            if address[0] not in flooding or not all(each.halfOpen for each in sessions)
+        ]
 
     def at(self, address: Address) -> list[Session]:
         """Those of them whose peer is at C{address}."""
@@ -316,8 +326,9 @@ class SessionTable:
 
     def keep(self, key: Key | None, run: Buffer, size: int, address: Address) -> None:
         """
-        A run whose key is in no session: it is judged at the end of the turn, after those
-        of sessions were dealt with. An address that has more than its share loses the rest.
+        A run whose key is in no session, or in a half-open one: it is judged at the end of the
+        turn, after those of other sessions were dealt with. An address that has more than its
+        share loses the rest.
         """
         self._flood.note(address[0], -(-len(run) // size))
         waiting = self._waiting.get(address)
@@ -326,7 +337,7 @@ class SessionTable:
                 self._dropRest(len(run), size)
                 return
             waiting = self._waiting[address] = []
-        if len(waiting) < ADDRESS_RUNS:
+        if len(waiting) < ADDRESS_RUNS or key in self.byKey:
             waiting.append((key, bytes(run), size, self._output.calledAt))
         else:
             self._dropRest(len(run), size)
@@ -346,17 +357,24 @@ class SessionTable:
         waiting, self._waiting = self._waiting, {}
         called = self._output.calledAt
         left = TURN_JUDGEMENTS
+        self._looked = 0
         began = time = self._clock()
-        for address, runs in waiting.items():
-            if time - began > TURN_TIME:
-                left = 0
-            own = min(left, ADDRESS_JUDGEMENTS)
-            left -= own
-            for key, run, size, self._output.calledAt in runs:
-                own = self._judge(key, run, size, address, now, own)
-            left += own
-            time = self._clock()
-        self._flood.looked(TURN_JUDGEMENTS - left, time - began)
+        while waiting:
+            rest: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
+            for address, runs in waiting.items():
+                own = min(left, ADDRESS_JUDGEMENTS)
+                left -= own
+                for key, run, size, self._output.calledAt in runs[:ADDRESS_RUNS]:
+                    if time - began > TURN_TIME:
+                        self._dropRest(len(run), size)
+                        continue
+                    own = self._judge(key, run, size, address, now, own)
+                    time = self._clock()
+                left += own
+                if len(runs) > ADDRESS_RUNS:
+                    rest[address] = runs[ADDRESS_RUNS:]
+            waiting = rest
+        self._flood.looked(self._looked, time - began)
         self._output.calledAt = called
         return True
 
@@ -376,12 +394,14 @@ class SessionTable:
         for start in range(0, len(run), size):
             session = None if key is None else self.byKey.get(key)
             if session is not None:
+                self._looked += -(-(len(run) - start) // size)
                 session.receive(run[start:], size, address, now)
                 return most
             if not most:
                 self._dropRest(len(run) - start, size)
                 return 0
             most -= 1
+            self._looked += 1
             datagram = run[start : start + size]
             try:
                 verdict = self._demux.unknown_peer(datagram, address, now, self)
