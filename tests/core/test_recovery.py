@@ -266,6 +266,31 @@ class DetectionTests(SynchronousTestCase):
             waits.append(recovery.deadline() - 2 * SECOND)
         self.assertEqual(waits[1], waits[0] + TRIP)
 
+    def test_eagerOvertaken(self) -> None:
+        """
+        What an eager flow sent is lost no later when something sent behind it has arrived,
+        however far datagrams have overtaken each other.
+        """
+        waits = []
+        for overtaken in (False, True):
+            recovery, now = make(), 2 * SECOND
+            recovery.eager = True
+            recovery.expect_reordering(12)
+            for number in range(20):
+                recovery.on_sent(1, SIZE, SECOND)
+                recovery.on_acknowledged(number, number + 1)
+                recovery.turn(SECOND + TRIP)
+            recovery.on_sent(1, SIZE, now)
+            if overtaken:
+                recovery.on_sent(1, SIZE, now + MILLISECOND)
+                recovery.on_acknowledged(21, 22)
+            recovery.turn(now + TRIP)
+            waits.append(recovery.deadline() - now)
+            recovery.turn(recovery.deadline())
+            self.assertEqual(recovery.lost, [(20, 21)])
+        self.assertLess(waits[1], TRIP * 9 // 8)
+        self.assertLessEqual(waits[1], waits[0])
+
     def test_runs(self) -> None:
         """What one turn sends is acknowledged and lost as if each run had been noted alone."""
         recovery = make()

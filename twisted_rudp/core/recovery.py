@@ -574,6 +574,9 @@ class Recovery:
         state, base = self._state, self._base
         batches = self._batches
         eager = self._eager_patience() << self._unheard if self.eager else NEVER
+        if eager < patience:
+            # Where something sent later has arrived, no less is suspected than where nothing has.
+            patience = eager
         self._loss_at = NEVER
         done = 0
         for batch in batches:
