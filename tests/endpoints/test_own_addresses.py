@@ -61,6 +61,7 @@ class AddressTests(TestCase):
         for transport in ("kcp", "raknet", "qotp"):
             for kind in ("auto", "plain"):
                 await self.reach(transport, "0.0.0.0", "127.0.0.9", kind)
+            await self.reach(transport, "0.0.0.0", "0.0.0.0", "auto")
 
     async def test_bothFamilies(self) -> None:
         """Of a socket for both families, also the addresses of the old one."""
@@ -71,4 +72,5 @@ class AddressTests(TestCase):
                 self.skipTest("IPv6 sockets take no IPv4 here")
         for transport in ("kcp", "raknet", "qotp"):
             await self.reach(transport, r"\:\:", "127.0.0.9", "auto")
-            await self.reach(transport, r"\:\:", r"\:\:1", "auto")
+            for host in (r"\:\:1", r"\:\:"):
+                await self.reach(transport, r"\:\:", host, "auto")

@@ -13,7 +13,10 @@ from twisted_rudp.net.addresses import (
     familyOf,
     fromTwisted,
     isLiteral,
+    isOfThisMachine,
+    isOwn,
     parseLiteral,
+    reachable,
     toTwisted,
 )
 
@@ -51,6 +54,27 @@ class LiteralTests(SynchronousTestCase):
         self.assertEqual(parseLiteral("ff0e::1%12", 7), ("ff0e::1", 7, 0, 0))
         problem = self.assertRaises(ValueError, parseLiteral, "fe80::1%no-such", 7)
         self.assertIn("no-such", str(problem))
+
+    def test_own(self) -> None:
+        """What a socket receives that this machine sends, by the address it is bound to."""
+        self.assertTrue(isOwn("192.0.2.7", "192.0.2.7"))
+        self.assertTrue(isOwn("127.0.0.9", "0.0.0.0"))
+        self.assertTrue(isOwn("::", "::"))
+        self.assertFalse(isOwn("127.0.0.9", "127.0.0.1"))
+        self.assertFalse(isOwn("192.0.2.7", "0.0.0.0"))
+        self.assertFalse(isOwn("2001:db8::7", "::"))
+
+    def test_thisMachine(self) -> None:
+        """An address that a socket can be bound to, with or without a zone."""
+        self.assertTrue(isOfThisMachine("127.0.0.1"))
+        for host in ("198.51.100.9", "2001:db8::9", "fe80::1%no-such"):
+            self.assertFalse(isOfThisMachine(host))
+
+    def test_reachable(self) -> None:
+        """The unspecified address is this machine, as with TCP (F3)."""
+        self.assertEqual(reachable(("0.0.0.0", 7)), ("127.0.0.1", 7))
+        self.assertEqual(reachable(("::", 7, 0, 0)), ("::1", 7, 0, 0))
+        self.assertEqual(reachable(("192.0.2.7", 7)), ("192.0.2.7", 7))
 
     def test_badPort(self) -> None:
         """A port outside 0 to 65535 is an error with its number in it."""

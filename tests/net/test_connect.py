@@ -173,6 +173,13 @@ class FailureTests(ConnectingCase):
         self.assertEqual(self.pair.client.ports, [taken])
         self.assertEqual(self.factory.started, self.factory.stopped)
 
+    def test_itself(self) -> None:
+        """A socket that has the number that is dialled on this machine would hear itself (F12)."""
+        for host in ("127.0.0.1", "0.0.0.0", self.pair.client.address):
+            dialling = self.pair.dial(host, port=3333, bindAddress=("", 3333))
+            self.fails(dialling, error.ConnectBindError)
+            self.assertEqual(self.pair.client.ports, [])
+
     def test_wrongFamily(self) -> None:
         """A local address of the other family is C{ConnectBindError}."""
         self.fails(self.pair.dial(bindAddress="::1"), error.ConnectBindError)

@@ -9,7 +9,9 @@ for byte, the one C{recvmsg} gives for the same peer.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Final
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -18,6 +20,12 @@ from twisted_rudp.core.engine import Address
 
 _MAPPED = "::ffff:"
 """How the C library writes the first 96 bits of an IPv4 address inside IPv6."""
+
+_NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+"""
+Addresses of documentation, which no machine has. Where a socket can be bound to them, the
+system lets every address be bound, and that says nothing.
+"""
 
 
 def isLiteral(host: str) -> bool:
@@ -28,13 +36,45 @@ def isLiteral(host: str) -> bool:
     return isIPAddress(host) or isIPv6Address(host)
 
 
-def isOwn(host: str, bound: str) -> bool:
+def isOwn(host: str, bound: str, reactor: object = None) -> bool:
     """
-    Whether a socket that is bound to C{bound} receives what this machine sends to
-    C{host}, as far as the addresses themselves tell.
+    Whether a socket that is bound to C{bound} receives what this machine sends to C{host}.
+
+    @param reactor: a simulated one knows the addresses of its machine.
     """
     to, own = (ip_address(each.partition("%")[0]) for each in (host, bound))
-    return to == own or (own.is_unspecified and (to.is_loopback or to.is_unspecified))
+    if to == own or not own.is_unspecified:
+        return to == own
+    if to.is_loopback or to.is_unspecified:
+        return True
+    ask: Callable[[str], bool] = getattr(reactor, "isOfThisMachine", isOfThisMachine)
+    return ask(host)
+
+
+def isOfThisMachine(host: str) -> bool:
+    """Whether an IP literal is an address of this machine: a socket can be bound to it."""
+    family = familyOf(host)
+    nobodys = _NOBODYS[family]
+    return _isBindable(family, host) and not _isBindable(family, nobodys)
+
+
+def _isBindable(family: socket.AddressFamily, host: str) -> bool:
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(parseLiteral(host, 0))
+        except (OSError, ValueError):
+            return False
+    return True
+
+
+def reachable(address: Address) -> Address:
+    """
+    Where to send what is for C{address}: the unspecified one means this machine, as with TCP,
+    but the answers of an unconnected socket come from the loopback address.
+    """
+    if address[0] == "0.0.0.0":
+        return ("127.0.0.1", *address[1:])
+    return ("::1", *address[1:]) if address[0] == "::" else address
 
 
 def familyOf(host: str) -> socket.AddressFamily:

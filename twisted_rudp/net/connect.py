@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, Capability, Demultiplexer, Engine, Reason
 from twisted_rudp.errors import AuthenticationFailed, Phase, failureFor
-from twisted_rudp.net.addresses import familyOf, isOwn, toTwisted
+from twisted_rudp.net.addresses import familyOf, isOwn, reachable, toTwisted
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.messages import MessageTransport
 from twisted_rudp.net.multiplex import MultiplexTransport
@@ -116,7 +116,7 @@ class ConnectAttempt:
         @param failed: called when it is certain that it will not be, with the socket
             closed.
         """
-        self.address = address
+        self.address = reachable(address)
         self.port: DatagramPort | None = None
         self._reactor = reactor
         self._settings = settings
@@ -145,7 +145,7 @@ class ConnectAttempt:
         host = port.getHost()
         if familyOf(host.host) != familyOf(self.address[0]):
             raise _bindError(None, f"{host.host} cannot reach {self.address[0]}")
-        if self.address[1] == host.port and isOwn(self.address[0], host.host):
+        if self.address[1] == host.port and isOwn(self.address[0], host.host, self._reactor):
             raise _bindError(None, "a port cannot connect to itself")
         self.port = port
         _, engine = self._settings.session(self.address, hub.now())
@@ -177,6 +177,11 @@ class ConnectAttempt:
             raise _bindError(getattr(cause, "errno", None), str(cause)) from problem
         hub.attach(self.port)
         self._hub = hub
+        host = self.port.getHost()
+        if self.address[1] == host.port and isOwn(self.address[0], host.host, self._reactor):
+            # Nobody else listens there, or the number would not have been free.
+            hub.close()
+            raise _bindError(None, "a port cannot connect to itself")
         self._session = hub.dial(engine, self.address, self)
 
     def abandon(self) -> Deferred[None]:

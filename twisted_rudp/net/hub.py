@@ -693,7 +693,7 @@ class Hub:
             and self._reactor is reactor
             and any(
                 session.address[1] == host.port
-                and isOwn(session.address[0], host.host)
+                and isOwn(session.address[0], host.host, reactor)
                 and session.owner is not None
                 and session.owner.disconnecting
                 for session in self.table.alive()

@@ -102,6 +102,11 @@ class MemoryHost:
 
     # the ports' side
 
+    def has(self, address: str) -> bool:
+        """Whether an IP literal is one of its addresses, or of loopback."""
+        ip = parseIP(address)
+        return ip.is_loopback or ip in self._ips
+
     def bind(self, port: MemoryUDPPort, number: int) -> int:
         """
         Enter a port.

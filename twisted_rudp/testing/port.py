@@ -67,6 +67,9 @@ class PortHost(Protocol):
     def clock(self) -> Clock:
         """The time of the network."""
 
+    def has(self, address: str) -> bool:
+        """Whether an IP literal is one of its addresses, or of loopback."""
+
     def bind(self, port: MemoryUDPPort, number: int) -> int:
         """Enter a port; answers its number."""
 

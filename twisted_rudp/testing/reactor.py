@@ -130,6 +130,10 @@ class MemoryUDPReactor:
 
     # IReactorCore
 
+    def isOfThisMachine(self, host: str) -> bool:
+        """Whether an IP literal is an address of this machine."""
+        return self.host.has(host)
+
     def resolve(self, name: str, timeout: Sequence[int] = (1, 3, 11, 45)) -> Deferred[str]:
         """
         Look up one IPv4 address.
