@@ -4,6 +4,13 @@ answer takes. kcp-go is the crowd; the servers are kcp-go's, and ours interprete
 
     python -m tests.benchmarks.crowd --rates 10 20
 
+10 000 sessions of kcp-go keep a machine busy by themselves. C{--light} has another crowd, whose
+sessions are a few numbers each and which comes in at C{--dial} sessions a second. It measures a
+crowd that is large, or idle::
+
+    python -m tests.benchmarks.crowd --light --sessions 10000 --rates 2
+    python -m tests.benchmarks.crowd --light --sessions 100000 --rates 0 --dial 2000 --seconds 20
+
 C{make compiled} makes the compiled one; without it its rows are left out. The figures say
 something if server and crowd have a core each and nothing else runs.
 """
@@ -65,10 +72,15 @@ class Load:
     seconds: float
     warmup: float
 
+    dial: float | None = None
+    """Sessions a second that the light crowd begins; None: kcp-go is the crowd."""
+
     @property
-    def flags(self) -> list[str]:
-        """As the crowd is told it."""
-        return [f"-{name}={value}" for name, value in asdict(self).items()]
+    def argv(self) -> list[str]:
+        """Who is the crowd, and what it is told."""
+        program = "kcpcrowd" if self.dial is None else "kcpmany"
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return [*kcpgo(program), *(f"-{name}={value}" for name, value in told.items())]
 
 
 def servers(listen: str) -> list[Server]:
@@ -113,8 +125,8 @@ def measure(server: Server, load: Load) -> dict[str, Any]:
         listening = json.loads(said.readline())
         if "in_use" in listening and (server.name in ("interpreted", "compiled")):
             assert server.name in listening["in_use"], listening
-        crowd = [*kcpgo("kcpcrowd"), "-addr", listening["address"], *load.flags]
-        with running(crowd, ROOT) as (_, told):
+        empty = resident(pid)
+        with running([*load.argv, "-addr", listening["address"]], ROOT) as (_, told):
             json.loads(told.readline())
             before = cpu(pid)
             json.loads(told.readline())
@@ -127,18 +139,23 @@ def measure(server: Server, load: Load) -> dict[str, Any]:
         **result,
         "cpu": round(used / load.seconds, 3),
         "memory": memory,
+        "a_session": round((memory - empty) / load.sessions),
     }
 
 
 def row(result: dict[str, Any]) -> str:
     """A result as a line of a table."""
     answered, sent = result["answered"], result["sent"]
-    trips = [f"{result.get(name, float('nan')) / 1e3:8.2f}" for name in ("p50_us", "p99_us")]
+    names = ("p50_us", "p99_us", "max_us")
+    trips = [f"{result.get(name, float('nan')) / 1e3:8.2f}" for name in names]
+    missing = result["sessions"] - result.get("connected", result["sessions"])
     cost = f"{result['cpu'] * result['seconds'] / answered * 1e6:6.1f}" if answered else " " * 6
     return (
         f"{result['server']:12} {result['sessions']:6} x {result['rate']:<4g}"
         f" {100 * result['cpu']:6.1f} %  {cost} us  {' '.join(trips)} ms"
-        f"  {answered}/{sent}  {result['memory'] / 1e6:.0f} MB"
+        f"  {answered}/{sent}  {result['memory'] / 1e6:.0f} MB,"
+        f" {result['a_session'] / 1e3:.1f} kB a session"
+        + (f"; {missing} were not let in" if missing else "")
     )
 
 
@@ -148,14 +165,20 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[10, 20])
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--warmup", type=float, default=2.0)
+    parser.add_argument("--light", action="store_true", help="not kcp-go is the crowd")
+    parser.add_argument("--dial", type=float, default=1000, help="sessions a second, with --light")
     parser.add_argument("--rounds", type=int, default=1, help="in turn; each is a row")
     parser.add_argument("--only", nargs="+", help="names of servers")
     parser.add_argument("--listen", default="kcp:0:interface=127.0.0.1:maxSessions=100000")
     parser.add_argument("--json", type=Path, help="add the results to this file, a line each")
     options = parser.parse_args()
-    print("server       sessions x rate   CPU   an exchange   p50      p99    answered  memory")
+    print(
+        "server       sessions x rate   CPU   an exchange   p50      p99      max    answered"
+        "  memory"
+    )
+    dial = options.dial if options.light else None
     for rate in options.rates:
-        load = Load(options.sessions, rate, options.seconds, options.warmup)
+        load = Load(options.sessions, rate, options.seconds, options.warmup, dial)
         for _ in range(options.rounds):
             for server in servers(options.listen):
                 if options.only and server.name not in options.only:

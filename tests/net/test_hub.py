@@ -253,6 +253,23 @@ class TurnTests(HubCase):
         self.hub.turnEnded()
         self.assertEqual(engine.heard[1] - engine.heard[0], 20_000_000)
 
+    def test_behind(self) -> None:
+        """A timer waits while a turn has left something in the socket: it may be its answer."""
+        engine = Scripted()
+        session = self.enter(engine)
+        now = self.hub.schedule.clock.now()
+        engine.due = now + 100_000_000
+        self.hub.schedule.touch(session)
+        self.reactor.advance(0)
+        for _ in range(15):
+            self.port.counters.unfinished += 1
+            self.reactor.advance(0.010)
+            self.receive(address=("10.0.0.9", 1))
+        self.assertEqual(engine.ticks, [])
+        self.receive(address=("10.0.0.9", 1))
+        self.reactor.advance(0.030)
+        self.assertEqual(len(engine.ticks), 1)
+
     def test_budget(self) -> None:
         """One session sends eight runs a turn; the rest goes on in the next, in turn with others."""  # noqa: E501
         greedy, modest = Scripted(), Scripted(("10.0.0.3", 1))

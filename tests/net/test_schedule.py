@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.net.monotonic import MonotonicTimer
 from twisted_rudp.net.schedule import (
+    BEHIND_STEP,
     LATE,
+    LONGEST_BEHIND,
     OVERSLEPT,
     SHORTEST,
     TICK,
@@ -300,6 +302,73 @@ class ScheduleTests(SynchronousTestCase):
         self.run_(10)
         self.assertEqual({each for each, _ in self.visited[checked:]}, set(wanted))
         self.assertEqual(self.wakes(), [])
+
+
+class BehindTests(SynchronousTestCase):
+    """Deadlines while the socket is not read to its end."""
+
+    def setUp(self) -> None:
+        self.reactor = Clock()
+        self.clock = MonotonicClock(self.reactor)
+        self.visited: list[tuple[Task, int]] = []
+        self.schedule = Schedule(self.reactor, self.clock)
+        self.tasks = {}
+        for milliseconds in (3, 50, 100):
+            self.tasks[milliseconds] = task = noting(self.visited)
+            self.schedule.set(task, milliseconds * MILLISECOND - MILLISECOND // 4, 0)
+
+    def turns(self, milliseconds: int, whole: bool) -> None:
+        """So many turns, each of a millisecond, that leave something or not."""
+        for _ in range(milliseconds):
+            self.reactor.advance(0.001)
+            now = self.schedule.begin()
+            self.schedule.hasRead(whole, now)
+            self.schedule.end(now)
+
+    def due(self) -> list[int]:
+        """The tasks that were visited."""
+        visited = [task for task, _ in self.visited]
+        return [name for name, task in self.tasks.items() if task in visited]
+
+    def test_putOff(self) -> None:
+        """
+        What is due is put off while there is more to read, which may make it needless, but for
+        what is as near as pacing; soon after the end is reached it comes.
+        """
+        self.turns(300, False)
+        self.assertEqual(self.due(), [3])
+        self.turns(BEHIND_STEP // MILLISECOND + 10, True)
+        self.assertEqual(self.due(), [3, 50, 100])
+
+    def test_needless(self) -> None:
+        """What was read meanwhile may move it."""
+        self.turns(80, False)
+        now = self.clock.now()
+        self.schedule.set(self.tasks[50], now + SECOND, now)
+        self.turns(100, True)
+        self.assertEqual(self.due(), [3, 100])
+        self.turns(1000, True)
+        self.assertEqual(self.due(), [3, 50, 100])
+
+    def test_bounded(self) -> None:
+        """A port that is never read to its end has timers all the same."""
+        self.turns(LONGEST_BEHIND // MILLISECOND + BEHIND_STEP // MILLISECOND + 10, False)
+        self.assertEqual(self.due(), [3, 50, 100])
+
+    def test_silence(self) -> None:
+        """Where nothing more comes to be read, what was put off has a wake of its own."""
+        self.turns(110, False)
+        while (calls := self.reactor.getDelayedCalls()):
+            self.reactor.advance(min(call.getTime() for call in calls) - self.reactor.seconds())
+        self.assertEqual(self.due(), [3, 50, 100])
+        self.assertLessEqual(self.reactor.seconds(), 0.110 + BEHIND_STEP / SECOND + 0.005)
+
+    def test_discarded(self) -> None:
+        """What was put off can be forgotten, and nothing stays scheduled."""
+        self.turns(110, False)
+        for task in self.tasks.values():
+            self.schedule.discard(task)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
 class Moved:

@@ -47,7 +47,7 @@ from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.traced import traced, traces
 from twisted_rudp.net.udp.options import changed
-from twisted_rudp.net.udp.port import DatagramPort
+from twisted_rudp.net.udp.port import DatagramPort, PortCounters
 from twisted_rudp.net.udp.whentoread import LONGEST_WAIT, ROUND_TRIPS, SHORTEST_WAIT
 
 LINGER_TIMEOUT: Final = 5.0
@@ -176,6 +176,8 @@ class Hub:
         self._shortest = 0
         self._shortestUntil = -1
         self._nearUntil = -1
+        self._portCounters = PortCounters()
+        self._unfinished = 0
         self._opened = 0
         self._counts: Counter[str] = Counter()
         self._registration: stats.Registration | None = None
@@ -183,6 +185,8 @@ class Hub:
     def attach(self, port: DatagramPort) -> None:
         """Take the port whose receiver this is."""
         self.output.port = port
+        self._portCounters = port.counters
+        self._unfinished = port.counters.unfinished
         port.sendFrom = self.output.sendFrom
         self.schedule.beforeWake = port.readPending
         self._registration = stats.ports.add(self)
@@ -226,6 +230,10 @@ class Hub:
             return
         # The time of the last run: nothing but its delivery lies between.
         now = self._clock.last
+        unfinished = self._portCounters.unfinished
+        if unfinished != self._unfinished or self.schedule.behind:
+            self.schedule.hasRead(unfinished == self._unfinished, now)
+            self._unfinished = unfinished
         self._shares.turnEnded()
         if now >= self._diagnosis or self._flood.came:
             self.schedule.touch(self._demuxTask)

@@ -7,6 +7,10 @@ Deadlines lie in buckets. The nearer a deadline, the finer its bucket; all bucke
 the present are emptied by whichever turn comes first, so a timer often needs no wake of
 its own. A deadline that only moves later leaves its task where it is: the task is
 looked at when its bucket comes, and put back.
+
+After a pause of the process the acknowledgements of all its sessions wait in the socket.
+Timers that do not wait for them have everything sent again, which has everything acknowledged
+again: that keeps a busy server behind for good. So they wait, within bounds.
 """
 
 from __future__ import annotations
@@ -29,7 +33,10 @@ FINE: Final = MILLISECOND // 4
 """The grid of deadlines nearer than L{TICK}: pacing, acknowledgements."""
 
 TICK: Final = 10 * MILLISECOND
-"""The grid of deadlines nearer than a second; those nearer than ten of it have half the grid."""
+"""The grid of deadlines nearer than a second."""
+
+COARSE: Final = TICK // 2
+"""The grid of deadlines nearer than ten times L{TICK}. Further grids are multiples of it."""
 
 OVERSLEPT: Final = 5 * SECOND
 """
@@ -39,6 +46,12 @@ stopped. Sessions are then shown this much and no more.
 
 LATE: Final = 20 * MILLISECOND
 """A wake that is overdue by this much is armed again: the reactor's clock was set back."""
+
+BEHIND_STEP: Final = 20 * MILLISECOND
+"""While the socket is not read to its end, what is due is put off by so much at a time."""
+
+LONGEST_BEHIND: Final = SECOND
+"""For so long at most, else who never reads to the end would repeat nothing."""
 
 VAIN: Final = 32
 """So many wakes without anything due, each soon after the one before, and a timer that moves
@@ -167,6 +180,7 @@ class Schedule:
     @ivar clock: by which everything on this socket is timed.
     @ivar turn: how many turns have ended; tells one from the next.
     @ivar visited: the tasks that the latest turn has visited.
+    @ivar behind: the latest turn has left something in the socket.
     @ivar beforeWake: called when a wake has come, before what is due is visited.
     """
 
@@ -201,6 +215,8 @@ class Schedule:
         self._moving: MovableTimer | None = None
         self._vain = self._judged = self._movedAt = 0
         self._due = False
+        self.behind = False
+        self._behindUntil = self._behindSince = 0
 
     # turns
 
@@ -233,6 +249,21 @@ class Schedule:
         if not self._stopped:
             self._soon.append((task, function))
             self._askForTurn()
+
+    def hasRead(self, whole: bool, now: int) -> None:
+        """
+        The port has read for this turn.
+
+        @param whole: nothing was left in the socket. What is left may make needless what is due.
+        """
+        if whole:
+            self.behind = False
+            self._behindUntil = 0
+            return
+        if not self.behind:
+            self.behind = True
+            self._behindSince = now
+        self._behindUntil = min(now + BEHIND_STEP, self._behindSince + LONGEST_BEHIND)
 
     def block(self, task: Task) -> None:
         """Visit this task when the port is writable."""
@@ -309,7 +340,7 @@ class Schedule:
             if distance < SHORTEST:
                 deadline = now + SHORTEST
         elif distance < 10 * TICK:
-            grid = TICK // 2
+            grid = COARSE
         elif distance < SECOND:
             grid = TICK
         else:
@@ -353,7 +384,13 @@ class Schedule:
         """Empty the buckets up to now: touch what is due, put back what is not yet."""
         order, buckets = self._order, self._buckets
         while order and order[0] <= now:
-            for task in buckets.pop(heappop(order)):
+            moment = heappop(order)
+            # Between the points of the coarser grid lie pacing and acknowledgements, which
+            # nothing that comes makes needless.
+            if now < self._behindUntil and not moment % COARSE:
+                self._putOff(moment)
+                continue
+            for task in buckets.pop(moment):
                 task.bucket = _NOWHERE
                 self._entries -= 1
                 deadline = task.deadline
@@ -364,6 +401,18 @@ class Schedule:
                     self.touch(task)
                 else:
                     self.set(task, deadline, now)
+
+    def _putOff(self, moment: int) -> None:
+        """Empty a bucket into a later one, though deadlines in it have come."""
+        later = -(-self._behindUntil // COARSE) * COARSE
+        tasks = self._buckets.pop(moment)
+        for task in tasks:
+            task.bucket = later
+        if later in self._buckets:
+            self._buckets[later].update(tasks)
+        else:
+            self._buckets[later] = tasks
+            heappush(self._order, later)
 
     def _wakeBy(self, moment: int, now: int) -> None:
         """Be awake at C{moment}: an earlier wake is kept, a later one moved."""

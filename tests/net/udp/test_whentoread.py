@@ -306,6 +306,13 @@ class PortTests(SynchronousTestCase):
         while len(sock.incoming) > READ_BYTES // 1000:
             port.doRead()
             self.assertEqual((reactor.readers, reactor.getDelayedCalls()), ([port], []))
+        while sock.incoming:
+            port.doRead()
+        unfinished = port.counters.unfinished
+        self.assertGreater(unfinished, 0)
+        sock.incoming.append((b"a", [], 0, PEER))
+        port.doRead()
+        self.assertEqual(port.counters.unfinished, unfinished)
 
     def waiting(self) -> Any:
         """A port that is waiting, with its reactor, socket and receiver."""

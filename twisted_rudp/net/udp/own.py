@@ -430,9 +430,11 @@ class OwnPort(SendingPort):
                 if calls > 1:
                     self._trusting = 0
                     numerous = length < SMALL
+        more = more or left <= 0 or calls >= READ_CALLS
         if counters.runsIn != runs and not self.closed:
+            counters.unfinished += more
             self._receiver.turnEnded()
-        return more or left <= 0 or calls >= READ_CALLS
+        return more
 
     def _deliver(self, run: bytes, size: int, address: Address, hops: int, local: bytes) -> None:
         """Give the receiver a run."""

@@ -132,6 +132,7 @@ COUNTERS: Final = (
     "runsOut",
     "sendErrors",
     "truncated",
+    "unfinished",
     "waits",
 )
 """What a port counts. A compiled class does not know its slots."""
@@ -184,6 +185,9 @@ class PortCounters:
 
     pollsInVain: int
     """Polls that found nothing before a sleep."""
+
+    unfinished: int
+    """Turns that were over before the socket was empty."""
 
     def __init__(self) -> None:
         for name in COUNTERS:
