@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -200,6 +201,98 @@ class SharedTests(MuxTestCase):
         ):  # fmt: skip
             error = self.assertRaises(ValueError, MuxClientEndpoint, plain, **more)
             self.assertIn(next(iter(more)), str(error))
+
+
+class Filling(Talk):
+    """Sends as much as is taken, after the first byte."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = False
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        transport: Any = self.transport
+        if data == b"fill":
+            transport.registerProducer(self, True)
+            self.resumeProducing()
+        else:
+            transport.write(data)
+
+    def resumeProducing(self) -> None:
+        assert self.transport is not None
+        self.going = True
+        while self.going:
+            self.transport.write(bytes(65536))
+
+    def pauseProducing(self) -> None:
+        self.going = False
+
+    def stopProducing(self) -> None:
+        self.going = False
+
+
+class Asking(Talk):
+    """Wants an answer, and knows when it came."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self.clock, self.began, self.took = clock, clock.seconds(), 0.0
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"?")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.took = self.took or self.clock.seconds() - self.began
+
+
+class BesideBulkTests(MuxTestCase):
+    """New connections while another one is as fast as the link."""
+
+    RATE = 500_000.0
+
+    def firstBytes(self, kind: str, loss: float, **more: Any) -> list[float]:
+        """Seconds to the first byte of twenty connections, sorted."""
+        queue = int(self.RATE * 6 * DELAY)
+        link = Impairments(delay=DELAY, loss=loss, rate=self.RATE, queue=queue)
+        self.network.impair(link, self.here, self.there)
+        self.factory = Collecting(Filling)
+        server = MuxServerEndpoint(self.plainServer(kind, **more))
+        self.successResultOf(server.listen(self.factory))
+        endpoint = MuxClientEndpoint(self.plainClient(kind, **more))
+        bulk = self.open(endpoint)
+        bulk.transport.write(b"fill")
+        self.network.runFor(2)
+        asked = []
+        for _ in range(20):
+            asking = Asking(self.network.clock)
+            asked.append(asking)
+            factory = Factory.forProtocol(lambda made=asking: made)
+            factory.noisy = False
+            endpoint.connect(factory)
+            self.network.runFor(0.05)
+        got = len(bulk.heard)
+        self.network.runFor(1)
+        self.assertTrue(len(bulk.heard) - got > 0.8 * self.RATE)
+        return sorted(each.took or 9.0 for each in asked)
+
+    def test_firstByte(self) -> None:
+        """
+        The first byte takes a round trip and what waits in the queue of the link, which is up to
+        another one: nothing of the bulk data stands before it at this end.
+        """
+        for kind in KINDS:
+            self.setUp()
+            took = self.firstBytes(kind, 0.0)
+            self.assertTrue(took[10] <= 4 * DELAY, (kind, took))
+            # A probe for more rate fills the queue further for a moment.
+            self.assertTrue(took[-1] <= 7 * DELAY, (kind, took))
+
+    def test_firstByteLossy(self) -> None:
+        """The same with a loss of 1 %, where streams do not wait for each other."""
+        took = self.firstBytes("qotp", 0.01)
+        self.assertTrue(took[18] <= 4 * DELAY + 0.01, took)
 
 
 class Closing(Talk):

@@ -251,6 +251,57 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(two.server.got[small], b"hello")
         self.assertTrue(len(two.server.got[bulk]) < 300_000)
 
+    def test_ahead(self) -> None:
+        """
+        Little waits where nothing can be interleaved any more: a new stream's bytes stand behind
+        about two flushes of what another stream sends, on slow sessions and on fast ones.
+        """
+        for window in (1000, 10_000):
+            two = Two(2, window=window)
+            bulk = two.client.engine.open_stream()
+            two.client.engine.write(bulk, bytes(200_000))
+            two.run(5)
+            for _ in range(10):
+                two.run(1)
+                waiting = two.client.pipe.unsent()
+                self.assertTrue(0 < waiting <= max(5000, 2.9 * window), (waiting, window))
+            small = two.client.engine.open_stream()
+            two.client.engine.write(small, b"hello")
+            before = len(two.server.got[bulk])
+            while not two.server.got[small]:
+                two.run(1)
+            self.assertEqual(two.server.got[small], b"hello")
+            self.assertTrue(len(two.server.got[bulk]) - before <= max(6000, 5 * window))
+
+    def test_newFirst(self) -> None:
+        """A stream that had nothing to send goes before fifty that are sending all the time."""
+        two = Two(2, window=10_000)
+        numbers = [two.client.engine.open_stream() for _ in range(50)]
+        for number in numbers:
+            two.client.engine.write(number, bytes(100_000))
+        two.run(60)
+        small = two.client.engine.open_stream()
+        two.client.engine.write(small, b"hello")
+        two.run(5)
+        self.assertEqual(two.server.got[small], b"hello")
+
+    def test_oftenNew(self) -> None:
+        """
+        Streams that write whenever they have sent all get no more than those that always have
+        something: going first is for one frame, then they wait for their turn.
+        """
+        two = Two(2, window=10_000, frame_size=1000)
+        bulk = two.client.engine.open_stream()
+        busy = [two.client.engine.open_stream() for _ in range(20)]
+        two.client.engine.write(bulk, bytes(200_000))
+        for _ in range(100):
+            for number in busy:
+                if not two.client.engine.unsent(number):
+                    two.client.engine.write(number, bytes(1000))
+            two.run(1)
+        shares = sorted(len(two.server.got[number]) for number in busy)
+        self.assertTrue(len(two.server.got[bulk]) >= 0.7 * shares[10], shares)
+
     def test_unread(self) -> None:
         """With version 2 a stream that nobody reads stops alone; with version 1 all do."""
         for version in (1, 2):

@@ -65,9 +65,13 @@ _CARRIER: Final = 0
 """The one stream of the inner session."""
 
 _CHUNK: Final = 65536
-_AHEAD: Final = 65536
-"""Bytes of frames that may wait in the inner session: as many as one run takes. What
-waits there cannot be interleaved any more."""
+_LEAST_AHEAD: Final = 2048
+_MOST_AHEAD: Final = 65536
+"""
+Bytes of frames that may wait in the inner session. What waits there cannot be interleaved any
+more, and a new stream stands behind it, so it is about twice what one flush sends. With less,
+sessions take the application for idle and send short segments. The most is one run.
+"""
 
 DRAIN_TIMEOUT: Final = 30 * SECOND
 """A close that makes no progress for so long is given up."""
@@ -337,6 +341,7 @@ class SmuxEngine:
     """
 
     __slots__ = (
+        "_ahead",
         "_budget",
         "_close_at",
         "_codec",
@@ -345,6 +350,7 @@ class SmuxEngine:
         "_detail",
         "_events",
         "_failed",
+        "_fresh",
         "_given",
         "_heard",
         "_inner",
@@ -386,7 +392,11 @@ class SmuxEngine:
         self._budget = budget or WindowBudget(settings.receive_buffer)
         self._reserved = 0
         self._next_id = 3 if role is Role.CLIENT else 2
+        # Streams that send get turns, one frame each. Those that had nothing to send before
+        # go first, once: then they are among the others until their turn finds nothing.
+        self._fresh: deque[int] = deque()
         self._ready: deque[int] = deque()
+        self._ahead = _LEAST_AHEAD
         self._updates: dict[int, None] = {}
         self._events: list[tuple[Any, ...]] = []
         self._counters: Counter[str] = Counter()
@@ -748,7 +758,7 @@ class SmuxEngine:
         """The stream may have something to send."""
         if not stream.queued and not stream.fin_sent:
             stream.queued = True
-            self._ready.append(number)
+            self._fresh.append(number)
 
     def _give(self, frames: bytes) -> None:
         """Hand frames to the inner session."""
@@ -775,16 +785,24 @@ class SmuxEngine:
             return emit(run, size, address)
 
         inner = self._inner
+        start = self._given - inner.unsent(_CARRIER)
         while True:
             added = self._fill()
             before = sent
             more = inner.flush(now, counting, budget - sent)
             if more or sent >= budget or sent == before or not added:
                 break
+            if not inner.unsent(_CARRIER):
+                self._ahead = min(2 * self._ahead, _MOST_AHEAD)
+        waits = inner.unsent(_CARRIER)
+        if waits:
+            took = self._given - waits - start
+            ahead = max(2 * took, self._ahead - self._ahead // 4, _LEAST_AHEAD)
+            self._ahead = min(ahead, _MOST_AHEAD)
         if self._after_flush(now):
             # The end of the inner session leaves now: nothing else would have it sent.
             more = inner.flush(now, counting, max(budget - sent, 0)) or more
-        return more or (bool(self._ready) and inner.unsent(_CARRIER) < _AHEAD and sent >= budget)
+        return more or (sent >= budget and waits < self._ahead and self._sending)
 
     def _fill(self) -> bool:
         """
@@ -795,18 +813,24 @@ class SmuxEngine:
         """
         if self._state is _State.CLOSED:
             return False
-        inner, ready = self._inner, self._ready
+        inner, fresh, ready = self._inner, self._fresh, self._ready
         added = False
-        while ready and inner.unsent(_CARRIER) < _AHEAD:
-            number = ready.popleft()
+        while (fresh or ready) and inner.unsent(_CARRIER) < self._ahead:
+            number = fresh.popleft() if fresh else ready.popleft()
             stream = self._streams.get(number)
             if stream is None:
                 continue
-            stream.queued = False
             if self._send_one(number, stream):
                 added = True
-                self._mark_ready(number, stream)
+                ready.append(number)
+            else:
+                stream.queued = False
         return added
+
+    @property
+    def _sending(self) -> bool:
+        """Streams wait for their turn."""
+        return bool(self._fresh or self._ready)
 
     def _send_one(self, number: int, stream: _Stream) -> bool:
         """
@@ -815,7 +839,7 @@ class SmuxEngine:
         @return: there was one, and perhaps there is another.
         """
         version = self._settings.version
-        size = min(stream.outgoing.size, self._settings.frame_size)
+        size = min(stream.outgoing.size, self._settings.frame_size, self._ahead)
         if size and version == 2:
             outstanding = (stream.written - stream.consumed) & MASK32
             size = min(size, max(stream.window - outstanding, 0))
@@ -848,7 +872,7 @@ class SmuxEngine:
                 self._left = left
                 self._close_at = now + DRAIN_TIMEOUT
             waiting = any(stream.outgoing.size for stream in self._streams.values())
-            if not waiting and not self._ready:
+            if not waiting and not self._sending:
                 self._state = _State.CLOSED
                 self._inner.close(now)
                 return True
