@@ -185,7 +185,9 @@ class SubStream(StreamTransport):
             if self._state is State.CLOSING:
                 self._finish()
         elif kind == Event.STREAM_RESET:
-            self._over(self._reasonOr(Reason.RESET))
+            # Who has closed resets what still comes. If that was only our end, all is in order.
+            orderly = self._endReceived and self._endSent
+            self._over(self._reasonOr(Reason.DONE if orderly else Reason.RESET))
         elif kind == Event.STREAM_ENDED:
             self._endReceived = True
             super().sessionEvent(event)

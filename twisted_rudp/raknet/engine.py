@@ -74,6 +74,9 @@ MOST_PINGS: Final = 8
 MOST_URGENT: Final = 16
 """Answers to the protocol's own messages that may wait; what is asked beyond is ignored."""
 
+ASK_AGAIN: Final = 500 * MILLISECOND
+"""So often a dialler asks for a sign of life while the listener has not accepted it."""
+
 PING_SHARE: Final = 4
 """At least so many pings fit into the idle time-out."""
 
@@ -704,7 +707,12 @@ class RakNetEngine:
         validated = self._handshake.validated
         if self.receiver.datagrams.waiting or now >= timers.due(t.NACK):
             self._acknowledge(now, writer, budget)
-        if now >= timers.due(t.PING):
+        if now >= timers.due(t.PING) and self._is_asking:
+            # The listener may have used up what it may send to an address that is not
+            # validated, and have acknowledged all that we said (RFC 9002 6.2.2.1).
+            self.sender.path_trial(wire.pack_ping(self._time(now)))
+            timers.set(t.PING, now + ASK_AGAIN)
+        elif now >= timers.due(t.PING):
             self._ping(now)
             if self.sender.reduced:
                 self._try_longer(now, writer)
@@ -760,6 +768,11 @@ class RakNetEngine:
         """Our clock as the wire shows it, in milliseconds."""
         return (self._epoch + now // MILLISECOND) & _MASK64
 
+    @property
+    def _is_asking(self) -> bool:
+        """We dial, and the listener has not accepted yet."""
+        return self._lifecycle.state is _HANDSHAKE and self._lifecycle.role is Role.CLIENT
+
     def _ping(self, now: int) -> None:
         """Ask the peer for a sign of life."""
         time = self._time(now)
@@ -810,6 +823,7 @@ class RakNetEngine:
             self._timers.stop(t.DIAL)
             self._agree(dialler.mtu, dialler.guid, now)
             self.sender.system(self._handshake.ask(self._time(now)))
+            self._timers.set(t.PING, now + ASK_AGAIN)
 
     def _agree(self, mtu: int, peer_guid: int | None, now: int) -> None:
         """Both ends know of each other."""
