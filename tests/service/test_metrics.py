@@ -23,6 +23,20 @@ from twisted_rudp import stats
 from twisted_rudp.service.metrics import RudpCollector, metricsSite
 
 
+class Awkward:
+    """A service whose name needs escapes, and whose counters are short and long."""
+
+    def snapshot(self) -> stats.ServiceStats:
+        counts = (0, 999_999, 1_000_000, 12_345_678, 1 << 60)
+        counters = {f"to {count}": count for count in counts}
+        return stats.ServiceStats('to "C:\\tmp"\nand on', {"associations": 0}, counters)
+
+
+def _dateless(page: str) -> str:
+    """Without the times at which histograms were made."""
+    return re.sub(r"(_created\S*) \S+", r"\1", page)
+
+
 class MetricsTests(SessionCase):
     """What is exported of three sessions."""
 
@@ -71,6 +85,20 @@ class MetricsTests(SessionCase):
         for transport in ("kcp", "qotp", "raknet"):
             for name in ("session_round_trip_seconds", "session_sent_datagrams_total"):
                 self.assertRegex(shown, rf'rudp_{name}{{peer="[^"]+",.*transport="{transport}"}}')
+
+    def test_text(self) -> None:
+        """
+        The page is what prometheus-client prints of the collector: ports, sessions, services with
+        names that need escapes, and numbers of all sizes.
+        """
+        service = Awkward()
+        self.patch(stats, "services", stats.ServiceRegistry())
+        stats.services.add(service)
+        for perSession in (False, True):
+            collector = RudpCollector(perSession)
+            page = collector.text().decode()
+            self.assertEqual(_dateless(page), _dateless(self.scrape(perSession)))
+            self.assertEqual("session_sent_datagrams" in page, perSession)
 
     def test_conventions(self) -> None:
         """Prometheus's own tool finds nothing wrong with the names."""

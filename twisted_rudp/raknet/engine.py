@@ -14,7 +14,7 @@ which owns its fields::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted_rudp.core.batch import RunWriter
@@ -47,9 +47,9 @@ from twisted_rudp.raknet.handshake import (
     WrongPassword,
 )
 from twisted_rudp.raknet.offline import Reply2, Request2, Reset, pack, parse
-from twisted_rudp.raknet.receiver import Delivered, LimitExceeded, Receiver
+from twisted_rudp.raknet.receiver import Delivered, LimitExceeded, ReceiveCounters, Receiver
 from twisted_rudp.raknet.sender import Sender
-from twisted_rudp.raknet.sent import SentPackets
+from twisted_rudp.raknet.sent import SendCounters, SentPackets
 from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
     ABORTED_MESSAGE,
@@ -982,9 +982,9 @@ class RakNetEngine:
     def counters(self) -> Mapping[str, int]:
         """This session's counters."""
         return {
-            **asdict(self.sender.sent.counters),
-            **asdict(self.receiver.counters),
-            **asdict(self._counters),
+            **_by_name(self.sender.sent.counters),
+            **_by_name(self.receiver.counters),
+            **_by_name(self._counters),
         }
 
     def facts(self) -> Mapping[str, Any]:
@@ -1013,3 +1013,8 @@ class RakNetEngine:
             "bytes_unread": self.receiver.buffer.size,
             "bytes_waiting": self.receiver.held,
         }
+
+
+def _by_name(counters: SendCounters | ReceiveCounters | EngineCounters) -> dict[str, int]:
+    """As C{dataclasses.asdict}, which makes a copy of each number."""
+    return {name: getattr(counters, name) for name in type(counters).__dataclass_fields__}

@@ -8,6 +8,7 @@ Needs the package prometheus-client: C{pip install 'twisted_rudp[metrics]'}.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from prometheus_client import (
@@ -16,13 +17,9 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -131,122 +128,216 @@ class RudpCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
+        for each in self._all():
+            yield each.metric() if isinstance(each, _Family) else each
+
+    def text(self) -> bytes:
+        """
+        All metrics now, as C{generate_latest} prints them. Where there are many sessions, most of
+        its time goes to the labels, which are the same for all metrics of one.
+        """
+        return b"".join(
+            each.text().encode() if isinstance(each, _Family) else generate_latest(_Alone(each))
+            for each in self._all()
+        )
+
+    def _all(self) -> Iterator[_Family | Metric]:
         process = self._snapshot()
         yield InfoMetricFamily(
             "rudp_build",
             "Version and kernels of twisted_rudp.",
             {"version": __version__, "kernels": process.kernels},
         )
-        yield from self._ofPorts(process.ports)
-        yield self._ofSessions(process.ports)
-        yield self._ofStreams(process.ports)
+        yield from _ofPorts(process.ports)
+        yield _ofSessions(process.ports)
+        yield _ofStreams(process.ports)
         yield from _ofServices(process.services)
         self._observe(process.ports)
         yield from self._own.collect()
         if self._perSession:
             yield from _eachSession(process.ports)
 
-    @staticmethod
-    def _ofPorts(ports: Iterable[stats.PortStats]) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily] = {
-            name: CounterMetricFamily(f"rudp_port_{name}", help, labels=["port"])
-            for name, help in _PORT_COUNTERS.values()
-        }
-        for name, help in _REASONS.values():
-            families[name] = CounterMetricFamily(
-                f"rudp_port_{name}", help, labels=["port", "reason"]
-            )
+    def _observe(self, ports: Iterable[stats.PortStats]) -> None:
+        seen, present = self._seen, set()
+        roundTrips: dict[str, Histogram] = {}
         for port in ports:
             where = _address(port)
-            for counter, value in port.counters.items():
-                if counter in _PORT_COUNTERS:
-                    families[_PORT_COUNTERS[counter][0]].add_metric([where], value)
-                for prefix, (name, _) in _REASONS.items():
-                    if counter.startswith(prefix):
-                        families[name].add_metric([where, counter.removeprefix(prefix)], value)
-        yield from families.values()
-
-    @staticmethod
-    def _ofSessions(ports: Iterable[stats.PortStats]) -> Metric:
-        family = GaugeMetricFamily(
-            "rudp_sessions", "Open sessions.", labels=["port", "transport", "state"]
-        )
-        numbers: dict[tuple[str, str, str], int] = {}
-        for port in ports:
             for session in port.sessions:
-                key = (_address(port), _transport(session), session.state.lower())
-                numbers[key] = numbers.get(key, 0) + 1
-        for key, number in numbers.items():
-            family.add_metric(list(key), number)
-        return family
-
-    @staticmethod
-    def _ofStreams(ports: Iterable[stats.PortStats]) -> Metric:
-        family = GaugeMetricFamily(
-            "rudp_streams", "Open streams of sessions that carry several.",
-            labels=["port", "transport"],
-        )  # fmt: skip
-        numbers: dict[tuple[str, str], int] = {}
-        for port in ports:
-            for session in port.sessions:
-                if "streams" in session.facts:
-                    key = (_address(port), _transport(session))
-                    numbers[key] = numbers.get(key, 0) + session.facts["streams"]
-        for key, number in numbers.items():
-            family.add_metric(list(key), number)
-        return family
-
-    def _observe(self, ports: Iterable[stats.PortStats]) -> None:
-        present = set()
-        for port in ports:
-            for session in port.sessions:
-                key = (_address(port), session.number, session.peer)
                 transport = _transport(session)
                 roundTrip = session.facts.get("round_trip")
                 if roundTrip is not None:
-                    self._roundTrips.labels(transport).observe(roundTrip)
+                    if transport not in roundTrips:
+                        roundTrips[transport] = self._roundTrips.labels(transport)
+                    roundTrips[transport].observe(roundTrip)
                 if session.handshake is not None:
+                    key = (where, session.number, session.peer)
                     present.add(key)
-                    if key not in self._seen:
+                    if key not in seen:
                         self._handshakes.labels(transport).observe(session.handshake)
         self._seen = present
 
 
-def _ofServices(services: Iterable[stats.ServiceStats]) -> Iterator[Metric]:
+class _Labels:
+    """
+    Values of labels, for all samples that have them.
+
+    @ivar text: as they are printed, in the order of their names.
+    """
+
+    __slots__ = ("text", "values")
+
+    def __init__(self, **values: str) -> None:
+        self.values = values
+        shown = [f'{name}="{_escaped(values[name])}"' for name in sorted(values)]
+        self.text = f"{{{','.join(shown)}}}"
+
+
+class _Family:
+    """A counter or gauge with its samples, for a registry or as text."""
+
+    __slots__ = ("_help", "_kind", "_name", "add", "samples")
+
+    def __init__(self, kind: str, name: str, help: str) -> None:
+        self._kind = kind
+        self._name = name
+        self._help = help
+        self.samples: list[tuple[_Labels, float]] = []
+        self.add: Callable[[tuple[_Labels, float]], None] = self.samples.append
+
+    @property
+    def _full(self) -> str:
+        return f"{self._name}_total" if self._kind == "counter" else self._name
+
+    def metric(self) -> Metric:
+        """For a registry."""
+        metric = Metric(self._name, self._help, self._kind)
+        for labels, value in self.samples:
+            metric.add_sample(self._full, labels.values, value)
+        return metric
+
+    def text(self) -> str:
+        """As C{generate_latest} prints it."""
+        name = self._full
+        # Numbers that Go prints otherwise than Python are left to prometheus_client.
+        lines = [
+            f"{name}{labels.text} {float(value) if 0 <= value < 1_000_000 else _long(value)}\n"
+            for labels, value in self.samples
+        ]
+        return f"# HELP {name} {self._help}\n# TYPE {name} {self._kind}\n{''.join(lines)}"
+
+
+class _Alone(Collector):
+    """One metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._metric,)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _long(value: float) -> str:
+    shown: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return shown
+
+
+@cache
+def _portFamily(counter: str) -> tuple[str, str | None] | None:
+    """The family of a counter of a port, and the reason in its name."""
+    if counter in _PORT_COUNTERS:
+        return _PORT_COUNTERS[counter][0], None
+    for prefix, (name, _) in _REASONS.items():
+        if counter.startswith(prefix):
+            return name, counter.removeprefix(prefix)
+    return None
+
+
+def _ofPorts(ports: Iterable[stats.PortStats]) -> Iterable[_Family]:
+    families = {
+        name: _Family("counter", f"rudp_port_{name}", help)
+        for name, help in (*_PORT_COUNTERS.values(), *_REASONS.values())
+    }
+    for port in ports:
+        where = _address(port)
+        labels = _Labels(port=where)
+        for counter, value in port.counters.items():
+            found = _portFamily(counter)
+            if found is not None:
+                name, reason = found
+                whole = labels if reason is None else _Labels(port=where, reason=reason)
+                families[name].add((whole, value))
+    return families.values()
+
+
+def _ofSessions(ports: Iterable[stats.PortStats]) -> _Family:
+    family = _Family("gauge", "rudp_sessions", "Open sessions.")
+    numbers: dict[tuple[str, str, str], int] = {}
+    for port in ports:
+        where = _address(port)
+        for session in port.sessions:
+            key = (where, _transport(session), session.state)
+            numbers[key] = numbers.get(key, 0) + 1
+    for (where, transport, state), number in numbers.items():
+        labels = _Labels(port=where, transport=transport, state=state.lower())
+        family.add((labels, number))
+    return family
+
+
+def _ofStreams(ports: Iterable[stats.PortStats]) -> _Family:
+    family = _Family("gauge", "rudp_streams", "Open streams of sessions that carry several.")
+    numbers: dict[tuple[str, str], int] = {}
+    for port in ports:
+        where = _address(port)
+        for session in port.sessions:
+            if "streams" in session.facts:
+                key = (where, _transport(session))
+                numbers[key] = numbers.get(key, 0) + session.facts["streams"]
+    for (where, transport), number in numbers.items():
+        family.add((_Labels(port=where, transport=transport), number))
+    return family
+
+
+def _ofServices(services: Iterable[stats.ServiceStats]) -> Iterable[_Family]:
     """Counters and facts of services, under their own names."""
-    counters = CounterMetricFamily(
-        "rudp_service_events", "What services have counted.", labels=["service", "event"]
-    )
-    gauges = GaugeMetricFamily(
-        "rudp_service_associations", "Open associations of UDP forwarding.", labels=["service"]
+    counters = _Family("counter", "rudp_service_events", "What services have counted.")
+    gauges = _Family(
+        "gauge", "rudp_service_associations", "Open associations of UDP forwarding."
     )
     for service in services:
         for name, value in service.counters.items():
-            counters.add_metric([service.description, name], value)
+            counters.add((_Labels(service=service.description, event=name), value))
         if "associations" in service.facts:
-            gauges.add_metric([service.description], service.facts["associations"])
-    yield counters
-    yield gauges
+            labels = _Labels(service=service.description)
+            gauges.add((labels, service.facts["associations"]))
+    return counters, gauges
 
 
-def _eachSession(ports: Iterable[stats.PortStats]) -> Iterator[Metric]:
-    labels = ["port", "peer", "transport"]
-    families: dict[str, Any] = {}
-    for name, help in _SESSION_GAUGES.values():
-        families[name] = GaugeMetricFamily(f"rudp_{name}", help, labels=labels)
-    for name, help in _SESSION_COUNTERS.values():
-        families[name] = CounterMetricFamily(f"rudp_{name}", help, labels=labels)
+def _eachSession(ports: Iterable[stats.PortStats]) -> Iterable[_Family]:
+    families = {
+        name: _Family(kind, f"rudp_{name}", help)
+        for kind, known in (("gauge", _SESSION_GAUGES), ("counter", _SESSION_COUNTERS))
+        for name, help in known.values()
+    }
+    gauges, counters = (
+        [(each, families[name].add) for each, (name, _) in known.items()]
+        for known in (_SESSION_GAUGES, _SESSION_COUNTERS)
+    )
     for port in ports:
+        where = _address(port)
         for session in port.sessions:
-            where = [_address(port), peerText(session.peer), _transport(session)]
-            for known, values in (
-                (_SESSION_GAUGES, session.facts),
-                (_SESSION_COUNTERS, session.counters),
-            ):
-                for each, (name, _) in known.items():
-                    if values.get(each) is not None:
-                        families[name].add_metric(where, values[each])
-    yield from families.values()
+            labels = _Labels(
+                port=where, peer=peerText(session.peer), transport=_transport(session)
+            )
+            for wanted, values in ((gauges, session.facts), (counters, session.counters)):
+                for each, add in wanted:
+                    value = values.get(each)
+                    if value is not None:
+                        add((labels, value))
+    return families.values()
 
 
 def _address(port: stats.PortStats) -> str:
@@ -268,20 +359,19 @@ class _Page(Resource):
         self._workers = workers
         self._gathered = stats.ProcessStats("", ())
         snapshot = None if workers is None else lambda: self._gathered
-        self._registry = CollectorRegistry()
-        self._registry.register(RudpCollector(perSession, snapshot))
+        self._collector = RudpCollector(perSession, snapshot)
 
     def render_GET(self, request: Any) -> bytes | int:
         """Scrape."""
         request.setHeader(b"Content-Type", CONTENT_TYPE_LATEST.encode())
         if self._workers is None:
-            return generate_latest(self._registry)
+            return self._collector.text()
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
         def answer(state: dict[str, Any]) -> None:
             self._gathered = processStats(state)
-            page = generate_latest(self._registry)
+            page = self._collector.text()
             if not gone:
                 request.write(page)
                 request.finish()
