@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 from typing import Any
+from urllib.request import urlopen
 
-from twisted.trial.unittest import SkipTest
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
 from tests.interpreter import CHECKOUT
+from tests.service.programs import TWIST, Program
 from tests.service.test_control import Counting, SessionCase
 
 try:
@@ -134,3 +136,23 @@ class MetricsTests(SessionCase):
         for expression in expressions:
             for name in re.findall(r"\brudp_\w+", expression):
                 self.assertIn(name.removesuffix("_bucket"), there)
+
+
+class ServedTests(SynchronousTestCase):
+    """C{--metrics} of a real program."""
+
+    def test_quiet(self) -> None:
+        """Whoever asks gets the metrics, and cannot fill the log by asking."""
+        program = Program(
+            *(*TWIST, "rudp", "echo", "--listen", "kcp:0:interface=127.0.0.1"),
+            *("--metrics", "tcp:0:interface=127.0.0.1"),
+        )
+        self.addCleanup(program.kill)
+        address = program.expect(r"metrics: listening on (127\.0\.0\.1:\d+)")[1]
+        program.expect("Starting reactor")
+        for _ in range(2):
+            with urlopen(f"http://{address}/metrics") as page:
+                self.assertIn(b"rudp_build_info{", page.read())
+        program.interrupt()
+        program.end()
+        self.assertNotIn("/metrics", program.output)

@@ -380,6 +380,15 @@ class _Page(Resource):
         return NOT_DONE_YET
 
 
+class _QuietSite(Site):
+    """Without a line in the log for each request: whoever can connect could fill the disk."""
+
+    noisy = False
+
+    def log(self, request: object) -> None:
+        """Requests are not logged."""
+
+
 def metricsSite(perSession: bool = False, workers: GatheredControl | None = None) -> Site:
     """
     A web site with the metrics at C{/metrics}.
@@ -388,4 +397,4 @@ def metricsSite(perSession: bool = False, workers: GatheredControl | None = None
     """
     root: Any = Resource()  # type: ignore[no-untyped-call]
     root.putChild(b"metrics", _Page(perSession, workers))
-    return Site(root)  # type: ignore[no-untyped-call]
+    return _QuietSite(root)  # type: ignore[no-untyped-call]
