@@ -142,6 +142,17 @@ class ConnectTests(SynchronousTestCase):
         self.assertEqual((status, output), (0, b"over stdio"))
         self.assertIn(b"connection 1 closed", errors)
 
+    def test_peerFirst(self) -> None:
+        """The peer ends the connection while there may be more input: the command ends, too."""
+        relay = Program(*RUDP, "connect", self.far, keyboard=True)
+        self.addCleanup(relay.kill)
+        relay.type("good night\n")
+        relay.expect("good night")
+        self.echo.process.terminate()
+        self.echo.end()
+        self.assertEqual(relay.end(), 1)
+        self.assertIn("reset by the peer", relay.output)
+
     def test_withoutHalfClose(self) -> None:
         """Where the end of input cannot be told by itself, it ends the connection."""
         listen = "raknet:0:interface=127.0.0.1"

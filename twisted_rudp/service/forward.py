@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -75,6 +76,7 @@ class Side(Protocol):
     whose back-pressure pauses reading here.
 
     @ivar received: bytes received from this connection.
+    @ivar shut: nothing can be written to it any more.
     """
 
     noisy = False
@@ -82,6 +84,7 @@ class Side(Protocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self.reading = Reading.OPEN
+        self.shut = False
         self.received = 0
 
     def connectionMade(self) -> None:
@@ -100,6 +103,7 @@ class Side(Protocol):
 
     def writeConnectionLost(self) -> None:
         """Requested by the relay itself."""
+        self.shut = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reading = Reading.LOST
@@ -295,12 +299,24 @@ def abort(side: Protocol) -> None:
     if side.transport is not None:
         close = getattr(side.transport, "abortConnection", side.transport.loseConnection)
         close()
+        if isinstance(side, Side):
+            _forget(side)
 
 
 def _close(side: Side) -> None:
     if side.transport is not None and side.reading is not Reading.LOST:
         _consumer(side).unregisterProducer()
         side.transport.loseConnection()
+        _forget(side)
+
+
+def _forget(side: Side) -> None:
+    """
+    Standard input and output that are closed one after the other never tell that they are: the
+    output was closed before, and of the input C{loseConnection} only stops reading.
+    """
+    if side.shut and side.reading is not Reading.LOST and isinstance(side.transport, StandardIO):
+        side.transport.connectionLost(connectionDone)
 
 
 def _consumer(side: Side) -> Any:
