@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.service.transports import CountingTransport, HalfTransport, ServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.service.listening import (
     ListeningService,
     Sessions,
@@ -262,13 +263,16 @@ class AdviceTests(SynchronousTestCase):
     """What is said about insecure arguments."""
 
     def test_qotp(self) -> None:
-        """A temporary identity and a server that is not authenticated are warned about."""
+        """Temporary identities, servers that are not authenticated and RakNet are warned about."""
         [temporary] = adviceFor(QOTPServerEndpoint(Clock(), 1))
         self.assertIn("rudp keygen", temporary)
         self.assertEqual(adviceFor(QOTPServerEndpoint(Clock(), 1, seed="x")), [])
         [unknown] = adviceFor(QOTPClientEndpoint(Clock(), "h", 1))
         self.assertIn("serverKey=", unknown)
         self.assertEqual(adviceFor(QOTPClientEndpoint(Clock(), "h", 1, serverKey="09" * 32)), [])
+        for plain in (RakNetServerEndpoint(Clock(), 1), RakNetClientEndpoint(Clock(), "h", 1)):
+            [open] = adviceFor(plain)
+            self.assertIn("RakNet encrypts nothing", open)
         self.assertEqual(adviceFor(ServerEndpoint()), [])
 
     def test_secrets(self) -> None:

@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from twisted_rudp.endpoints.mux import MuxClientEndpoint, MuxServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPEndpoint, QOTPServerEndpoint
+from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.net.listen import ListeningPort
 from twisted_rudp.service.announce import NodeAnnouncer
@@ -213,6 +214,11 @@ def adviceFor(endpoint: object) -> list[str]:
         )
     if isinstance(endpoint, QOTPClientEndpoint) and endpoint.serverKey is None:
         advice.append("the server is not authenticated: add serverKey=PUBLIC-KEY")
+    if isinstance(endpoint, RakNetServerEndpoint | RakNetClientEndpoint):
+        advice.append(
+            "RakNet encrypts nothing: anyone on the path can read and forge data; use kcp: with a"
+            " key or qotp: unless the data are encrypted already"
+        )
     return advice
 
 
