@@ -8,10 +8,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionDone, NoProtocol
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.endpoints.talks import Collecting, Echo, Talk
-from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
+from twisted_rudp.endpoints.kcp import KCPServerEndpoint
+from twisted_rudp.endpoints.kcptun import (
+    DEFAULT_PASSWORD,
+    KCPTunClientEndpoint,
+    KCPTunEndpoint,
+    KCPTunServerEndpoint,
+)
+from twisted_rudp.net.hub import Hub
 from twisted_rudp.testing import MemoryNetwork
 from twisted_rudp.testing.impairments import Impairments
 
@@ -189,16 +197,69 @@ class TunnelTests(SynchronousTestCase):
         self.network.runFor(2)
         self.assertIsNotNone(talk.lost)
 
-    def test_mismatch(self) -> None:
-        """Another version of smux ends the connection, and nothing hangs."""
-        self.both(smuxver=1)
+    def mismatch(self, here: dict[str, Any], there: dict[str, Any]) -> list[str]:
+        """What two ends with different arguments write to the log, and why the dialler fails."""
+        self.setUp()
+        events: list[dict[str, Any]] = []
+        for place in (KCPTunEndpoint, Hub):
+            self.patch(place, "_log", Logger(observer=events.append))
+        self.both(**there)
         endpoint = KCPTunClientEndpoint(
-            self.here.reactor, self.there.address, 29900, smuxver=2,
+            self.here.reactor, self.there.address, 29900,
+            entropy=self.network.random.randbytes, **here,
+        )  # fmt: skip
+        talks, failures = Collecting(Talk), []
+        endpoint.connect(talks).addCallbacks(
+            lambda talk: talk.transport.write(b"hello"), failures.append
+        )
+        self.network.runFor(40)
+        lines = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.warn]
+        for talk in talks.built:
+            self.assertEqual(talk.heard, b"" if lines else b"hello")
+            self.assertEqual(talk.lost is None, not lines)
+        return lines + [failure.getErrorMessage() for failure in failures]
+
+    def test_mismatch(self) -> None:
+        """
+        What does not fit ends the connection and is named in one line of each end that can tell;
+        ends that fit say nothing.
+        """
+        plain, packed = "does not compress: set nocomp", "compresses: set nocomp"
+        version = "speaks smux version"
+        for here, there, words in (
+            ({}, {}, set()),
+            ({"nocomp": True}, {"nocomp": True}, set()),
+            ({"smuxver": 2}, {"smuxver": 1}, {version}),
+            ({"smuxver": 1}, {"smuxver": 2}, {version}),
+            ({"nocomp": True}, {}, {plain}),
+            ({}, {"nocomp": True}, {packed}),
+            ({"password": "x"}, {"password": "y"}, {"a different key", "nothing ever came"}),
+        ):
+            lines = self.mismatch(here, there)
+            for line in lines:
+                self.assertTrue(any(word in line for word in words), (line, words))
+            self.assertEqual(bool(lines), bool(words), (here, there))
+
+    def test_silence(self) -> None:
+        """
+        A peer that closes its session without a word, as kcptun does when it does not understand
+        what comes, is told of as well.
+        """
+        events: list[dict[str, Any]] = []
+        self.patch(KCPTunEndpoint, "_log", Logger(observer=events.append))
+        plain = KCPServerEndpoint(
+            self.there.reactor, 29900, crypt="aes", password=DEFAULT_PASSWORD,
             entropy=self.network.random.randbytes,
         )  # fmt: skip
+        self.successResultOf(plain.listen(Collecting(Talk)))
+        endpoint = KCPTunClientEndpoint(
+            self.here.reactor, self.there.address, 29900, entropy=self.network.random.randbytes
+        )
         talk = self.open(endpoint)
-        self.network.runFor(40)
+        self.network.runFor(70)
         self.assertIsNotNone(talk.lost)
+        (line,) = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.warn]
+        self.assertIn("nothing ever came of smux: set key, crypt, nocomp and smuxver alike", line)
 
     def test_strings(self) -> None:
         """Both ends by endpoint strings, with what is invalid named."""

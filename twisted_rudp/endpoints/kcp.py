@@ -51,6 +51,7 @@ from twisted_rudp.kcp.crypto import (
 )
 from twisted_rudp.kcp.demux import Accept, Blacklist, KCPDemultiplexer, Rules
 from twisted_rudp.kcp.engine import KCPEngine
+from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.receiver import UNLIMITED, ReceiveBudget
 from twisted_rudp.kcp.settings import (
     FEC,
@@ -243,6 +244,7 @@ class KCPEndpoint(Endpoint):
             rules=rules or Rules(),
             budget=budget,
             snmp=SNMPCounters(snmp.process),
+            signs=MismatchSigns(self._layer is not None),
         )
 
     def _warn(self, crypt: str) -> None:

@@ -30,6 +30,7 @@ from twisted_rudp.endpoints.sessions import (
     RefusingFactory,
     SessionPool,
 )
+from twisted_rudp.errors import PeerBrokeProtocol, PeerTimedOut
 from twisted_rudp.kcp.crypto import CipherName
 from twisted_rudp.kcp.settings import ProfileName
 from twisted_rudp.mux.layer import Wrap
@@ -37,6 +38,7 @@ from twisted_rudp.mux.qpp import Pads
 from twisted_rudp.mux.smux import SmuxEngine, SmuxSettings
 from twisted_rudp.mux.snappy import Compressor, Decompressor, load
 from twisted_rudp.net.listen import ListeningPort
+from twisted_rudp.net.ratelog import RateLimitedLog
 
 DEFAULT_PASSWORD = "it's a secrect"
 """Of kcptun, as it is written there. It protects nothing."""
@@ -113,6 +115,21 @@ class KCPTunEndpoint(KCPEndpoint):
                 raise ValueError("qpp is derived from the password: give one")
             self._pads = Pads(password.encode(), self.qppCount)
         self._layer = self._wrapFor
+        self._limited = RateLimitedLog(self.reactor, self._log)
+
+    def _complain(self, session: CarrierSession, reason: Failure) -> None:
+        """Log why a session ended with a peer that speaks otherwise, in one line."""
+        if not isinstance(reason.value, PeerBrokeProtocol | PeerTimedOut):
+            return
+        peer = session.carrier.getPeer()
+        self._limited.note(
+            reason.getErrorMessage(),
+            "{endpoint}: {host}:{port}: {problem}",
+            endpoint=repr(self),
+            host=peer.host,
+            port=peer.port,
+            problem=reason.getErrorMessage(),
+        )
 
     def _wrapFor(self, role: Role) -> Wrap:
         """What puts smux around a KCP session."""
@@ -131,7 +148,7 @@ class KCPTunServerEndpoint(KCPTunEndpoint, KCPServerEndpoint):
 
     def _listen(self, factory: IProtocolFactory) -> ListeningPort:
         def make() -> CarrierSession:
-            return CarrierSession(factory, lambda session, reason: None)
+            return CarrierSession(factory, self._complain)
 
         return super()._listen(CarrierFactory(make, factory))
 
@@ -177,7 +194,12 @@ class KCPTunClientEndpoint(KCPTunEndpoint, KCPClientEndpoint):
         self, over: Callable[[CarrierSession, Failure], None]
     ) -> defer.Deferred[Any]:
         refusing = RefusingFactory()
-        return super().connect(CarrierFactory(lambda: CarrierSession(refusing, over)))
+
+        def ended(session: CarrierSession, reason: Failure) -> None:
+            self._complain(session, reason)
+            over(session, reason)
+
+        return super().connect(CarrierFactory(lambda: CarrierSession(refusing, ended)))
 
     def connect(self, factory: IProtocolFactory) -> defer.Deferred[IProtocol]:
         """

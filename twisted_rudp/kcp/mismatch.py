@@ -107,12 +107,14 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.COMPRESSED: Meaning(
             "mismatch.compression",
             1,
-            "the peer is a kcptun that compresses: start it with --nocomp",
+            "the peer is a kcptun: kcptun: instead of kcp: understands it, and so do"
+            " rudp kcptun-client and rudp kcptun-server",
         ),
         Sign.MULTIPLEXED: Meaning(
             "mismatch.multiplexing",
             1,
-            "the peer is a kcptun that multiplexes (smux), which is not supported",
+            "the peer is a kcptun without compression: kcptun: with nocomp=yes instead of kcp:"
+            " understands it",
         ),
     }
 )
@@ -159,7 +161,11 @@ _SMUX_LARGEST_COMMAND = 4
 class MismatchSigns:
     """Collects the signs of one socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, layered: bool = False) -> None:
+        """
+        @param layered: a multiplexer reads what comes, and knows best whether it fits.
+        """
+        self._layered = layered
         self._signs: Counter[Sign] = Counter()
         self._last: dict[Sign, Address] = {}
         self._looked_at = 0
@@ -184,6 +190,8 @@ class MismatchSigns:
 
     def first_bytes(self, data: Buffer, address: Address) -> None:
         """The beginning of what an application is given."""
+        if self._layered:
+            return
         if data[: len(SNAPPY_START)] == SNAPPY_START:
             self.note(Sign.COMPRESSED, address)
         elif (

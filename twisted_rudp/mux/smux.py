@@ -60,6 +60,9 @@ GROWTH: Final = 4
 MOST_STREAMS: Final = 1024
 """Streams that a peer may have open at one time. A further one is ended at once."""
 
+_SNAPPY: Final = 0xFF
+"""With this begins what an end that compresses sends."""
+
 _LAST_ID: Final = MASK32 - 1
 _CARRIER: Final = 0
 """The one stream of the inner session."""
@@ -161,6 +164,8 @@ class FrameReader:
         if version != self._version and self._extended:
             raise SmuxError("the peer does not multiplex as this end does")
         if version != self._version:
+            if version == _SNAPPY:
+                raise SmuxError("the peer compresses: set nocomp alike at both ends")
             raise SmuxError(
                 f"the peer speaks smux version {version}, this end {self._version}:"
                 " set smuxver, key, crypt and nocomp alike at both ends"
@@ -485,7 +490,13 @@ class SmuxEngine:
         if now >= self._timeout_at:
             self._timeout_at = now + settings.timeout
             if not self._heard and self._room > 0:
-                self._fail(Reason.IDLE, "no frame of smux came for too long", now)
+                detail = "no frame of smux came for too long"
+                if not self._counters["frames_in"] and not settings.extended:
+                    detail = (
+                        "nothing ever came of smux: set key, crypt, nocomp and smuxver alike at"
+                        " both ends"
+                    )
+                self._fail(Reason.IDLE, detail, now)
                 return
             self._heard = False
 

@@ -113,7 +113,7 @@ class Decompressor:
 
     def _check(self, kind: int, length: int) -> None:
         if not self._identified and kind != _IDENTIFIER:
-            raise SnappyError("the stream does not begin with the identifier of snappy framing")
+            raise SnappyError("the peer does not compress: set nocomp alike at both ends")
         if _PLAIN < kind < _FIRST_SKIPPABLE:
             raise SnappyError(f"chunk type {kind:#04x} may not be skipped and is not known")
         if length > _MOST_COMPRESSED or (kind < _FIRST_SKIPPABLE and length < 4):
