@@ -123,6 +123,9 @@ class TimeWait:
         self._left = 0
 
 
+_DONE: Final[tuple[Reason, str | None]] = (Reason.DONE, None)
+
+
 class Lifecycle:
     """
     Where one session is in its life.
@@ -143,7 +146,7 @@ class Lifecycle:
         self.role = role
         self.state = State.HANDSHAKE
         self.time_wait: TimeWait | None = None
-        self._ending: tuple[Reason, str | None] = (Reason.DONE, None)
+        self._ending = _DONE
         self._events = events
         self._own_socket = own_socket
 

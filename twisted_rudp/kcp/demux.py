@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
@@ -23,6 +23,7 @@ from twisted_rudp.core.engine import (
     SessionTable,
     Verdict,
 )
+from twisted_rudp.core.multimap import Multimap
 from twisted_rudp.kcp.crypto import Crypt
 from twisted_rudp.kcp.engine import KCPEngine
 from twisted_rudp.kcp.fec import (
@@ -285,8 +286,8 @@ class KCPDemultiplexer:
         self._splitter = ConversationSplitter()
         self._blacklist = Blacklist(rules.blacklist)
         # Both only of sessions that were let in here.
-        self._at: dict[Address, dict[int, None]] = {}
-        self._byConv: dict[int, dict[Address, None]] = {}
+        self._at = Multimap()
+        self._byConv = Multimap()
 
     @property
     def overhead(self) -> int:
@@ -418,10 +419,9 @@ class KCPDemultiplexer:
         The sessions of a conversation at other addresses whose peers may have moved. None if
         the number is one that many programs use.
         """
-        addresses = self._byConv.get(conv)
-        if addresses is None or not self._rules.roaming or len(addresses) > MOST_NAMESAKES:
+        if not self._rules.roaming or self._byConv.count(conv) > MOST_NAMESAKES:
             return []
-        found = [table.get((address, conv)) for address in addresses]
+        found = [table.get((address, conv)) for address in self._byConv.of(conv)]
         return [each for each in found if isinstance(each, KCPEngine) and each.followable]
 
     def _ask(
@@ -461,13 +461,13 @@ class KCPDemultiplexer:
         cookies.revoke(key[0], conv, now)
         self._leave(key)
         engine.move(address)
-        self._byConv.setdefault(conv, {})[address] = None
+        self._byConv.add(conv, address)
         return Route(key)
 
     def _leave(self, key: tuple[Address, int]) -> None:
         address, conv = key
-        _discard(self._byConv, conv, address)
-        _discard(self._at, address, conv)
+        self._byConv.discard(conv, address)
+        self._at.discard(address, conv)
 
     def _admit(
         self, accept: Accept, first: Segment, address: Address, now: int, table: SessionTable
@@ -477,16 +477,16 @@ class KCPDemultiplexer:
             return Drop("blacklisted")
         rule = self._rules.sessions
         if rule is SessionRule.CONVERSATION:
-            self._byConv.setdefault(first.conv, {})[address] = None
+            self._byConv.add(first.conv, address)
             return Admit(accept(first.conv, address, now))
-        there = [(address, conv) for conv in self._at.get(address, ())]
+        there = [(address, conv) for conv in self._at.of(address)]
         if any(self._is_validated(key, table) for key in there):
             if rule is SessionRule.ADDRESS:
                 self.signs.note(Sign.OTHER_CONVERSATION, address)
                 return Drop("other conversation")
             if first.sn:
                 return Drop("other conversation")
-        self._at.setdefault(address, {})[first.conv] = None
+        self._at.add(address, first.conv)
         # Of several that are not validated yet the last to be validated stays.
         return Admit(accept(first.conv, address, now), replaces=tuple(there))
 
@@ -539,12 +539,3 @@ class KCPDemultiplexer:
     def diagnosis(self) -> str | None:
         """The most likely mismatch between the two ends."""
         return self.signs.verdict()
-
-
-def _discard(table: dict[Any, dict[Any, None]], outer: object, inner: object) -> None:
-    """Take something out of an index of two levels."""
-    there = table.get(outer)
-    if there is not None:
-        there.pop(inner, None)
-        if not there:
-            del table[outer]

@@ -76,6 +76,10 @@ EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
 
+# One of each for all sessions.
+_READABLE_BYTES: Final[tuple[Any, ...]] = (Event.READABLE, STREAM)
+_READABLE_MESSAGES: Final[tuple[Any, ...]] = (Event.READABLE, None)
+
 # Names of this module: each is needed several times for each run.
 _ESTABLISHED, _FIN_WAIT = State.ESTABLISHED, State.FIN_WAIT
 _HEARD: Final = news_of.HEARD
@@ -217,7 +221,7 @@ class KCPEngine:
         self._sealing = overhead
         self._overhead = overhead + options.overhead
         self._events: list[tuple[Any, ...]] = []
-        self._readable = (Event.READABLE, STREAM if settings.stream else None)
+        self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
         self._receiver.budget = budget

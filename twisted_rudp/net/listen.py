@@ -107,6 +107,8 @@ class ListeningPort:
         self._stopping: Deferred[None] = Deferred()
         self._drainTimer: IDelayedCall | None = None
         self._connections = 0
+        # One for all connections: each look-up of a method makes a new object.
+        self._lostOne = self._connectionLost
 
     def __repr__(self) -> str:
         where = "not bound" if self._port is None else self._port.getHost()
@@ -375,7 +377,7 @@ class ListeningPort:
         if protocol is None or isinstance(protocol, Failure):
             session.refuse()
             return
-        transport = makeTransport(session, self._mode, self.getHost(), self._connectionLost)
+        transport = makeTransport(session, self._mode, self.getHost(), self._lostOne)
         session.owner = transport
         self._connections += 1
         transport.makeConnection(protocol)

@@ -25,6 +25,7 @@ from twisted_rudp.core.engine import (
     Verdict,
 )
 from twisted_rudp.core.limits import is_loopback, network_of
+from twisted_rudp.core.multimap import Multimap
 from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.session import Output, Session, SessionState
 
@@ -133,7 +134,7 @@ class SessionTable:
         self._flood = flood
         self._clock = clock
         self._alive: dict[Session, None] = {}
-        self._byAddress: dict[Address, dict[Session, None]] = {}
+        self._byAddress = Multimap()
         self._timeWait: dict[Session, None] = {}
         self._bans: dict[str, int] = {}
         most = limits.sessionsPerHost
@@ -200,19 +201,19 @@ class SessionTable:
 
     def at(self, address: Address) -> list[Session]:
         """Those of them whose peer is at C{address}."""
-        return list(self._byAddress.get(address, ()))
+        return list(self._byAddress.of(address))
 
     def enter(self, session: Session) -> None:
         """A session begins."""
         self._alive[session] = None
-        self._byAddress.setdefault(session.address, {})[session] = None
+        self._byAddress.add(session.address, session)
         self.reindex(session)
 
     def move(self, session: Session, address: Address) -> None:
         """The peer of a session is at another address."""
         if session in self._alive:
-            self._leaveAddress(session)
-            self._byAddress.setdefault(address, {})[session] = None
+            self._byAddress.discard(session.address, session)
+            self._byAddress.add(address, session)
             if session in self._networks:
                 self._leaveNetwork(session)
                 self._enterNetwork(session, network_of(address))
@@ -259,7 +260,7 @@ class SessionTable:
         """
         if session in self._alive:
             del self._alive[session]
-            self._leaveAddress(session)
+            self._byAddress.discard(session.address, session)
             self._leaveNetwork(session)
         self._leaveBacklog(session)
         self._replaces.pop(session, None)
@@ -298,12 +299,6 @@ class SessionTable:
             "unvalidated": len(self._unvalidated),
             "timeWait": len(self._timeWait),
         }
-
-    def _leaveAddress(self, session: Session) -> None:
-        there = self._byAddress[session.address]
-        del there[session]
-        if not there:
-            del self._byAddress[session.address]
 
     def _enterNetwork(self, session: Session, network: Hashable) -> None:
         self._networks[session] = network

@@ -106,6 +106,10 @@ _PLAIN: Final = Delivery.RELIABLE_ORDERED
 _RECORDS: Final = ACK_BIT | NACK_BIT
 """Neither is in the first byte of a datagram with frames."""
 
+# One of each for all sessions.
+_READABLE_BYTES: Final[tuple[Any, ...]] = (Event.READABLE, STREAM)
+_READABLE_MESSAGES: Final[tuple[Any, ...]] = (Event.READABLE, None)
+
 _NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
 
@@ -297,7 +301,7 @@ class RakNetEngine:
         rate = settings.online_rate
         self._buckets = TokenBuckets(rate, rate, 1) if rate else None
         self._guard = 0 if is_loopback(address) else settings.nack_delay
-        self._readable = (Event.READABLE, STREAM if settings.stream else None)
+        self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
         self._bad_since = now
         self._dialler: Dialler | None = None
         self._peer_guid: int | None = None
