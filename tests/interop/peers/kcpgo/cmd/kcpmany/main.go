@@ -42,7 +42,7 @@ var (
 	warmup   = flag.Float64("warmup", 2, "seconds before measuring, after all are connected")
 	seconds  = flag.Float64("seconds", 6, "seconds of measuring")
 	timeout  = flag.Duration("timeout", time.Second, "after which a message is repeated")
-	patience = flag.Duration("patience", 5*time.Second, "for the last answers, and without a first one")
+	patience = flag.Duration("patience", 15*time.Second, "for the last answers, and without a first one")
 )
 
 func say(line map[string]any) {
