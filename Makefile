@@ -59,7 +59,7 @@ NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
 	bench bench-links bench-tunnel bench-workers attack fuzz soak calls news clean
-.PHONY: coverage environments compiled test-compiled bench-compiled wheels crowd
+.PHONY: coverage environments compiled test-compiled bench-compiled wheels crowd sizes ticks
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -134,6 +134,14 @@ bench-tunnel: $(BENCH)  ## rudp kcptun-client and -server beside Debian's kcptun
 
 crowd: $(BASE)  ## 1000 sessions with small messages: kcp-go's server, ours interpreted, and compiled after make compiled
 	$(RUN) -m tests.benchmarks.crowd $(CROWD_FLAGS)
+
+sizes: $(BENCH)  ## what an exchange and a session cost a server of KCP with 10 to 10 000 sessions, and its picture in the manual
+	rm -f .sizes.jsonl
+	$(RUN) -m tests.benchmarks.sizes measure .sizes.jsonl
+	$(RUN) -m tests.benchmarks.sizes draw .sizes.jsonl docs/benchmarks-sizes.svg
+
+ticks: $(BASE)  ## how late the ticks of a game with 500 players are; TICKS_FLAGS='--players 1000 --freeze'
+	$(RUN) -m tests.benchmarks.ticks $(TICKS_FLAGS)
 
 bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP, kcp-go, go-raknet and aioquic, as root
 	$(RUN) -m tests.benchmarks --json docs/benchmarks.json --only 'link-*' 'messages-*' $(BENCH_FLAGS)

@@ -1,4 +1,5 @@
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from twisted_rudp.net.schedule import (
     BEHIND_STEP,
     LATE,
     LONGEST_BEHIND,
+    MOST_DUE,
     OVERSLEPT,
     SHORTEST,
     TICK,
@@ -302,6 +304,44 @@ class ScheduleTests(SynchronousTestCase):
         self.run_(10)
         self.assertEqual({each for each, _ in self.visited[checked:]}, set(wanted))
         self.assertEqual(self.wakes(), [])
+
+
+class CrowdTests(SynchronousTestCase):
+    """Many deadlines at one time."""
+
+    def setUp(self) -> None:
+        self.reactor = Clock()
+        self.visited: list[tuple[Task, int]] = []
+        self.schedule = Schedule(self.reactor, MonotonicClock(self.reactor))
+
+    def test_divided(self) -> None:
+        """
+        More than one turn should do are visited in several, in order and at their time, so
+        that what else the reactor has to do comes between.
+        """
+        visits: list[tuple[int, int]] = []
+        for number in range(3 * MOST_DUE + 1):
+            task = CallTask(lambda _, number=number: visits.append((self.schedule.turn, number)))
+            self.schedule.set(task, 15 * SECOND, 0)
+        self.reactor.advance(15)
+        turns = Counter(turn for turn, _ in visits)
+        self.assertEqual(list(turns.values()), [MOST_DUE, MOST_DUE, MOST_DUE, 1])
+        self.assertEqual([number for _, number in visits], list(range(3 * MOST_DUE + 1)))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_several(self) -> None:
+        """Buckets that are due together count together; who is discarded is not visited."""
+        tasks = [noting(self.visited) for _ in range(2 * MOST_DUE)]
+        for number, task in enumerate(tasks):
+            self.schedule.set(task, (5 + number % 4) * SECOND, 0)
+        self.reactor.rightNow = 9.0
+        self.schedule.end(self.schedule.begin())
+        self.assertEqual(len(self.visited), MOST_DUE)
+        left = [task for task in tasks if task not in {each for each, _ in self.visited}]
+        self.schedule.discard(left[0])
+        self.schedule.end(self.schedule.begin())
+        self.assertEqual(len(self.visited), 2 * MOST_DUE - 1)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
 class BehindTests(SynchronousTestCase):

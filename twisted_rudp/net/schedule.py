@@ -53,6 +53,10 @@ BEHIND_STEP: Final = 20 * MILLISECOND
 LONGEST_BEHIND: Final = SECOND
 """For so long at most, else who never reads to the end would repeat nothing."""
 
+MOST_DUE: Final = 256
+"""So many tasks of deadlines are looked at in one turn: between two turns the socket is read, and
+the reactor does everything else. A second's bucket of a large crowd has thousands."""
+
 VAIN: Final = 32
 """So many wakes without anything due, each soon after the one before, and a timer that moves
 is used: a bulk transfer moves its timer with each acknowledgement."""
@@ -381,16 +385,27 @@ class Schedule:
                 self._forgetDeadlines()
 
     def _collect(self, now: int) -> None:
-        """Empty the buckets up to now: touch what is due, put back what is not yet."""
+        """
+        Empty the buckets up to now: touch what is due, put back what is not yet. What is too
+        much for one turn stays in front.
+        """
         order, buckets = self._order, self._buckets
-        while order and order[0] <= now:
+        room = MOST_DUE
+        while order and order[0] <= now and room > 0:
             moment = heappop(order)
             # Between the points of the coarser grid lie pacing and acknowledgements, which
             # nothing that comes makes needless.
             if now < self._behindUntil and not moment % COARSE:
                 self._putOff(moment)
                 continue
-            for task in buckets.pop(moment):
+            tasks = buckets.pop(moment)
+            if len(tasks) > room:
+                both = list(tasks)
+                tasks = dict.fromkeys(both[:room])
+                buckets[moment] = dict.fromkeys(both[room:])
+                heappush(order, moment)
+            room -= len(tasks)
+            for task in tasks:
                 task.bucket = _NOWHERE
                 self._entries -= 1
                 deadline = task.deadline
