@@ -3,8 +3,8 @@ C{rudp kcptun-client} and C{rudp kcptun-server} beside kcptun, in one run: C{pyt
 tests.benchmarks.tunnel}, or C{make bench-tunnel}.
 
 Goodput of a download and of an upload, the CPU of both programs, the bytes on the link, and how
-long a new connection takes to its first byte. Debian's kcptun has to be installed; the links
-need root.
+long a new connection takes to its first byte, while nothing else is carried and beside the
+download. Debian's kcptun has to be installed; the links need root.
 """
 
 from __future__ import annotations
@@ -105,14 +105,25 @@ async def load(host: str, port: int, size: int) -> dict[str, Any]:
     print("ready", flush=True)
     sys.stdin.readline()
     first = sorted([await _transfer(host, port, b"D", 1) for _ in range(PROBES)])
-    down = await _transfer(host, port, b"D", size)
+    downloading = asyncio.create_task(_transfer(host, port, b"D", size))
+    busy: list[float] = []
+    while not downloading.done():
+        busy.append(await _transfer(host, port, b"D", 1))
+    down = await downloading
+    busy.sort()
     up = await _transfer(host, port, b"U", size)
     return {
         "first_p50_ms": median(first) * 1000,
-        "first_p99_ms": first[min(len(first) - 1, len(first) * 99 // 100)] * 1000,
+        "first_p99_ms": _p99(first) * 1000,
+        "busy_p50_ms": median(busy) * 1000,
+        "busy_p99_ms": _p99(busy) * 1000,
         "down_mbps": size * 8 / down / 1e6,
         "up_mbps": size * 8 / up / 1e6,
     }
+
+
+def _p99(ordered: Sequence[float]) -> float:
+    return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
 # the programs
@@ -250,7 +261,10 @@ def main() -> None:
             places += LINKS
         else:
             print(f"no links: {reason}", file=sys.stderr)
-    columns = ("down_mbps", "up_mbps", "cpu_s_per_gb", "wire", "first_p50_ms", "first_p99_ms")
+    columns = (
+        "down_mbps", "up_mbps", "cpu_s_per_gb", "wire",
+        "first_p50_ms", "first_p99_ms", "busy_p50_ms", "busy_p99_ms",
+    )  # fmt: skip
     print(f"{'where':26}{'who':10}" + "".join(f"{name:>14}" for name in columns))
     for _ in range(options.rounds):
         for place in places:

@@ -15,6 +15,7 @@ from twisted_rudp.core.engine import SECOND, Reason
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.mux.smux import (
     EXTENDED_WINDOW,
+    MOST_ANSWERS,
     MOST_STREAMS,
     Command,
     SmuxEngine,
@@ -191,6 +192,18 @@ class HostileTests(SynchronousTestCase):
             self.assertIs(end.over[0], Reason.PROTOCOL)
             self.assertTrue(end.engine.unread(3) <= EXTENDED_WINDOW)
             self.assertEqual(end.budget.free, 256 << 20)
+
+    def test_answersNotTaken(self) -> None:
+        """The same with data for streams that are not open."""
+        end = self.sent()
+        end.pipe.window = 0
+        frames = pack(2, Command.PSH, 9, b"x") * 1000
+        for _ in range(100):
+            end.engine.receive(frames, len(frames), PEER, 2 * SECOND)
+            end.turn(2 * SECOND)
+        self.assertTrue(end.pipe.unsent() <= MOST_ANSWERS + 10_000, end.pipe.unsent())
+        assert end.over is not None
+        self.assertIs(end.over[0], Reason.PROTOCOL)
 
     def test_manyStreams(self) -> None:
         """No more than so many streams; a further one is reset at once."""

@@ -18,6 +18,7 @@ from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.mux.smux import (
     DRAIN_TIMEOUT,
     INITIAL_WINDOW,
+    MOST_ANSWERS,
     MOST_STREAMS,
     Codec,
     Command,
@@ -496,6 +497,22 @@ class HostileTests(SynchronousTestCase):
         end.turn(SECOND)
         self.assertEqual(end.engine.facts()["streams"], MOST_STREAMS)
         self.assertEqual(end.engine.counters()["streams_refused"], 50)
+
+    def test_answersNotTaken(self) -> None:
+        """
+        Who opens streams beyond the limit and does not take the answers is cut off: they would
+        wait here without bound.
+        """
+        end = self.server()
+        end.pipe.window = 0
+        frames = [pack(2, Command.SYN, 2 * n + 3) for n in range(100_000)]
+        for at in range(0, len(frames), 1000):
+            data = b"".join(frames[at : at + 1000])
+            end.engine.receive(data, len(data), PEER, 2 * SECOND)
+            end.turn(2 * SECOND)
+        self.assertTrue(end.pipe.unsent() <= MOST_ANSWERS + 10_000, end.pipe.unsent())
+        assert end.over is not None
+        self.assertIs(end.over[0], Reason.PROTOCOL)
 
     def test_wrongNumbers(self) -> None:
         """Numbers of the other side, or 0, open nothing."""

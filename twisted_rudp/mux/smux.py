@@ -63,6 +63,9 @@ MOST_STREAMS: Final = 1024
 _SNAPPY: Final = 0xFF
 """With this begins what an end that compresses sends."""
 
+MOST_ANSWERS: Final = 1 << 18
+"""Bytes that may wait in the inner session when a peer does what has to be answered."""
+
 _LAST_ID: Final = MASK32 - 1
 _CARRIER: Final = 0
 """The one stream of the inner session."""
@@ -540,7 +543,7 @@ class SmuxEngine:
             # Of a stream that this end has closed already.
             self._counters["frames_unknown"] += 1
             if self._settings.extended and frame.payload and command == Command.PSH:
-                self._give(pack(2, Command.RST, number))
+                self._answer(pack(2, Command.RST, number))
             return
         if command == Command.PSH:
             self._data(number, stream, frame.payload)
@@ -563,10 +566,20 @@ class SmuxEngine:
             return
         if len(self._streams) >= MOST_STREAMS or not self._new_stream(number):
             self._counters["streams_refused"] += 1
-            self._give(pack(self._settings.version, self._give_up, number))
+            self._answer(pack(self._settings.version, self._give_up, number))
             return
         self._counters["streams_accepted"] += 1
         self._events.append((Event.STREAM_OPENED, number))
+
+    def _answer(self, frame: bytes) -> None:
+        """
+        Hand over a frame that the peer has caused.
+
+        @raise SmuxError: it causes more of them than it takes.
+        """
+        if self._inner.unsent(_CARRIER) > MOST_ANSWERS:
+            raise SmuxError("the peer does not take the answers to its frames")
+        self._give(frame)
 
     @property
     def _give_up(self) -> Command:
