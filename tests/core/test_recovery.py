@@ -328,6 +328,31 @@ class DetectionTests(SynchronousTestCase):
         first, second, third = times
         self.assertEqual(third - second, 2 * (second - first))
 
+    def test_persisting(self) -> None:
+        """
+        What is acknowledged does not count: the probes go on, less and less often, also when
+        nothing is in flight any more, but at once when they were far apart.
+        """
+        recovery = self.sent(5)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        recovery.persisting = True
+        for _ in range(6):
+            at = recovery.probe_deadline()
+            recovery.probe(at)
+        self.assertEqual(recovery.probes, 6)
+        waits = recovery.probe_deadline() - at
+        self.assertGreater(waits, SECOND)
+        recovery.declare_lost()
+        self.assertEqual(recovery.probe_deadline(), at + waits)
+        number = recovery.on_sent(1, SIZE, at)
+        recovery.on_acknowledged(number, number + 1)
+        recovery.turn(at + TRIP)
+        self.assertEqual(recovery.probe_deadline(), at + 2 * TRIP)
+        self.assertEqual(recovery.probes, 6)
+        recovery.persisting = False
+        self.assertEqual(recovery.probe_deadline(), NEVER)
+
     def test_putOff(self) -> None:
         """Each acknowledgement puts the probe off, from when it came."""
         recovery = self.sent(5)

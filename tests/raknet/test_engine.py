@@ -325,6 +325,54 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(len(pair.server.received), 200_000)
 
 
+class PausedReaderTests(SynchronousTestCase):
+    """A peer whose application does not read acknowledges nothing that it has no room for."""
+
+    SIZE = 3_000_000
+
+    def setUp(self) -> None:
+        self.pair = Pair()
+        self.pair.connect()
+        self.pair.server.reading = False
+        self.pair.write(self.pair.client, bytes(self.SIZE))
+        self.pair.run(10_000)
+
+    def rate(self, seconds: int) -> float:
+        """Datagrams that the writer sends in a second, pings and acknowledgements among them."""
+        before = len(self.pair.client.sent)
+        self.pair.run(1000 * seconds)
+        return (len(self.pair.client.sent) - before) / seconds
+
+    def resume(self, within: float) -> None:
+        """The application reads on, and has everything in so many seconds."""
+        server = self.pair.server
+        server.reading = True
+        server.turn(server.engine)
+        self.pair.run(1000 * within)
+        self.assertEqual(len(server.received), self.SIZE)
+
+    def test_asksRarely(self) -> None:
+        """It is asked now and then whether there is room."""
+        self.assertLess(self.rate(60), 4)
+        self.resume(1)
+
+    def test_wordLost(self) -> None:
+        """What the peer asks for when there is room again is lost: it is sent all the same."""
+        self.rate(30)
+        lost = len(self.pair.server.sent)
+        self.pair.fates["server"] = losing(lost, lost + 1, lost + 2)
+        self.resume(5)
+
+    def test_more(self) -> None:
+        """What is written meanwhile waits too; an end of the session is said all the same."""
+        self.pair.write(self.pair.client, bytes(self.SIZE))
+        self.assertLess(self.rate(30), 4)
+        self.pair.client.engine.abort(self.pair.now)
+        self.pair.client.turn(self.pair.client.engine)
+        self.pair.run(1000)
+        self.assertIn(Event.ENDED, self.pair.server.kinds())
+
+
 class MessageTests(SynchronousTestCase):
     """Messages (raknet.md 6, 7 and 9)."""
 

@@ -137,6 +137,8 @@ class Recovery:
         trip; may be set.
     @ivar eager: what is not acknowledged in its time counts as lost, though nothing sent later
         was acknowledged: for flows so thin that the next datagram comes later than that.
+    @ivar persisting: may be set: what is acknowledged is nothing that counts, so the probes go
+        on, less and less often.
     @ivar patience: for a peer that acknowledges each datagram only once and names what it
         misses (L{on_reported_lost}): nanoseconds after which what it says nothing about is
         given up. That is told to no controller, for it is most likely the acknowledgement
@@ -163,6 +165,7 @@ class Recovery:
         "_newest",
         "_news",
         "_probe_at",
+        "_probed",
         "_reported",
         "_reported_draining",
         "_state",
@@ -175,6 +178,7 @@ class Recovery:
         "lost",
         "next",
         "patience",
+        "persisting",
         "probes",
         "reordering",
         "repair",
@@ -206,6 +210,7 @@ class Recovery:
         self.spurious = 0
         self.probes = 0
         self.patience = 0
+        self.persisting = False
         self.eager = False
         self.repair = 0
         self._unheard = 0
@@ -225,6 +230,7 @@ class Recovery:
         self._limited_until = -1
         self._loss_at = NEVER
         self._probe_at = NEVER
+        self._probed = 0
         self._newest: SentBatch | None = None
         self._news = False
         self._acked = 0
@@ -464,7 +470,8 @@ class Recovery:
 
     def probe_deadline(self) -> int:
         """When L{probe} has to be called; L{NEVER} while nothing is in flight."""
-        return self._probe_at if self.in_flight > 0 or self._batches else NEVER
+        waiting = self.in_flight > 0 or self._batches or self.persisting
+        return self._probe_at if waiting else NEVER
 
     def probe_timeout(self) -> int:
         """How long silence lasts before a probe (RFC 9002 section 6.2.1)."""
@@ -511,11 +518,16 @@ class Recovery:
             self._late_sent = -1
         if sample.acked:
             self._delivered_at = now
-            self.probes = self._unheard = 0
-            self._probe_at = now + self.probe_timeout()
+            if self.persisting:
+                # The path works: no need to wait as long as for one that may not.
+                soon = max(self._probed + 2 * self.round_trip.smoothed, now)
+                self._probe_at = min(self._probe_at, soon)
+            else:
+                self.probes = self._unheard = 0
+                self._probe_at = now + self.probe_timeout()
         self._detect(now, sample)
         sample.in_flight = self.in_flight
-        if not self.in_flight and not self._batches:
+        if not (self.in_flight or self._batches or self.persisting):
             self._probe_at = NEVER
         return sample
 
@@ -529,6 +541,8 @@ class Recovery:
         """
         newest = self._newest
         if newest is None or self.in_flight or self._reported or not newest.app_limited:
+            return False
+        if self.persisting:
             return False
         self._thin += 1
         if self._thin <= _THIN_TURNS or self._thin % _THIN_TURNS == 0:
@@ -654,6 +668,7 @@ class Recovery:
             tells what is, and on a slow path nothing may be.
         """
         self.probes += 1
+        self._probed = now
         self._probe_at = now + self.probe_timeout()
         return self.probes >= MOST_PROBES
 
@@ -687,6 +702,7 @@ class Recovery:
         """Forget all that is in flight: the session is over."""
         self.declare_lost()
         self.lost.clear()
+        self.persisting = False
         self._probe_at = NEVER
 
     # looking things up

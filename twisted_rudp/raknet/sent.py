@@ -57,6 +57,11 @@ is silent about a number that it has once named: its NACK was lost."""
 REMEMBERED: Final = 10 * SECOND
 """How long a late acknowledgement of what was given up still counts."""
 
+PERSIST: Final = 5
+"""After so many probes, since a frame was acknowledged, that brought no acknowledgement of
+another, the peer is taken to have no room, or the path to deliver nothing: only probes leave
+then, less and less often, until a frame arrives (RFC 9293 3.8.6.1)."""
+
 EXTENDED_WINDOW: Final = 8000
 """Reliable indices in flight towards our own kind, whose receiver takes 8192: behind the
 gaps of a path of 100 Mbit/s, 200 ms and a loss of one in twenty, four bandwidth-delay
@@ -505,6 +510,7 @@ class SentPackets:
         "_settings",
         "_settled",
         "_table",
+        "_unanswered",
         "base",
         "counters",
         "extended",
@@ -544,6 +550,7 @@ class SentPackets:
         self._edge_at = 0
         self._edge = 0
         self._ask_again = 0
+        self._unanswered = 0
         self._compact_at = 128
 
     @property
@@ -562,6 +569,8 @@ class SentPackets:
         How many reliable frames may still get an index, and how many datagrams with
         new data a number.
         """
+        if self.recovery.persisting:
+            return 0
         frames = self.reliable - self.base
         numbers = self.recovery.next - self.edge
         if self.extended:
@@ -673,6 +682,8 @@ class SentPackets:
             for sent, first, end in self._between(start, stop):
                 found = sent.lose(first, end, self, LOST)
                 if found:
+                    self._unanswered = 0
+                    self.recovery.persisting = False
                     self.counters.lost += found
                     self.counters.lost_reported += found
                     if sent.size > self.long:
@@ -703,6 +714,9 @@ class SentPackets:
 
         @return: something waits to be sent again; else the owner asks for a sign of life.
         """
+        self._unanswered += 1
+        if self._unanswered >= PERSIST and self.outstanding:
+            self.recovery.persisting = True
         if self.recovery.probe(now):
             controller.on_timeout(now)
             # A peer without room for more acknowledges nothing, and drops what comes.
@@ -710,6 +724,8 @@ class SentPackets:
                 self._take_lost(now)
                 self._find_edge()
                 return True
+        if self.lost:
+            return True
         first = next((sent for sent in self._table if sent.live), None)
         last = next((sent for sent in reversed(self._table) if sent.live), None)
         found = last is not None and last.probe(True, self)
@@ -848,6 +864,8 @@ class SentPackets:
 
     def settle(self, reliable: int, count: int) -> None:
         """Frames with these indices are acknowledged for the first time."""
+        self._unanswered = 0
+        self.recovery.persisting = False
         self.outstanding -= count
         if reliable == self.base and not self._settled:
             self.base += count
