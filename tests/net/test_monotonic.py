@@ -10,9 +10,10 @@ from unittest import SkipTest
 
 from twisted.internet.task import Clock
 from twisted.python import runtime
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.net.monotonic import MonotonicTimer
+from twisted_rudp.net.monotonic import ClockWatch, MonotonicTimer, watchOf
 
 
 class Readers:
@@ -114,3 +115,46 @@ class MonotonicTimerTests(SynchronousTestCase):
         timer.start(2_000_000)
         timer.close()
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class ClockWatchTests(SynchronousTestCase):
+    """L{ClockWatch}."""
+
+    def setUp(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise SkipTest("timers are descriptors on Linux only")
+        self.reactor = Readers()
+        self.watch = ClockWatch(self.reactor)
+        self.set = 0
+
+    def clockSet(self) -> None:
+        self.set += 1
+
+    def test_told(self) -> None:
+        """Whoever has delayed calls is told that the clock was set, each time."""
+        self.watch.add(self)
+        self.watch.add(self)
+        self.assertEqual(self.reactor.readers, [self.watch])
+        self.assertEqual(select.select([self.watch], [], [], 0)[0], [])
+        for times in (1, 2):
+            # As the system calls it then.
+            self.watch.doRead()
+            self.assertEqual(self.set, times)
+        self.watch.discard(self)
+        self.assertEqual((self.reactor.readers, self.watch.fileno()), ([], -1))
+
+    def test_shutdown(self) -> None:
+        """A reactor that shuts down takes the descriptor away."""
+        self.watch.add(self)
+        self.watch.connectionLost(Failure(Exception()))
+        self.assertEqual(self.reactor.readers, [])
+        self.watch.discard(self)
+
+    def test_simulated(self) -> None:
+        """A simulated clock is not set; a reactor has one watch."""
+        clock = Clock()
+        watch = watchOf(clock)
+        watch.add(self)
+        self.assertEqual(watch.fileno(), -1)
+        self.assertIs(watchOf(clock), watch)
+        watch.discard(self)

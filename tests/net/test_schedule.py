@@ -590,6 +590,22 @@ class SetBackTests(SynchronousTestCase):
         self.reactor.advance(0.5)
         self.assertEqual([each for each, _ in self.visited], [self.task, later])
 
+    def test_told(self) -> None:
+        """Nothing comes that would show it: wake and turn are armed anew when the clock was set."""
+        other = noting(self.visited)
+        self.schedule.set(self.task, 200 * MILLISECOND, 0)
+        self.schedule.touch(other)
+        self.reactor.rightNow -= 3600
+        self.elapsed = 100 * MILLISECOND
+        self.schedule.clockSet()
+        self.reactor.advance(0)
+        self.assertEqual([each for each, _ in self.visited], [other])
+        self.elapsed = 200 * MILLISECOND
+        self.reactor.advance(0.1)
+        self.assertEqual([each for each, _ in self.visited], [other, self.task])
+        self.schedule.clockSet()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_nothingElse(self) -> None:
         """An overdue wake behind which nothing waits is given up, and believed no more."""
         self.schedule.set(self.task, 200 * MILLISECOND, 0)

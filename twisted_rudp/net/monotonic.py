@@ -3,17 +3,20 @@ A timer that goes by the monotonic clock and may be moved.
 
 A delayed call of the reactor goes by the wall clock: when that is set back, it comes as much
 later. When it is moved or cancelled, the process wakes at the old time all the same. Linux has
-timers that are descriptors and have neither fault, so there one of them is used.
+timers that are descriptors and have neither fault, so there one of them is used. Where delayed
+calls are used all the same, a L{ClockWatch} tells when they are to be made anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -33,6 +36,97 @@ def _library() -> Any:
 
 
 _libc: Final = _library()
+
+_ABSOLUTE: Final = 1
+_CANCELLED_ON_SET: Final = 2
+_NEVER: Final = 1 << 40
+"""Seconds of a wall clock that no machine will see."""
+
+
+class Delayed(Protocol):
+    """Who has delayed calls."""
+
+    def clockSet(self) -> None:
+        """The wall clock was set: delayed calls would come at another time than was meant."""
+
+
+@implementer(IReadDescriptor)
+class ClockWatch:
+    """
+    Tells when the wall clock was set. It has a timer of that clock which is never due, and
+    which Linux cancels then; without one nobody is told.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._told: dict[Delayed, None] = {}
+        self._descriptor = -1
+        self._due = (ctypes.c_long * 4)(0, 0, _NEVER, 0)
+        self._possible = _libc is not None and reactor.seconds is runtime.seconds
+
+    def add(self, told: Delayed) -> None:
+        """Tell somebody; its descriptor is open while there is anybody."""
+        if self._possible:
+            self._told[told] = None
+            if self._descriptor < 0:
+                self._open()
+
+    def discard(self, told: Delayed) -> None:
+        """Tell nobody any more of that."""
+        self._told.pop(told, None)
+        if not self._told:
+            self._close()
+
+    def _open(self) -> None:
+        self._descriptor = _libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._descriptor >= 0:
+            self._arm()
+            self._reactor.addReader(self)
+
+    def _arm(self) -> None:
+        flags = _ABSOLUTE | _CANCELLED_ON_SET
+        _libc.timerfd_settime(self._descriptor, flags, self._due, None)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            # While fileno() still tells the reactor which descriptor is meant.
+            self._reactor.removeReader(self)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    # the reactor's side
+
+    def fileno(self) -> int:
+        """The descriptor, -1 without one."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """Whose turn it is, for the log."""
+        return "wall clock"
+
+    def doRead(self) -> None:
+        """The clock was set."""
+        with contextlib.suppress(OSError):
+            os.read(self._descriptor, 8)
+        self._arm()
+        for told in list(self._told):
+            told.clockSet()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gives the descriptor up: it shuts down."""
+        self._told.clear()
+        self._close()
+
+
+_watches: Final[WeakKeyDictionary[Any, ClockWatch]] = WeakKeyDictionary()
+
+
+def watchOf(reactor: Any) -> ClockWatch:
+    """The one of a reactor."""
+    found = _watches.get(reactor)
+    if found is None:
+        found = _watches[reactor] = ClockWatch(reactor)
+    return found
 
 
 class MovableTimer(Protocol):

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python import runtime
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.net.monotonic import MonotonicTimer, MovableTimer
+from twisted_rudp.net.monotonic import MonotonicTimer, MovableTimer, watchOf
 
 SHORTEST: Final = MILLISECOND
 """No wake is asked for sooner than this."""
@@ -221,6 +221,7 @@ class Schedule:
         self._due = False
         self.behind = False
         self._behindUntil = self._behindSince = 0
+        self._watched = False
 
     # turns
 
@@ -447,6 +448,9 @@ class Schedule:
             # A reset to an earlier time searches all calls of the reactor, and a
             # thousand clients have one each.
             self._wakeCall.cancel()
+        if not self._watched:
+            self._watched = True
+            watchOf(self._reactor).add(self)
         self._wakeCall = self._reactor.callLater(max(0, moment - now) / SECOND, self._wake)
         self._wakeAt = moment
         self.clock.horizon = moment + OVERSLEPT
@@ -485,6 +489,16 @@ class Schedule:
             if self._order:
                 self._wakeBy(self._order[0], self.clock.last)
 
+    def clockSet(self) -> None:
+        """See L{Delayed.clockSet<twisted_rudp.net.monotonic.Delayed.clockSet>}."""
+        call, self._turnCall = self._turnCall, None
+        if call is not None:
+            call.cancel()
+            self._askForTurn()
+        if self._wakeCall is not None:
+            self._cancelWake()
+            self._wakeBy(self._wakeAt, self.clock.now())
+
     def _forgetDeadlines(self) -> None:
         self._buckets.clear()
         self._order.clear()
@@ -513,6 +527,8 @@ class Schedule:
         self._forgetDeadlines()
         if self._moving is not None:
             self._moving.close()
+        if self._watched:
+            watchOf(self._reactor).discard(self)
         self._dirty.clear()
         self._next.clear()
         self._blocked.clear()
