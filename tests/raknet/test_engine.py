@@ -55,6 +55,30 @@ class OpeningTests(SynchronousTestCase):
             Capability.BYTES | Capability.ORDERLY_CLOSE | Capability.NEEDS_IDLE_TIMEOUT,
         )
 
+    def asked(self, answered: int) -> set[int]:
+        """
+        What the dialler's frames say in ten seconds.
+
+        @param answered: so many datagrams of the listener's arrive.
+        """
+        pair = Pair(back=lambda number, datagram: (10,) if number < answered else ())
+        pair.dial()
+        pair.run(9000)
+        found: set[int] = set()
+        for datagram in pair.client.sent:
+            if datagram[0] & 0xE0 == 0x80:
+                found.update(frame.payload[0] for frame in parse_frames(datagram)[0])
+        return found
+
+    def test_asks(self) -> None:
+        """
+        Until its request is acknowledged the dialler says nothing else, or the C++ listener
+        would ban it; then it asks until it is accepted.
+        """
+        pings = {MessageId.CONNECTED_PING}
+        self.assertEqual(self.asked(2), {MessageId.CONNECTION_REQUEST})
+        self.assertEqual(self.asked(3), {MessageId.CONNECTION_REQUEST} | pings)
+
     def test_eachOfTheFirstLost(self) -> None:
         """
         Whichever of the first datagrams of either side is lost, the session comes
