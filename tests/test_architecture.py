@@ -111,6 +111,8 @@ PRINTERS = {"service"}
 CLOCKS = {
     ("net.schedule", "time.monotonic_ns"),
     ("net.monotonic", "time.CLOCK_MONOTONIC"),
+    # Only asked whether it was set.
+    ("net.monotonic", "time.CLOCK_REALTIME"),
     ("net.udp.whentoread", "time.perf_counter_ns"),
     ("discovery.suspend", "time.monotonic"),
     ("discovery.suspend", "time.time"),

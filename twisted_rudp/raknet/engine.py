@@ -715,8 +715,9 @@ class RakNetEngine:
             # The listener may have used up what it may send to an address that is not
             # validated, and have acknowledged all that we said (RFC 9002 6.2.2.1). The C++
             # one takes nothing before the request that it has not acknowledged yet.
-            if not self.sender.sent.outstanding:
-                self.sender.path_trial(wire.pack_ping(self._time(now)))
+            sender = self.sender
+            if not sender.sent.outstanding:
+                sender.path_trial(wire.pack_ping(self._time(now)))
             timers.set(t.PING, now + ASK_AGAIN)
         elif now >= timers.due(t.PING):
             self._ping(now)

@@ -452,7 +452,8 @@ class Sender:
     def _fill(self, draft: Draft, now: int, is_open: bool) -> None:
         """Put frames into a datagram until it is full or the windows are."""
         most = 1 << 16 if self._settings.packed else 1
-        if is_open and (self._probes or not self.sent.recovery.persisting):
+        recovery = self.sent.recovery
+        if is_open and (self._probes or not recovery.persisting):
             self._fill_lost(draft, most)
         while self._urgent and len(draft.frames) < most:
             message = self._urgent[0]
