@@ -391,21 +391,35 @@ class DetectionTests(SynchronousTestCase):
         self.assertEqual(recovery.deadline(), now + TRIP * 11 // 8)
 
     def test_eagerLess(self) -> None:
-        """A path that delivers nothing is tried less and less often, also what is under way."""
-        recovery = make()
-        recovery.on_sent(1, SIZE, SECOND)
-        recovery.on_acknowledged(0, 1)
-        recovery.turn(SECOND + TRIP)
-        recovery.eager = True
-        now = 2 * SECOND
-        recovery.on_sent(1, SIZE, now)
-        wait = recovery.deadline() - now
-        recovery.on_sent(1, SIZE, now + MILLISECOND)
-        recovery.turn(now + wait)
-        self.assertEqual(recovery.lost, [(1, 2)])
-        recovery.turn(now + wait + MILLISECOND)
-        self.assertEqual(recovery.lost, [(1, 2)])
-        self.assertEqual(recovery.deadline(), now + MILLISECOND + 2 * wait)
+        """
+        A path that delivers nothing is tried less and less often, also what is under way, unless
+        losses are known to come in runs.
+        """
+        for runs in (False, True):
+            recovery = make()
+            recovery.on_sent(1, SIZE, SECOND)
+            recovery.on_acknowledged(0, 1)
+            recovery.turn(SECOND + TRIP)
+            recovery.eager = True
+            recovery.runs = runs
+            now = 2 * SECOND
+            recovery.on_sent(1, SIZE, now)
+            wait = recovery.deadline() - now
+            recovery.on_sent(1, SIZE, now + MILLISECOND)
+            recovery.turn(now + wait)
+            self.assertEqual(recovery.lost, [(1, 2)])
+            recovery.turn(now + wait + MILLISECOND)
+            self.assertEqual(recovery.lost, [(1, 2), (2, 3)] if runs else [(1, 2)])
+            if not runs:
+                self.assertEqual(recovery.deadline(), now + MILLISECOND + 2 * wait)
+                continue
+            now += wait
+            recovery.on_sent(1, SIZE, now)
+            self.assertEqual(recovery.deadline(), now + 2 * wait)
+            recovery.turn(now + 2 * wait)
+            self.assertEqual(recovery.lost, [(1, 2), (2, 3), (3, 4)])
+            recovery.on_sent(1, SIZE, now + 2 * wait)
+            self.assertEqual(recovery.deadline(), now + 6 * wait)
 
     def test_stop(self) -> None:
         """After the end nothing is waited for."""

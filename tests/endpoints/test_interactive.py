@@ -8,7 +8,7 @@ from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
-from twisted_rudp.testing.impairments import Impairments
+from twisted_rudp.testing.impairments import BurstLoss, Impairments
 from twisted_rudp.testing.network import MemoryNetwork
 
 PORT = 4000
@@ -52,7 +52,12 @@ class InteractiveTests(SynchronousTestCase):
     """Echoes over paths that lose."""
 
     def waits(
-        self, profile: str, delay: float, loss: float, seconds: int
+        self,
+        profile: str,
+        delay: float,
+        loss: float,
+        seconds: int,
+        burst: BurstLoss | None = None,
     ) -> tuple[list[float], float, str]:
         """
         All waits but those of the first five seconds, ascending, bytes sent for each byte of a
@@ -61,7 +66,8 @@ class InteractiveTests(SynchronousTestCase):
         network = MemoryNetwork(seed=3)
         near, far = network.host("near"), network.host("far")
         for seed, ends in enumerate(((near, far), (far, near)), 10):
-            network.setLink(*ends, Impairments(seed=seed, rate=12.5e6, delay=delay, loss=loss))
+            path = Impairments(seed=seed, rate=12.5e6, delay=delay, loss=loss, burst=burst)
+            network.setLink(*ends, path)
         server = KCPServerEndpoint(far.reactor, PORT, profile=profile)
         self.successResultOf(server.listen(Factory.forProtocol(Echo)))
         asking = Asking(near.reactor)
@@ -79,10 +85,18 @@ class InteractiveTests(SynchronousTestCase):
         usual, _, _ = self.waits("default", 0.02, 0.05, 8)
         quick, sent, shape = self.waits("interactive", 0.02, 0.05, 12)
         self.assertGreater(usual[len(usual) * 95 // 100], 0.09)
-        self.assertLess(quick[len(quick) * 95 // 100], 0.065)
-        self.assertLess(quick[len(quick) * 98 // 100], 0.09)
-        self.assertLess(sent, 1.7)
-        self.assertEqual(shape, "2+1")
+        self.assertLess(quick[len(quick) * 95 // 100], 0.067)
+        self.assertLess(quick[len(quick) * 99 // 100], 0.09)
+        self.assertLess(sent, 1.56)
+        self.assertEqual(shape, "3+1")
+
+    def test_bursts(self) -> None:
+        """Where four are lost in a row, few messages wait for more than one repetition."""
+        burst = BurstLoss(0.005, 0.25)
+        for delay, most in ((0.02, 0.12), (0.1, 0.46)):
+            waits, sent, _ = self.waits("interactive", delay, 0, 30, burst)
+            self.assertLess(waits[len(waits) * 99 // 100], most)
+            self.assertLess(sent, 1.6)
 
     def test_far(self) -> None:
         """Where a repetition takes long, groups become longer and repair more."""

@@ -317,6 +317,25 @@ class DecoderTests(SynchronousTestCase):
                 expected = set(datagrams[group * data : (group + 1) * data])
                 self.assertLessEqual(expected, set(came + rebuilt))
 
+    def test_missed_runs(self) -> None:
+        """
+        What is missed counts in packets and in runs, and a run may go on in the next group, of
+        whichever group that is noticed first.
+        """
+        packets = encode(Encoder(3, 1), [bytes([at]) * 30 for at in range(30)])
+        for lost, missed, runs in (
+            ((1,), 1, 1),
+            ((0, 2), 2, 2),
+            ((2, 4), 2, 1),
+            ((1, 2, 4), 3, 1),
+            ((2, 4, 5), 3, 1),
+            ((2, 4, 6), 3, 2),
+            ((1, 2, 4, 5, 6, 8, 9), 7, 1),
+        ):
+            decoder = Decoder(3, 1)
+            decode(decoder, [each for at, each in enumerate(packets) if at not in lost])
+            self.assertEqual((decoder.missed, decoder.runs), (missed, runs), lost)
+
     def test_old_groups(self) -> None:
         """A group is given up when one more than three ahead begins."""
         for groups, found in ((3, True), (4, False)):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.kcp.arqcase import ARQTestCase, wait_of
 from tests.kcp.segments import Segment
 from tests.kcp.test_arq_link import Link
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.recovery import PacedRecovery
@@ -42,6 +43,28 @@ class PacedTests(ARQTestCase):
         self.hear(arq, self.ack(7, 0, 1), now=41)
         self.assertEqual([sn for sn, _ in self.pushed(arq, 41)], [1, 2])
         self.assertEqual([sn for sn, _ in self.pushed(arq, 80)], [4, 5, 6])
+
+    def test_copies(self) -> None:
+        """
+        Where losses come in runs, what was sent again is sent once more a quarter of a round
+        trip later, unless it has arrived.
+        """
+        for arrives in (False, True):
+            arq = self.paced(eager=True)
+            arq.sender.expect_repair(3, 0, runs=50 * MILLISECOND)
+            arq.write(bytes(400))
+            self.pushed(arq, 0)
+            self.hear(arq, *(self.ack(sn, 0, 0) for sn in (1, 2, 3)), now=40)
+            self.assertEqual(self.pushed(arq, 40), [(0, 40)])
+            if arrives:
+                self.hear(arq, self.ack(0, 0, 1), now=45)
+            self.assertEqual(self.pushed(arq, 45), [])
+            self.assertEqual(wait_of(arq, 45), None if arrives else 5)
+            self.assertEqual(self.pushed(arq, 50), [] if arrives else [(0, 50)])
+            self.hear(arq, self.control(una=4, wnd=200), now=90)
+            self.assertEqual(self.pushed(arq, 90), [])
+            self.assertEqual(arq.sender.recovery.underway, 0)
+            self.assertIsNone(wait_of(arq, 90))
 
     def test_repetitionIsNotCountedTwice(self) -> None:
         """What is in flight counts segments, not sendings."""
@@ -176,6 +199,7 @@ class LinkTests(ARQTestCase):
         numbers=st.sampled_from([0, (1 << 32) - 40]),
         congestion=st.sampled_from(["bbr", "cubic"]),
         switch=st.booleans(),
+        copies=st.booleans(),
     )
     def test_anyLink(
         self,
@@ -186,13 +210,17 @@ class LinkTests(ARQTestCase):
         numbers: int,
         congestion: str,
         switch: bool,
+        copies: bool,
     ) -> None:
         """
         All arrives once and in order, nothing stays in flight, also when the recovery is
         changed on the way.
         """
-        chosen = Settings(mtu=300, sndwnd=window, rcvwnd=window, congestion=congestion)  # type: ignore[arg-type]
+        chosen = Settings(
+            mtu=300, sndwnd=window, rcvwnd=window, congestion=congestion, eager=copies  # type: ignore[arg-type]
+        )
         a = ARQ(7, chosen, first_sent=numbers)
+        a.sender.expect_repair(0, 0, SECOND if copies else 0)
         b = ARQ(7, chosen, first_received=numbers)
         link = Link(a, b, seed, loss=loss, repeat=0.05, jitter=jitter)
         data = Random(seed).randbytes(20_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,11 +13,14 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.shapechoice import (
     FIRST_LOSS,
     LARGEST,
+    MOST_SENT,
     THRIFTY_LARGEST,
     ShapeChoice,
     choose,
     delay,
+    failures,
     unrepaired,
+    wire,
 )
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
@@ -30,15 +35,36 @@ class ModelTests(SynchronousTestCase):
         self.assertAlmostEqual(unrepaired(2, 2, 0.1, 0), 0.1 * (1 - 0.9**3 - 3 * 0.1 * 0.9**2))
 
     def test_runs(self) -> None:
-        """Where losses come in runs, parity has to outlast them."""
-        self.assertAlmostEqual(unrepaired(4, 2, 0.01, 0.5), 0.01 * 0.5**2)
+        """Where losses come in runs, each packet's fate follows that of the one before it."""
+        loss, running = 0.1, 0.6
+        begins = loss * (1 - running) / (1 - loss)
+        for data, parity in ((2, 1), (3, 1), (4, 2)):
+            packets = groups = 0.0
+            for fates in product((False, True), repeat=data + parity):
+                chance = loss if fates[0] else 1 - loss
+                for before, fate in pairwise(fates):
+                    lost = running if before else begins
+                    chance *= lost if fate else 1 - lost
+                if sum(fates) > parity and any(fates[:data]):
+                    packets += chance * sum(fates[:data]) / data
+                    groups += chance / data
+            found = failures(data, parity, loss, running)
+            self.assertAlmostEqual(found[0], packets)
+            self.assertAlmostEqual(found[1], groups)
 
     def test_delay(self) -> None:
         """One in a hundred waits: for the parity of its group, or for a repetition."""
         self.assertEqual(delay(6, 3, 0.05, 0, 0.2, 0.02), 0.1)
-        self.assertGreater(delay(4, 2, 0.05, 0, 0.2, 0.02), 0.15)
+        self.assertTrue(0.06 < delay(4, 2, 0.05, 0, 0.2, 0.02) < 0.08)
+        self.assertGreater(delay(4, 2, 0.06, 0, 0.2, 0.02), 0.1)
         self.assertEqual(delay(2, 1, 0.001, 0, 0.2, 0.02), 0)
-        self.assertTrue(0.25 < delay(2, 1, 0.05, 0.5, 0.2, 0.02) < 0.27)
+        self.assertTrue(0.2 < delay(2, 1, 0.05, 0.5, 0.2, 0.02) < 0.24)
+
+    def test_wire(self) -> None:
+        """Where repetitions wait for a group that repairs nearly all, hardly any is sent."""
+        self.assertAlmostEqual(wire(6, 3, 0.05, 0), 1.5, 2)
+        self.assertAlmostEqual(wire(2, 1, 0.02, 0), 1.5 * 1.04)
+        self.assertAlmostEqual(wire(2, 1, 0.3, 0), 1.5 * 1.1)
 
 
 class ChooseTests(SynchronousTestCase):
@@ -48,18 +74,28 @@ class ChooseTests(SynchronousTestCase):
         """Small groups where a repetition is soon there; little parity where little is lost."""
         for round_trip, loss, shape in (
             (0.04, 0.0, (3, 1)),
-            (0.04, 0.05, (2, 1)),
+            (0.04, 0.01, (3, 1)),
+            (0.04, 0.05, (3, 1)),
             (0.2, 0.0, (5, 1)),
-            (0.2, 0.01, (3, 1)),
+            (0.2, 0.01, (4, 1)),
             (0.2, 0.05, (6, 3)),
         ):
             self.assertEqual(choose(loss, 0, round_trip, 0.02), shape, (round_trip, loss))
 
     def test_runs(self) -> None:
-        """Losses in runs want longer groups with more parity."""
-        data, parity = choose(0.05, 0.6, 0.2, 0.02)
-        self.assertGreater(data, 6)
-        self.assertGreater(parity, 3)
+        """Losses in runs want longer groups with more parity, unless that comes too late."""
+        data, parity = choose(0.02, 0.5, 0.2, 0.02)
+        self.assertGreater(data, 8)
+        self.assertGreater(parity, 4)
+        self.assertEqual(choose(0.02, 0.5, 0.04, 0.02), (3, 1))
+
+    def test_bytes(self) -> None:
+        """Parity and repetitions together are about half of the data, at usual losses."""
+        for loss in (2**-7, 2**-6, 2**-5, 2**-4):
+            for running in (loss + part / 4 * (1 - loss) for part in range(4)):
+                for trip in (0.04, 0.1, 0.2, 0.4):
+                    shape = choose(loss, running, trip, 0.02)
+                    self.assertLessEqual(wire(*shape, loss, running), MOST_SENT, shape)
 
     def test_thrifty(self) -> None:
         """Of a fast transfer little is parity, more with more loss, and most of it is repaired."""
@@ -148,6 +184,18 @@ class ShapeChoiceTests(SynchronousTestCase):
         self.reports(choice, 0.05, 60)
         self.assertEqual(choice.repair_delay((2, 1)), 0)
         self.assertEqual(round(choice.repair_delay((6, 3)) / MILLISECOND), 100)
+
+    def test_runLength(self) -> None:
+        """Runs of losses last as long as hardly any goes on, and none do where each is alone."""
+        for runs, least, most in ((1, 80, 200), (4, 0, 0)):
+            choice = ShapeChoice()
+            for second in range(60):
+                # Four of a hundred packets: one after the other, or each for itself.
+                bad = second // 2
+                choice.learn(second * SECOND, 50 * second + 1, 4 * bad, runs * bad)
+            length = choice.run_length() / MILLISECOND
+            self.assertTrue(least <= length <= most, (runs, length))
+        self.assertEqual(ShapeChoice().run_length(), 0)
 
     def test_unknown(self) -> None:
         """Before anything is measured some loss is assumed."""

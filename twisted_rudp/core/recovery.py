@@ -139,6 +139,7 @@ class Recovery:
         was acknowledged: for flows so thin that the next datagram comes later than that.
     @ivar persisting: may be set: what is acknowledged is nothing that counts, so the probes go
         on, less and less often.
+    @ivar runs: losses are known to come in runs; may be set.
     @ivar patience: for a peer that acknowledges each datagram only once and names what it
         misses (L{on_reported_lost}): nanoseconds after which what it says nothing about is
         given up. That is told to no controller, for it is most likely the acknowledgement
@@ -171,6 +172,7 @@ class Recovery:
         "_state",
         "_thin",
         "_unheard",
+        "_unheard_at",
         "delivered",
         "eager",
         "in_flight",
@@ -183,6 +185,7 @@ class Recovery:
         "reordering",
         "repair",
         "round_trip",
+        "runs",
         "spurious",
     )
 
@@ -212,8 +215,9 @@ class Recovery:
         self.patience = 0
         self.persisting = False
         self.eager = False
+        self.runs = False
         self.repair = 0
-        self._unheard = 0
+        self._unheard = self._unheard_at = 0
         self._reported = 0
         self._reported_draining = 0
         self._allowance = allowance
@@ -523,7 +527,7 @@ class Recovery:
                 soon = max(self._probed + 2 * self.round_trip.smoothed, now)
                 self._probe_at = min(self._probe_at, soon)
             else:
-                self.probes = self._unheard = 0
+                self.probes = self._unheard = self._unheard_at = 0
                 self._probe_at = now + self.probe_timeout()
         self._detect(now, sample)
         sample.in_flight = self.in_flight
@@ -587,28 +591,33 @@ class Recovery:
             decided = largest - self.reordering
         state, base = self._state, self._base
         batches = self._batches
-        eager = self._eager_patience() << self._unheard if self.eager else NEVER
-        if eager < patience:
-            # Where something sent later has arrived, no less is suspected than where nothing has.
-            patience = eager
+        eager = self.eager
+        if eager:
+            # Something sent later that has arrived makes nothing worse than silence does.
+            patience = self._eager_patience() << self._unheard
+        # Of a run of losses, what was under way when the wait became longer waits as before. If
+        # it is not known that they come in runs, the path may have become longer.
+        longer_from = self._unheard_at
         self._loss_at = NEVER
         done = 0
         for batch in batches:
             first, end = batch.first, batch.end
+            wait = patience if batch.sent >= longer_from else patience >> 1
             if end - 1 <= decided or state.find(_OUTSTANDING, first - base, end - base) < 0:
                 stop = end
-            elif first < largest and now - batch.sent >= patience:
+            elif first < largest and now - batch.sent >= wait:
                 stop = min(end, largest)
-            elif first > largest and now - batch.sent >= eager:
+            elif eager and first > largest and now - batch.sent >= wait:
                 stop = end
-                # A path that delivers nothing is tried less and less often.
-                self._unheard = min(self._unheard + 1, _MOST_BACK_OFF)
+                if batch.sent >= self._unheard_at:
+                    # A path that delivers nothing is tried less and less often.
+                    self._unheard = min(self._unheard + 1, _MOST_BACK_OFF)
+                    if self.runs:
+                        self._unheard_at = now
             else:
                 stop = min(max(decided + 1, first), end)
-                if first < largest:
-                    self._loss_at = batch.sent + patience
-                elif self.eager:
-                    self._loss_at = batch.sent + eager
+                if first < largest or eager:
+                    self._loss_at = batch.sent + wait
             if stop > first:
                 self._settle(batch, stop, sample)
             if stop < end:

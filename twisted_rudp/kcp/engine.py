@@ -49,7 +49,7 @@ from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.path import STALLED, Path
 from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
 from twisted_rudp.kcp.settings import SessionOptions, Settings, reconfigure
-from twisted_rudp.kcp.shapechange import is_about_shapes, is_change
+from twisted_rudp.kcp.shapechange import CONFIRM, is_about_shapes, is_change
 from twisted_rudp.kcp.snmp import SessionCounters, SNMPCounters
 from twisted_rudp.kcp.wire import (
     ACK,
@@ -442,6 +442,8 @@ class KCPEngine:
         if control.peer is not Peer.MARKED:
             return
         framing.hear_shape(payload, now, self.round_trip)
+        if payload[0] == CONFIRM:
+            self._expect_repair()
         if framing.answer:
             self._shape_heard = True
             self._bare = False
@@ -805,12 +807,19 @@ class KCPEngine:
                 frame(said, len(said))
             arq.counters.out_segs += 1
         encoder = framing.encoder
-        if encoder is not None:
-            group = encoder.data + encoder.parity
-            if group != self._group:
-                self._group = group
-                delay = shapes.choice.repair_delay((encoder.data, encoder.parity))
-                arq.sender.expect_repair(group, delay)
+        if encoder is not None and encoder.data + encoder.parity != self._group:
+            self._expect_repair()
+
+    def _expect_repair(self) -> None:
+        """Another shape is in use, or more is known of what is lost."""
+        framing = self._framing
+        encoder, shapes = framing.encoder, framing.shapes
+        if encoder is None or shapes is None:
+            return
+        self._group = encoder.data + encoder.parity
+        choice, sender = shapes.choice, self._arq.sender
+        delay = choice.repair_delay((encoder.data, encoder.parity))
+        sender.expect_repair(self._group, delay, choice.run_length())
 
     def _flush_arq(self, now: int, emit: EmitOwn, budget: int) -> bool:
         if self._closed is not None:

@@ -428,7 +428,7 @@ class Decoder:
     @ivar tunings: how often the peer's numbers were adopted.
     @ivar lost: data packets that did not come and were not rebuilt.
     @ivar missed: those that did not come, whether rebuilt or not.
-    @ivar runs: how often one was missed and the one before it in its group was not.
+    @ivar runs: how often one was missed and the one before it was not.
     @ivar misfits: packets whose kind does not fit the numbers that the peer has announced.
     @ivar limit: bytes kept for groups of which something is missing.
     @ivar bytes_held: bytes that are kept for them now.
@@ -439,6 +439,7 @@ class Decoder:
         "_agreed",
         "_all_data",
         "_cycle",
+        "_gaps",
         "_groups",
         "_newest",
         "_suspect",
@@ -503,6 +504,8 @@ class Decoder:
         self._cycle = 0xFFFFFFFF // (data + parity)
         # None: nothing is missing any more.
         self._groups: dict[int, _Group | None] = {}
+        # The data packets that were missing of the last groups, by their bits.
+        self._gaps: dict[int, int] = {}
         self.bytes_held = 0
         self._newest: int | None = None
         self._suspect: int | None = None
@@ -628,7 +631,7 @@ class Decoder:
         group.add(position, packets, size, count)
         self.bytes_held += group.size - before
         if group.came.bit_count() >= self.data:
-            self._count_missed(group)
+            self._count_missed(number, group)
             self._rebuild(group.shards(), rebuilt)
             self._finish(number)
         elif self.bytes_held > self.limit:
@@ -660,31 +663,43 @@ class Decoder:
             self._suspect = number
             return False
         if ahead > GROUPS_BEHIND:
-            for old in self._groups.values():
-                self._count_lost(old)
+            for each, old in self._groups.items():
+                self._count_lost(each, old)
             self._groups.clear()
             self.bytes_held = 0
         else:
             for behind in range(GROUPS_BEHIND + 1, GROUPS_BEHIND + 1 + ahead):
-                old = self._groups.pop((number - behind) % self._cycle, None)
+                each = (number - behind) % self._cycle
+                old = self._groups.pop(each, None)
                 if old is not None:
                     self.bytes_held -= old.size
-                    self._count_lost(old)
+                    self._count_lost(each, old)
         if ahead > 0:
             self._newest = number
         return True
 
-    def _count_lost(self, group: _Group | None) -> None:
+    def _count_lost(self, number: int, group: _Group | None) -> None:
         """A group is too old: what is missing of it is not coming any more."""
         if group is not None:
-            self.lost += self._count_missed(group)
+            self.lost += self._count_missed(number, group)
 
-    def _count_missed(self, group: _Group) -> int:
+    def _count_missed(self, number: int, group: _Group) -> int:
         """Count the data packets that are missing of a group, and how often one begins a run."""
         gaps = self._all_data & ~group.came
         missing = gaps.bit_count()
+        if not missing:
+            return 0
         self.missed += missing
         self.runs += (gaps & ~(gaps << 1)).bit_count()
+        # A run may go on from one group to the next.
+        last = 1 << (self.data - 1)
+        if gaps & 1 and self._gaps.get(number - 1, 0) & last:
+            self.runs -= 1
+        if gaps & last and self._gaps.get(number + 1, 0) & 1:
+            self.runs -= 1
+        self._gaps[number] = gaps
+        if len(self._gaps) > 2 * GROUPS_BEHIND:
+            del self._gaps[next(iter(self._gaps))]
         return missing
 
     def _rebuild(self, shards: dict[int, Buffer], rebuilt: list[bytes]) -> None:

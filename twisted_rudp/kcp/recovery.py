@@ -12,6 +12,7 @@ Segment numbers are unbounded integers here, times are nanoseconds.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -43,6 +44,9 @@ late may an acknowledgement name it."""
 ACKNOWLEDGED_LATELY: Final = 6 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
+
+COPY_SHARE: Final = 4
+"""A repetition is sent once more after this share of a round trip."""
 
 _ARRIVED: Final = -1
 
@@ -107,6 +111,8 @@ class PacedRecovery:
     __slots__ = (
         "_acknowledged_at",
         "_by_ts",
+        "_copies",
+        "_copy_at",
         "_counters",
         "_covered",
         "_fresh",
@@ -116,6 +122,7 @@ class PacedRecovery:
         "_pacer",
         "_recovery",
         "_resent",
+        "_runs",
         "_sent",
         "_settings",
         "_transmitter",
@@ -154,6 +161,9 @@ class PacedRecovery:
         self._by_ts: dict[int, list[Burst]] = {}
         self._lost: dict[int, None] = {}
         self._resent: dict[int, Resent] = {}
+        self._runs = 0
+        self._copies: deque[tuple[int, int, int]] = deque()
+        self._copy_at = NEVER
         self._wake = NEVER
         self._acknowledged_at = -NEVER
 
@@ -182,15 +192,20 @@ class PacedRecovery:
             for first, end in _stretches(missing):
                 self._fresh.append(self._note(batch, first, end, stamp, named=False))
 
-    def expect_repair(self, group: int, delay: int = 0) -> None:
+    def expect_repair(self, group: int, delay: int = 0, runs: int = 0) -> None:
         """
         FEC repairs losses when up to C{group} later datagrams have arrived: before that
         nothing is lost, and what was repaired tells nothing of congestion.
 
         @param delay: nanoseconds for which a repetition waits for that.
+        @param runs: nanoseconds that runs of losses last; 0: losses do not come in runs. With
+            C{eager}, where that is as long as a round trip, what is sent again is sent once
+            more soon afterwards.
         """
         self._recovery.expect_reordering(group)
         self._recovery.repair = delay
+        self._recovery.runs = runs > 0
+        self._runs = runs
 
     def new_path(self) -> None:
         """The peer is at another host: what was learnt of the way there counts no more."""
@@ -214,6 +229,8 @@ class PacedRecovery:
         self._by_ts.clear()
         self._lost.clear()
         self._resent.clear()
+        self._copies.clear()
+        self._copy_at = NEVER
         self._covered = self._sent.una
         self._wake = NEVER
 
@@ -251,7 +268,8 @@ class PacedRecovery:
     def quiet(self, stamp: Stamp) -> bool:
         """There is nothing to be sent again and nothing to be waited for."""
         self.begin(stamp)
-        return not self._lost and stamp[5] < self._recovery.probe_deadline()
+        now = stamp[5]
+        return not self._lost and now < self._copy_at and now < self._recovery.probe_deadline()
 
     # what the peer says
 
@@ -538,9 +556,33 @@ class PacedRecovery:
         now = stamp[5]
         if now >= self._recovery.probe_deadline() and self._sent.outstanding:
             self._probe(stamp, packer, budget if strict else NEVER)
+        if now >= self._copy_at:
+            self._send_copies(stamp, packer, budget, strict)
         if not self._lost:
             return False
         return self._send_lost(stamp, packer, budget, strict)
+
+    def _send_copies(self, stamp: Stamp, packer: Packer, budget: int, strict: bool) -> None:
+        """
+        Send once more what was sent again a while ago and has not arrived. What the window or
+        the budget does not let out now is not made up for.
+        """
+        now, copies = stamp[5], self._copies
+        una, arrived = self._sent.una, self._sent.arrived
+        while copies and copies[0][0] <= now:
+            _, first, end = copies.popleft()
+            for segment in range(max(first, una), end):
+                if arrived[segment - una] or segment in self._lost:
+                    continue
+                batch = self._sent.batch_of(segment)
+                cost = self._transmitter.cost(batch, (segment,))
+                if packer.blocked or not self._allowed(now) or (
+                    strict and packer.cost + cost > budget
+                ):
+                    break
+                self._resend(batch, segment, segment + 1, stamp, packer)
+                self._counters.early_retrans_segs += 1
+        self._copy_at = copies[0][0] if copies else NEVER
 
     def _allowed(self, now: int) -> int:
         """How many full segments may leave now."""
@@ -586,10 +628,19 @@ class PacedRecovery:
                         return False
                 self._resend(batch, first, stop, stamp, packer)
                 self._counters.fast_retrans_segs += stop - first
+                if self._runs > self.round_trip.smoothed and self._recovery.eager:
+                    self._copy_later(first, stop, stamp[5])
                 for segment in range(first, stop):
                     del self._lost[segment]
                 first = stop
         return False
+
+    def _copy_later(self, first: int, end: int, now: int) -> None:
+        """What was just sent again is to be sent once more."""
+        due = now + self.round_trip.smoothed // COPY_SHARE
+        if not self._copies:
+            self._copy_at = due
+        self._copies.append((due, first, end))
 
     def _resend(
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
@@ -656,7 +707,7 @@ class PacedRecovery:
         recovery = self._recovery
         due = self._wake
         if self._sent.outstanding:
-            due = min(due, recovery.deadline(), recovery.probe_deadline())
+            due = min(due, recovery.deadline(), recovery.probe_deadline(), self._copy_at)
         return due
 
 

@@ -331,15 +331,16 @@ class Sender:
         self._stream = settings.stream
         self.set_mss(settings.mss)
 
-    def expect_repair(self, group: int, delay: int = 0) -> None:
+    def expect_repair(self, group: int, delay: int = 0, runs: int = 0) -> None:
         """
         FEC repairs losses when up to C{group} later datagrams have arrived.
 
         @param delay: nanoseconds for which a repetition waits for that.
+        @param runs: nanoseconds that runs of losses last; 0: losses do not come in runs.
         """
         self._repair = group
         if isinstance(self.recovery, PacedRecovery):
-            self.recovery.expect_repair(group, delay)
+            self.recovery.expect_repair(group, delay, runs)
 
     def set_mss(self, mss: int) -> None:
         """Change the size of what will be numbered from now on."""

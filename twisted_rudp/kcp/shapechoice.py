@@ -6,12 +6,15 @@ the group, until its parity is there. One that it does not repair delays all tha
 repetition has come. From both follows the delay that 99 of 100 messages stay below; it should be
 small, and the parity little. Where delay does not count, most of what is lost should be repaired
 with as little parity as possible.
+
+Losses come in runs as in Gilbert's model: a packet is lost with one probability behind a packet
+that arrived, and with another behind one that was lost.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import comb, log2
+from math import log, log2
 from typing import Final, TypeAlias
 
 from twisted_rudp.core.engine import SECOND
@@ -19,6 +22,9 @@ from twisted_rudp.core.serial import HALF32, MASK32
 
 GroupShape: TypeAlias = tuple[int, int]
 """Data and parity packets of a group."""
+
+Chances: TypeAlias = tuple[float, ...]
+"""Of 0, 1, 2 and so on."""
 
 LARGEST: Final = 16
 """Data packets of a group, at most."""
@@ -28,6 +34,15 @@ LATE: Final = 0.01
 
 WAYS: Final = 2
 """... when all cross the path so often: question and answer."""
+
+REPEATED: Final = 1.1
+"""Round trips after which a message is sent again that was not acknowledged."""
+
+MOST_SENT: Final = 1.52
+"""Packets for each data packet: with headers and acknowledgements 1.6 bytes for each byte."""
+
+MOST_REPEATED: Final = 0.1
+"""The share of repetitions that is part of that, at most: where more is lost, more is sent."""
 
 FIRST_LOSS: Final = 0.03
 """Assumed until something is measured: too much parity costs less than too little at first."""
@@ -65,6 +80,12 @@ REST: Final = 2 * SECOND
 RARE: Final = 0.02
 """A shape that leaves no more than this share of the losses unrepaired is waited for."""
 
+RUNS: Final = 0.25
+"""Losses come in runs where the packet behind a lost one is lost so often."""
+
+FEW_RUNS: Final = 0.06
+"""The share of runs that last longer than they are said to."""
+
 NEAR: Final = 1.3
 """While the present shape would be chosen for a loss of so many times more or less, it stays."""
 
@@ -72,17 +93,69 @@ _STEPS: Final = 4
 """Steps of each doubling of a quantity: what lies between chooses alike."""
 
 
-def unrepaired(data: int, parity: int, loss: float, running: float) -> float:
+@lru_cache(256)
+def _lost(count: int, loss: float, running: float) -> tuple[Chances, Chances]:
     """
-    The share of data packets that are lost and cannot be rebuilt.
+    How likely 0, 1, ... of C{count} packets are lost, and the last of them arrives (first) or
+    is lost (second).
+    """
+    if count == 1:
+        return (1 - loss, 0.0), (0.0, loss)
+    arrived, lost = _lost(count - 1, loss, running)
+    begins = loss * (1 - running) / (1 - loss)
+    pairs = list(zip((*arrived, 0.0), (*lost, 0.0), strict=True))
+    ends = tuple(after * (1 - begins) + within * (1 - running) for after, within in pairs)
+    goes_on = tuple(after * begins + within * running for after, within in pairs)
+    return ends, (0.0, *goes_on[:-1])
 
-    @param running: how likely the packet behind a lost one is lost for the same reason.
+
+@lru_cache(256)
+def _at_least(count: int, loss: float, running: float) -> tuple[Chances, Chances]:
     """
-    others = data + parity - 1
-    few = sum(
-        comb(others, lost) * loss**lost * (1 - loss) ** (others - lost) for lost in range(parity)
-    )
-    return loss * max(1 - few, running**parity)
+    How likely at least 0, 1, ... of the next C{count} packets are lost, behind one that arrived
+    (first) and behind one that was lost (second).
+    """
+    if not count:
+        return (1.0,), (1.0,)
+    arrived, lost = _at_least(count - 1, loss, running)
+    begins = loss * (1 - running) / (1 - loss)
+    pairs = list(zip((*arrived, 0.0)[1:], lost, strict=True))
+    first = (1.0, *(after * (1 - begins) + within * begins for after, within in pairs))
+    second = (1.0, *(after * (1 - running) + within * running for after, within in pairs))
+    return first, second
+
+
+def failures(data: int, parity: int, loss: float, running: float) -> tuple[float, float]:
+    """
+    What a shape does not repair: the share of data packets that are lost and cannot be rebuilt,
+    and, for each data packet, the groups in which there are such.
+
+    @param running: how likely the packet behind a lost one is lost, too.
+    """
+    running = max(running, loss)
+    packets = groups = 0.0
+    further = _at_least(parity, loss, running)
+    for before, more in zip(_lost(data, loss, running), further, strict=True):
+        for lost in range(1, data + 1):
+            chance = before[lost] * more[max(parity + 1 - lost, 0)]
+            packets += lost * chance
+            groups += chance
+    return packets / data, groups / data
+
+
+def unrepaired(data: int, parity: int, loss: float, running: float) -> float:
+    """The first of L{failures}."""
+    return failures(data, parity, loss, running)[0]
+
+
+def wire(data: int, parity: int, loss: float, running: float) -> float:
+    """
+    Packets sent for each data packet, repetitions included. Where a repetition does not wait
+    for the group, each loss makes one, and each acknowledgement that is lost.
+    """
+    left = unrepaired(data, parity, loss, running)
+    repeated = left if left <= RARE * loss else min(WAYS * loss, MOST_REPEATED)
+    return (1 + parity / data) * (1 + repeated)
 
 
 def delay(
@@ -94,12 +167,18 @@ def delay(
     @param round_trip: seconds.
     @param interval: seconds between two data packets.
     """
-    repetition = 1.25 * round_trip + interval
-    lasting = WAYS * unrepaired(data, parity, loss, running) / interval
+    left, groups = failures(data, parity, loss, running)
+    repetition = REPEATED * round_trip
+    if groups:
+        repetition += (left / groups - 1) * interval
+    if left <= RARE * loss:
+        repetition += (data - 1) * interval
+    lasting = WAYS * groups / interval
+    runs = WAYS * loss * (1 - max(running, loss))
     for steps in range(data):
         # With k packets of its group behind it, a lost one delays by k, k - 1, ... intervals.
-        later = sum(max(behind - steps, 0) for behind in range(data))
-        repaired = WAYS * loss * later / data
+        behind = data - 1 - steps
+        repaired = runs * behind * (behind + 1) / 2 / data
         if repaired + lasting * max(repetition - steps * interval, 0) <= LATE:
             return steps * interval
     return max(repetition - LATE / lasting, (data - 1) * interval)
@@ -112,7 +191,7 @@ def _choose_thrifty(
     loss, round_trip, interval = (
         2.0 ** (step / _STEPS) for step in (loss_step, trip_step, interval_step)
     )
-    running = running_step / _STEPS
+    running = loss + running_step / _STEPS * (1 - loss)
     found = []
     for data in range(2, THRIFTY_LARGEST + 1):
         if data > 2 and (data - 1) * interval > round_trip / 2:
@@ -131,16 +210,17 @@ def _choose(loss_step: int, running_step: int, trip_step: int, interval_step: in
     loss, round_trip, interval = (
         2.0 ** (step / _STEPS) for step in (loss_step, trip_step, interval_step)
     )
-    running = running_step / _STEPS
+    running = loss + running_step / _STEPS * (1 - loss)
     good = max(round_trip / 5, interval * 1.01)
     found = []
     for data in range(2, LARGEST + 1):
         if data > 2 and (data - 1) * interval > round_trip:
             break
         for parity in range(1, data // 2 + 1):
+            much = wire(data, parity, loss, running) > MOST_SENT
             late = delay(data, parity, loss, running, round_trip, interval)
-            found.append((max(late, good), parity / data, data, parity))
-    _, _, data, parity = min(found)
+            found.append((much, max(late, good), parity / data, data, parity))
+    _, _, _, data, parity = min(found)
     return data, parity
 
 
@@ -243,6 +323,13 @@ class ShapeChoice:
         if not self.rate or unrepaired(data, parity, loss, self.running) > RARE * loss:
             return 0
         return round((data - 1) / self.rate * SECOND)
+
+    def run_length(self) -> int:
+        """Nanoseconds that few runs of losses last longer than; 0: losses do not come in runs."""
+        if not self.rate or self.running < RUNS:
+            return 0
+        packets = log(FEW_RUNS) / log(min(self.running, MOST_RUNNING))
+        return round(packets / self.rate * SECOND)
 
     def change(self, now: int, present: GroupShape, round_trip: int) -> GroupShape | None:
         """
