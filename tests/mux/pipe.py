@@ -99,6 +99,10 @@ class Pipe:
             self._end(Reason.DONE)
         return bool(self.sending) and self.room > 0
 
+    @property
+    def pending(self) -> Sequence[tuple[Any, ...]]:
+        return self.told
+
     def events(self) -> Sequence[tuple[Any, ...]]:
         found, self.told = self.told, []
         return found

@@ -42,6 +42,10 @@ class ToyEngine:
 
     # life
 
+    @property
+    def pending(self) -> Sequence[tuple[Any, ...]]:
+        return self.happened
+
     def events(self) -> Sequence[tuple[Any, ...]]:
         happened, self.happened = self.happened, []
         return happened

@@ -75,7 +75,7 @@ class Parcels(ToyEngine):
         self.validated = dialled
         self.inbox: deque[Message] = deque()
         self.number = 0
-        self.pending: dict[int, int] = {}
+        self.unanswered: dict[int, int] = {}
         self.bye = self.byeHeard = self.closing = False
         self.moment = 0
 
@@ -105,7 +105,7 @@ class Parcels(ToyEngine):
                 self.put(RECEIVED, number)
                 self.inbox.append(Message(datagram[HEADER.size :], Delivery(delivery), channel))
                 readable = True
-            elif kind == RECEIVED and self.pending.pop(number, None) is not None:
+            elif kind == RECEIVED and self.unanswered.pop(number, None) is not None:
                 self.say(Event.RECEIPT, number, True)
             elif kind == BYE:
                 self.put(GONE)
@@ -142,7 +142,7 @@ class Parcels(ToyEngine):
         self.put(PARCEL, self.number, delivery, channel, data)
         if not receipt:
             return None
-        self.pending[self.number] = self.moment + RECEIPT_TIMEOUT
+        self.unanswered[self.number] = self.moment + RECEIPT_TIMEOUT
         return self.number
 
     def unsent(self, stream: int = 0) -> int:
@@ -158,13 +158,13 @@ class Parcels(ToyEngine):
             yield message
 
     def deadline(self) -> int | None:
-        return min(self.pending.values(), default=None)
+        return min(self.unanswered.values(), default=None)
 
     def tick(self, now: int) -> None:
         self.moment = now
-        for number, due in list(self.pending.items()):
+        for number, due in list(self.unanswered.items()):
             if due <= now:
-                del self.pending[number]
+                del self.unanswered[number]
                 self.say(Event.RECEIPT, number, False)
 
     def close(self, now: int) -> None:

@@ -30,7 +30,7 @@ Rules both sides may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -277,6 +277,10 @@ class Engine(Protocol):
         @return: True if something could still be sent at once and only the
             budget prevented it.
         """
+
+    @property
+    def pending(self) -> Collection[object]:
+        """What L{events} may tell: empty if that is nothing. To be looked at only."""
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed since the last call, oldest first."""

@@ -130,6 +130,7 @@ class KCPEngine:
     """
     A KCP session.
 
+    @ivar pending: see L{Engine.pending<twisted_rudp.core.engine.Engine.pending>}.
     @ivar traffic: what is counted beside the ARQ.
     """
 
@@ -144,7 +145,6 @@ class KCPEngine:
         "_emit",
         "_end_heard",
         "_end_told",
-        "_events",
         "_framing",
         "_group",
         "_half_closing",
@@ -172,6 +172,7 @@ class KCPEngine:
         "_slow",
         "_timers",
         "_una_moved",
+        "pending",
         "traffic",
     )
 
@@ -220,7 +221,7 @@ class KCPEngine:
         self._over = over
         self._sealing = overhead
         self._overhead = overhead + options.overhead
-        self._events: list[tuple[Any, ...]] = []
+        self.pending: list[tuple[Any, ...]] = []
         self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
@@ -228,7 +229,7 @@ class KCPEngine:
         self._group = options.data_shards + options.parity_shards
         if options.protects:
             self._arq.sender.expect_repair(self._group)
-        self._life = Lifecycle(role, self._events, own_socket)
+        self._life = Lifecycle(role, self.pending, own_socket)
         self._timers = Timers(len(Timer))
         self._handshake = Handshake(role, conv, address, cookies)
         self._keepalive = KeepAlive(now, idle_timeout, keep_alive)
@@ -373,8 +374,8 @@ class KCPEngine:
             self._arq.new_path()
         self._address = address
         self._handshake.move(address)
-        self._events.append((Event.PATH, address))
-        self._events.append((Event.KEYS,))
+        self.pending.append((Event.PATH, address))
+        self.pending.append((Event.KEYS,))
 
     # wire -> engine
 
@@ -419,7 +420,7 @@ class KCPEngine:
             return
         self.traffic.oob_packets += self._out_of_band.hear(view, size)
         if self._life.state is _ESTABLISHED:
-            self._events.append((Event.READABLE, None))
+            self.pending.append((Event.READABLE, None))
 
     def _hear_segments(self, payloads: list[bytes], now: int) -> None:
         if not self._handshake.validated:
@@ -434,7 +435,7 @@ class KCPEngine:
         count = self._out_of_band.hear_segments(payloads)
         self.traffic.oob_packets += count
         if count and self._life.state is _ESTABLISHED:
-            self._events.append((Event.READABLE, None))
+            self.pending.append((Event.READABLE, None))
 
     def _hear_shape(self, payload: bytes, now: int) -> None:
         """The peer says something about the shape of FEC groups, its own or ours."""
@@ -456,7 +457,7 @@ class KCPEngine:
             self._una_moved = now
         if news & _READABLE:
             if self._life.state is _ESTABLISHED:
-                self._events.append(self._readable)
+                self.pending.append(self._readable)
             elif self._close is not None:
                 self._discard()
         if news & _CONTROL:
@@ -914,10 +915,10 @@ class KCPEngine:
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
-        if not self._events:
+        if not self.pending:
             return _NOTHING
-        events = self._events[:]
-        self._events.clear()
+        events = self.pending[:]
+        self.pending.clear()
         return events
 
     # life
@@ -961,11 +962,11 @@ class KCPEngine:
         if self._options.read_timeout:
             self._watch_limits()
         self._timers.set(_KEEPALIVE, self._keepalive.deadline())
-        self._events.append((Event.CONNECTED, False))
+        self.pending.append((Event.CONNECTED, False))
         if self._receiver.inbox.readable:
-            self._events.append(self._readable)
+            self.pending.append(self._readable)
         if self._out_of_band.heard:
-            self._events.append((Event.READABLE, None))
+            self.pending.append((Event.READABLE, None))
 
     def _discard(self) -> None:
         receiver = self._receiver
@@ -979,7 +980,7 @@ class KCPEngine:
     def _tell_end(self) -> None:
         if not self._end_told and self._life.state is _ESTABLISHED:
             self._end_told = True
-            self._events.append((Event.STREAM_ENDED, STREAM))
+            self.pending.append((Event.STREAM_ENDED, STREAM))
 
     def _advance(self, now: int) -> None:
         """Whatever is not plain data on an established session."""
@@ -1047,7 +1048,7 @@ class KCPEngine:
             self._handshake.probe(now)
         elif sender.end_acknowledged or (peer is Peer.UNMARKED and sender.drained):
             self._half_closing = False
-            self._events.append((Event.STREAM_FLUSHED, STREAM))
+            self.pending.append((Event.STREAM_FLUSHED, STREAM))
 
     def _close_on(self, close: Close, now: int) -> None:
         arq = self._arq

@@ -16,7 +16,7 @@ reserved before they are told, so that no stream can stop another.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from struct import Struct
@@ -927,6 +927,10 @@ class SmuxEngine:
         self._detail = detail
         self._failed = reason
         self._inner.abort(now)
+
+    @property
+    def pending(self) -> Collection[object]:
+        return self._inner.pending or self._events or self._readable
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []

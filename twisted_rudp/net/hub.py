@@ -156,6 +156,7 @@ class Hub:
         self._drops = 0
         self._thins = False
         self._divided = False
+        self._isLone = False
         self.table = SessionTable(
             demux,
             self.output,
@@ -199,7 +200,14 @@ class Hub:
             return
         # Each run comes at its own time: round trips that are measured with the time of
         # an earlier one would be too short.
-        now = self.schedule.begin()
+        now = self._clock.now()
+        schedule = self.schedule
+        # As its C{begin} does.
+        isFirst = not schedule.running
+        schedule.running = True
+        self._isLone = isFirst and len(run) <= size
+        shares = self._shares
+        measured = shares.turnBegan(now) if isFirst else now > shares.alertAt
         try:
             pieces = self._demux.open(run, size, address)
         except Exception:
@@ -208,8 +216,6 @@ class Hub:
         if not pieces:
             self._flood.note(address[0], -(-len(run) // size))
             return
-        shares = self._shares
-        measured = now > shares.alertAt and shares.alert(now)
         sessions = self.table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
@@ -234,12 +240,14 @@ class Hub:
         if unfinished != self._unfinished or self.schedule.behind:
             self.schedule.hasRead(unfinished == self._unfinished, now)
             self._unfinished = unfinished
-        self._shares.turnEnded()
+        if not self._isLone:
+            self._shares.turnEnded()
         if now >= self._diagnosis or self._flood.came:
             self.schedule.touch(self._demuxTask)
         self.schedule.end(now)
         visited = self.schedule.visited
-        if not self.closed and self.table.judgeKept(now):
+        if self.table.waiting and not self.closed:
+            self.table.judgeKept(now)
             # A turn of their own for unknown peers, after that of the sessions.
             self.schedule.touch(self._demuxTask)
             self.schedule.end(self._clock.now())

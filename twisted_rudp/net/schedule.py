@@ -134,9 +134,10 @@ class Task:
     """
     What a L{Schedule} visits: a session, or the demultiplexer's own timers.
 
-    @ivar deadline: when it wants to be visited, or None. The schedule's to set.
-    @ivar bucket: the bucket it lies in, which is not later than its deadline needs.
-        Belongs to the schedule.
+    @ivar deadline: when it wants to be visited, or None. The schedule's to set, but see
+        L{Schedule.moves}.
+    @ivar bucket: the bucket it lies in, which is not later than its deadline needs;
+        negative: none. Belongs to the schedule.
     @ivar dirty: it is visited at the end of this turn. Belongs to the schedule.
     """
 
@@ -183,6 +184,9 @@ class Schedule:
 
     @ivar clock: by which everything on this socket is timed.
     @ivar turn: how many turns have ended; tells one from the next.
+    @ivar running: a turn goes on, see L{begin}.
+    @ivar moves: its timer is moved with the deadlines; else a deadline that only becomes later
+        needs no L{set}.
     @ivar visited: the tasks that the latest turn has visited.
     @ivar behind: the latest turn has left something in the socket.
     @ivar beforeWake: called when a wake has come, before what is due is visited.
@@ -203,7 +207,8 @@ class Schedule:
         self.visited: list[Task] = []
         self.beforeWake: Callable[[], None] | None = None
         self._reactor = reactor
-        self._running = False
+        self.running = False
+        self.moves = False
         self._stopped = False
         self._dirty: list[Task] = []
         self._next: list[Task] = []
@@ -231,7 +236,7 @@ class Schedule:
 
         @return: the time.
         """
-        self._running = True
+        self.running = True
         return self.clock.now()
 
     def touch(self, task: Task) -> None:
@@ -240,13 +245,13 @@ class Schedule:
             return
         task.dirty = True
         self._dirty.append(task)
-        if not self._running and self._turnCall is None:
+        if not self.running and self._turnCall is None:
             self._askForTurn()
 
     def requeue(self, task: Task) -> None:
         """Visit this task in the next turn, after those that wait already."""
         self._next.append(task)
-        if not self._running:
+        if not self.running:
             self._askForTurn()
 
     def later(self, task: Task, function: Callable[[], None]) -> None:
@@ -287,7 +292,7 @@ class Schedule:
         End a turn: visit every task that is due or dirty once. What becomes dirty
         meanwhile, and what its budget stopped, is for the next turn.
         """
-        self._running = True
+        self.running = True
         self.turn += 1
         order = self._order
         if order and order[0] <= now:
@@ -297,7 +302,7 @@ class Schedule:
         for task in queue:
             task.dirty = False
             task.visit(now)
-        self._running = False
+        self.running = False
         if self._dirty or self._next:
             self._askForTurn(now)
         if self._wakeCall is not None and now >= self._wakeAt + LATE:
@@ -306,7 +311,7 @@ class Schedule:
         if self._moving is not None:
             while order and not self._buckets[order[0]]:
                 del self._buckets[heappop(order)]
-        if order:
+        if order and (self._wakeCall is None or order[0] < self._wakeAt):
             self._wakeBy(order[0], now)
 
     def _askForTurn(self, now: int = 0) -> None:
@@ -368,7 +373,7 @@ class Schedule:
         if tasks is None:
             self._buckets[bucket] = {task: None}
             heappush(self._order, bucket)
-            if not self._running:
+            if not self.running:
                 self._wakeBy(self._order[0], now)
         else:
             tasks[task] = None
@@ -457,7 +462,7 @@ class Schedule:
 
     def _wake(self) -> None:
         self._wakeCall = None
-        self._running = True
+        self.running = True
         self._due = False
         woken = self._wakeAt
         self.clock.reached(woken)
@@ -486,6 +491,7 @@ class Schedule:
         if timer.movable:
             self._cancelWake()
             self._moving = timer
+            self.moves = True
             if self._order:
                 self._wakeBy(self._order[0], self.clock.last)
 

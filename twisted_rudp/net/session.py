@@ -366,7 +366,7 @@ class Session(Task):
                 if engine.validated:
                     self.allowance = None
                     self._answered(now)
-            if self.state <= _ESTABLISHED:
+            if engine.pending and self.state <= _ESTABLISHED:
                 self._dispatch()
         except Exception:
             self._failed()
@@ -389,7 +389,7 @@ class Session(Task):
                     if deadline is not None and deadline <= now:
                         self.engine.tick(now)
                 self.flush(now)
-                if self.state <= _ESTABLISHED:
+                if self.engine.pending and self.state <= _ESTABLISHED:
                     self._dispatch()
                 self._settle(now)
             except Exception:
@@ -543,7 +543,10 @@ class Session(Task):
         if limit is None and state <= _ESTABLISHED:
             # What nearly every visit is.
             deadline = self.engine.deadline()
-            if deadline != self.deadline or (self.bucket < 0 and deadline is not None):
+            if deadline is not None and 0 <= self.bucket <= deadline and not self._schedule.moves:
+                # It is looked at when its bucket comes.
+                self.deadline = deadline
+            elif deadline != self.deadline or (self.bucket < 0 and deadline is not None):
                 self._schedule.set(self, deadline, now)
             return
         host = self.host
@@ -575,9 +578,8 @@ class Session(Task):
         if self._dispatching:
             self._schedule.touch(self)
             return
-        events = self.engine.events()
-        if not events:
-            return
+        engine = self.engine
+        events = engine.events()
         self._dispatching = True
         try:
             while events and self.state <= _ESTABLISHED:
@@ -589,7 +591,9 @@ class Session(Task):
                         owner.sessionReadable(event[1])
                     else:
                         self._deliver(owner, event)
-                events = self.engine.events()
+                if not engine.pending:
+                    break
+                events = engine.events()
         finally:
             self._dispatching = False
 

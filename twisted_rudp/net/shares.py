@@ -75,7 +75,7 @@ class Account:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.turn = 0
+        self.turn = -1
         self.spent = 0
         self.each = GUESS
         self.held = 0
@@ -86,7 +86,7 @@ class Shares:
     """
     The shares of the sessions of one socket.
 
-    @ivar alertAt: what is received after this moment is the business of L{alert}.
+    @ivar alertAt: what comes after this moment in the same turn is the business of L{receive}.
     """
 
     __slots__ = (
@@ -101,7 +101,6 @@ class Shares:
         "_queued",
         "_schedule",
         "_task",
-        "_turn",
         "_until",
         "alertAt",
     )
@@ -121,7 +120,6 @@ class Shares:
         self._output = output
         self._count = count
         self.alertAt = -1
-        self._turn = 0
         self._until = -1
         self._accounts: dict[Session, Account] = {}
         self._queue: deque[Account] = deque()
@@ -131,16 +129,14 @@ class Shares:
         self._last: Account | None = None
         self._task = CallTask(self._serve)
 
-    def alert(self, now: int) -> bool:
+    def turnBegan(self, now: int) -> bool:
         """
-        A run has come after L{alertAt}: the first of a turn, or one of a turn that takes long.
+        The first run of a turn has come.
 
         @return: L{receive} is to have it.
         """
-        if self.alertAt >= 0:
-            self._until = now + WATCHED
-            return True
         if now < self._until or self._queue:
+            self.alertAt = -1
             return True
         if self._last is not None:
             self._last = None
@@ -149,14 +145,11 @@ class Shares:
         return False
 
     def turnEnded(self) -> None:
-        """All that a turn has brought is received."""
-        alertAt = self.alertAt
-        if alertAt >= 0:
+        """All is received that a turn has brought, which was more than one datagram."""
+        if self.alertAt >= 0:
             now = self._clock.now()
-            if now > alertAt:
+            if now > self.alertAt:
                 self._until = now + WATCHED
-            self.alertAt = -1
-        self._turn += 1
 
     def receive(self, session: Session, run: Buffer, size: int, address: Address) -> None:
         """Have a session receive a run, now or later."""
@@ -167,8 +160,8 @@ class Shares:
             if self._last is not None:
                 self._othersUntil = self._clock.last + WATCHED
             self._last = account
-        if account.turn != self._turn:
-            account.turn = self._turn
+        if account.turn != self._schedule.turn:
+            account.turn = self._schedule.turn
             account.spent = 0
         start = 0
         if not account.waiting:

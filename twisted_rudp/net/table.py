@@ -98,6 +98,7 @@ class SessionTable:
     @ivar byKey: every session, those in TIME_WAIT included. Public because to look here
         is all that most datagrams need.
     @ivar accepting: unknown peers may come in.
+    @ivar waiting: what unknown peers have sent in this turn, by address; see L{keep}.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class SessionTable:
         self._replaces: dict[Session, tuple[Key, ...]] = {}
         self._replied: dict[Address, int] = {}
         self._looked = 0
-        self._waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
+        self.waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
 
     # what the demultiplexer asks
 
@@ -289,7 +290,7 @@ class SessionTable:
         self._networks.clear()
         self._perNetwork.clear()
         self._timeWait.clear()
-        self._waiting.clear()
+        self.waiting.clear()
         self._replaces.clear()
 
     def counters(self) -> dict[str, int]:
@@ -326,12 +327,12 @@ class SessionTable:
         share loses the rest.
         """
         self._flood.note(address[0], -(-len(run) // size))
-        waiting = self._waiting.get(address)
+        waiting = self.waiting.get(address)
         if waiting is None:
-            if len(self._waiting) >= TURN_ADDRESSES:
+            if len(self.waiting) >= TURN_ADDRESSES:
                 self._dropRest(len(run), size)
                 return
-            waiting = self._waiting[address] = []
+            waiting = self.waiting[address] = []
         if len(waiting) < ADDRESS_RUNS or key in self.byKey:
             waiting.append((key, bytes(run), size, self._output.calledAt))
         else:
@@ -340,16 +341,12 @@ class SessionTable:
     def _dropRest(self, length: int, size: int) -> None:
         self._count("unknownPeersDropped", -(-length // size))
 
-    def judgeKept(self, now: int) -> bool:
+    def judgeKept(self, now: int) -> None:
         """
         Judge what was kept in this turn, address by address, up to the share of a turn that
         unknown peers have.
-
-        @return: whether there was anything.
         """
-        if not self._waiting:
-            return False
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         called = self._output.calledAt
         left = TURN_JUDGEMENTS
         self._looked = 0
@@ -371,7 +368,6 @@ class SessionTable:
             waiting = rest
         self._flood.looked(self._looked, time - began)
         self._output.calledAt = called
-        return True
 
     def _judge(
         self, key: Key | None, run: Buffer, size: int, address: Address, now: int, most: int

@@ -87,7 +87,11 @@ _NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
 
 class QOTPEngine:
-    """A connection."""
+    """
+    A connection.
+
+    @ivar pending: see L{Engine.pending<twisted_rudp.core.engine.Engine.pending>}.
+    """
 
     def __init__(
         self,
@@ -116,10 +120,10 @@ class QOTPEngine:
         self._settings = settings
         self._policy = settings.policy
         self._role = role
-        self._events: list[tuple[Any, ...]] = []
+        self.pending: list[tuple[Any, ...]] = []
         self._counters: Counter[str] = Counter()
         self._timers = Timers(len(Timer))
-        self._life = Lifecycle(role, self._events, own_socket)
+        self._life = Lifecycle(role, self.pending, own_socket)
         self._extensions = Extensions()
         self._protection = PacketProtection(
             name, role, settings.mtu, self._counters, settings.key_log, numbers_used
@@ -129,7 +133,7 @@ class QOTPEngine:
             settings, self._protection.sealer, self._extensions, self._timers
         )
         self._window = ReceiveWindow(settings.budget)
-        self._receiver = Receiver(self._streams, self._window, self._events, self._counters)
+        self._receiver = Receiver(self._streams, self._window, self.pending, self._counters)
         self._acks = PendingAcks(self._protection.received, self._extensions)
         self._close = Close(
             self._life, self._streams, self._sender, self._receiver, self._acks,
@@ -455,10 +459,10 @@ class QOTPEngine:
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
-        if not self._events:
+        if not self.pending:
             return _NOTHING
-        events = tuple(self._events)
-        self._events.clear()
+        events = tuple(self.pending)
+        self.pending.clear()
         return events
 
     # life
@@ -607,7 +611,7 @@ class QOTPEngine:
 
     def _connected(self) -> None:
         self._life.enter(State.ESTABLISHED)
-        self._events.append((Event.CONNECTED, self._protection.early))
+        self.pending.append((Event.CONNECTED, self._protection.early))
 
     # who they are, qotp.md 17.1
 
@@ -824,7 +828,7 @@ class QOTPEngine:
             self._acks.wanted = True
             if self._life.state is State.ESTABLISHED and self._authentication is None:
                 self._heard_aside.put(body[1:])
-                self._events.append((Event.READABLE, None))
+                self.pending.append((Event.READABLE, None))
             return
         frame = decode_frame(body)
         if isinstance(frame, Reset):
@@ -832,13 +836,13 @@ class QOTPEngine:
             stream = self._streams.open.get(frame.stream)
             if stream is not None and self._authentication is None:
                 self._abandon(stream)
-                self._events.append((Event.STREAM_RESET, frame.stream, frame.code))
+                self.pending.append((Event.STREAM_RESET, frame.stream, frame.code))
         elif isinstance(frame, NewId):
             self._acks.wanted = True
             if self._peer_id is None:
                 self._peer_id = frame
                 self._protection.use_id(frame.id)
-                self._events.append((Event.KEYS,))
+                self.pending.append((Event.KEYS,))
         elif isinstance(frame, Proof):
             self._acks.wanted = True
             self._input_proof(frame)
@@ -865,7 +869,7 @@ class QOTPEngine:
                     # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
                     self._sender.new_path()
                 self._address = address
-                self._events.append((Event.PATH, address))
+                self.pending.append((Event.PATH, address))
         if self._reset_heard and self._refusal is not None and self._identity is not None:
             text = DIALLERS_WORDS[self._refusal]
             if self._refusal is Refusal.NOT_ALLOWED:
@@ -890,7 +894,7 @@ class QOTPEngine:
         if stream.drained and not stream.flush_told:
             # Also of a stream that is over: its end may have come in the same datagram.
             stream.flush_told = True
-            self._events.append((Event.STREAM_FLUSHED, stream.number))
+            self.pending.append((Event.STREAM_FLUSHED, stream.number))
         if stream.over:
             self._streams.drop(stream)
 

@@ -221,6 +221,7 @@ class RakNetEngine:
     """
     A RakNet session.
 
+    @ivar pending: see L{Engine.pending<twisted_rudp.core.engine.Engine.pending>}.
     @ivar receiver: its receiving half, to be looked at.
     @ivar sender: its sending half, to be looked at.
     """
@@ -234,7 +235,6 @@ class RakNetEngine:
         "_dialler",
         "_end_told",
         "_epoch",
-        "_events",
         "_guard",
         "_guid",
         "_handshake",
@@ -251,6 +251,7 @@ class RakNetEngine:
         "_timers",
         "_trial",
         "_unsent_at_end",
+        "pending",
         "receiver",
         "reply2",
         "sender",
@@ -283,14 +284,14 @@ class RakNetEngine:
         self._guid = guid
         self._epoch = epoch
         self._trial = self._raise_at = -1
-        self._events: list[tuple[Any, ...]] = []
+        self.pending: list[tuple[Any, ...]] = []
         self._counters = EngineCounters()
         self._timers = Timers(t.COUNT)
         self.receiver = Receiver(settings, self._timers)
         self.sender = Sender(settings, self._timers)
         self._liveness = Liveness(settings, self._timers, now)
         role = Role.CLIENT if request is None else Role.SERVER
-        self._lifecycle = Lifecycle(role, self._events, own_socket)
+        self._lifecycle = Lifecycle(role, self.pending, own_socket)
         self._close = Close(self._lifecycle, settings, self.sender, self._timers)
         self._last_words: LastWords | None = None
         # The peer has said its last, but the session is established until what it had said
@@ -429,7 +430,7 @@ class RakNetEngine:
                 break
             view = memoryview(view)[length:]
         if self._lifecycle.state is _ESTABLISHED and buffer.size > before:
-            self._events.append(self._readable)
+            self.pending.append(self._readable)
 
     def _receive_bulk(self, run: Buffer, size: int, now: int) -> int:
         """
@@ -757,16 +758,16 @@ class RakNetEngine:
 
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
-        if not self._events:
+        if not self.pending:
             return _NOTHING
-        events = self._events.copy()
-        self._events.clear()
+        events = self.pending.copy()
+        self.pending.clear()
         return events
 
     def _tell_receipts(self) -> None:
         """Tell what became of the messages somebody asked about."""
         receipts = self.sender.sent.receipts
-        self._events += [(Event.RECEIPT, *fate) for fate in receipts]
+        self.pending += [(Event.RECEIPT, *fate) for fate in receipts]
         receipts.clear()
 
     # pings
@@ -869,7 +870,7 @@ class RakNetEngine:
         if self._lifecycle.state is not _HANDSHAKE or not self._handshake.done:
             return
         self._lifecycle.enter(_ESTABLISHED)
-        self._events.append((Event.CONNECTED, False))
+        self.pending.append((Event.CONNECTED, False))
         self._liveness.start(now)
         self.receiver.buffer.put_kept()
 
@@ -930,7 +931,7 @@ class RakNetEngine:
         """All that the peer said before it left was read."""
         if not self._end_told and self._lifecycle.state is _ESTABLISHED:
             self._end_told = True
-            self._events.append((Event.STREAM_ENDED, STREAM))
+            self.pending.append((Event.STREAM_ENDED, STREAM))
 
     def _end(
         self,

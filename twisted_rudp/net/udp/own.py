@@ -51,7 +51,7 @@ from twisted_rudp.net.udp.receive import (
 )
 from twisted_rudp.net.udp.sending import FULL, SendingPort
 from twisted_rudp.net.udp.sourcefilter import Thinning
-from twisted_rudp.net.udp.whentoread import WhenToRead
+from twisted_rudp.net.udp.whentoread import SHORTEST_WAIT, WhenToRead
 
 SEGMENTS = 64
 """Datagrams in one system call; newer kernels take 128 (UDP-14)."""
@@ -329,8 +329,10 @@ class OwnPort(SendingPort):
             patience = receiver.patience() if datagrams else -1
             if not whenToRead.arrives(patience):
                 break
+        if patience < SHORTEST_WAIT or self._resting:
+            return
         wait = whenToRead.wait(datagrams, patience)
-        if wait and not self._resting:
+        if wait:
             self._resting = True
             self._reactor.removeReader(self)
             self._rest.start(wait)

@@ -151,9 +151,12 @@ class WhenToRead:
         After a turn: look for something more to read.
 
         @param patience: see L{Receiver.patience}.
-        @return: there is something; it is to be read at once.
+        @return: there is something; it is to be read at once. Else, if the patience is
+            enough for that, L{wait} is to be asked.
         """
         ready = self._ready
+        if patience < SHORTEST_WAIT:
+            self._since = self._wait = 0
         if ready is None or patience < 0 or patience >= SHORTEST_WAIT:
             self._end = 0
             return False
