@@ -152,14 +152,14 @@ class Bottleneck:
             sending = [max(flow.data.values())]
         if sending:
             first = recovery.on_sent(len(sending), MSS, now, draining=controller.draining)
-            pacer.spent(len(sending) * MSS)
+            pacer.credit -= len(sending) * MSS
             flow.sent += len(sending) * MSS
             for number, piece in enumerate(sending, first):
                 flow.data[number] = piece
                 for later in self.there.fate(now / 1e9, MSS):
                     self.delays.append(int((later - self.there.delay) * 1e9))
                     self._push(now + int(later * 1e9), "data", index, [number])
-        wake = min(recovery.deadline(), recovery.probe_deadline())
+        wake = min(recovery.loss_at, recovery.probe_deadline())
         if flow.lost or flow.fresh < pieces:
             if controller.window - recovery.in_flight >= MSS:
                 wake = min(wake, pacer.wake(now, controller.pacing_rate))

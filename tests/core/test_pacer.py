@@ -31,7 +31,7 @@ class PacerTests(SynchronousTestCase):
         end = int(max(SECOND // 2, 40 * MSS * SECOND / rate))
         while now < end:
             size = pacer.allowed(now, rate)
-            pacer.spent(size)
+            pacer.credit -= size
             sent += size
             now = max(pacer.wake(now, rate), now + 1) + late[index % len(late)]
             index += 1

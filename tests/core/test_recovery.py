@@ -114,20 +114,20 @@ class DetectionTests(SynchronousTestCase):
         recovery = self.sent(2)
         recovery.on_acknowledged(1, 2)
         recovery.turn(SECOND + TRIP)
-        self.assertEqual(recovery.deadline(), SECOND + TRIP * 9 // 8)
+        self.assertEqual(recovery.loss_at, SECOND + TRIP * 9 // 8)
         recovery.turn(SECOND + TRIP * 9 // 8 - 1)
         self.assertEqual(recovery.lost, [])
         recovery.turn(SECOND + TRIP * 9 // 8)
         self.assertEqual(recovery.lost, [(0, 1)])
         self.assertEqual(recovery.in_flight, 0)
-        self.assertEqual(recovery.deadline(), NEVER)
+        self.assertEqual(recovery.loss_at, NEVER)
 
     def test_nothingLater(self) -> None:
         """The last one sent is not lost by time alone: a probe finds out."""
         recovery = self.sent(2)
         recovery.on_acknowledged(0, 1)
         recovery.turn(SECOND + TRIP)
-        self.assertEqual(recovery.deadline(), NEVER)
+        self.assertEqual(recovery.loss_at, NEVER)
         self.assertIsNone(recovery.turn(10 * SECOND))
         self.assertTrue(recovery.probe_deadline() < 2 * SECOND)
 
@@ -245,8 +245,8 @@ class DetectionTests(SynchronousTestCase):
             now += SECOND
             recovery.on_sent(1, SIZE, now)
             recovery.turn(now)
-            waits.append(recovery.deadline() - now)
-            recovery.turn(recovery.deadline())
+            waits.append(recovery.loss_at - now)
+            recovery.turn(recovery.loss_at)
         self.assertEqual(recovery.lost, [(1, 2), (2, 3), (3, 4)])
         self.assertTrue(TRIP < waits[0] < 3 * TRIP)
         self.assertEqual(waits[1:], [2 * waits[0], 4 * waits[0]])
@@ -263,7 +263,7 @@ class DetectionTests(SynchronousTestCase):
             recovery.turn(SECOND + TRIP)
             recovery.on_sent(1, SIZE, 2 * SECOND)
             recovery.turn(2 * SECOND)
-            waits.append(recovery.deadline() - 2 * SECOND)
+            waits.append(recovery.loss_at - 2 * SECOND)
         self.assertEqual(waits[1], waits[0] + TRIP)
 
     def test_eagerOvertaken(self) -> None:
@@ -285,8 +285,8 @@ class DetectionTests(SynchronousTestCase):
                 recovery.on_sent(1, SIZE, now + MILLISECOND)
                 recovery.on_acknowledged(21, 22)
             recovery.turn(now + TRIP)
-            waits.append(recovery.deadline() - now)
-            recovery.turn(recovery.deadline())
+            waits.append(recovery.loss_at - now)
+            recovery.turn(recovery.loss_at)
             self.assertEqual(recovery.lost, [(20, 21)])
         self.assertLess(waits[1], TRIP * 9 // 8)
         self.assertLessEqual(waits[1], waits[0])
@@ -388,7 +388,7 @@ class DetectionTests(SynchronousTestCase):
         recovery.on_sent(2, SIZE, now)
         recovery.on_acknowledged(recovery.next - 1, recovery.next)
         recovery.turn(now + TRIP)
-        self.assertEqual(recovery.deadline(), now + TRIP * 11 // 8)
+        self.assertEqual(recovery.loss_at, now + TRIP * 11 // 8)
 
     def test_eagerLess(self) -> None:
         """
@@ -404,22 +404,22 @@ class DetectionTests(SynchronousTestCase):
             recovery.runs = runs
             now = 2 * SECOND
             recovery.on_sent(1, SIZE, now)
-            wait = recovery.deadline() - now
+            wait = recovery.loss_at - now
             recovery.on_sent(1, SIZE, now + MILLISECOND)
             recovery.turn(now + wait)
             self.assertEqual(recovery.lost, [(1, 2)])
             recovery.turn(now + wait + MILLISECOND)
             self.assertEqual(recovery.lost, [(1, 2), (2, 3)] if runs else [(1, 2)])
             if not runs:
-                self.assertEqual(recovery.deadline(), now + MILLISECOND + 2 * wait)
+                self.assertEqual(recovery.loss_at, now + MILLISECOND + 2 * wait)
                 continue
             now += wait
             recovery.on_sent(1, SIZE, now)
-            self.assertEqual(recovery.deadline(), now + 2 * wait)
+            self.assertEqual(recovery.loss_at, now + 2 * wait)
             recovery.turn(now + 2 * wait)
             self.assertEqual(recovery.lost, [(1, 2), (2, 3), (3, 4)])
             recovery.on_sent(1, SIZE, now + 2 * wait)
-            self.assertEqual(recovery.deadline(), now + 6 * wait)
+            self.assertEqual(recovery.loss_at, now + 6 * wait)
 
     def test_stop(self) -> None:
         """After the end nothing is waited for."""

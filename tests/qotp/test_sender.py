@@ -54,19 +54,19 @@ class SenderTests(SynchronousTestCase):
         sender = self.sender
         sender.shrink(1300)
         self.assertEqual(sender.mtu, 1280)
-        self.assertEqual(self.timers.due(Timer.RAISE), RAISE_INTERVAL)
+        self.assertEqual(self.timers.due[Timer.RAISE], RAISE_INTERVAL)
         sender.raise_mtu(RAISE_INTERVAL)
         self.assertEqual(list(sender.frames), [])
         self.extensions.peer = Peer.EXTENDED
         sender.raise_mtu(RAISE_INTERVAL)
         (fill,) = sender.frames
         self.assertIn(len(fill.body), range(1281, sender.path_mtu.probe()))
-        self.assertEqual(self.timers.due(Timer.RAISE), 2 * RAISE_INTERVAL)
+        self.assertEqual(self.timers.due[Timer.RAISE], 2 * RAISE_INTERVAL)
 
     def test_nothing(self) -> None:
         """With nothing in flight nothing is asked for."""
         self.sender.arm()
-        self.assertEqual(self.timers.due(Timer.RETRANSMISSION), NEVER)
+        self.assertEqual(self.timers.due[Timer.RETRANSMISSION], NEVER)
         self.assertFalse(self.sender.starved)
         self.assertFalse(self.sender.stalled)
 

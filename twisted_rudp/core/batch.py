@@ -32,7 +32,6 @@ class RunWriter:
         "_count",
         "_emit",
         "_held",
-        "_most",
         "_overhead",
         "_parts",
         "_size",
@@ -51,7 +50,6 @@ class RunWriter:
         self._parts: list[Buffer] = []
         self._size = 0
         self._count = 0
-        self._most = 0
         self._held = 0
         self.spent = 0
         self.blocked = False
@@ -64,10 +62,14 @@ class RunWriter:
     def add(self, datagram: Buffer) -> None:
         """Append one datagram, which may be any length above 0."""
         size = len(datagram)
-        if self._parts and (size > self._size or self._count >= self._most):
+        if self._parts and (
+            size > self._size
+            or self._count >= RUN_DATAGRAMS
+            or (self._count + 1) * (self._size + self._overhead) > RUN_BYTES
+        ):
             self.finish()
         if not self._parts:
-            self._begin(size)
+            self._size = size
         self._parts.append(datagram)
         self._count += 1
         self._held += size
@@ -89,15 +91,14 @@ class RunWriter:
             return
         view = memoryview(run)
         start = 0
+        self._size = size
         while start < length:
-            if not self._parts:
-                self._begin(size)
-            piece = view[start : start + (self._most - self._count) * size]
+            piece = view[start : start + (most - self._count) * size]
             start += len(piece)
             self._parts.append(piece)
             self._count += -(-len(piece) // size)
             self._held += len(piece)
-            if self._count >= self._most or len(piece) % size:
+            if self._count >= most or len(piece) % size:
                 self.finish()
 
     def finish(self) -> None:
@@ -106,10 +107,6 @@ class RunWriter:
             parts, self._parts = self._parts, []
             self._held = self._count = 0
             self._send(parts[0] if len(parts) == 1 else b"".join(parts), self._size)
-
-    def _begin(self, size: int) -> None:
-        self._size = size
-        self._most = run_capacity(size + self._overhead)
 
     def _send(self, run: Buffer, size: int) -> None:
         self.spent += len(run)

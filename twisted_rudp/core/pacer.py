@@ -42,7 +42,8 @@ class Pacer:
     Saves up credit at the rate of the controller. Whole bursts leave at a time: one
     system call and one wake-up carry what the rate gives in a small part of the round trip.
 
-    @ivar credit: bytes that may leave now.
+    @ivar credit: bytes that may leave now. What leaves is taken from it, and it may become
+        negative by a datagram.
     """
 
     __slots__ = ("_at", "_mss", "_spacing", "credit")
@@ -88,10 +89,6 @@ class Pacer:
         if self.credit < self._mss or self.credit < burst / 2:
             return 0
         return int(self.credit)
-
-    def spent(self, size: int) -> None:
-        """So many bytes have left. The credit may become negative by a datagram."""
-        self.credit -= size
 
     def wake(self, now: int, rate: float, relaxed: bool = False) -> int:
         """

@@ -6,6 +6,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 
+def merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers as so many intervals of first number and end, disjoint and in order."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(intervals):
+        if found and first <= found[-1][1]:
+            if end > found[-1][1]:
+                found[-1] = found[-1][0], end
+        else:
+            found.append((first, end))
+    return found
+
+
 class Ranges:
     """
     A set of integers kept as disjoint half-open intervals, in order. Adding at
@@ -15,41 +27,42 @@ class Ranges:
     everything up to its end counts as contained ever after. Packet numbers that were
     received are kept so, to be acknowledged and to know a replay.
 
+    @ivar starts: the first numbers of the intervals, to be looked at only.
     @ivar floor: everything below counts as contained; None while nothing was dropped.
     """
 
-    __slots__ = ("_ends", "_limit", "_starts", "floor")
+    __slots__ = ("_ends", "_limit", "floor", "starts")
 
     def __init__(self, limit: int = 0) -> None:
         """
         @param limit: intervals kept; 0: any number.
         """
-        self._starts: list[int] = []
+        self.starts: list[int] = []
         self._ends: list[int] = []
         self._limit = limit
         self.floor: int | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._starts)
+        return bool(self.starts)
 
     def __len__(self) -> int:
         """How many intervals there are."""
-        return len(self._starts)
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """The intervals as pairs of first number and end, ascending."""
-        return iter(list(zip(self._starts, self._ends, strict=True)))
+        return iter(list(zip(self.starts, self._ends, strict=True)))
 
     def __contains__(self, number: int) -> bool:
         if self.floor is not None and number < self.floor:
             return True
-        at = bisect_right(self._starts, number) - 1
+        at = bisect_right(self.starts, number) - 1
         return at >= 0 and number < self._ends[at]
 
     @property
     def total(self) -> int:
         """How many numbers there are."""
-        return sum(self._ends) - sum(self._starts)
+        return sum(self._ends) - sum(self.starts)
 
     @property
     def end(self) -> int | None:
@@ -58,7 +71,7 @@ class Ranges:
 
     def newest(self, count: int) -> Iterator[tuple[int, int]]:
         """The highest intervals as pairs of first number and end, highest first."""
-        starts, ends = self._starts, self._ends
+        starts, ends = self.starts, self._ends
         for at in range(len(starts) - 1, max(len(starts) - 1 - count, -1), -1):
             yield starts[at], ends[at]
 
@@ -68,7 +81,7 @@ class Ranges:
 
         @return: how many of them are new.
         """
-        starts, ends = self._starts, self._ends
+        starts, ends = self.starts, self._ends
         if ends and first == ends[-1] and first < end:
             ends[-1] = end
             return end - first
@@ -79,7 +92,8 @@ class Ranges:
         if not starts or first > ends[-1]:
             starts.append(first)
             ends.append(end)
-            self._drop_lowest()
+            if self._limit:
+                self._drop_lowest()
             return end - first
         low = bisect_left(ends, first)
         high = bisect_right(starts, end)
@@ -97,7 +111,7 @@ class Ranges:
         """Remove C{first} .. C{end} - 1, as far as they are here."""
         if first >= end:
             return
-        starts, ends = self._starts, self._ends
+        starts, ends = self.starts, self._ends
         low = bisect_right(ends, first)
         high = bisect_left(starts, end)
         if low >= high:
@@ -113,7 +127,7 @@ class Ranges:
 
         @return: that number.
         """
-        starts, ends = self._starts, self._ends
+        starts, ends = self.starts, self._ends
         at = bisect_right(starts, base)
         if at and ends[at - 1] > base:
             base = ends[at - 1]
@@ -126,8 +140,8 @@ class Ranges:
         """What of C{first} .. C{end} - 1 is not here, as intervals."""
         found: list[tuple[int, int]] = []
         at = bisect_right(self._ends, first)
-        while first < end and at < len(self._starts):
-            start, stop = self._starts[at], self._ends[at]
+        while first < end and at < len(self.starts):
+            start, stop = self.starts[at], self._ends[at]
             if start >= end:
                 break
             if first < start:
@@ -138,13 +152,20 @@ class Ranges:
             found.append((first, end))
         return found
 
+    def pop_all(self) -> list[tuple[int, int]]:
+        """Remove everything, and give it as pairs of first number and end."""
+        found = list(zip(self.starts, self._ends, strict=True))
+        self.starts.clear()
+        self._ends.clear()
+        return found
+
     def clear(self) -> None:
         """Remove everything."""
-        self._starts.clear()
+        self.starts.clear()
         self._ends.clear()
 
     def _drop_lowest(self) -> None:
         """Keep to the limit. There is at most one interval too many."""
-        if self._limit and len(self._starts) > self._limit:
+        if self._limit and len(self.starts) > self._limit:
             self.floor = self._ends[0]
-            del self._starts[0], self._ends[0]
+            del self.starts[0], self._ends[0]

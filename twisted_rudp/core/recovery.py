@@ -133,6 +133,9 @@ class Recovery:
     @ivar reordering: the present threshold, in datagrams.
     @ivar spurious: transmissions that arrived after they had been declared lost.
     @ivar probes: unanswered probes in a row.
+    @ivar news: something was acknowledged, or reported lost, since the last L{turn}.
+    @ivar loss_at: when L{turn} has to be called though there is no news; L{NEVER
+        <twisted_rudp.core.timers.NEVER>} while nothing is suspected.
     @ivar repair: with L{eager}, nanoseconds that error correction takes longer than a round
         trip; may be set.
     @ivar eager: what is not acknowledged in its time counts as lost, though nothing sent later
@@ -162,9 +165,7 @@ class Recovery:
         "_least_reordering",
         "_limited_until",
         "_longest",
-        "_loss_at",
         "_newest",
-        "_news",
         "_probe_at",
         "_probed",
         "_reported",
@@ -177,7 +178,9 @@ class Recovery:
         "eager",
         "in_flight",
         "largest",
+        "loss_at",
         "lost",
+        "news",
         "next",
         "patience",
         "persisting",
@@ -232,11 +235,11 @@ class Recovery:
         self._late_sent = -1
         self._judged_spurious = 0
         self._limited_until = -1
-        self._loss_at = NEVER
+        self.loss_at = NEVER
         self._probe_at = NEVER
         self._probed = 0
         self._newest: SentBatch | None = None
-        self._news = False
+        self.news = False
         self._acked = 0
         self._adapted_at = 0
         self._thin = 0
@@ -255,7 +258,13 @@ class Recovery:
         self._eighths = max(self._eighths, self._least_eighths)
 
     def on_sent(
-        self, count: int, size: int, now: int, last_size: int = 0, draining: bool = False
+        self,
+        count: int,
+        size: int,
+        now: int,
+        last_size: int = 0,
+        draining: bool = False,
+        limited: bool = False,
     ) -> int:
         """
         Datagrams leave together and get the next numbers.
@@ -265,6 +274,7 @@ class Recovery:
         @param last_size: bytes of the last; 0: as the others.
         @param draining: what L{Controller.draining
             <twisted_rudp.core.congestion.controller.Controller.draining>} says.
+        @param limited: there is room for more, and nothing to be sent; as L{on_app_limited}.
         @return: the number of the first.
         """
         if not self.in_flight:
@@ -277,9 +287,11 @@ class Recovery:
         self.in_flight += (count - 1) * size + last_size
         if self._probe_at == NEVER:
             self._probe_at = now + self.probe_timeout()
-        if self.eager and self._loss_at == NEVER:
-            self._loss_at = now + (self._eager_patience() << self._unheard)
+        if self.eager and self.loss_at == NEVER:
+            self.loss_at = now + (self._eager_patience() << self._unheard)
         app_limited = self.delivered <= self._limited_until
+        if limited:
+            self._limited_until = self.delivered + self.in_flight
         if self._batches:
             before = self._batches[-1]
             if (
@@ -348,7 +360,7 @@ class Recovery:
                 self.in_flight = 0
                 self.delivered += total
                 self._acked += total
-                self._news = True
+                self.news = True
                 self.largest = end - 1
                 if timed:
                     self._newest = batch
@@ -402,7 +414,7 @@ class Recovery:
         self.in_flight -= flying
         self.delivered += fresh
         self._acked += fresh
-        self._news = True
+        self.news = True
         if end - 1 > self.largest:
             self.largest = end - 1
             if timed:
@@ -422,7 +434,7 @@ class Recovery:
             for start, stop, sent in self._given_up:
                 if end > start and first < stop and sent > self._late_sent:
                     self._late_sent = sent
-                    self._news = True
+                    self.news = True
         return late
 
     def on_reported_lost(self, first: int, end: int) -> None:
@@ -442,7 +454,7 @@ class Recovery:
                     self._reported += size
                     if batch.draining:
                         self._reported_draining += size
-                    self._news = True
+                    self.news = True
 
     def on_superseded(self, first: int, end: int) -> None:
         """
@@ -465,13 +477,6 @@ class Recovery:
 
     # what follows
 
-    def deadline(self) -> int:
-        """
-        When L{turn} has to be called though nothing came; L{NEVER
-        <twisted_rudp.core.timers.NEVER>} while nothing is suspected.
-        """
-        return self._loss_at
-
     def probe_deadline(self) -> int:
         """When L{probe} has to be called; L{NEVER} while nothing is in flight."""
         waiting = self.in_flight > 0 or self._batches or self.persisting
@@ -492,9 +497,9 @@ class Recovery:
 
         @return: what the controller is to be told, or None if there is no news.
         """
-        if not self._news and now < self._loss_at:
+        if not self.news and now < self.loss_at:
             return None
-        self._news = False
+        self.news = False
         newest, self._newest = self._newest, None
         sample = Sample(
             now,
@@ -552,12 +557,12 @@ class Recovery:
         if self._thin <= _THIN_TURNS or self._thin % _THIN_TURNS == 0:
             return False
         self.round_trip.sample(now - newest.sent, now)
-        self._news = False
+        self.news = False
         self._newest = None
         self._acked = self.probes = 0
         self._first_sent = newest.sent
         self._delivered_at = now
-        self._probe_at = self._loss_at = NEVER
+        self._probe_at = self.loss_at = NEVER
         self._batches.clear()
         if self.next - self._base > 2 * _REMEMBERED:
             self._trim()
@@ -598,7 +603,7 @@ class Recovery:
         # Of a run of losses, what was under way when the wait became longer waits as before. If
         # it is not known that they come in runs, the path may have become longer.
         longer_from = self._unheard_at
-        self._loss_at = NEVER
+        self.loss_at = NEVER
         done = 0
         for batch in batches:
             first, end = batch.first, batch.end
@@ -617,7 +622,7 @@ class Recovery:
             else:
                 stop = min(max(decided + 1, first), end)
                 if first < largest or eager:
-                    self._loss_at = batch.sent + wait
+                    self.loss_at = batch.sent + wait
             if stop > first:
                 self._settle(batch, stop, sample)
             if stop < end:
@@ -695,7 +700,7 @@ class Recovery:
         for batch in self._batches:
             self._settle(batch, batch.end, sample)
         self._batches.clear()
-        self._loss_at = NEVER
+        self.loss_at = NEVER
         self._trim()
         return had
 

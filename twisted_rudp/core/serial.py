@@ -39,4 +39,4 @@ def unwrap32(number: int, near: int) -> int:
 
 def unwrap24(number: int, near: int) -> int:
     """As L{unwrap32} for a number of 24 bits."""
-    return near + difference24(number, near)
+    return near + ((number - near + HALF24) & MASK24) - HALF24

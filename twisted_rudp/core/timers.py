@@ -12,15 +12,17 @@ class Timers:
     """
     When each timer of an engine expires. An engine numbers its timers from 0 by an
     C{IntEnum} of its own; their order is the order in which L{expired} names them.
+
+    @ivar due: when each expires, by its number; L{NEVER} while it is stopped. May be set.
     """
 
-    __slots__ = ("_due",)
+    __slots__ = ("due",)
 
     def __init__(self, count: int) -> None:
         """
         @param count: how many timers there are.
         """
-        self._due: list[int] = [NEVER] * count
+        self.due: list[int] = [NEVER] * count
 
     def set(self, timer: int, due: int) -> None:
         """
@@ -28,37 +30,28 @@ class Timers:
 
         @param due: nanoseconds of the engine's clock; L{NEVER} stops the timer.
         """
-        self._due[timer] = due
+        self.due[timer] = due
 
     def set_earlier(self, timer: int, due: int) -> None:
         """Start a timer unless it expires before C{due} already."""
-        if due < self._due[timer]:
-            self._due[timer] = due
+        if due < self.due[timer]:
+            self.due[timer] = due
 
     def stop(self, timer: int) -> None:
         """Stop a timer; one that is not running stays as it is."""
-        self._due[timer] = NEVER
+        self.due[timer] = NEVER
 
     def stop_all(self) -> None:
         """Stop every timer."""
-        self._due = [NEVER] * len(self._due)
-
-    def due(self, timer: int) -> int:
-        """When a timer expires; L{NEVER} while it is stopped."""
-        return self._due[timer]
+        self.due = [NEVER] * len(self.due)
 
     def running(self, timer: int) -> bool:
         """Whether a timer was started and has not been stopped or expired."""
-        return self._due[timer] != NEVER
-
-    def deadline(self) -> int | None:
-        """When the first timer expires; None while all are stopped."""
-        first = min(self._due)
-        return None if first == NEVER else first
+        return self.due[timer] != NEVER
 
     def expired(self, now: int) -> list[int]:
         """Stop the timers whose time has come and name them, in the order of their numbers."""
-        due = self._due
+        due = self.due
         if min(due) > now:
             return []
         found = [timer for timer, when in enumerate(due) if when <= now]

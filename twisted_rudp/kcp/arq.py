@@ -77,10 +77,10 @@ COVERED: Final = 4
 CONTROL: Final = 8
 """A WASK or WINS came."""
 
-PLAIN: Final = 16
-"""Nothing else than data in order came."""
+ENDING: Final = 16
+"""A reset, or the end of the peer's stream, has come now or before."""
 
-_IN_ORDER: Final = HEARD | READABLE | PLAIN
+_IN_ORDER: Final = HEARD | READABLE
 
 # A name of this module: it is needed for each datagram.
 _MARKED = Peer.MARKED
@@ -403,7 +403,7 @@ class ARQ:
 
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
-        @return: bits of L{HEARD} .. L{PLAIN}.
+        @return: bits of L{HEARD} .. L{ENDING}.
         """
         clock = self.epoch + now // MILLISECOND
         counters, control = self.counters, self.control
@@ -432,6 +432,8 @@ class ARQ:
             news |= COVERED
         if control.heard_controls != controls:
             news |= CONTROL
+        if control.reset_heard or self.receiver.end is not None:
+            news |= ENDING
         return news
 
     def _run(
@@ -516,7 +518,7 @@ class ARQ:
         sent = sender.sent
         before = sent.una
         if una != before & MASK32 and sender.cover(una):
-            sender.recovery.advance(sent.una - before, sender.peer_window)
+            sender.recovery.heard(-1, 0, sent.una - before, sender.peer_window)
         return count
 
     def _take_acks(self, data: bytes, count: int, clock: int, regular: bool) -> bool:
@@ -546,7 +548,8 @@ class ARQ:
         sender.recovery.acknowledge(acks, clock, peer is _MARKED)
         if regular:
             start = len(data) - HEADER_SIZE + TS_OFFSET
-            sender.recovery.sample(int.from_bytes(data[start : start + 4], "little"), clock)
+            echo = int.from_bytes(data[start : start + 4], "little")
+            sender.recovery.heard(echo, clock, 0, sender.peer_window)
         return True
 
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
@@ -623,10 +626,10 @@ class ARQ:
             self.counters.kcp_in_errors += 1
             return
         self.counters.in_segs += segments
-        if echo >= 0 and regular:
-            sender.recovery.sample(echo, clock)
-        if sent.una != before:
-            sender.recovery.advance(sent.una - before, sender.peer_window)
+        if not regular:
+            echo = -1
+        if echo >= 0 or sent.una != before:
+            sender.recovery.heard(echo, clock, sent.una - before, sender.peer_window)
 
     def _take_end(self, sn: int, ts: int) -> None:
         if self.control.peer is Peer.UNMARKED:
@@ -732,8 +735,6 @@ class ARQ:
                 emit(segment, len(segment))
         if datagram:
             emit(datagram, len(datagram))
-        if not sender.queue.size:
-            sender.recovery.finish_small()
         return more
 
     def _most_acks(self) -> int:

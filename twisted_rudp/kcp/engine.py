@@ -86,7 +86,7 @@ _HEARD: Final = news_of.HEARD
 _READABLE: Final = news_of.READABLE
 _COVERED: Final = news_of.COVERED
 _CONTROL: Final = news_of.CONTROL
-_PLAIN: Final = news_of.PLAIN
+_ENDING: Final = news_of.ENDING
 
 SHORTEST_SILENCE: Final = 200 * MILLISECOND
 """A peer that was heard more lately is still where it was."""
@@ -171,6 +171,7 @@ class KCPEngine:
         "_signs",
         "_slow",
         "_timers",
+        "_transmitter",
         "_una_moved",
         "pending",
         "traffic",
@@ -225,6 +226,7 @@ class KCPEngine:
         self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
+        self._transmitter = self._arq.sender.transmitter
         self._receiver.budget = budget
         self._group = options.data_shards + options.parity_shards
         if options.protects:
@@ -467,7 +469,7 @@ class KCPEngine:
             self._arq.trial_arrived = False
             self._path.arrived()
             self._use_path()
-        if self._slow or (not news & _PLAIN and self._arq.notable):
+        if self._slow or news & _ENDING:
             self._advance(now)
 
     def _heed_control(self, now: int) -> None:
@@ -531,7 +533,8 @@ class KCPEngine:
 
     def deadline(self) -> int | None:
         """The earliest of all timers."""
-        return self._timers.deadline()
+        due = min(self._timers.due)
+        return None if due == NEVER else due
 
     def _check_silence(self, now: int) -> None:
         state = self._life.state
@@ -837,8 +840,8 @@ class KCPEngine:
         if self._path.trial:
             self._try_path(now, emit)
         more = arq.flush(now, emit, budget, strict=not handshake.validated)
-        self._timers.set(_FLUSH, arq.deadline())
-        if self._slow or arq.notable:
+        self._timers.due[_FLUSH] = arq.deadline()
+        if self._slow or self._transmitter.dead:
             self._advance(now)
         return more
 
@@ -904,7 +907,7 @@ class KCPEngine:
         if (
             not waits
             or self._timers.running(_PROBE)
-            or now >= self._timers.due(_FLUSH)
+            or now >= self._timers.due[_FLUSH]
             or now >= self._hold_until
         ):
             self._hold_until = NEVER
@@ -987,13 +990,13 @@ class KCPEngine:
         life, arq = self._life, self._arq
         if life.over:
             return
-        if arq.sender.transmitter.validated:
+        if self._transmitter.validated:
             self._handshake.validated = True
         if arq.control.reset_heard and self._peer_lost is None:
             self._lose_peer(Reason.RESET, now)
             if life.over:
                 return
-        if arq.sender.transmitter.dead:
+        if self._transmitter.dead:
             self._end(Reason.DEAD_LINK, now)
             return
         if life.state is State.HANDSHAKE:
@@ -1023,6 +1026,7 @@ class KCPEngine:
             or self._half_closing
             or not self._handshake.validated
             or self._handshake.due != NEVER
+            or arq.notable
         )
 
     def _open(self, now: int) -> None:

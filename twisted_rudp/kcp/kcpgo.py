@@ -109,7 +109,7 @@ class SkipRecovery:
 
     @ivar round_trip: smoothed round trip and timeout, in milliseconds.
     @ivar controller: how many segments may be in flight.
-    @ivar mss: payload bytes of a full new segment; may be set.
+    @ivar mss: payload bytes of a full new segment.
     """
 
     __slots__ = (
@@ -167,6 +167,10 @@ class SkipRecovery:
         self._repeated: tuple[int, int] | None = None
         self.mss = settings.mss
 
+    def set_mss(self, mss: int) -> None:
+        """New segments carry so many bytes."""
+        self.mss = mss
+
     def open(self) -> None:
         """Open the window before the first flush does."""
         self.controller.started(self.mss)
@@ -212,6 +216,11 @@ class SkipRecovery:
         return sent.outstanding if self._selective else sent.nxt - sent.una
 
     @property
+    def room(self) -> int:
+        """How many more segments the congestion window admits; may be negative."""
+        return self.window - self.underway
+
+    @property
     def timeout(self) -> int:
         """Of a retransmission, in nanoseconds."""
         return self.round_trip.timeout * MILLISECOND
@@ -238,7 +247,7 @@ class SkipRecovery:
         for batch in self._sent.batches:
             self.launched(batch, stamp)
 
-    def quiet(self, stamp: Stamp) -> bool:
+    def quiet(self, stamp: Stamp, waiting: bool) -> bool:
         """There is nothing to be sent again and nothing to be waited for."""
         return (
             self._started
@@ -256,9 +265,6 @@ class SkipRecovery:
         return self._pacer.admit(room, self._sent.nxt, stamp[4], self.controller.window(), trip)
 
     # what the peer says
-
-    def covered(self, newly: int) -> None:
-        """A cumulative acknowledgement has covered C{newly} segments that were missing."""
 
     def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
         """
@@ -317,7 +323,14 @@ class SkipRecovery:
                     state.skips += skips
                     self._skipped = True
 
-    def sample(self, ts: int, clock: int) -> None:
+    def heard(self, echo: int, clock: int, covered: int, peer_window: int) -> None:
+        """A datagram was read. kcp-go learns from each, so this cannot wait for a turn's end."""
+        if echo >= 0:
+            self._sample(echo, clock)
+        if covered:
+            self._advance(covered, peer_window)
+
+    def _sample(self, ts: int, clock: int) -> None:
         """
         Learn the round trip from the last echo of a datagram, unless it is older than any
         timeout: who forges one must not make ours meaningless.
@@ -328,11 +341,8 @@ class SkipRecovery:
             self.round_trip.sample(elapsed)
             self.controller.sampled(elapsed)
 
-    def advance(self, covered: int, peer_window: int) -> None:
-        """
-        One datagram has moved C{una} on by C{covered}. kcp-go's window moves with each
-        datagram, so this cannot wait for the end of a turn.
-        """
+    def _advance(self, covered: int, peer_window: int) -> None:
+        """One datagram has moved C{una} on by C{covered}."""
         sent = self._sent
         underway = sent.nxt - sent.una
         if self._selective:
@@ -343,7 +353,7 @@ class SkipRecovery:
 
     # what leaves
 
-    def launched(self, batch: SentBatch, stamp: Stamp) -> None:
+    def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
         """A batch leaves for the first time."""
         # Not a call of launch: all bulk comes here.
         batch.sent = stamp[4]
@@ -491,9 +501,6 @@ class SkipRecovery:
         if not self._started:
             self._started = True
             self.controller.started(self.mss)
-
-    def finish_small(self) -> None:
-        """A small flush is over."""
 
     def deadline(self) -> int:
         """A time before which nothing expires and nothing that was held back may go."""

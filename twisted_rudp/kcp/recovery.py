@@ -105,7 +105,7 @@ class PacedRecovery:
 
     @ivar controller: of congestion.
     @ivar round_trip: in nanoseconds.
-    @ivar mss: payload bytes of a full new segment; may be set.
+    @ivar mss: payload bytes of a full new segment.
     """
 
     __slots__ = (
@@ -116,6 +116,7 @@ class PacedRecovery:
         "_counters",
         "_covered",
         "_fresh",
+        "_full",
         "_log",
         "_lost",
         "_overhead",
@@ -148,13 +149,12 @@ class PacedRecovery:
         self._transmitter = transmitter
         self._counters = counters
         self._overhead = overhead
-        self.mss = settings.mss
+        self.set_mss(settings.mss)
         self.round_trip = RoundTrip(INITIAL_TIMEOUT, LEAST_TIMEOUT, MOST_TIMEOUT)
         self._recovery = Recovery(self.round_trip, longest=LONGEST_PROBE)
         self._recovery.eager = settings.eager
-        full = self._datagram()
         self.controller: Controller = self._make_controller()
-        self._pacer = Pacer(full, 32 * full)
+        self._pacer = Pacer(self._full, 32 * self._full)
         self._covered = sent.una
         self._fresh: list[Burst] = []
         self._log: list[Burst] = []
@@ -169,11 +169,13 @@ class PacedRecovery:
 
     def _make_controller(self) -> Controller:
         kind = Cubic if self._settings.congestion == "cubic" else BBR
-        return kind(self._datagram())
+        return kind(self._full)
 
-    def _datagram(self) -> int:
-        """Bytes of a full datagram on the wire."""
-        return self.mss + HEADER_SIZE + self._overhead
+    def set_mss(self, mss: int) -> None:
+        """New segments carry so many bytes."""
+        self.mss = mss
+        # Bytes of a full datagram on the wire.
+        self._full = mss + HEADER_SIZE + self._overhead
 
     def open(self) -> None:
         """The window is open from the start."""
@@ -239,12 +241,19 @@ class PacedRecovery:
     @property
     def window(self) -> int:
         """How many segments may be in flight."""
-        return max(self.controller.window // self._datagram(), 1)
+        return max(self.controller.window // self._full, 1)
 
     @property
     def underway(self) -> int:
         """How many segments count for the congestion window."""
-        return -(-self._recovery.in_flight // self._datagram())
+        return -(-self._recovery.in_flight // self._full)
+
+    @property
+    def room(self) -> int:
+        """How many more segments the congestion window admits; may be negative."""
+        full = self._full
+        underway = -(-self._recovery.in_flight // full)
+        return max(self.controller.window // full, 1) - underway
 
     @property
     def timeout(self) -> int:
@@ -265,11 +274,20 @@ class PacedRecovery:
             "retransmission_timeout": trip.timeout / SECOND,
         }
 
-    def quiet(self, stamp: Stamp) -> bool:
-        """There is nothing to be sent again and nothing to be waited for."""
+    def quiet(self, stamp: Stamp, waiting: bool) -> bool:
+        """
+        Begin a flush. There is nothing to be sent again and nothing to be waited for.
+
+        @param waiting: there is something that has no number yet.
+        """
+        news = self._recovery.news
         self.begin(stamp)
         now = stamp[5]
-        return not self._lost and now < self._copy_at and now < self._recovery.probe_deadline()
+        if self._lost or now >= self._copy_at or now >= self._recovery.probe_deadline():
+            return False
+        if news and not waiting:
+            self._recovery.on_app_limited()
+        return True
 
     # what the peer says
 
@@ -364,14 +382,11 @@ class PacedRecovery:
             number = fresh[index].number + segment - fresh[index].first
             self._recovery.on_superseded(number, number + 1)
 
-    def covered(self, newly: int) -> None:
-        """C{una} has moved on: what that means is found out once in a turn."""
-
-    def sample(self, ts: int, clock: int) -> None:
-        """The transmission that an acknowledgement names is sample enough."""
-
-    def advance(self, covered: int, peer_window: int) -> None:
-        """As L{covered}."""
+    def heard(self, echo: int, clock: int, covered: int, peer_window: int) -> None:
+        """
+        The transmission that an acknowledgement names is sample enough, and what it means that
+        C{una} has moved on is found out once in a turn.
+        """
 
     def _cover(self, now: int) -> None:
         """
@@ -431,11 +446,18 @@ class PacedRecovery:
         if first < end:
             recovery.on_acknowledged(first + offset, end + offset, timed=False)
 
-    def _digest(self, now: int) -> None:
-        """The news of a turn: what has arrived, what is lost, and the controller's conclusion."""
+    def begin(self, stamp: Stamp) -> None:
+        """
+        A flush begins: draw the conclusions from what has come. What has arrived, what is lost,
+        and what the controller is to be told.
+        """
+        self._wake = NEVER
+        now = stamp[5]
         if self._sent.una != self._covered:
             self._cover(now)
         recovery = self._recovery
+        if not recovery.news and now < recovery.loss_at:
+            return
         if recovery.thin_turn(now):
             if len(self._log) > 2 * REMEMBERED:
                 self._forget()
@@ -500,26 +522,31 @@ class PacedRecovery:
         number = self._recovery.on_sent(
             end - first, size + header, stamp[5], last + header, self.controller.draining
         )
-        self._pacer.spent(batch.size(first, end) + (end - first) * header)
+        self._pacer.credit -= batch.size(first, end) + (end - first) * header
         burst = Burst(first, end, number, stamp[2] if named else _UNNAMED)
         self._log.append(burst)
         if named:
             self._by_ts.setdefault(stamp[2], []).append(burst)
         return burst
 
-    def launched(self, batch: SentBatch, stamp: Stamp) -> None:
-        """A batch leaves for the first time."""
+    def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
+        """
+        A batch leaves for the first time.
+
+        @param last: nothing more waits.
+        """
         batch.sendings = 1
         first, end = batch.first, batch.end
         header = HEADER_SIZE + self._overhead
         total = batch.length + (end - first) * header
-        size = last = total
+        size = last_size = total
         if end - first > 1:
             size = batch.mss + header
-            last = total - (end - first - 1) * size
+            last_size = total - (end - first - 1) * size
         ts, now = stamp[2], stamp[5]
-        number = self._recovery.on_sent(end - first, size, now, last, self.controller.draining)
-        self._pacer.spent(total)
+        draining = self.controller.draining
+        number = self._recovery.on_sent(end - first, size, now, last_size, draining, last)
+        self._pacer.credit -= total
         if self._fresh:
             before = self._fresh[-1]
             if (
@@ -538,11 +565,6 @@ class PacedRecovery:
             self._by_ts[ts] = [burst]
         else:
             same.append(burst)
-
-    def begin(self, stamp: Stamp) -> None:
-        """A flush begins: draw the conclusions from what has come."""
-        self._wake = NEVER
-        self._digest(stamp[5])
 
     def retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, window: int, strict: bool, idle: bool
@@ -586,7 +608,7 @@ class PacedRecovery:
 
     def _allowed(self, now: int) -> int:
         """How many full segments may leave now."""
-        full = self._datagram()
+        full = self._full
         room = self.controller.window - self._recovery.in_flight
         if room < full:
             # A window that is smaller than what is sent at a time lets one out.
@@ -698,16 +720,12 @@ class PacedRecovery:
         elif self._wake == NEVER and (self._lost or room > 0):
             self._wait(stamp[5])
 
-    def finish_small(self) -> None:
-        """All that there was has left."""
-        self._recovery.on_app_limited()
-
     def deadline(self) -> int:
         """When a flush is wanted though nothing comes; L{NEVER} if it is not."""
         recovery = self._recovery
         due = self._wake
         if self._sent.outstanding:
-            due = min(due, recovery.deadline(), recovery.probe_deadline(), self._copy_at)
+            due = min(due, recovery.loss_at, recovery.probe_deadline(), self._copy_at)
         return due
 
 

@@ -196,6 +196,9 @@ class Recovery(Protocol):
 
     mss: int
 
+    def set_mss(self, mss: int) -> None:
+        """New segments carry so many bytes."""
+
     def open(self) -> None:
         """Open the window before the first flush does."""
 
@@ -219,8 +222,8 @@ class Recovery(Protocol):
         """How many segments may be in flight."""
 
     @property
-    def underway(self) -> int:
-        """How many are."""
+    def room(self) -> int:
+        """How many more the congestion window admits; may be negative."""
 
     @property
     def timeout(self) -> int:
@@ -233,23 +236,31 @@ class Recovery(Protocol):
     def facts(self) -> dict[str, float | int]:
         """For people. Times are seconds."""
 
-    def quiet(self, stamp: Stamp) -> bool:
-        """There is nothing to be sent again and nothing to be waited for."""
+    def quiet(self, stamp: Stamp, waiting: bool) -> bool:
+        """
+        Begin a flush that may be small. There is nothing to be sent again and nothing to be
+        waited for.
 
-    def covered(self, newly: int) -> None:
-        """A cumulative acknowledgement has covered C{newly} segments that were missing."""
+        @param waiting: there is something that has no number yet.
+        """
 
     def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
         """Take in acknowledgements of single segments, as number and timestamp on the wire."""
 
-    def sample(self, ts: int, clock: int) -> None:
-        """This timestamp was echoed last."""
+    def heard(self, echo: int, clock: int, covered: int, peer_window: int) -> None:
+        """
+        A datagram was read.
 
-    def advance(self, covered: int, peer_window: int) -> None:
-        """One datagram has moved C{una} on."""
+        @param echo: the timestamp that it has echoed last; -1: it has echoed none.
+        @param covered: by how much it has moved C{una} on.
+        """
 
-    def launched(self, batch: SentBatch, stamp: Stamp) -> None:
-        """A batch leaves for the first time."""
+    def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
+        """
+        A batch leaves for the first time.
+
+        @param last: nothing more waits.
+        """
 
     def begin(self, stamp: Stamp) -> None:
         """A flush begins."""
@@ -264,9 +275,6 @@ class Recovery(Protocol):
 
     def finish(self, stamp: Stamp, waiting: bool, room: int) -> None:
         """A flush is over."""
-
-    def finish_small(self) -> None:
-        """A flush is over that had at most one segment to send, and sent it."""
 
     def deadline(self) -> int:
         """When a flush is wanted though nothing comes."""
@@ -344,7 +352,8 @@ class Sender:
 
     def set_mss(self, mss: int) -> None:
         """Change the size of what will be numbered from now on."""
-        self.mss = self.recovery.mss = mss
+        self.mss = mss
+        self.recovery.set_mss(mss)
         self._run_limit = segments_per_run(mss, self.overhead)
 
     def _make_recovery(self, settings: Settings) -> Recovery:
@@ -362,7 +371,7 @@ class Sender:
             self.recovery.adopt(settings)
         else:
             self.recovery = self._make_recovery(settings)
-            self.recovery.mss = self.mss
+            self.recovery.set_mss(self.mss)
             self.recovery.take_over(stamp)
         self.snd_wnd = settings.send_window
         self.transmitter.dead_link = settings.dead_link
@@ -401,7 +410,7 @@ class Sender:
         if step > sent.nxt - sent.una:
             self._counters.una_beyond += 1
             return False
-        self.recovery.covered(sent.cover(sent.una + step))
+        sent.cover(sent.una + step)
         return True
 
     # what there is
@@ -414,8 +423,10 @@ class Sender:
     @property
     def room(self) -> int:
         """How many segments may get a number now; may be negative."""
-        room = self.recovery.window - self.recovery.underway
-        numbers = self._numbers
+        room = self.recovery.room
+        sent = self.sent
+        least = self.snd_wnd if self.snd_wnd < self.peer_window else self.peer_window
+        numbers = least - (sent.nxt - sent.una)
         return numbers if numbers < room else room
 
     @property
@@ -493,21 +504,25 @@ class Sender:
         return (
             not self.ending
             and (not self.queue.size or self.queue.segments(self.mss) == 1)
-            and self.recovery.quiet(stamp)
+            and self.recovery.quiet(stamp, self.queue.size > 0)
         )
 
     def send_one(self, stamp: Stamp) -> bytes:
         """
-        Number the next segment.
+        Number the last segment that waits.
 
         @return: the segment.
         """
-        batch = self._number(1, stamp)
-        self.transmitter.note(batch.first, 1, stamp[2])
+        piece = self.queue.cut(1, self.mss)
+        first = self._launch(piece, stamp, last=True).first
+        if self.transmitter.validated:
+            self._counters.out_segs += 1
+        else:
+            self.transmitter.note(first, 1, stamp[2])
         conv, wnd, ts, una, _, _ = stamp
-        data = batch.payload(batch.first, batch.end)
-        first = batch.first & MASK32
-        return pack_header(conv, PUSH, batch.frg, wnd, ts, first, una, len(data)) + data
+        data, _, frg = piece
+        assert not isinstance(data, tuple)
+        return pack_header(conv, PUSH, frg, wnd, ts, first & MASK32, una, len(data)) + data
 
     def _send_new(
         self, stamp: Stamp, packer: Packer, budget: int, room: int, peer_marked: bool
@@ -548,11 +563,11 @@ class Sender:
         """Give the next numbers, at most C{most}, to what is queued. It counts as sent."""
         return self._launch(self.queue.cut(most, self.mss), stamp)
 
-    def _launch(self, piece: Piece, stamp: Stamp) -> SentBatch:
+    def _launch(self, piece: Piece, stamp: Stamp, last: bool = False) -> SentBatch:
         data, mss, frg = piece
         batch = SentBatch(self.sent.nxt, data, mss, frg)
         self.sent.add(batch)
-        self.recovery.launched(batch, stamp)
+        self.recovery.launched(batch, stamp, last)
         if self.transmitter.dead_link == 1:
             self.transmitter.dead = True
         return batch

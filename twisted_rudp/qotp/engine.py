@@ -355,10 +355,9 @@ class QOTPEngine:
 
     def deadline(self) -> int | None:
         """The earliest of the timers."""
-        if self._life.time_wait is not None:
-            due = self._life.deadline()
-            return None if due == NEVER else due
-        return self._timers.deadline()
+        over = self._life.time_wait is not None
+        due = self._life.deadline() if over else min(self._timers.due)
+        return None if due == NEVER else due
 
     # application -> wire
 

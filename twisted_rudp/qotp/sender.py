@@ -143,8 +143,6 @@ class Sender:
         self._starved_at = self._starved_since = NEVER
         self._starved_pings = 0
         self._wake = NEVER
-        self._loss_at = NEVER
-        self._woken_at = NEVER
 
     # news
 
@@ -249,11 +247,12 @@ class Sender:
             self.shrink(0)
         elif self.path_mtu.mtu != self.mtu:
             self._use_mtu()
-        if packets.recovery.thin_turn(now):
+        recovery = packets.recovery
+        if (not recovery.news and now < recovery.loss_at) or recovery.thin_turn(now):
             return
-        sample = packets.recovery.turn(now)
+        sample = recovery.turn(now)
         if sample is not None:
-            if packets.recovery.lost:
+            if recovery.lost:
                 self._repeat(packets.take_lost())
             self.control.on_turn(sample)
             self._ask_control()
@@ -273,17 +272,12 @@ class Sender:
 
     def arm(self) -> None:
         """Set the timers to what is known now."""
-        timers = self._timers
+        due = self._timers.due
         if not self.ready:
             self._starved_at = NEVER
-        timers.set(_RETRANSMISSION, self._probe_at())
-        loss = self.packets.recovery.deadline()
-        if loss != self._loss_at:
-            self._loss_at = loss
-            timers.set(_LOSS, loss)
-        if self._wake != self._woken_at:
-            self._woken_at = self._wake
-            timers.set(_PACING, self._wake)
+        due[_RETRANSMISSION] = self._probe_at()
+        due[_LOSS] = self.packets.recovery.loss_at
+        due[_PACING] = self._wake
 
     # out
 
@@ -546,7 +540,7 @@ class Sender:
 
     def _spend(self, size: int) -> None:
         self._credit -= size
-        self._pacer.spent(size)
+        self._pacer.credit -= size
 
 
 def _controller(name: str, mtu: int, round_trip: RoundTrip) -> Controller:

@@ -62,6 +62,18 @@ class Bulk:
         size = STREAM_LEAD + self.mss
         self.run = run_capacity(size) * size
 
+    def send_lone(self, now: int, writer: RunWriter, draining: bool) -> int:
+        """
+        Send all of the stream, which is no more than L{mss} bytes, in one datagram.
+
+        @param draining: the controller's.
+        @return: bytes sent; 0 if the peer's window of numbers does not admit it.
+        """
+        sent = self._sent
+        if sent.frames_room <= 0:
+            return 0
+        return self._send_pieces(1, now, writer, draining, not sent.recovery.in_flight)
+
     def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
         """
         Send a run of what is next if that comes in runs.
@@ -100,15 +112,25 @@ class Bulk:
     def _send_stream(
         self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool
     ) -> int:
-        sent, mss = self._sent, self.mss
-        size = STREAM_LEAD + mss
-        count = self._count(size, 1, room, strict)
+        count = self._count(STREAM_LEAD + self.mss, 1, room, strict)
         if count <= 0:
             return 0
+        return self._send_pieces(count, now, writer, draining)
+
+    def _send_pieces(
+        self, count: int, now: int, writer: RunWriter, draining: bool, limited: bool = False
+    ) -> int:
+        """
+        Send so many pieces of the stream, or what there is.
+
+        @param limited: there is room for more.
+        @return: bytes sent.
+        """
+        sent, mss = self._sent, self.mss
         data = self._stream.take(count * mss)
         count = -(-len(data) // mss)
         order = self._zero.ordered(count)
-        number, reliable = sent.number, sent.reliable
+        number, reliable = sent.recovery.next, sent.reliable
         user_id = self._settings.user_id
         run = frame_stream(number, reliable, order, user_id, mss, data)
 
@@ -118,7 +140,8 @@ class Bulk:
                 number + index, reliable + index, order + index, user_id, mss, piece
             )
 
-        return self._enter(run, size, count, 1, build, now, writer, draining)
+        size = STREAM_LEAD + mss
+        return self._enter(run, size, count, 1, build, now, writer, draining, limited)
 
     def _send_messages(
         self,
@@ -169,11 +192,12 @@ class Bulk:
         now: int,
         writer: RunWriter,
         draining: bool,
+        limited: bool = False,
     ) -> int:
         sent, length = self._sent, len(run)
-        batch = SentBatch(sent.number, (sent.reliable, frames, per), length, size, build, now)
-        sent.framed(frames)
-        last = length - (batch.end - batch.first - 1) * size
-        sent.enter(batch, now, size, last, draining)
+        number = sent.recovery.next
+        batch = SentBatch(number, (sent.reliable, frames, per), length, size, build, now)
+        last = length - (batch.end - number - 1) * size
+        sent.enter(batch, now, size, last, draining, frames, limited)
         writer.add_run(run, size)
         return length

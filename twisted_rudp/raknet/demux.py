@@ -218,7 +218,8 @@ class RakNetDemultiplexer:
             self._dropped["empty"] += 1
             return ()
         if len(run) <= size:
-            return ((_key(run[0], address), run, size),)
+            first = run[0]
+            return ((address if first >= VALID else _key(first, address), run, size),)
         firsts = bytes(run[::size])
         if min(firsts) >= VALID:
             return ((address, run, size),)

@@ -412,8 +412,8 @@ class RakNetEngine:
                 self._counters.datagrams_excess += count
                 return
         buffer = self.receiver.buffer
-        before = buffer.size
-        full = buffer.full
+        before = -1
+        full = False
         at, total = 0, len(run)
         view = run
         while True:
@@ -421,6 +421,8 @@ class RakNetEngine:
                 self._receive_records(memoryview(view)[:size], now)
                 length = size
             else:
+                if before < 0:
+                    before, full = buffer.size, buffer.full
                 length = 0 if full else self._receive_bulk(view, size, now)
                 if not length:
                     self._receive_frames(memoryview(view)[:size], now, full)
@@ -429,7 +431,7 @@ class RakNetEngine:
             if at >= total or self._last_words is not None:
                 break
             view = memoryview(view)[length:]
-        if self._lifecycle.state is _ESTABLISHED and buffer.size > before:
+        if 0 <= before < buffer.size and self._lifecycle.state is _ESTABLISHED:
             self.pending.append(self._readable)
 
     def _receive_bulk(self, run: Buffer, size: int, now: int) -> int:
@@ -446,7 +448,11 @@ class RakNetEngine:
         if not length:
             length = receiver.hold(run, size, now, self._nack_guard())
         elif state is _ESTABLISHED:
-            receiver.buffer.put_bulk(taken)
+            buffer = receiver.buffer
+            if isinstance(taken, bytes):
+                buffer.stream.put(taken)
+            else:
+                buffer.messages.put_plain(taken)
         if length:
             self._liveness.heard = now
         return length
@@ -584,17 +590,17 @@ class RakNetEngine:
             self._lifecycle.tick(now)
         elif self._dialler is not None or self._peer_finished:
             return
-        elif now >= timers.due(t.IDLE):
+        elif now >= timers.due[t.IDLE]:
             if self._liveness.is_stuck(self.sender.sent, now):
                 self._end(Reason.DEAD_LINK, now, message=ABORTED_MESSAGE)
             elif self._liveness.watch(self.sender.sent.round_trip.smoothed, now):
                 self._end(Reason.IDLE, now, message=ABORTED_MESSAGE)
-        elif now >= timers.due(t.CLOSE):
+        elif now >= timers.due[t.CLOSE]:
             if self._close.delivered:
                 self._end(Reason.DONE, now, acknowledge=True)
             else:
                 self._end(Reason.CLOSE_TIMEOUT, now, message=ABORTED_MESSAGE)
-        elif self._is_unconfirmed and now >= timers.due(t.PROBE):
+        elif self._is_unconfirmed and now >= timers.due[t.PROBE]:
             self._end(Reason.HANDSHAKE_TIMEOUT, now)
 
     @property
@@ -609,17 +615,17 @@ class RakNetEngine:
 
     def deadline(self) -> int | None:
         """The earliest of acknowledgements, retransmissions, pings, close and idle."""
-        if self._last_words is None:
-            return self._timers.deadline()
-        due = self._lifecycle.deadline()
+        over = self._last_words is not None
+        due = self._lifecycle.deadline() if over else min(self._timers.due)
         return None if due == NEVER else due
 
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
         """Queue bytes. What follows the peer's end goes nowhere."""
-        self._check_open()
-        if self._lifecycle.state is _ESTABLISHED and not self._peer_finished:
+        if self._lifecycle.state is not _ESTABLISHED:
+            self._check_open()
+        elif not self._peer_finished:
             self.sender.write(data)
 
     def send(
@@ -666,7 +672,9 @@ class RakNetEngine:
 
     def take(self, stream: int, limit: int) -> bytes:
         """The next bytes in order."""
-        data = self.receiver.buffer.stream.take(limit)
+        buffered = self.receiver.buffer.stream
+        # Each delivery ends with nothing.
+        data = buffered.take(limit) if buffered.size else b""
         if self.receiver.datagrams.withholding or self._peer_finished:
             self._took()
         return data
@@ -704,15 +712,15 @@ class RakNetEngine:
                 writer.add(self.reply2)
             if self._close.advance(now):
                 self._end(Reason.DONE, now, acknowledge=True)
-        if lifecycle.over:
+        if lifecycle.state is not _ESTABLISHED and lifecycle.over:
             self._flush_last_words(now, writer)
             return False
         self.receiver.buffer.offered()
         timers = self._timers
         validated = self._handshake.validated
-        if self.receiver.datagrams.waiting or now >= timers.due(t.NACK):
+        if self.receiver.datagrams.waiting or now >= timers.due[t.NACK]:
             self._acknowledge(now, writer, budget)
-        if now >= timers.due(t.PING) and self._is_asking:
+        if now >= timers.due[t.PING] and self._is_asking:
             # The listener may have used up what it may send to an address that is not
             # validated, and have acknowledged all that we said (RFC 9002 6.2.2.1). The C++
             # one takes nothing before the request that it has not acknowledged yet.
@@ -720,13 +728,13 @@ class RakNetEngine:
             if not sender.sent.outstanding:
                 sender.path_trial(wire.pack_ping(self._time(now)))
             timers.set(t.PING, now + ASK_AGAIN)
-        elif now >= timers.due(t.PING):
+        elif now >= timers.due[t.PING]:
             self._ping(now)
             if self.sender.reduced:
                 self._try_longer(now, writer)
             else:
                 self._raise_at = -1
-        is_suspected = self.sender.sent.long_lost > 0 or timers.running(t.PATH)
+        is_suspected = self.sender.sent.long_lost > 0 or timers.due[t.PATH] != NEVER
         if is_suspected and self.sender.try_path(now):
             self.sender.path_trial(wire.pack_ping(self._time(now)))
             if now - self.sender.stuck_since >= self._settings.timeout:
@@ -748,7 +756,7 @@ class RakNetEngine:
             return
         datagrams = self.receiver.datagrams
         found: list[bytes] = []
-        if now >= self._timers.due(t.NACK):
+        if now >= self._timers.due[t.NACK]:
             found = datagrams.nacks(now, limit)
         if datagrams.is_ack_due(now, limit):
             found += datagrams.acknowledgements(limit)

@@ -57,20 +57,17 @@ class ReceiveChannel:
     @ivar sequence: the least sequence index that may be delivered now. Both may be set
         before anything has come.
     @ivar size: bytes that wait for an earlier message.
+    @ivar waiting: those messages, to be looked at only.
     """
 
-    __slots__ = ("_arrival", "_indices", "_waiting", "next", "sequence", "size")
+    __slots__ = ("_arrival", "_indices", "next", "sequence", "size", "waiting")
 
     def __init__(self) -> None:
         self.next = self.sequence = 0
         self.size = 0
-        self._waiting: list[_Waiting] = []
+        self.waiting: list[_Waiting] = []
         self._indices: set[int] = set()
         self._arrival = 0
-
-    def __len__(self) -> int:
-        """Messages that wait."""
-        return len(self._waiting)
 
     def advance(self, count: int) -> None:
         """
@@ -95,7 +92,7 @@ class ReceiveChannel:
             return []
         delivered: list[Frame] = []
         self._pass(frame, delivered)
-        waiting = self._waiting
+        waiting = self.waiting
         while waiting and waiting[0][0] <= self.next:
             order, ordered, _, _, held, count = heappop(waiting)
             self.size -= len(held.payload)
@@ -121,7 +118,7 @@ class ReceiveChannel:
         """
         self._indices.update(range(order, order + count))
         self._arrival += 1
-        heappush(self._waiting, (order, True, 0, self._arrival, joined, count))
+        heappush(self.waiting, (order, True, 0, self._arrival, joined, count))
         self.size += len(joined.payload)
 
     def _pass(self, frame: Frame, delivered: list[Frame]) -> None:
@@ -147,5 +144,5 @@ class ReceiveChannel:
         sequence = unwrap24(frame.sequence or 0, 0)
         self._arrival += 1
         kept = frame._replace(payload=bytes(frame.payload))
-        heappush(self._waiting, (order, ordered, sequence, self._arrival, kept, 1))
+        heappush(self.waiting, (order, ordered, sequence, self._arrival, kept, 1))
         self.size += len(kept.payload)

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import chain
 from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Buffer
-from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.ranges import Ranges, merged
 from twisted_rudp.core.serial import unwrap24
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.kernels import take_messages, take_stream
@@ -125,7 +126,7 @@ class ReceivedDatagrams:
         self._count = 0
         self._seen = Ranges()
         self._acks = Ranges()
-        self._told: deque[Ranges] = deque(maxlen=settings.ack_repeats)
+        self._told: deque[list[tuple[int, int]]] = deque(maxlen=settings.ack_repeats)
         self.waiting = 0
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
@@ -158,7 +159,7 @@ class ReceivedDatagrams:
         self.waiting += count
         self._bytes += size
         if self.waiting == count:
-            self._timers.set(t.ACK, now + self._settings.ack_delay)
+            self._timers.due[t.ACK] = now + self._settings.ack_delay
         if self.withholding:
             self._withheld.remove(number, end)
             self.withholding = bool(self._withheld)
@@ -166,7 +167,7 @@ class ReceivedDatagrams:
             return Arrival.REPEATED
         if not self._seen.add(number, end):
             return Arrival.REPEATED
-        if len(self._seen) > MOST_STRETCHES:
+        if len(self._seen.starts) > MOST_STRETCHES:
             self._seen.remove(-(1 << 62), self.expected - RECOGNIZED)
         return _NEW
 
@@ -207,7 +208,7 @@ class ReceivedDatagrams:
         if not self.waiting:
             return False
         settings = self._settings
-        if now >= self._timers.due(t.ACK) or self.waiting >= settings.ack_count:
+        if now >= self._timers.due[t.ACK] or self.waiting >= settings.ack_count:
             return True
         return settings.prompt and (
             self._bytes >= 2 * datagram or self._count <= FIRST_DATAGRAMS
@@ -221,16 +222,12 @@ class ReceivedDatagrams:
         """
         if not self.waiting:
             return []
-        fresh, self._acks = self._acks, Ranges()
-        told = Ranges()
-        for ranges in (*self._told, fresh):
-            for first, end in ranges:
-                told.add(first, end)
+        fresh = self._acks.pop_all()
+        told = merged([*chain.from_iterable(self._told), *fresh])
         self._told.append(fresh)
-        datagrams = pack_records(ACK, told, limit)
         self.waiting = self._bytes = 0
-        self._timers.stop(t.ACK)
-        return datagrams
+        self._timers.due[t.ACK] = NEVER
+        return pack_records(ACK, told, limit)
 
     def nacks(self, now: int, limit: int) -> list[bytes]:
         """Report the gaps that had their time to close; each is reported once."""
@@ -521,13 +518,6 @@ class ReceiveBuffer:
         if self.released > self._left:
             self.released = self._left
 
-    def put_bulk(self, taken: bytes | list[bytes]) -> None:
-        """Append a part of the stream, or messages."""
-        if isinstance(taken, bytes):
-            self.stream.put(taken)
-        else:
-            self.messages.put_plain(taken)
-
     def put(self, delivered: Delivered) -> None:
         """Append a message of the application's."""
         payload, reliability, channel = delivered
@@ -633,7 +623,7 @@ class Receiver:
             messages.
         """
         zero = self._zero
-        if zero or self._above:
+        if zero.waiting or self._above.starts:
             return 0, b""
         settings, datagrams = self._settings, self.datagrams
         number = datagrams.expected
@@ -787,15 +777,15 @@ class Receiver:
             yield self._deliver(whole)
             return
         channel = self.channel(whole.channel)
-        count, size = len(channel), channel.size
+        count, size = len(channel.waiting), channel.size
         found = channel.put(whole)
-        self._ordering += len(channel) - count
+        self._ordering += len(channel.waiting) - count
         self._ordering_size += channel.size - size
         if channel.size < size:
             self.buffer.released += size - channel.size
         for each in found:
             yield self._deliver(each)
-        if channel:
+        if channel.waiting:
             if self._ordering > self._settings.order_limit:
                 raise LimitExceeded("too many messages wait for an earlier one")
             self._check_held()

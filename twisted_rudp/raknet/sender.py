@@ -201,7 +201,7 @@ class Sender:
             self._trials = 0
             timers.stop(t.PATH)
             return False
-        if self._trials and now < timers.due(t.PATH):
+        if self._trials and now < timers.due[t.PATH]:
             return False
         if self._trials >= PATH_TRIALS:
             self._trials = 0
@@ -341,28 +341,38 @@ class Sender:
         @param strict: nothing may cross the budget.
         @return: something is left that only the budget or the burst prevented.
         """
-        sent = self.sent
-        sent.turn(now, self.controller)
-        if now >= sent.recovery.probe_deadline():
-            self._probes = PROBES if sent.probe(now, self.controller) else 0
+        sent, controller, due = self.sent, self.controller, self._timers.due
+        recovery = sent.recovery
+        sent.turn(now, controller)
+        if now >= recovery.probe_deadline():
+            self._probes = PROBES if sent.probe(now, controller) else 0
         if now >= sent.fill_due:
             sent.fill(now)
-        self._timers.stop(t.PACE)
-        self.queue.stamp(now)
+        due[t.PACE] = NEVER
         if sent.gaps:
             self._fill_gaps(writer)
-        recovery, timers = sent.recovery, self._timers
         more = False
-        if self._has_something():
-            if self._drained_at != NEVER and now - self._drained_at > PAUSE:
-                recovery.on_app_limited()
-            self._drained_at = NEVER
+        if sent.lost or self._urgent or self.queue.size:
+            self.queue.stamp(now)
             more = self._send(now, writer, budget, strict)
-            if not self._has_something():
+        elif self._stream.size:
+            alone = 0
+            if (
+                self._stream.size <= self._bulk.mss
+                and not strict
+                and budget >= self.datagram
+                and recovery.in_flight < min(controller.window, MOST_IN_FLIGHT)
+            ):
+                # What a flow sends that waits for answers: the pacer does not hold it back.
+                alone = self._bulk.send_lone(now, writer, controller.draining)
+            if alone:
+                self._pacer.credit -= alone
                 self._drained_at = now
-        timers.set(t.LOSS, recovery.deadline())
-        timers.set(t.PROBE, recovery.probe_deadline())
-        timers.set(t.FILL, sent.fill_due)
+            else:
+                more = self._send(now, writer, budget, strict)
+        due[t.LOSS] = recovery.loss_at
+        due[t.PROBE] = recovery.probe_deadline()
+        due[t.FILL] = sent.fill_due
         return more
 
     def _has_something(self) -> bool:
@@ -371,6 +381,9 @@ class Sender:
     def _send(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
         sent, controller, pacer = self.sent, self.controller, self._pacer
         recovery = sent.recovery
+        if self._drained_at != NEVER and now - self._drained_at > PAUSE:
+            recovery.on_app_limited()
+        self._drained_at = NEVER
         window, rate = controller.window, controller.pacing_rate
         if window > MOST_IN_FLIGHT:
             window = MOST_IN_FLIGHT
@@ -432,7 +445,9 @@ class Sender:
                 self._probes -= 1
             first = CONTINUED
         if rate > 0.0:
-            pacer.spent(writer.cost - start)
+            pacer.credit -= writer.cost - start
+        if not self._has_something():
+            self._drained_at = now
         return more
 
     def _wait(self, now: int, rate: float, window_open: bool) -> None:

@@ -158,6 +158,7 @@ class Sent(Protocol):
     due: int
     fillings: int
     filled: int
+    open: int
 
     @property
     def live(self) -> bool: ...
@@ -214,6 +215,7 @@ class SentPacket:
         "filled",
         "fillings",
         "first",
+        "open",
         "sent",
         "size",
     )
@@ -238,6 +240,7 @@ class SentPacket:
         self._frames = frames
         self._unreliable = unreliable
         self._state = OUTSTANDING
+        self.open = 1
 
     @property
     def live(self) -> bool:
@@ -256,6 +259,7 @@ class SentPacket:
         if state == ACKNOWLEDGED:
             return 0
         self._state = ACKNOWLEDGED
+        self.open = 0
         for message in self._unreliable:
             table.tell(message, True)
         self._unreliable = ()
@@ -312,7 +316,6 @@ class SentBatch:
         "_count",
         "_frames",
         "_live",
-        "_open",
         "_per",
         "_reliable",
         "_states",
@@ -321,6 +324,7 @@ class SentBatch:
         "filled",
         "fillings",
         "first",
+        "open",
         "sent",
         "size",
     )
@@ -351,7 +355,7 @@ class SentBatch:
         self._build = build
         self._states: bytearray | None = None
         self._frames: dict[int, list[SentFrame]] = {}
-        self._live = self._open = count
+        self._live = self.open = count
 
     @property
     def live(self) -> bool:
@@ -359,7 +363,7 @@ class SentBatch:
 
     @property
     def finished(self) -> bool:
-        return not self._open or (
+        return not self.open or (
             not self._live
             and all(frame.done for frames in self._frames.values() for frame in frames)
         )
@@ -373,7 +377,7 @@ class SentBatch:
         if states is None:
             if first == self.first and end == self.end:
                 # The usual case: nothing was lost of a whole run.
-                self._live = self._open = 0
+                self._live = self.open = 0
                 self._states = bytearray(b"\1" * (end - first))
                 table.settle(self._reliable, self._count)
                 self._build = _nothing
@@ -384,7 +388,7 @@ class SentBatch:
         for start, stop in list(_stretches(states, low, high, OUTSTANDING)):
             states[start:stop] = b"\1" * (stop - start)
             self._live -= stop - start
-            self._open -= stop - start
+            self.open -= stop - start
             if self._frames:
                 self._settle_probed(start, stop, table)
             else:
@@ -394,7 +398,7 @@ class SentBatch:
             for index in range(low, high):
                 if states[index] >= LOST:
                     states[index] = ACKNOWLEDGED
-                    self._open -= 1
+                    self.open -= 1
                     late += 1
                     for frame in self._frames[index]:
                         if not frame.done:
@@ -572,7 +576,8 @@ class SentPackets:
         if self.recovery.persisting:
             return 0
         frames = self.reliable - self.base
-        numbers = self.recovery.next - self.edge
+        following = self.recovery.next
+        numbers = following - self._edge if self._table else 0
         if self.extended:
             by_frames, by_numbers = EXTENDED_WINDOW - frames, EXTENDED_NUMBERS - numbers
         else:
@@ -619,15 +624,28 @@ class SentPackets:
 
     # sending
 
-    def enter(self, sent: Sent, now: int, size: int, last_size: int, draining: bool) -> None:
+    def enter(
+        self,
+        sent: Sent,
+        now: int,
+        size: int,
+        last_size: int,
+        draining: bool,
+        frames: int = 0,
+        limited: bool = False,
+    ) -> None:
         """
         Note what is being sent. Its numbers begin at L{number}.
 
         @param size: bytes of each datagram but the last.
         @param draining: the controller's.
+        @param frames: reliable frames in it that get their indices now.
+        @param limited: there is room for more, and nothing to be sent.
         """
         count = sent.end - sent.first
-        self.recovery.on_sent(count, size, now, last_size, draining)
+        self.reliable += frames
+        self.outstanding += frames
+        self.recovery.on_sent(count, size, now, last_size, draining, limited)
         self.counters.datagrams_out += count
         self.counters.bytes_out += (count - 1) * size + last_size
         if not self._table:
@@ -672,8 +690,9 @@ class SentPackets:
         if newest >= 0 and now - newest > self.round_trip.timeout:
             # What was given up arrives after all: the path has become longer.
             self.round_trip.sample(now - newest, now)
-        # A gap may be closed although nothing of it was in flight.
-        self._find_edge()
+        if not self.recovery.news:
+            # A gap may be closed although nothing of it was in flight. Else L{turn} finds out.
+            self._find_edge()
         return news > 0
 
     def reported_lost(self, records: Sequence[tuple[int, int]]) -> None:
@@ -694,6 +713,8 @@ class SentPackets:
     def turn(self, now: int, controller: Controller) -> None:
         """Find out what came of all that the peer said in this turn, and what time has brought."""
         recovery = self.recovery
+        if not recovery.news and now < recovery.loss_at:
+            return
         # Who acknowledges each datagram once leaves hundreds of them unacknowledged when one
         # of its ACKs is lost; what such a peer misses it names.
         recovery.patience = 0 if self.extended else self.timeout
@@ -812,22 +833,24 @@ class SentPackets:
             merged.add(max(start, oldest), min(start + last - first + 1, number))
         return merged
 
-    def _between(self, start: int, end: int) -> Iterator[tuple[Sent, int, int]]:
+    def _between(self, start: int, end: int) -> list[tuple[Sent, int, int]]:
         """What has numbers in this interval, with the part of each."""
         table = self._table
+        found: list[tuple[Sent, int, int]] = []
         at = max(bisect_right(table, start, key=_first_of) - 1, 0)
         while at < len(table) and table[at].first < end:
             sent = table[at]
             low, high = max(start, sent.first), min(end, sent.end)
             if low < high:
-                yield sent, low, high
+                found.append((sent, low, high))
             at += 1
+        return found
 
     def _prune(self, now: int) -> None:
         """Drop what is done with: at once from the front, elsewhere now and then."""
         table = self._table
         count = 0
-        while count < len(table) and self._is_over(table[count], now):
+        while count < len(table) and (not table[count].open or self._is_over(table[count], now)):
             count += 1
         del table[:count]
         self._edge_at = max(self._edge_at - count, 0)
@@ -855,7 +878,7 @@ class SentPackets:
         so again, so that each is looked at once.
         """
         table, at = self._table, self._edge_at
-        while at < len(table) and not (table[at].live or table[at].missing):
+        while at < len(table) and not (table[at].open and (table[at].live or table[at].missing)):
             at += 1
         self._edge_at = at
         self._edge = table[at].first if at < len(table) else self.recovery.next
@@ -867,7 +890,7 @@ class SentPackets:
         self._unanswered = 0
         self.recovery.persisting = False
         self.outstanding -= count
-        if reliable == self.base and not self._settled:
+        if reliable == self.base and not self._settled.starts:
             self.base += count
             return
         self._settled.add(reliable, reliable + count)

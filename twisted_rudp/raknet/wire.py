@@ -313,26 +313,24 @@ def pack_records(kind: int, ranges: Iterable[tuple[int, int]], limit: int) -> li
     datagrams: list[bytes] = []
     records: list[bytes] = []
     room = limit - _HEAD
-    for first, end in _cut(ranges):
-        single = end - first == 1
-        record = b"\x01" + u24(first) if single else b"\x00" + u24(first) + u24(end - 1)
-        if len(record) > room:
-            datagrams.append(_join(kind, records))
-            records = []
-            room = limit - _HEAD
-        records.append(record)
-        room -= len(record)
+    for first, end in ranges:
+        while first < end:
+            stop = min(end, (first | MASK24) + 1)
+            record = (first & MASK24).to_bytes(3, "little")
+            if stop - first == 1:
+                record = b"\x01" + record
+            else:
+                record = b"\x00" + record + ((stop - 1) & MASK24).to_bytes(3, "little")
+            if len(record) > room:
+                datagrams.append(_join(kind, records))
+                records = []
+                room = limit - _HEAD
+            records.append(record)
+            room -= len(record)
+            first = stop
     if records:
         datagrams.append(_join(kind, records))
     return datagrams
-
-
-def _cut(ranges: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
-    for first, end in ranges:
-        while (wrap := (first | MASK24) + 1) < end:
-            yield first, wrap
-            first = wrap
-        yield first, end
 
 
 def _join(kind: int, records: list[bytes]) -> bytes:
