@@ -7,7 +7,8 @@ ends talk over real sockets in this process::
     python -m tests.benchmarks.calls --files kcp
 
 Only functions of the package count; what Twisted and the standard library do on the way
-does not, nor do functions in C. Each figure is the median of several times, warm.
+does not, nor do functions in C. Each figure is the median of several times, warm. The last
+line is of a simulated network, where neither chance nor load changes anything.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 
 import twisted_rudp
+from twisted_rudp.testing.impairments import Impairments
+from twisted_rudp.testing.network import MemoryNetwork
 
 PACKAGE = str(Path(twisted_rudp.__file__).parent) + "/"
 TRANSPORTS = ("kcp", "raknet", "qotp")
@@ -265,6 +268,41 @@ class Measuring:
         return {way: listed[-1].met for way, listed in self.profiles.items()}
 
 
+def simulated(name: str, sessions: int) -> float:
+    """
+    Calls of an exchange over a simulated network, in which a turn of the server has one datagram.
+
+    @param sessions: so many clients of one server, each of which speaks ten times a second.
+    """
+    network = MemoryNetwork(seed=1)
+    client, server = network.host("client"), network.host("server")
+    network.impair(Impairments(delay=0.0001), client, server)
+    serverFromString(server.reactor, f"{name}:7000").listen(Accepting(echoes=True))
+    dialled: list[Deferred[Talker]] = []
+    talkers: list[Talker] = []
+    for _ in range(sessions):
+        endpoint = clientFromString(client.reactor, f"{name}:{server.address}:7000")
+        dialled.append(endpoint.connect(Accepting(echoes=False)).addCallback(talkers.append))
+        network.runFor(0.3)
+
+    def exchanges(times: int) -> None:
+        for _ in range(times):
+            for talker in talkers:
+                assert talker.transport is not None
+                got = talker.got
+                talker.transport.write(MESSAGE)
+                network.runFor(0.1 / sessions)
+                assert got.called
+
+    exchanges(WARMING * 2)
+    profile = Profile()
+    with counting(profile):
+        exchanges(TIMES)
+    assert profile.count is not None and len(talkers) == sessions
+    calls = sum(calls for file, calls in profile.met.items() if not file.startswith("testing/"))
+    return calls / (TIMES * sessions)
+
+
 WAYS = ("write -> sendto", "doRead -> dataReceived", "exchange", "connect", "close")
 
 
@@ -293,6 +331,10 @@ async def main(reactor: Any) -> None:
         measured[name], files[name] = measuring.counts(), measuring.files()
     print("calls / files / changes of file / depth at the end\n")
     print(table(measured))
+    print("\nsimulated, calls of an exchange, of one session and each of 50\n")
+    for name in options.transports:
+        one, many = simulated(name, 1), simulated(name, 50)
+        print(f"{name.ljust(8)}  {one:.0f} / {many:.0f}")
     if options.files:
         for name, ways in files.items():
             for way in WAYS[:3]:

@@ -7,8 +7,21 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.benchmarks.calls import WAYS, Count, Profile, counting, table
+from tests.benchmarks.calls import WAYS, Count, Profile, counting, simulated, table
 from twisted_rudp.core.serial import difference32, unwrap32
+
+MOST = {"kcp": 275, "raknet": 400, "qotp": 385}
+"""Calls of an exchange, both ends. What a tenth more costs is to be worth it."""
+
+
+class SimulatedTests(SynchronousTestCase):
+    """L{simulated}."""
+
+    def test_most(self) -> None:
+        """A small message and its answer cost no more calls than they have to."""
+        for name, most in MOST.items():
+            with self.subTest(name):
+                self.assertLess(simulated(name, 4), most)
 
 
 class ProfileTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.ranges import Ranges
+from twisted_rudp.core.ranges import Ranges, merged
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda p: (p[0], p[0] + p[1]))
 steps = st.lists(st.tuples(st.sampled_from(["add", "remove", "pop"]), spans), max_size=40)
@@ -16,6 +16,18 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "remove", "pop"]), spans), ma
 
 class RangesTests(SynchronousTestCase):
     """L{Ranges} beside a plain set."""
+
+    @given(intervals=st.lists(spans.filter(lambda span: span[0] < span[1]), max_size=20))
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    def test_merged(self, intervals: list[tuple[int, int]]) -> None:
+        """Intervals that overlap or touch become one, as they do in a set that is taken whole."""
+        ranges = Ranges()
+        for first, end in intervals:
+            ranges.add(first, end)
+        found = merged(intervals)
+        self.assertEqual(found, list(ranges))
+        self.assertEqual(ranges.pop_all(), found)
+        self.assertEqual((list(ranges), ranges.floor), ([], None))
 
     @given(steps=steps)
     @settings(max_examples=150, deadline=None, derandomize=True)

@@ -59,7 +59,7 @@ class ChannelTests(SynchronousTestCase):
         ordered = [place for place in places if kinds[place]]
         self.assertEqual(ordered, [place for place, kind in enumerate(kinds) if kind])
         self.assertEqual(places, sorted(set(places)))
-        self.assertEqual((len(channel), channel.size), (0, 0))
+        self.assertEqual((len(channel.waiting), channel.size), (0, 0))
 
     @given(kinds=st.lists(st.booleans(), max_size=40))
     @settings(max_examples=50, deadline=None, derandomize=True)
@@ -93,4 +93,4 @@ class ChannelTests(SynchronousTestCase):
         channel = ReceiveChannel()
         for _ in range(3):
             self.assertEqual(channel.put(Frame(ORDERED, b"abc", 0, None, 5)), [])
-        self.assertEqual((len(channel), channel.size), (1, 3))
+        self.assertEqual((len(channel.waiting), channel.size), (1, 3))

@@ -157,7 +157,7 @@ class Streaming:
             if joined:
                 length, taken = receiver.take(rest, size, 0)
                 if length:
-                    receiver.buffer.put_bulk(taken)
+                    receiver.buffer.stream.put(bytes(taken))
                 else:
                     length = receiver.hold(rest, size, 0, 0)
             if not length:
@@ -222,7 +222,7 @@ class HoldTests(SynchronousTestCase):
         streaming = Streaming()
         sent = self.datagrams(24)
         streaming.arrive(b"".join(sent[1:]), 25, joined=True)
-        self.assertEqual(len(streaming.receiver.channel(0)), 1)
+        self.assertEqual(len(streaming.receiver.channel(0).waiting), 1)
         self.assertEqual(streaming.receiver.held, 231)
         streaming.arrive(sent[0], 25, joined=True)
         self.assertEqual((len(streaming.taken), streaming.receiver.held), (240, 0))

@@ -683,11 +683,14 @@ class ARQ:
             self._grow_window(now)
         stamp = self._stamp(now)
         clock = stamp[4]
+        queue = sender.queue
         if (
             len(receiver.acks) <= 1
             and not (control.ask or control.tell or control.probe_wait or strict)
             and sender.peer_window
-            and sender.is_small(stamp)
+            and not sender.ending
+            and (not queue.size or queue.segments(sender.mss) == 1)
+            and sender.recovery.quiet(stamp, queue.size > 0)
         ):
             return self._flush_small(stamp, emit, budget)
         control.probe(sender.peer_window, clock)

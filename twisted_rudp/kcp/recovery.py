@@ -280,12 +280,11 @@ class PacedRecovery:
 
         @param waiting: there is something that has no number yet.
         """
-        news = self._recovery.news
-        self.begin(stamp)
+        told = self._digest(stamp)
         now = stamp[5]
         if self._lost or now >= self._copy_at or now >= self._recovery.probe_deadline():
             return False
-        if news and not waiting:
+        if told and not waiting:
             self._recovery.on_app_limited()
         return True
 
@@ -447,9 +446,14 @@ class PacedRecovery:
             recovery.on_acknowledged(first + offset, end + offset, timed=False)
 
     def begin(self, stamp: Stamp) -> None:
+        """A flush begins: draw the conclusions from what has come."""
+        self._digest(stamp)
+
+    def _digest(self, stamp: Stamp) -> bool:
         """
-        A flush begins: draw the conclusions from what has come. What has arrived, what is lost,
-        and what the controller is to be told.
+        The news of a turn: what has arrived, what is lost, and the controller's conclusion.
+
+        @return: the controller was told something.
         """
         self._wake = NEVER
         now = stamp[5]
@@ -457,14 +461,14 @@ class PacedRecovery:
             self._cover(now)
         recovery = self._recovery
         if not recovery.news and now < recovery.loss_at:
-            return
+            return False
         if recovery.thin_turn(now):
             if len(self._log) > 2 * REMEMBERED:
                 self._forget()
-            return
+            return False
         sample = recovery.turn(now)
         if sample is None:
-            return
+            return False
         if sample.acked:
             self._acknowledged_at = now
             self._pacer.adapt(self.round_trip.least)
@@ -472,6 +476,7 @@ class PacedRecovery:
         if recovery.lost:
             self._take_lost()
         self._forget()
+        return True
 
     def _take_lost(self) -> None:
         """Find the segments of transmissions that are lost."""

@@ -499,14 +499,6 @@ class Sender:
         recovery.finish(stamp, waiting, self._numbers)
         return more
 
-    def is_small(self, stamp: Stamp) -> bool:
-        """At most one segment is due, and nothing but data."""
-        return (
-            not self.ending
-            and (not self.queue.size or self.queue.segments(self.mss) == 1)
-            and self.recovery.quiet(stamp, self.queue.size > 0)
-        )
-
     def send_one(self, stamp: Stamp) -> bytes:
         """
         Number the last segment that waits.
