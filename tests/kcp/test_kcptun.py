@@ -17,7 +17,7 @@ from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.kcp.crypto import from_password, make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.engine import KCPEngine
-from twisted_rudp.kcp.mismatch import SNAPPY_START, MismatchSigns
+from twisted_rudp.kcp.mismatch import MEANINGS, SNAPPY_START, MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions, Settings
 from twisted_rudp.kcp.snmp import SNMPCounters
 
@@ -102,7 +102,7 @@ class CaptureTests(SynchronousTestCase):
         signs = MismatchSigns()
         data = self.digested(capture, direction, signs)
         compressed = "--nocomp" not in options
-        inside = "compresses" if compressed else "multiplexes"
+        inside = MEANINGS[Sign.COMPRESSED if compressed else Sign.MULTIPLEXED].text
         if compressed or direction == "c2s":
             # A server opens no streams, so its first frame is not telling.
             self.assertIn(inside, str(signs.verdict()), options)

@@ -80,7 +80,8 @@ class PipeTests(SynchronousTestCase):
         ends: list[None] = []
         control = Control(MemoryReactorClock())
         requests = Requests(control, Reports(write), lambda: ends.append(None))
-        line: dict[str, Any] = {"id": 9, "request": {"command": "kick", "port": 99, "session": 1}}
+        kick = {"command": "kick", "port": 1 << 40, "session": 1}
+        line: dict[str, Any] = {"id": 9, "request": kick}
         requests.childDataReceived("requests", json.dumps(line).encode() + b"\n")
         os.close(write)
         answer = json.loads(os.read(read, 65536))
