@@ -274,7 +274,7 @@ class ChangeTests(SessionCase):
     def test_ban(self) -> None:
         """A banned host loses its sessions and gets none until the time is over."""
         answer = self.ask(command="ban", host=self.two.address, seconds=60)
-        self.assertEqual(answer, {"kicked": 3})
+        self.assertEqual(answer, {"banned": self.two.address, "seconds": 60, "kicked": 3})
         self.network.runFor(5)
 
         def connect() -> Any:
@@ -348,7 +348,7 @@ class ChangeTests(SessionCase):
             b'{"command": 5}',
             b'{"command": "status", "x": 1}',
             b'{"command": "kick", "port": "0", "session": 0}',
-            b'{"command": "kick", "port": 99, "session": 0}',
+            b'{"command": "kick", "port": 1099511627776, "session": 0}',
             b'{"command": "ban", "host": 1, "seconds": 1}',
             b'{"command": "ban", "host": "h", "seconds": -1}',
             b'{"command": "configure", "port": 0, "session": 0, "changes": 1}',

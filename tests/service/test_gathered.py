@@ -142,7 +142,8 @@ class GatheredTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """A ban and the level of the log are for all."""
-        self.assertEqual(self.ask(command="ban", host="192.0.2.9", seconds=5), {"kicked": 3})
+        answer = self.ask(command="ban", host="192.0.2.9", seconds=5)
+        self.assertEqual(answer, {"banned": "192.0.2.9", "seconds": 5, "kicked": 3})
         self.assertIn("error", self.ask(command="ban", host="nobody", seconds=5))
         self.assertEqual(self.ask(command="log-level", level="debug"), {"level": "debug"})
         self.assertEqual(self.levels, [LogLevel.debug])

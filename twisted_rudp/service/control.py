@@ -229,7 +229,7 @@ class Control:
             if hasattr(source, "ban")
         )
         self._log.info("control: {host} banned for {seconds} s", host=host, seconds=seconds)
-        return {"kicked": kicked}
+        return {"banned": host, "seconds": seconds, "kicked": kicked}
 
     def configure(self, port: int, session: int, changes: dict[str, Any]) -> dict[str, Any]:
         """Change settings of a session; see L{IRUDPTransport.configure
@@ -320,7 +320,10 @@ class Control:
                 traceSessions(directory)
             except OSError as problem:
                 raise RequestError(f"{directory}: {problem.strerror}") from None
-        self._log.info("control: traces in {directory}", directory=directory or "no directory")
+        if directory is None:
+            self._log.info("control: traces are off")
+        else:
+            self._log.info("control: traces in {directory}", directory=directory)
         return {"traces": directory or "off"}
 
     @staticmethod

@@ -161,7 +161,8 @@ class GatheredControl:
         for answer in answers.values():
             if "error" in answer:
                 return dict(answer)
-        return {"kicked": sum(answer["kicked"] for answer in answers.values())}
+        kicked = sum(answer["kicked"] for answer in answers.values())
+        return {"banned": request["host"], "seconds": request["seconds"], "kicked": kicked}
 
     async def _toOne(self, request: dict[str, Any]) -> dict[str, Any]:
         """Find who has the session, and ask that worker."""
