@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.congestion.bbr import BBR
-from twisted_rudp.core.congestion.controller import Sample
+from twisted_rudp.core.congestion.controller import LEAST_DATAGRAMS, Sample
+from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND
 
 
@@ -49,3 +50,68 @@ class PersistentCongestionTests(SynchronousTestCase):
         for turn in range(5):
             controller.on_turn(Sample(turn * 10 * MILLISECOND, lost=1000))
         self.assertGreaterEqual(controller.window, window)
+
+
+class LongerPathTests(SynchronousTestCase):
+    """
+    A flow that does not fill its path, which takes 20 ms until 1 s. Then the first answer
+    comes after 500 ms, and a timeout was told meanwhile.
+    """
+
+    def answered(
+        self, controller: BBR | Cubic, sent: int, app_limited: bool = True
+    ) -> tuple[int, int]:
+        """
+        @param sent: milliseconds; when that left which is acknowledged first after the timeout.
+        @return: the window before and after.
+        """
+        thin = {"acked": 1000, "rate": 50_000.0, "app_limited": app_limited}
+        for turn in range(50):
+            now = turn * 20 * MILLISECOND
+            controller.on_turn(
+                Sample(now, delivered=1000 * turn, before=1000 * (turn - 1),
+                       round_trip=20 * MILLISECOND, **thin)
+            )
+        before = controller.window
+        for at in (1060, 1200):
+            controller.on_timeout(at * MILLISECOND)
+        self.assertLess(controller.window, before)
+        controller.on_turn(
+            Sample(1500 * MILLISECOND, delivered=51_000, before=49_000,
+                   round_trip=(1500 - sent) * MILLISECOND, **thin)
+        )
+        return before, controller.window
+
+    def test_earlier(self) -> None:
+        """It is for what was sent before the timeout: nothing was lost, so all is as before."""
+        for controller in (BBR(1000), Cubic(1000)):
+            before, after = self.answered(controller, 1000)
+            self.assertGreaterEqual(after, before)
+
+    def test_later(self) -> None:
+        """It is for what was sent after the timeout: what was sent before may be lost."""
+        for controller in (BBR(1000), Cubic(1000)):
+            before, after = self.answered(controller, 1100)
+            self.assertLess(after, before / 2)
+
+    def test_full(self) -> None:
+        """A flow that fills the path may have made it longer."""
+        for controller in (BBR(1000), Cubic(1000)):
+            _, after = self.answered(controller, 1000, app_limited=False)
+            self.assertLessEqual(after, (LEAST_DATAGRAMS + 1) * 1000)
+
+    def test_withoutTimeout(self) -> None:
+        """The round trip of the longer path is believed after a round, and lets more out."""
+        for app_limited in (True, False):
+            controller = BBR(1000)
+            delivered = 0
+            for turn in range(400):
+                trip = 20 * MILLISECOND if turn < 50 else 1000 * MILLISECOND
+                delivered += 1000
+                controller.on_turn(
+                    Sample(turn * 20 * MILLISECOND, acked=1000, delivered=delivered,
+                           before=delivered - 1000 * (trip // (20 * MILLISECOND)),
+                           round_trip=trip, rate=50_000.0, app_limited=app_limited)
+                )
+                if turn == 110:
+                    self.assertEqual(controller.least == trip, app_limited)

@@ -62,17 +62,18 @@ class Bulk:
         size = STREAM_LEAD + self.mss
         self.run = run_capacity(size) * size
 
-    def send_lone(self, now: int, writer: RunWriter, draining: bool) -> int:
+    def send_lone(self, now: int, writer: RunWriter, draining: bool, limited: bool) -> int:
         """
         Send all of the stream, which is no more than L{mss} bytes, in one datagram.
 
         @param draining: the controller's.
+        @param limited: the application, not the window, has held the flow back.
         @return: bytes sent; 0 if the peer's window of numbers does not admit it.
         """
         sent = self._sent
         if sent.frames_room <= 0:
             return 0
-        return self._send_pieces(1, now, writer, draining, not sent.recovery.in_flight)
+        return self._send_pieces(1, now, writer, draining, limited)
 
     def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
         """

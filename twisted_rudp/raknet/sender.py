@@ -364,7 +364,8 @@ class Sender:
                 and recovery.in_flight < min(controller.window, MOST_IN_FLIGHT)
             ):
                 # What a flow sends that waits for answers: the pacer does not hold it back.
-                alone = self._bulk.send_lone(now, writer, controller.draining)
+                limited = not recovery.in_flight or self._has_paused(now)
+                alone = self._bulk.send_lone(now, writer, controller.draining, limited)
             if alone:
                 self._pacer.credit -= alone
                 self._drained_at = now
@@ -378,10 +379,14 @@ class Sender:
     def _has_something(self) -> bool:
         return bool(self.sent.lost or self._urgent or self.queue.size or self._stream.size)
 
+    def _has_paused(self, now: int) -> bool:
+        """There was nothing to be sent for so long that the application is the limit."""
+        return self._drained_at != NEVER and now - self._drained_at > PAUSE
+
     def _send(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
         sent, controller, pacer = self.sent, self.controller, self._pacer
         recovery = sent.recovery
-        if self._drained_at != NEVER and now - self._drained_at > PAUSE:
+        if self._has_paused(now):
             recovery.on_app_limited()
         self._drained_at = NEVER
         window, rate = controller.window, controller.pacing_rate

@@ -112,6 +112,7 @@ class BBR:
     """
 
     __slots__ = (
+        "_before",
         "_cap",
         "_cap_round",
         "_cycle_bandwidth",
@@ -139,6 +140,7 @@ class BBR:
         "_round_lost",
         "_settled",
         "_settled_lost",
+        "_silent_at",
         "_window",
         "bandwidth",
         "gain",
@@ -184,6 +186,9 @@ class BBR:
         self._settled_lost = 0
         self._cap = float(UNLIMITED)
         self._cap_round = 0
+        # What the latest silence has cost: window, bandwidth and rates of before.
+        self._before: tuple[float, float, dict[int, float]] | None = None
+        self._silent_at = 0
 
     @property
     def window(self) -> int:
@@ -208,10 +213,16 @@ class BBR:
         return self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND
 
     def on_timeout(self, now: int) -> None:
+        if self._before is None:
+            self._before = self._window, self.bandwidth, dict(self._rates)
+            self._silent_at = now
         self._window = float(LEAST_DATAGRAMS * self._mss)
 
     def on_turn(self, sample: Sample) -> None:
         now = sample.now
+        if sample.acked and self._before is not None:
+            self._judge_silence(sample, *self._before)
+            self._before = None
         if sample.acked or not self._heard_at:
             self._heard_at = now
         elif sample.lost and now - self._heard_at > max(_PERSISTENT * self.least, _LEAST_SILENCE):
@@ -251,6 +262,21 @@ class BBR:
         self.bandwidth = min(self.bandwidth, self._window * SECOND / self.least) / 2
         self._enter(Phase.DRAIN, _DRAIN_GAIN, now)
 
+    def _judge_silence(
+        self, sample: Sample, window: float, bandwidth: float, rates: dict[int, float]
+    ) -> None:
+        """
+        The first acknowledgement after a timeout. If it is for what was sent before that, nothing
+        was lost: the path has become longer (RFC 4015, RFC 5682). Where the flow did not fill the
+        path, and so did not make it longer, what it had measured stands, but for the round trip.
+        """
+        if sample.app_limited and 0 < sample.round_trip > sample.now - self._silent_at:
+            self._window = window
+            self._rates = rates
+            self.bandwidth = bandwidth
+            self.least, self._least_at = sample.round_trip, sample.now
+            self._start_anew(sample.now)
+
     def _learn_noise(self, sample: Sample) -> None:
         """Loss while less is sent than the path carries is nobody's overflow."""
         self._settled += sample.settled
@@ -284,6 +310,9 @@ class BBR:
             self._judged_acked = self._judged_lost = 0
         queued = self._is_queue(shortest)
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
+        if self._longer and sample.app_limited:
+            # A flow that does not fill the path has made no queue on it: the path is longer.
+            self.least, self._least_at, self._longer = shortest, sample.now, 0
         self._round += 1
         self._round_end = sample.delivered
         self._rates.pop(self._round - _MEMORY, None)

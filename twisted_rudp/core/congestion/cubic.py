@@ -40,6 +40,7 @@ class Cubic:
     """
 
     __slots__ = (
+        "_before",
         "_epoch",
         "_k",
         "_mss",
@@ -48,6 +49,7 @@ class Cubic:
         "_round_end",
         "_round_least",
         "_round_samples",
+        "_silent_at",
         "_smoothed",
         "_start",
         "_top",
@@ -74,6 +76,9 @@ class Cubic:
         self._round_end = 0
         self._round_least = (0, 0)
         self._round_samples = 0
+        # What the latest silence has cost: window, threshold and top of before.
+        self._before: tuple[float, float, float] | None = None
+        self._silent_at = 0
 
     @property
     def window(self) -> int:
@@ -89,6 +94,12 @@ class Cubic:
         return gain * self._window * _SECOND / self._smoothed
 
     def on_turn(self, sample: Sample) -> None:
+        if sample.acked and self._before is not None:
+            if sample.app_limited and 0 < sample.round_trip > sample.now - self._silent_at:
+                # An acknowledgement of what was sent before the timeout: nothing was lost, the
+                # path has become longer (RFC 9438 4.9.2), and not by this flow.
+                self._window, self.threshold, self._top = self._before
+            self._before = None
         if sample.round_trip:
             self._measured(sample)
         if sample.lost:
@@ -98,6 +109,9 @@ class Cubic:
             self._grow(sample)
 
     def on_timeout(self, now: int) -> None:
+        if self._before is None:
+            self._before = self._window, self.threshold, self._top
+            self._silent_at = now
         self.threshold = max(self._window * _BETA, float(LEAST_DATAGRAMS * self._mss))
         self._window = float(LEAST_DATAGRAMS * self._mss)
         self._epoch = 0
