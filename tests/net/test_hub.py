@@ -38,7 +38,13 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.net import table
 from twisted_rudp.net.hub import Hub
-from twisted_rudp.net.session import REFUSAL_MEMORY, TURN_BUDGET, Session, SessionState
+from twisted_rudp.net.session import (
+    HANDSHAKE_DATAGRAMS,
+    REFUSAL_MEMORY,
+    TURN_BUDGET,
+    Session,
+    SessionState,
+)
 from twisted_rudp.net.table import (
     ADDRESS_JUDGEMENTS,
     ADDRESS_RUNS,
@@ -866,8 +872,9 @@ class FloodTests(HubCase):
 
     def test_halfOpen(self) -> None:
         """
-        Whoever has opened a session, and proved nothing, is an unknown peer still: served after
-        those who have, in rounds, and within the time that unknown peers get.
+        Whoever has opened a session, and sends more than a handshake takes without having proved
+        anything, is an unknown peer still: served after those who have, in rounds, and within the
+        time that unknown peers get.
         """
         order: list[str] = []
         engine = self.enter(Scripted()).engine
@@ -877,7 +884,8 @@ class FloodTests(HubCase):
             newcomer = Scripted((name, 1))
             newcomer.validated = False
             self.demux.verdict = Admit(newcomer)
-            self.receive(address=newcomer.address)
+            for _ in range(HANDSHAKE_DATAGRAMS + 1):
+                self.receive(address=newcomer.address)
             opened.append(newcomer)
 
         def receive(name: str) -> Callable[..., None]:
@@ -899,11 +907,13 @@ class FloodTests(HubCase):
         engine = Scripted(("10.0.0.3", 1))
         engine.validated = False
         self.demux.verdict = Admit(engine)
-        self.receive(address=engine.address)
-        self.assertEqual(self.hub.table.addresses(["10.0.0.3"]), [])
+        for datagrams, shown in ((HANDSHAKE_DATAGRAMS, [engine.address]), (1, [])):
+            for _ in range(datagrams):
+                self.receive(address=engine.address)
+            self.assertEqual(self.hub.table.addresses(), shown)
         engine.say(Event.CONNECTED, False)
         self.receive(address=engine.address)
-        self.assertEqual(self.hub.table.addresses(["10.0.0.3"]), [engine.address])
+        self.assertEqual(self.hub.table.addresses(), [engine.address])
         engine.runs.clear()
         self.hub.runReceived(b"d", 1, engine.address)
         self.assertEqual(len(engine.runs), 1)

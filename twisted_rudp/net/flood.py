@@ -11,8 +11,8 @@ can be looked at: those that send little are not thinned.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Container, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, Address
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
@@ -35,12 +35,6 @@ HASTE: Final = 4
 MOST_HOSTS: Final = 4096
 """Hosts that are told apart in an interval."""
 
-HALF_OPEN: Final = 8
-"""So many datagrams of a host in an interval may belong to handshakes."""
-
-Known: TypeAlias = Callable[[Container[str]], Sequence[Address]]
-"""C{flooding} -> addresses from which all is let through."""
-
 
 class Flood:
     """
@@ -50,17 +44,7 @@ class Flood:
     @ivar thinning: what the kernel is to do now; None: nothing.
     """
 
-    __slots__ = (
-        "_flooding",
-        "_hosts",
-        "_looked",
-        "_others",
-        "_salt",
-        "_since",
-        "_spent",
-        "came",
-        "thinning",
-    )
+    __slots__ = ("_hosts", "_looked", "_others", "_salt", "_since", "_spent", "came", "thinning")
 
     def __init__(self, salt: Callable[[int], int] = secrets.randbits) -> None:
         """
@@ -70,8 +54,6 @@ class Flood:
         self.came = 0
         self.thinning: Thinning | None = None
         self._hosts: dict[str, int] = {}
-        # Hosts that have sent more than their share since their bucket is thinned.
-        self._flooding: set[str] = set()
         self._others = 0
         self._looked = 0
         self._spent = 0
@@ -95,14 +77,14 @@ class Flood:
         """When L{review} wants to be called next."""
         return None if self.thinning is None else self._since + INTERVAL
 
-    def review(self, now: int, overflowed: bool, known: Known) -> bool:
+    def review(
+        self, now: int, overflowed: bool, known: Callable[[], Sequence[Address]]
+    ) -> bool:
         """
         Find out whether there is a flood.
 
         @param overflowed: the kernel has dropped datagrams because nobody had read them.
-        @param known: gives the addresses of sessions. Of hosts that send more than their share,
-            those without proof that they receive there are none: a first datagram is enough
-            for a session.
+        @param known: the addresses of sessions.
         @return: whether L{thinning} has changed.
         """
         if self._since < 0:
@@ -119,7 +101,7 @@ class Flood:
         self._since = now if self.thinning is not None else -1
         return self.thinning is not None or before is not None
 
-    def _thin(self, elapsed: int, known: Known) -> None:
+    def _thin(self, elapsed: int, known: Callable[[], Sequence[Address]]) -> None:
         before = self.thinning
         salt = self._salt(128) if before is None else before.salt
         shares = {} if before is None else before.shares
@@ -144,15 +126,7 @@ class Flood:
                 share = min(share, HASTE * shares[bucket])
             if share < WHOLE:
                 found[bucket] = max(share, 1)
-        self._flooding = {host for host in self._flooding if bucketOf(host, salt) in found}
-        for host, datagrams in self._hosts.items():
-            if len(self._flooding) == MOST_HOSTS:
-                break
-            bucket = bucketOf(host, salt)
-            sent = datagrams * WHOLE / shares.get(bucket, WHOLE)
-            if bucket in found and sent > max(level, HALF_OPEN):
-                self._flooding.add(host)
-        self.thinning = Thinning(salt, known(self._flooding), found) if found else None
+        self.thinning = Thinning(salt, known(), found) if found else None
 
     def _room(self, elapsed: int) -> float:
         """How many datagrams to let through in an interval."""

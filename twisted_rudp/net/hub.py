@@ -219,7 +219,7 @@ class Hub:
         sessions = self.table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
-            if session is None or (session.allowance is not None and session.halfOpen):
+            if session is None or (session.allowance is not None and session.suspect):
                 self.table.keep(key, piece, pieceSize, address)
             elif measured:
                 shares.receive(session, piece, pieceSize, address)

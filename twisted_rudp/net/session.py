@@ -43,6 +43,10 @@ only. Without it the factory would be asked again for each retransmission (PORT-
 """
 
 
+HANDSHAKE_DATAGRAMS: Final = 32
+"""So many datagrams of a session that an unknown peer has opened may be its handshake, and the
+first data that kcp-go repeats until it is answered. What is more is served after other sessions."""
+
 BELIEVED_REFUSALS: Final = 2
 """So often the network has to say that nobody listens before a session that is closing ends."""
 
@@ -272,6 +276,7 @@ class Session(Task):
     __slots__ = (
         "_born",
         "_dispatching",
+        "_heard",
         "_output",
         "_refusals",
         "_schedule",
@@ -311,6 +316,7 @@ class Session(Task):
         self.established: int | None = None
         self._output = host.output
         self._dispatching = False
+        self._heard = 0
         self._refusals = 0
         self._born = host.schedule.clock.last
         self.handshakeTrip = -1
@@ -321,9 +327,16 @@ class Session(Task):
         return self.state <= _ESTABLISHED
 
     @property
-    def halfOpen(self) -> bool:
-        """An unknown peer has opened it, and nobody knows yet whether there is one."""
-        return self.allowance is not None and self.state is _HANDSHAKE
+    def suspect(self) -> bool:
+        """
+        An unknown peer has opened it, has sent more since than a handshake takes, and nobody
+        knows yet whether there is one.
+        """
+        return (
+            self.allowance is not None
+            and self.state is _HANDSHAKE
+            and self._heard > HANDSHAKE_DATAGRAMS
+        )
 
     @property
     def roundTrip(self) -> int:
@@ -359,6 +372,7 @@ class Session(Task):
             if self.allowance is None:
                 engine.receive(run, size, address, now)
             else:
+                self._heard += 1 if len(run) <= size else -(-len(run) // size)
                 if address == self.address:
                     received = len(run) + self._output.overheadOf(run, size)
                     self.allowance += AMPLIFICATION * received

@@ -5,7 +5,7 @@ with datagrams that belong to none of them (UDP-7, EP-7, PORT-7).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,7 @@ TURN_ADDRESSES: Final = 256
 
 ADDRESS_RUNS: Final = 8
 """
-Runs that are kept of one address. Of one that has a half-open session all are, but after so
+Runs that are kept of one address. Of one that has a suspect session all are, but after so
 many others come first.
 """
 
@@ -187,17 +187,15 @@ class SessionTable:
         """The sessions that are not over."""
         return list(self._alive)
 
-    def addresses(self, flooding: Container[str] = ()) -> list[Address]:
+    def addresses(self) -> list[Address]:
         """
         Where they are, also those that were let in and have yet to prove that they receive
-        there: there are no more of them than the backlog has room for.
-
-        @param flooding: hosts of which those without proof are left out.
+        there: there are no more of them than the backlog has room for. Suspects are left out.
         """
         return [
             address
             for address, sessions in self._byAddress.items()
-            if address[0] not in flooding or not all(each.halfOpen for each in sessions)
+            if not all(each.suspect for each in sessions)
         ]
 
     def at(self, address: Address) -> list[Session]:
@@ -322,7 +320,7 @@ class SessionTable:
 
     def keep(self, key: Key | None, run: Buffer, size: int, address: Address) -> None:
         """
-        A run whose key is in no session, or in a half-open one: it is judged at the end of the
+        A run whose key is in no session, or in a suspect one: it is judged at the end of the
         turn, after those of other sessions were dealt with. An address that has more than its
         share loses the rest.
         """
