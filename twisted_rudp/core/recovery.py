@@ -120,7 +120,7 @@ class Recovery:
     What one sender has in flight, and what became of it.
 
     The owner calls L{on_sent} for what it sends, L{on_acknowledged} for what the peer
-    names, L{turn} once in a turn in which it did or L{deadline} has come, and deals with
+    names, L{turn} once in a turn in which it did or L{loss_at} has come, and deals with
     L{lost}.
 
     @ivar round_trip: the estimator that samples go to.
