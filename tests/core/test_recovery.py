@@ -266,6 +266,17 @@ class DetectionTests(SynchronousTestCase):
             waits.append(recovery.loss_at - 2 * SECOND)
         self.assertEqual(waits[1], waits[0] + TRIP)
 
+    def test_eagerRest(self) -> None:
+        """Of what left together the first has arrived: the rest is lost when its time is over."""
+        recovery = make()
+        recovery.eager = True
+        recovery.on_sent(4, SIZE, SECOND)
+        recovery.on_acknowledged(0, 1)
+        recovery.turn(SECOND + TRIP)
+        self.assertEqual(recovery.lost, [])
+        recovery.turn(recovery.loss_at)
+        self.assertEqual((recovery.lost, recovery.loss_at), ([(1, 4)], NEVER))
+
     def test_eagerOvertaken(self) -> None:
         """
         What an eager flow sent is lost no later when something sent behind it has arrived,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.kcp.arqcase import ARQTestCase, wait_of
@@ -201,6 +201,7 @@ class LinkTests(ARQTestCase):
         switch=st.booleans(),
         copies=st.booleans(),
     )
+    @example(0, 0.0, 100, 3, 0, "bbr", False, True)
     def test_anyLink(
         self,
         seed: int,

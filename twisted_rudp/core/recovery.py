@@ -612,7 +612,7 @@ class Recovery:
                 stop = end
             elif first < largest and now - batch.sent >= wait:
                 stop = min(end, largest)
-            elif eager and first > largest and now - batch.sent >= wait:
+            elif eager and first >= largest and now - batch.sent >= wait:
                 stop = end
                 if batch.sent >= self._unheard_at:
                     # A path that delivers nothing is tried less and less often.
