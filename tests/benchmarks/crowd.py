@@ -33,6 +33,9 @@ from tests.interop.harness import ROOT, kcpgo
 COMPILED = ROOT / ".venv-compiled"
 """Where C{make compiled} installs."""
 
+LISTEN = "kcp:0:interface=127.0.0.1:maxSessions=100000:backlog=4096:perHost=2048"
+"""The crowd dials at once and from one host, of which a server admits a few at a time else."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 _SERVER = """
@@ -169,7 +172,7 @@ def main() -> None:
     parser.add_argument("--dial", type=float, default=1000, help="sessions a second, with --light")
     parser.add_argument("--rounds", type=int, default=1, help="in turn; each is a row")
     parser.add_argument("--only", nargs="+", help="names of servers")
-    parser.add_argument("--listen", default="kcp:0:interface=127.0.0.1:maxSessions=100000")
+    parser.add_argument("--listen", default=LISTEN)
     parser.add_argument("--json", type=Path, help="add the results to this file, a line each")
     options = parser.parse_args()
     print(

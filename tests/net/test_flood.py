@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from random import Random
 
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.net.support import FakePort
 from tests.toys.base import ToyDemultiplexer
 from twisted_rudp.core.engine import Address, Drop
-from twisted_rudp.net.flood import EARLY, HASTE, INTERVAL, LEAST, PART, Flood
+from twisted_rudp.net.flood import EARLY, HANDSHAKES, HASTE, INTERVAL, LEAST, PART, Flood
 from twisted_rudp.net.handover import SharedPort
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
@@ -23,8 +24,8 @@ FLOODER = "198.51.100.1"
 HONEST = "203.0.113.7"
 
 
-def known() -> list[Address]:
-    return list(KNOWN)
+def known(flooding: Container[Address] = ()) -> list[Address]:
+    return [each for each in KNOWN if each not in flooding]
 
 
 class FloodTests(SynchronousTestCase):
@@ -68,6 +69,27 @@ class FloodTests(SynchronousTestCase):
         for _ in range(5):
             self.interval({FLOODER: 100_000, HONEST: 10}, 500)
             self.assertApproximates(self.share(FLOODER), 0.01, 0.001)
+
+    def test_beside(self) -> None:
+        """
+        Who has opened a session does not flood unthinned from its address; handshakes pass, also
+        from a host that many dial from.
+        """
+        address = KNOWN[0]
+        everywhere = {f"10.{a}.{b}.1": 20 for a in range(50) for b in range(50)}
+        # Whoever is thinned goes on, and nothing of it may come through in an interval.
+        for datagrams, passes in ((HANDSHAKES, True), (1000, False), (0, False)):
+            for port in range(1, 100):
+                self.flood.noteBeside((address[0], port), HANDSHAKES)
+            self.flood.noteBeside(address, datagrams)
+            self.interval(everywhere, 200)
+            assert self.flood.thinning is not None
+            self.assertEqual(list(self.flood.thinning.known), KNOWN if passes else [])
+        while self.flood.thinning is not None:
+            self.interval({}, 0)
+        self.interval(everywhere, 200)
+        assert self.flood.thinning is not None
+        self.assertEqual(list(self.flood.thinning.known), KNOWN)
 
     def test_early(self) -> None:
         """A flood that fills the queue long before the interval is over is found out at once."""

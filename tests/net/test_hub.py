@@ -911,9 +911,10 @@ class FloodTests(HubCase):
             for _ in range(datagrams):
                 self.receive(address=engine.address)
             self.assertEqual(self.hub.table.addresses(), shown)
+            self.assertEqual(self.hub.table.addresses([engine.address]), [])
         engine.say(Event.CONNECTED, False)
         self.receive(address=engine.address)
-        self.assertEqual(self.hub.table.addresses(), [engine.address])
+        self.assertEqual(self.hub.table.addresses([engine.address]), [engine.address])
         engine.runs.clear()
         self.hub.runReceived(b"d", 1, engine.address)
         self.assertEqual(len(engine.runs), 1)

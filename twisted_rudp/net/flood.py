@@ -11,8 +11,8 @@ can be looked at: those that send little are not thinned.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Container, Sequence
+from typing import Final, TypeAlias
 
 from twisted_rudp.core.engine import MILLISECOND, Address
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
@@ -33,7 +33,14 @@ HASTE: Final = 4
 """The share of a bucket grows by no more than this factor in an interval."""
 
 MOST_HOSTS: Final = 4096
-"""Hosts that are told apart in an interval."""
+"""Hosts that are told apart in an interval, and addresses."""
+
+HANDSHAKES: Final = 32
+"""So many datagrams of an address in an interval may belong to handshakes. They are not counted
+by host: behind one there may be a crowd that dials at the same time."""
+
+Known: TypeAlias = Callable[[Container[Address]], Sequence[Address]]
+"""C{flooding} -> addresses from which all is let through."""
 
 
 class Flood:
@@ -44,7 +51,18 @@ class Flood:
     @ivar thinning: what the kernel is to do now; None: nothing.
     """
 
-    __slots__ = ("_hosts", "_looked", "_others", "_salt", "_since", "_spent", "came", "thinning")
+    __slots__ = (
+        "_flooding",
+        "_hosts",
+        "_looked",
+        "_opening",
+        "_others",
+        "_salt",
+        "_since",
+        "_spent",
+        "came",
+        "thinning",
+    )
 
     def __init__(self, salt: Callable[[int], int] = secrets.randbits) -> None:
         """
@@ -54,6 +72,10 @@ class Flood:
         self.came = 0
         self.thinning: Thinning | None = None
         self._hosts: dict[str, int] = {}
+        # What came from where there are sessions, and where more than handshakes came from since
+        # its bucket is thinned.
+        self._opening: dict[Address, int] = {}
+        self._flooding: set[Address] = set()
         self._others = 0
         self._looked = 0
         self._spent = 0
@@ -68,6 +90,13 @@ class Flood:
         else:
             self._others += datagrams
 
+    def noteBeside(self, address: Address, datagrams: int) -> None:
+        """The same, from where there are sessions already."""
+        self.note(address[0], datagrams)
+        opening = self._opening
+        if address in opening or len(opening) < MOST_HOSTS:
+            opening[address] = opening.get(address, 0) + datagrams
+
     def looked(self, datagrams: int, spent: int) -> None:
         """So many of them were looked at, which took so many nanoseconds."""
         self._looked += datagrams
@@ -77,14 +106,13 @@ class Flood:
         """When L{review} wants to be called next."""
         return None if self.thinning is None else self._since + INTERVAL
 
-    def review(
-        self, now: int, overflowed: bool, known: Callable[[], Sequence[Address]]
-    ) -> bool:
+    def review(self, now: int, overflowed: bool, known: Known) -> bool:
         """
         Find out whether there is a flood.
 
         @param overflowed: the kernel has dropped datagrams because nobody had read them.
-        @param known: the addresses of sessions.
+        @param known: gives the addresses of sessions. One from which more comes than handshakes
+            take is none unless a session there is open: a first datagram is enough for a session.
         @return: whether L{thinning} has changed.
         """
         if self._since < 0:
@@ -98,10 +126,11 @@ class Flood:
             self._thin(min(elapsed, INTERVAL), known)
         self.came = self._others = self._looked = self._spent = 0
         self._hosts.clear()
+        self._opening.clear()
         self._since = now if self.thinning is not None else -1
         return self.thinning is not None or before is not None
 
-    def _thin(self, elapsed: int, known: Callable[[], Sequence[Address]]) -> None:
+    def _thin(self, elapsed: int, known: Known) -> None:
         before = self.thinning
         salt = self._salt(128) if before is None else before.salt
         shares = {} if before is None else before.shares
@@ -126,7 +155,10 @@ class Flood:
                 share = min(share, HASTE * shares[bucket])
             if share < WHOLE:
                 found[bucket] = max(share, 1)
-        self.thinning = Thinning(salt, known(), found) if found else None
+        flooding = {each for each, came in self._opening.items() if came > HANDSHAKES}
+        flooding |= self._flooding
+        self._flooding = {each for each in flooding if bucketOf(each[0], salt) in found}
+        self.thinning = Thinning(salt, known(self._flooding), found) if found else None
 
     def _room(self, elapsed: int) -> float:
         """How many datagrams to let through in an interval."""

@@ -327,16 +327,14 @@ class Session(Task):
         return self.state <= _ESTABLISHED
 
     @property
+    def halfOpen(self) -> bool:
+        """An unknown peer has opened it, and nobody knows yet whether there is one."""
+        return self.allowance is not None and self.state is _HANDSHAKE
+
+    @property
     def suspect(self) -> bool:
-        """
-        An unknown peer has opened it, has sent more since than a handshake takes, and nobody
-        knows yet whether there is one.
-        """
-        return (
-            self.allowance is not None
-            and self.state is _HANDSHAKE
-            and self._heard > HANDSHAKE_DATAGRAMS
-        )
+        """It is half-open, and its peer has sent more than a handshake takes."""
+        return self._heard > HANDSHAKE_DATAGRAMS and self.halfOpen
 
     @property
     def roundTrip(self) -> int:

@@ -5,7 +5,7 @@ with datagrams that belong to none of them (UDP-7, EP-7, PORT-7).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,7 +146,7 @@ class SessionTable:
         self._hosts: dict[Hashable, int] = {}
         self._replaces: dict[Session, tuple[Key, ...]] = {}
         self._replied: dict[Address, int] = {}
-        self._looked = 0
+        self._suspected = 0
         self.waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
 
     # what the demultiplexer asks
@@ -187,15 +187,19 @@ class SessionTable:
         """The sessions that are not over."""
         return list(self._alive)
 
-    def addresses(self) -> list[Address]:
+    def addresses(self, flooding: Container[Address] = ()) -> list[Address]:
         """
         Where they are, also those that were let in and have yet to prove that they receive
         there: there are no more of them than the backlog has room for. Suspects are left out.
+
+        @param flooding: where those that have no proof are left out, too.
         """
         return [
             address
             for address, sessions in self._byAddress.items()
-            if not all(each.suspect for each in sessions)
+            if not all(
+                each.halfOpen if address in flooding else each.suspect for each in sessions
+            )
         ]
 
     def at(self, address: Address) -> list[Session]:
@@ -324,7 +328,11 @@ class SessionTable:
         turn, after those of other sessions were dealt with. An address that has more than its
         share loses the rest.
         """
-        self._flood.note(address[0], -(-len(run) // size))
+        datagrams = -(-len(run) // size)
+        if address in self._byAddress:
+            self._flood.noteBeside(address, datagrams)
+        else:
+            self._flood.note(address[0], datagrams)
         waiting = self.waiting.get(address)
         if waiting is None:
             if len(self.waiting) >= TURN_ADDRESSES:
@@ -347,7 +355,7 @@ class SessionTable:
         waiting, self.waiting = self.waiting, {}
         called = self._output.calledAt
         left = TURN_JUDGEMENTS
-        self._looked = 0
+        self._suspected = 0
         began = time = self._clock()
         while waiting:
             rest: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
@@ -356,6 +364,7 @@ class SessionTable:
                 left -= own
                 for key, run, size, self._output.calledAt in runs[:ADDRESS_RUNS]:
                     if time - began > TURN_TIME:
+                        left = own = 0
                         self._dropRest(len(run), size)
                         continue
                     own = self._judge(key, run, size, address, now, own)
@@ -364,7 +373,9 @@ class SessionTable:
                 if len(runs) > ADDRESS_RUNS:
                     rest[address] = runs[ADDRESS_RUNS:]
             waiting = rest
-        self._flood.looked(self._looked, time - began)
+        # A turn without time for all has looked at as many as it may: a few new sessions take
+        # that long, and are no flood.
+        self._flood.looked(TURN_JUDGEMENTS - left + self._suspected, time - began)
         self._output.calledAt = called
 
     def _judge(
@@ -383,14 +394,13 @@ class SessionTable:
         for start in range(0, len(run), size):
             session = None if key is None else self.byKey.get(key)
             if session is not None:
-                self._looked += -(-(len(run) - start) // size)
+                self._suspected += -(-(len(run) - start) // size)
                 session.receive(run[start:], size, address, now)
                 return most
             if not most:
                 self._dropRest(len(run) - start, size)
                 return 0
             most -= 1
-            self._looked += 1
             datagram = run[start : start + size]
             try:
                 verdict = self._demux.unknown_peer(datagram, address, now, self)
