@@ -38,7 +38,7 @@ from twisted_rudp.service.tracing import endTraces
 from twisted_rudp.testing import MemoryNetwork
 
 TRANSPORTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "kcp": (KCPServerEndpoint, KCPClientEndpoint, {"crypt": "null"}),
+    "kcp": (KCPServerEndpoint, KCPClientEndpoint, {"password": "secret"}),
     "qotp": (QOTPServerEndpoint, QOTPClientEndpoint, {}),
     "raknet": (RakNetServerEndpoint, RakNetClientEndpoint, {}),
 }
@@ -209,6 +209,10 @@ class StatusTests(SessionCase):
             self.assertIsNotNone(row.round_trip)
             self.assertGreater(row.window or 0, 1000)
         self.assertEqual({row.transport for row in found}, set(TRANSPORTS))
+        ciphers = {row.transport: row.cipher for row in found}
+        self.assertEqual(
+            ciphers, {"kcp": "aes", "raknet": None, "qotp": "chacha20-poly1305"}
+        )
 
     def test_services(self) -> None:
         """Services with counters of their own are shown with them."""
@@ -280,7 +284,7 @@ class ChangeTests(SessionCase):
         def connect() -> Any:
             factory: Any = Factory.forProtocol(Kept)
             endpoint = KCPClientEndpoint(
-                self.two.reactor, self.one.address, 4000, timeout=2, crypt="null"
+                self.two.reactor, self.one.address, 4000, timeout=2, password="secret"
             )
             connecting = endpoint.connect(factory)
             self.network.runFor(4)

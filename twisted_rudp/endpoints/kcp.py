@@ -281,6 +281,7 @@ class KCPEndpoint(Endpoint):
             keep_alive=int(self.keepAlive * SECOND),
             options=self._options,
             overhead=self._overhead,
+            cipher=None if self._secret.crypt == "null" else self._secret.crypt,
             snmp=demux.snmp,
             signs=demux.signs,
             budget=demux.budget,

@@ -139,6 +139,7 @@ class KCPEngine:
         "_address",
         "_arq",
         "_bare",
+        "_cipher",
         "_close",
         "_closed",
         "_detail",
@@ -193,6 +194,7 @@ class KCPEngine:
         keep_alive: int = DEFAULT_KEEP_ALIVE,
         options: SessionOptions = PLAIN,
         overhead: int = 0,
+        cipher: str | None = None,
         snmp: SNMPCounters | None = None,
         signs: MismatchSigns | None = None,
         over: Callable[[tuple[Address, int]], None] | None = None,
@@ -212,6 +214,7 @@ class KCPEngine:
         @param keep_alive: nanoseconds of silence after which the peer is probed; 0: only as
             the idle timeout needs it.
         @param overhead: bytes that the demultiplexer adds to each datagram.
+        @param cipher: what encrypts them there, for people; None: nothing does.
         @param snmp: is to count this session.
         @param signs: is told what seems not to fit.
         @param over: is told the key of the session when it has ended.
@@ -222,6 +225,7 @@ class KCPEngine:
         self._over = over
         self._sealing = overhead
         self._overhead = overhead + options.overhead
+        self._cipher = cipher
         self.pending: list[tuple[Any, ...]] = []
         self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
@@ -1171,13 +1175,14 @@ class KCPEngine:
 
     def facts(self) -> Mapping[str, Any]:
         """
-        Conversation, peer, round trip, windows, and the FEC in use; C{oob_max} is the
+        Cipher, conversation, peer, round trip, windows, and the FEC in use; C{oob_max} is the
         longest message out of band, 0 where there are none.
         """
         arq, framing = self._arq, self._framing
         encoder, decoder, shapes = framing.encoder, framing.decoder, framing.shapes
         return {
             "transport": "kcp",
+            "cipher": self._cipher,
             "conversation": arq.conv,
             "state": self._life.state.name,
             "peer": arq.control.peer.name,

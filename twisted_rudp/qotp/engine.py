@@ -66,7 +66,14 @@ from twisted_rudp.qotp.extensions import (
 from twisted_rudp.qotp.handshake import InitiatorHandshake
 from twisted_rudp.qotp.keys import KeyPair, Secrets
 from twisted_rudp.qotp.path import COST, Path
-from twisted_rudp.qotp.protection import Cipher, Opened, PacketProtection, PacketWriter, Unsealer
+from twisted_rudp.qotp.protection import (
+    CIPHER,
+    Cipher,
+    Opened,
+    PacketProtection,
+    PacketWriter,
+    Unsealer,
+)
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
 from twisted_rudp.qotp.sender import Sender, Timer
 from twisted_rudp.qotp.settings import Settings
@@ -528,11 +535,12 @@ class QOTPEngine:
         }
 
     def facts(self) -> Mapping[str, Any]:
-        """Connection id, peer, its key and whether that is proved, round trip, windows."""
+        """Cipher, connection id, peer, its key and whether that is proved, round trip, windows."""
         sender, streams = self._sender, self._streams.open.values()
         unread = sum(stream.incoming.unread for stream in streams)
         return {
             "transport": "qotp",
+            "cipher": CIPHER,
             **self._protection.facts(),
             "state": self._life.state.name,
             "peer": self._extensions.peer.name,

@@ -62,6 +62,9 @@ INITIATOR: Final = 0x80
 
 RESPONDER: Final = 0
 
+CIPHER: Final = "chacha20-poly1305"
+"""For people; there is no other."""
+
 _LOW: Final = NUMBERS - 1
 _EPOCH: Final = _LOW & ~0x80
 

@@ -1012,6 +1012,7 @@ class RakNetEngine:
         trip, latest = sent.round_trip, self._liveness.latest
         return {
             "transport": "raknet",
+            "cipher": None,
             "protocol": self._settings.protocol,
             "state": self._lifecycle.state.name,
             "guid": self._guid,

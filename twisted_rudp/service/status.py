@@ -44,6 +44,7 @@ class Row(NamedTuple):
     local: str
     peer: str
     transport: str
+    cipher: str | None
     state: str
     age: float
     round_trip: float | None
@@ -86,6 +87,7 @@ def rows(state: Mapping[str, Any]) -> Iterator[Row]:
                 port["address"],
                 session["peer"],
                 facts.get("transport", "?"),
+                facts.get("cipher"),
                 session["state"],
                 session["age"],
                 facts.get("round_trip"),
@@ -129,6 +131,7 @@ def asked(path: str, **request: Any) -> dict[str, Any]:
 COLUMNS: Mapping[str, str] = {
     "session": "SESSION",
     "transport": "TRANSPORT",
+    "cipher": "CIPHER",
     "local": "LOCAL",
     "peer": "PEER",
     "state": "STATE",
@@ -159,6 +162,7 @@ def cells(row: Row, before: Row | None, elapsed: float) -> dict[str, Any]:
     return {
         "session": f"{row.port}/{row.session}",
         "transport": row.transport,
+        "cipher": row.cipher,
         "local": row.local,
         "peer": row.peer,
         "state": row.state,
@@ -375,8 +379,8 @@ async def runTop(reactor: Any, options: TopOptions, out: TextIO | None = None) -
 
 
 LEAST: Final = (
-    *("local", "streams", "fec_recovered", "transport", "state", "queue", "retransmitted"),
-    *("in_flight", "window", "age"),
+    *("local", "streams", "fec_recovered", "cipher", "transport", "state", "queue"),
+    *("retransmitted", "in_flight", "window", "age"),
 )
 """The columns that a narrow terminal does not have, the first one first."""
 
@@ -422,7 +426,7 @@ class _View:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         names = fitting(found, self._console.width)
         for name in names:
-            left = name in ("session", "transport", "local", "peer", "state")
+            left = name in ("session", "transport", "cipher", "local", "peer", "state")
             table.add_column(COLUMNS[name], justify="left" if left else "right", no_wrap=True)
         for each in found:
             table.add_row(*(shown(name, each[name]) for name in names))
