@@ -208,6 +208,7 @@ class StatusTests(SessionCase):
             self.assertGreater(row.age, 1)
             self.assertIsNotNone(row.round_trip)
             self.assertGreater(row.window or 0, 1000)
+            self.assertEqual(row.queue, 0)
         self.assertEqual({row.transport for row in found}, set(TRANSPORTS))
         ciphers = {row.transport: row.cipher for row in found}
         self.assertEqual(

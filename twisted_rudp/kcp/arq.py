@@ -235,6 +235,7 @@ class ARQ:
             "receive_window": self.receiver.free,
             "segments_unacknowledged": sender.wait_snd,
             "bytes_in_flight": sender.sent.in_flight,
+            "bytes_unsent": sender.queue.size,
             "mss": sender.mss,
         }
 
