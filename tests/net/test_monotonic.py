@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
+import weakref
 from typing import Any
 from unittest import SkipTest
 
@@ -150,11 +152,17 @@ class ClockWatchTests(SynchronousTestCase):
         self.assertEqual(self.reactor.readers, [])
         self.watch.discard(self)
 
+    def test_one(self) -> None:
+        """A reactor has one watch."""
+        self.assertIs(watchOf(self.reactor), watchOf(self.reactor))
+
     def test_simulated(self) -> None:
-        """A simulated clock is not set; a reactor has one watch."""
+        """A simulated clock is not set, and its watch does not keep it."""
         clock = Clock()
         watch = watchOf(clock)
         watch.add(self)
         self.assertEqual(watch.fileno(), -1)
-        self.assertIs(watchOf(clock), watch)
-        watch.discard(self)
+        kept = weakref.ref(clock)
+        del clock, watch
+        gc.collect()
+        self.assertIsNone(kept())

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -55,6 +54,8 @@ class ClockWatch:
     """
     Tells when the wall clock was set. It has a timer of that clock which is never due, and
     which Linux cancels then; without one nobody is told.
+
+    @ivar possible: the reactor goes by the wall clock, and the system has such timers.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -62,11 +63,11 @@ class ClockWatch:
         self._told: dict[Delayed, None] = {}
         self._descriptor = -1
         self._due = (ctypes.c_long * 4)(0, 0, _NEVER, 0)
-        self._possible = _libc is not None and reactor.seconds is runtime.seconds
+        self.possible = _libc is not None and reactor.seconds is runtime.seconds
 
     def add(self, told: Delayed) -> None:
         """Tell somebody; its descriptor is open while there is anybody."""
-        if self._possible:
+        if self.possible:
             self._told[told] = None
             if self._descriptor < 0:
                 self._open()
@@ -118,14 +119,17 @@ class ClockWatch:
         self._close()
 
 
-_watches: Final[WeakKeyDictionary[Any, ClockWatch]] = WeakKeyDictionary()
+_watches: Final[dict[Any, ClockWatch]] = {}
 
 
 def watchOf(reactor: Any) -> ClockWatch:
     """The one of a reactor."""
     found = _watches.get(reactor)
     if found is None:
-        found = _watches[reactor] = ClockWatch(reactor)
+        found = ClockWatch(reactor)
+        if found.possible:
+            # It keeps its reactor. Those are for ever, but simulated ones are not.
+            _watches[reactor] = found
     return found
 
 
