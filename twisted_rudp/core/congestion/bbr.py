@@ -270,7 +270,7 @@ class BBR:
         was lost: the path has become longer (RFC 4015, RFC 5682). Where the flow did not fill the
         path, and so did not make it longer, what it had measured stands, but for the round trip.
         """
-        if sample.app_limited and 0 < sample.round_trip > sample.now - self._silent_at:
+        if sample.app_limited and sample.sent_before(self._silent_at):
             self._window = window
             self._rates = rates
             self.bandwidth = bandwidth

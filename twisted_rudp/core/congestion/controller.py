@@ -82,6 +82,10 @@ class Sample:
         self.settled = settled
         self.settled_lost = settled_lost
 
+    def sent_before(self, moment: int) -> bool:
+        """Whether the newest acknowledged datagram was sent earlier than that."""
+        return self.round_trip > 0 and self.now - self.round_trip < moment
+
 
 class Controller(Protocol):
     """Decides how much may be in flight and how fast it leaves."""
