@@ -14,9 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.net.support import FakePort
 from tests.toys.base import ToyDemultiplexer
 from twisted_rudp.core.engine import Address, Drop
-from twisted_rudp.net.flood import EARLY, HANDSHAKES, HASTE, INTERVAL, LEAST, PART, Flood
+from twisted_rudp.net.flood import EARLY, HASTE, INTERVAL, LEAST, PART, Flood
 from twisted_rudp.net.handover import SharedPort
 from twisted_rudp.net.hub import Hub
+from twisted_rudp.net.session import HANDSHAKE_DATAGRAMS
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
 
 KNOWN = [("10.0.0.2", 5000)]
@@ -78,9 +79,9 @@ class FloodTests(SynchronousTestCase):
         address = KNOWN[0]
         everywhere = {f"10.{a}.{b}.1": 20 for a in range(50) for b in range(50)}
         # Whoever is thinned goes on, and nothing of it may come through in an interval.
-        for datagrams, passes in ((HANDSHAKES, True), (1000, False), (0, False)):
+        for datagrams, passes in ((HANDSHAKE_DATAGRAMS, True), (1000, False), (0, False)):
             for port in range(1, 100):
-                self.flood.noteBeside((address[0], port), HANDSHAKES)
+                self.flood.noteBeside((address[0], port), HANDSHAKE_DATAGRAMS)
             self.flood.noteBeside(address, datagrams)
             self.interval(everywhere, 200)
             assert self.flood.thinning is not None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Final, TypeAlias
 
 from twisted_rudp.core.engine import MILLISECOND, Address
+from twisted_rudp.net.session import HANDSHAKE_DATAGRAMS
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
 
 INTERVAL: Final = 100 * MILLISECOND
@@ -34,10 +35,6 @@ HASTE: Final = 4
 
 MOST_HOSTS: Final = 4096
 """Hosts that are told apart in an interval, and addresses."""
-
-HANDSHAKES: Final = 32
-"""So many datagrams of an address in an interval may belong to handshakes. They are not counted
-by host: behind one there may be a crowd that dials at the same time."""
 
 Known: TypeAlias = Callable[[Container[Address]], Sequence[Address]]
 """C{flooding} -> addresses from which all is let through."""
@@ -155,7 +152,9 @@ class Flood:
                 share = min(share, HASTE * shares[bucket])
             if share < WHOLE:
                 found[bucket] = max(share, 1)
-        flooding = {each for each, came in self._opening.items() if came > HANDSHAKES}
+        # Not by host: behind one there may be a crowd that dials at the same time.
+        opening = self._opening.items()
+        flooding = {each for each, datagrams in opening if datagrams > HANDSHAKE_DATAGRAMS}
         flooding |= self._flooding
         self._flooding = {each for each in flooding if bucketOf(each[0], salt) in found}
         self.thinning = Thinning(salt, known(self._flooding), found) if found else None
