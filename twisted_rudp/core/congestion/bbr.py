@@ -104,6 +104,9 @@ class BBR:
     """
     See the module.
 
+    @ivar window: see L{Controller.window
+        <twisted_rudp.core.congestion.controller.Controller.window>}; C{pacing_rate} and
+        C{draining} see there too. They change with L{on_turn} and L{on_timeout} only.
     @ivar phase: what it is doing.
     @ivar bandwidth: bytes a second that the path delivers; 0.0 before the first sample.
     @ivar least: the round trip of the empty path, in nanoseconds; 0 before it is known.
@@ -143,10 +146,13 @@ class BBR:
         "_silent_at",
         "_window",
         "bandwidth",
+        "draining",
         "gain",
         "least",
         "noise",
+        "pacing_rate",
         "phase",
+        "window",
     )
 
     def __init__(self, mss: int) -> None:
@@ -189,36 +195,36 @@ class BBR:
         # What the latest silence has cost: window, bandwidth and rates of before.
         self._before: tuple[float, float, dict[int, float]] | None = None
         self._silent_at = 0
-
-    @property
-    def window(self) -> int:
-        return int(self._window)
-
-    @property
-    def pacing_rate(self) -> float:
-        if not self.least:
-            return 0.0
-        rate = self.bandwidth * self.gain * _MARGIN / (1.0 - self.noise)
-        if self.phase is Phase.STARTUP:
-            # An estimate that is still growing must not hold back its own growth.
-            doubling = 2.0 * self._window * SECOND / self.least
-            return doubling if doubling > rate else rate
-        # Whatever was measured, over an outage for instance: two datagrams a round trip.
-        floor = _FEWEST * self._mss * SECOND / self.least
-        return rate if rate > floor else floor
-
-    @property
-    def draining(self) -> bool:
-        # The cap is what arrived when too much was lost, so within it less is sent too.
-        return self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND
+        self._answer()
 
     def on_timeout(self, now: int) -> None:
         if self._before is None:
             self._before = self._window, self.bandwidth, dict(self._rates)
             self._silent_at = now
         self._window = float(LEAST_DATAGRAMS * self._mss)
+        self._answer()
 
     def on_turn(self, sample: Sample) -> None:
+        self._learn(sample)
+        self._answer()
+
+    def _answer(self) -> None:
+        """Say what a sender asks for: it asks more often than it tells something."""
+        self.window = int(self._window)
+        # The cap is what arrived when too much was lost, so within it less is sent too.
+        self.draining = self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND
+        if not self.least:
+            self.pacing_rate = 0.0
+            return
+        rate = self.bandwidth * self.gain * _MARGIN / (1.0 - self.noise)
+        # Whatever was measured, over an outage for instance: two datagrams a round trip.
+        floor = _FEWEST * self._mss * SECOND / self.least
+        if self.phase is Phase.STARTUP:
+            # An estimate that is still growing must not hold back its own growth.
+            floor = 2.0 * self._window * SECOND / self.least
+        self.pacing_rate = rate if rate > floor else floor
+
+    def _learn(self, sample: Sample) -> None:
         now = sample.now
         if sample.acked and self._before is not None:
             self._judge_silence(sample, *self._before)

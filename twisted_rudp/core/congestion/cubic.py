@@ -36,6 +36,9 @@ class Cubic:
     where it was and beyond. It fills the bottleneck's queue, and takes every loss for
     congestion.
 
+    @ivar window: see L{Controller.window
+        <twisted_rudp.core.congestion.controller.Controller.window>}; C{pacing_rate} and
+        C{draining} see there too. They change with L{on_turn} and L{on_timeout} only.
     @ivar threshold: bytes; slow start ends there.
     """
 
@@ -55,7 +58,9 @@ class Cubic:
         "_top",
         "_window",
         "draining",
+        "pacing_rate",
         "threshold",
+        "window",
     )
 
     def __init__(self, mss: int) -> None:
@@ -79,19 +84,17 @@ class Cubic:
         # What the latest silence has cost: window, threshold and top of before.
         self._before: tuple[float, float, float] | None = None
         self._silent_at = 0
+        self._answer()
 
-    @property
-    def window(self) -> int:
-        return int(self._window)
-
-    @property
-    def pacing_rate(self) -> float:
-        if not self._smoothed:
-            return 0.0
-        # Twice while the window doubles, a quarter more than needed afterwards, so that
-        # the pace never is what limits (RFC 9002 section 7.7).
-        gain = 2.0 if self._window < self.threshold else 1.25
-        return gain * self._window * _SECOND / self._smoothed
+    def _answer(self) -> None:
+        """Say what a sender asks for: it asks more often than it tells something."""
+        self.window = int(self._window)
+        self.pacing_rate = 0.0
+        if self._smoothed:
+            # Twice while the window doubles, a quarter more than needed afterwards, so that
+            # the pace never is what limits (RFC 9002 section 7.7).
+            gain = 2.0 if self._window < self.threshold else 1.25
+            self.pacing_rate = gain * self._window * _SECOND / self._smoothed
 
     def on_turn(self, sample: Sample) -> None:
         if sample.acked and self._before is not None:
@@ -107,6 +110,7 @@ class Cubic:
         recovering = sample.before >= 0 and sample.before < self._recovery_end
         if sample.acked and not sample.app_limited and not recovering:
             self._grow(sample)
+        self._answer()
 
     def on_timeout(self, now: int) -> None:
         if self._before is None:
@@ -115,6 +119,7 @@ class Cubic:
         self.threshold = max(self._window * _BETA, float(LEAST_DATAGRAMS * self._mss))
         self._window = float(LEAST_DATAGRAMS * self._mss)
         self._epoch = 0
+        self._answer()
 
     def _measured(self, sample: Sample) -> None:
         """Follow the round trip, and end slow start when it grows from round to round."""
