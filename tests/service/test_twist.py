@@ -7,8 +7,11 @@ import select
 import signal
 import socket
 from pathlib import Path
+from threading import Lock
 
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.service.programs import PATIENCE, TWIST, TWISTD, Program, run
 from twisted_rudp import __version__, kernels
@@ -27,6 +30,27 @@ def ask(port: int, question: bytes) -> bytes:
         while data := connection.recv(65536):
             answer += data
     return answer
+
+
+@implementer(ILogObserver)
+class Interrupted:
+    """
+    A log with a lock, as C{twistd}'s file has one. SIGTERM comes while it is held; whoever writes
+    then would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __call__(self, event: LogEvent) -> None:
+        line = formatEvent(event)
+        if not self._lock.acquire(blocking=False):
+            os.write(1, b"while the log was being written: " + line.encode() + b"\n")
+            return
+        os.write(1, line.encode() + b"\n")
+        if "connection 1 closed" in line:
+            signal.raise_signal(signal.SIGTERM)
+        self._lock.release()
 
 
 class TwistTests(SynchronousTestCase):
@@ -141,6 +165,17 @@ class TwistdTests(SynchronousTestCase):
         program.expect("stopped: connections=1")
         program.end()
         self.assertFalse(self.pid.exists())
+
+    def test_signalWhileLogging(self) -> None:
+        """A signal that comes while the log is being written stops the program like any other."""
+        logger = f"--logger={__name__}.{Interrupted.__name__}"
+        program = Program(*self.command("--nodaemon", logger), directory=str(self.folder))
+        self.addCleanup(program.kill)
+        self.assertEqual(ask(program.port(), b"hello"), b"hello")
+        program.end()
+        self.assertIn("Received SIGTERM", program.output)
+        self.assertIn("stopped: connections=1", program.output)
+        self.assertNotIn("while the log was being written", program.output)
 
     def test_daemon(self) -> None:
         """In the background it serves, and a signal stops it in order (SVC-2)."""

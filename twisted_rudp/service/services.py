@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 
 from twisted.application.service import IService, MultiService, Service
@@ -26,6 +24,7 @@ from twisted_rudp.net.listen import ListeningPort, ListeningPredecessor
 from twisted_rudp.service.control import Answer, Answering, ControlService, RequestError
 from twisted_rudp.service.control import status as processStatus
 from twisted_rudp.service.listening import ListeningService, StartupError
+from twisted_rudp.service.signals import onSignal, stopInTurn
 from twisted_rudp.service.status import text
 from twisted_rudp.service.takeover import ON_UDP, TCP, Handover, Takeover
 from twisted_rudp.service.workers import WorkersHandover, WorkersService, shared
@@ -121,6 +120,7 @@ class Services(MultiService):
         # Without a file, it means at a terminal that this was closed.
         if self._replan is not None or sys.stdin is None or not sys.stdin.isatty():
             onSignal("SIGHUP", self._reactor, self._reloadLogged)
+        stopInTurn(self._reactor)
         self._log.info(
             "twisted_rudp {version}, {inUse}",
             version=__version__,
@@ -576,11 +576,3 @@ def changesFor(before: Any, now: Any) -> dict[str, Any]:
             if value is not None and value != getattr(before, name):
                 changes[name] = value
     return changes
-
-
-def onSignal(name: str, reactor: Any, function: Callable[[], None]) -> None:
-    """Have a function called at each signal of this name, where there are signals."""
-    if hasattr(signal, name) and current_thread() is main_thread():
-        signal.signal(
-            getattr(signal, name), lambda number, frame: reactor.callFromThread(function)
-        )

@@ -38,6 +38,7 @@ from twisted_rudp.endpoints.base import ServerEndpoint
 from twisted_rudp.endpoints.mux import MuxServerEndpoint
 from twisted_rudp.net.udp.steering import Share
 from twisted_rudp.service.control import Control
+from twisted_rudp.service.signals import stopInTurn
 
 REQUESTS: Final = 3
 """The descriptor that a worker reads."""
@@ -301,6 +302,8 @@ class Worker:
         reader.startReading()
         reactor.addSystemEventTrigger("before", "shutdown", stop)
         start()
+        # Also of a worker: a service manager may send signals to all processes of a service.
+        stopInTurn(reactor)
         reactor.callWhenRunning(self._reports.write, {"ready": True})
         reactor.run()
 

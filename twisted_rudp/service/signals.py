@@ -1,0 +1,42 @@
+"""Signals, handled by the reactor in a turn of its own rather than wherever the program is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from threading import current_thread, main_thread
+from typing import Any
+
+
+def onSignal(name: str, reactor: Any, function: Callable[[], None]) -> None:
+    """Have a function called at each signal of this name, where there are signals."""
+    if hasattr(signal, name) and current_thread() is main_thread():
+        signal.signal(
+            getattr(signal, name), lambda number, frame: reactor.callFromThread(function)
+        )
+
+
+def stopInTurn(reactor: Any) -> None:
+    """
+    Have the reactor's own handlers of SIGINT and SIGTERM called in a turn, once it runs.
+
+    They write to the log. Where a signal comes while the log is being written, the lock of
+    C{twistd}'s log file would be waited for by the thread that has it, and nothing would ever
+    end the program (Twisted's issue 7736).
+    """
+    reactor.callWhenRunning(_deferHandlers, reactor)
+
+
+def _deferHandlers(reactor: Any) -> None:
+    if current_thread() is not main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler: Any = signal.getsignal(number)
+        # Only what the reactor has installed; a program may have handlers of its own.
+        if getattr(handler, "__self__", None) is reactor:
+            signal.signal(number, _deferred(reactor, handler))
+
+
+def _deferred(reactor: Any, handler: Callable[[int, None], object]) -> Callable[..., None]:
+    # The frame would be another one by then.
+    return lambda number, frame: reactor.callFromThread(handler, number, None)
