@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.raknet.order}: ordering and sequencing within a channel."""
+"""Ordering and sequencing within a channel, of what is sent and of what arrives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.serial import MASK24
-from twisted_rudp.raknet.order import ReceiveChannel, SendChannel
+from twisted_rudp.raknet.queue import SendChannel
+from twisted_rudp.raknet.receiver import ReceiveChannel
 from twisted_rudp.raknet.wire import Frame, Reliability
 
 ORDERED, SEQUENCED = Reliability.RELIABLE_ORDERED, Reliability.RELIABLE_SEQUENCED

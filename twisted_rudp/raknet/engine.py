@@ -250,6 +250,7 @@ class RakNetEngine:
         "_settings",
         "_timers",
         "_trial",
+        "_unread",
         "_unsent_at_end",
         "pending",
         "receiver",
@@ -298,6 +299,8 @@ class RakNetEngine:
         # before was read.
         self._peer_finished = False
         self._end_told = False
+        # Frames have come, and the application may not have taken all that was in them.
+        self._unread = False
         self._unsent_at_end = 0
         rate = settings.online_rate
         self._buckets = TokenBuckets(rate, rate, 1) if rate else None
@@ -422,7 +425,9 @@ class RakNetEngine:
                 length = size
             else:
                 if before < 0:
-                    before, full = buffer.size, buffer.full
+                    before = buffer.stream.size + buffer.messages.size
+                    full = buffer.left > 0 and buffer.full
+                    self._unread = True
                 length = 0 if full else self._receive_bulk(view, size, now)
                 if not length:
                     self._receive_frames(memoryview(view)[:size], now, full)
@@ -431,7 +436,8 @@ class RakNetEngine:
             if at >= total or self._last_words is not None:
                 break
             view = memoryview(view)[length:]
-        if 0 <= before < buffer.size and self._lifecycle.state is _ESTABLISHED:
+        grown = before >= 0 and buffer.stream.size + buffer.messages.size > before
+        if grown and self._lifecycle.state is _ESTABLISHED:
             self.pending.append(self._readable)
 
     def _receive_bulk(self, run: Buffer, size: int, now: int) -> int:
@@ -715,7 +721,8 @@ class RakNetEngine:
         if lifecycle.state is not _ESTABLISHED and lifecycle.over:
             self._flush_last_words(now, writer)
             return False
-        self.receiver.buffer.offered()
+        if self._unread:
+            self._unread = self.receiver.buffer.offered()
         timers = self._timers
         validated = self._handshake.validated
         if self.receiver.datagrams.waiting or now >= timers.due[t.NACK]:

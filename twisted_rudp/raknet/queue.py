@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from twisted_rudp.raknet.order import SendChannel
 from twisted_rudp.raknet.wire import (
     FIRST_USER_ID,
     HEADER_BYTES,
@@ -18,6 +17,38 @@ from twisted_rudp.raknet.wire import (
 )
 
 _PLAIN: Final = int(Reliability.RELIABLE_ORDERED)
+
+
+class SendChannel:
+    """
+    Indices for what is sent on one channel (raknet.md 7). A sequenced message carries the order
+    index of the ordered message that comes after it, and a sequence index of its own.
+
+    @ivar order: the next order index.
+    @ivar sequence: the next sequence index. Both may be set before anything is sent.
+    """
+
+    __slots__ = ("order", "sequence")
+
+    def __init__(self) -> None:
+        self.order = self.sequence = 0
+
+    def ordered(self, count: int = 1) -> int:
+        """
+        @return: the order index of the first of C{count} ordered messages.
+        """
+        first = self.order
+        self.order += count
+        self.sequence = 0
+        return first
+
+    def sequenced(self) -> tuple[int, int]:
+        """
+        @return: order and sequence index of a sequenced message.
+        """
+        sequence = self.sequence
+        self.sequence += 1
+        return self.order, sequence
 
 
 class OutgoingMessage:

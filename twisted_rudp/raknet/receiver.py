@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from heapq import heappop, heappush
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.engine import Buffer
 from twisted_rudp.core.ranges import Ranges, merged
@@ -16,7 +17,6 @@ from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.kernels import take_messages, take_stream
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet import timers as t
-from twisted_rudp.raknet.order import ReceiveChannel
 from twisted_rudp.raknet.settings import Settings
 from twisted_rudp.raknet.wire import (
     ACK,
@@ -25,6 +25,7 @@ from twisted_rudp.raknet.wire import (
     HAS_ORDER,
     HEADER_SIZE,
     IS_RELIABLE,
+    IS_SEQUENCED,
     NACK,
     STREAM_LEAD,
     WITHOUT_RECEIPT,
@@ -347,6 +348,110 @@ class SplitMessages:
         return len(old)
 
 
+_Waiting: TypeAlias = tuple[int, bool, int, int, Frame, int]
+"""Order index, whether ordered (which goes last), sequence index, a tie breaker, the frame, and
+how many order indices it has."""
+
+
+class ReceiveChannel:
+    """
+    Puts what arrives on one channel in order (raknet.md 7).
+
+    @ivar next: the order index that may be delivered now.
+    @ivar sequence: the least sequence index that may be delivered now. Both may be set
+        before anything has come.
+    @ivar size: bytes that wait for an earlier message.
+    @ivar waiting: those messages, to be looked at only.
+    """
+
+    __slots__ = ("_arrival", "_indices", "next", "sequence", "size", "waiting")
+
+    def __init__(self) -> None:
+        self.next = self.sequence = 0
+        self.size = 0
+        self.waiting: list[_Waiting] = []
+        self._indices: set[int] = set()
+        self._arrival = 0
+
+    def advance(self, count: int) -> None:
+        """
+        So many ordered messages were delivered without coming through here, while
+        nothing was waiting.
+        """
+        self.next += count
+        self.sequence = 0
+
+    def put(self, frame: Frame) -> list[Frame]:
+        """
+        Take in a message.
+
+        @return: what may be delivered now, in order.
+        """
+        assert frame.order is not None
+        order = unwrap24(frame.order, self.next)
+        if order < self.next:
+            return []
+        if order > self.next:
+            self._wait(order, frame)
+            return []
+        delivered: list[Frame] = []
+        self._pass(frame, delivered)
+        waiting = self.waiting
+        while waiting and waiting[0][0] <= self.next:
+            order, ordered, _, _, held, count = heappop(waiting)
+            self.size -= len(held.payload)
+            if count > 1:
+                self._indices.difference_update(range(order, order + count))
+            elif ordered:
+                self._indices.discard(order)
+            if order == self.next:
+                self._pass(held, delivered)
+                self.next += count - 1
+        return delivered
+
+    def can_hold(self, first: int, end: int) -> bool:
+        """The ordered messages C{first} .. C{end} - 1 are new, and wait for an earlier one."""
+        return first > self.next and self._indices.isdisjoint(range(first, end))
+
+    def hold(self, order: int, count: int, joined: Frame) -> None:
+        """
+        Take in ordered messages for which L{can_hold} is true.
+
+        @param order: index of the first.
+        @param joined: all of them as one, which they are when they are delivered.
+        """
+        self._indices.update(range(order, order + count))
+        self._arrival += 1
+        heappush(self.waiting, (order, True, 0, self._arrival, joined, count))
+        self.size += len(joined.payload)
+
+    def _pass(self, frame: Frame, delivered: list[Frame]) -> None:
+        if not IS_SEQUENCED[frame.reliability]:
+            self.next += 1
+            self.sequence = 0
+            delivered.append(frame)
+            return
+        assert frame.sequence is not None
+        sequence = unwrap24(frame.sequence, self.sequence)
+        if sequence >= self.sequence:
+            self.sequence = sequence + 1
+            delivered.append(frame)
+
+    def _wait(self, order: int, frame: Frame) -> None:
+        ordered = not IS_SEQUENCED[frame.reliability]
+        if ordered:
+            if order in self._indices:
+                return
+            self._indices.add(order)
+        # Sequence indices start at 0 for each order index, so those that wait are
+        # compared from there.
+        sequence = unwrap24(frame.sequence or 0, 0)
+        self._arrival += 1
+        kept = frame._replace(payload=bytes(frame.payload))
+        heappush(self.waiting, (order, ordered, sequence, self._arrival, kept, 1))
+        self.size += len(kept.payload)
+
+
 _PLAIN: Final = Delivery.RELIABLE_ORDERED
 
 
@@ -463,15 +568,16 @@ class ReceiveBuffer:
 
     @ivar stream: the one of a session that carries bytes.
     @ivar messages: those of a session that carries messages.
-    @ivar released: bytes of them that had waited behind a gap, which were bounded there.
+    @ivar left: what the application has left, with what its objects cost.
+    @ivar released: bytes of it that had waited behind a gap, which were bounded there.
     """
 
     __slots__ = (
         "_counters",
         "_early",
         "_early_size",
-        "_left",
         "_settings",
+        "left",
         "messages",
         "released",
         "stream",
@@ -482,7 +588,7 @@ class ReceiveBuffer:
         self.messages = MessageBuffer()
         self._early: deque[Delivered] = deque()
         self._early_size = 0
-        self._left = self.released = 0
+        self.left = self.released = 0
         self._settings = settings
         self._counters = counters
 
@@ -499,24 +605,27 @@ class ReceiveBuffer:
     @property
     def full(self) -> bool:
         """Nothing reliable is to be taken in before some of it was read."""
-        return self._left - self.released >= self._settings.receive_buffer
+        return self.left - self.released >= self._settings.receive_buffer
 
     @property
     def half_empty(self) -> bool:
         """There is room again for what was withheld."""
         return 2 * self.cost <= self._settings.receive_buffer and not self.early_full
 
-    def offered(self) -> None:
+    def offered(self) -> bool:
         """
         The application has had the opportunity to take what is here. What comes in one turn
         does not count before.
+
+        @return: it has left something.
         """
         if not (self.stream.size or self.messages.count):
-            self._left = self.released = 0
-            return
-        self._left = self.cost
-        if self.released > self._left:
-            self.released = self._left
+            self.left = self.released = 0
+            return False
+        self.left = self.cost
+        if self.released > self.left:
+            self.released = self.left
+        return True
 
     def put(self, delivered: Delivered) -> None:
         """Append a message of the application's."""
@@ -561,7 +670,7 @@ class ReceiveBuffer:
         self.stream.clear()
         self.messages.clear()
         self._early.clear()
-        self._early_size = self._left = self.released = 0
+        self._early_size = self.left = self.released = 0
 
 
 class Receiver:

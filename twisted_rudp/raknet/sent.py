@@ -307,7 +307,7 @@ def _nothing(index: int) -> bytes:
 
 class SentBatch:
     """
-    Datagrams of bulk data (L{twisted_rudp.raknet.bulk}), equally long but for the
+    Datagrams of bulk data (L{Bulk<twisted_rudp.raknet.sender.Bulk>}), equally long but for the
     last, with equally many frames of one length in each but the last.
     """
 
