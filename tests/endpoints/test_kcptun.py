@@ -92,6 +92,25 @@ class TunnelTests(SynchronousTestCase):
             self.network.runFor(20)
             self.assertEqual(talk.heard, data, more)
 
+    def test_firstByte(self) -> None:
+        """
+        Where 5 % are lost, the answer to the first bytes of a connection comes after a round trip
+        and two short pauses in all but few cases: both are sent twice.
+        """
+        endpoint = self.both(0.05)
+        self.network.impair(Impairments(seed=3, delay=0.02, loss=0.05), self.there, self.here)
+        self.open(endpoint)
+        self.network.runFor(1)
+        late = 0
+        for _ in range(100):
+            talk = self.open(endpoint)
+            talk.transport.write(b"hello")
+            self.network.runFor(0.063)
+            late += talk.heard != b"hello"
+            talk.transport.loseConnection()
+            self.network.runFor(0.02)
+        self.assertTrue(late <= 2, late)
+
     def test_disconnect(self) -> None:
         """What was written arrives before the sessions end, and nothing is left behind."""
         endpoint = self.both()

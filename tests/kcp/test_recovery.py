@@ -66,6 +66,49 @@ class PacedTests(ARQTestCase):
             self.assertEqual(arq.sender.recovery.underway, 0)
             self.assertIsNone(wait_of(arq, 90))
 
+    def test_copyNext(self) -> None:
+        """
+        Bytes that somebody waits for are sent once more a quarter of a round trip later, with the
+        few before them that have not arrived, by either recovery; on a near path they are not.
+        """
+        for paced in (True, False):
+            for trip, copied in ((40, True), (1, False)):
+                arq = self.paced(nc=not paced)
+                kind = PacedRecovery if paced else SkipRecovery
+                self.assertIsInstance(arq.sender.recovery, kind)
+                arq.write(bytes(100))
+                self.pushed(arq, 0)
+                self.hear(arq, self.ack(0, 0, 1), now=trip)
+                self.flush(arq, trip)
+                arq.write(bytes(50))
+                self.assertEqual(self.pushed(arq, 100), [(1, 100)])
+                arq.sender.copy_next(150)
+                arq.write(bytes(150))
+                self.assertEqual(self.pushed(arq, 101), [(2, 101), (3, 101)])
+                self.assertEqual(self.pushed(arq, 102), [])
+                if copied:
+                    self.assertEqual(wait_of(arq, 102), 9)
+                    self.assertEqual(self.pushed(arq, 111), [(1, 111), (2, 111), (3, 111)])
+                    self.assertEqual(arq.counters.early_retrans_segs, 3)
+                self.assertEqual(self.pushed(arq, 112), [])
+                self.hear(arq, self.control(una=4, wnd=200), now=140)
+                self.flush(arq, 140)
+                self.assertIsNone(wait_of(arq, 140))
+
+    def test_copyAmongMany(self) -> None:
+        """Of much that is in flight only what somebody waits for is sent once more."""
+        for paced in (True, False):
+            arq = self.paced(nc=not paced)
+            arq.write(bytes(100))
+            self.pushed(arq, 0)
+            self.hear(arq, self.ack(0, 0, 1), now=40)
+            self.flush(arq, 40)
+            arq.write(bytes(620))
+            arq.sender.copy_next(30)
+            arq.write(bytes(30))
+            self.assertEqual([sn for sn, _ in self.pushed(arq, 100)], list(range(1, 8)))
+            self.assertEqual(self.pushed(arq, 110), [(7, 110)])
+
     def test_repetitionIsNotCountedTwice(self) -> None:
         """What is in flight counts segments, not sendings."""
         arq = self.paced()

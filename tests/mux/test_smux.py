@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,8 +18,10 @@ from twisted_rudp.core.engine import SECOND, Address, Buffer, Capability, Event,
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.mux.smux import (
     DRAIN_TIMEOUT,
+    HEADER_SIZE,
     INITIAL_WINDOW,
     MOST_ANSWERS,
+    MOST_COPIED,
     MOST_STREAMS,
     Codec,
     Command,
@@ -240,6 +243,44 @@ class StreamTests(SynchronousTestCase):
                     break
             for number in numbers:
                 self.assertEqual(two.server.got[number], data)
+
+    def test_copied(self) -> None:
+        """Of a stream its SYN and the first frame of each direction are to be sent twice."""
+
+        class Copying(Pipe):
+            """Knows what is to be sent twice."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.sizes: list[int] = []
+
+            def copy_next(self, size: int) -> None:
+                self.sizes.append(size)
+
+        pipes = [Copying(), Copying()]
+        roles = (Role.CLIENT, Role.SERVER)
+        client, server = (
+            SmuxEngine(pipe, role, SmuxSettings(), 0)
+            for pipe, role in zip(pipes, roles, strict=True)
+        )
+
+        def exchange() -> None:
+            for one, other in ((client, server), (server, client)):
+                one.flush(1, partial(carry, other), 1 << 20)
+
+        def carry(other: SmuxEngine, run: Buffer, size: int, address: Address) -> bool:
+            other.receive(run, size, address, 1)
+            return True
+
+        number = client.open_stream()
+        for size in (10, 20):
+            client.write(number, bytes(size))
+            exchange()
+        for size in (5000, 30):
+            server.write(number, bytes(size))
+            exchange()
+        self.assertEqual(pipes[0].sizes, [HEADER_SIZE, HEADER_SIZE + 10])
+        self.assertEqual(pipes[1].sizes, [MOST_COPIED])
 
     def test_fair(self) -> None:
         """A stream with much to send does not keep one with little waiting."""

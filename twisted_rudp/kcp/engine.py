@@ -626,6 +626,10 @@ class KCPEngine:
         self._arq.write(data)
         self.traffic.bytes_sent += len(data)
 
+    def copy_next(self, size: int) -> None:
+        """So many bytes of what is written next are sent once more soon after they left."""
+        self._arq.sender.copy_next(size)
+
     def send(
         self,
         data: bytes,

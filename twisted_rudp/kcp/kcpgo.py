@@ -22,8 +22,10 @@ from twisted_rudp.kcp.congestion import (
 )
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter
 from twisted_rudp.kcp.sent import (
+    COPY_SHARE,
     SETTLED,
     Cause,
+    Copies,
     RetransmitPolicy,
     SentBatch,
     SentSegments,
@@ -116,6 +118,7 @@ class SkipRecovery:
         "_alarm",
         "_arrived",
         "_asking",
+        "_copies",
         "_counters",
         "_epoch",
         "_heard",
@@ -161,6 +164,7 @@ class SkipRecovery:
         self._skipped = False
         self._started = False
         self._asking = False
+        self._copies = Copies()
         self._progress = -1
         self._silence = NEVER
         self._window = 0
@@ -201,6 +205,7 @@ class SkipRecovery:
         """All data was dropped."""
         self._alarm = NEVER
         self._skipped = self._asking = False
+        self._copies.clear()
 
     # how much may be sent
 
@@ -252,6 +257,7 @@ class SkipRecovery:
         return (
             self._started
             and stamp[4] < self._alarm
+            and stamp[4] < self._copies.due
             and not self._skipped
             and not self._asking
             and self._pacer.due == NEVER
@@ -385,6 +391,8 @@ class SkipRecovery:
         @param idle: nothing new follows.
         @return: the budget or the packer ended it.
         """
+        if stamp[4] >= self._copies.due:
+            self._send_copies(stamp, packer, budget)
         if stamp[4] < self._alarm and not self._skipped:
             return False
         self._repeated = self._counters.repeated
@@ -392,6 +400,23 @@ class SkipRecovery:
         if not strict and self._is_silent(stamp[4]):
             return self._ask(stamp, packer)
         return self._retransmit(stamp, packer, budget, strict, idle)
+
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """What has just been sent is to be sent once more."""
+        self._copies.plan(stamp[4] + self.round_trip.smoothed // COPY_SHARE, first, end)
+
+    def _send_copies(self, stamp: Stamp, packer: Packer, budget: int) -> None:
+        """
+        Send once more what was sent a while ago and has not arrived. That is no sign of a
+        loss, so neither timeouts nor the congestion controller know of it.
+        """
+        for number in self._copies.take(stamp[4], self._sent):
+            batch = self._sent.batch_of(number)
+            cost = self._transmitter.cost(batch, (number,))
+            if packer.blocked or packer.cost + cost > budget:
+                break
+            self._transmitter.transmit(batch, number, number + 1, stamp, packer)
+            self._counters.early_retrans_segs += 1
 
     def _retransmit(
         self, stamp: Stamp, packer: Packer, budget: int, strict: bool, idle: bool
@@ -505,6 +530,6 @@ class SkipRecovery:
     def deadline(self) -> int:
         """A time before which nothing expires and nothing that was held back may go."""
         due = self._pacer.due
-        if self._sent.outstanding and self._alarm < due:
-            due = self._alarm
+        if self._sent.outstanding:
+            due = min(due, self._alarm, self._copies.due)
         return due if due >= NEVER else (due - self._epoch) * MILLISECOND

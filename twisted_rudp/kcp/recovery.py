@@ -12,7 +12,6 @@ Segment numbers are unbounded integers here, times are nanoseconds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,7 +25,7 @@ from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
-from twisted_rudp.kcp.sent import SentBatch, SentSegments
+from twisted_rudp.kcp.sent import COPY_SHARE, Copies, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import HEADER_SIZE, Counters
 
@@ -44,9 +43,6 @@ late may an acknowledgement name it."""
 ACKNOWLEDGED_LATELY: Final = 6 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
-
-COPY_SHARE: Final = 4
-"""A repetition is sent once more after this share of a round trip."""
 
 _ARRIVED: Final = -1
 
@@ -112,7 +108,6 @@ class PacedRecovery:
         "_acknowledged_at",
         "_by_ts",
         "_copies",
-        "_copy_at",
         "_counters",
         "_covered",
         "_fresh",
@@ -162,8 +157,7 @@ class PacedRecovery:
         self._lost: dict[int, None] = {}
         self._resent: dict[int, Resent] = {}
         self._runs = 0
-        self._copies: deque[tuple[int, int, int]] = deque()
-        self._copy_at = NEVER
+        self._copies = Copies()
         self._wake = NEVER
         self._acknowledged_at = -NEVER
 
@@ -232,7 +226,6 @@ class PacedRecovery:
         self._lost.clear()
         self._resent.clear()
         self._copies.clear()
-        self._copy_at = NEVER
         self._covered = self._sent.una
         self._wake = NEVER
 
@@ -282,7 +275,7 @@ class PacedRecovery:
         """
         told = self._digest(stamp)
         now = stamp[5]
-        if self._lost or now >= self._copy_at or now >= self._recovery.probe_deadline():
+        if self._lost or now >= self._copies.due or now >= self._recovery.probe_deadline():
             return False
         if told and not waiting:
             self._recovery.on_app_limited()
@@ -583,7 +576,7 @@ class PacedRecovery:
         now = stamp[5]
         if now >= self._recovery.probe_deadline() and self._sent.outstanding:
             self._probe(stamp, packer, budget if strict else NEVER)
-        if now >= self._copy_at:
+        if now >= self._copies.due:
             self._send_copies(stamp, packer, budget, strict)
         if not self._lost:
             return False
@@ -591,25 +584,21 @@ class PacedRecovery:
 
     def _send_copies(self, stamp: Stamp, packer: Packer, budget: int, strict: bool) -> None:
         """
-        Send once more what was sent again a while ago and has not arrived. What the window or
-        the budget does not let out now is not made up for.
+        Send once more what was sent a while ago and has not arrived. What the window or the
+        budget does not let out now is not made up for.
         """
-        now, copies = stamp[5], self._copies
-        una, arrived = self._sent.una, self._sent.arrived
-        while copies and copies[0][0] <= now:
-            _, first, end = copies.popleft()
-            for segment in range(max(first, una), end):
-                if arrived[segment - una] or segment in self._lost:
-                    continue
-                batch = self._sent.batch_of(segment)
-                cost = self._transmitter.cost(batch, (segment,))
-                if packer.blocked or not self._allowed(now) or (
-                    strict and packer.cost + cost > budget
-                ):
-                    break
-                self._resend(batch, segment, segment + 1, stamp, packer)
-                self._counters.early_retrans_segs += 1
-        self._copy_at = copies[0][0] if copies else NEVER
+        now, sent = stamp[5], self._sent
+        for segment in self._copies.take(now, sent):
+            if segment in self._lost:
+                continue
+            batch = sent.batch_of(segment)
+            cost = self._transmitter.cost(batch, (segment,))
+            if packer.blocked or not self._allowed(now) or (
+                strict and packer.cost + cost > budget
+            ):
+                break
+            self._resend(batch, segment, segment + 1, stamp, packer)
+            self._counters.early_retrans_segs += 1
 
     def _allowed(self, now: int) -> int:
         """How many full segments may leave now."""
@@ -656,18 +645,15 @@ class PacedRecovery:
                 self._resend(batch, first, stop, stamp, packer)
                 self._counters.fast_retrans_segs += stop - first
                 if self._runs > self.round_trip.smoothed and self._recovery.eager:
-                    self._copy_later(first, stop, stamp[5])
+                    self.copy_later(first, stop, stamp)
                 for segment in range(first, stop):
                     del self._lost[segment]
                 first = stop
         return False
 
-    def _copy_later(self, first: int, end: int, now: int) -> None:
-        """What was just sent again is to be sent once more."""
-        due = now + self.round_trip.smoothed // COPY_SHARE
-        if not self._copies:
-            self._copy_at = due
-        self._copies.append((due, first, end))
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """What has just been sent is to be sent once more."""
+        self._copies.plan(stamp[5] + self.round_trip.smoothed // COPY_SHARE, first, end)
 
     def _resend(
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer
@@ -730,7 +716,7 @@ class PacedRecovery:
         recovery = self._recovery
         due = self._wake
         if self._sent.outstanding:
-            due = min(due, recovery.loss_at, recovery.probe_deadline(), self._copy_at)
+            due = min(due, recovery.loss_at, recovery.probe_deadline(), self._copies.due)
         return due
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol, TypeAlias
 
+from twisted_rudp.core.pacer import NEAR
 from twisted_rudp.core.queues import ByteQueue
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
 from twisted_rudp.kcp.recovery import PacedRecovery
-from twisted_rudp.kcp.sent import Data, SentBatch, SentSegments
+from twisted_rudp.kcp.sent import COPIED_BEFORE, Data, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
@@ -255,6 +256,9 @@ class Recovery(Protocol):
         @param covered: by how much it has moved C{una} on.
         """
 
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """Segments that have just been sent are to be sent once more soon."""
+
     def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
         """
         A batch leaves for the first time.
@@ -296,6 +300,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_copied",
         "_counters",
         "_epoch",
         "_paced",
@@ -336,6 +341,7 @@ class Sender:
         self.widest = 0
         self.snd_wnd = settings.send_window
         self.ending = False
+        self._copied: list[tuple[int, int]] = []
         self._stream = settings.stream
         self.set_mss(settings.mss)
 
@@ -379,6 +385,7 @@ class Sender:
     def release(self) -> None:
         """Drop all data, keep the numbers."""
         self.queue = StreamQueue() if self._stream else MessageQueue()
+        self._copied.clear()
         self.sent.release()
         self.transmitter.release()
         self.recovery.release()
@@ -560,9 +567,28 @@ class Sender:
         batch = SentBatch(self.sent.nxt, data, mss, frg)
         self.sent.add(batch)
         self.recovery.launched(batch, stamp, last)
+        if self._copied:
+            self._plan_copies(batch, stamp)
         if self.transmitter.dead_link == 1:
             self.transmitter.dead = True
         return batch
+
+    def copy_next(self, size: int) -> None:
+        """So many bytes of what is queued next are to be sent once more soon after they left."""
+        self._copied.append((self.queue.size, self.queue.size + size))
+
+    def _plan_copies(self, batch: SentBatch, stamp: Stamp) -> None:
+        """A batch has left, in which there may be something that is to be copied."""
+        length, left = batch.length, []
+        for start, end in self._copied:
+            if start < length and self.recovery.smoothed >= NEAR:
+                first = batch.first + max(start, 0) // batch.mss
+                past = min(batch.first + -(-min(end, length) // batch.mss), batch.end)
+                una = self.sent.una
+                self.recovery.copy_later(una if past - una <= COPIED_BEFORE else first, past, stamp)
+            if end > length:
+                left.append((start - length, end - length))
+        self._copied = left
 
     def _send_end(self, stamp: Stamp, packer: Packer) -> None:
         self.transmitter.end = self.sent.nxt

@@ -12,6 +12,7 @@ Numbers and times are unbounded integers here; the wire's are cut from them.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
@@ -30,6 +31,14 @@ SETTLED: Final = -1
 C{skips} of a segment that was sent again because of its skips: it is not
 counted any more before a timeout (kcp.md 1.9).
 """
+
+
+COPY_SHARE: Final = 4
+"""A copy follows after this share of a round trip."""
+
+COPIED_BEFORE: Final = 4
+"""So many segments that are in flight before what is copied are copied with it: what follows a
+hole is of no use to the peer."""
 
 
 class Cause(Enum):
@@ -381,3 +390,39 @@ class SentSegments:
         """Numbers of a batch that have not arrived."""
         first = batch.first if batch.first > self.una else self.una
         return list(self.missing(first, batch.end))
+
+
+class Copies:
+    """
+    Segments that are to be sent once more soon, without a sign that they are lost.
+
+    @ivar due: the first of these times, as the owner measures it; L{NEVER} if there is none.
+    """
+
+    __slots__ = ("_planned", "due")
+
+    def __init__(self) -> None:
+        self._planned: deque[tuple[int, int, int]] = deque()
+        self.due = NEVER
+
+    def plan(self, due: int, first: int, end: int) -> None:
+        """Plan a copy of C{first} .. C{end} - 1, not before those that are planned already."""
+        if not self._planned:
+            self.due = due
+        self._planned.append((due, first, end))
+
+    def take(self, now: int, sent: SentSegments) -> list[int]:
+        """Those whose time has come and that have not arrived."""
+        planned = self._planned
+        found: dict[int, None] = {}
+        while planned and planned[0][0] <= now:
+            _, first, end = planned.popleft()
+            for number in sent.missing(first if first > sent.una else sent.una, end):
+                found[number] = None
+        self.due = planned[0][0] if planned else NEVER
+        return list(found)
+
+    def clear(self) -> None:
+        """Nothing is planned any more."""
+        self._planned.clear()
+        self.due = NEVER

@@ -96,7 +96,7 @@ class Counters:
     @ivar lost_segs: sent again because of a timeout.
     @ivar fast_retrans_segs: sent again because enough later ones arrived.
     @ivar early_retrans_segs: sent again because later ones arrived and nothing
-        new was to be sent.
+        new was to be sent, or once more before anything shows a loss.
     @ivar repeat_segs: PUSH segments that were duplicates, old or beyond the
         window.
     @ivar kcp_in_errors: datagrams with an error.

@@ -34,6 +34,7 @@ from twisted_rudp.core.engine import (
     PathError,
     Reason,
     configurable,
+    copying,
 )
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.queues import ByteQueue
@@ -78,6 +79,9 @@ Bytes of frames that may wait in the inner session. What waits there cannot be i
 more, and a new stream stands behind it, so it is about twice what one flush sends. With less,
 sessions take the application for idle and send short segments. The most is one run.
 """
+
+MOST_COPIED: Final = 1024
+"""Bytes of the first frame of a stream that are sent twice: a request, or the head of an answer."""
 
 DRAIN_TIMEOUT: Final = 30 * SECOND
 """A close that makes no progress for so long is given up."""
@@ -354,6 +358,7 @@ class SmuxEngine:
         "_close_at",
         "_codec",
         "_connected",
+        "_copying",
         "_counters",
         "_detail",
         "_events",
@@ -392,6 +397,7 @@ class SmuxEngine:
         @param budget: of the socket; None: this session has its own.
         """
         self._inner = inner
+        self._copying = copying(inner)
         self._role = role
         self._settings = settings
         self._codec = codec
@@ -760,7 +766,7 @@ class SmuxEngine:
         self._next_id += 2
         self._counters["streams_opened"] += 1
         # The peer may have to speak first, so it hears of the stream at once.
-        self._give(pack(self._settings.version, Command.SYN, number))
+        self._give(pack(self._settings.version, Command.SYN, number), first=True)
         return number
 
     def close_stream(self, stream: int) -> None:
@@ -784,13 +790,20 @@ class SmuxEngine:
             stream.queued = True
             self._fresh.append(number)
 
-    def _give(self, frames: bytes) -> None:
-        """Hand frames to the inner session."""
+    def _give(self, frames: bytes, first: bool = False) -> None:
+        """
+        Hand frames to the inner session.
+
+        @param first: of a stream, in this direction. Somebody waits for it, and nothing may
+            follow soon by which a loss would show.
+        """
         if self._state is _State.CLOSED:
             return
         self._counters["frames_out"] += 1
         if self._codec is not None:
             frames = self._codec.encode(frames)
+        if first and self._copying is not None:
+            self._copying.copy_next(min(len(frames), MOST_COPIED))
         self._inner.write(_CARRIER, frames)
         self._given += len(frames)
 
@@ -869,8 +882,9 @@ class SmuxEngine:
             size = min(size, max(stream.window - outstanding, 0))
         if size:
             data = bytes(stream.outgoing.take(size))
+            first = not stream.written
             stream.written += len(data)
-            self._give(pack(version, Command.PSH, number, data))
+            self._give(pack(version, Command.PSH, number, data), first)
             return True
         if stream.fin_asked and not stream.outgoing.size and not stream.fin_sent:
             stream.fin_sent = True
