@@ -12,7 +12,7 @@ from tests.kcp.pair import CONV, Pair
 from tests.pair import CLIENT, SERVER, losing
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason, configurable
 from twisted_rudp.core.lifecycle import Role
-from twisted_rudp.core.outofband import MOST_BYTES, MOST_MESSAGES
+from twisted_rudp.core.queues import MOST_BYTES, MOST_MESSAGES
 from twisted_rudp.kcp.control import Peer
 from twisted_rudp.kcp.crypto import make_crypt
 from twisted_rudp.kcp.demux import KCPDemultiplexer, Rules

@@ -704,10 +704,11 @@ class BudgetTests(SynchronousTestCase):
         """
         window = ReceiveWindow(Budget())
         for _ in range(200):
+            window.keep(FIRST)
             window.took(FIRST)
         self.assertEqual(window.capacity, LARGEST)
         lazy = ReceiveWindow(Budget())
-        lazy.held = FIRST
+        lazy.keep(2 * FIRST)
         lazy.took(FIRST)
         self.assertEqual(lazy.capacity, FIRST)
 

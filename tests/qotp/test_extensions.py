@@ -12,7 +12,7 @@ from tests.pair import CLIENT, steady
 from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import MILLISECOND, Drop, Event, Reason, Reply
-from twisted_rudp.core.outofband import MOST_MESSAGES
+from twisted_rudp.core.queues import MOST_MESSAGES
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.demux import RESETS_PER_SECOND, QOTPDemultiplexer
 from twisted_rudp.qotp.extensions import (

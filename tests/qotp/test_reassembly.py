@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
-from twisted_rudp.qotp.reassembly import PIECE_COST, Reassembly
+from twisted_rudp.qotp.streams import PIECE_COST, Reassembly
 
 bounded = settings(max_examples=150, deadline=None, derandomize=True)
 

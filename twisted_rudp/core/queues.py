@@ -1,9 +1,9 @@
-"""Queues of bytes that copy as little as they can."""
+"""Queues of bytes, which copy as little as they can, and of messages beside them."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from twisted_rudp.kernels.pure import Buffer
 
@@ -103,3 +103,55 @@ class ByteQueue:
         if not self.size:
             self._pieces = NOTHING
         return b"".join(parts)
+
+
+MOST_MESSAGES: Final = 1024
+MOST_BYTES: Final = 256 * 1024
+"""So many, and so many bytes but for the last one, are kept each way: the oldest go first."""
+
+
+class OutOfBandQueue:
+    """
+    Messages beside the stream, which are sent once, never repeated, and not worth waiting for.
+    They wait to be sent, or to be taken.
+
+    @ivar count: how many are held.
+    @ivar size: their bytes.
+    @ivar dropped: messages that made room for newer ones.
+    """
+
+    __slots__ = ("_messages", "count", "dropped", "size")
+
+    def __init__(self) -> None:
+        # Most sessions have none, and an empty deque is large.
+        self._messages: deque[Any] = NOTHING
+        self.count = self.size = 0
+        self.dropped = 0
+
+    def put(self, message: bytes) -> None:
+        """Keep a message."""
+        if self._messages is NOTHING:
+            self._messages = deque()
+        messages = self._messages
+        messages.append(message)
+        self.count += 1
+        self.size += len(message)
+        while self.count > MOST_MESSAGES or (self.size > MOST_BYTES and self.count > 1):
+            self.take()
+            self.dropped += 1
+
+    def take(self) -> bytes:
+        """
+        Remove the oldest message.
+
+        @raise IndexError: there is none.
+        """
+        message: bytes = self._messages.popleft()
+        self.count -= 1
+        self.size -= len(message)
+        return message
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        self._messages = NOTHING
+        self.count = self.size = 0

@@ -715,7 +715,10 @@ class ARQ:
     def _stamp(self, now: int) -> Stamp:
         receiver = self.receiver
         clock = self.epoch + now // MILLISECOND
-        return self.conv, receiver.free, clock & MASK32, receiver.nxt & MASK32, clock, now
+        # Where nothing waits for the application, all of the window is free.
+        whole = not receiver.inbox.segments and not receiver.shut
+        wnd = receiver.wnd if whole else receiver.free
+        return self.conv, wnd, clock & MASK32, receiver.nxt & MASK32, clock, now
 
     def _flush_small(self, stamp: Stamp, emit: Emit, budget: int) -> bool:
         """

@@ -698,7 +698,7 @@ class KCPEngine:
     def take_messages(self) -> Iterator[Message]:
         """Whole messages: those out of band first."""
         heard = self._out_of_band.heard
-        while heard:
+        while heard.count:
             yield Message(heard.take(), Delivery.OUT_OF_BAND)
         if self._settings.stream:
             return
@@ -976,7 +976,8 @@ class KCPEngine:
         self.pending.append((Event.CONNECTED, False))
         if self._receiver.inbox.readable:
             self.pending.append(self._readable)
-        if self._out_of_band.heard:
+        heard = self._out_of_band.heard
+        if heard.count:
             self.pending.append((Event.READABLE, None))
 
     def _discard(self) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import Address, Buffer
-from twisted_rudp.core.outofband import OutOfBandQueue
+from twisted_rudp.core.queues import OutOfBandQueue
 from twisted_rudp.kcp.fec import (
     MOST_BYTES,
     OUT_OF_BAND_OVERHEAD,
@@ -278,7 +278,7 @@ class OutOfBand:
     @property
     def pending(self) -> bool:
         """There is something to send."""
-        return len(self.said) > 0
+        return self.said.count > 0
 
     @property
     def dropped(self) -> int:
@@ -322,7 +322,7 @@ class OutOfBand:
 
     def flush(self, writer: RunWriter) -> None:
         """Write what was said, as packets of FEC."""
-        while self.said and not writer.blocked:
+        while self.said.count and not writer.blocked:
             writer.add(out_of_band_packet(self._conv, self.said.take()))
 
     def flush_segments(self, writer: RunWriter, wnd: int, sn: int, una: int) -> int:
@@ -332,7 +332,7 @@ class OutOfBand:
         @return: how many.
         """
         count = 0
-        while self.said and not writer.blocked:
+        while self.said.count and not writer.blocked:
             writer.add(aside(self._conv, wnd, sn, una, _MESSAGE + self.said.take()))
             count += 1
         return count

@@ -42,7 +42,7 @@ from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.schedule import CallTask, MonotonicClock, Schedule
 from twisted_rudp.net.session import Output, Owner, Session
-from twisted_rudp.net.shares import Shares
+from twisted_rudp.net.shares import SHARE, Shares
 from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.traced import traced, traces
@@ -207,7 +207,13 @@ class Hub:
         schedule.running = True
         self._isLone = isFirst and len(run) <= size
         shares = self._shares
-        measured = shares.turnBegan(now) if isFirst else now > shares.alertAt
+        if not isFirst:
+            measured = now > shares.alertAt
+        elif shares.watching:
+            measured = shares.turnBegan(now)
+        else:
+            measured = False
+            shares.alertAt = now + SHARE
         try:
             pieces = self._demux.open(run, size, address)
         except Exception:

@@ -100,12 +100,8 @@ class MultiplexTransport(StreamTransport):
 
     # the session's owner
 
-    def sessionReadable(self, stream: int | None) -> None:
-        if stream == self.stream:
-            self._read()
-        elif stream is None:
-            self._readAside()
-        elif stream in self._streams:
+    def _readOther(self, stream: int) -> None:
+        if stream in self._streams:
             self._streams[stream].sessionReadable(stream)
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:

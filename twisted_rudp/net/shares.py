@@ -87,6 +87,8 @@ class Shares:
     The shares of the sessions of one socket.
 
     @ivar alertAt: what comes after this moment in the same turn is the business of L{receive}.
+    @ivar watching: sessions are measured, or something is known from when they were: when a turn
+        begins, L{turnBegan} is to be asked. Otherwise only C{alertAt} is to be set, L{SHARE} later.
     """
 
     __slots__ = (
@@ -103,6 +105,7 @@ class Shares:
         "_task",
         "_until",
         "alertAt",
+        "watching",
     )
 
     def __init__(
@@ -120,6 +123,7 @@ class Shares:
         self._output = output
         self._count = count
         self.alertAt = -1
+        self.watching = False
         self._until = -1
         self._accounts: dict[Session, Account] = {}
         self._queue: deque[Account] = deque()
@@ -141,6 +145,7 @@ class Shares:
         if self._last is not None:
             self._last = None
             self._accounts.clear()
+        self.watching = False
         self.alertAt = now + SHARE
         return False
 
@@ -150,9 +155,11 @@ class Shares:
             now = self._clock.now()
             if now > self.alertAt:
                 self._until = now + WATCHED
+                self.watching = True
 
     def receive(self, session: Session, run: Buffer, size: int, address: Address) -> None:
         """Have a session receive a run, now or later."""
+        self.watching = True
         account = self._accounts.get(session)
         if account is None:
             account = self._accounts[session] = Account(session)

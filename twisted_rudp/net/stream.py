@@ -93,11 +93,13 @@ class StreamTransport(SessionTransport):
     # the session's owner
 
     def sessionReadable(self, stream: int | None) -> None:
-        """Bytes of the stream, or, with None, messages beside it."""
-        if stream is None:
+        """Bytes of the stream, or of another of the connection; with None, messages beside them."""
+        if stream == self.stream:
+            self._read()
+        elif stream is None:
             self._readAside()
         else:
-            self._read()
+            self._readOther(stream)
 
     def sessionEvent(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
@@ -133,6 +135,9 @@ class StreamTransport(SessionTransport):
         if self._state in self._DISCARDING:
             while take(stream, CHUNK):
                 self._schedule.touch(self.session)
+
+    def _readOther(self, stream: int) -> None:
+        """Have another stream of the connection delivered; most connections have one only."""
 
     def _readAside(self) -> None:
         """

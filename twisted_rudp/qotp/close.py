@@ -47,7 +47,11 @@ class LastPacket(Enum):
 
 
 class Close:
-    """Ends one connection: in order, or at once."""
+    """
+    Ends one connection: in order, or at once.
+
+    @ivar peer_is_gone: only the rest of what it has delivered keeps the connection.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Close:
         self._acks = acks
         self._extensions = extensions
         self._timers = timers
+        self.peer_is_gone = False
         self._gone: Reason | None = None
         self._begun = 0
         self._progress = (-1, -1)
@@ -77,11 +82,6 @@ class Close:
         self._abort = b""
 
     # before the end
-
-    @property
-    def peer_is_gone(self) -> bool:
-        """Only the rest of what it has delivered keeps the connection."""
-        return self._gone is not None
 
     def begin(self, now: int) -> None:
         """
@@ -155,6 +155,7 @@ class Close:
             streams = self._streams.open.values()
             whole = all(each.incoming.complete and each.drained for each in streams)
             self._gone = Reason.DONE if whole else reason
+            self.peer_is_gone = True
             self._sender.release()
             self._timers.stop_all()
         elif self._gone is None or not self._unread():

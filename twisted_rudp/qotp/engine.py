@@ -26,8 +26,7 @@ from twisted_rudp.core.engine import (
     Reason,
 )
 from twisted_rudp.core.lifecycle import Lifecycle, Role, State
-from twisted_rudp.core.outofband import OutOfBandQueue
-from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.queues import ByteQueue, OutOfBandQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.authentication import (
@@ -431,7 +430,7 @@ class QOTPEngine:
 
     def take_messages(self) -> Iterator[Message]:
         """Those that came beside the streams."""
-        while self._heard_aside:
+        while self._heard_aside.count:
             yield Message(self._heard_aside.take(), Delivery.OUT_OF_BAND)
 
     # out
@@ -886,7 +885,7 @@ class QOTPEngine:
             self._close.peer_gone(Reason.RESET, now)
         elif self._receiver.contradicted:
             self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
-        else:
+        elif self._close.peer_is_gone or self._life.state is not State.ESTABLISHED:
             self._close.look(now)
 
     def _tell_settled(self) -> None:
@@ -941,19 +940,24 @@ class QOTPEngine:
         free = acks.window = window.free
         if not acks.announce and free > window.told:
             acks.announce = window.reopened(free)
-        if acks.pending or self._sender.pending or self._path.candidate is not None:
+        if (
+            acks.wanted
+            or acks.announce
+            or self._sender.pending
+            or self._path.candidate is not None
+        ):
             return self._close.peer_is_gone
         return True
 
     def _flush_data(self, now: int, writer: PacketWriter) -> None:
         """Send acknowledgements and data, together where they fit into one datagram."""
         acks, sender = self._acks, self._sender
-        if acks.pending:
+        if acks.wanted or acks.announce:
             self._window.told = acks.window
             if sender.waiting:
                 acks.flush(writer)
         sender.flush(now, writer, acks)
-        if acks.pending:
+        if acks.wanted or acks.announce:
             acks.flush(writer)
 
     def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:

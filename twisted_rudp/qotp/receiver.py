@@ -23,9 +23,8 @@ from twisted_rudp.qotp.extensions import (
     window_ack,
 )
 from twisted_rudp.qotp.protection import PacketWriter
-from twisted_rudp.qotp.reassembly import Reassembly
 from twisted_rudp.qotp.settings import Budget
-from twisted_rudp.qotp.streams import Stream, StreamTable
+from twisted_rudp.qotp.streams import Reassembly, Stream, StreamTable
 from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, PLAIN, WIDE, Ack, Segment, encode
 
 SMALLEST: Final = 8 * 1400
@@ -61,10 +60,11 @@ class ReceiveWindow:
     application has read a share of it and keeps up.
 
     @ivar held: bytes that are kept now.
+    @ivar free: bytes that can still come; what is announced.
     @ivar told: what was announced last.
     """
 
-    __slots__ = ("_beyond", "_budget", "_capacity", "_read", "_reserved", "held", "told")
+    __slots__ = ("_beyond", "_budget", "_capacity", "_read", "_reserved", "free", "held", "told")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -73,25 +73,27 @@ class ReceiveWindow:
         self._read = 0
         self._beyond = 0
         self.held = 0
-        self.told = self._capacity
+        self.free = self.told = self._capacity
 
     def confine(self) -> None:
         """Keep as little as possible: the peer's address may be forged."""
         self._budget.free += self._reserved
         self._reserved = 0
         self._capacity = self.told = SMALLEST
+        self.keep(0)
 
     def open(self) -> None:
         """The peer's address is validated."""
         if not self._reserved:
             self._reserved = self._budget.reserve(FIRST)
             self._capacity = max(self._reserved, SMALLEST)
+            self.keep(0)
 
-    @property
-    def free(self) -> int:
-        """Bytes that can still come; what is announced."""
+    def keep(self, size: int) -> None:
+        """So many more bytes are kept, less if negative."""
+        self.held += size
         free = self._capacity - self.held
-        return (free if free > 0 else 0) + self._beyond
+        self.free = (free if free > 0 else 0) + self._beyond
 
     @property
     def room(self) -> int:
@@ -117,6 +119,7 @@ class ReceiveWindow:
             more = self._budget.reserve(wanted)
             self._reserved += more
             self._capacity += more
+            self.keep(0)
 
     def stuck(self) -> None:
         """
@@ -124,21 +127,23 @@ class ReceiveWindow:
         Announce more than there is room for. What comes of it beyond the room is dropped.
         """
         self._beyond = min(max(2 * self._beyond, STEP), LARGEST)
+        self.keep(0)
 
     def moved(self) -> None:
         """The hole was filled."""
         self._beyond = 0
+        self.keep(0)
 
     def took(self, size: int) -> None:
-        """The application has read something."""
+        """The application has read something, which is kept no more."""
         self._read += size
-        if self._read < self._capacity // GROWN_AT:
-            return
-        self._read = 0
-        if self.held <= self._capacity // 2 and self._capacity < LARGEST:
-            more = self._budget.reserve(self._capacity)
-            self._reserved += more
-            self._capacity += more
+        if self._read >= self._capacity // GROWN_AT:
+            self._read = 0
+            if self.held - size <= self._capacity // 2 and self._capacity < LARGEST:
+                more = self._budget.reserve(self._capacity)
+                self._reserved += more
+                self._capacity += more
+        self.keep(-size)
 
     def reopened(self, free: int) -> bool:
         """
@@ -154,6 +159,7 @@ class ReceiveWindow:
         """The connection is over."""
         self._budget.free += self._reserved
         self._reserved = self._capacity = 0
+        self.keep(0)
 
 
 class Receiver:
@@ -223,7 +229,7 @@ class Receiver:
                 incoming.take(incoming.unread)
         if segment.close or incoming.end is not None:
             self._check_end(incoming, segment)
-        self.window.held += incoming.held - held
+        self.window.keep(incoming.held - held)
         if incoming.unread > unread:
             self._readable[stream] = None
         elif incoming.end is not None:
@@ -252,7 +258,6 @@ class Receiver:
         if not incoming.unread:
             return b""
         data = incoming.take(limit)
-        self.window.held -= len(data)
         self.window.took(len(data))
         if incoming.end is not None:
             self.tell_end(stream)
@@ -275,7 +280,7 @@ class Receiver:
 
     def drop(self, stream: Stream) -> None:
         """Nobody wants the rest of this stream."""
-        self.window.held -= stream.incoming.held
+        self.window.keep(-stream.incoming.held)
         stream.incoming.discard()
         stream.discarding = True
         self._readable.pop(stream, None)
@@ -285,7 +290,7 @@ class Receiver:
         stream.discarding = True
         size = stream.incoming.unread
         stream.incoming.take(size)
-        self.window.held -= size
+        self.window.keep(-size)
         self._readable.pop(stream, None)
         self.tell_end(stream)
 
@@ -309,8 +314,8 @@ class PendingAcks:
     What is to be acknowledged on one connection.
 
     @ivar window: what we have room for now.
-    @ivar wanted: what has come from our own peer is to be acknowledged.
-    @ivar announce: say so even if there is nothing to acknowledge.
+    @ivar wanted: there is something to be acknowledged.
+    @ivar announce: tell the window even if there is nothing to acknowledge.
     """
 
     __slots__ = ("_echoes", "_extensions", "_heard", "_received", "announce", "wanted", "window")
@@ -328,11 +333,6 @@ class PendingAcks:
         self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
         self._echoes: deque[int] = deque(maxlen=MAX_ECHOES)
 
-    @property
-    def pending(self) -> bool:
-        """There is something to say."""
-        return self.wanted or self.announce or bool(self._heard) or bool(self._echoes)
-
     def heard(self, stream: int, offset: int, length: int, complete: bool) -> None:
         """
         A segment of the release has come.
@@ -341,10 +341,12 @@ class PendingAcks:
             that the release still lacks.
         """
         self._heard.append(Heard(stream, offset, length, complete and stream != 0))
+        self.wanted = True
 
     def echo(self, offset: int) -> None:
         """An extended peer challenges our address with this offset (W10)."""
         self._echoes.append(offset)
+        self.wanted = True
 
     def take_block(self) -> Ack | None:
         """
@@ -372,6 +374,7 @@ class PendingAcks:
             return window_ack(self.window)
         self.announce = False
         one = self._heard.popleft()
+        self.wanted = bool(self._heard)
         return Ack(one.stream, one.offset, one.length, self.window)
 
     def flush(self, writer: PacketWriter) -> None:
@@ -395,7 +398,8 @@ class PendingAcks:
         payload = encode(block, segment)
         if writer.room(len(payload)):
             writer.send([payload])
-            self.wanted = self.announce = False
+            self.wanted = bool(self._echoes)
+            self.announce = False
 
     def _flush_segments(self, writer: PacketWriter) -> None:
         payloads: list[bytes] = []

@@ -13,8 +13,8 @@ from twisted_rudp.core.congestion.bbr import BBR
 from twisted_rudp.core.congestion.controller import INITIAL_DATAGRAMS
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.core.outofband import OutOfBandQueue
 from twisted_rudp.core.pacer import LATE, Pacer
+from twisted_rudp.core.queues import OutOfBandQueue
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
@@ -307,7 +307,7 @@ class Sender:
     @property
     def pending(self) -> bool:
         """There is something to send, perhaps later."""
-        return bool(self.ready or self.frames or self.packets.losing or self.datagrams)
+        return bool(self.ready or self.frames or self.packets.losing or self.datagrams.count)
 
     @property
     def waiting(self) -> bool:
@@ -332,7 +332,7 @@ class Sender:
         self._wake = self._starved_at = NEVER
         while self.frames and writer.room(_HEAD_WIDE + len(self.frames[0].body)):
             self._send_frame(self.frames.popleft(), now, writer, acks)
-        if self.datagrams:
+        if self.datagrams.count:
             self._send_datagrams(now, writer, acks)
         if self.ready or self.packets.losing:
             if late or now > self._idle_at:
@@ -373,7 +373,7 @@ class Sender:
         They are few and small beside what the path could carry, so they tell nothing of that.
         """
         queue = self.datagrams
-        while queue and self._has_room() and writer.room(self.mtu - self._sealer.overhead):
+        while queue.count and self._has_room() and writer.room(self.mtu - self._sealer.overhead):
             frame = ControlFrame(CONTROL, 0, encode_datagram(queue.take()))
             self._send_frame(frame, now, writer, acks)
             self._spend(_HEAD_WIDE + len(frame.body) + self._sealer.overhead)
@@ -456,7 +456,8 @@ class Sender:
         ready = self.ready
         while ready:
             stream = next(iter(ready))
-            if stream.has_new and not self._send_from(stream, now, writer, acks):
+            has_new = stream.queue.size > 0 or stream.has_new
+            if has_new and not self._send_from(stream, now, writer, acks):
                 return
             del ready[stream]
             if stream.queue.size:
@@ -473,7 +474,8 @@ class Sender:
         space = self._space(offset)
         extensions = self._extensions
         riding = extensions.offering or (
-            acks.pending and (extensions.peer is Peer.BASELINE or queue.size <= space - _BLOCK)
+            (acks.wanted or acks.announce)
+            and (extensions.peer is Peer.BASELINE or queue.size <= space - _BLOCK)
         )
         if riding:
             space -= _BLOCK
