@@ -18,6 +18,7 @@ from twisted_rudp.net.flood import EARLY, HASTE, INTERVAL, LEAST, PART, Flood
 from twisted_rudp.net.handover import SharedPort
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import HANDSHAKE_DATAGRAMS
+from twisted_rudp.net.table import ADDRESS_RUNS, TURN_ADDRESSES
 from twisted_rudp.net.udp.sourcefilter import WHOLE, Thinning, bucketOf
 
 KNOWN = [("10.0.0.2", 5000)]
@@ -214,6 +215,35 @@ class HubTests(SynchronousTestCase):
         self.assertIsNotNone(self.port.thinned[-1])
         self.hub.undivide()
         self.assertIsNone(self.port.thinned[-1])
+
+    def test_unopened(self) -> None:
+        """An address that has had its share of a turn costs no more than reading what it sends."""
+        opened: list[Address] = []
+        opens = self.demux.open
+        self.demux.open = lambda *run: (opened.append(run[2]), opens(*run))[1]  # type: ignore[method-assign]
+        for _ in range(10 * ADDRESS_RUNS):
+            self.hub.runReceived(b"junk", 4, (FLOODER, 1))
+        self.hub.runReceived(b"call", 4, (HONEST, 1))
+        self.assertEqual(opened, [(FLOODER, 1)] * ADDRESS_RUNS + [(HONEST, 1)])
+        for number in range(2 * TURN_ADDRESSES):
+            self.hub.runReceived(b"junk", 4, (FLOODER, 2 + number))
+        self.assertEqual(len(set(opened)), TURN_ADDRESSES)
+        self.assertEqual(
+            self.hub.snapshot().counters["unknownPeersDropped"],
+            9 * ADDRESS_RUNS + TURN_ADDRESSES + 2,
+        )
+
+    def test_readingCosts(self) -> None:
+        """The time that unknown peers may take is that of reading, too."""
+        self.send(1)
+        for number in range(5 * EARLY):
+            self.clock.advance(0.000_01)
+            self.hub.runReceived(b"junk", 4, (FLOODER, number + 1))
+        self.hub.turnEnded()
+        thinning = self.port.thinned[-1]
+        assert thinning is not None
+        (share,) = thinning.shares.values()
+        self.assertApproximates(share / WHOLE, LEAST / (5 * EARLY) / 2, 0.001)
 
     def test_unreadable(self) -> None:
         """What the demultiplexer drops at once is part of a flood."""

@@ -99,6 +99,10 @@ class Flood:
         self._looked += datagrams
         self._spent += spent
 
+    def spent(self, nanoseconds: int) -> None:
+        """So much time did it take to read some of them."""
+        self._spent += nanoseconds
+
     def deadline(self) -> int | None:
         """When L{review} wants to be called next."""
         return None if self.thinning is None else self._since + INTERVAL

@@ -153,6 +153,7 @@ class Hub:
         self._finalsCall: IDelayedCall | None = None
         self.closed = False
         self._flood = Flood()
+        self._unknownSince = 0
         self._drops = 0
         self._thins = False
         self._divided = False
@@ -214,19 +215,31 @@ class Hub:
         else:
             measured = False
             shares.alertAt = now + SHARE
+        if self._unknownSince:
+            # With what it took to read this run.
+            self._flood.spent(now - self._unknownSince)
+            self._unknownSince = 0
+        table = self.table
+        if table.waiting and table.hadShare(address):
+            # To open it, with a cipher perhaps, would be for nothing.
+            self._unknownSince = now
+            table.dropUnknown(len(run), size, address)
+            return
         try:
             pieces = self._demux.open(run, size, address)
         except Exception:
             self._demuxFailed()
             return
         if not pieces:
+            self._unknownSince = now
             self._flood.note(address[0], -(-len(run) // size))
             return
-        sessions = self.table.byKey
+        sessions = table.byKey
         for key, piece, pieceSize in pieces:
             session = sessions.get(key)
             if session is None or (session.allowance is not None and session.suspect):
-                self.table.keep(key, piece, pieceSize, address)
+                self._unknownSince = now
+                table.keep(key, piece, pieceSize, address)
             elif measured:
                 shares.receive(session, piece, pieceSize, address)
             else:
@@ -242,6 +255,7 @@ class Hub:
             return
         # The time of the last run: nothing but its delivery lies between.
         now = self._clock.last
+        self._unknownSince = 0
         unfinished = self._portCounters.unfinished
         if unfinished != self._unfinished or self.schedule.behind:
             self.schedule.hasRead(unfinished == self._unfinished, now)

@@ -344,6 +344,18 @@ class SessionTable:
         else:
             self._dropRest(len(run), size)
 
+    def hadShare(self, address: Address) -> bool:
+        """Whether an address without a session has sent all in this turn that L{keep} takes."""
+        if address in self._byAddress:
+            return False
+        runs = self.waiting.get(address)
+        return len(self.waiting) >= TURN_ADDRESSES if runs is None else len(runs) >= ADDRESS_RUNS
+
+    def dropUnknown(self, length: int, size: int, address: Address) -> None:
+        """Drop a run of an address that has had its share."""
+        self._flood.note(address[0], -(-length // size))
+        self._dropRest(length, size)
+
     def _dropRest(self, length: int, size: int) -> None:
         self._count("unknownPeersDropped", -(-length // size))
 
