@@ -153,6 +153,7 @@ class Watcher:
         self.told: list[Any] = []
         self.again = 0
         self.share: int | None = None
+        self.writes = False
         self.session: Session | None = None
         self.disconnecting = False
 
@@ -171,6 +172,8 @@ class Watcher:
 
     def sessionFlushed(self) -> bool:
         self.again -= 1
+        if self.again >= 0 and self.writes and self.session is not None:
+            self.session.host.schedule.touch(self.session)
         return self.again >= 0
 
     def sessionShutdown(self, session: Session) -> None:
@@ -302,6 +305,17 @@ class TurnTests(HubCase):
         self.hub.schedule.touch(session)
         self.reactor.advance(0)
         self.assertEqual(engine.budgets, [TURN_BUDGET] + [TURN_BUDGET - 2 * RUN] * 2)
+
+    def test_refillIsSent(self) -> None:
+        """No turn of its own follows for what an owner wrote and the same turn has sent."""
+        engine = Scripted()
+        session = self.enter(engine)
+        engine.budgets.clear()
+        self.owner.again = 2
+        self.owner.writes = True
+        self.hub.schedule.touch(session)
+        self.reactor.advance(0)
+        self.assertEqual((len(engine.budgets), self.reactor.getDelayedCalls()), (3, []))
 
     def test_share(self) -> None:
         """

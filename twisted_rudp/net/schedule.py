@@ -248,6 +248,12 @@ class Schedule:
         if not self.running and self._turnCall is None:
             self._askForTurn()
 
+    def served(self, task: Task) -> None:
+        """What has just made a task dirty, which is being visited, is seen to in this visit."""
+        if task.dirty and self._dirty[-1] is task:
+            task.dirty = False
+            self._dirty.pop()
+
     def requeue(self, task: Task) -> None:
         """Visit this task in the next turn, after those that wait already."""
         self._next.append(task)

@@ -473,7 +473,10 @@ class Session(Task):
                 return True
             if self.state > _ESTABLISHED:
                 break
-            if not feeder.sessionFlushed() and (not more or output.emitted == emitted):
+            if feeder.sessionFlushed():
+                # What was written leaves in the next step; that needs no turn of its own.
+                self._schedule.served(self)
+            elif not more or output.emitted == emitted:
                 break
         return False
 
