@@ -289,7 +289,9 @@ class PacketWriter:
     @ivar short: something had to wait for the next budget.
     """
 
-    __slots__ = ("_budget", "_runs", "_sealer", "_strict", "short")
+    __slots__ = (
+        "_address", "_budget", "_emit", "_lone", "_refused", "_runs", "_sealer", "_strict", "short",
+    )  # fmt: skip
 
     def __init__(
         self, sealer: Sealer, emit: Emit, address: Address, budget: int, strict: bool
@@ -299,7 +301,12 @@ class PacketWriter:
         @param strict: not one more than that, also to complete a run.
         """
         self._sealer = sealer
-        self._runs = RunWriter(emit, address)
+        self._emit = emit
+        self._address = address
+        # Most flushes have one datagram or none.
+        self._lone = b""
+        self._runs: RunWriter | None = None
+        self._refused = False
         self._budget = budget
         self._strict = strict
         self.short = False
@@ -307,18 +314,21 @@ class PacketWriter:
     @property
     def blocked(self) -> bool:
         """The socket takes no more."""
-        return self._runs.blocked
+        return self._refused or (self._runs is not None and self._runs.blocked)
 
     def room(self, payload: int) -> int:
         """
         How many datagrams with payloads of this size may be sent. Notes when the
         budget is why there are none.
         """
+        spent = len(self._lone)
         runs = self._runs
-        if runs.blocked:
-            return 0
+        if runs is not None:
+            if runs.blocked:
+                return 0
+            spent = runs.cost
         size = payload + self._sealer.overhead
-        left = self._budget - runs.cost
+        left = self._budget - spent
         count = left // size if self._strict else -(-left // size)
         if count <= 0:
             self.short = True
@@ -334,15 +344,34 @@ class PacketWriter:
         sealer = self._sealer
         first = sealer.next
         if len(payloads) == 1:
-            self._runs.add(sealer.seal_one(payloads[0]))
+            datagram = sealer.seal_one(payloads[0])
+            if self._runs is None and not self._lone:
+                self._lone = datagram
+            else:
+                self._collect().add(datagram)
             return first
+        runs = self._collect()
         for run, size in sealer.seal(payloads):
-            self._runs.add_run(run, size)
+            runs.add_run(run, size)
         return first
+
+    def _collect(self) -> RunWriter:
+        """There is more than one datagram."""
+        runs = self._runs
+        if runs is None:
+            runs = self._runs = RunWriter(self._emit, self._address)
+            if self._lone:
+                runs.add(self._lone)
+                self._lone = b""
+        return runs
 
     def finish(self) -> None:
         """Emit what is still collected."""
-        self._runs.finish()
+        if self._runs is not None:
+            self._runs.finish()
+        elif self._lone:
+            lone, self._lone = self._lone, b""
+            self._refused = not self._emit(lone, len(lone), self._address)
 
 
 class Opened(NamedTuple):

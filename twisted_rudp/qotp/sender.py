@@ -25,7 +25,16 @@ from twisted_rudp.qotp.receiver import PendingAcks
 from twisted_rudp.qotp.sent import SentPackets, SentRun
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import LostSegment, Stream
-from twisted_rudp.qotp.wire import NARROW, ControlFrame, Segment, cut, encode, max_data
+from twisted_rudp.qotp.wire import (
+    NARROW,
+    PLAIN,
+    ControlFrame,
+    Segment,
+    cut,
+    encode,
+    head_narrow,
+    max_data,
+)
 
 FIRST_WINDOW: Final = 16 << 20
 """What a peer is taken to have room for until it says so (section 6)."""
@@ -44,6 +53,7 @@ idle peer is still there on a link that loses much (RFC 9002 leaves the back-off
 PROBES: Final = 2
 """Packets sent again when nothing was acknowledged for too long."""
 
+_HEAD: Final = 8
 _HEAD_WIDE: Final = 11
 _BLOCK: Final = 16
 """What an acknowledgement adds at most."""
@@ -339,14 +349,60 @@ class Sender:
                 # More could have been sent before this turn than there was. In one turn a
                 # producer adds to what a flush has taken.
                 self.packets.recovery.on_app_limited()
-            self._send(now, writer, acks)
-            idle = not self.ready and self._credit >= self.mtu
+            idle = self._send_lone(now, writer, acks)
+            if not idle:
+                self._send(now, writer, acks)
+                idle = not self.ready and self._credit >= self.mtu
             self._idle_at = now if idle and self._has_room() else NEVER
         self._probes = 0
 
     def _has_room(self) -> bool:
         """The window does not hold a datagram back."""
         return self.packets.recovery.in_flight + self.mtu <= self._window
+
+    def _send_lone(self, now: int, writer: PacketWriter, acks: PendingAcks) -> bool:
+        """
+        Send all there is if one datagram takes it and nothing is in flight: what a flow sends
+        that waits for answers. The pacer does not hold it back.
+
+        @return: False, and nothing was done, if it is something else.
+        """
+        packets, extensions, overhead = self.packets, self._extensions, self._sealer.overhead
+        if (
+            packets.recovery.in_flight
+            or packets.losing
+            or extensions.offering
+            or len(self.ready) != 1
+        ):
+            return False
+        stream = next(iter(self.ready))
+        size, offset = stream.queue.size, stream.sent
+        space = self.mtu - overhead - _HEAD
+        riding = acks.wanted or acks.announce
+        if (
+            not 0 < size <= (space - _BLOCK if riding else space)
+            or stream.finishing
+            or offset + size > NARROW
+            or size + overhead + _HEAD_WIDE > self._window
+            or packets.stream_bytes + size > self.peer_window
+            or not writer.room(space + _HEAD_WIDE)
+        ):
+            return False
+        data = stream.queue.take(size)
+        if riding:
+            payload = encode(acks.take_block(), Segment(stream.number, offset, data))
+        else:
+            payload = head_narrow(PLAIN, stream.number, offset & 0xFFFF, offset >> 16) + data
+        first = writer.send((payload,))
+        stream.sent += size
+        stream.unsettled += size
+        del self.ready[stream]
+        length = len(payload) + overhead
+        run = SentRun(first, 1, stream, offset, space, data)
+        packets.sent(run, length, length, now, self._draining)
+        self._starved_pings = 0
+        self._pacer.credit -= length
+        return True
 
     def _send(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
         """Send data as fast as window and pacing allow."""

@@ -158,7 +158,9 @@ _both_narrow: Final = Struct("<BIHBHBIHB")
 _segment_narrow: Final = Struct("<IHB")
 _segment_wide: Final = Struct("<IIH")
 _both: Final = _both_narrow.unpack_from
-_head_narrow: Final = Struct("<BIHB").pack
+head_narrow: Final = Struct("<BIHB").pack
+"""Of C{PLAIN}, stream, low 16 bits and high 8 bits of an offset: as L{header}, where that fits."""
+
 _head_wide: Final = Struct("<BIIH").pack
 
 
@@ -234,7 +236,7 @@ def header(stream: int, offset: int, close: bool = False) -> bytes:
     first = _CLOSE if close else PLAIN
     if offset > NARROW:
         return _head_wide(first | WIDE, stream, offset & 0xFFFFFFFF, offset >> 32)
-    return _head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
+    return head_narrow(first, stream, offset & 0xFFFF, offset >> 16)
 
 
 def cut(
