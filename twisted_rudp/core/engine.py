@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, IntEnum, auto
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from twisted_rudp.messages import Delivery, Message
 
@@ -122,6 +122,14 @@ class Event(IntEnum):
 
     ENDED = 9
     """C{(ENDED, reason, detail)}. The last event. L{Reason} and a text for people, or None."""
+
+
+STREAM: Final = 0
+"""The stream that every connection has that carries bytes."""
+
+# One of each for all sessions.
+READABLE_BYTES: Final[tuple[Any, ...]] = (Event.READABLE, STREAM)
+READABLE_MESSAGES: Final[tuple[Any, ...]] = (Event.READABLE, None)
 
 
 class Reason(Enum):

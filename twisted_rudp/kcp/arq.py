@@ -600,19 +600,8 @@ class ARQ:
                 acks.append((sn, ts))
             elif cmd != PUSH:
                 control.hear(cmd, frg, ts, sn, una, regular)
-                if length and cmd == WINS and frg == MARK and data[position] == PIECE:
-                    whole = self.pieces.take(data[position : position + length])
-                    if whole is not None:
-                        self.receiver.push(*whole, regular)
-                elif length and cmd == WINS and frg == MARK:
-                    payload = data[position : position + length]
-                    if is_about_shapes(payload) and not self._is_near(sn, una):
-                        self.counters.bad_shapes += 1
-                    else:
-                        self.aside.append(payload)
-                    if not regular:
-                        # Old news of the window, but the payload is new.
-                        control.heard_controls += 1
+                if length and cmd == WINS and frg == MARK:
+                    self._take_aside(data[position : position + length], sn, una, regular)
             elif frg != END or length:
                 payload = data[position : position + length]
                 self.receiver.push(sn, ts, frg, payload, regular)
@@ -631,6 +620,21 @@ class ARQ:
             echo = -1
         if echo >= 0 or sent.una != before:
             sender.recovery.heard(echo, clock, sent.una - before, sender.peer_window)
+
+    def _take_aside(self, payload: bytes, sn: int, una: int, regular: bool) -> None:
+        """Take in what a WINS segment of a peer of ours carries (kcp-close.md 15, 16 and 18)."""
+        if payload[0] == PIECE:
+            whole = self.pieces.take(payload)
+            if whole is not None:
+                self.receiver.push(*whole, regular)
+            return
+        if is_about_shapes(payload) and not self._is_near(sn, una):
+            self.counters.bad_shapes += 1
+        else:
+            self.aside.append(payload)
+        if not regular:
+            # Old news of the window, but the payload is new.
+            self.control.heard_controls += 1
 
     def _take_end(self, sn: int, ts: int) -> None:
         if self.control.peer is Peer.UNMARKED:

@@ -15,7 +15,10 @@ from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.cookies import Cookies
 from twisted_rudp.core.engine import (
     MILLISECOND,
+    READABLE_BYTES,
+    READABLE_MESSAGES,
     SECOND,
+    STREAM,
     Address,
     Buffer,
     Capability,
@@ -66,19 +69,12 @@ from twisted_rudp.kcp.wire import (
 )
 from twisted_rudp.messages import Delivery, Message
 
-STREAM: Final = 0
-"""KCP has one stream."""
-
 PLAIN: Final = SessionOptions()
 
 EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 """As C{Emit}, to the session's own address."""
 
 _NOTHING: Sequence[tuple[Any, ...]] = ()
-
-# One of each for all sessions.
-_READABLE_BYTES: Final[tuple[Any, ...]] = (Event.READABLE, STREAM)
-_READABLE_MESSAGES: Final[tuple[Any, ...]] = (Event.READABLE, None)
 
 # Names of this module: each is needed several times for each run.
 _ESTABLISHED, _FIN_WAIT = State.ESTABLISHED, State.FIN_WAIT
@@ -227,7 +223,7 @@ class KCPEngine:
         self._overhead = overhead + options.overhead
         self._cipher = cipher
         self.pending: list[tuple[Any, ...]] = []
-        self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
+        self._readable = READABLE_BYTES if settings.stream else READABLE_MESSAGES
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
         self._transmitter = self._arq.sender.transmitter
@@ -426,7 +422,7 @@ class KCPEngine:
             return
         self.traffic.oob_packets += self._out_of_band.hear(view, size)
         if self._life.state is _ESTABLISHED:
-            self.pending.append((Event.READABLE, None))
+            self.pending.append(READABLE_MESSAGES)
 
     def _hear_segments(self, payloads: list[bytes], now: int) -> None:
         if not self._handshake.validated:
@@ -441,7 +437,7 @@ class KCPEngine:
         count = self._out_of_band.hear_segments(payloads)
         self.traffic.oob_packets += count
         if count and self._life.state is _ESTABLISHED:
-            self.pending.append((Event.READABLE, None))
+            self.pending.append(READABLE_MESSAGES)
 
     def _hear_shape(self, payload: bytes, now: int) -> None:
         """The peer says something about the shape of FEC groups, its own or ours."""
@@ -978,7 +974,7 @@ class KCPEngine:
             self.pending.append(self._readable)
         heard = self._out_of_band.heard
         if heard.count:
-            self.pending.append((Event.READABLE, None))
+            self.pending.append(READABLE_MESSAGES)
 
     def _discard(self) -> None:
         receiver = self._receiver

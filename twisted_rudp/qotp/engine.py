@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from twisted_rudp.core.engine import (
     MILLISECOND,
+    READABLE_MESSAGES,
     SECOND,
     Address,
     Buffer,
@@ -834,7 +835,7 @@ class QOTPEngine:
             self._acks.wanted = True
             if self._life.state is State.ESTABLISHED and self._authentication is None:
                 self._heard_aside.put(body[1:])
-                self.pending.append((Event.READABLE, None))
+                self.pending.append(READABLE_MESSAGES)
             return
         frame = decode_frame(body)
         if isinstance(frame, Reset):

@@ -20,7 +20,10 @@ from typing import Any, Final
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import (
     MILLISECOND,
+    READABLE_BYTES,
+    READABLE_MESSAGES,
     SECOND,
+    STREAM,
     Address,
     Buffer,
     Capability,
@@ -65,9 +68,6 @@ from twisted_rudp.raknet.wire import (
     parse_records,
 )
 
-STREAM: Final = 0
-"""The one stream of a session that carries bytes."""
-
 MOST_PINGS: Final = 8
 """Pings whose pongs are still waited for."""
 
@@ -105,10 +105,6 @@ _PLAIN: Final = Delivery.RELIABLE_ORDERED
 
 _RECORDS: Final = ACK_BIT | NACK_BIT
 """Neither is in the first byte of a datagram with frames."""
-
-# One of each for all sessions.
-_READABLE_BYTES: Final[tuple[Any, ...]] = (Event.READABLE, STREAM)
-_READABLE_MESSAGES: Final[tuple[Any, ...]] = (Event.READABLE, None)
 
 _NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
@@ -305,7 +301,7 @@ class RakNetEngine:
         rate = settings.online_rate
         self._buckets = TokenBuckets(rate, rate, 1) if rate else None
         self._guard = 0 if is_loopback(address) else settings.nack_delay
-        self._readable = _READABLE_BYTES if settings.stream else _READABLE_MESSAGES
+        self._readable = READABLE_BYTES if settings.stream else READABLE_MESSAGES
         self._bad_since = now
         self._dialler: Dialler | None = None
         self._peer_guid: int | None = None

@@ -3,17 +3,17 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"io"
 	"log"
 	"math/rand"
-	"os"
 	"sort"
 	"sync"
 	"time"
 
 	kcp "github.com/xtaci/kcp-go/v5"
+
+	"twisted-rudp.test/kcpgo/internal/lines"
 )
 
 var (
@@ -34,12 +34,6 @@ func tune(session *kcp.UDPSession) {
 	session.SetWriteDelay(false)
 }
 
-func say(line map[string]any) {
-	if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
-		log.Fatal(err)
-	}
-}
-
 func serve() {
 	listener, err := kcp.ListenWithOptions(*addr, nil, 0, 0)
 	if err != nil {
@@ -47,7 +41,7 @@ func serve() {
 	}
 	listener.SetReadBuffer(4 << 20)
 	listener.SetWriteBuffer(4 << 20)
-	say(map[string]any{"address": listener.Addr().String()})
+	lines.Say(map[string]any{"address": listener.Addr().String()})
 	for {
 		session, err := listener.AcceptKCP()
 		if err != nil {
@@ -152,9 +146,9 @@ func crowd() {
 		}()
 	}
 	time.Sleep(time.Until(seen.from))
-	say(map[string]any{"measuring": true})
+	lines.Say(map[string]any{"measuring": true})
 	time.Sleep(time.Until(end))
-	say(map[string]any{"measured": true})
+	lines.Say(map[string]any{"measured": true})
 	all.Wait()
 	sort.Float64s(seen.trips)
 	result := map[string]any{"sent": seen.sent, "answered": len(seen.trips)}
@@ -162,7 +156,7 @@ func crowd() {
 		result["p50_us"] = seen.trips[n/2]
 		result["p99_us"] = seen.trips[n*99/100]
 	}
-	say(result)
+	lines.Say(result)
 }
 
 func main() {

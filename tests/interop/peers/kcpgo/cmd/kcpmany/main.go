@@ -9,17 +9,17 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"flag"
 	"log"
 	"net"
 	"net/netip"
-	"os"
 	"sort"
 	"sync"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"twisted-rudp.test/kcpgo/internal/lines"
 )
 
 const (
@@ -44,12 +44,6 @@ var (
 	timeout  = flag.Duration("timeout", time.Second, "after which a message is repeated")
 	patience = flag.Duration("patience", 15*time.Second, "for the last answers, and without a first one")
 )
-
-func say(line map[string]any) {
-	if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
-		log.Fatal(err)
-	}
-}
 
 // A session has at most one message outstanding.
 type session struct {
@@ -374,9 +368,9 @@ func main() {
 		together(shares, func(s *share) { s.measure(first) })
 	}()
 	time.Sleep(time.Until(from))
-	say(map[string]any{"measuring": true})
+	lines.Say(map[string]any{"measuring": true})
 	time.Sleep(time.Until(end))
-	say(map[string]any{"measured": true})
+	lines.Say(map[string]any{"measured": true})
 	all.Wait()
 	result := map[string]any{"connected": connected}
 	sent, repeated := 0, 0
@@ -395,5 +389,5 @@ func main() {
 		result["p99_us"] = trips[n*99/100]
 		result["max_us"] = trips[n-1]
 	}
-	say(result)
+	lines.Say(result)
 }
