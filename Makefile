@@ -40,21 +40,25 @@ LONGEST := tests.test_reactors tests.packaging tests.test_vectors
 INTEROP := tests.interop
 INTEROP_JOBS ?= 3
 SUITE := $(LONGEST) $(filter-out $(LONGEST) $(INTEROP),$(PARTS))
-# What calls kernels, or uses sockets in another way without them. What is above a transport, and how
-# transports do on paths, is the same with both.
+# The modules of tests in some folders.
+modules = $(subst /,.,$(basename $(wildcard $(patsubst %,tests/%/test_*.py,$(1)))))
+# How transports do on paths. These simulate for long, and what they show is the same with other kernels,
+# with older packages, and compiled. The paths of core and of each transport are compiled all the same.
+PATHS := %.test_loss_patterns %.test_far_ahead %.test_interactive %.test_poor_paths %.test_longer_path
+# What calls kernels, or uses sockets in another way without them. What is above a transport is the same with both.
 PURE := tests.kernels tests.core.test_batch tests.core.test_queues tests.mux tests.net tests.conformance.test_kcp \
-	$(filter-out %.test_paths %.test_path %.test_loss_patterns %.test_far_ahead %.test_releasepeer %.test_liveness, \
-	$(subst /,.,$(basename $(wildcard $(addsuffix /test_*.py,tests/kcp tests/raknet tests/qotp)))))
+	$(filter-out $(PATHS) %.test_paths %.test_path %.test_releasepeer %.test_liveness,$(call modules,kcp raknet qotp))
 # What imports other packages: Twisted, and for some parts of transports those of ciphers and codes.
 OLD := $(addprefix tests.,test_asyncio test_errors test_examples test_strings conformance.test_kcp conformance.test_tcp \
-	discovery endpoints mux net service testing kernels.test_masks \
+	discovery mux net service testing kernels.test_masks \
 	kcp.test_crypto kcp.test_fec kcp.test_legacy_ciphers kcp.test_reed_solomon \
-	qotp.test_authentication qotp.test_crypto qotp.test_keys qotp.test_transcripts)
+	qotp.test_authentication qotp.test_crypto qotp.test_keys qotp.test_transcripts) \
+	$(filter-out $(PATHS),$(call modules,endpoints))
 # What runs lines of the package that nothing else does. The rest runs copies, or the same again.
 COUNTED := $(filter-out $(LONGEST) tests.benchmarks tests.docs tests.test_architecture tests.test_conventions,$(SUITE))
 # What drives compiled modules. The other parts use them through these, or not at all.
-NATIVE := tests.core tests.kcp tests.raknet tests.qotp tests.mux tests.net tests.endpoints tests.conformance \
-	tests.testing tests.tracing tests.test_stats tests.test_compiled
+NATIVE := $(filter-out $(PATHS) %.test_toy %.test_tcp,$(call modules,core kcp raknet qotp mux endpoints conformance)) \
+	tests.net tests.testing tests.tracing tests.test_stats tests.test_compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-minimum lint types docs packaging interop-packages interop \
