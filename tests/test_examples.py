@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import subprocess
 from pathlib import Path
 
 from cryptography import x509
@@ -13,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import PATIENCE, TWIST, Program, run
+from tests.interpreter import CHECKOUT
+from tests.service.programs import TWIST, Program, run
 
 
 class ExamplesMixin:
@@ -27,19 +26,12 @@ class ExamplesMixin:
         path = str(CHECKOUT / "examples" / example)
         server = Program(path, "serve", f"{self.transport}:port=0:interface=127.0.0.1")
         self.addCleanup(server.kill)  # type: ignore[attr-defined]
-        result = subprocess.run(
-            python(path, verb, f"{self.transport}:host=127.0.0.1:port={server.port()}", *more),
-            env=environment(),
-            input=typed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-        )
+        where = f"{self.transport}:host=127.0.0.1:port={server.port()}"
+        _, output = run(path, verb, where, *more, typed=typed)
         server.interrupt()
         server.end()
         self.assertNotIn("Traceback", server.output)  # type: ignore[attr-defined]
-        return result.stdout
+        return output
 
     def test_echo(self) -> None:
         """C{echo.py} brings the text back."""
@@ -229,14 +221,7 @@ class RakNetExamplesTests(SynchronousTestCase):
         self.addCleanup(listener.kill)
         listener.expect("somebody joined")
         for room, text in (("4", "not here"), ("3", "hello room")):
-            subprocess.run(
-                python(path, "join", where, room),
-                env=environment(),
-                input=text + "\n",
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-            )
+            run(path, "join", where, room, typed=text + "\n")
         listener.expect("> hello room")
         self.assertNotIn("not here", listener.output)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from pathlib import Path
 from random import randrange
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interpreter import CHECKOUT, environment, python
-from tests.service.programs import PATIENCE, Program, run
+from tests.interpreter import CHECKOUT
+from tests.service.programs import Program, relay, run
 from tests.test_examples import ExamplesMixin
 from twisted_rudp.qotp.keys import KeyPair
 
@@ -62,17 +61,13 @@ class FilesTests(SynchronousTestCase):
         key = server.expect(r"serverKey=(\w+)")[1]
         description = f"qotp:host=127.0.0.1:port={server.port()}"
         for more, warned in ((f":serverKey={key}", False), ("", True)):
-            result = subprocess.run(
-                python(FILES, "send", description + more, *map(str, source.iterdir())),
-                env=environment(),
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
+            status, output, errors = relay(
+                FILES, "send", description + more, *map(str, source.iterdir()), typed=b""
             )
-            self.assertEqual((result.returncode, result.stderr), (0, ""))
-            self.assertIn("one.bin: 100 %", result.stdout)
-            self.assertEqual(result.stdout.count("arrived"), 3, result.stdout)
-            self.assertEqual("nobody knows" in result.stdout, warned)
+            self.assertEqual((status, errors), (0, b""))
+            self.assertIn(b"one.bin: 100 %", output)
+            self.assertEqual(output.count(b"arrived"), 3, output)
+            self.assertEqual(b"nobody knows" in output, warned)
         server.interrupt()
         server.end()
         self.assertNotIn("Traceback", server.output)
@@ -104,12 +99,7 @@ class PeersTests(SynchronousTestCase):
     def test_talk(self) -> None:
         """Two peers that know each other's address and key hear each other."""
         ports = [free(), free()]
-        keys = [
-            subprocess.run(
-                python(PEERS, "key", seed), env=environment(), capture_output=True, text=True
-            ).stdout.strip()
-            for seed in ("one", "two")
-        ]
+        keys = [run(PEERS, "key", seed)[1].strip() for seed in ("one", "two")]
         first = Program(PEERS, "talk", "one", ports[0], "127.0.0.1", ports[1], keys[1], "hello")
         self.addCleanup(first.kill)
         second = Program(PEERS, "talk", "two", ports[1], "127.0.0.1", ports[0], keys[0], "hi")

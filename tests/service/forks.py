@@ -2,22 +2,25 @@
 Programs that a process runs in forks of itself: what they all import it has imported, which
 takes longer than what most of them do.
 
-C{python -m tests.service.forks} reads a command line after the other, JSON each, and answers with
-the status and what was printed.
+C{python -m tests.service.forks} has a socket as its argument. Requests in it, JSON each, start a
+program with three descriptors for its streams, or wait for one.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from typing import IO, Any
 
 from tests.interpreter import environment, python
 
@@ -38,38 +41,88 @@ COMMON = (
 )
 """What most programs import."""
 
+LARGEST = 1 << 17
+"""Bytes of a request, most of them the environment."""
+
+
+class Forked:
+    """A program in a fork, with what of C{subprocess.Popen} the tests use."""
+
+    def __init__(self, forks: Forks, pid: int) -> None:
+        self._forks = forks
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin: IO[str] | None = None
+        self.stdout: IO[str] | None = None
+
+    def poll(self) -> int | None:
+        """Its status, if it has ended."""
+        return self._status(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end, and give its status."""
+        status = self._status(0)
+        assert status is not None
+        return status
+
+    def _status(self, options: int) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._forks.ask({"pid": self.pid, "options": options})
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it has not ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
 
 class Forks:
     """The process, from the side of the tests."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            python("-m", __name__),
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                python("-m", __name__, str(theirs.fileno())),
+                # The streams of its forks are of the same kind as its own.
+                env=environment(PYTHONUNBUFFERED="1"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+            )
         atexit.register(self.stop)
 
-    def run(self, arguments: tuple[str, ...], patience: int) -> tuple[int, str]:
+    def start(
+        self, arguments: Sequence[str], streams: Sequence[int], directory: str | None = None
+    ) -> Forked:
         """
-        Run a program to its end.
+        Start a program.
 
-        @param patience: seconds after which it is killed.
-        @return: its status and everything that it printed.
+        @param streams: descriptors of its input, its output and its errors.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"arguments": arguments, "directory": os.getcwd(), "patience": patience}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        status, output = json.loads(self._process.stdout.readline())
-        if status == -signal.SIGALRM:
-            raise AssertionError(f"no end in {patience} s:\n{output}")
-        return status, output
+        request = {
+            "arguments": arguments,
+            "directory": directory or os.getcwd(),
+            "environment": environment(PYTHONUNBUFFERED="1"),
+        }
+        return Forked(self, self.ask(request, streams))
+
+    def ask(self, request: object, descriptors: Sequence[int] = ()) -> Any:
+        """Send a request with descriptors, and wait for the answer."""
+        socket.send_fds(self._connection, [json.dumps(request).encode()], descriptors)
+        return json.loads(self._connection.recv(LARGEST))
 
     def stop(self) -> None:
         """End it."""
+        self._connection.close()
         self._process.communicate()
 
 
@@ -79,34 +132,47 @@ def forks() -> Forks:
     return Forks()
 
 
-def serve() -> list[str]:
+def serve(connection: socket.socket) -> list[str]:
     """
     Answer requests.
 
     @return: in a fork, what it is to run; else nothing, when there are no more.
     """
-    for line in sys.stdin:
-        request = json.loads(line)
-        with tempfile.TemporaryFile() as output:
-            child = os.fork()
-            if not child:
-                signal.alarm(request["patience"])
-                os.chdir(request["directory"])
-                with open(os.devnull, "rb") as nothing:
-                    os.dup2(nothing.fileno(), 0)
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 3)
+        if not data:
+            return []
+        request = json.loads(data)
+        answer: int | None
+        if "pid" in request:
+            ended, status = os.waitpid(request["pid"], request["options"])
+            answer = os.waitstatus_to_exitcode(status) if ended else None
+        else:
+            answer = os.fork()
+            if not answer:
+                connection.close()
+                _enter(request, descriptors)
                 return list(request["arguments"])
-            _, status = os.waitpid(child, 0)
-            output.seek(0)
-            printed = output.read().decode()
-        sys.stdout.write(json.dumps([os.waitstatus_to_exitcode(status), printed]) + "\n")
-        sys.stdout.flush()
-    return []
+            for descriptor in descriptors:
+                os.close(descriptor)
+        connection.send(json.dumps(answer).encode())
+
+
+def _enter(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    """Be in the folder, with the environment and the streams that are asked for."""
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    # A shell's background job ignores it, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def become(first: str, *rest: str) -> None:
     """Do what Python does with these arguments."""
+    sys.orig_argv = [sys.executable, first, *rest]
     if first == "-c":
         sys.argv = [first, *rest[1:]]
         exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
@@ -124,5 +190,7 @@ if __name__ == "__main__":
         import_module(name)
     if "twisted.internet.reactor" in sys.modules:
         raise SystemExit("a reactor cannot be used in several processes")
-    if asked := serve():
+    # What is there now is not looked at by the collectors of the forks.
+    gc.freeze()
+    if asked := serve(socket.socket(fileno=int(sys.argv[1]))):
         become(*asked)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Timer
 
 from tests.interpreter import environment, python
-from tests.service.forks import forks
+from tests.service.forks import Forked, forks
 
 PATIENCE = 120
 """Seconds without what is waited for, after which a program is killed, which fails its test."""
@@ -30,22 +32,44 @@ class Program:
         keyboard: bool = False,
     ) -> None:
         """
-        @param prefix: another command that runs it, such as C{ip netns exec NAME}.
+        @param prefix: another command that runs it, such as C{ip netns exec NAME}. Without one it
+            runs in a fork of a process that has imported what most programs import.
         @param keyboard: its input is ours, and stays open.
         """
+        self.process = (
+            self._outside(prefix, arguments, directory)
+            if prefix
+            else self._forked(arguments, directory, keyboard)
+        )
+        self.output = ""
+
+    @staticmethod
+    def _outside(
+        prefix: Sequence[str], arguments: Sequence[str], directory: str | None
+    ) -> subprocess.Popen[str]:
         if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             # We are a shell's background job; our children would ignore it as well.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.process = subprocess.Popen(
+        return subprocess.Popen(
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
-            stdin=subprocess.PIPE if keyboard else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.output = ""
+
+    @staticmethod
+    def _forked(arguments: Sequence[str], directory: str | None, keyboard: bool) -> Forked:
+        read, output = os.pipe()
+        given, typed = os.pipe() if keyboard else (os.open(os.devnull, os.O_RDONLY), None)
+        process = forks().start(arguments, (given, output, output), directory)
+        for theirs in (given, output):
+            os.close(theirs)
+        process.stdout = os.fdopen(read, encoding="utf-8")
+        if typed is not None:
+            process.stdin = os.fdopen(typed, "w", encoding="utf-8")
+        return process
 
     def expect(self, pattern: str) -> re.Match[str]:
         """
@@ -90,35 +114,77 @@ class Program:
         @raise AssertionError: it had to be killed.
         """
         with self._patience():
-            rest, _ = self.process.communicate()
-        self.output += rest
-        if self.process.returncode == -signal.SIGKILL:
+            if self.process.stdin is not None:
+                self.leave()
+            assert self.process.stdout is not None
+            self.output += self.process.stdout.read()
+            status = self.process.wait()
+        if status == -signal.SIGKILL:
             raise AssertionError(f"no end in {PATIENCE} s:\n{self.output}")
-        return self.process.returncode
+        return status
 
     def kill(self) -> None:
         """For cleaning up, whatever its state."""
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):
+                    stream.close()
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        timer = Timer(PATIENCE, self.process.kill)
-        timer.start()
-        try:
+        with patience(self.process):
             yield
-        finally:
-            timer.cancel()
 
 
-def run(*arguments: str) -> tuple[int, str]:
+@contextmanager
+def patience(process: Forked | subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process that has not ended in time."""
+    timer = Timer(PATIENCE, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def run(*arguments: str, typed: str = "") -> tuple[int, str]:
     """
     Run a program to its end.
 
+    @param typed: its input.
     @return: its status and everything that it printed.
     """
-    return forks().run(arguments, PATIENCE)
+    with tempfile.TemporaryFile() as output:
+        status = _ran(arguments, typed.encode(), output.fileno(), output.fileno())
+        output.seek(0)
+        return status, output.read().decode()
+
+
+def relay(*arguments: str, typed: bytes) -> tuple[int, bytes, bytes]:
+    """
+    Run a program that has bytes as its input and its output.
+
+    @return: its status, its output, and its errors.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        status = _ran(arguments, typed, output.fileno(), errors.fileno())
+        for file in (output, errors):
+            file.seek(0)
+        return status, output.read(), errors.read()
+
+
+def _ran(arguments: Sequence[str], typed: bytes, output: int, errors: int) -> int:
+    given, keyboard = os.pipe()
+    process = forks().start(arguments, (given, output, errors))
+    os.close(given)
+    with patience(process):
+        # It may end without reading all.
+        with suppress(BrokenPipeError), open(keyboard, "wb") as file:
+            file.write(typed)
+        status = process.wait()
+    if status == -signal.SIGKILL:
+        raise AssertionError(f"no end in {PATIENCE} s: {arguments}")
+    return status
