@@ -99,6 +99,32 @@ class BBRTests(PathCase):
             first, second = (flow.marks[-1] - flow.marks[-20] for flow in flows)
             self.assertTrue(0.4 < first / (first + second) < 0.6, (first, second))
 
+    def test_newFlow(self) -> None:
+        """
+        Also over a longer path that loses, the second of two flows has its share five seconds
+        after its first datagram: the first gives way. Before it did so it kept two thirds.
+        """
+        shares = []
+        for queue, loss in ((1.0, 0.01), (1.0, 0.05), (4.0, 0.01)):
+            for seed in (1, 2, 3):
+                there, back = link(RATE / 2, 0.1, queue, loss, seed)
+                flows = [Flow(BBR(MSS)), Flow(BBR(MSS), start=4 * SECOND)]
+                Bottleneck(there, back, flows).run(12.0)
+                first, second = (flow.marks[-1] - flow.marks[-31] for flow in flows)
+                shares.append(second / (first + second))
+                self.assertTrue(first + second > 0.93 * 3 * RATE / 2, first + second)
+        self.assertTrue(0.42 < mean(shares) < 0.6, shares)
+        self.assertTrue(min(shares) > 0.3 and max(shares) < 0.7, shares)
+
+    def test_givingWayOnce(self) -> None:
+        """A flow that fills any queue does not get all: way is given to it, but not for ever."""
+        for queue in (1.0, 4.0):
+            there, back = link(RATE, 0.04, queue)
+            flows: list[Flow] = [Flow(BBR(MSS)), Flow(Cubic(MSS), start=4 * SECOND)]
+            Bottleneck(there, back, flows).run(16.0)
+            first, second = (flow.marks[-1] - flow.marks[-61] for flow in flows)
+            self.assertTrue(0.35 < first / (first + second) < 0.8, (first, second))
+
     def test_longerPath(self) -> None:
         """A path whose delay grows from 20 ms to a second is used again within 15 s."""
         there, back = link(RATE, 0.02, queue=50.0)

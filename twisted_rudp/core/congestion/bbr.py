@@ -12,6 +12,7 @@ controller slower.
 from __future__ import annotations
 
 from enum import Enum
+from math import sqrt
 from typing import Final
 
 from twisted_rudp.core.congestion.controller import (
@@ -55,6 +56,23 @@ each flow, so that the one with less gains on the other."""
 _QUEUED_GAIN: Final = 0.95
 """In a round that shows a queue the even phases of the cycle let it drain."""
 
+_FOREIGN_QUEUED_GAIN: Final = 0.97
+"""The same while the queue seems to be somebody else's. Of two flows like this one only one may
+think so, and would take more and more of what the other makes room for."""
+
+_PROBE_WINDOW: Final = 1.5
+"""Products of bandwidth and present round trip in flight during a probe. Where others keep a
+queue, two of the empty path's would hold the probe back to the rate of before."""
+
+_FELL: Final = 0.9
+_GIVEN_WAY: Final = 0.7
+_WAYS: Final = 2
+_WAY_ROUNDS: Final = 3
+"""Where a queue stands and less than nine tenths of the bandwidth arrive, there is a new flow.
+It gets three tenths, and after some rounds once more if it still presses. Then the path has to
+be without a foreign queue for a cycle before this is done again, or a flow that always fills
+the queue would get all."""
+
 _MARGIN: Final = 0.99
 """Of the measured rate, so that a queue never grows by measuring (BBR 4.6.2)."""
 
@@ -86,6 +104,11 @@ _EXCESS_QUEUED: Final = 0.02
 _EXCESS_SAMPLE: Final = 128
 """Datagrams before their loss is judged: fewer tell nothing of a share."""
 
+_EXCESS_DEVIATIONS: Final = 2.0
+"""Standard deviations by which a loss exceeds what is tolerated: of 128 datagrams of which one in
+a hundred is lost by chance, three are at times."""
+
+_FIRST_NOISE_SAMPLE: Final = 128
 _NOISE_SAMPLE: Final = 256
 _MOST_NOISE: Final = 0.25
 _FEWEST: Final = 2
@@ -110,7 +133,8 @@ class BBR:
     @ivar phase: what it is doing.
     @ivar bandwidth: bytes a second that the path delivers; 0.0 before the first sample.
     @ivar least: the round trip of the empty path, in nanoseconds; 0 before it is known.
-    @ivar noise: share of what is sent that the path loses whatever the rate.
+    @ivar noise: share of what is sent that the path loses whatever the rate; 0.0 before that is
+        known.
     @ivar gain: what is sent, as a share of the bandwidth.
     """
 
@@ -131,6 +155,7 @@ class BBR:
         "_longer",
         "_measured_until",
         "_mss",
+        "_noise_sample",
         "_old_least",
         "_phase_at",
         "_phase_least",
@@ -138,12 +163,17 @@ class BBR:
         "_rates",
         "_round",
         "_round_acked",
+        "_round_at",
         "_round_end",
         "_round_least",
         "_round_lost",
         "_settled",
         "_settled_lost",
         "_silent_at",
+        "_stretch",
+        "_way_end",
+        "_way_round",
+        "_ways",
         "_window",
         "bandwidth",
         "draining",
@@ -169,6 +199,9 @@ class BBR:
         self._window = float(INITIAL_DATAGRAMS * mss)
         self._round = 0
         self._round_end = 0
+        self._round_at = 0
+        # Round trips of the last round, as a multiple of the least.
+        self._stretch = 1.0
         self._rates: dict[int, float] = {}
         self._full = 0.0
         self._flat = 0
@@ -190,6 +223,8 @@ class BBR:
         self._judged_lost = 0
         self._settled = 0
         self._settled_lost = 0
+        self._noise_sample = _FIRST_NOISE_SAMPLE
+        self._ways = self._way_round = self._way_end = 0
         self._cap = float(UNLIMITED)
         self._cap_round = 0
         # What the latest silence has cost: window, bandwidth and rates of before.
@@ -241,7 +276,9 @@ class BBR:
         if sample.round_trip:
             self._measured(sample.round_trip, now)
         rate = sample.rate
-        if rate and (not sample.app_limited or rate > self.bandwidth):
+        # What was in flight when this flow gave way still arrives at the rate of before.
+        later = sample.before >= self._way_end
+        if rate and later and (not sample.app_limited or rate > self.bandwidth):
             if rate > self._rates.get(self._round, 0.0):
                 self._rates[self._round] = rate
             if rate > self.bandwidth:
@@ -287,9 +324,11 @@ class BBR:
         """Loss while less is sent than the path carries is nobody's overflow."""
         self._settled += sample.settled
         self._settled_lost += sample.settled_lost
-        if self._settled >= _NOISE_SAMPLE * self._mss:
+        if self._settled >= self._noise_sample * self._mss:
             share = min(self._settled_lost / self._settled, _MOST_NOISE)
-            self.noise += (share - self.noise) / 2
+            known = self._noise_sample == _NOISE_SAMPLE
+            self.noise = (self.noise + share) / 2 if known else share
+            self._noise_sample = _NOISE_SAMPLE
             self._settled = self._settled_lost = 0
 
     def _measured(self, elapsed: int, now: int) -> None:
@@ -308,32 +347,50 @@ class BBR:
         self._round_acked = self._round_lost = self._round_least = 0
         self._judged_acked += acked
         self._judged_lost += lost
+        queued = self._is_queue(shortest)
+        self._stretch = max(shortest / self.least, 1.0) if self.least else 1.0
         excess = False
         total = self._judged_acked + self._judged_lost
         if total >= _EXCESS_SAMPLE * self._mss:
-            tolerated = self.noise + (_EXCESS_QUEUED if self._is_queue(shortest) else _EXCESS)
-            excess = self._judged_lost > tolerated * total
+            known = self._noise_sample == _NOISE_SAMPLE
+            tolerated = self.noise + (_EXCESS_QUEUED if queued and known else _EXCESS)
+            usual = tolerated * total
+            excess = self._judged_lost > usual + _EXCESS_DEVIATIONS * sqrt(usual * self._mss)
             self._judged_acked = self._judged_lost = 0
-        queued = self._is_queue(shortest)
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
         if self._longer and sample.app_limited:
             # A flow that does not fill the path has made no queue on it: the path is longer.
             self.least, self._least_at, self._longer = shortest, sample.now, 0
+        fell = acked * SECOND < _FELL * self.bandwidth * (sample.now - self._round_at)
         self._round += 1
+        self._round_at = sample.now
         self._round_end = sample.delivered
         self._rates.pop(self._round - _MEMORY, None)
         self.bandwidth = max(self._rates.values(), default=self.bandwidth)
         if self.phase is Phase.STARTUP:
             if not sample.app_limited:
                 self._judge_growth(sample.now, queued, excess)
-        elif self.phase is Phase.PROBE_BANDWIDTH and _CYCLE[self._index] == 1.0:
-            self.gain = _QUEUED_GAIN if queued and not self._foreign_queue else 1.0
+        elif self.phase is Phase.PROBE_BANDWIDTH:
+            if queued and fell and not sample.app_limited:
+                self._give_way(sample)
+            if _CYCLE[self._index] == 1.0:
+                gain = _FOREIGN_QUEUED_GAIN if self._foreign_queue else _QUEUED_GAIN
+                self.gain = gain if queued else 1.0
         if excess and self.phase is Phase.PROBE_BANDWIDTH:
             self._overflowed(acked)
         elif self._cap < UNLIMITED and self._round - self._cap_round >= _CAP_ROUNDS:
             self._cap = self._cap * _CAP_GROWTH + self._mss
             if self._cap > 4 * self.bandwidth * self.least / SECOND:
                 self._cap = float(UNLIMITED)
+
+    def _give_way(self, sample: Sample) -> None:
+        """There is another flow: leave some of the rate to it, see L{_WAYS}."""
+        if self._ways and self._round >= self._way_round + _WAY_ROUNDS:
+            self._ways -= 1
+            self._way_round = self._round
+            self._way_end = sample.delivered + sample.in_flight
+            self.bandwidth *= _GIVEN_WAY
+            self._rates = {self._round - 1: self.bandwidth}
 
     def _judge_cycle(self, now: int) -> bool:
         """
@@ -412,6 +469,8 @@ class BBR:
                     # A queue that stays while we send three quarters is not ours: to make
                     # room for it would give the path away.
                     self._foreign_queue = self._is_queue(self._phase_least)
+                    if not self._foreign_queue:
+                        self._ways = min(self._ways + 1, _WAYS)
                     if self._judge_cycle(now):
                         return
                 self._index = (self._index + 1) % len(_CYCLE)
@@ -455,5 +514,8 @@ class BBR:
             if not self._measured_until:
                 self._window = max(min(self._window, carried / 2), floor)
         else:
-            target = min(_WINDOW_GAIN * carried * scale + extra, self._cap)
+            gain = _WINDOW_GAIN
+            if self.gain > 1.0:
+                gain = max(gain, _PROBE_WINDOW * self._stretch)
+            target = min(gain * carried * scale + extra, self._cap)
             self._window = max(min(self._window + sample.acked, target), floor)
