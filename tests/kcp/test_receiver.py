@@ -215,3 +215,14 @@ class ReceiverTests(SynchronousTestCase):
             self.assertEqual(len(taken) + receiver.inbox.size, receiver.nxt)
         self.assertEqual(taken + receiver.take(99), stream[: receiver.nxt])
         self.assertGreaterEqual(receiver.nxt, 1)
+
+
+class AcknowledgementsTests(SynchronousTestCase):
+    """L{Control.acknowledgements}."""
+
+    def test_many(self) -> None:
+        """Many at once are the same bytes as one after the other, with any number and timestamp."""
+        control = Control(0xFEDCBA98, True, 500)
+        acks = [(0, 0xFFFFFFFF), (0x80000000, 1), (0x01020304, 0x05060708)]
+        each = [control.acknowledgements([ack], 0xABCD, 0x11223344) for ack in acks]
+        self.assertEqual(control.acknowledgements(acks, 0xABCD, 0x11223344), b"".join(each))

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
+from twisted_rudp.qotp.receiver import coalesce
 from twisted_rudp.qotp.streams import PIECE_COST, Reassembly
+from twisted_rudp.qotp.wire import Segment, encode
 
 bounded = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -149,3 +151,21 @@ class ReassemblyTests(SynchronousTestCase):
         taken, _ = tracemalloc.get_traced_memory()
         self.assertLess(taken, 10_000)
         self.assertEqual(stream.take(1 << 20), b"z" * 5000)
+
+
+class CoalesceTests(SynchronousTestCase):
+    """L{coalesce}."""
+
+    def test_behindGap(self) -> None:
+        """A stretch may begin behind a lost datagram, and ends before the next that is lost."""
+        opened: list[tuple[int, bytes] | None] = [
+            (number, encode(None, Segment(4, number * 3, b"%03d" % number)))
+            for number in (7, 9, 10, 11, 13, 14)
+        ]
+        self.assertIsNone(coalesce(opened, 0))
+        self.assertEqual(coalesce(opened, 1), (3, Segment(4, 27, b"009010011")))
+        self.assertEqual(coalesce(opened, 4), (2, Segment(4, 39, b"013014")))
+        self.assertIsNone(coalesce(opened, 5))
+        opened[2] = None
+        self.assertIsNone(coalesce(opened, 1))
+        self.assertIsNone(coalesce(opened, 2))

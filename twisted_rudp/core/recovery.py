@@ -15,6 +15,7 @@ by L{Recovery.turn}.
 from __future__ import annotations
 
 from bisect import bisect_right
+from operator import attrgetter
 from typing import Final
 
 from twisted_rudp.core.congestion.controller import Sample
@@ -113,6 +114,9 @@ class SentBatch:
         self.first_sent = first_sent
         self.app_limited = app_limited
         self.draining = draining
+
+
+_first_of: Final = attrgetter("first")
 
 
 class Recovery:
@@ -727,7 +731,3 @@ class Recovery:
 
     def _size_of(self, batch: SentBatch, number: int) -> int:
         return batch.last_size if number == batch.end - 1 else batch.size
-
-
-def _first_of(batch: SentBatch) -> int:
-    return batch.first

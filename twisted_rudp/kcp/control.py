@@ -5,12 +5,21 @@ probes, and the segments without data.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from enum import Enum, auto
+from typing import Final
 
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, QUESTION, RESET, WASK, WINS, pack_header
 
 PROBE_LIMIT = 120_000
 """Longest wait between two window probes (kcp.md 1.3)."""
+
+_WORD: Final = "I" if array("I").itemsize == 4 else "L"
+_WORDS: Final = HEADER_SIZE // 4
+_TS: Final = 2
+_SN: Final = 3
+"""A header is six words of 32 bits; where timestamp and number are."""
 
 
 class Peer(Enum):
@@ -137,7 +146,16 @@ class Control:
         if len(acks) == 1:
             sn, ts = acks[0]
             return pack_header(conv, ACK, frg, wnd, ts, sn, una, 0)
-        return b"".join([pack_header(conv, ACK, frg, wnd, ts, sn, una, 0) for sn, ts in acks])
+        # All but number and timestamp is the same in each.
+        words = array(_WORD, pack_header(conv, ACK, frg, wnd, 0, 0, una, 0) * len(acks))
+        numbers, times = array(_WORD), array(_WORD)
+        numbers.extend([sn for sn, _ in acks])
+        times.extend([ts for _, ts in acks])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+            times.byteswap()
+        words[_TS::_WORDS], words[_SN::_WORDS] = times, numbers
+        return words.tobytes()
 
     def windows(self, wnd: int, sn: int, una: int, space: int) -> bytes:
         """

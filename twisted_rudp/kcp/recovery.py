@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from twisted_rudp.core.congestion.bbr import BBR
@@ -68,12 +69,8 @@ class Burst:
         self.ts = ts
 
 
-def _number_of(burst: Burst) -> int:
-    return burst.number
-
-
-def _first_of(burst: Burst) -> int:
-    return burst.first
+_number_of: Final = attrgetter("number")
+_first_of: Final = attrgetter("first")
 
 
 class Resent:

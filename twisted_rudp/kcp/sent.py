@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.timers import NEVER
@@ -252,8 +253,7 @@ def _by_number(choice: tuple[int, Cause]) -> int:
     return choice[0]
 
 
-def _first(batch: SentBatch) -> int:
-    return batch.first
+_first: Final = attrgetter("first")
 
 
 class SentSegments:

@@ -687,22 +687,32 @@ class QOTPEngine:
     ) -> None:
         """A run of Data, decrypted: what is plain bulk at once, the rest one by one."""
         at = 0
-        if len(opened) > 1 and address == self._address:
-            at = self._input_bulk(opened, now)
-        for one in opened[at:] if at else opened:
-            found = unsealer.check(one)
-            if found is not None:
-                self._input(found, address, size, now)
+        while at < len(opened):
+            count = 0
+            if at + 1 < len(opened) and address == self._address:
+                count = self._input_bulk(opened, at, now)
+            if not count:
+                count = 1
+                found = unsealer.check(opened[at])
+                if found is not None:
+                    self._input(found, address, size, now)
+            at += count
 
-    def _input_bulk(self, opened: Sequence[tuple[int, bytes] | None], now: int) -> int:
+    def _input_bulk(
+        self, opened: Sequence[tuple[int, bytes] | None], at: int, now: int
+    ) -> int:
         """
-        @return: how many of the first payloads are dealt with.
+        @param at: of the first payload that is not dealt with.
+        @return: how many from there on are now.
         """
-        if self._life.over or self._extensions.peer is not Peer.EXTENDED:
+        one = opened[at]
+        if one is None or self._life.over or self._extensions.peer is not Peer.EXTENDED:
             return 0
         received = self._protection.received
-        first = received.end or 0
-        found = coalesce(opened, first)
+        first = one[0]
+        if first < (received.end or 0):
+            return 0
+        found = coalesce(opened, at)
         if found is None or not self._input_segment(found[1]):
             return 0
         count = found[0]

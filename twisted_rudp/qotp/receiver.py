@@ -418,20 +418,21 @@ _wide: Final = Struct("<BIIH")
 
 
 def coalesce(
-    opened: Sequence[tuple[int, bytes] | None], number: int
+    opened: Sequence[tuple[int, bytes] | None], at: int
 ) -> tuple[int, Segment] | None:
     """
     Many datagrams in a row that carry nothing but the next bytes of one stream are one
     piece of it: the short way of a bulk transfer.
 
     @param opened: packet numbers and payloads.
-    @param number: of the first that is new.
+    @param at: where in them to begin.
     @return: of how many datagrams, and their bytes as one segment; None if the first
         are not such.
     """
-    if opened[0] is None:
+    one = opened[at]
+    if one is None:
         return None
-    kind = opened[0][1][0]
+    number, kind = one[0], one[1][0]
     if kind == PLAIN:
         head, shift = _narrow, 16
     elif kind == PLAIN | WIDE:
@@ -441,7 +442,7 @@ def coalesce(
     size, unpack = head.size, head.unpack_from
     stream = start = offset = -1
     pieces: list[bytes] = []
-    for each in opened:
+    for each in opened[at:] if at else opened:
         if each is None or each[0] != number:
             break
         plain = each[1]

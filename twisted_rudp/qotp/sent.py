@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, Buffer
@@ -25,6 +26,10 @@ from twisted_rudp.qotp.wire import ControlFrame
 
 ACK_DELAY: Final = 12 * MILLISECOND
 """How long a peer may gather what it acknowledges."""
+
+
+_first: Final = attrgetter("first")
+_last: Final = attrgetter("last")
 
 
 class SentRun:
@@ -344,11 +349,3 @@ class SentPackets:
                 if run.in_flight(index):
                     offset, data, _ = run.segment(index)
                     self._exact[run.stream.number, offset, len(data)] = (run, index)
-
-
-def _last(run: SentRun) -> int:
-    return run.last
-
-
-def _first(run: SentRun) -> int:
-    return run.first

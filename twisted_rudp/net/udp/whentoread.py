@@ -8,10 +8,10 @@ hardly ever where it does not.
 
 I{Wait.} On a link of 100 Mbit/s a datagram comes each 0.12 ms, and a turn for each costs
 several times what a turn for a dozen costs. While they come that fast, a port stops
-reading for up to four milliseconds and then reads all that is there, as network cards
+reading for up to five milliseconds and then reads all that is there, as network cards
 moderate their interrupts. It waits only while it gathers something, and not at all for
 peers that are so near that it would slow them. Each such turn costs about the same, whatever
-it brings, so its number decides what a transfer costs: four milliseconds, a tenth of a round
+it brings, so its number decides what a transfer costs: five milliseconds, an eighth of a round
 trip of 40 ms, cost half of what two do.
 
 I{Sleep.} Else the reactor says when there is something to read.
@@ -81,7 +81,7 @@ SHARED = Allowance()
 """Of the process: its reactor has one thread."""
 
 
-LONGEST_WAIT = 4_000_000
+LONGEST_WAIT = 5_000_000
 """Nanoseconds for which a socket is left alone at most."""
 
 SHORTEST_WAIT = 500_000
@@ -96,7 +96,7 @@ ENOUGH = 8
 TOGETHER = 2
 """A wait that gathers fewer is the last one."""
 
-ROUND_TRIPS = 10
+ROUND_TRIPS = 8
 """A wait is at most one part in so many of the round trip."""
 
 
