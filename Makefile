@@ -133,7 +133,7 @@ bench: $(BENCH)  ## beside kcp-go, go-raknet, aioquic and TCP, here; BENCH_FLAGS
 	$(RUN) -m tests.benchmarks.publish docs/benchmarks.json docs/benchmarks.rst
 	$(RUN) -m tests.benchmarks.discovery
 
-bench-tunnel: $(BENCH)  ## rudp kcptun-client and -server beside Debian's kcptun; TUNNEL_FLAGS='--megabytes 100 --rounds 3'
+bench-tunnel: $(BENCH)  ## rudp kcptun-client and -server, and forward --mux, beside Debian's kcptun; TUNNEL_FLAGS='--megabytes 100 --rounds 3'
 	$(RUN) -m tests.benchmarks.tunnel $(TUNNEL_FLAGS)
 
 crowd: $(BASE)  ## 1000 sessions with small messages: kcp-go's server, ours interpreted, and compiled after make compiled

@@ -1,10 +1,12 @@
 """
-C{rudp kcptun-client} and C{rudp kcptun-server} beside kcptun, in one run: C{python -m
-tests.benchmarks.tunnel}, or C{make bench-tunnel}.
+Tunnels in one run: kcptun, C{rudp kcptun-client} and C{rudp kcptun-server}, and C{forward --mux}
+for those who have twisted_rudp at both ends: C{python -m tests.benchmarks.tunnel}, or
+C{make bench-tunnel}.
 
 Goodput of a download and of an upload, the CPU of both programs, the bytes on the link, and how
 long a new connection takes to its first byte, while nothing else is carried and beside the
-download. Debian's kcptun has to be installed; the links need root.
+download. Debian's kcptun has to be installed; the links need root. C{make compiled} makes the
+compiled programs; without it their rows are left out.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.benchmarks.crowd import COMPILED
 from tests.benchmarks.links import SERVER, Link, Road, missing, road
 
 LINKS = tuple(Link(20, 100, loss, queue=100) for loss in (0, 1, 5))
@@ -131,20 +135,61 @@ def _p99(ordered: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Contender:
-    """A pair of programs with kcptun's options."""
+    """
+    A pair of programs.
+
+    @ivar client: the words of its command; C{{remote}} stands for the host of the server.
+    @ivar server: the same.
+    """
 
     name: str
     client: tuple[str, ...]
     server: tuple[str, ...]
 
 
-def contenders() -> list[Contender]:
-    """Ours, and kcptun's if it is installed."""
-    ours = (str(Path(sys.executable).parent / "rudp"),)
-    found = [Contender("ours", (*ours, "kcptun-client"), (*ours, "kcptun-server"))]
+def _kcptun(name: str, command: Callable[[str], Sequence[str]], flags: Sequence[str]) -> Contender:
+    """A pair of programs with kcptun's options."""
+    near = ("-l", f"127.0.0.1:{PORT}", "-r", f"{{remote}}:{KCP_PORT}")
+    far = ("-l", f":{KCP_PORT}", "-t", f"127.0.0.1:{TARGET_PORT}")
+    return Contender(
+        name,
+        (*command("kcptun-client"), *near, *flags),
+        (*command("kcptun-server"), *far, *flags),
+    )
+
+
+def _forward(name: str, twist: str, kind: str) -> Contender:
+    """Our own ends, without any option."""
+    command = (twist, "rudp", "forward", "--mux")
+    near = (f"tcp:{PORT}:interface=127.0.0.1", f"{kind}:{{remote}}:{KCP_PORT}")
+    far = (f"{kind}:{KCP_PORT}", f"tcp:127.0.0.1:{TARGET_PORT}")
+    return Contender(
+        name,
+        (*command, "--listen", near[0], "--to", near[1]),
+        (*command, "--listen", far[0], "--to", far[1]),
+    )
+
+
+def contenders(flags: Sequence[str]) -> list[Contender]:
+    """
+    Ours, interpreted and compiled, and kcptun's, as far as they are there.
+
+    @param flags: for the programs with kcptun's options.
+    """
+    found: list[Contender] = []
+    for folder, suffix in ((Path(sys.executable).parent, ""), (COMPILED / "bin", " compiled")):
+        if not (folder / "rudp").exists():
+            continue
+        rudp, twist = str(folder / "rudp"), str(folder / "twist")
+        found.append(_kcptun(f"ours{suffix}", partial(_words, rudp), flags))
+        found += [_forward(f"mux {kind}{suffix}", twist, kind) for kind in ("kcp", "qotp")]
     if shutil.which("kcptun-client") and shutil.which("kcptun-server"):
-        found.append(Contender("kcptun", ("kcptun-client",), ("kcptun-server",)))
+        found.append(_kcptun("kcptun", _words, flags))
     return found
+
+
+def _words(*command: str) -> Sequence[str]:
+    return command
 
 
 class _Programs:
@@ -188,9 +233,7 @@ def _place(link: Link | None) -> Iterator[Road | None]:
         yield here
 
 
-def measure(
-    contender: Contender, link: Link | None, size: int, flags: Sequence[str]
-) -> dict[str, Any]:
+def measure(contender: Contender, link: Link | None, size: int) -> dict[str, Any]:
     """One contender on one link, or on loopback."""
     with ExitStack() as cleaning:
         here = cleaning.enter_context(_place(link))
@@ -205,15 +248,9 @@ def measure(
                 subprocess.run([*machine, "ip", "link", "set", "lo", "up"], check=True)
         programs.start(*far, *me, "--target", f"127.0.0.1:{TARGET_PORT}")
         pids = [
-            programs.start(
-                *far, *contender.server, "-l", f":{KCP_PORT}",
-                "-t", f"127.0.0.1:{TARGET_PORT}", *flags,
-            ),
-            programs.start(
-                *near, *contender.client, "-l", f"127.0.0.1:{PORT}",
-                "-r", f"{remote}:{KCP_PORT}", *flags,
-            ),
-        ]  # fmt: skip
+            programs.start(*far, *contender.server),
+            programs.start(*near, *(word.format(remote=remote) for word in contender.client)),
+        ]
         loading = subprocess.Popen(
             [*near, *me, "--load", f"127.0.0.1:{PORT}", "--megabytes", str(size / 1e6)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -243,8 +280,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=30.0, help="each way")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", choices=("loopback", "links"))
-    parser.add_argument("--contender", help="only this one")
-    parser.add_argument("--flags", default="", help="options for all programs, such as '--nocomp'")
+    parser.add_argument("--contender", nargs="+", help="only these")
+    parser.add_argument("--flags", default="", help="for kcptun's programs and ours, as '--nocomp'")
     parser.add_argument("--target", help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -265,15 +302,15 @@ def main() -> None:
         "down_mbps", "up_mbps", "cpu_s_per_gb", "wire",
         "first_p50_ms", "first_p99_ms", "busy_p50_ms", "busy_p99_ms",
     )  # fmt: skip
-    print(f"{'where':26}{'who':10}" + "".join(f"{name:>14}" for name in columns))
+    print(f"{'where':26}{'who':20}" + "".join(f"{name:>14}" for name in columns))
     for _ in range(options.rounds):
         for place in places:
-            for contender in contenders():
-                if options.contender in (None, contender.name):
-                    found = measure(contender, place, size, options.flags.split())
+            for contender in contenders(options.flags.split()):
+                if options.contender is None or contender.name in options.contender:
+                    found = measure(contender, place, size)
                     where = place.name if place else "loopback"
                     cells = (f"{found[c]:14.2f}" if c in found else f"{'-':>14}" for c in columns)
-                    print(f"{where:26}{contender.name:10}" + "".join(cells), flush=True)
+                    print(f"{where:26}{contender.name:20}" + "".join(cells), flush=True)
 
 
 if __name__ == "__main__":
