@@ -95,7 +95,7 @@ class TunnelTests(SynchronousTestCase):
     def test_firstByte(self) -> None:
         """
         Where 5 % are lost, the answer to the first bytes of a connection comes after a round trip
-        and two short pauses in all but few cases: both are sent twice.
+        and two short pauses in all but few cases: both are sent three times.
         """
         endpoint = self.both(0.05)
         self.network.impair(Impairments(seed=3, delay=0.02, loss=0.05), self.there, self.here)

@@ -136,7 +136,7 @@ class SharedTests(MuxTestCase):
     def test_firstByte(self) -> None:
         """
         Where 5 % are lost, the answer to the first bytes of a connection comes after a round trip
-        and two short pauses in all but few cases: both are sent twice.
+        and two short pauses in all but few cases: both are sent three times.
         """
         for kind in ("kcp",):
             self.setUp()

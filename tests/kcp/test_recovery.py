@@ -68,8 +68,9 @@ class PacedTests(ARQTestCase):
 
     def test_copyNext(self) -> None:
         """
-        Bytes that somebody waits for are sent once more a quarter of a round trip later, with the
-        few before them that have not arrived, by either recovery; on a near path they are not.
+        Bytes that somebody waits for are sent again a quarter and a half of a round trip later,
+        with the few before them that have not arrived, by either recovery; on a near path they
+        are not.
         """
         for paced in (True, False):
             for trip, copied in ((40, True), (1, False)):
@@ -89,25 +90,30 @@ class PacedTests(ARQTestCase):
                 if copied:
                     self.assertEqual(wait_of(arq, 102), 9)
                     self.assertEqual(self.pushed(arq, 111), [(1, 111), (2, 111), (3, 111)])
-                    self.assertEqual(arq.counters.early_retrans_segs, 3)
-                self.assertEqual(self.pushed(arq, 112), [])
+                    self.hear(arq, self.control(una=3, wnd=200), now=115)
+                    self.flush(arq, 115)
+                    self.assertEqual(wait_of(arq, 115), 6)
+                    self.assertEqual(self.pushed(arq, 121), [(3, 121)])
+                    self.assertEqual(arq.counters.early_retrans_segs, 4)
+                else:
+                    self.assertEqual(self.pushed(arq, 112), [])
                 self.hear(arq, self.control(una=4, wnd=200), now=140)
                 self.flush(arq, 140)
                 self.assertIsNone(wait_of(arq, 140))
 
     def test_copyAmongMany(self) -> None:
-        """Of much that is in flight only what somebody waits for is sent once more."""
+        """Of much that is in flight only what somebody waits for is sent again."""
         for paced in (True, False):
             arq = self.paced(nc=not paced)
             arq.write(bytes(100))
             self.pushed(arq, 0)
             self.hear(arq, self.ack(0, 0, 1), now=40)
             self.flush(arq, 40)
-            arq.write(bytes(620))
+            arq.write(bytes(1020))
             arq.sender.copy_next(30)
             arq.write(bytes(30))
-            self.assertEqual([sn for sn, _ in self.pushed(arq, 100)], list(range(1, 8)))
-            self.assertEqual(self.pushed(arq, 110), [(7, 110)])
+            self.assertEqual([sn for sn, _ in self.pushed(arq, 100)], list(range(1, 12)))
+            self.assertEqual(self.pushed(arq, 110), [(11, 110)])
 
     def test_repetitionIsNotCountedTwice(self) -> None:
         """What is in flight counts segments, not sendings."""

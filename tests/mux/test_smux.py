@@ -245,7 +245,7 @@ class StreamTests(SynchronousTestCase):
                 self.assertEqual(two.server.got[number], data)
 
     def test_copied(self) -> None:
-        """Of a stream its SYN and the first frame of each direction are to be sent twice."""
+        """Of a stream its SYN and the first frame of each direction are to be sent again."""
 
         class Copying(Pipe):
             """Knows what is to be sent twice."""

@@ -353,17 +353,17 @@ def configurable(engine: Engine) -> Configurable | None:
 
 
 class Copying(Protocol):
-    """What an engine has, besides L{Engine}, if it can send something twice before it is lost."""
+    """What an engine has, besides L{Engine}, if it can send something again before it is lost."""
 
     def copy_next(self, size: int) -> None:
         """
         So many bytes of what is written next to stream 0 are few, and somebody waits for them:
-        they are sent once more soon after they have left.
+        they are sent again soon after they have left.
         """
 
 
 def copying(engine: Engine) -> Copying | None:
-    """An engine as one that can send something twice, None if it cannot."""
+    """An engine as one that can send something again before it is lost, None if it cannot."""
     found: Any = engine
     return found if hasattr(found, "copy_next") else None
 

@@ -623,7 +623,7 @@ class KCPEngine:
         self.traffic.bytes_sent += len(data)
 
     def copy_next(self, size: int) -> None:
-        """So many bytes of what is written next are sent once more soon after they left."""
+        """So many bytes of what is written next are sent again soon after they left, twice."""
         self._arq.sender.copy_next(size)
 
     def send(

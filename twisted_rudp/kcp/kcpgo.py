@@ -401,9 +401,11 @@ class SkipRecovery:
             return self._ask(stamp, packer)
         return self._retransmit(stamp, packer, budget, strict, idle)
 
-    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
-        """What has just been sent is to be sent once more."""
-        self._copies.plan(stamp[4] + self.round_trip.smoothed // COPY_SHARE, first, end)
+    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
+        """What has just been sent is to be sent once more, or twice."""
+        for time in range(1, times + 1):
+            after = self.round_trip.smoothed * time // COPY_SHARE
+            self._copies.plan(stamp[4] + after, first, end)
 
     def _send_copies(self, stamp: Stamp, packer: Packer, budget: int) -> None:
         """

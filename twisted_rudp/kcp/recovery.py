@@ -648,9 +648,11 @@ class PacedRecovery:
                 first = stop
         return False
 
-    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
-        """What has just been sent is to be sent once more."""
-        self._copies.plan(stamp[5] + self.round_trip.smoothed // COPY_SHARE, first, end)
+    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
+        """What has just been sent is to be sent once more, or twice."""
+        for time in range(1, times + 1):
+            after = self.round_trip.smoothed * time // COPY_SHARE
+            self._copies.plan(stamp[5] + after, first, end)
 
     def _resend(
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer

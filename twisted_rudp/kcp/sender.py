@@ -15,7 +15,7 @@ from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
 from twisted_rudp.kcp.recovery import PacedRecovery
-from twisted_rudp.kcp.sent import COPIED_BEFORE, Data, SentBatch, SentSegments
+from twisted_rudp.kcp.sent import COPIED_BEFORE, COPIES, Data, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
@@ -256,8 +256,8 @@ class Recovery(Protocol):
         @param covered: by how much it has moved C{una} on.
         """
 
-    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
-        """Segments that have just been sent are to be sent once more soon."""
+    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
+        """Segments that have just been sent are to be sent so many times more soon."""
 
     def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
         """
@@ -574,7 +574,7 @@ class Sender:
         return batch
 
     def copy_next(self, size: int) -> None:
-        """So many bytes of what is queued next are to be sent once more soon after they left."""
+        """So many bytes of what is queued next are sent again soon after they left, twice."""
         self._copied.append((self.queue.size, self.queue.size + size))
 
     def _plan_copies(self, batch: SentBatch, stamp: Stamp) -> None:
@@ -584,8 +584,9 @@ class Sender:
             if start < length and self.recovery.smoothed >= NEAR:
                 first = batch.first + max(start, 0) // batch.mss
                 past = min(batch.first + -(-min(end, length) // batch.mss), batch.end)
-                una = self.sent.una
-                self.recovery.copy_later(una if past - una <= COPIED_BEFORE else first, past, stamp)
+                if past - self.sent.una <= COPIED_BEFORE:
+                    first = self.sent.una
+                self.recovery.copy_later(first, past, stamp, COPIES)
             if end > length:
                 left.append((start - length, end - length))
         self._copied = left

@@ -81,7 +81,7 @@ sessions take the application for idle and send short segments. The most is one 
 """
 
 MOST_COPIED: Final = 1024
-"""Bytes of the first frame of a stream that are sent twice: a request, or the head of an answer."""
+"""Bytes of the first frame of a stream that are sent again: a request, or the head of an answer."""
 
 DRAIN_TIMEOUT: Final = 30 * SECOND
 """A close that makes no progress for so long is given up."""
