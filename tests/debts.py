@@ -6,7 +6,6 @@ added; what is mended is taken out.
 from __future__ import annotations
 
 MADE: set[str] = {
-    "core.queues.ByteQueue",
     "endpoints.kcp.KCPClientEndpoint",
     "endpoints.kcp.KCPServerEndpoint",
     "endpoints.qotp.QOTPServerEndpoint",

@@ -23,6 +23,54 @@ class StreamQueueTests(SynchronousTestCase):
         data, mss, frg = queue.cut(9, 4)
         self.assertEqual((bytes(data), mss, frg, queue.size), (b"fghij", 4, 0, 0))
 
+    def test_large(self) -> None:
+        """What is left of one write is joined with no more of a large one than makes a segment."""
+        queue = StreamQueue()
+        queue.append(b"abc")
+        large = bytes(100)
+        queue.append(large)
+        data, _, _ = queue.cut(5, 4)
+        assert isinstance(data, tuple)
+        joined, rest = data
+        self.assertEqual(joined, b"abc\0")
+        assert isinstance(rest, memoryview)
+        self.assertIs(rest.obj, large)
+        self.assertEqual((len(rest), queue.size), (16, 83))
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=30),
+                st.tuples(st.booleans(), st.integers(1, 6), st.integers(1, 7)),
+            )
+        )
+    )
+    def test_stream(self, steps: list[bytes | tuple[bool, int, int]]) -> None:
+        """
+        However it is written and cut, the bytes come out in order, not more than so many
+        segments at a time, and all are full but the last of what there is.
+        """
+        queue = StreamQueue()
+        model = b""
+        for step in steps:
+            if isinstance(step, bytes):
+                queue.append(step)
+                model += step
+            elif model:
+                short, count, mss = step
+                piece = queue.cut_short(count, mss) if short else queue.cut(count, mss)
+                assert piece is not None
+                data, unit, frg = piece
+                parts = data if isinstance(data, tuple) else (data,)
+                whole = b"".join(parts)
+                self.assertEqual((whole, frg), (model[: len(whole)], 0))
+                model = model[len(whole) :]
+                self.assertTrue(0 < len(whole) <= (min(count, mss) if short else count * mss))
+                full = [len(part) % unit == 0 for part in parts]
+                self.assertTrue(all(full[:-1]) and (full[-1] or not model))
+            self.assertEqual((queue.size, queue.segments(3)), (len(model), -(-len(model) // 3)))
+
 
 class MessageQueueTests(SynchronousTestCase):
     """L{MessageQueue}."""

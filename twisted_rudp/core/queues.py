@@ -14,6 +14,27 @@ be the largest part of an idle session.
 """
 
 
+def joined(pieces: deque[bytes], offset: int, size: int) -> tuple[bytes, int]:
+    """
+    Remove bytes from the front of pieces, which have as many at least.
+
+    @param offset: of the first piece so many were removed before.
+    @return: them, and of what is the first piece now how many were removed.
+    """
+    parts: list[Buffer] = []
+    while size:
+        first: Buffer = pieces[0]
+        end = offset + size
+        if end < len(first):
+            parts.append(memoryview(first)[offset:end])
+            return b"".join(parts), end
+        parts.append(memoryview(first)[offset:] if offset else first)
+        size = end - len(first)
+        pieces.popleft()
+        offset = 0
+    return b"".join(parts), offset
+
+
 class ByteQueue:
     """
     A stream of bytes, kept as the pieces it was given and cut where it is asked
@@ -43,24 +64,6 @@ class ByteQueue:
         self._offset = 0
         self.size = 0
 
-    def take_units(self, count: int, unit: int) -> Buffer:
-        """
-        Remove at least one unit and at most C{count}, or all there is if that is
-        less. Where a large piece would have to be joined with the next, fewer are
-        given instead: joining costs a copy that lives as long as the data does.
-
-        @param unit: bytes, at least 1.
-        """
-        pieces = self._pieces
-        size = count * unit
-        if len(pieces) > 1 and len(pieces[1]) >= size:
-            left = len(pieces[0]) - self._offset
-            if 2 * left > size and left >= unit:
-                size = min(size, left // unit * unit)
-            elif left < size:
-                size = -(-left // unit) * unit
-        return self.take(size)
-
     def take(self, size: int) -> Buffer:
         """
         Remove the next C{size} bytes, fewer if there are not so many. A view
@@ -83,26 +86,12 @@ class ByteQueue:
             self._offset = 0
             self.size -= left
             return memoryview(first)[offset:] if offset else first
-        return self._join(min(size, self.size))
-
-    def _join(self, size: int) -> bytes:
-        parts: list[Buffer] = []
-        need = size
-        while need:
-            first: Buffer = self._pieces[0]
-            left = len(first) - self._offset
-            if left > need:
-                parts.append(memoryview(first)[self._offset : self._offset + need])
-                self._offset += need
-                break
-            parts.append(memoryview(first)[self._offset :] if self._offset else first)
-            self._pieces.popleft()
-            self._offset = 0
-            need -= left
+        size = min(size, self.size)
+        data, self._offset = joined(pieces, offset, size)
         self.size -= size
         if not self.size:
             self._pieces = NOTHING
-        return b"".join(parts)
+        return data
 
 
 MOST_MESSAGES: Final = 1024

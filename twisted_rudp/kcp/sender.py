@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final, Protocol, TypeAlias
 
 from twisted_rudp.core.pacer import NEAR
-from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.queues import NOTHING, joined
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
@@ -54,10 +54,28 @@ class SendQueue(Protocol):
         """
 
 
-class StreamQueue(ByteQueue):
-    """Bytes without borders: segments are full as long as there are bytes."""
+class StreamQueue:
+    """
+    Bytes without borders: segments are full as long as there are bytes. What was written is
+    referred to, not copied.
 
-    __slots__ = ()
+    @ivar size: bytes queued.
+    """
+
+    __slots__ = ("_offset", "_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = NOTHING
+        self._offset = 0
+        self.size = 0
+
+    def append(self, piece: bytes) -> None:
+        """Add to the end."""
+        if piece:
+            if self._pieces is NOTHING:
+                self._pieces = deque()
+            self._pieces.append(piece)
+            self.size += len(piece)
 
     def segments(self, mss: int) -> int:
         return -(-self.size // mss)
@@ -72,28 +90,45 @@ class StreamQueue(ByteQueue):
             self.size -= end - start
             return memoryview(first)[start:end], mss, 0
         if len(self._pieces) == 1:
-            return self.take(self.size), mss, 0
-        part: Buffer = b""
+            self._pieces = NOTHING
+            self._offset = self.size = 0
+            return memoryview(first)[start:] if start else first, mss, 0
         parts: list[Buffer] = []
         while count > 0 and self.size and len(parts) < MAXIMUM_PARTS:
-            first = self._pieces[0]
-            start = self._offset
-            units = (len(first) - start) // mss
-            if units > 0:
-                if units > count:
-                    units = count
-                # No copy: what is left of the piece is joined with the next one.
-                part = self.take(units * mss)
-                count -= units
-            else:
-                part = self.take_units(count, mss)
-                count -= -(-len(part) // mss)
+            part = self._next(count, mss)
+            count -= -(-len(part) // mss)
             parts.append(part)
-        return (part if len(parts) == 1 else tuple(parts)), mss, 0
+        return (parts[0] if len(parts) == 1 else tuple(parts)), mss, 0
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
-        data = self.take(min(size, mss))
+        data, _, _ = self.cut(1, min(size, mss))
         return data, len(data), 0
+
+    def _next(self, count: int, mss: int) -> Buffer:
+        """
+        Remove whole segments: those of the first piece, or what is left of it joined with
+        pieces after it. To join costs a copy that lives as long as the data does, so of a large
+        piece no more is taken than makes one segment.
+        """
+        pieces, start = self._pieces, self._offset
+        first = pieces[0]
+        units = (len(first) - start) // mss
+        data: Buffer
+        if units > 0:
+            end = start + (units if units < count else count) * mss
+            data = memoryview(first)[start:end]
+            self._offset = end
+            if end == len(first):
+                pieces.popleft()
+                self._offset = 0
+        else:
+            large = len(pieces) > 1 and len(pieces[1]) >= count * mss
+            size = mss if large else count * mss
+            data, self._offset = joined(pieces, start, size if size < self.size else self.size)
+        self.size -= len(data)
+        if not pieces:
+            self._pieces = NOTHING
+        return data
 
 
 class _Message:
