@@ -149,6 +149,9 @@ def served(transport: str, workers: int) -> Iterator[Server]:
         server = Server(Path(folder), transport, workers)
         try:
             yield server
+            for program in server.programs:
+                program.process.terminate()
+                program.end()
         finally:
             for program in server.programs:
                 program.kill()

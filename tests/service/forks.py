@@ -166,8 +166,23 @@ def _enter(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.addaudithook(_counted)
     # A shell's background job ignores it, and so would what it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _counted(event: str, arguments: tuple[Any, ...]) -> None:
+    """
+    Twisted ends a program by the signal that has stopped it, which C{make coverage} does not see:
+    what the program has run is written before.
+    """
+    if event == "os.kill" and arguments[0] == os.getpid() and "coverage" in sys.modules:
+        from coverage import Coverage
+
+        counting = Coverage.current()
+        if counting is not None:
+            counting.stop()
+            counting.save()
 
 
 def become(first: str, *rest: str) -> None:

@@ -391,6 +391,12 @@ class ProgramTests(SynchronousTestCase):
         self.assertEqual(session["facts"]["transport"], "kcp")
         code, shown = run(*RUDP, "top", "--json", "-n", "2", "-i", "0.2", path)
         self.assertEqual((code, shown.count("\n")), (0, 2), shown)
+        code, shown = run(*RUDP, "top", "-n", "1", path)
+        self.assertEqual(code, 0, shown)
+        title, head, row = shown.splitlines()
+        self.assertIn(f"process {echo.process.pid}: 1 ports, 1 sessions", title)
+        self.assertEqual(head.split()[0], "SESSION")
+        self.assertEqual(row.split()[0], f"0/{session['session']}")
         self.assertIn(
             "level: debug", run(*RUDP, "log-level", path, "debug")[1]
         )
