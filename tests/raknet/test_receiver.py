@@ -356,7 +356,31 @@ class GapTests(SynchronousTestCase):
     """What is missing, and what there was no room for."""
 
     def setUp(self) -> None:
-        self.datagrams = ReceivedDatagrams(DEFAULT, Timers(timers.COUNT))
+        self.timers = Timers(timers.COUNT)
+        self.datagrams = ReceivedDatagrams(DEFAULT, self.timers)
+
+    def test_lone(self) -> None:
+        """A gap before a lone datagram is asked for by its timer as soon as it had its time."""
+        self.datagrams.accept(1, 1, 100, 0, 10)
+        self.assertEqual(self.timers.due[timers.NACK], 10)
+        self.assertTrue(self.datagrams.has_nacks(10))
+
+    def test_company(self) -> None:
+        """
+        One among many may be asked for as soon, by the turn of those that follow. The timer
+        is later.
+        """
+        for number, count in ((1, 2), (4, 1)):
+            self.datagrams.accept(number, count, 100, 0, 10)
+            self.assertEqual(self.timers.due[timers.NACK], 15)
+        self.assertFalse(self.datagrams.has_nacks(9))
+        self.assertTrue(self.datagrams.has_nacks(10))
+        self.assertEqual(self.missing(10), [(0, 0), (3, 3)])
+        self.assertFalse(self.datagrams.has_nacks(1000))
+        self.datagrams.accept(9, 1, 100, 20, 10)
+        self.datagrams.accept(11, 1, 100, 22, 10)
+        self.assertEqual(self.missing(30), [(5, 8)])
+        self.assertEqual(self.timers.due[timers.NACK], 37)
 
     def missing(self, now: int) -> list[tuple[int, int]]:
         """What is asked for."""

@@ -759,7 +759,7 @@ class RakNetEngine:
             return
         datagrams = self.receiver.datagrams
         found: list[bytes] = []
-        if now >= self._timers.due[t.NACK]:
+        if now >= self._timers.due[t.NACK] or datagrams.has_nacks(now):
             found = datagrams.nacks(now, limit)
         if datagrams.is_ack_due(now, limit):
             found += datagrams.acknowledgements(limit)

@@ -131,6 +131,7 @@ class ReceivedDatagrams:
         self.waiting = 0
         self._bytes = 0
         self._gaps: deque[tuple[int, int, int]] = deque()
+        self._leeway = 0
         self._withheld = Ranges()
         self.withholding = False
 
@@ -152,7 +153,11 @@ class ReceivedDatagrams:
         end = number + count
         if ahead > 0:
             oldest = max(self.expected, number - self._settings.nack_limit)
-            self._missed(oldest, number, now + guard)
+            # Where datagrams come in company, the next are here before a timer, and their
+            # turn, which acknowledges too, reports the gap.
+            self._leeway = guard // 2 if count > 1 or self.waiting else 0
+            self._gaps.append((now + guard, oldest, number))
+            self._timers.set_earlier(t.NACK, now + guard + self._leeway)
         if end > self.expected:
             self.expected = end
         self._acks.add(number, end)
@@ -183,16 +188,13 @@ class ReceivedDatagrams:
 
     def release(self, now: int) -> None:
         """There is room again."""
+        self._leeway = 0
         for first, end in self._withheld:
             self._gaps.append((now, first, end))
             self._timers.set_earlier(t.NACK, now)
             self.expected = max(self.expected, end)
         self._withheld.clear()
         self.withholding = False
-
-    def _missed(self, first: int, end: int, due: int) -> None:
-        self._gaps.append((due, first, end))
-        self._timers.set_earlier(t.NACK, due)
 
     def hurry(self, now: int) -> None:
         """Acknowledge with the next flush."""
@@ -230,6 +232,10 @@ class ReceivedDatagrams:
         self._timers.due[t.ACK] = NEVER
         return pack_records(ACK, told, limit)
 
+    def has_nacks(self, now: int) -> bool:
+        """A gap had its time to close. Its timer may be later."""
+        return bool(self._gaps) and self._gaps[0][0] <= now
+
     def nacks(self, now: int, limit: int) -> list[bytes]:
         """Report the gaps that had their time to close; each is reported once."""
         missing: list[tuple[int, int]] = []
@@ -239,7 +245,7 @@ class ReceivedDatagrams:
             for start, stop in self._seen.gaps(first, end):
                 # What was withheld is asked for when there is room for it.
                 missing += self._withheld.gaps(start, stop) if self.withholding else [(start, stop)]
-        self._timers.set(t.NACK, gaps[0][0] if gaps else NEVER)
+        self._timers.set(t.NACK, gaps[0][0] + self._leeway if gaps else NEVER)
         return pack_records(NACK, missing, limit)
 
 
