@@ -14,7 +14,7 @@ from tests.qotp.releaseconnection import ReleaseConnection
 from tests.qotp.releasepair import ReleasePair, echo, idle, links, sink
 from tests.qotp.releasestream import CAPACITY, ReceiveBuffer
 from tests.qotp.test_engine import write
-from twisted_rudp.core.engine import SECOND, Event, Reason
+from twisted_rudp.core.engine import MILLISECOND, SECOND, Event, Reason
 from twisted_rudp.qotp.extensions import CONTROL
 from twisted_rudp.qotp.settings import Budget
 
@@ -328,6 +328,21 @@ class NearTests(SynchronousTestCase):
         pair.run(10_000)
         self.assertEqual(pair.mine.engine.counters()["retransmitted"], 0)
         self.assertEqual(connection.duplicates, 0)
+
+    def test_uploadWithLoss(self) -> None:
+        """
+        The acknowledgements that such a release owes come one in 10 ms, and the last is seconds
+        late. When it owes none, what is missing is sent again at once, not after the round trip
+        that those seem to show.
+        """
+        pair = ReleasePair(sink, there=self.near(0.05, 3), back=self.near(0.05, 4))
+        connection = pair.connected()
+        began = pair.now
+        data = random.Random(1).randbytes(1_000_000)
+        write(pair.mine, 0, data)
+        self.assertTrue(pair.delivers(connection, len(data)) == data)
+        owed = len(data) // 1358 * 10 * MILLISECOND
+        self.assertLess(pair.now - began, owed + SECOND)
 
 
 class ListeningTests(SynchronousTestCase):

@@ -53,6 +53,18 @@ idle peer is still there on a link that loses much (RFC 9002 leaves the back-off
 PROBES: Final = 2
 """Packets sent again when nothing was acknowledged for too long."""
 
+RELEASE_SILENCE: Final = 250 * MILLISECOND
+RELEASE_TRIPS: Final = 4
+"""
+A peer of the release owes no acknowledgement after so long a silence, nor after so many of the
+shortest round trips. It has one for each segment, and sends one in 10 ms, or beside data one in a
+round trip. Thus those it owes make the round trip seem half a minute long, which says nothing of
+how long to wait.
+"""
+
+RELEASE_PROBES: Final = 16
+"""Packets sent again to such a peer then: they are lost, or what acknowledged them is."""
+
 _HEAD: Final = 8
 _HEAD_WIDE: Final = 11
 _BLOCK: Final = 16
@@ -149,6 +161,9 @@ class Sender:
         self._window_number = -1
         self._probes = 0
         self._probed_at = 0
+        self._quiet_since = 0
+        self._acknowledged = 0
+        self._shortest_trip = NEVER
         self._idle_at = 0
         self._starved_at = self._starved_since = NEVER
         self._starved_pings = 0
@@ -166,6 +181,7 @@ class Sender:
     def new_path(self) -> None:
         """The peer is at another host: what was learnt of the way there counts no more."""
         self.round_trip.reset()
+        self._shortest_trip = NEVER
         if self._baseline is None:
             self.control = _controller(self._congestion, self.mtu, self.round_trip)
             self._ask_control()
@@ -212,6 +228,7 @@ class Sender:
         if now < self._probe_at():
             return
         self._probed_at = now
+        owes_nothing = self._baseline is not None and now >= self._quiet_since + self._patience()
         if self._baseline is not None:
             self._baseline.silent = True
             self._ask_control()
@@ -226,7 +243,8 @@ class Sender:
             self._ask_control()
         recovery = self.packets.recovery
         if recovery.delivered or recovery.probes == 1:
-            self._repeat(self.packets.give_up_oldest(PROBES))
+            most = RELEASE_PROBES if owes_nothing else PROBES
+            self._repeat(self.packets.give_up_oldest(most))
         # Where nothing was ever acknowledged the path may be slow, and a ping tells.
         if self.path_mtu.suspect:
             # Long datagrams alone cannot tell an outage from a path that swallows them.
@@ -241,17 +259,32 @@ class Sender:
         if self._starved_at != NEVER:
             since = self._starved_at
             # Each is answered, so that what silence adds to the timeout does not grow.
-            due = since + (recovery.probe_timeout() << self._starved_pings)
+            wait = min(recovery.probe_timeout(), self._patience())
+            due = since + (wait << self._starved_pings)
         else:
             due = recovery.probe_deadline()
             since = self._probed_at
+            if self._baseline is not None and self.packets.stream_bytes:
+                due = min(due, max(self._quiet_since, since) + self._patience())
         if (recovery.probes or self._starved_pings) and due > since + LONGEST_WAIT:
             due = since + LONGEST_WAIT
         return due
 
+    def _patience(self) -> int:
+        """See L{RELEASE_SILENCE}."""
+        if self._baseline is None:
+            return NEVER
+        recovery = self.packets.recovery
+        trip = min(self._shortest_trip, LONGEST_TIMEOUT)
+        patience = max(RELEASE_SILENCE, RELEASE_TRIPS * trip)
+        return patience << min(recovery.probes, MOST_BACK_OFF)
+
     def turn(self, now: int) -> None:
         """What the acknowledgements of this turn, or the time, mean."""
         packets = self.packets
+        if self._baseline is not None and packets.acknowledged_bytes != self._acknowledged:
+            self._acknowledged = packets.acknowledged_bytes
+            self._quiet_since = now
         if self.path_mtu.strikes >= STRIKES:
             self._probed_at = now
             self.shrink(0)
@@ -262,6 +295,8 @@ class Sender:
             return
         sample = recovery.turn(now)
         if sample is not None:
+            if 0 < self.round_trip.least < self._shortest_trip:
+                self._shortest_trip = self.round_trip.least
             if recovery.lost:
                 self._repeat(packets.take_lost())
             self.control.on_turn(sample)
@@ -345,6 +380,7 @@ class Sender:
         if self.datagrams.count:
             self._send_datagrams(now, writer, acks)
         if self.ready or self.packets.losing:
+            self._quiet_since = now
             if late or now > self._idle_at:
                 # More could have been sent before this turn than there was. In one turn a
                 # producer adds to what a flush has taken.
