@@ -10,11 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.vectors import load
 from twisted_rudp.qotp.wire import (
+    NARROW,
     WINDOWS,
     Ack,
     Kind,
     Payload,
     Segment,
+    cut,
     decode,
     encode,
     encode_window,
@@ -162,3 +164,19 @@ class PayloadTests(SynchronousTestCase):
         """A payload without content is refused."""
         with self.assertRaises(ValueError):
             encode(None, None)
+
+
+class CutTests(SynchronousTestCase):
+    """L{cut}."""
+
+    def test_offsets(self) -> None:
+        """Each payload is its segment, with narrow offsets, wide ones, and both in one run."""
+        data = bytes(range(50))
+        for offset in (0, NARROW - 45, NARROW - 49, NARROW - 20, NARROW, NARROW + 1, 1 << 47):
+            for close in (False, True):
+                payloads = cut(3, offset, data, 15, close)
+                segments = [
+                    Segment(3, offset + at, data[at : at + 15], close and at == 45)
+                    for at in range(0, 50, 15)
+                ]
+                self.assertEqual(payloads, [encode(None, segment) for segment in segments])

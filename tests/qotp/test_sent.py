@@ -65,6 +65,15 @@ class PacketsTests(SynchronousTestCase):
         self.packets.acknowledge(0, 5)
         self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
 
+    def test_stretches(self) -> None:
+        """What was known already, in the middle of a part or of the whole, counts once."""
+        self.send(0, b"aabbccddeef", 2, fin=True)
+        for first, end, left in ((1, 2, 9), (3, 4, 7), (0, 5, 1), (2, 5, 1), (0, 6, 0)):
+            self.packets.acknowledge(first, end)
+            self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (left, left))
+            self.assertEqual(self.stream.fin_acknowledged, not left)
+        self.assertEqual(self.packets.acknowledged_bytes, 11)
+
     def test_frames(self) -> None:
         """Of the control frames only those are repeated that ask for it."""
         once, repeated = ControlFrame(1, 0), ControlFrame(1, 0, b"x", True)

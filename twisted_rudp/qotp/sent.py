@@ -93,12 +93,27 @@ class SentRun:
         """Whether this packet is neither acknowledged nor lost."""
         return self._settled is None or not self._settled[index]
 
-    def settle(self, index: int) -> None:
-        """It is one or the other now."""
+    def stretches(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Where neighbours among the packets C{start} .. C{end} - 1 are in flight."""
+        settled = self._settled
+        if settled is None:
+            return [(start, end)]
+        found: list[tuple[int, int]] = []
+        low = settled.find(0, start, end)
+        while low >= 0:
+            high = settled.find(1, low, end)
+            if high < 0:
+                high = end
+            found.append((low, high))
+            low = settled.find(0, high, end)
+        return found
+
+    def settle(self, start: int, end: int) -> None:
+        """The packets C{start} .. C{end} - 1, all in flight, are acknowledged or lost now."""
         if self._settled is None:
             self._settled = bytearray(self.last - self.first + 1)
-        self._settled[index] = 1
-        self.left -= 1
+        self._settled[start:end] = b"\1" * (end - start)
+        self.left -= end - start
 
 
 class SentPackets:
@@ -199,9 +214,8 @@ class SentPackets:
                 if run.left:
                     self._whole(run)
             else:
-                for number in range(max(first, run.first), min(end, run.last + 1)):
-                    if run.in_flight(number - run.first):
-                        self._one(run, number - run.first)
+                low, high = max(first, run.first), min(end, run.last + 1)
+                self._part(run, low - run.first, high - run.first)
             at += 1
         self._sweep(begin, at)
 
@@ -226,7 +240,7 @@ class SentPackets:
             # It may be the answer to what was sent first, which overtook nobody.
             self.recovery.on_superseded(number, number + 1)
             self.recovery.probes = 0
-        self._one(run, index)
+        self._part(run, index, index + 1)
         if not run.left:
             at = bisect_left(self._runs, run.first, key=_first)
             self._sweep(at, at + 1)
@@ -234,9 +248,7 @@ class SentPackets:
 
     def _whole(self, run: SentRun) -> None:
         if run.left <= run.last - run.first:
-            for index in range(run.last - run.first + 1):
-                if run.in_flight(index):
-                    self._one(run, index)
+            self._part(run, 0, run.last - run.first + 1)
             return
         run.left = 0
         size = len(run.data)
@@ -250,18 +262,20 @@ class SentPackets:
             run.stream.settle(size, run.fin)
             self.settled[run.stream] = None
 
-    def _one(self, run: SentRun, index: int) -> None:
-        run.settle(index)
-        if run.frame is not None:
-            self.frames -= 1
-            self._path_mtu.frame_acknowledged(len(run.frame.body))
-        if run.stream is not None:
-            size = run.length(index)
-            self._path_mtu.acknowledged(size)
-            self.stream_bytes -= size
-            self.acknowledged_bytes += size
-            run.stream.settle(size, run.fin and run.first + index == run.last)
-            self.settled[run.stream] = None
+    def _part(self, run: SentRun, start: int, end: int) -> None:
+        """What is in flight of the packets C{start} .. C{end} - 1 of a run has arrived."""
+        for low, high in run.stretches(start, end):
+            run.settle(low, high)
+            if run.frame is not None:
+                self.frames -= 1
+                self._path_mtu.frame_acknowledged(len(run.frame.body))
+            if run.stream is not None:
+                size = (high - low - 1) * run.size + run.length(high - 1)
+                self._path_mtu.acknowledged(run.length(low))
+                self.stream_bytes -= size
+                self.acknowledged_bytes += size
+                run.stream.settle(size, run.fin and run.first + high - 1 == run.last)
+                self.settled[run.stream] = None
 
     def _sweep(self, begin: int, end: int) -> None:
         """Forget the runs in this part of which nothing is in flight."""
@@ -325,7 +339,7 @@ class SentPackets:
                 run.stream, run.data = None, b""
 
     def _give_up(self, run: SentRun, index: int, frames: list[ControlFrame]) -> None:
-        run.settle(index)
+        run.settle(index, index + 1)
         if run.frame is not None:
             self.frames -= 1
             if run.frame.repeat:

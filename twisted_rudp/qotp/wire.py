@@ -251,7 +251,19 @@ def cut(
         return [header(stream, offset, close) + data]
     view = memoryview(data)
     starts = range(0, size, space)
-    payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
+    if offset <= NARROW < offset + size:
+        payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
+    else:
+        # All headers are of one kind, as L{header} makes them.
+        head, first, bits = _head_wide, PLAIN | WIDE, 32
+        if offset <= NARROW:
+            head, first, bits = head_narrow, PLAIN, 16
+        low = (1 << bits) - 1
+        payloads = [
+            head(first, stream, (offset + at) & low, (offset + at) >> bits)
+            + view[at : at + space]
+            for at in starts
+        ]
     if close:
         at = starts[-1]
         payloads[-1] = header(stream, offset + at, close) + view[at:]
