@@ -490,6 +490,9 @@ class KCPEngine:
             self._slow = True
         if self._keepalive.answered(forgotten or behind):
             self._lose_peer(Reason.FORGOTTEN, now)
+        elif forgotten:
+            # It may have been late: the answer to a question of ours decides.
+            arq.control.ask = True
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
