@@ -162,10 +162,10 @@ class CoalesceTests(SynchronousTestCase):
             (number, encode(None, Segment(4, number * 3, b"%03d" % number)))
             for number in (7, 9, 10, 11, 13, 14)
         ]
-        self.assertIsNone(coalesce(opened, 0))
+        self.assertEqual(coalesce(opened, 0), (1, Segment(4, 21, b"007")))
         self.assertEqual(coalesce(opened, 1), (3, Segment(4, 27, b"009010011")))
         self.assertEqual(coalesce(opened, 4), (2, Segment(4, 39, b"013014")))
-        self.assertIsNone(coalesce(opened, 5))
+        self.assertEqual(coalesce(opened, 5), (1, Segment(4, 42, b"014")))
         opened[2] = None
-        self.assertIsNone(coalesce(opened, 1))
+        self.assertEqual(coalesce(opened, 1), (1, Segment(4, 27, b"009")))
         self.assertIsNone(coalesce(opened, 2))

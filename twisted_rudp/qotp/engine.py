@@ -78,7 +78,16 @@ from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coa
 from twisted_rudp.qotp.sender import Sender, Timer
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import Stream, StreamTable
-from twisted_rudp.qotp.wire import ID_END, ID_OFFSET, Ack, ControlFrame, Segment, header
+from twisted_rudp.qotp.wire import (
+    ID_END,
+    ID_OFFSET,
+    PLAIN,
+    WIDE,
+    Ack,
+    ControlFrame,
+    Segment,
+    header,
+)
 
 MAX_REFUSALS: Final = 64
 """Resets of streams beyond the limit that wait for their acknowledgement."""
@@ -89,6 +98,9 @@ AGAIN: Final = 20 * MILLISECOND
 
 HOLE_TIME: Final = 250 * MILLISECOND
 """So long nothing has come in order: more than the timeout of a release that is near."""
+
+_PLAIN: Final = PLAIN | WIDE
+"""The first byte of a payload of nothing but data, with a wide offset or a narrow one."""
 
 _NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
@@ -689,35 +701,42 @@ class QOTPEngine:
         at = 0
         while at < len(opened):
             count = 0
-            if at + 1 < len(opened) and address == self._address:
-                count = self._input_bulk(opened, at, now)
+            one = opened[at]
+            if one is not None and one[1][0] | WIDE == _PLAIN and address == self._address:
+                count = self._input_bulk(opened, at, one[0], now)
             if not count:
                 count = 1
-                found = unsealer.check(opened[at])
+                found = unsealer.check(one)
                 if found is not None:
                     self._input(found, address, size, now)
             at += count
 
     def _input_bulk(
-        self, opened: Sequence[tuple[int, bytes] | None], at: int, now: int
+        self, opened: Sequence[tuple[int, bytes] | None], at: int, first: int, now: int
     ) -> int:
         """
-        @param at: of the first payload that is not dealt with.
+        @param at: of the first payload that is not dealt with; C{first} is its number.
         @return: how many from there on are now.
         """
-        one = opened[at]
-        if one is None or self._life.over or self._extensions.peer is not Peer.EXTENDED:
-            return 0
-        received = self._protection.received
-        first = one[0]
-        if first < (received.end or 0):
+        protection = self._protection
+        received = protection.received
+        if (
+            self._life.over
+            or self._extensions.peer is not Peer.EXTENDED
+            or not protection.validated
+            or first < (received.end or 0)
+        ):
             return 0
         found = coalesce(opened, at)
-        if found is None or not self._input_segment(found[1]):
+        if found is None:
             return 0
-        count = found[0]
+        count, segment = found
+        if self._input_segment(segment):
+            received.add(first, first + count)
+        elif count > 1:
+            # There may be room for some of them.
+            return 0
         self._heard = now
-        received.add(first, first + count)
         return count
 
     def _input(self, opened: Opened, address: Address, size: int, now: int) -> None:

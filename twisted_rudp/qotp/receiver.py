@@ -421,8 +421,8 @@ def coalesce(
     opened: Sequence[tuple[int, bytes] | None], at: int
 ) -> tuple[int, Segment] | None:
     """
-    Many datagrams in a row that carry nothing but the next bytes of one stream are one
-    piece of it: the short way of a bulk transfer.
+    Datagrams in a row that carry nothing but the next bytes of one stream are one piece of it:
+    the short way of a bulk transfer, and of most small messages.
 
     @param opened: packet numbers and payloads.
     @param at: where in them to begin.
@@ -457,6 +457,7 @@ def coalesce(
         pieces.append(plain[size:])
         offset += len(plain) - size
         number += 1
-    if len(pieces) < 2 or stream == CONTROL:
+    if not pieces or stream == CONTROL:
         return None
-    return len(pieces), Segment(stream, start, b"".join(pieces))
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return len(pieces), Segment(stream, start, data)
