@@ -8,6 +8,7 @@ An asyncio program that talks over KCP, or any other endpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from twisted_rudp.asyncio import open_connection, start_server
@@ -39,6 +40,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     if sys.argv[1] == "serve":
-        asyncio.run(serve(sys.argv[2]))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(sys.argv[2]))
     else:
         asyncio.run(ask(*sys.argv[1:]))

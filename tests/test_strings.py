@@ -288,6 +288,16 @@ class ClientTests(ParserTestCase):
         self.assertIn("port='0' is invalid", self.refused(self.client, "kcp:h:0"))
         self.assertIn("host='' is empty", self.refused(self.client, "kcp:host=:port=1"))
 
+    def test_misspelt(self) -> None:
+        """A required argument with a letter wrong is an unknown one, not a missing one (STR-4)."""
+        for parse, description in (
+            (self.server, "kcp:prot=4000"),
+            (self.client, "kcp:host=example.org:prot=4000"),
+        ):
+            self.assertIn(
+                "unknown argument 'prot'; did you mean port?", self.refused(parse, description)
+            )
+
     def test_otherSide(self) -> None:
         """A server's argument on a client is said to be one (STR-4)."""
         self.assertIn(

@@ -373,6 +373,9 @@ class ProgramTests(SynchronousTestCase):
         port = echo.port()
         echo.expect("control socket at")
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        code, refusal = run(*TWIST, "rudp", "echo", "--control", path, "--listen", listen)
+        self.assertEqual(code, 1)
+        self.assertIn(f"--control {path}: cannot listen: another running program has it", refusal)
         folder = os.path.abspath(self.mktemp())
         self.assertIn(folder, run(*RUDP, "trace", path, folder)[1])
         far = f"kcp:127.0.0.1:{port}:crypt=null"

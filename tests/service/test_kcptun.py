@@ -114,7 +114,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((server.nocomp, server.smuxver, server.keepalive), (True, 1, 5.0))
 
     def test_badFiles(self) -> None:
-        """A file that is not there, is no JSON, or says what is not known."""
+        """A file that is not there, is not JSON, or says what is not known."""
         for text, word in (
             ("{", "JSON"),
             ("[]", "object"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceCollection, IServiceMaker
@@ -40,6 +41,17 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn("stands after the command; with --config, the file has it", problem)
         self.assertEqual(self.refused("--bogus"), "option --bogus not recognized")
         self.assertEqual(self.refused("echo", "--bogus"), "option --bogus not recognized")
+
+    def test_table(self) -> None:
+        """An error in a file says in which of several tables of a service it is."""
+        path = self.mktemp()
+        Path(path).write_text(
+            "[[echo]]\nlisten = 'kcp:0'\n[[echo]]\nlisten = 'kcp:0'\nmax-conections = 1\n"
+        )
+        self.assertEqual(
+            self.refused("--config", path),
+            f"--config {path}: echo 2: option --max-conections not recognized",
+        )
 
     def test_plugin(self) -> None:
         """C{twist} and C{twistd} find C{rudp} (SVC-1, PLG-8)."""

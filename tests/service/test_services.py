@@ -200,8 +200,8 @@ class ReloadTests(ServicesCase):
     def test_error(self) -> None:
         """A file with an error changes nothing, and the error says what is wrong."""
         one = self.connected(4000)
-        self.next = UsageError("--config f: echo: --listen is missing")
-        self.assertIn("nothing was changed: --config f: echo: --listen", self.refusal())
+        self.next = UsageError("--config f: echo 1: --listen is missing")
+        self.assertIn("nothing was changed: --config f: echo 1: --listen", self.refusal())
         self.served(one)
         self.connected(4001)
 

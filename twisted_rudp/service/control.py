@@ -419,6 +419,10 @@ def openControl(
         os.umask(before)
 
 
+_LOCKED: Final = "Cannot acquire lock"
+"""What Twisted says where the lock file beside a UNIX socket belongs to a running process."""
+
+
 class ControlService(PortService):
     """Has the control socket open while it runs."""
 
@@ -435,6 +439,8 @@ class ControlService(PortService):
     def _refusal(self, problem: BaseException) -> StartupError:
         cause = getattr(problem, "socketError", problem)
         reason = getattr(cause, "strerror", None) or cause
+        if reason == _LOCKED:
+            reason = "another running program has it; --takeover replaces that program"
         return StartupError(f"--control {self._path}: cannot listen: {reason}")
 
     def _bound(self, port: IListeningPort) -> None:

@@ -236,7 +236,7 @@ class _TunnelOptions(UsageOptions):
         except OSError as problem:
             raise usage.UsageError(f"-c {name}: {problem.strerror}") from None
         except ValueError as problem:
-            raise usage.UsageError(f"-c {name}: this is no JSON: {problem}") from None
+            raise usage.UsageError(f"-c {name}: this is not valid JSON: {problem}") from None
         if not isinstance(found, dict):
             raise usage.UsageError(f"-c {name}: expected a JSON object")
         known = {key.lower(): key for key in self}

@@ -7,6 +7,7 @@ The C{ServiceMaker} in the plugin file refers to this module (SVC-1).
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -522,14 +523,17 @@ To try it on one machine, run these in two terminals and connect to TCP port 700
             self.text = read(path)
         config = parsed(path, self.text)
         kinds = {name: kind for name, _, kind, _ in self.subCommands}
+        numbers: Counter[str] = Counter()
         for command, *line in arguments(path, config):
+            numbers[command] += 1
             options = kinds[command]()
             options.parent = self
             options.fingerprint = fingerprint([command, *line])
             try:
                 options.parseOptions(line)
             except usage.UsageError as problem:
-                raise usage.UsageError(f"--config {path}: {command}: {problem}") from None
+                where = f"{path}: {command} {numbers[command]}"
+                raise usage.UsageError(f"--config {where}: {problem}") from None
             self.commands.append(options)
         if not self.commands:
             raise usage.UsageError(f"--config {path}: there are no services")

@@ -79,7 +79,7 @@ class DescriptionParser:
         """
         Name the positional arguments.
 
-        @raise ValueError: there are too many or too few, or one is given twice.
+        @raise ValueError: there are too many, or one is given twice.
         """
         positional = [] if list(args) == [""] else [str(value) for value in args]
         if len(positional) > len(role.positional) or "" in positional:
@@ -93,11 +93,6 @@ class DescriptionParser:
         if twice:
             raise self.error(f"{twice[0]} is given twice, with and without its name")
         named.update((name, str(value)) for name, value in kwargs.items())
-        for name in role.positional[: role.required]:
-            if name not in named:
-                raise self.error(
-                    f"{name} is missing: expected {role.table()[name].kind.expected}"
-                )
         return named
 
     def converted(self, option: Option, given: str, shown: str) -> Any:
@@ -113,8 +108,19 @@ class DescriptionParser:
             raise self.error(f"{shown} is {problem}: expected {option.kind.expected}") from None
 
     def constructed(self, role: Role, reactor: IReactorCore, values: dict[str, Any]) -> Any:
-        """The endpoint, with its constructor's defaults for what is not given."""
-        leading = [values.pop(name) for name in role.positional[: role.required]]
+        """
+        The endpoint, with its constructor's defaults for what is not given.
+
+        What is missing is looked for here, after each given name: C{prot=4000} is reported as
+        unknown, not as a missing port.
+
+        @raise ValueError: a required argument is missing, or the constructor refuses one.
+        """
+        required = role.positional[: role.required]
+        for name in required:
+            if name not in values:
+                raise self.error(f"{name} is missing: expected {role.table()[name].kind.expected}")
+        leading = [values.pop(name) for name in required]
         try:
             return role.endpointClass()(reactor, *leading, **values)
         except ValueError as problem:
