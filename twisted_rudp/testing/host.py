@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 
-from .port import Address, MemoryUDPPort, isForMany, parseIP
+from .port import Address, MemoryUDPPort, canonical, isForMany, isLoopback, parseIP
 from .reactor import MemoryUDPReactor
 from .resolver import MemoryResolver
 
@@ -71,6 +72,7 @@ class MemoryHost:
         self.bindV6Only = False
         self.reactor = MemoryUDPReactor(self, network.resolver, entropy)
         self._ips = [parseIP(address) for address in addresses]
+        self._own = frozenset(map(canonical, addresses))
         self._ephemeral = EPHEMERAL.start
         self._mapped: dict[Address, Address] = {}
 
@@ -135,11 +137,12 @@ class MemoryHost:
 
         @raise OSError: as C{writeErrors} says, or no address to send from.
         """
-        code = self.writeErrors.get(destination[0], self.writeErrors.get("*"))
-        if code is not None:
-            raise OSError(code, os.strerror(code))
-        target = (str(parseIP(destination[0])), destination[1])
-        inside = (self._sourceFor(port, target[0]), port.port)
+        if self.writeErrors:
+            code = self.writeErrors.get(destination[0], self.writeErrors.get("*"))
+            if code is not None:
+                raise OSError(code, os.strerror(code))
+        target = (canonical(destination[0]), destination[1])
+        inside = (sourceFor(self.addresses, port.interface, target[0]), port.port)
         self.network.carry(self, port, self._mapped.get(inside, inside), target, datagram)
 
     def inside(self, destination: Address) -> Address | None:
@@ -150,7 +153,7 @@ class MemoryHost:
         for inner, outer in self._mapped.items():
             if outer == destination:
                 return inner
-        if destination in self._mapped or parseIP(destination[0]) not in self._ips:
+        if destination in self._mapped or canonical(destination[0]) not in self._own:
             return None
         return destination
 
@@ -161,28 +164,14 @@ class MemoryHost:
         """
         if isForMany(destination[0]):
             return [p for p in self.ports if p.takes(destination)]
-        ip = parseIP(destination[0])
-        inner = destination if ip.is_loopback else self.inside(destination)
+        inner = destination if isLoopback(destination[0]) else self.inside(destination)
         if inner is None:
             return []
         own = parseIP(inner[0])
         ports = [p for p in self.ports if p.port == inner[1] and p.covers(own)]
-        return sorted(ports, key=lambda p: parseIP(p.interface).is_unspecified)[:1]
-
-    def _sourceFor(self, port: MemoryUDPPort, destination: str) -> str:
-        """
-        @raise OSError: this host has no address of that family.
-        """
-        target = parseIP(destination)
-        own = parseIP(port.interface)
-        if not own.is_unspecified:
-            return str(own)
-        if target.is_loopback:
-            return destination
-        for ip in self._ips:
-            if ip.version == target.version:
-                return str(ip)
-        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+        if len(ports) > 1:
+            ports.sort(key=lambda p: parseIP(p.interface).is_unspecified)
+        return ports[:1]
 
     def _ephemeralNumber(self, port: MemoryUDPPort) -> int:
         for _ in EPHEMERAL:
@@ -201,3 +190,23 @@ class MemoryHost:
         return CannotListenError(  # type: ignore[no-untyped-call]
             port.interface, number, problem
         )
+
+
+@lru_cache(maxsize=1024)
+def sourceFor(addresses: tuple[str, ...], interface: str, destination: str) -> str:
+    """
+    What a host with these addresses sends from.
+
+    @param interface: where the port is bound.
+    @raise OSError: the host has no address of that family.
+    """
+    target = parseIP(destination)
+    own = parseIP(interface)
+    if not own.is_unspecified:
+        return str(own)
+    if target.is_loopback:
+        return destination
+    for ip in map(parseIP, addresses):
+        if ip.version == target.version:
+            return str(ip)
+    raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))

@@ -29,7 +29,7 @@ from twisted_rudp.tracing.pcapng import LARGEST_CAPTURE, Capture
 from .clock import EventClock
 from .host import MemoryHost
 from .impairments import Fate, Impairments
-from .port import Address, MemoryUDPPort, isForMany, parseIP
+from .port import Address, MemoryUDPPort, isForMany, isLoopback, parseIP
 from .resolver import MemoryResolver
 from .stepping import Condition, runFor, runUntil, step
 
@@ -217,7 +217,7 @@ class MemoryNetwork:
     def _receivers(self, sender: MemoryHost, destination: Address) -> list[MemoryHost]:
         if isForMany(destination[0]):
             return [host for host in self.hosts if host is not sender]
-        if parseIP(destination[0]).is_loopback:
+        if isLoopback(destination[0]):
             return [sender]
         return [host for host in self.hosts if host.inside(destination) is not None]
 

@@ -40,9 +40,23 @@ LAN_BROADCAST = "10.0.255.255"
 """The broadcast address of the network that hosts get their addresses from."""
 
 
+# The properties of addresses search networks, and each datagram asks for several.
+@lru_cache(maxsize=1024)
 def isForMany(host: str) -> bool:
     """Whether an IP literal is a broadcast address or a multicast group."""
     return host in (BROADCAST, LAN_BROADCAST) or parseIP(host).is_multicast
+
+
+@lru_cache(maxsize=1024)
+def isLoopback(host: str) -> bool:
+    """Whether an IP literal is an address of loopback."""
+    return parseIP(host).is_loopback
+
+
+@lru_cache(maxsize=1024)
+def canonical(host: str) -> str:
+    """An IP literal as C{ipaddress} writes it."""
+    return str(parseIP(host))
 
 
 @lru_cache(maxsize=1024)
@@ -125,6 +139,7 @@ class MemoryUDPPort:
         self.connected = False
         self.overflowed = 0
         self._ip = parseIP(self.interface)
+        self._everywhere = self._ip.is_unspecified
         self._peer: Address | None = None
         self._broadcast = False
         self._inbox: deque[tuple[bytes, Address]] = deque()
@@ -227,7 +242,7 @@ class MemoryUDPPort:
 
     def covers(self, ip: IP) -> bool:
         """Whether datagrams to this IP address come here."""
-        if not self._ip.is_unspecified:
+        if not self._everywhere:
             return self._ip == ip
         if self.addressFamily == socket.AF_INET:
             return ip.version == 4
