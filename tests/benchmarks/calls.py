@@ -33,6 +33,7 @@ from twisted_rudp.testing.impairments import Impairments
 from twisted_rudp.testing.network import MemoryNetwork
 
 PACKAGE = str(Path(twisted_rudp.__file__).parent) + "/"
+TESTING = PACKAGE + "testing/"
 TRANSPORTS = ("kcp", "raknet", "qotp")
 MESSAGE = bytes(100)
 
@@ -301,6 +302,43 @@ def simulated(name: str, sessions: int) -> float:
     assert profile.count is not None and len(talkers) == sessions
     calls = sum(calls for file, calls in profile.met.items() if not file.startswith("testing/"))
     return calls / (TIMES * sessions)
+
+
+def takes(frame: FrameType, event: str, argument: Any) -> bool:
+    """A simulated port is given a datagram."""
+    code = frame.f_code
+    return event == "call" and code.co_filename.startswith(TESTING) and code.co_name == "send"
+
+
+def comes(frame: FrameType, event: str, argument: Any) -> bool:
+    """A simulated port gives a hub a datagram."""
+    code = frame.f_code
+    return event == "call" and code.co_name == "runReceived"
+
+
+def entered(name: str) -> tuple[set[str], set[str]]:
+    """
+    The files that a small message meets in a simulated network.
+
+    @return: from C{write} to the port, and from the port to C{dataReceived}.
+    """
+    network = MemoryNetwork(seed=1)
+    client, server = network.host("client"), network.host("server")
+    serverFromString(server.reactor, f"{name}:7000").listen(Accepting(echoes=False))
+    talkers: list[Talker] = []
+    endpoint = clientFromString(client.reactor, f"{name}:{server.address}:7000")
+    endpoint.connect(Accepting(echoes=False)).addCallback(talkers.append)
+    network.runFor(1.0)
+    found: list[set[str]] = []
+    for start, stop in ((None, takes), (comes, delivers)):
+        for _ in range(WARMING):
+            profile = Profile(start, stop)
+            with counting(profile):
+                talkers[0].transport.write(MESSAGE)  # type: ignore[union-attr]
+                network.runFor(1.0)
+        ports = ("testing/", "net/udp/")
+        found.append({file for file in profile.met if not file.startswith(ports)})
+    return found[0], found[1]
 
 
 WAYS = ("write -> sendto", "doRead -> dataReceived", "exchange", "connect", "close")

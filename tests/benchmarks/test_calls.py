@@ -7,11 +7,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.benchmarks.calls import WAYS, Count, Profile, counting, simulated, table
+from tests.benchmarks.calls import WAYS, Count, Profile, counting, entered, simulated, table
 from twisted_rudp.core.serial import difference32, unwrap32
 
-MOST = {"kcp": 275, "raknet": 400, "qotp": 385}
+MOST = {"kcp": 270, "raknet": 375, "qotp": 325}
 """Calls of an exchange, both ends. What a tenth more costs is to be worth it."""
+
+FILES = {"kcp": (9, 8), "raknet": (9, 8), "qotp": (9, 10)}
+"""From C{write} to the port, and from the port to C{dataReceived}. The port is one more."""
 
 
 class SimulatedTests(SynchronousTestCase):
@@ -22,6 +25,13 @@ class SimulatedTests(SynchronousTestCase):
         for name, most in MOST.items():
             with self.subTest(name):
                 self.assertLess(simulated(name, 4), most)
+
+    def test_files(self) -> None:
+        """On its way out and in a small message meets no more files than it has to."""
+        for name, most in FILES.items():
+            with self.subTest(name):
+                out, back = entered(name)
+                self.assertTrue(len(out) <= most[0] and len(back) <= most[1], (out, back))
 
 
 class ProfileTests(SynchronousTestCase):

@@ -721,7 +721,7 @@ class QOTPEngine:
         protection = self._protection
         received = protection.received
         if (
-            self._life.over
+            self._life.state is not State.ESTABLISHED
             or self._extensions.peer is not Peer.EXTENDED
             or not protection.validated
             or first < (received.end or 0)
