@@ -75,10 +75,13 @@ class BBRTests(PathCase):
         self.assertTrue(flow.sent < 1.08 * flow.arrived)
 
     def test_noise(self) -> None:
-        """It learns what the path loses, and that a clean one loses nothing."""
+        """
+        It learns what the path loses, and that a clean one loses nothing. An acknowledgement that
+        is lost on the way back counts too: this sender's peer does not repeat them.
+        """
         controller = BBR(MSS)
         self.transfer(controller, seconds=10.0, loss=0.1)
-        self.assertTrue(0.05 < controller.noise < 0.2, controller.noise)
+        self.assertTrue(0.1 < controller.noise < 0.28, controller.noise)
         controller = BBR(MSS)
         self.transfer(controller)
         self.assertEqual(controller.noise, 0.0)
@@ -177,11 +180,14 @@ class BBRTests(PathCase):
         self.assertTrue(flow.arrived - before > 0.9 * 2 * RATE, (flow.arrived - before) / 2e6)
 
     def test_short(self) -> None:
-        """A megabyte over 200 ms takes little longer than doubling from 32 datagrams does."""
+        """
+        A megabyte over 200 ms takes no longer than doubling from 32 datagrams does: five flights
+        and what arrives of a sixth.
+        """
         there, back = link(12.5e6, 0.2)
         flow = Flow(BBR(MSS), size=1_000_000 // MSS * MSS)
         Bottleneck(there, back, [flow]).run(4.0)
-        self.assertTrue(0 < flow.finished < 1.4 * SECOND, flow.finished / SECOND)
+        self.assertTrue(0 < flow.finished < 1.12 * SECOND, flow.finished / SECOND)
 
     def test_phases(self) -> None:
         """It leaves start-up, and stays at the path's rate."""

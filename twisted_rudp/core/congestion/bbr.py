@@ -40,6 +40,10 @@ _STARTUP_WINDOW: Final = 2.25
 """Bandwidth-delay products in flight at the end of start-up. More overflows a queue of one
 bandwidth-delay product in the last round."""
 
+_FIRST_ROUNDS: Final = 3
+"""Rounds in which all that arrives widens the window as long as no queue shows: what was measured
+of the rate until then is less than the first windows carry, and would hold up their doubling."""
+
 _WINDOW_GAIN: Final = 2.0
 _DRAIN_GAIN: Final = 0.5
 _CYCLE: Final[tuple[float, ...]] = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0)
@@ -510,6 +514,8 @@ class BBR:
         if self.phase is Phase.STARTUP:
             if self._window < _STARTUP_WINDOW * carried * scale + extra:
                 self._window += sample.acked + sample.lost
+            elif self._round <= _FIRST_ROUNDS and not self._is_queue(sample.round_trip):
+                self._window += sample.acked
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             if not self._measured_until:
                 self._window = max(min(self._window, carried / 2), floor)
