@@ -108,7 +108,7 @@ _EXCESS_QUEUED: Final = 0.02
 _EXCESS_SAMPLE: Final = 128
 """Datagrams before their loss is judged: fewer tell nothing of a share."""
 
-_EXCESS_DEVIATIONS: Final = 2.0
+_EXCESS_DEVIATIONS: Final = 3.0
 """Standard deviations by which a loss exceeds what is tolerated: of 128 datagrams of which one in
 a hundred is lost by chance, three are at times."""
 
@@ -121,6 +121,9 @@ _FEWEST: Final = 2
 _PERSISTENT: Final = 3
 _LEAST_SILENCE: Final = 100 * MILLISECOND
 """Round trips, and time, in which only losses were told, until the path counts as congested."""
+
+_CAP_QUEUED: Final = 0.85
+"""Of the rate, where the queue is full: all flows measure what together just keeps it full."""
 
 _CAP_LEFT: Final = 0.7
 _CAP_ROUNDS: Final = 3
@@ -381,7 +384,7 @@ class BBR:
                 gain = _FOREIGN_QUEUED_GAIN if self._foreign_queue else _QUEUED_GAIN
                 self.gain = gain if queued else 1.0
         if excess and self.phase is Phase.PROBE_BANDWIDTH:
-            self._overflowed(acked)
+            self._overflowed(acked, queued)
         elif self._cap < UNLIMITED and self._round - self._cap_round >= _CAP_ROUNDS:
             self._cap = self._cap * _CAP_GROWTH + self._mss
             if self._cap > 4 * self.bandwidth * self.least / SECOND:
@@ -432,14 +435,14 @@ class BBR:
         if self._flat >= enough:
             self._enter(Phase.DRAIN, _DRAIN_GAIN, now)
 
-    def _overflowed(self, acked: int) -> None:
+    def _overflowed(self, acked: int, queued: bool) -> None:
         """More was lost than noise: keep to what arrived, and to what is measured now."""
         kept = max(float(acked), _CAP_LEFT * min(self._window, self._cap))
         self._cap = max(kept, float(_FEWEST * self._mss))
         self._cap_round = self._round
         recent = [rate for number, rate in self._rates.items() if number >= self._round - 2]
         if recent:
-            self.bandwidth = max(recent)
+            self.bandwidth = max(recent) * (_CAP_QUEUED if queued else 1.0)
             self._rates = {self._round - 1: self.bandwidth}
 
     def _enter(self, phase: Phase, gain: float, now: int) -> None:
