@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.service.programs import run
+from tests.service.programs import TWIST, Program, run
 from tests.service.test_command import RUDP
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
@@ -215,6 +215,20 @@ class CommandTests(SynchronousTestCase):
         findings = json.loads(output)["findings"]
         self.assertEqual(findings[-1]["check"], f"port {port}")
         self.assertEqual(findings[-1]["level"], "problem")
+
+    def test_peer(self) -> None:
+        """A peer at an address that answers is told of, with the longest datagram on its path."""
+        echo = Program(*TWIST, "rudp", "echo", "--listen", "kcp:0:interface=127.0.0.1")
+        self.addCleanup(echo.kill)
+        where = f"kcp:127.0.0.1:{echo.port()}"
+        status, output = run(*RUDP, "doctor", "--json", where)
+        echo.interrupt()
+        echo.end()
+        findings = {each["check"]: each for each in json.loads(output)["findings"]}
+        self.assertEqual(status, 0, output)
+        self.assertIn("the peer runs twisted_rudp", findings["peer"]["text"])
+        self.assertEqual(findings["path MTU"]["level"], "ok")
+        self.assertRegex(findings["path MTU"]["text"], r"^\d+ bytes, .* sends up to 1400$")
 
     def test_refused(self) -> None:
         """Endpoints of others, more than one, and what is no port, are refused."""

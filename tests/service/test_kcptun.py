@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from twisted.internet.task import Clock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.service.programs import TWIST, Program
+from tests.service.test_command import RUDP
+from tests.service.test_twist import ask
 from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
 from twisted_rudp.service import kcptun
 from twisted_rudp.service.kcptun import ClientOptions, Place, ServerOptions, SNMPLog, place
@@ -155,6 +159,42 @@ class OptionsTests(SynchronousTestCase):
         secrets = [each._secret.reveal() for each in (mine, default, given)]
         self.assertEqual(secrets[0], secrets[2])
         self.assertNotEqual(secrets[0], secrets[1])
+
+
+def free(kind: int) -> str:
+    """An address that nobody has at the moment."""
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+class ProgramTests(SynchronousTestCase):
+    """Both programs."""
+
+    def start(self, *arguments: str) -> Program:
+        program = Program(*arguments)
+        self.addCleanup(program.kill)
+        return program
+
+    def test_programs(self) -> None:
+        """They carry bytes there and back, write counters, and stop in order."""
+        echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
+        counters = Path(self.mktemp()).resolve()
+        server = self.start(
+            *RUDP, "kcptun-server", "-l", free(socket.SOCK_DGRAM), "-t", f"127.0.0.1:{echo.port()}",
+            "--snmplog", str(counters), "--snmpperiod", "1",
+        )  # fmt: skip
+        client = self.start(
+            *RUDP, "kcptun-client", "-l", free(socket.SOCK_STREAM),
+            "-r", f"127.0.0.1:{server.port()}",
+        )  # fmt: skip
+        question = bytes(range(256)) * 400
+        self.assertEqual(ask(client.port(), question), question)
+        for program in (client, server):
+            program.interrupt()
+            program.expect("stopped: connections=1 ")
+            program.end()
+            self.assertNotIn("Traceback", program.output)
 
 
 class SNMPLogTests(SynchronousTestCase):
