@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.crowd import COMPILED
+from tests.benchmarks.contenders import COMPILED
 from tests.benchmarks.metrics import COST, GOODPUT, MEDIAN_TRIP, Metric, Result
 from tests.interop.harness import ROOT
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
-from tests.interop.harness import goraknet, kcpgo
+from tests.interop.harness import ROOT, goraknet, kcpgo
 
 RAKNET_MESSAGE = 1350
 """What fits one datagram of both RakNets."""
@@ -29,10 +30,16 @@ class Group(Enum):
 
 @dataclass(frozen=True)
 class Side:
-    """One program and how it is to run: C{argv} takes C{-job} and the rest after it."""
+    """
+    One program and how it is to run.
+
+    @ivar argv: takes C{-job} and the rest after it.
+    @ivar folder: where it runs.
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class Contender:
 
 
 _WORKER = (sys.executable, "-m", "tests.benchmarks.worker")
+
+COMPILED = ROOT / ".venv-compiled"
+"""Where C{make compiled} installs."""
 
 
 def _go(window: int) -> Side:
@@ -160,6 +170,23 @@ def our_qotp(port_kinds: Sequence[str], processes: int = 1) -> list[Contender]:
             (Side((*worker, "-portkind", port_kind)),) * processes,
         )
         for port_kind in port_kinds
+    ]
+
+
+def compiled(processes: int = 1) -> list[Contender]:
+    """The stream of each transport with the package compiled, if C{make compiled} was."""
+    python = COMPILED / "bin" / "python"
+    if not python.exists():
+        return []
+    worker = (str(python), "-m", "tests.benchmarks.worker", "-transport")
+    return [
+        Contender(
+            f"twisted_rudp, compiled, {transport}",
+            Group.OURS,
+            # Where Python finds the package only as installed.
+            (Side((*worker, transport), folder=COMPILED / "tree"),) * processes,
+        )
+        for transport in ("kcp", "raknet", "qotp")
     ]
 
 

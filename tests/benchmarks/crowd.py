@@ -28,10 +28,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tests.benchmarks.contenders import COMPILED
 from tests.interop.harness import ROOT, kcpgo
-
-COMPILED = ROOT / ".venv-compiled"
-"""Where C{make compiled} installs."""
 
 LISTEN = "kcp:0:interface=127.0.0.1:maxSessions=100000:backlog=4096:perHost=2048"
 """The crowd dials at once and from one host, of which a server admits a few at a time else."""

@@ -9,14 +9,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from tests.benchmarks.contenders import Contender, Side
 from tests.benchmarks.links import Link, LinkError, road
 from tests.benchmarks.metrics import Result
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 
@@ -69,7 +66,7 @@ def _running(side: Side, *flags: str) -> Iterator[Process]:
     """A process that does not outlive the block."""
     process = subprocess.Popen(
         [*side.argv, *flags],
-        cwd=ROOT,
+        cwd=side.folder,
         env={**os.environ, **side.environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

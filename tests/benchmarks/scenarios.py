@@ -294,6 +294,7 @@ def _on_links(quick: bool) -> Iterator[Scenario]:
                 *contenders.profiles({"default": (None,), "fast3": (None,)}),
                 *contenders.our_raknet(2)[1:],
                 *contenders.our_qotp(GSO, 2),
+                *contenders.compiled(2),
             ),
             link,
         )

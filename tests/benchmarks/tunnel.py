@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.crowd import COMPILED
+from tests.benchmarks.contenders import COMPILED
 from tests.benchmarks.links import SERVER, Link, Road, missing, road
 
 LINKS = tuple(Link(20, 100, loss, queue=100) for loss in (0, 1, 5))
