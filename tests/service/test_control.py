@@ -397,7 +397,7 @@ class ProgramTests(SynchronousTestCase):
         code, shown = run(*RUDP, "top", "-n", "1", path)
         self.assertEqual(code, 0, shown)
         title, head, row = shown.splitlines()
-        self.assertIn(f"process {echo.process.pid}: 1 ports, 1 sessions", title)
+        self.assertIn(f"process {echo.process.pid}: 1 port, 1 session,", title)
         self.assertEqual(head.split()[0], "SESSION")
         self.assertEqual(row.split()[0], f"0/{session['session']}")
         self.assertIn(

@@ -58,7 +58,7 @@ MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
         Sign.OTHER_KEY: Meaning(
             "mismatch.key",
             3,
-            "the peer uses a different key or cipher (kcptun's key is password here)",
+            "the peer uses a different key or cipher (kcptun's key is password= in a string)",
         ),
         Sign.PEER_ENCRYPTS: Meaning(
             "mismatch.crypt",

@@ -220,6 +220,10 @@ def _duration(value: float) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def text(state: Mapping[str, Any]) -> str:
     """A status as a table."""
     lines = [
@@ -235,7 +239,7 @@ def text(state: Mapping[str, Any]) -> str:
         counters = port["counters"]
         lines.append(
             f"port {port['port']}: {port['address']} {port['facts'].get('kind', '')}:"
-            f" {len(port['sessions'])} sessions,"
+            f" {_counted(len(port['sessions']), 'session')},"
             f" {counters.get('port.datagramsIn', 0)} datagrams in,"
             f" {counters.get('port.datagramsOut', 0)} out"
         )
@@ -420,7 +424,8 @@ class _View:
         from rich.table import Table
 
         title = (
-            f"process {state['pid']}: {len(state['ports'])} ports, {len(found)} sessions,"
+            f"process {state['pid']}: {_counted(len(state['ports']), 'port')},"
+            f" {_counted(len(found), 'session')},"
             f" {state['kernels']} kernels"
         )
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
