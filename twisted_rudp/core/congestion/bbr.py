@@ -68,11 +68,11 @@ _PROBE_WINDOW: Final = 1.5
 """Products of bandwidth and present round trip in flight during a probe. Where others keep a
 queue, two of the empty path's would hold the probe back to the rate of before."""
 
-_FELL: Final = 0.9
+_FELL: Final = 0.86
 _GIVEN_WAY: Final = 0.7
 _WAYS: Final = 2
 _WAY_ROUNDS: Final = 3
-"""Where a queue stands and less than nine tenths of the bandwidth arrive, there is a new flow.
+"""Where a queue stands and less than 86 % of the bandwidth arrive, there is a new flow.
 It gets three tenths, and after some rounds once more if it still presses. Then the path has to
 be without a foreign queue for a cycle before this is done again, or a flow that always fills
 the queue would get all."""
