@@ -41,8 +41,10 @@ _STARTUP_WINDOW: Final = 2.25
 bandwidth-delay product in the last round."""
 
 _FIRST_ROUNDS: Final = 3
-"""Rounds in which all that arrives widens the window as long as no queue shows: what was measured
-of the rate until then is less than the first windows carry, and would hold up their doubling."""
+_FAR: Final = 100 * MILLISECOND
+"""Rounds in which all that arrives widens the window as long as no queue shows, where round trips
+are long: what was measured of the rate until then is less than the first windows carry, and would
+hold up their doubling. Elsewhere that costs little, and the first windows fill a slow path."""
 
 _WINDOW_GAIN: Final = 2.0
 _DRAIN_GAIN: Final = 0.5
@@ -517,7 +519,11 @@ class BBR:
         if self.phase is Phase.STARTUP:
             if self._window < _STARTUP_WINDOW * carried * scale + extra:
                 self._window += sample.acked + sample.lost
-            elif self._round <= _FIRST_ROUNDS and not self._is_queue(sample.round_trip):
+            elif (
+                self._round <= _FIRST_ROUNDS
+                and self.least >= _FAR
+                and not self._is_queue(sample.round_trip)
+            ):
                 self._window += sample.acked
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             if not self._measured_until:
