@@ -987,14 +987,14 @@ class PatienceTests(HubCase):
     def test_far(self) -> None:
         """A small part of the shortest round trip that was active of late."""
         self.active(80)
-        self.assertEqual(self.hub.patience(), 8_000_000)
+        self.assertEqual(self.hub.patience(), 10_000_000)
         self.active(16, ("10.0.0.3", 1))
-        self.assertEqual(self.hub.patience(), 1_600_000)
+        self.assertEqual(self.hub.patience(), 2_000_000)
         self.active(80)
-        self.assertEqual(self.hub.patience(), 1_600_000)
+        self.assertEqual(self.hub.patience(), 2_000_000)
         self.reactor.advance(1.1)
         self.active(80)
-        self.assertEqual(self.hub.patience(), 8_000_000)
+        self.assertEqual(self.hub.patience(), 10_000_000)
 
     def test_near(self) -> None:
         """A near peer is looked for at once, and nobody is waited for while it is active."""
@@ -1026,7 +1026,7 @@ class PatienceTests(HubCase):
         self.reactor.advance(0.032)
         self.demux.verdict = Admit(engine)
         self.receive(address=engine.address)
-        self.assertEqual(self.hub.patience(), 3_200_000)
+        self.assertEqual(self.hub.patience(), 4_000_000)
 
     def test_pendingFirst(self) -> None:
         """When a timer is due, what waits in the socket is read before it."""

@@ -37,7 +37,7 @@ class Program:
         @param keyboard: its input is ours, and stays open.
         """
         self.process = (
-            self._outside(prefix, arguments, directory)
+            self._outside(prefix, arguments, directory, keyboard)
             if prefix
             else self._forked(arguments, directory, keyboard)
         )
@@ -45,7 +45,7 @@ class Program:
 
     @staticmethod
     def _outside(
-        prefix: Sequence[str], arguments: Sequence[str], directory: str | None
+        prefix: Sequence[str], arguments: Sequence[str], directory: str | None, keyboard: bool
     ) -> subprocess.Popen[str]:
         if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             # We are a shell's background job; our children would ignore it as well.
@@ -54,6 +54,7 @@ class Program:
             [*prefix, *python(*arguments)],
             env=environment(PYTHONUNBUFFERED="1"),
             cwd=directory,
+            stdin=subprocess.PIPE if keyboard else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

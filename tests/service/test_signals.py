@@ -25,7 +25,8 @@ class Reactor:
         self.turn.append(call)
 
     def run(self) -> None:
-        signal.signal(signal.SIGINT, self.sigInt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.sigInt)
         signal.signal(signal.SIGTERM, self.sigTerm)
         for function, *arguments in self.starting:
             function(*arguments)
@@ -48,6 +49,8 @@ class SignalTests(SynchronousTestCase):
     def setUp(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+        # As in a program that has just started.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self.reactor = Reactor()
 
     def test_onSignal(self) -> None:
@@ -70,9 +73,19 @@ class SignalTests(SynchronousTestCase):
             self.reactor.handled, [("sigTerm", signal.SIGTERM), ("sigInt", signal.SIGINT)]
         )
 
+    def test_beforeStart(self) -> None:
+        """SIGINT that comes before the reactor runs ends it as soon as it does."""
+        stopInTurn(self.reactor)
+        signal.raise_signal(signal.SIGINT)
+        self.reactor.run()
+        self.reactor.iterate()
+        signal.raise_signal(signal.SIGINT)
+        self.reactor.iterate()
+        self.assertEqual(self.reactor.handled, [("sigInt", signal.SIGINT)] * 2)
+
     def test_otherHandlers(self) -> None:
         """What the program handles itself stays as it is."""
-        self.reactor.callWhenRunning(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         stopInTurn(self.reactor)
         self.reactor.run()
         self.assertEqual(signal.getsignal(signal.SIGINT), signal.SIG_IGN)

@@ -18,12 +18,20 @@ def onSignal(name: str, reactor: Any, function: Callable[[], None]) -> None:
 
 def stopInTurn(reactor: Any) -> None:
     """
-    Have the reactor's own handlers of SIGINT and SIGTERM called in a turn, once it runs.
+    Have the reactor's own handlers of SIGINT and SIGTERM called in a turn, once it runs; that of
+    SIGINT also for a signal that comes before. Python raises KeyboardInterrupt then, and where that
+    meets the start of the reactor, it is logged and the program goes on without handlers.
 
     They write to the log. Where a signal comes while the log is being written, the lock of
     C{twistd}'s log file would be waited for by the thread that has it, and nothing would ever
     end the program (Twisted's issue 7736).
     """
+    if (
+        current_thread() is main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        and hasattr(reactor, "sigInt")
+    ):
+        signal.signal(signal.SIGINT, _deferred(reactor, reactor.sigInt))
     reactor.callWhenRunning(_deferHandlers, reactor)
 
 
