@@ -14,7 +14,7 @@ from twisted_rudp.core.engine import SECOND, Capability, Event, PathError, Reaso
 from twisted_rudp.qotp.engine import QOTPEngine
 from twisted_rudp.qotp.extensions import CONTROL, encode_reset
 from twisted_rudp.qotp.protection import Cipher, KeyLogReader, lines_of
-from twisted_rudp.qotp.receiver import FIRST, LARGEST, SMALLEST, ReceiveWindow
+from twisted_rudp.qotp.receiver import FIRST, LARGEST, SMALLEST, STEP, ReceiveWindow
 from twisted_rudp.qotp.settings import Budget, Congestion
 from twisted_rudp.qotp.streams import MAX_STREAMS
 from twisted_rudp.qotp.wire import Segment
@@ -711,6 +711,27 @@ class BudgetTests(SynchronousTestCase):
         lazy.keep(2 * FIRST)
         lazy.took(FIRST)
         self.assertEqual(lazy.capacity, FIRST)
+
+    def test_stuck(self) -> None:
+        """
+        While nothing comes, a full window is announced as larger and larger, up to what lets the
+        release repeat with all that it can have in flight; that stays until no hole is left.
+        """
+        window = ReceiveWindow(Budget())
+        window.keep(window.capacity)
+        told = []
+        for _ in range(3):
+            window.stuck()
+            told.append(window.free)
+        self.assertEqual(told, [STEP, 3 * STEP, 7 * STEP])
+        window.moved(holes=True)
+        window.stuck()
+        self.assertEqual(window.free, 8 * STEP)
+        for _ in range(20):
+            window.stuck()
+        self.assertGreaterEqual(window.free, LARGEST + 1400)
+        window.moved(holes=False)
+        self.assertEqual(window.free, 0)
 
     def test_shared(self) -> None:
         """

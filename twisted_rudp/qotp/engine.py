@@ -167,7 +167,7 @@ class QOTPEngine:
         self._reset_heard = False
         self._heard_aside = OutOfBandQueue()
         self._out_of_band = self._sender.datagrams
-        self._in_order = 0
+        self._segments = self._segments_before = 0
         self._refused = 0
         self._stalled_at = (-1, now)
         self._datagrams_in = self._bytes_in = 0
@@ -810,30 +810,28 @@ class QOTPEngine:
         if taken:
             complete = self._streams.completed(segment.stream)
             self._acks.heard(segment.stream, segment.offset, len(segment.data), complete)
+        self._segments += 1
         if self._receiver.waiting:
             self._receiver.waiting = False
             if not self._timers.running(Timer.HOLE):
-                self._in_order = self._received_in_order()
+                self._segments_before = self._segments
                 self._timers.set(Timer.HOLE, self._heard + HOLE_TIME)
         return taken
 
-    def _received_in_order(self) -> int:
-        return sum(stream.incoming.next for stream in self._streams.open.values())
-
     def _fill_hole(self, now: int) -> None:
         """
-        A peer of the release repeats nothing while our window, in its view, is full. See
-        whether anything has come in order since something was missing.
+        A peer of the release sends and repeats nothing while our window, in its view, is full.
+        See whether anything has come since something was missing.
         """
-        moved = self._received_in_order()
-        if moved != self._in_order or not self._receiver.has_holes():
-            self._window.moved()
-            if not self._receiver.has_holes():
+        holes = self._receiver.has_holes()
+        if self._segments != self._segments_before or not holes:
+            self._window.moved(holes)
+            if not holes:
                 return
         else:
             self._window.stuck()
             self._acks.announce = True
-        self._in_order = moved
+        self._segments_before = self._segments
         self._timers.set(Timer.HOLE, now + HOLE_TIME)
 
     def _refuse_streams(self) -> bool:

@@ -38,8 +38,12 @@ GROWN_AT: Final = 8
 trip has sent seven times as much when that arrives behind a hole that is filled late."""
 
 STEP: Final = 2 * 1400
-"""By so much more than there is room for a window is announced that a hole has shut, and
-then by twice as much each time."""
+MOST_BEYOND: Final = 2 * LARGEST
+"""
+By so much more than there is room for a window is announced that a hole has shut, and by twice
+as much more each time until something comes. The release never has more than L{LARGEST} in flight,
+but repeats nothing without room for a datagram beside that.
+"""
 
 MAX_QUEUED: Final = 4096
 """Segments waiting to be acknowledged; the oldest go first, for they will be sent again (W6)."""
@@ -64,7 +68,9 @@ class ReceiveWindow:
     @ivar told: what was announced last.
     """
 
-    __slots__ = ("_beyond", "_budget", "_capacity", "_read", "_reserved", "free", "held", "told")
+    __slots__ = (
+        "_beyond", "_budget", "_capacity", "_read", "_reserved", "_step", "free", "held", "told",
+    )  # fmt: skip
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -72,6 +78,7 @@ class ReceiveWindow:
         self._capacity = max(self._reserved, SMALLEST)
         self._read = 0
         self._beyond = 0
+        self._step = STEP
         self.held = 0
         self.free = self.told = self._capacity
 
@@ -126,12 +133,21 @@ class ReceiveWindow:
         A hole has closed the window, so that the release does not repeat what is missing.
         Announce more than there is room for. What comes of it beyond the room is dropped.
         """
-        self._beyond = min(max(2 * self._beyond, STEP), LARGEST)
+        self._beyond = min(self._beyond + self._step, MOST_BEYOND)
+        self._step *= 2
         self.keep(0)
 
-    def moved(self) -> None:
-        """The hole was filled."""
-        self._beyond = 0
+    def moved(self, holes: bool) -> None:
+        """
+        Something has come.
+
+        @param holes: something is missing still. Then what is announced stays, because the
+            release has still in flight what it had, and more would come that is new, not that
+            which is missing.
+        """
+        self._step = STEP
+        if not holes:
+            self._beyond = 0
         self.keep(0)
 
     def took(self, size: int) -> None:
