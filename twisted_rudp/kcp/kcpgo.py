@@ -22,7 +22,6 @@ from twisted_rudp.kcp.congestion import (
 )
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter
 from twisted_rudp.kcp.sent import (
-    COPY_SHARE,
     SETTLED,
     Cause,
     Copies,
@@ -403,9 +402,7 @@ class SkipRecovery:
 
     def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
         """What has just been sent is to be sent once more, or twice."""
-        for time in range(1, times + 1):
-            after = self.round_trip.smoothed * time // COPY_SHARE
-            self._copies.plan(stamp[4] + after, first, end)
+        self._copies.plan(stamp[4], self.round_trip.smoothed, first, end, times)
 
     def _send_copies(self, stamp: Stamp, packer: Packer, budget: int) -> None:
         """

@@ -26,7 +26,7 @@ from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
-from twisted_rudp.kcp.sent import COPY_SHARE, Copies, SentBatch, SentSegments
+from twisted_rudp.kcp.sent import Copies, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import HEADER_SIZE, Counters
 
@@ -650,9 +650,7 @@ class PacedRecovery:
 
     def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
         """What has just been sent is to be sent once more, or twice."""
-        for time in range(1, times + 1):
-            after = self.round_trip.smoothed * time // COPY_SHARE
-            self._copies.plan(stamp[5] + after, first, end)
+        self._copies.plan(stamp[5], self.round_trip.smoothed, first, end, times)
 
     def _resend(
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer

@@ -37,7 +37,7 @@ COPY_SHARE: Final = 4
 """A copy follows after this share of a round trip, and a second one, if any, after twice that."""
 
 COPIES: Final = 2
-"""So often what somebody waits for is sent once more. With one copy both are lost, somewhere on
+"""How often what somebody waits for is sent again. With one copy both are lost, somewhere on
 the way there and back, in one of 100 cases where 5 % are lost."""
 
 COPIED_BEFORE: Final = 8
@@ -408,9 +408,14 @@ class Copies:
         self._planned: list[tuple[int, int, int]] = []
         self.due = NEVER
 
-    def plan(self, due: int, first: int, end: int) -> None:
-        """Plan a copy of C{first} .. C{end} - 1."""
-        insort(self._planned, (due, first, end))
+    def plan(self, now: int, round_trip: int, first: int, end: int, times: int) -> None:
+        """
+        Plan so many copies of C{first} .. C{end} - 1, which have just been sent.
+
+        @param now: in the unit of the owner, as the round trip is.
+        """
+        for time in range(1, times + 1):
+            insort(self._planned, (now + round_trip * time // COPY_SHARE, first, end))
         self.due = self._planned[0][0]
 
     def take(self, now: int, sent: SentSegments) -> list[int]:
