@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.interop.harness import PATIENCE, unavailable
+from tests.service.programs import freePort
 from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
 from twisted_rudp.service.link import Link
 from twisted_rudp.testing.impairments import Impairments
@@ -148,14 +149,6 @@ def flagsOf(options: dict[str, Any]) -> Iterator[str]:
                 yield "--nocomp"
         else:
             yield from (names[name], str(value))
-
-
-def freePort(kind: int) -> int:
-    """A port that nobody uses just now: kcptun cannot be told to take any."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class KCPTunTests(TestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,14 @@ class Program:
     def _patience(self) -> Iterator[None]:
         with patience(self.process):
             yield
+
+
+def freePort(kind: int) -> int:
+    """A port that nobody uses just now, for who cannot be told to take any."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

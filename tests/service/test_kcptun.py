@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.service.programs import TWIST, Program
+from tests.service.programs import TWIST, Program, freePort
 from tests.service.test_command import RUDP
 from tests.service.test_twist import ask
 from twisted_rudp.endpoints.kcptun import KCPTunClientEndpoint, KCPTunServerEndpoint
@@ -161,13 +161,6 @@ class OptionsTests(SynchronousTestCase):
         self.assertNotEqual(secrets[0], secrets[1])
 
 
-def free(kind: int) -> str:
-    """An address that nobody has at the moment."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{sock.getsockname()[1]}"
-
-
 class ProgramTests(SynchronousTestCase):
     """Both programs."""
 
@@ -181,11 +174,11 @@ class ProgramTests(SynchronousTestCase):
         echo = self.start(*TWIST, "rudp", "echo", "--listen", "tcp:0:interface=127.0.0.1")
         counters = Path(self.mktemp()).resolve()
         server = self.start(
-            *RUDP, "kcptun-server", "-l", free(socket.SOCK_DGRAM), "-t", f"127.0.0.1:{echo.port()}",
-            "--snmplog", str(counters), "--snmpperiod", "1",
+            *RUDP, "kcptun-server", "-l", f"127.0.0.1:{freePort(socket.SOCK_DGRAM)}",
+            "-t", f"127.0.0.1:{echo.port()}", "--snmplog", str(counters), "--snmpperiod", "1",
         )  # fmt: skip
         client = self.start(
-            *RUDP, "kcptun-client", "-l", free(socket.SOCK_STREAM),
+            *RUDP, "kcptun-client", "-l", f"127.0.0.1:{freePort(socket.SOCK_STREAM)}",
             "-r", f"127.0.0.1:{server.port()}",
         )  # fmt: skip
         question = bytes(range(256)) * 400

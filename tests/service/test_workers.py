@@ -20,7 +20,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interpreter import CHECKOUT
-from tests.service.programs import PATIENCE, TWIST, Program
+from tests.service.programs import PATIENCE, TWIST, Program, freePort
 from twisted_rudp.endpoints.kcp import KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPServerEndpoint
 from twisted_rudp.service.control import RequestError
@@ -148,7 +148,7 @@ class RunningTests(TestCase):
 
     async def test_program(self) -> None:
         """C{examples/workers.py}: L{runWorkers} in a program."""
-        port = self.freePort()
+        port = freePort(socket.SOCK_DGRAM)
         program = Program(
             str(CHECKOUT / "examples" / "workers.py"), f"kcp:{port}:interface=127.0.0.1", "1"
         )
@@ -159,13 +159,6 @@ class RunningTests(TestCase):
         await client.lost
         self.assertEqual(program.end(), 0)
         self.assertNotIn("Traceback", program.output)
-
-    @staticmethod
-    def freePort() -> int:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("127.0.0.1", 0))
-            port: int = sock.getsockname()[1]
-            return port
 
 
 class FakeProcess:
