@@ -28,7 +28,6 @@ EXERCISED: dict[str, str] = {
     "endpoints.sessions": "tests.endpoints.test_mux",
     "kcp.keepalive": "tests.kcp.test_session",
     "mux.layer": "tests.service.test_kcptun",
-    "net.shutdown": "tests.conformance.test_kcp",
     "net.udp.reactors": "tests.net.test_open",
     "net.usercode": "tests.net.test_connect",
     "raknet.close": "tests.raknet.test_engine",

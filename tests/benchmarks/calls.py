@@ -375,7 +375,7 @@ async def main(reactor: Any) -> None:
         print(f"{name.ljust(8)}  {one:.0f} / {many:.0f}")
     if options.files:
         for name, ways in files.items():
-            for way in WAYS[:3]:
+            for way in WAYS:
                 listed = ", ".join(f"{file} {n}" for file, n in ways[way].most_common())
                 print(f"\n{name}, {way}: {listed}")
 

@@ -14,8 +14,8 @@ from zope.interface import implementer
 from tests.net.support import PORT, Pair, RecordingFactory
 from twisted_rudp.core.engine import Address, Demultiplexer, Engine
 from twisted_rudp.errors import PeerReset
+from twisted_rudp.net.addresses import hostText, resolve, shownAs
 from twisted_rudp.net.connect import connect
-from twisted_rudp.net.resolve import hostText, resolve, shownAs
 
 NOBODY = "10.0.0.77"
 

@@ -1,11 +1,11 @@
-"""Tests for L{twisted_rudp.net.race}."""
+"""Tests for L{twisted_rudp.net.connect.Race}."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.net.race import Race
+from twisted_rudp.net.connect import Race
 
 
 class RaceTests(SynchronousTestCase):

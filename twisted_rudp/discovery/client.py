@@ -22,9 +22,8 @@ from twisted_rudp.discovery.sockets import Receiver, openSocket
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.errors import NodeNotFound
-from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.addresses import resolve, toTwisted
 from twisted_rudp.net.ratelog import RateLimitedLog
-from twisted_rudp.net.resolve import resolve
 from twisted_rudp.net.udp.port import DatagramPort
 
 QUERY_TIMES = (0.0, 1.0, 2.5)

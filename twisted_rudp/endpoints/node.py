@@ -40,7 +40,7 @@ from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.v1 import SERVER_PORT
 from twisted_rudp.endpoints.base import Layer
 from twisted_rudp.errors import NodeNotFound
-from twisted_rudp.net.race import ATTEMPT_DELAY, Race
+from twisted_rudp.net.connect import ATTEMPT_DELAY, Race
 from twisted_rudp.net.usercode import callUser
 
 

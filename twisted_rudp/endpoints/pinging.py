@@ -13,9 +13,8 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, PathError
 from twisted_rudp.interfaces import Pong
-from twisted_rudp.net.addresses import toTwisted
+from twisted_rudp.net.addresses import hostText, resolve, toTwisted
 from twisted_rudp.net.hub import Hub
-from twisted_rudp.net.resolve import hostText, resolve
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
 from twisted_rudp.raknet import offline

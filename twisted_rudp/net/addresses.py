@@ -1,6 +1,6 @@
 """
-Addresses: what people type, the raw tuples of the socket module, and the objects
-Twisted shows to applications.
+Addresses: what people type (NAME-1 to NAME-5), the raw tuples of the socket module, and the
+objects Twisted shows to applications.
 
 Sessions are keyed by raw tuples (ADDR-4), so a raw tuple made here equals, byte
 for byte, the one C{recvmsg} gives for the same peer.
@@ -11,10 +11,19 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
+from unicodedata import normalize
 
+import idna
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Address
 
@@ -171,3 +180,73 @@ def fromTwisted(
     zoned = f"{address.host}%{address.scopeID}" if address.scopeID else address.host
     host, port, _, scope = parseLiteral(zoned, address.port)
     return (host, port, address.flowInfo, scope)
+
+
+def hostText(host: str | bytes) -> str:
+    """
+    A host's name in ASCII, or the literal that it is. What is no ASCII is encoded as
+    Twisted does it, by the rules of 2008: those of 2003, which Python has, lead to
+    other people's domains.
+
+    @raise ValueError: it is neither (NAME-5).
+    """
+    try:
+        text = host.decode("ascii") if isinstance(host, bytes) else host
+        if isLiteral(text):
+            return text
+        name = text if text.isascii() else idna.encode(normalize("NFC", text)).decode("ascii")
+        # The length of the whole and of each label.
+        name.encode("idna")
+    except UnicodeError:
+        name = ""
+    if not name or any(character.isspace() or character == "%" for character in name):
+        raise ValueError(f"{host!r} is not a legal host name")
+    return name
+
+
+def shownAs(host: str, port: int) -> IAddress:
+    """The address of a host for error messages."""
+    if isLiteral(host):
+        return toTwisted(parseLiteral(host, port))
+    return HostnameAddress(host.encode("ascii"), port)
+
+
+def resolve(reactor: Any, host: str, port: int, resolved: Callable[[list[Address]], None]) -> None:
+    """
+    Find the addresses of a host; a literal is its own, at once (NAME-2).
+
+    @param reactor: an C{IReactorPluggableNameResolver}; without it there are literals
+        only.
+    @param resolved: called once with the addresses in the resolver's order, or with
+        none. Whoever has given up ignores the call (NAME-4).
+    @raise ValueError: C{port} is out of range or the literal's zone unknown.
+    """
+    if isLiteral(host):
+        resolved([parseLiteral(host, port)])
+    elif not IReactorPluggableNameResolver.providedBy(reactor):
+        resolved([])
+    else:
+        reactor.nameResolver.resolveHostName(
+            _Receiver(resolved), host, port, transportSemantics="UDP"
+        )
+
+
+class _Receiver:
+    """Collects what a resolver finds, in whatever type it gives it (NAME-3)."""
+
+    def __init__(self, resolved: Callable[[list[Address]], None]) -> None:
+        self._resolved = resolved
+        self._addresses: dict[Address, None] = {}
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """Its C{cancel} may raise, so it is not kept (NAME-4)."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address | IPv6Address):
+            self._addresses[fromTwisted(address)] = None
+
+    def resolutionComplete(self) -> None:
+        self._resolved(list(self._addresses))
+
+
+classImplements(_Receiver, IResolutionReceiver)

@@ -21,8 +21,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_rudp.core.engine import Address, PathError
-from twisted_rudp.net.addresses import parseLiteral
-from twisted_rudp.net.resolve import hostText, resolve
+from twisted_rudp.net.addresses import hostText, parseLiteral, resolve
 from twisted_rudp.net.udp.captured import Places
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort

@@ -37,9 +37,8 @@ from twisted_rudp.interfaces import (
     IRUDPTransport,
 )
 from twisted_rudp.messages import Delivery, Message
-from twisted_rudp.net.addresses import isLiteral
+from twisted_rudp.net.addresses import hostText, isLiteral, resolve
 from twisted_rudp.net.ratelog import RateLimitedLog
-from twisted_rudp.net.resolve import hostText, resolve
 from twisted_rudp.net.udp.open import openPort
 from twisted_rudp.net.udp.port import DatagramPort, SocketOptions
 from twisted_rudp.service.announce import NodeAnnouncer
