@@ -26,7 +26,6 @@ EXERCISED: dict[str, str] = {
     "endpoints.origins": "tests.endpoints.test_mux",
     "endpoints.pinging": "tests.endpoints.test_raknet",
     "endpoints.sessions": "tests.endpoints.test_mux",
-    "kcp.keepalive": "tests.kcp.test_session",
     "mux.layer": "tests.service.test_kcptun",
     "net.udp.reactors": "tests.net.test_open",
     "net.usercode": "tests.net.test_connect",

@@ -1,4 +1,4 @@
-"""Tests for L{twisted_rudp.kcp.limits}."""
+"""Tests for the limits that an application sets: a rate, and how long nothing may move."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.timers import NEVER
-from twisted_rudp.kcp.limits import RATE_BURST, RateLimit, TimeLimits
+from twisted_rudp.kcp.engine import RATE_BURST, RateLimit
+from twisted_rudp.kcp.keepalive import TimeLimits
 from twisted_rudp.kcp.settings import SessionOptions
 
 

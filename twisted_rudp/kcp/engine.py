@@ -46,8 +46,12 @@ from twisted_rudp.kcp.control import Peer
 from twisted_rudp.kcp.fec import DATA, KIND_OFFSET, MOST_BYTES, OUT_OF_BAND, Piece, is_framed
 from twisted_rudp.kcp.framing import Framing, OutOfBand
 from twisted_rudp.kcp.handshake import Handshake
-from twisted_rudp.kcp.keepalive import DEFAULT_IDLE, DEFAULT_KEEP_ALIVE, KeepAlive
-from twisted_rudp.kcp.limits import RateLimit, TimeLimits
+from twisted_rudp.kcp.keepalive import (
+    DEFAULT_IDLE,
+    DEFAULT_KEEP_ALIVE,
+    KeepAlive,
+    TimeLimits,
+)
 from twisted_rudp.kcp.mismatch import MismatchSigns
 from twisted_rudp.kcp.path import STALLED, Path
 from twisted_rudp.kcp.receiver import UNLIMITED, UNVALIDATED_LIMIT, ReceiveBudget
@@ -87,6 +91,12 @@ _ENDING: Final = news_of.ENDING
 SHORTEST_SILENCE: Final = 200 * MILLISECOND
 """A peer that was heard more lately is still where it was."""
 
+RATE_BURST: Final = 64 * 1500
+"""Bytes that may leave at once under a rate limit (kcp.md 5.6)."""
+
+RATE_TICKS: Final = 50
+"""A timer comes this often a second at least; a fast link is not to wait for it."""
+
 
 class Timer(IntEnum):
     """The timers of a session."""
@@ -120,6 +130,38 @@ _CLOSE: Final = 3
 _LIMIT: Final = 4
 _TIME_WAIT: Final = 5
 _PATH: Final = 6
+
+
+class RateLimit:
+    """A bucket of bytes that fills at a constant rate (kcp.md 5.6)."""
+
+    __slots__ = ("_burst", "_rate", "_since", "_spent")
+
+    def __init__(self, rate: int, now: int) -> None:
+        """
+        @param rate: bytes a second.
+        """
+        self._rate = rate
+        self._burst = max(RATE_BURST, rate // RATE_TICKS)
+        self._since = now
+        self._spent = 0
+
+    def allowance(self, now: int) -> int:
+        """Bytes that may leave now; negative while too much has left."""
+        filled = (now - self._since) * self._rate // SECOND
+        if filled:
+            self._since += filled * SECOND // self._rate
+            self._spent = max(0, self._spent - filled)
+        return self._burst - self._spent
+
+    def spend(self, count: int) -> None:
+        """So many bytes have left."""
+        self._spent += count
+
+    def ready(self, now: int) -> int:
+        """When a full datagram may leave."""
+        missing = 1500 - self.allowance(now)
+        return now if missing <= 0 else now + missing * SECOND // self._rate + 1
 
 
 class KCPEngine:

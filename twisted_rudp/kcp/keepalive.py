@@ -1,5 +1,6 @@
 """
-Whether the peer is still there: keepalive, idle timeout, a peer that forgot us.
+How long a session goes on in silence: keepalive, idle timeout, a peer that forgot us, and the
+read and write timeouts of an application.
 
 KCP has nothing of its own for this. Silence is ended by a probe (WASK), which
 every implementation answers. The answer of a kcp-go listener that has closed
@@ -13,6 +14,7 @@ from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.timers import NEVER
+from twisted_rudp.kcp.settings import SessionOptions
 
 DEFAULT_IDLE: Final = 60 * SECOND
 DEFAULT_KEEP_ALIVE: Final = 15 * SECOND
@@ -131,3 +133,57 @@ class KeepAlive:
         self.asked = False
         self._behind = self._behind + 1 if behind else 0
         return self._behind >= BEHIND_LIMIT
+
+
+class TimeLimits:
+    """How long nothing may come, and nothing that was written may be acknowledged."""
+
+    __slots__ = ("_read_since", "_written_since")
+
+    def __init__(self) -> None:
+        self._read_since = NEVER
+        self._written_since = NEVER
+
+    def came(self, now: int) -> None:
+        """The session is connected, or something has come."""
+        self._read_since = now
+
+    def waits(self, waiting: bool, now: int) -> bool:
+        """
+        Whether something of what was written waits to be acknowledged.
+
+        @return: it does from now on.
+        """
+        if not waiting:
+            self._written_since = NEVER
+        elif self._written_since == NEVER:
+            self._written_since = now
+            return True
+        return False
+
+    def deadline(self, options: SessionOptions, moved: int) -> int:
+        """
+        When the first of the limits is reached.
+
+        @param moved: when something was acknowledged last.
+        """
+        return min(self._read_until(options), self._written_until(options, moved))
+
+    def reached(self, options: SessionOptions, moved: int, now: int) -> str | None:
+        """What has not happened for too long, in words; None: nothing of that kind."""
+        if now >= self._read_until(options):
+            return f"nothing came for {options.read_timeout / SECOND:g} seconds"
+        if now >= self._written_until(options, moved):
+            what = "of what was written was acknowledged"
+            return f"nothing {what} for {options.write_timeout / SECOND:g} seconds"
+        return None
+
+    def _read_until(self, options: SessionOptions) -> int:
+        if not options.read_timeout or self._read_since == NEVER:
+            return NEVER
+        return self._read_since + options.read_timeout
+
+    def _written_until(self, options: SessionOptions, moved: int) -> int:
+        if not options.write_timeout or self._written_since == NEVER:
+            return NEVER
+        return max(self._written_since, moved) + options.write_timeout

@@ -57,7 +57,8 @@ class SendQueue(Protocol):
 class StreamQueue:
     """
     Bytes without borders: segments are full as long as there are bytes. What was written is
-    referred to, not copied.
+    referred to, not copied. L{ByteQueue<twisted_rudp.core.queues.ByteQueue>} keeps pieces in the
+    same way. There is no common base, because each write would then enter one more module.
 
     @ivar size: bytes queued.
     """
