@@ -18,7 +18,7 @@ from twisted_rudp.discovery import v1
 from twisted_rudp.discovery.announcement import Publication, announced
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import Wire
-from twisted_rudp.discovery.sockets import Receiver, openSocket
+from twisted_rudp.discovery.sockets import Receiver, socketFor
 from twisted_rudp.discovery.urls import ANY_TRANSPORT, Address
 from twisted_rudp.discovery.xdr import FormatError
 from twisted_rudp.errors import NodeNotFound
@@ -189,21 +189,13 @@ class PendingQuery(Receiver):
         self._servers.extend(more)
         datagram = v1.encode_query(v1.Query(self.node.v1))
         for address in self._servers:
-            port = self._port(address)
-            if port is not None:
-                self._server.counters["queries"] += 1
-                port.send(datagram, len(datagram), address)
-
-    def _port(self, address: RawAddress) -> DatagramPort | None:
-        family = len(address)
-        if family not in self._ports:
-            interface = "" if family == 2 else "::"
             try:
-                self._ports[family] = openSocket(self._server.reactor, self, interface)
+                port = socketFor(address, self._ports, self._server.reactor, self)
             except CannotListenError as problem:
                 self._log.info("cannot open a socket for queries: {reason}", reason=problem)
-                return None
-        return self._ports[family]
+                continue
+            self._server.counters["queries"] += 1
+            port.send(datagram, len(datagram), address)
 
     def runReceived(self, run: bytes, size: int, address: RawAddress) -> None:
         """Believe the server only, and only about what it was asked."""
@@ -372,25 +364,16 @@ class DirectoryAnnouncer(Receiver):
         """
         version = 4 if len(address) == 2 else 6
         for publication in announced(Wire.V1, self._publications, version):
-            port = self._port(address)
-            if port is None:
+            try:
+                port = socketFor(address, self._ports, self._reactor, self)
+            except CannotListenError as problem:
+                self._failed(_NO_SOCKET, problem)
                 return
             self.counters["reports"] += 1
             datagram = v1.encode_announcement(
                 v1.Announcement(publication.port, publication.id.v1)
             )
             port.send(datagram, len(datagram), address)
-
-    def _port(self, address: RawAddress) -> DatagramPort | None:
-        family = len(address)
-        if family not in self._ports:
-            interface = "" if family == 2 else "::"
-            try:
-                self._ports[family] = openSocket(self._reactor, self, interface)
-            except CannotListenError as problem:
-                self._failed(_NO_SOCKET, problem)
-                return None
-        return self._ports[family]
 
     def _note(self, kind: str, detail: object) -> None:
         """Log a problem, each kind once a minute."""

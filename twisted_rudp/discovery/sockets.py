@@ -44,7 +44,7 @@ class Receiver:
 
 
 def openSocket(
-    reactor: Any, ears: Receiver, interface: str = "", port: int = 0, **options: Any
+    reactor: Any, receiver: Receiver, interface: str = "", port: int = 0, **options: Any
 ) -> DatagramPort:
     """
     @param interface: as for L{openPort}.
@@ -53,10 +53,25 @@ def openSocket(
     """
     return openPort(
         reactor,
-        ears,
+        receiver,
         interface,
         port,
         # The stock port loses the zones of IPv6 addresses.
         kind=PortKind.PLAIN if IReactorFDSet.providedBy(reactor) else "auto",
         options=SocketOptions(receiveBuffer=_BUFFER, sendBuffer=_BUFFER, **options),
     )
+
+
+def socketFor(
+    address: Address, opened: dict[int, DatagramPort], reactor: Any, receiver: Receiver
+) -> DatagramPort:
+    """
+    The socket for the family of an address, opened when it is needed first.
+
+    @param opened: the sockets so far, by the length of their addresses.
+    @raise CannotListenError: there is no such socket.
+    """
+    family = len(address)
+    if family not in opened:
+        opened[family] = openSocket(reactor, receiver, "" if family == 2 else "::")
+    return opened[family]

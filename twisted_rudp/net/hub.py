@@ -212,6 +212,7 @@ class Hub:
         elif shares.watching:
             measured = shares.turnBegan(now)
         else:
+            # All that C{turnBegan} would do here; the call would cost every turn.
             measured = False
             shares.alertAt = now + SHARE
         if self._unknownSince:

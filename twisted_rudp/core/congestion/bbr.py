@@ -239,21 +239,21 @@ class BBR:
         # What the latest silence has cost: window, bandwidth and rates of before.
         self._before: tuple[float, float, dict[int, float]] | None = None
         self._silent_at = 0
-        self._answer()
+        self._update_control()
 
     def on_timeout(self, now: int) -> None:
         if self._before is None:
             self._before = self._window, self.bandwidth, dict(self._rates)
             self._silent_at = now
         self._window = float(LEAST_DATAGRAMS * self._mss)
-        self._answer()
+        self._update_control()
 
     def on_turn(self, sample: Sample) -> None:
         self._learn(sample)
-        self._answer()
+        self._update_control()
 
-    def _answer(self) -> None:
-        """Say what a sender asks for: it asks more often than it tells something."""
+    def _update_control(self) -> None:
+        """Set what senders read, which they do more often than they report something."""
         self.window = int(self._window)
         # The cap is what arrived when too much was lost, so within it less is sent too.
         self.draining = self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND

@@ -84,10 +84,10 @@ class Cubic:
         # What the latest silence has cost: window, threshold and top of before.
         self._before: tuple[float, float, float] | None = None
         self._silent_at = 0
-        self._answer()
+        self._update_control()
 
-    def _answer(self) -> None:
-        """Say what a sender asks for: it asks more often than it tells something."""
+    def _update_control(self) -> None:
+        """Set what senders read, which they do more often than they report something."""
         self.window = int(self._window)
         self.pacing_rate = 0.0
         if self._smoothed:
@@ -110,7 +110,7 @@ class Cubic:
         recovering = sample.before >= 0 and sample.before < self._recovery_end
         if sample.acked and not sample.app_limited and not recovering:
             self._grow(sample)
-        self._answer()
+        self._update_control()
 
     def on_timeout(self, now: int) -> None:
         if self._before is None:
@@ -119,7 +119,7 @@ class Cubic:
         self.threshold = max(self._window * _BETA, float(LEAST_DATAGRAMS * self._mss))
         self._window = float(LEAST_DATAGRAMS * self._mss)
         self._epoch = 0
-        self._answer()
+        self._update_control()
 
     def _measured(self, sample: Sample) -> None:
         """Follow the round trip, and end slow start when it grows from round to round."""
