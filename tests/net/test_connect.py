@@ -144,9 +144,11 @@ class SuccessTests(ConnectingCase):
 
 class FailureTests(ConnectingCase):
     def test_timeout(self) -> None:
-        """No answer in C{timeout} seconds is C{TimeoutError} (CONN-7)."""
+        """No answer in C{timeout} seconds is C{TimeoutError} (CONN-7), with what may be wrong."""
         before = self.network.clock.seconds()
-        self.fails(self.pair.dial(NOBODY, timeout=2.5), error.TimeoutError)
+        problem = self.fails(self.pair.dial(NOBODY, timeout=2.5), error.TimeoutError)
+        self.assertIn("no answer from the peer; perhaps", str(problem))
+        self.assertIn("rudp doctor", str(problem))
         self.assertAlmostEqual(self.network.clock.seconds() - before, 2.5, places=2)
 
     def test_unknown(self) -> None:

@@ -159,6 +159,7 @@ class PeerTests(SynchronousTestCase):
         self.serve(KCPServerEndpoint(self.server.reactor, 4000, password="one"))
         found = self.examine("kcp:{host}:4000:password=two:timeout=2")
         self.assertIn("the key may be another", found[-1].advice)
+        self.assertTrue(found[0].text.endswith(": no answer from the peer"), found[0].text)
 
     def test_transport(self) -> None:
         """A peer of another transport is found."""

@@ -89,10 +89,9 @@ class Identity:
                 self._pair = KeyPair.from_file(keyFile)
             except OSError as error:
                 raise ValueError(f"keyFile={keyFile!r}: {error.strerror}") from None
-            except ValueError:
+            except ValueError as error:
                 raise ValueError(
-                    f"keyFile={keyFile!r} holds no key: expected 64 hexadecimal digits, as"
-                    " rudp keygen writes them"
+                    f"keyFile={keyFile!r}: {error}; make one with 'rudp keygen FILE'"
                 ) from None
 
     def use(self, pair: KeyPair) -> None:

@@ -50,6 +50,12 @@ ATTEMPT_DELAY = 0.3
 CLOSE_TIMEOUT = 5.0
 """Seconds that a session nobody wanted has for its polite end (CONN-4)."""
 
+NO_ANSWER = (
+    f"{Reason.HANDSHAKE_TIMEOUT.value}; perhaps the address is wrong, a firewall drops UDP, or the"
+    " two ends have different keys or settings: 'rudp doctor ENDPOINT' tries to find out"
+)
+"""Most peers are silent to what they cannot read, so no more is known."""
+
 _Where = TypeVar("_Where")
 _Attempt = TypeVar("_Attempt")
 
@@ -235,7 +241,7 @@ class ConnectAttempt:
 
     def _timedOut(self) -> None:
         if self._session is not None:
-            self._session.expel(Reason.HANDSHAKE_TIMEOUT, None)
+            self._session.expel(Reason.HANDSHAKE_TIMEOUT, NO_ANSWER)
 
     # the session's owner
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -25,6 +25,7 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from twisted_rudp import __version__, kernels
+from twisted_rudp.core.engine import Reason
 from twisted_rudp.endpoints.base import ClientEndpoint
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint
 from twisted_rudp.interfaces import IPingable
@@ -463,7 +464,10 @@ async def peerFindings(
     try:
         made = await connected(reactor, client, LISTENING_TIME)
     except (ConnectError, DNSLookupError) as problem:
-        found = [Finding("peer", Level.PROBLEM, f"{shown}: {problem}")]
+        # What else a silence may mean is looked into below.
+        silent = isinstance(problem, TimeoutError)
+        text = Reason.HANDSHAKE_TIMEOUT.value if silent else str(problem)
+        found = [Finding("peer", Level.PROBLEM, f"{shown}: {text}")]
         failure: Exception | None = problem
         host = client.host
     else:
