@@ -100,6 +100,20 @@ class LongerPathTests(SynchronousTestCase):
             _, after = self.answered(controller, 1000, app_limited=False)
             self.assertLessEqual(after, (LEAST_DATAGRAMS + 1) * 1000)
 
+    def test_first(self) -> None:
+        """
+        A first window that was sent into the unknown is not sent again, though the first round
+        trip proves to be longer than the first timeout: nothing says that the path carries it.
+        """
+        for controller in (BBR(1000), Cubic(1000)):
+            controller.on_timeout(500 * MILLISECOND)
+            small = controller.window
+            controller.on_turn(
+                Sample(900 * MILLISECOND, acked=1000, delivered=1000, before=0,
+                       round_trip=900 * MILLISECOND, rate=1100.0, app_limited=True)
+            )
+            self.assertLessEqual(controller.window, small + 1000)
+
     def test_withoutTimeout(self) -> None:
         """The round trip of the longer path is believed after a round, and lets more out."""
         for app_limited in (True, False):

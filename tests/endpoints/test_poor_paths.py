@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
-from twisted_rudp.testing.impairments import Impairments
+from twisted_rudp.testing.impairments import Fate, Impairments
 from twisted_rudp.testing.network import MemoryNetwork
 
 PORT = 4000
@@ -88,6 +88,33 @@ class PoorPaths:
         self.source.transport.write(b"x")
         self.network.runFor(1)
         self.assertGreater(self.sink.received, 20_000)
+
+    def test_shallow(self) -> None:
+        """
+        A queue of two datagrams is not overrun all the time, though one alone takes as long on
+        the link as the round trip or longer. Up to half of what was sent was lost there.
+        """
+        for rate, delay in ((100_000, 0.01), (20_000, 0.02)):
+            self.begin(Flood(), rate, delay, 3000)
+            self.network.runFor(10)
+            arrived, counted = self.sink.received, dict(self.ways[0].counters)
+            self.network.runFor(20)
+            self.assertGreater(self.sink.received - arrived, 0.85 * 20 * rate)
+            offered, dropped = (
+                self.ways[0].counters[each] - counted[each] for each in ("offered", Fate.QUEUE_FULL)
+            )
+            self.assertLess(dropped, 0.28 * offered, (rate, dropped, offered))
+
+    def test_crawling(self) -> None:
+        """
+        Where a datagram takes longer than any timeout that is not measured yet, and the first
+        window overflows the queue, the link is used nevertheless, and not for repetitions.
+        """
+        self.begin(Flood(), 1000, 0.1, 6000)
+        self.network.runFor(80)
+        self.assertGreater(self.sink.received, 40_000)
+        offered = self.ways[0].counters["offered"]
+        self.assertLess(offered, 250, offered)
 
     def test_outage(self) -> None:
         """After three seconds in which nothing passed the link is used again within two."""

@@ -65,6 +65,17 @@ class PacketsTests(SynchronousTestCase):
         self.packets.acknowledge(0, 5)
         self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
 
+    def test_oldestFirst(self) -> None:
+        """What is lost once more goes before later bytes: they wait for it at the peer."""
+        self.send(0, bytes(10), 2)
+        self.packets.give_up_oldest(5)
+        again = self.stream.lost.popleft()
+        for number, offset in ((5, again.offset), (6, 10)):
+            run = SentRun(number, 1, self.stream, offset, 2, bytes(2), False)
+            self.packets.sent(run, 41, 41, SECOND, False)
+        self.packets.give_up_oldest(2)
+        self.assertEqual([each.offset for each in self.stream.lost], [0, 2, 4, 6, 8, 10])
+
     def test_stretches(self) -> None:
         """What was known already, in the middle of a part or of the whole, counts once."""
         self.send(0, b"aabbccddeef", 2, fin=True)

@@ -106,6 +106,18 @@ class SentPacketsTests(SynchronousTestCase):
         self.heard([(0, 6)], SECOND + MILLISECOND)
         self.assertEqual((table.outstanding, table.base, table.recovery.in_flight), (0, 5, 0))
 
+    def test_oldestFirst(self) -> None:
+        """
+        What is lost once more goes before later frames that were lost meanwhile: they wait for
+        it at the peer.
+        """
+        table = self.table
+        self.send(6, 0)
+        table.reported_lost([(0, 0), (2, 2)])
+        self.again(MILLISECOND)
+        table.reported_lost([(4, 5), (6, 6), (1, 1), (7, 7)])
+        self.assertEqual([frame.reliable for frame in table.lost], [0, 1, 2, 4, 5])
+
     def gap(self) -> SentPackets:
         """Number 0 has timed out; its frame has arrived in number 60."""
         table = self.table

@@ -351,7 +351,7 @@ class SentPackets:
                 self._exact.pop((run.stream.number, offset, len(data)), None)
             self.stream_bytes -= len(data)
             run.stream.unsettled -= len(data)
-            run.stream.lost.append(LostSegment(offset, data, fin, run.sendings))
+            run.stream.lose(LostSegment(offset, data, fin, run.sendings))
             self.losing[run.stream] = None
 
     def _enter(self, run: SentRun) -> None:

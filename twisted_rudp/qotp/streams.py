@@ -8,7 +8,9 @@ responder; 0 is there from the start.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Buffer
@@ -27,6 +29,8 @@ cost no more than they are counted for (W6)."""
 
 _SMALL: Final = 256
 _JOINED: Final = 8192
+
+_offset: Final = attrgetter("offset")
 
 
 class LostSegment(NamedTuple):
@@ -173,7 +177,7 @@ class Stream:
     @ivar queue: written and not yet sent.
     @ivar sent: the offset of the next new byte.
     @ivar unsettled: bytes sent and not acknowledged.
-    @ivar lost: to be sent again.
+    @ivar lost: to be sent again, in order.
     @ivar finishing: our half is to end.
     @ivar fin_sent: its end is on the wire.
     @ivar fin_acknowledged: and has arrived.
@@ -229,6 +233,15 @@ class Stream:
         self.unsettled -= size
         if fin:
             self.fin_acknowledged = True
+
+    def lose(self, segment: LostSegment) -> None:
+        """A segment is to be sent again."""
+        lost = self.lost
+        if lost and segment.offset < lost[-1].offset:
+            # What is lost once more stands before later bytes: the peer waits for the earliest.
+            lost.insert(bisect_left(lost, segment.offset, key=_offset), segment)
+        else:
+            lost.append(segment)
 
     def stop_sending(self) -> None:
         """Drop what was not sent and what would be sent again."""

@@ -621,8 +621,11 @@ class Sender:
             credit = paced - (writer.cost - start)
             if room > credit:
                 room = credit
-            if bulky and first == CONTINUED and room < self.datagram and not sent.lost:
-                # A part of a datagram's credit is worth no system call of its own.
+            if first == CONTINUED and room < self.datagram and (
+                room == credit or (bulky and not sent.lost)
+            ):
+                # A part of a datagram's credit is worth no system call of its own, and a queue
+                # on the way may have no place for what exceeds it.
                 room = 0
             is_open = room > 0 or self._probes > 0
             if not (is_open or self._urgent):
@@ -761,6 +764,9 @@ class Sender:
                 head = pack_frame_header(int(Reliability.RELIABLE), len(NOTHING), frame.reliable)
                 frame.data = head + NOTHING
                 frame.message = None
+        if message.unacknowledged > message.fragments:
+            # It goes again already: an earlier fragment was lost before this one.
+            return True
         self.queue.remove(message)
         again = OutgoingMessage(
             message.payload,

@@ -136,6 +136,11 @@ class SentFrame:
         self.done = False
 
 
+def _order(frame: SentFrame) -> tuple[bool, int]:
+    """Lost frames are sent again in this order."""
+    return not frame.alone, frame.reliable
+
+
 class Sent(Protocol):
     """
     What was in datagrams with consecutive numbers.
@@ -914,11 +919,15 @@ class SentPackets:
         """A datagram with this frame is lost, or may be."""
         if not (frame.done or frame.waiting):
             frame.waiting = True
+            lost = self.lost
             if frame.alone:
                 # The peer may take in nothing of the application's before it has this.
-                self.lost.appendleft(frame)
+                lost.appendleft(frame)
+            elif lost and frame.reliable < lost[-1].reliable:
+                # What is lost once more goes before later frames: they wait for it at the peer.
+                lost.insert(bisect_right(lost, _order(frame), key=_order), frame)
             else:
-                self.lost.append(frame)
+                lost.append(frame)
 
     def tell(self, message: OutgoingMessage, arrived: bool) -> None:
         """Note the fate of a message, if somebody wants to know."""

@@ -160,6 +160,7 @@ class BBR:
         "_index",
         "_judged_acked",
         "_judged_lost",
+        "_latest",
         "_least_at",
         "_longer",
         "_measured_until",
@@ -203,6 +204,7 @@ class BBR:
         self.gain = _STARTUP_GAIN
         self.bandwidth = 0.0
         self.least = 0
+        self._latest = 0
         self.noise = 0.0
         self._least_at = 0
         self._window = float(INITIAL_DATAGRAMS * mss)
@@ -262,7 +264,7 @@ class BBR:
             return
         rate = self.bandwidth * self.gain * _MARGIN / (1.0 - self.noise)
         # Whatever was measured, over an outage for instance: two datagrams a round trip.
-        floor = _FEWEST * self._mss * SECOND / self.least
+        floor = _FEWEST * self._mss * SECOND / max(self._latest, self.least)
         if self.phase is Phase.STARTUP:
             # An estimate that is still growing must not hold back its own growth.
             floor = 2.0 * self._window * SECOND / self.least
@@ -321,8 +323,9 @@ class BBR:
         The first acknowledgement after a timeout. If it is for what was sent before that, nothing
         was lost: the path has become longer (RFC 4015, RFC 5682). Where the flow did not fill the
         path, and so did not make it longer, what it had measured stands, but for the round trip.
+        The first windows of a flow were measured by nothing.
         """
-        if sample.app_limited and sample.sent_before(self._silent_at):
+        if bandwidth and sample.app_limited and sample.sent_before(self._silent_at):
             self._window = window
             self._rates = rates
             self.bandwidth = bandwidth
@@ -345,6 +348,7 @@ class BBR:
             self._round_least = elapsed
         if not self._phase_least or elapsed < self._phase_least:
             self._phase_least = elapsed
+        self._latest = elapsed
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
         elif elapsed < self.least + self.least // 32 + MILLISECOND:

@@ -98,7 +98,8 @@ class Cubic:
 
     def on_turn(self, sample: Sample) -> None:
         if sample.acked and self._before is not None:
-            if sample.app_limited and sample.sent_before(self._silent_at):
+            known = self._smoothed > 0
+            if known and sample.app_limited and sample.sent_before(self._silent_at):
                 # An acknowledgement of what was sent before the timeout: nothing was lost, the
                 # path has become longer (RFC 9438 4.9.2), and not by this flow.
                 self._window, self.threshold, self._top = self._before
