@@ -74,10 +74,10 @@ class LifecycleTests(SynchronousTestCase):
         life.end(Reason.DONE, None, wait)
         self.assertIs(life.state, State.CLOSING)
         self.assertTrue(wait.repeat_due(NOW))
-        life.told()
+        life.last_packet_sent()
         self.assertEqual(events, [])
         self.assertTrue(wait.repeat_due(NOW + 10 * MILLISECOND))
-        life.told()
+        life.last_packet_sent()
         self.assertEqual(events, [(Event.ENDED, Reason.DONE, None)])
         self.assertIs(life.state, State.CLOSED)
 
@@ -118,7 +118,7 @@ class TimeWaitTests(SynchronousTestCase):
         wait = TimeWait(NOW, SECOND, repeats=3, interval=10)
         sent = [at for at in range(100) if wait.repeat_due(NOW + at)]
         self.assertEqual(sent, [0, 10, 20])
-        self.assertTrue(wait.told)
+        self.assertTrue(wait.finished)
         self.assertEqual(wait.deadline(), NOW + SECOND)
 
     def test_acknowledged(self) -> None:

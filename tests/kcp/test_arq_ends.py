@@ -180,7 +180,7 @@ class ReceivedEndTests(ARQTestCase):
             self.assertFalse(arq.receiver.end_in_order)
             taken = [arq.take(9)] if stream else [arq.take_message(), arq.take_message()]
             self.assertEqual(taken, [b"ab"] if stream else [b"a", b"b"])
-            self.assertFalse(arq.receiver.inbox.readable)
+            self.assertFalse(arq.receiver.queue.readable)
 
     def test_lastNumber(self) -> None:
         """The number may be 2^32 - 1."""

@@ -119,7 +119,7 @@ class LinkTests(SynchronousTestCase):
         for arq in link.ends:
             self.assertTrue(arq.sender.drained)
             sender = arq.sender
-            held = (sender.sent.in_flight, sender.queue.size, arq.receiver.inbox.size)
+            held = (sender.sent.in_flight, sender.queue.size, arq.receiver.queue.size)
             self.assertEqual(held, (0, 0, 0))
             self.assertEqual(arq.counters.kcp_in_errors, 0)
 
@@ -241,7 +241,7 @@ class LinkTests(SynchronousTestCase):
         while link.now < 20_000 and link.step():
             pass
         self.assertEqual(b.receiver.free, 0)
-        self.assertLessEqual(b.receiver.inbox.size, 64 * 276)
+        self.assertLessEqual(b.receiver.queue.size, 64 * 276)
         received = b.take(10_000_000)
         link.loss = 1.0
         link.flush(1)

@@ -20,7 +20,7 @@ class UnknownPeerTests(ARQTestCase):
     def check_bounded(self, arq: ARQ) -> None:
         receiver = arq.receiver
         self.assertLessEqual(len(receiver.held), 32)
-        self.assertLessEqual(receiver.inbox.segments, 32)
+        self.assertLessEqual(receiver.queue.segments, 32)
         self.assertLessEqual(len(receiver.acks), 4_096 + 64)
 
     def test_timestampOfAnother(self) -> None:
@@ -114,7 +114,7 @@ class UnknownPeerTests(ARQTestCase):
             wait = wait_of(arq, now * 100)
             self.assertTrue(wait is None or wait >= 0)
             self.assertGreaterEqual(arq.sender.sent.in_flight, 0)
-            self.assertGreaterEqual(arq.receiver.inbox.size, 0)
+            self.assertGreaterEqual(arq.receiver.queue.size, 0)
 
     def test_unaOvertakesAcknowledgement(self) -> None:
         """An ACK whose number a later C{una} of the same datagram covers is no news."""

@@ -273,13 +273,13 @@ class KCPGoTraceTests(SynchronousTestCase):
         self.assertEqual(good, event["ret"] == 0, where)
 
     def do_peek(self, endpoint: Endpoint, event: Event, where: str) -> None:
-        self.assertEqual(endpoint.arq.receiver.inbox.readable, event["ret"] >= 0, where)
+        self.assertEqual(endpoint.arq.receiver.queue.readable, event["ret"] >= 0, where)
 
     def do_recv(self, endpoint: Endpoint, event: Event, where: str) -> None:
         arq = endpoint.arq
         data = bytes.fromhex(event.get("recv", ""))
         if event["ret"] == -2:
-            self.assertTrue(arq.receiver.inbox.readable, where)
+            self.assertTrue(arq.receiver.queue.readable, where)
         elif endpoint.settings["stream"]:
             self.assertEqual(arq.take(max(event["ret"], 1)), data, where)
         else:

@@ -188,5 +188,5 @@ class TrialTests(SynchronousTestCase):
         """It has the number of a segment that the peer has, so that it is never taken for data."""
         arq = ARQ(1, Settings(), epoch=0)
         arq.sender.sent.una = 7
-        (one,) = segments(arq.long_segment(1000, 0))
+        (one,) = segments(arq.probe_segment(1000, 0))
         self.assertEqual((one.cmd, one.sn, one.length), (PUSH, 6, 1000 - HEADER_SIZE))

@@ -7,64 +7,64 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.kcp.control import Control
-from twisted_rudp.kcp.receiver import JOIN_BELOW, Inbox, ReceiveBudget, Receiver
+from twisted_rudp.kcp.receiver import JOIN_BELOW, ReceiveBudget, ReceiveQueue, Receiver
 from twisted_rudp.kcp.wire import Counters
 
 
 class InboxTests(SynchronousTestCase):
-    """L{Inbox}."""
+    """L{ReceiveQueue}."""
 
     def test_wholeChunk(self) -> None:
         """A chunk that fits is handed out itself."""
-        inbox = Inbox(stream=True)
+        queue = ReceiveQueue(stream=True)
         chunks = [bytes(JOIN_BELOW), bytes(JOIN_BELOW + 1)]
         for chunk in chunks:
-            inbox.append(chunk, 1_024, len(chunk) // 1_024)
+            queue.append(chunk, 1_024, len(chunk) // 1_024)
         for chunk in chunks:
-            self.assertIs(inbox.take(1 << 20), chunk)
+            self.assertIs(queue.take(1 << 20), chunk)
 
     def test_joinsSmallOnes(self) -> None:
         """Small chunks are joined up to the limit."""
-        inbox = Inbox(stream=True)
+        queue = ReceiveQueue(stream=True)
         for chunk in (b"ab", b"cd", b"ef"):
-            inbox.append(chunk, 2, len(chunk) // 2)
-        self.assertEqual(inbox.take(5), b"abcd")
-        self.assertEqual((inbox.take(5), inbox.size, inbox.segments), (b"ef", 0, 0))
+            queue.append(chunk, 2, len(chunk) // 2)
+        self.assertEqual(queue.take(5), b"abcd")
+        self.assertEqual((queue.take(5), queue.size, queue.segments), (b"ef", 0, 0))
 
     def test_segmentsOfAChunk(self) -> None:
         """A segment is free once its last byte was taken."""
-        inbox = Inbox(stream=True)
-        inbox.append(b"aabbcc", 2, 3)
-        self.assertEqual(inbox.segments, 3)
-        self.assertEqual((inbox.take(1), inbox.segments), (b"a", 3))
-        self.assertEqual((inbox.take(2), inbox.segments), (b"ab", 2))
-        self.assertEqual((inbox.take(9), inbox.segments), (b"bcc", 0))
+        queue = ReceiveQueue(stream=True)
+        queue.append(b"aabbcc", 2, 3)
+        self.assertEqual(queue.segments, 3)
+        self.assertEqual((queue.take(1), queue.segments), (b"a", 3))
+        self.assertEqual((queue.take(2), queue.segments), (b"ab", 2))
+        self.assertEqual((queue.take(9), queue.segments), (b"bcc", 0))
 
     def test_emptySegments(self) -> None:
         """An empty segment is nothing in a stream and a message of 0 bytes else."""
-        stream, messages = Inbox(stream=True), Inbox(stream=False)
-        for inbox in (stream, messages):
-            inbox.append(b"", 0, 1)
+        stream, messages = ReceiveQueue(stream=True), ReceiveQueue(stream=False)
+        for queue in (stream, messages):
+            queue.append(b"", 0, 1)
         self.assertEqual((stream.segments, stream.readable), (0, False))
         self.assertEqual((messages.segments, messages.readable), (1, True))
         self.assertEqual((messages.take_message(), messages.take_message()), (b"", None))
 
     def test_fragmentsInAStream(self) -> None:
         """A stream takes the bytes of fragments in order."""
-        inbox = Inbox(stream=True)
+        queue = ReceiveQueue(stream=True)
         for frg in (2, 1):
-            inbox.append(b"xy", 2, 1, frg)
-        self.assertEqual((inbox.size, inbox.take(9)), (4, b"xyxy"))
+            queue.append(b"xy", 2, 1, frg)
+        self.assertEqual((queue.size, queue.take(9)), (4, b"xyxy"))
 
     def test_messages(self) -> None:
         """A message is there when all its fragments are; C{size} counts whole ones."""
-        inbox = Inbox(stream=False)
-        inbox.append(b"aabb", 2, 2)
-        inbox.append(b"c", 1, 1, 1)
-        self.assertEqual((inbox.size, inbox.segments), (4, 3))
-        self.assertEqual([inbox.take_message() for _ in range(3)], [b"aa", b"bb", None])
-        inbox.append(b"d", 1, 1)
-        self.assertEqual((inbox.size, inbox.take_message(), inbox.size), (2, b"cd", 0))
+        queue = ReceiveQueue(stream=False)
+        queue.append(b"aabb", 2, 2)
+        queue.append(b"c", 1, 1, 1)
+        self.assertEqual((queue.size, queue.segments), (4, 3))
+        self.assertEqual([queue.take_message() for _ in range(3)], [b"aa", b"bb", None])
+        queue.append(b"d", 1, 1)
+        self.assertEqual((queue.size, queue.take_message(), queue.size), (2, b"cd", 0))
 
 
     def test_miscountedFragments(self) -> None:
@@ -72,13 +72,13 @@ class InboxTests(SynchronousTestCase):
         As many fragments as the first announces are a message, even if none of
         them is the last (kcp.md 1.5).
         """
-        inbox = Inbox(stream=False)
+        queue = ReceiveQueue(stream=False)
         for payload in (b"ab", b"cd"):
-            inbox.append(payload, 2, 1, 1)
-        self.assertEqual(inbox.take_message(), b"abcd")
-        self.assertEqual((inbox.size, inbox.segments), (0, 0))
-        inbox.append(b"e", 1, 1)
-        self.assertEqual(inbox.size, 1)
+            queue.append(payload, 2, 1, 1)
+        self.assertEqual(queue.take_message(), b"abcd")
+        self.assertEqual((queue.size, queue.segments), (0, 0))
+        queue.append(b"e", 1, 1)
+        self.assertEqual(queue.size, 1)
 
 
 class ReceiverTests(SynchronousTestCase):
@@ -209,10 +209,10 @@ class ReceiverTests(SynchronousTestCase):
                     receiver.push(sn, 0, 0, stream[sn : sn + 1], True)
             if count % 2:
                 taken += receiver.take(count)
-            self.assertLessEqual(receiver.inbox.segments, wnd)
+            self.assertLessEqual(receiver.queue.segments, wnd)
             receiver.settle()
             self.assertEqual(receiver.held_bytes, len(receiver.held))
-            self.assertEqual(len(taken) + receiver.inbox.size, receiver.nxt)
+            self.assertEqual(len(taken) + receiver.queue.size, receiver.nxt)
         self.assertEqual(taken + receiver.take(99), stream[: receiver.nxt])
         self.assertGreaterEqual(receiver.nxt, 1)
 

@@ -67,7 +67,7 @@ class SenderTests(SynchronousTestCase):
         """With nothing in flight nothing is asked for."""
         self.sender.arm()
         self.assertEqual(self.timers.due[Timer.RETRANSMISSION], NEVER)
-        self.assertFalse(self.sender.starved)
+        self.assertFalse(self.sender.window_blocked)
         self.assertFalse(self.sender.stalled)
 
 

@@ -296,7 +296,7 @@ class ReceivedDatagramsTests(SynchronousTestCase):
         datagrams = received(first)
         fresh = []
         for number in came:
-            near = datagrams.near((first + number) & MASK24)
+            near = datagrams.unwrap((first + number) & MASK24)
             self.assertEqual(near, first + number)
             if datagrams.accept(near, 1, 100, 0, 10 * MILLISECOND) is Arrival.NEW:
                 fresh.append(number)

@@ -106,7 +106,7 @@ class Offered:
         self.closed += 1
 
 
-class Life:
+class RunningServices:
     """A program that can be reloaded and taken over."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class LifeTests(SynchronousTestCase):
     """Reloading and taking over."""
 
     def setUp(self) -> None:
-        self.life = Life()
+        self.life = RunningServices()
         self.control = Control(Clock(), life=self.life)
         self.client = Client()
 

@@ -71,7 +71,7 @@ def time_wait_span(timeout: int) -> int:
 
 class TimeWait:
     """
-    The times of what is said after the end. What is said is the transport's business.
+    When a session that has ended sends its last packet. What that is the transport knows.
 
     @ivar until: when nothing is answered any more.
     """
@@ -94,7 +94,7 @@ class TimeWait:
         self._interval = interval
 
     @property
-    def told(self) -> bool:
+    def finished(self) -> bool:
         """The last packet was sent as often as it is to be."""
         return self._left == 0
 
@@ -175,20 +175,20 @@ class Lifecycle:
         End the session, whatever its state.
 
         The application is told at once, but where the socket is the session's own and the
-        last packet has to be sent first (L{told}).
+        last packet has to be sent first (L{last_packet_sent}).
 
         @param detail: a text for people, or None.
         """
         self.time_wait = time_wait
         self._ending = (reason, detail)
-        if self._own_socket and not time_wait.told:
+        if self._own_socket and not time_wait.finished:
             self.enter(State.CLOSING)
         else:
             self._tell_ended()
 
-    def told(self) -> None:
+    def last_packet_sent(self) -> None:
         """The last packet may have been sent for the last time: see whether that was all."""
-        if self.state is State.CLOSING and self.time_wait is not None and self.time_wait.told:
+        if self.state is State.CLOSING and self.time_wait is not None and self.time_wait.finished:
             self._tell_ended()
 
     def vanish(self, detail: str) -> None:

@@ -108,7 +108,7 @@ class ARQ:
     @ivar pieces: of segments that were too long for the path (kcp-close.md 16).
     @ivar trial: number and timestamp of what was sent last for its length alone.
     @ivar trial_arrived: it was acknowledged; who reads it takes it back.
-    @ivar aside: what WINS segments have carried (kcp-close.md 15); who reads it empties it.
+    @ivar wins_payloads: what WINS segments have carried (kcp-close.md 15); who reads it empties it.
     @ivar our_fin_first_sent_after_theirs: the peer's end of stream was in order
         when ours was sent first, so whoever acknowledges ours has seen that.
     """
@@ -116,7 +116,6 @@ class ARQ:
     __slots__ = (
         "_window_from",
         "_window_since",
-        "aside",
         "control",
         "conv",
         "counters",
@@ -129,6 +128,7 @@ class ARQ:
         "settings",
         "trial",
         "trial_arrived",
+        "wins_payloads",
     )
 
     def __init__(
@@ -152,7 +152,7 @@ class ARQ:
         self.settings = settings
         self.epoch = epoch
         self.overhead = overhead
-        self.aside: list[bytes] = []
+        self.wins_payloads: list[bytes] = []
         self.pieces = Pieces()
         self.trial: tuple[int, int] | None = None
         self.trial_arrived = False
@@ -181,7 +181,7 @@ class ARQ:
         receiver = self.receiver
         widest = self.settings.widest_receive_window
         quick = now - self._window_since <= GROWTH_TIME
-        if quick and receiver.wnd < widest and 4 * receiver.inbox.segments <= receiver.wnd:
+        if quick and receiver.wnd < widest and 4 * receiver.queue.segments <= receiver.wnd:
             trusted = receiver.limit == self.receive_limit
             receiver.wnd = min(2 * receiver.wnd, widest)
             if trusted:
@@ -357,7 +357,7 @@ class ARQ:
         recovery = self.sender.recovery
         recovery.new_path()
 
-    def long_segment(self, size: int, now: int) -> bytes:
+    def probe_segment(self, size: int, now: int) -> bytes:
         """
         A datagram of C{size} bytes that means nothing: a segment that the peer has already,
         with another payload. Every receiver acknowledges that and looks no further (kcp.md 1.7).
@@ -408,9 +408,9 @@ class ARQ:
         """
         clock = self.epoch + now // MILLISECOND
         counters, control = self.counters, self.control
-        inbox, sent = self.receiver.inbox, self.sender.sent
+        queue, sent = self.receiver.queue, self.sender.sent
         segments, una = counters.in_segs, sent.una
-        waiting, controls = inbox.segments, control.heard_controls
+        waiting, controls = queue.segments, control.heard_controls
         total = len(run)
         if total <= size or size <= 0:
             # For one datagram a kernel gains nothing.
@@ -424,18 +424,18 @@ class ARQ:
         self.receiver.settle()
         if len(self.receiver.acks) > ACKS_TO_HOLD:
             self.receiver.thin()
-        news = 0
+        flags = 0
         if counters.in_segs != segments:
-            news = HEARD
-        if inbox.segments != waiting:
-            news |= READABLE
+            flags = HEARD
+        if queue.segments != waiting:
+            flags |= READABLE
         if sent.una != una:
-            news |= COVERED
+            flags |= COVERED
         if control.heard_controls != controls:
-            news |= CONTROL
+            flags |= CONTROL
         if control.reset_heard or self.receiver.end is not None:
-            news |= ENDING
-        return news
+            flags |= ENDING
+        return flags
 
     def _run(
         self, run: Buffer, size: int, position: int, clock: int, regular: bool
@@ -486,11 +486,11 @@ class ARQ:
         @return: how many.
         """
         receiver = self.receiver
-        inbox = receiver.inbox
-        limit = receiver.wnd - inbox.segments
+        queue = receiver.queue
+        limit = receiver.wnd - queue.segments
         if limit <= 0 or receiver.held or receiver.end is not None or receiver.shut:
             return 0
-        if inbox.size >= receiver.limit or (receiver.charged and receiver.full):
+        if queue.size >= receiver.limit or (receiver.charged and receiver.full):
             return 0
         count, payload, ts, wnd, una = take_run(
             run, size, self.conv, receiver.nxt & MASK32, limit
@@ -601,7 +601,7 @@ class ARQ:
             elif cmd != PUSH:
                 control.hear(cmd, frg, ts, sn, una, regular)
                 if length and cmd == WINS and frg == MARK:
-                    self._take_aside(data[position : position + length], sn, una, regular)
+                    self._take_wins_payload(data[position : position + length], sn, una, regular)
             elif frg != END or length:
                 payload = data[position : position + length]
                 self.receiver.push(sn, ts, frg, payload, regular)
@@ -621,7 +621,7 @@ class ARQ:
         if echo >= 0 or sent.una != before:
             sender.recovery.heard(echo, clock, sent.una - before, sender.peer_window)
 
-    def _take_aside(self, payload: bytes, sn: int, una: int, regular: bool) -> None:
+    def _take_wins_payload(self, payload: bytes, sn: int, una: int, regular: bool) -> None:
         """Take in what a WINS segment of a peer of ours carries (kcp-close.md 15, 16 and 18)."""
         if payload[0] == PIECE:
             whole = self.pieces.take(payload)
@@ -631,7 +631,7 @@ class ARQ:
         if is_about_shapes(payload) and not self._is_near(sn, una):
             self.counters.bad_shapes += 1
         else:
-            self.aside.append(payload)
+            self.wins_payloads.append(payload)
         if not regular:
             # Old news of the window, but the payload is new.
             self.control.heard_controls += 1
@@ -639,7 +639,7 @@ class ARQ:
     def _take_end(self, sn: int, ts: int) -> None:
         if self.control.peer is Peer.UNMARKED:
             self.counters.unmarked_ends += 1
-            self.receiver.swallow(sn, ts)
+            self.receiver.skip(sn, ts)
         elif self.receiver.push_end(sn, ts):
             self.control.peer = Peer.MARKED
 
@@ -720,7 +720,7 @@ class ARQ:
         receiver = self.receiver
         clock = self.epoch + now // MILLISECOND
         # Where nothing waits for the application, all of the window is free.
-        whole = not receiver.inbox.segments and not receiver.shut
+        whole = not receiver.queue.segments and not receiver.shut
         wnd = receiver.wnd if whole else receiver.free
         return self.conv, wnd, clock & MASK32, receiver.nxt & MASK32, clock, now
 

@@ -422,7 +422,7 @@ class KCPDemultiplexer:
         if not self._rules.roaming or self._byConv.count(conv) > MOST_NAMESAKES:
             return []
         found = [table.get((address, conv)) for address in self._byConv.of(conv)]
-        return [each for each in found if isinstance(each, KCPEngine) and each.followable]
+        return [each for each in found if isinstance(each, KCPEngine) and each.can_migrate]
 
     def _ask(
         self, cookies: Cookies, conv: int, address: Address, now: int, framed: bool
@@ -446,7 +446,7 @@ class KCPDemultiplexer:
     ) -> Verdict:
         """Our question is answered, by a peer that has moved or whose session we do not have."""
         conv = first.conv
-        standing = [each for each in elsewhere if each.stands_at(first.sn, first.una)]
+        standing = [each for each in elsewhere if each.accepts_numbers(first.sn, first.una)]
         if len(standing) != 1:
             if elsewhere:
                 return Drop("leftover of a session")

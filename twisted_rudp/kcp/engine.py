@@ -39,7 +39,7 @@ from twisted_rudp.core.lifecycle import (
 )
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.timers import NEVER, Timers
-from twisted_rudp.kcp import arq as news_of
+from twisted_rudp.kcp import arq as input_flags
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.close import Close, ClosedSession, LateAnswer, Outcome, draining_span
 from twisted_rudp.kcp.control import Peer
@@ -66,9 +66,9 @@ from twisted_rudp.kcp.wire import (
     MARK,
     PUSH,
     WASK,
-    aside,
     is_acknowledgement,
     pack_header,
+    pack_wins,
     reset,
 )
 from twisted_rudp.messages import Delivery, Message
@@ -82,11 +82,11 @@ _NOTHING: Sequence[tuple[Any, ...]] = ()
 
 # Names of this module: each is needed several times for each run.
 _ESTABLISHED, _FIN_WAIT = State.ESTABLISHED, State.FIN_WAIT
-_HEARD: Final = news_of.HEARD
-_READABLE: Final = news_of.READABLE
-_COVERED: Final = news_of.COVERED
-_CONTROL: Final = news_of.CONTROL
-_ENDING: Final = news_of.ENDING
+_HEARD: Final = input_flags.HEARD
+_READABLE: Final = input_flags.READABLE
+_COVERED: Final = input_flags.COVERED
+_CONTROL: Final = input_flags.CONTROL
+_ENDING: Final = input_flags.ENDING
 
 SHORTEST_SILENCE: Final = 200 * MILLISECOND
 """A peer that was heard more lately is still where it was."""
@@ -388,7 +388,7 @@ class KCPEngine:
     # a peer whose NAT gave it another address (kcp-close.md 14)
 
     @property
-    def followable(self) -> bool:
+    def can_migrate(self) -> bool:
         """The peer is one of ours, validated, and not about to leave."""
         return (
             self._life.state is _ESTABLISHED
@@ -397,7 +397,7 @@ class KCPEngine:
             and self._arq.control.peer is Peer.MARKED
         )
 
-    def stands_at(self, sn: int, una: int) -> bool:
+    def accepts_numbers(self, sn: int, una: int) -> bool:
         """
         Whether the peer of this conversation may say that it would send C{sn} next and
         waits for C{una}. Who has seen nothing of it does not guess that.
@@ -450,13 +450,13 @@ class KCPEngine:
             if self._closed is not None:
                 self._closed.receive(piece, length, now)
                 continue
-            self._heed_news(arq.input(piece, length, now, regular), now)
+            self._process_flags(arq.input(piece, length, now, regular), now)
             if arq.counters.kcp_in_errors != errors:
                 errors = arq.counters.kcp_in_errors
                 self._signs.unread(piece[:length], address)
         if self._closed is not None:
             self._timers.set(_TIME_WAIT, self._life.deadline())
-        elif self._options.read_timeout and self._receiver.inbox.readable:
+        elif self._options.read_timeout and self._receiver.queue.readable:
             self._limits.came(now)
 
     def _hear_out_of_band(self, view: memoryview, size: int) -> None:
@@ -493,41 +493,41 @@ class KCPEngine:
             self._shape_heard = True
             self._bare = False
 
-    def _heed_news(self, news: int, now: int) -> None:
-        """Draw the conclusions from what a run has brought."""
-        if news & _HEARD:
+    def _process_flags(self, flags: int, now: int) -> None:
+        """Act on the flags that L{ARQ.input} gave for a run."""
+        if flags & _HEARD:
             self._keepalive.heard = now
-        if news & _COVERED:
+        if flags & _COVERED:
             self._una_moved = now
-        if news & _READABLE:
+        if flags & _READABLE:
             if self._life.state is _ESTABLISHED:
                 self.pending.append(self._readable)
             elif self._close is not None:
                 self._discard()
-        if news & _CONTROL:
+        if flags & _CONTROL:
             self._path.heard_at = now
-            self._heed_control(now)
+            self._process_control(now)
         if self._arq.trial_arrived:
             self._arq.trial_arrived = False
             self._path.arrived()
             self._use_path()
-        if self._slow or news & _ENDING:
+        if self._slow or flags & _ENDING:
             self._advance(now)
 
-    def _heed_control(self, now: int) -> None:
+    def _process_control(self, now: int) -> None:
         """
         A WASK, WINS or reset came: messages beside the stream, cookies, and the signs of a
         peer that forgot this session.
         """
         arq = self._arq
-        if arq.aside:
-            self._hear_segments(arq.aside, now)
+        if arq.wins_payloads:
+            self._hear_segments(arq.wins_payloads, now)
         settled = now - self._una_moved >= arq.timeout
         behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
         # Only an answer tells: what comes unasked may be somebody's recording.
         behind = behind and self._keepalive.asked
         due = self._handshake.due
-        forgotten = self._handshake.heed(arq, now)
+        forgotten = self._handshake.take_cookie(arq, now)
         if self._handshake.due != due:
             self._slow = True
         if self._keepalive.answered(forgotten or behind):
@@ -568,7 +568,7 @@ class KCPEngine:
             if now - self._una_moved > STALLED and self._arq.outstanding:
                 self._suspect_path(now)
         if _PATH in expired:
-            self._look_at_path(now)
+            self._on_path_timer(now)
         if _KEEPALIVE in expired:
             self._check_silence(now)
         if _LIMIT in expired:
@@ -612,7 +612,7 @@ class KCPEngine:
             arq.give_up()
         self._timers.set(_PATH, path.due)
 
-    def _look_at_path(self, now: int) -> None:
+    def _on_path_timer(self, now: int) -> None:
         """The timer of the path has expired."""
         path = self._path
         self._timers.stop(_PATH)
@@ -640,7 +640,7 @@ class KCPEngine:
         ours did not arrive.
         """
         arq = self._arq
-        whole = arq.receiver.end_in_order and arq.receiver.inbox.readable
+        whole = arq.receiver.end_in_order and arq.receiver.queue.readable
         if not whole or self._life.state is not _ESTABLISHED:
             self._end(reason, now, tell=reason is Reason.FORGOTTEN)
         elif self._peer_lost is None:
@@ -718,12 +718,12 @@ class KCPEngine:
 
     def unread(self, stream: int = STREAM) -> int:
         """Bytes that can be taken."""
-        return self._receiver.inbox.size
+        return self._receiver.queue.size
 
     def take(self, stream: int, limit: int) -> bytes:
         """The next bytes in order."""
         receiver = self._receiver
-        if not receiver.inbox.segments and not self._end_heard:
+        if not receiver.queue.segments and not self._end_heard:
             # So ends every delivery.
             return b""
         data = receiver.take(limit)
@@ -845,13 +845,13 @@ class KCPEngine:
         arq, framing, shapes = self._arq, self._framing, self._framing.shapes
         wnd, sn, una = arq.receiver.free, arq.snd_nxt, arq.rcv_nxt
         if framing.answer:
-            writer.add(aside(arq.conv, wnd, sn, una, framing.answer))
+            writer.add(pack_wins(arq.conv, wnd, sn, una, framing.answer))
             framing.answer = b""
             arq.counters.out_segs += 1
         if shapes is None:
             return
         if shapes.wanted(now):
-            said = aside(arq.conv, wnd, sn, una, shapes.announce(now))
+            said = pack_wins(arq.conv, wnd, sn, una, shapes.announce(now))
             if shapes.known:
                 # In a group it would take the place of data.
                 writer.add(said)
@@ -887,21 +887,21 @@ class KCPEngine:
             budget -= self._probe(now, emit, budget)
         arq = self._arq
         if self._path.trial:
-            self._try_path(now, emit)
+            self._send_path_probe(now, emit)
         more = arq.flush(now, emit, budget, strict=not handshake.validated)
         self._timers.due[_FLUSH] = arq.deadline()
         if self._slow or self._transmitter.dead:
             self._advance(now)
         return more
 
-    def _try_path(self, now: int, emit: EmitOwn) -> None:
+    def _send_path_probe(self, now: int, emit: EmitOwn) -> None:
         """Send something long, and wait for its acknowledgement."""
         path = self._path
         trial, path.trial = path.trial, 0
         size = trial - self._overhead
         if self._life.state is _ESTABLISHED and self._arq.started:
             path.tried = trial
-            emit(self._arq.long_segment(size, now), size)
+            emit(self._arq.probe_segment(size, now), size)
         self._timers.set(_PATH, path.raise_at)
 
     def _probe(self, now: int, emit: EmitOwn, budget: int) -> int:
@@ -924,7 +924,7 @@ class KCPEngine:
     def _flush_closed(self, closed: ClosedSession, now: int, emit: EmitOwn) -> None:
         for answer in closed.take_answers(now):
             emit(answer, HEADER_SIZE)
-        self._life.told()
+        self._life.last_packet_sent()
         self._timers.set(_TIME_WAIT, self._life.deadline())
 
     def _out_to(self, run: Buffer, size: int, address: Address) -> bool:
@@ -1015,7 +1015,7 @@ class KCPEngine:
             self._watch_limits()
         self._timers.set(_KEEPALIVE, self._keepalive.deadline())
         self.pending.append((Event.CONNECTED, False))
-        if self._receiver.inbox.readable:
+        if self._receiver.queue.readable:
             self.pending.append(self._readable)
         heard = self._out_of_band.heard
         if heard.count:
@@ -1086,7 +1086,7 @@ class KCPEngine:
             if arq.control.heard:
                 self._connected(now)
         elif peer is Peer.UNMARKED:
-            if arq.receiver.inbox.size or arq.rcv_nxt:
+            if arq.receiver.queue.size or arq.rcv_nxt:
                 self._connected(now)
         elif peer is Peer.MARKED and self._handshake.validated:
             self._connected(now)

@@ -29,7 +29,7 @@ from twisted_rudp.kcp.shapechange import (
 )
 from twisted_rudp.kcp.shapechoice import ShapeChoice
 from twisted_rudp.kcp.snmp import SessionCounters
-from twisted_rudp.kcp.wire import aside
+from twisted_rudp.kcp.wire import pack_wins
 
 MESSAGE: Final = 0
 """First byte of the payload of a WINS that is an out-of-band message (kcp-close.md 15)."""
@@ -333,6 +333,6 @@ class OutOfBand:
         """
         count = 0
         while self.said.count and not writer.blocked:
-            writer.add(aside(self._conv, wnd, sn, una, _MESSAGE + self.said.take()))
+            writer.add(pack_wins(self._conv, wnd, sn, una, _MESSAGE + self.said.take()))
             count += 1
         return count

@@ -85,7 +85,7 @@ class Handshake:
         self.validated = True
         arq.control.ts_out = 0
 
-    def heed(self, arq: ARQ, now: int) -> bool:
+    def take_cookie(self, arq: ARQ, now: int) -> bool:
         """
         Take in the cookie of a WASK or WINS, 0 being none.
 

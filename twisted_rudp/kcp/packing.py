@@ -10,7 +10,7 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.path import pieces
 from twisted_rudp.kcp.sent import SentBatch
-from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, Counters, aside, pack_header
+from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, Counters, pack_header, pack_wins
 from twisted_rudp.kernels import build_run
 from twisted_rudp.kernels.pure import Buffer
 
@@ -267,7 +267,7 @@ class Transmitter:
                 packer.add(pack_header(conv, PUSH, frg, wnd, ts, sn, una, len(data)) + data)
                 continue
             for body in pieces(sn, ts, frg, data, self.longest):
-                packer.add(aside(conv, wnd, sn, una, body))
+                packer.add(pack_wins(conv, wnd, sn, una, body))
 
     def note(self, first: int, count: int, ts: int) -> None:
         """Count segments that leave now, and remember them until one is echoed."""

@@ -56,7 +56,7 @@ MOST_NAMED: Final = 64
 acknowledgements to hold."""
 
 
-class Inbox:
+class ReceiveQueue:
     """
     What arrived in order and waits for the application (C{rcv_queue} of kcp-go):
     chunks, each the payload of one or more equally long segments.
@@ -206,10 +206,10 @@ class Receiver:
         "end_ts",
         "held",
         "held_bytes",
-        "inbox",
         "limit",
         "named",
         "nxt",
+        "queue",
         "shut",
         "wnd",
     )
@@ -231,7 +231,7 @@ class Receiver:
         self.end_ts = 0
         self.shut = False
         self.control = control
-        self.inbox = Inbox(stream)
+        self.queue = ReceiveQueue(stream)
         self.limit = LARGEST_LIMIT
         self.budget = UNLIMITED
         self.held_bytes = 0
@@ -242,9 +242,9 @@ class Receiver:
     @property
     def free(self) -> int:
         """The window to advertise (kcp.md 1.6)."""
-        inbox = self.inbox
-        free = 0 if self.shut else self.wnd - inbox.segments
-        if free <= 0 or (inbox.size and self.full):
+        queue = self.queue
+        free = 0 if self.shut else self.wnd - queue.segments
+        if free <= 0 or (queue.size and self.full):
             return 0
         return free
 
@@ -254,28 +254,28 @@ class Receiver:
         No more bytes in order are taken in: this session has its share of them, or has some
         and the port has all that it may.
         """
-        inbox = self.inbox
-        size = inbox.size + inbox.unfinished
+        queue = self.queue
+        size = queue.size + queue.unfinished
         return size >= self.limit or (size > 0 and self.budget.used >= self.budget.limit)
 
     @property
     def crowded(self) -> bool:
         """No more bytes out of order are taken in."""
-        inbox = self.inbox
-        size = inbox.size + inbox.unfinished + self.held_bytes
+        queue = self.queue
+        size = queue.size + queue.unfinished + self.held_bytes
         return size >= self.limit or self.budget.used >= self.budget.limit
 
     @property
     def cost(self) -> int:
         """Bytes of memory that are kept for the application."""
-        inbox = self.inbox
-        segments = inbox.segments + len(self.held)
-        return inbox.size + inbox.unfinished + self.held_bytes + SEGMENT_COST * segments
+        queue = self.queue
+        segments = queue.segments + len(self.held)
+        return queue.size + queue.unfinished + self.held_bytes + SEGMENT_COST * segments
 
     def settle(self) -> None:
         """Charge the port's budget with what is kept, if that is worth it."""
-        inbox = self.inbox
-        if inbox.size > UNCOUNTED or inbox.unfinished > UNCOUNTED or self.held or self.charged:
+        queue = self.queue
+        if queue.size > UNCOUNTED or queue.unfinished > UNCOUNTED or self.held or self.charged:
             cost = self.cost
             self.budget.used += cost - self.charged
             self.charged = cost
@@ -291,7 +291,7 @@ class Receiver:
         L{end_in_order}, and everything before it was taken. A message that the
         peer did not complete counts for nothing.
         """
-        return self.end is not None and self.nxt > self.end and not self.inbox.readable
+        return self.end is not None and self.nxt > self.end and not self.queue.readable
 
     def append_run(self, count: int, payload: bytes, unit: int, ts: int) -> None:
         """
@@ -303,7 +303,7 @@ class Receiver:
         nxt = self.nxt
         self.nxt = nxt + count
         self.acks.append((nxt + count - 1, ts))
-        self.inbox.append(payload, unit, count)
+        self.queue.append(payload, unit, count)
 
     def hold_run(self, sn: int, count: int, payload: bytes, ts: int) -> bool:
         """
@@ -329,13 +329,13 @@ class Receiver:
             sn == self.nxt & MASK32
             and not self.held
             and self.end is None
-            and self.inbox.segments < self.wnd
-            and self.inbox.size < self.limit
+            and self.queue.segments < self.wnd
+            and self.queue.size < self.limit
             and not self.charged
         ):
             self.acks.append((self.nxt, ts))
             self.nxt += 1
-            self.inbox.append(payload, len(payload), 1, frg)
+            self.queue.append(payload, len(payload), 1, frg)
             return
         number = unwrap32(sn, self.nxt)
         if self.end is not None and number > self.end:
@@ -378,7 +378,7 @@ class Receiver:
         self.advance()
         return True
 
-    def swallow(self, sn: int, ts: int) -> None:
+    def skip(self, sn: int, ts: int) -> None:
         """
         Take in a segment that has a number and is not to be delivered: the end
         of stream of a peer that should not send one (kcp-close.md 2).
@@ -408,19 +408,19 @@ class Receiver:
         del self.named[:-MOST_NAMED]
 
     def advance(self) -> None:
-        """Move what is in order now to the inbox, as far as there is room."""
+        """Move what is in order now to the queue, as far as there is room."""
         held = self.held
-        inbox = self.inbox
-        while self.nxt in held and inbox.segments < self.wnd:
+        queue = self.queue
+        while self.nxt in held and queue.segments < self.wnd:
             first, count, payload, frg = held[self.nxt]
             start = self.nxt - first
-            stop = min(count, start + self.wnd - inbox.segments)
+            stop = min(count, start + self.wnd - queue.segments)
             if payload is not None:
                 unit = len(payload) // count
                 if stop - start < count:
                     payload = payload[start * unit : stop * unit]
                 self.held_bytes -= len(payload)
-                inbox.append(payload, unit, stop - start, frg)
+                queue.append(payload, unit, stop - start, frg)
             for number in range(self.nxt, first + stop):
                 del held[number]
             self.nxt = first + stop
@@ -428,15 +428,15 @@ class Receiver:
             self.nxt += 1
 
     def take(self, limit: int) -> bytes:
-        """As L{Inbox.take}; opens the window."""
-        inbox = self.inbox
-        segments = inbox.segments
+        """As L{ReceiveQueue.take}; opens the window."""
+        queue = self.queue
+        segments = queue.segments
         if not segments:
             return b""
         full = (
-            segments >= self.wnd or inbox.size >= self.limit or (self.charged > 0 and self.full)
+            segments >= self.wnd or queue.size >= self.limit or (self.charged > 0 and self.full)
         )
-        data = inbox.take(limit)
+        data = queue.take(limit)
         if self.held or full:
             self._reopen(full)
         if self.charged:
@@ -444,9 +444,9 @@ class Receiver:
         return data
 
     def take_message(self) -> bytes | None:
-        """As L{Inbox.take_message}; opens the window."""
-        full = self.inbox.segments >= self.wnd or (self.charged > 0 and self.full)
-        message = self.inbox.take_message()
+        """As L{ReceiveQueue.take_message}; opens the window."""
+        full = self.queue.segments >= self.wnd or (self.charged > 0 and self.full)
+        message = self.queue.take_message()
         self._reopen(full)
         if self.charged:
             self.settle()
@@ -499,7 +499,7 @@ class Receiver:
         self.acks.clear()
         self.named.clear()
         self._told.clear()
-        self.inbox = Inbox(stream=True)
+        self.queue = ReceiveQueue(stream=True)
         self.settle()
 
     def requeue(self, acks: list[tuple[int, int]]) -> None:

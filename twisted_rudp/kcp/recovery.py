@@ -270,7 +270,7 @@ class PacedRecovery:
 
         @param waiting: there is something that has no number yet.
         """
-        told = self._digest(stamp)
+        told = self._turn(stamp)
         now = stamp[5]
         if self._lost or now >= self._copies.due or now >= self._recovery.probe_deadline():
             return False
@@ -437,9 +437,9 @@ class PacedRecovery:
 
     def begin(self, stamp: Stamp) -> None:
         """A flush begins: draw the conclusions from what has come."""
-        self._digest(stamp)
+        self._turn(stamp)
 
-    def _digest(self, stamp: Stamp) -> bool:
+    def _turn(self, stamp: Stamp) -> bool:
         """
         The news of a turn: what has arrived, what is lost, and the controller's conclusion.
 

@@ -103,7 +103,7 @@ class SessionCounters:
             "FECShardSet": decoder.groups_held if decoder else 0,
             "FECShardMin": decoder.newest_group if decoder else 0,
             "RingBufferSndQueue": arq.sender.wait_snd - in_flight,
-            "RingBufferRcvQueue": arq.receiver.inbox.segments,
+            "RingBufferRcvQueue": arq.receiver.queue.segments,
             "RingBufferSndBuffer": in_flight,
         }
 

@@ -48,7 +48,7 @@ def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:
     return pack_header(conv, WINS, RESET, 0, 0, snd_nxt, rcv_nxt, 0)
 
 
-def aside(conv: int, wnd: int, sn: int, una: int, payload: bytes) -> bytes:
+def pack_wins(conv: int, wnd: int, sn: int, una: int, payload: bytes) -> bytes:
     """A segment in which one end of ours tells the other something beside the stream."""
     return pack_header(conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload
 

@@ -55,9 +55,9 @@ LINGER_TIMEOUT: Final = 5.0
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that open sessions have for an orderly end when the reactor stops."""
 
-LAST_WORDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.15)
-"""Seconds between the repetitions of what is said once before a socket closes: one in ten
-may be lost."""
+LAST_PACKET_TIMES: Final[tuple[float, ...]] = (0.05, 0.1, 0.15)
+"""Seconds between the repetitions of the last packets before a socket closes: one in ten may be
+lost."""
 
 FINAL_INTERVAL: Final = 0.05
 """Seconds between the repetitions of the final datagram of a session, when the reactor stops."""
@@ -144,9 +144,9 @@ class Hub:
         self.output = Output(demux, self.count)
         self.guard = ShutdownGuard(reactor, LINGER_TIMEOUT, self._shutDown)
         self._reactor = reactor
-        self._words: list[tuple[bytes, int, Address, bytes]] = []
-        self._wordsCall: IDelayedCall | None = None
-        self._said: list[Deferred[None]] = []
+        self._lastPackets: list[tuple[bytes, int, Address, bytes]] = []
+        self._lastPacketsCall: IDelayedCall | None = None
+        self._expelled: list[Deferred[None]] = []
         self._shutdownCall: IDelayedCall | None = None
         self._finals: Finals | None = None
         self._finalsCall: IDelayedCall | None = None
@@ -357,33 +357,35 @@ class Hub:
 
         @return: when that is done.
         """
-        words: list[tuple[bytes, int, Address, bytes]] = []
-        self.output.recorded = words
+        packets: list[tuple[bytes, int, Address, bytes]] = []
+        self.output.recorded = packets
         for session in self.table.alive():
             session.expel(reason, detail)
         self.output.recorded = None
-        self._words = words
-        said: Deferred[None] = Deferred()
-        self._said.append(said)
-        self._repeat(0)
-        return said
+        self._lastPackets = packets
+        done: Deferred[None] = Deferred()
+        self._expelled.append(done)
+        self._repeatLastPackets(0)
+        return done
 
-    def _repeat(self, times: int) -> None:
-        """Say the last words again, after a while."""
-        self._wordsCall = None
+    def _repeatLastPackets(self, times: int) -> None:
+        """Send the last packets again, after a while."""
+        self._lastPacketsCall = None
         if times and not self.closed:
-            for run, size, address, source in self._words:
+            for run, size, address, source in self._lastPackets:
                 self.output.setSendFrom(source)
                 self.output.emit(run, size, address)
-        if self._words and times < len(LAST_WORDS) and not self.closed:
-            self._wordsCall = self._reactor.callLater(LAST_WORDS[times], self._repeat, times + 1)
+        if self._lastPackets and times < len(LAST_PACKET_TIMES) and not self.closed:
+            self._lastPacketsCall = self._reactor.callLater(
+                LAST_PACKET_TIMES[times], self._repeatLastPackets, times + 1
+            )
             return
-        self._allSaid()
+        self._lastPacketsSent()
 
-    def _allSaid(self) -> None:
-        self._words = []
-        said, self._said = self._said, []
-        for each in said:
+    def _lastPacketsSent(self) -> None:
+        self._lastPackets = []
+        waiting, self._expelled = self._expelled, []
+        for each in waiting:
             each.callback(None)
 
     def _shutDown(self) -> None:
@@ -423,8 +425,8 @@ class Hub:
         self._shutdownCall = None
         self._finals = None
         self.guard.hold(self)
-        said = self.expel(Reason.SOCKET_LOST, "the reactor stops")
-        said.addCallback(lambda _: self.guard.release(self))
+        done = self.expel(Reason.SOCKET_LOST, "the reactor stops")
+        done.addCallback(lambda _: self.guard.release(self))
 
     def stopAccepting(self) -> None:
         """Unknown peers do not come in any more."""
@@ -743,7 +745,7 @@ class Hub:
     def _release(self) -> None:
         """Let go of timers and sessions. Those still alive are the caller's to end."""
         stats.ports.discard(self._registration)
-        for call in (self._wordsCall, self._shutdownCall, self._finalsCall):
+        for call in (self._lastPacketsCall, self._shutdownCall, self._finalsCall):
             if call is not None and call.active():
                 call.cancel()
         self._finals = self.output.recorded = None
@@ -751,7 +753,7 @@ class Hub:
         self.table.clear()
         self._shares.clear()
         self.schedule.stop()
-        self._allSaid()
+        self._lastPacketsSent()
 
     # seen from outside
 

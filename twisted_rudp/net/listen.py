@@ -290,8 +290,8 @@ class ListeningPort:
         self._cancelTimer()
         self._hub.stopAccepting()
         callUserLogged(self._factory.doStop)
-        said = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
-        said.addCallback(lambda _: self._left())
+        done = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
+        done.addCallback(lambda _: self._left())
 
     def _left(self) -> None:
         self._hub.leave()
@@ -411,8 +411,8 @@ class ListeningPort:
         """Close the socket; what is left of the connections ends with it."""
         self._phase = _Phase.CLOSING
         self._cancelTimer()
-        said = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
-        said.addCallback(lambda _: self._hub.close()).addCallback(self._socketClosed)
+        done = self._hub.expel(Reason.SOCKET_LOST, "the listening port was stopped")
+        done.addCallback(lambda _: self._hub.close()).addCallback(self._socketClosed)
 
     def _socketClosed(self, _: object) -> None:
         """

@@ -166,7 +166,7 @@ class SubStream(StreamTransport):
         if self.session.alive:
             self.session.feeder = self._main
 
-    def _readAside(self) -> None:
+    def _readOutOfBand(self) -> None:
         """What comes beside the streams is for stream 0."""
 
     _endSent = False

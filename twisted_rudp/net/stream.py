@@ -96,7 +96,7 @@ class StreamTransport(SessionTransport):
         if stream == self.stream:
             self._read()
         elif stream is None:
-            self._readAside()
+            self._readOutOfBand()
         else:
             self._readOther(stream)
 
@@ -138,7 +138,7 @@ class StreamTransport(SessionTransport):
     def _readOther(self, stream: int) -> None:
         """Have another stream of the connection delivered; most connections have one only."""
 
-    def _readAside(self) -> None:
+    def _readOutOfBand(self) -> None:
         """
         Deliver what came out of band. Who does not want it is not asked; who has
         paused gets the newest when he goes on.
@@ -154,7 +154,7 @@ class StreamTransport(SessionTransport):
     def _resume(self) -> None:
         super()._resume()
         if IOutOfBandProtocol.providedBy(self.protocol):
-            self._readAside()
+            self._readOutOfBand()
         if self._endHeld and not self._paused:
             self._peerEnded()
 

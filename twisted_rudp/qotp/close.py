@@ -96,7 +96,7 @@ class Close:
         self._give_up = now + CLOSE_TIMEOUT
         self._receiver.discard(self._streams.open[0])
 
-    def look(self, now: int) -> None:
+    def advance(self, now: int) -> None:
         """See whether a close is through. Sets the timer for the next look."""
         life = self._life
         if self._gone is not None and not self._unread():
@@ -121,7 +121,7 @@ class Close:
             # Our acknowledgement may be lost, also if it was we who answered an end.
             self._end(LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
             return
-        if self._sender.starved and now < self._begun + LONGEST_CLOSE:
+        if self._sender.window_blocked and now < self._begun + LONGEST_CLOSE:
             until = self._give_up = now + CLOSE_TIMEOUT
         delivered = ours or not any(each.undelivered for each in streams)
         if delivered and self._extensions.peer is Peer.BASELINE:
@@ -224,4 +224,4 @@ class Close:
                 self._acks.flush(writer)
             elif writer.room(len(self._abort)):
                 writer.send([self._abort])
-        self._life.told()
+        self._life.last_packet_sent()

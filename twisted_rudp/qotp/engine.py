@@ -914,7 +914,7 @@ class QOTPEngine:
         elif self._receiver.contradicted:
             self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
         elif self._close.peer_is_gone or self._life.state is not State.ESTABLISHED:
-            self._close.look(now)
+            self._close.advance(now)
 
     def _tell_settled(self) -> None:
         """Tell the application which streams have been acknowledged altogether."""

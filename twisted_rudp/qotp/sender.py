@@ -193,7 +193,7 @@ class Sender:
             self.peer_window = window
 
     @property
-    def starved(self) -> bool:
+    def window_blocked(self) -> bool:
         """Only the peer's window holds the rest back."""
         return self._starved_at != NEVER
 
@@ -201,7 +201,7 @@ class Sender:
     def stalled(self) -> bool:
         """Bytes were sent that are not acknowledged, and not for want of a window."""
         packets = self.packets
-        return not self.starved and bool(packets.stream_bytes or packets.losing)
+        return not self.window_blocked and bool(packets.stream_bytes or packets.losing)
 
     def shrink(self, size: int) -> None:
         """The path takes no datagrams of C{size} bytes (0: of the present MTU)."""

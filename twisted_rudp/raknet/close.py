@@ -42,12 +42,12 @@ MOST_ANSWERS: Final = 8
 class Close:
     """A close in order: what was written is delivered, then the peer is told."""
 
-    __slots__ = ("_delivered", "_lifecycle", "_sender", "_settings", "_timers")
+    __slots__ = ("_delivered", "_life", "_sender", "_settings", "_timers")
 
     def __init__(
         self, lifecycle: Lifecycle, settings: Settings, sender: Sender, timers: Timers
     ) -> None:
-        self._lifecycle = lifecycle
+        self._life = lifecycle
         self._settings = settings
         self._sender = sender
         self._timers = timers
@@ -55,7 +55,7 @@ class Close:
 
     def begin(self, now: int) -> None:
         """The owner has closed an established session: deliver the rest."""
-        self._lifecycle.enter(State.FIN_WAIT)
+        self._life.enter(State.FIN_WAIT)
         self._timers.set(t.CLOSE, now + self._settings.stall)
 
     def advance(self, now: int) -> bool:
@@ -64,7 +64,7 @@ class Close:
 
         @return: the peer has everything, the last message too.
         """
-        lifecycle, sender = self._lifecycle, self._sender
+        lifecycle, sender = self._life, self._sender
         if lifecycle.state is State.FIN_WAIT:
             if sender.drained:
                 lifecycle.enter(State.DRAINING)
@@ -82,14 +82,14 @@ class Close:
         Only the acknowledgement of the last message is missing. Some never give it
         (raknet.md 11.3).
         """
-        return self._lifecycle.state is State.DRAINING
+        return self._life.state is State.DRAINING
 
 
-class LastWords:
+class ClosedSession:
     """
-    What a session says after its end. After an end in order what still comes is
-    acknowledged and thrown away, so that the peer can end too. After any other the last
-    packet is repeated, for an acknowledgement would be a lie.
+    Answers late packets of a session that has ended. After an end in order what still comes
+    is acknowledged and thrown away, so that the peer can end too. After any other the last
+    packet is repeated: an acknowledgement would claim that the data was delivered.
     """
 
     __slots__ = ("_answer", "_answers", "_datagrams", "_packets", "time_wait")
@@ -107,7 +107,7 @@ class LastWords:
             not in order.
         @param packets: what to send.
         @param timeout: of a retransmission.
-        @param own_socket: the socket closes when this is said.
+        @param own_socket: the socket closes when the packets have left.
         """
         repeats = 0
         if packets:
@@ -130,16 +130,16 @@ class LastWords:
                 continue
             heard = True
             if self._datagrams is not None:
-                number = self._datagrams.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
+                number = self._datagrams.unwrap(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
                 self._datagrams.accept(number, 1, len(datagram), now, 0)
         if not heard:
             return
         self.time_wait.prolong(now)
-        if self._datagrams is None and self.time_wait.told and self._answers < MOST_ANSWERS:
+        if self._datagrams is None and self.time_wait.finished and self._answers < MOST_ANSWERS:
             self._answers += 1
             self._answer = True
 
-    def take(self, now: int, limit: int) -> list[bytes]:
+    def take_answers(self, now: int, limit: int) -> list[bytes]:
         """
         What is to be sent now.
 

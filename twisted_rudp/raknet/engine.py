@@ -8,7 +8,7 @@ which owns its fields::
     Receiver   what arrives, in order, and its acknowledgements
     Sender     what leaves, and what was sent
     Liveness   pings, and whether the peer is there
-    Close      an end in order, and LastWords what is said after the end
+    Close      an end in order; ClosedSession answers what comes after it
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.raknet import timers as t
 from twisted_rudp.raknet import wire
-from twisted_rudp.raknet.close import Close, LastWords, last_message
+from twisted_rudp.raknet.close import Close, ClosedSession, last_message
 from twisted_rudp.raknet.handshake import (
     MOST_UNCONFIRMED,
     Dialler,
@@ -227,6 +227,7 @@ class RakNetEngine:
         "_bad_since",
         "_buckets",
         "_close",
+        "_closed",
         "_counters",
         "_dialler",
         "_end_told",
@@ -234,8 +235,7 @@ class RakNetEngine:
         "_guard",
         "_guid",
         "_handshake",
-        "_last_words",
-        "_lifecycle",
+        "_life",
         "_liveness",
         "_now",
         "_peer_finished",
@@ -288,9 +288,9 @@ class RakNetEngine:
         self.sender = Sender(settings, self._timers)
         self._liveness = Liveness(settings, self._timers, now)
         role = Role.CLIENT if request is None else Role.SERVER
-        self._lifecycle = Lifecycle(role, self.pending, own_socket)
-        self._close = Close(self._lifecycle, settings, self.sender, self._timers)
-        self._last_words: LastWords | None = None
+        self._life = Lifecycle(role, self.pending, own_socket)
+        self._close = Close(self._life, settings, self.sender, self._timers)
+        self._closed: ClosedSession | None = None
         # The peer has said its last, but the session is established until what it had said
         # before was read.
         self._peer_finished = False
@@ -332,17 +332,17 @@ class RakNetEngine:
     @property
     def closed(self) -> bool:
         """TIME-WAIT is over too."""
-        return self._lifecycle.state is State.CLOSED
+        return self._life.state is State.CLOSED
 
     @property
     def over(self) -> bool:
         """The application has been, or will be, told of the end."""
-        return self._lifecycle.over
+        return self._life.over
 
     @property
     def unverified(self) -> bool:
         """A listener that has not seen a connection request."""
-        return self._lifecycle.state is _HANDSHAKE and self._handshake.step is Step.WAITING
+        return self._life.state is _HANDSHAKE and self._handshake.step is Step.WAITING
 
     @property
     def idle_since(self) -> int:
@@ -361,7 +361,7 @@ class RakNetEngine:
 
     def keys(self) -> Sequence[Key]:
         """The address; of a listener also the peer's GUID, which may have one session."""
-        if self._lifecycle.role is Role.CLIENT:
+        if self._life.role is Role.CLIENT:
             return (self._address,)
         return (self._address, ("guid", self._peer_guid))
 
@@ -370,9 +370,9 @@ class RakNetEngine:
         self.sender.release()
         self._tell_receipts()
         self.receiver.buffer.clear()
-        self._last_words = None
+        self._closed = None
         self._timers.stop_all()
-        self._lifecycle.vanish("the peer has connected anew")
+        self._life.vanish("the peer has connected anew")
 
     # wire -> engine
 
@@ -383,9 +383,9 @@ class RakNetEngine:
             return
         if not run[0] & VALID:
             self._receive_offline(run, size, now)
-        elif self._last_words is not None:
-            self._last_words.receive(run, size, now)
-        elif self._dialler is None and self._lifecycle.state is not State.CLOSED:
+        elif self._closed is not None:
+            self._closed.receive(run, size, now)
+        elif self._dialler is None and self._life.state is not State.CLOSED:
             self._receive_session(run, size, now)
 
     def _receive_offline(self, run: Buffer, size: int, now: int) -> None:
@@ -393,7 +393,7 @@ class RakNetEngine:
         view = memoryview(run)
         for start in range(0, len(view), size):
             message = parse(view[start : start + size], self._settings.magic)
-            if message is None or self._lifecycle.over:
+            if message is None or self._life.over:
                 return
             if self._dialler is not None:
                 self._dialler.receive(message, now)
@@ -429,11 +429,11 @@ class RakNetEngine:
                     self._receive_frames(memoryview(view)[:size], now, full)
                     length = size
             at += length
-            if at >= total or self._last_words is not None:
+            if at >= total or self._closed is not None:
                 break
             view = memoryview(view)[length:]
         grown = before >= 0 and buffer.stream.size + buffer.messages.size > before
-        if grown and self._lifecycle.state is _ESTABLISHED:
+        if grown and self._life.state is _ESTABLISHED:
             self.pending.append(self._readable)
 
     def _receive_bulk(self, run: Buffer, size: int, now: int) -> int:
@@ -442,7 +442,7 @@ class RakNetEngine:
 
         @return: how many bytes.
         """
-        state = self._lifecycle.state
+        state = self._life.state
         if state is _HANDSHAKE or self._peer_finished:
             return 0
         receiver = self.receiver
@@ -473,11 +473,11 @@ class RakNetEngine:
 
     def _receive_frames(self, datagram: memoryview, now: int, full: bool) -> None:
         receiver = self.receiver
-        early = self._lifecycle.state is _HANDSHAKE and receiver.buffer.early_full
+        early = self._life.state is _HANDSHAKE and receiver.buffer.early_full
         try:
             for delivered in receiver.datagram(datagram, now, self._nack_guard(), full, early):
                 self._deliver(delivered, now)
-                if self._last_words is not None:
+                if self._closed is not None:
                     return
         except LimitExceeded as problem:
             self._end(Reason.LIMIT, now, str(problem), message=ABORTED_MESSAGE)
@@ -497,14 +497,14 @@ class RakNetEngine:
         if now - self._bad_since > settings.bad_span:
             self._bad_since = now
             receiver.bad = 1
-        if receiver.bad >= settings.bad_limit and not self._lifecycle.over:
+        if receiver.bad >= settings.bad_limit and not self._life.over:
             self._end(Reason.PROTOCOL, now, message=ABORTED_MESSAGE)
 
     def _deliver(self, delivered: Delivered, now: int) -> None:
         """One message, in order."""
         payload = delivered.payload
         if is_users(payload[0]):
-            state = self._lifecycle.state
+            state = self._life.state
             if state is _HANDSHAKE:
                 self._handshake.spoke()
                 self.receiver.buffer.keep(delivered)
@@ -525,7 +525,7 @@ class RakNetEngine:
         @raise Malformed: it cannot be read.
         """
         kind = payload[0]
-        is_listener = self._lifecycle.role is Role.SERVER
+        is_listener = self._life.role is Role.SERVER
         if kind == MessageId.CONNECTED_PING:
             self._pong(wire.parse_ping(payload), now)
         elif kind == MessageId.CONNECTED_PONG:
@@ -543,12 +543,12 @@ class RakNetEngine:
         elif kind == MessageId.NEW_INCOMING and is_listener:
             self._handshake.came(wire.parse_new_incoming(payload))
             self._met(payload)
-            if self._lifecycle.state is _HANDSHAKE and not self._handshake.validated:
+            if self._life.state is _HANDSHAKE and not self._handshake.validated:
                 self._ping(now)
             self._conclude(now)
         elif kind == MessageId.REQUEST_ACCEPTED and not is_listener:
             self._accepted(payload, now)
-        elif kind == MessageId.INVALID_PASSWORD and self._lifecycle.state is _HANDSHAKE:
+        elif kind == MessageId.INVALID_PASSWORD and self._life.state is _HANDSHAKE:
             detail = "the peer wants another password"
             self._end(Reason.AUTHENTICATION, now, detail, acknowledge=True)
         else:
@@ -561,7 +561,7 @@ class RakNetEngine:
         they may be transient and, as ICMP, forged.
         """
         self._now = now
-        if self._lifecycle.over:
+        if self._life.over:
             return
         if self._dialler is not None:
             if kind is PathError.TOO_BIG:
@@ -588,8 +588,8 @@ class RakNetEngine:
         """
         self._now = now
         timers = self._timers
-        if self._lifecycle.over:
-            self._lifecycle.tick(now)
+        if self._life.over:
+            self._life.tick(now)
         elif self._dialler is not None or self._peer_finished:
             return
         elif now >= timers.due[t.IDLE]:
@@ -609,23 +609,23 @@ class RakNetEngine:
     def _is_unconfirmed(self) -> bool:
         """The long answer was sent often enough to an address that may be forged."""
         return (
-            self._lifecycle.state is _HANDSHAKE
+            self._life.state is _HANDSHAKE
             and not self._handshake.validated
-            and self._lifecycle.role is Role.SERVER
+            and self._life.role is Role.SERVER
             and self.sender.sent.counters.retransmitted >= MOST_UNCONFIRMED
         )
 
     def deadline(self) -> int | None:
         """The earliest of acknowledgements, retransmissions, pings, close and idle."""
-        over = self._last_words is not None
-        due = self._lifecycle.deadline() if over else min(self._timers.due)
+        over = self._closed is not None
+        due = self._life.deadline() if over else min(self._timers.due)
         return None if due == NEVER else due
 
     # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
         """Queue bytes. What follows the peer's end goes nowhere."""
-        if self._lifecycle.state is not _ESTABLISHED:
+        if self._life.state is not _ESTABLISHED:
             self._check_open()
         elif not self._peer_finished:
             self.sender.write(data)
@@ -646,7 +646,7 @@ class RakNetEngine:
             (raknet.md 16).
         @param priority: 0 to 3.
         """
-        is_open = self._lifecycle.state is _ESTABLISHED and not self._peer_finished
+        is_open = self._life.state is _ESTABLISHED and not self._peer_finished
         if (
             delivery is _PLAIN
             and not (channel or receipt)
@@ -704,7 +704,7 @@ class RakNetEngine:
         """Send replies, NACKs and ACKs, a ping, and what the window admits."""
         self._now = now
         writer = RunWriter(emit, self._address)
-        lifecycle = self._lifecycle
+        lifecycle = self._life
         if lifecycle.state is not _ESTABLISHED and not lifecycle.over:
             if self._dialler is not None:
                 self._flush_dialler(self._dialler, now, writer)
@@ -715,7 +715,7 @@ class RakNetEngine:
             if self._close.advance(now):
                 self._end(Reason.DONE, now, acknowledge=True)
         if lifecycle.state is not _ESTABLISHED and lifecycle.over:
-            self._flush_last_words(now, writer)
+            self._flush_closed(now, writer)
             return False
         if self._unread:
             self._unread = self.receiver.buffer.offered()
@@ -742,7 +742,7 @@ class RakNetEngine:
             self.sender.path_trial(wire.pack_ping(self._time(now)))
             if now - self.sender.stuck_since >= self._settings.timeout:
                 self._end(Reason.DEAD_LINK, now, message=ABORTED_MESSAGE)
-                self._flush_last_words(now, writer)
+                self._flush_closed(now, writer)
                 return False
         more = self.sender.flush(now, writer, budget, not validated)
         writer.finish()
@@ -790,7 +790,7 @@ class RakNetEngine:
     @property
     def _is_asking(self) -> bool:
         """We dial, and the listener has not accepted yet."""
-        return self._lifecycle.state is _HANDSHAKE and self._lifecycle.role is Role.CLIENT
+        return self._life.state is _HANDSHAKE and self._life.role is Role.CLIENT
 
     def _ping(self, now: int) -> None:
         """Ask the peer for a sign of life."""
@@ -878,9 +878,9 @@ class RakNetEngine:
 
     def _conclude(self, now: int) -> None:
         """The handshake may be done."""
-        if self._lifecycle.state is not _HANDSHAKE or not self._handshake.done:
+        if self._life.state is not _HANDSHAKE or not self._handshake.done:
             return
-        self._lifecycle.enter(_ESTABLISHED)
+        self._life.enter(_ESTABLISHED)
         self.pending.append((Event.CONNECTED, False))
         self._liveness.start(now)
         self.receiver.buffer.put_kept()
@@ -905,9 +905,9 @@ class RakNetEngine:
     def close(self, now: int) -> None:
         """Deliver the rest, then say so (raknet.md 11.3). What arrives is thrown away."""
         self._now = now
-        if self._lifecycle.state is _HANDSHAKE:
+        if self._life.state is _HANDSHAKE:
             self.abort(now)
-        elif self._lifecycle.state is _ESTABLISHED:
+        elif self._life.state is _ESTABLISHED:
             self.receiver.buffer.clear()
             if self._peer_finished:
                 self._end(Reason.DONE, now, acknowledge=True)
@@ -916,14 +916,14 @@ class RakNetEngine:
 
     def abort(self, now: int) -> None:
         """Drop everything and say so, three times."""
-        if self._dialler is not None and not self._lifecycle.over:
+        if self._dialler is not None and not self._life.over:
             self._end(Reason.ABORTED, now)
-        elif not self._lifecycle.over:
+        elif not self._life.over:
             self._end(Reason.ABORTED, now, message=ABORTED_MESSAGE)
 
     def _peer_left(self, payload: bytes, now: int) -> None:
         """The notification has come: the end of what the peer says, and of what it hears."""
-        state = self._lifecycle.state
+        state = self._life.state
         if payload == ABORTED_MESSAGE:
             self._end(Reason.RESET, now)
         elif state is _HANDSHAKE:
@@ -940,7 +940,7 @@ class RakNetEngine:
 
     def _tell_peer_finished(self) -> None:
         """All that the peer said before it left was read."""
-        if not self._end_told and self._lifecycle.state is _ESTABLISHED:
+        if not self._end_told and self._life.state is _ESTABLISHED:
             self._end_told = True
             self.pending.append((Event.STREAM_ENDED, STREAM))
 
@@ -964,12 +964,12 @@ class RakNetEngine:
             packets = [last_message(self.sender.sent.number, message)]
         elif acknowledge:
             packets = datagrams.acknowledgements(self.sender.datagram)
-        self._last_words = LastWords(
+        self._closed = ClosedSession(
             datagrams if acknowledge else None,
             packets,
             now,
             self.sender.sent.round_trip.timeout,
-            self._lifecycle.own_socket,
+            self._life.own_socket,
         )
         self._unsent_at_end = self.sender.unsent
         self.sender.release()
@@ -977,23 +977,23 @@ class RakNetEngine:
         self._tell_receipts()
         self.receiver.buffer.clear()
         self._dialler = None
-        self._lifecycle.end(reason, detail, self._last_words.time_wait)
+        self._life.end(reason, detail, self._closed.time_wait)
 
-    def _flush_last_words(self, now: int, writer: RunWriter) -> None:
-        """Send what is to be said after the end."""
-        if self._last_words is not None:
-            for datagram in self._last_words.take(now, self.sender.datagram):
+    def _flush_closed(self, now: int, writer: RunWriter) -> None:
+        """Send what answers the peer after the end."""
+        if self._closed is not None:
+            for datagram in self._closed.take_answers(now, self.sender.datagram):
                 writer.add(datagram)
             writer.finish()
-            self._lifecycle.told()
+            self._life.last_packet_sent()
 
     def _check_open(self) -> None:
         """
         @raise RuntimeError: the owner has closed this, or it is not there yet. That
             it has just ended by itself the owner cannot know.
         """
-        state = self._lifecycle.state
-        if state is not _ESTABLISHED and not self._lifecycle.over:
+        state = self._life.state
+        if state is not _ESTABLISHED and not self._life.over:
             raise RuntimeError(f"the session is not open: {state.value}")
 
     # state
@@ -1017,7 +1017,7 @@ class RakNetEngine:
             "transport": "raknet",
             "cipher": None,
             "protocol": self._settings.protocol,
-            "state": self._lifecycle.state.name,
+            "state": self._life.state.name,
             "guid": self._guid,
             "peer_guid": self._peer_guid,
             "mtu": self.sender.mtu,

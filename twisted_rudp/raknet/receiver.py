@@ -135,7 +135,7 @@ class ReceivedDatagrams:
         self._withheld = Ranges()
         self.withholding = False
 
-    def near(self, number: int) -> int:
+    def unwrap(self, number: int) -> int:
         """The integer that a number on the wire stands for."""
         return unwrap24(number, self.expected)
 
@@ -775,7 +775,7 @@ class Receiver:
         if not settings.stream or len(run) < 2 * size or size <= STREAM_LEAD:
             return 0
         lead = bytes(run[:STREAM_LEAD])
-        number = datagrams.near(int.from_bytes(lead[1:4], "little"))
+        number = datagrams.unwrap(int.from_bytes(lead[1:4], "little"))
         reliable = unwrap24(int.from_bytes(lead[7:10], "little"), self.reliable)
         order = unwrap24(int.from_bytes(lead[10:13], "little"), zero.next)
         if number < datagrams.expected or reliable <= self.reliable or order <= zero.next:
@@ -822,7 +822,7 @@ class Receiver:
             self.bad += 1
             return
         datagrams = self.datagrams
-        number = datagrams.near(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
+        number = datagrams.unwrap(int.from_bytes(datagram[1:HEADER_SIZE], "little"))
         frames, broken = parse_frames(datagram)
         if self._unwelcome(frames, full, early, now):
             counters.datagrams_withheld += 1

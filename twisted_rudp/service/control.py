@@ -115,7 +115,7 @@ class Offered(Protocol):
         """Nobody has taken them."""
 
 
-class Life(Protocol):
+class RunningServices(Protocol):
     """What a process runs."""
 
     def reload(self) -> Answer:
@@ -164,7 +164,7 @@ class Control:
         self,
         clock: Any,
         setLevel: Callable[[LogLevel], None] | None = None,
-        life: Life | None = None,
+        life: RunningServices | None = None,
     ) -> None:
         """
         @param setLevel: changes the level of the log; None: that is not possible here.
@@ -302,7 +302,7 @@ class Control:
         return client, handover
 
     @property
-    def _living(self) -> Life:
+    def _living(self) -> RunningServices:
         if self._life is None:
             raise RequestError(
                 "this program can be neither reloaded nor taken over: it is not run by twist rudp"

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogLevel
 
 from twisted_rudp import stats
-from twisted_rudp.service.control import Client, Control, Life, RequestError
+from twisted_rudp.service.control import Client, Control, RequestError, RunningServices
 
 Answers = Mapping[int, Mapping[str, Any]]
 """What each worker has answered, by its number. One that is being replaced has not."""
@@ -118,7 +118,7 @@ class GatheredControl:
         clock: Any,
         workers: Askable,
         setLevel: Callable[[LogLevel], None] | None = None,
-        life: Life | None = None,
+        life: RunningServices | None = None,
     ) -> None:
         """
         @param setLevel: changes the level of the log of this process.
