@@ -179,12 +179,14 @@ class Pair(Generic[AnyEngine, AnyDemultiplexer]):
     @cvar kind: the class of the engines.
     @cvar longest_run: how many datagrams of one size that are due together arrive as
         one run.
+    @cvar granularity: nanoseconds between two looks at the timers at least.
     @ivar now: the clock, in nanoseconds.
     @ivar fates: what the link does, by the name of the end that sends.
     """
 
     kind: type[AnyEngine]
     longest_run = 1
+    granularity = MILLISECOND
     now = 5_000 * MILLISECOND
 
     def __init__(
@@ -242,7 +244,7 @@ class Pair(Generic[AnyEngine, AnyDemultiplexer]):
             if self._queue and self._queue[0][0] <= following:
                 self._deliver()
             else:
-                self.now = max(self.now + MILLISECOND, following)
+                self.now = max(self.now + self.granularity, following)
                 self._tick()
         self.now = max(self.now, end)
 

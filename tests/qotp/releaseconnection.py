@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.qotp.releasestream import CAPACITY, Entry, ReceiveBuffer, SendBuffer
+from tests.qotp.releasestream import CAPACITY, Entry, GivenUp, ReceiveBuffer, SendBuffer
 from twisted_rudp.core.engine import MILLISECOND, SECOND, Address
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.qotp import wire
@@ -25,7 +25,9 @@ MTU = wire.MTU
 PASS = 100 * MILLISECOND
 """Its loop comes round at least so often."""
 
-ATTEMPTS = 5
+TIMER = MILLISECOND
+"""A read that waits for less returns after so long, if no datagram comes before (Go on Linux)."""
+
 IDLE = 30 * SECOND
 
 Application = Callable[["ReleaseConnection", int], None]
@@ -73,6 +75,7 @@ class ReleaseConnection:
         self._next_send = 0
         self._served = -1
         self._next_pass = peer.pair.now
+        self._looked = peer.pair.now
 
     # the application's side
 
@@ -116,16 +119,19 @@ class ReleaseConnection:
     # driven as an engine
 
     def deadline(self) -> int | None:
-        """Its loop comes round when pacing lets it, and every 100 ms."""
+        """
+        Its loop comes round when the pause ends that it met when it last looked, or that it made
+        then, whether there is something to be sent or not, and every 100 ms (8).
+        """
         if self.dead is not None:
             return None
-        busy = self.acks or any(s.queue or s.close_at is not None for s in self.sends.values())
-        return min(self._next_pass, self._next_send) if busy else self._next_pass
+        if self._next_send <= self._looked:
+            return self._next_pass
+        return min(self._next_pass, max(self._next_send, self._looked + TIMER))
 
     def tick(self, now: int) -> None:
         """A pass of the loop without a datagram."""
         if now >= self._next_pass:
-            self._next_pass = now + PASS
             for number in list(self.streams):
                 self.peer.application(self, number)
 
@@ -133,6 +139,8 @@ class ReleaseConnection:
         """Streams in turn; the first that sends data ends the pass (8)."""
         if self.dead is not None:
             return
+        self._looked = now
+        self._next_pass = now + PASS
         if self.heard_at is not None and self.streams and now - self.heard_at > IDLE:
             self.dead = "idle"
             return
@@ -184,11 +192,12 @@ class ReleaseConnection:
                 return 0
             return max_data(kind, MTU, offset, None if block is None else block.offset)
 
-        late = send.late(now, self.trip.timeout)
+        try:
+            late = send.late(now, self.trip.timeout)
+        except GivenUp:
+            self.dead = "not acknowledged"
+            return None
         if late is not None:
-            if late.sendings > ATTEMPTS:
-                self.dead = "not acknowledged"
-                return None
             self.control.lost()
             return send.again(late, space(late.offset), now)
         if not self.done and self.spoke:

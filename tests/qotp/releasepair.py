@@ -8,7 +8,7 @@ from tests.pair import CLIENT, SERVER, Fate, chancy, steady
 from tests.qotp.pair import End, Pair
 from tests.qotp.releaseconnection import Application, ReleaseConnection
 from tests.qotp.releasepeer import ReleasePeer
-from twisted_rudp.core.engine import Event
+from twisted_rudp.core.engine import MILLISECOND, Event
 from twisted_rudp.qotp.demux import QOTPDemultiplexer
 from twisted_rudp.qotp.keys import KeyPair
 
@@ -29,6 +29,10 @@ def echo(connection: ReleaseConnection, number: int) -> None:
         connection.write(number, data)
 
 
+GRANULARITY = MILLISECOND // 20
+"""The release sends when it hears of something, at times ten times in a millisecond."""
+
+
 class ReleasePair(Pair):
     """
     One of ours and one of the release.
@@ -36,6 +40,8 @@ class ReleasePair(Pair):
     @ivar release: the latter.
     @ivar mine: the former.
     """
+
+    granularity = GRANULARITY
 
     def __init__(
         self,
@@ -96,6 +102,22 @@ class ReleasePair(Pair):
                 return
             self.run(10)
         raise AssertionError(f"not within {milliseconds} ms")
+
+
+class ReleaseToRelease(Pair):
+    """What the release itself does: it dials another of its kind."""
+
+    granularity = GRANULARITY
+
+    def __init__(
+        self, application: Application, there: Fate | None = None, back: Fate | None = None
+    ) -> None:
+        super().__init__(there, back)
+        listening = ReleasePeer(self, "server", SERVER, self.identity, application)
+        dialling = ReleasePeer(self, "client", CLIENT, KeyPair.from_text("a client"), idle)
+        self.server, self.client = listening, dialling  # type: ignore[assignment]
+        self.listening = listening
+        self.dialled = dialling.dial(SERVER, self.identity.public)
 
 
 def links() -> list[tuple[Fate, Fate]]:

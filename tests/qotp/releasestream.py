@@ -8,8 +8,16 @@ CAPACITY = 16 << 20
 """What a connection buffers in each direction."""
 
 
+ATTEMPTS = 5
+"""What was sent more often ends the connection when it is looked at, without waiting (5.3)."""
+
+
 class ReleasePanicked(Exception):
     """The process of the release is gone."""
+
+
+class GivenUp(Exception):
+    """A segment was sent too often."""
 
 
 @dataclass
@@ -79,11 +87,17 @@ class SendBuffer:
         return entry
 
     def late(self, now: int, timeout: int) -> Entry | None:
-        """5.3: the first entry alone, if its time has passed."""
+        """
+        5.3: the first entry alone, if its time has passed.
+
+        @raise GivenUp: it has been sent as often as anything is.
+        """
         first = next(iter(self.flying.values()), None)
-        if first is None or now - first.sent_at <= timeout << (first.sendings - 1):
+        if first is None:
             return None
-        return first
+        if first.sendings > ATTEMPTS:
+            raise GivenUp
+        return first if now - first.sent_at > timeout << (first.sendings - 1) else None
 
     def again(self, entry: Entry, space: int, now: int) -> Entry | None:
         """

@@ -280,6 +280,35 @@ class NearTests(SynchronousTestCase):
                 self.receive(pair, pair.connected(), 1_000_000)
                 self.assertTrue(pair.mine.engine.facts()["receive_window"] <= room)
 
+    def test_lostAcknowledgements(self) -> None:
+        """
+        The release ends the connection when it has sent something six times, and looks at its
+        oldest segment alone. So what it sends again is acknowledged more than once.
+        """
+        for seed in (3, 7):
+            pair = ReleasePair(sink, there=self.near(0.3, seed))
+            connection = pair.connected()
+            self.receive(pair, connection, 1_000_000)
+            self.assertIsNone(connection.dead)
+
+    def test_manyLost(self) -> None:
+        """
+        Where much is lost, each segment is acknowledged twice: the release repeats half as much,
+        which is what takes its time. Without loss it hears of nothing twice.
+        """
+        data = random.Random(1).randbytes(15_000_000)
+        pair = ReleasePair(sink, there=self.near(0.05, 3), back=self.near(0.05, 4))
+        connection = pair.connected()
+        began = pair.now
+        connection.write(0, data)
+        pair.until(lambda: len(pair.mine.streams[0]) == len(data))
+        self.assertTrue(pair.mine.streams[0] == data)
+        self.assertLess(pair.now - began, 15 * SECOND)
+        pair = ReleasePair(sink, there=self.near(0, 3), back=self.near(0, 4))
+        connection = pair.connected()
+        self.receive(pair, connection, 1_000_000)
+        self.assertEqual(connection.duplicates, 0)
+
     def test_refusedEarly(self) -> None:
         """A: data that came early and was refused is such a hole, every time."""
         for room in (1 << 28, 300_000):

@@ -806,10 +806,11 @@ class QOTPEngine:
                 self._counters["before_authentication"] += 1
                 return False
             return self._receiver.segment(segment) or self._refuse_streams()
+        number, offset, length = segment.stream, segment.offset, len(segment.data)
+        again = length > 0 and self._streams.highest(number) > offset
         taken = self._receiver.segment(segment)
         if taken:
-            complete = self._streams.completed(segment.stream)
-            self._acks.heard(segment.stream, segment.offset, len(segment.data), complete)
+            self._acks.heard(number, offset, length, self._streams.completed(number), again)
         self._segments += 1
         if self._receiver.waiting:
             self._receiver.waiting = False

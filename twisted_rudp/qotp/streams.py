@@ -71,6 +71,11 @@ class Reassembly:
         """Everything up to the end has come."""
         return self.end is not None and self.next >= self.end
 
+    @property
+    def highest(self) -> int:
+        """Behind the last byte that has come."""
+        return self._ahead.end or self.next
+
     def finish(self, end: int) -> bool:
         """
         Note where the stream ends.
@@ -80,7 +85,7 @@ class Reassembly:
         """
         if self.end is not None:
             return self.end == end
-        if (self._ahead.end or self.next) > end:
+        if self.highest > end:
             return False
         self.end = end
         return True
@@ -291,6 +296,11 @@ class StreamTable:
         """The peer's half of the stream has come whole, its end included."""
         stream = self.open.get(number)
         return number in self._finished if stream is None else stream.incoming.complete
+
+    def highest(self, number: int) -> int:
+        """Behind the last byte of the stream that has come; 0 if it is not open."""
+        stream = self.open.get(number)
+        return 0 if stream is None else stream.incoming.highest
 
     def drop(self, stream: Stream) -> None:
         """A stream is over. Stream 0 stays, it is the connection's own."""
