@@ -167,25 +167,36 @@ def raknet_pings(conversation: int, number: int) -> bytes:
     return pack_header(100 + number) + frame * 100
 
 
-CONNECTED: dict[str, Callable[[int, int], bytes]] = {"kcp": kcp_empty, "raknet": raknet_pings}
-"""What a connected peer sends: number of its conversation and of the datagram -> datagram."""
+CONNECTED: dict[str, tuple[str, Callable[[int, int], bytes], bool]] = {
+    "kcp": ("kcp", kcp_empty, True),
+    "kcp half-open": ("kcp", kcp_empty, False),
+    "raknet": ("raknet", raknet_pings, True),
+}
+"""
+Transport, what a connected peer sends (number of its conversation and of the datagram ->
+datagram), and whether it has proved before that it is there.
+"""
 
 
 def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> None:
     """In a process of its own: connect as others do, then send what costs most."""
+    transport, make, proved = CONNECTED[name]
 
     async def run(reactor: Any) -> None:
         silent = Factory.forProtocol(Protocol)
         silent.noisy = False
-        endpoint = clientFromString(reactor, f"{name}:127.0.0.1:{port}")
-        await endpoint.connect(silent)
+        endpoint = clientFromString(reactor, f"{transport}:127.0.0.1:{port}")
+        protocol = await endpoint.connect(silent)
+        if proved:
+            protocol.transport.write(b"hello")
+            await task.deferLater(reactor, 0.2)
         (hub,) = stats.ports.sources()
         assert isinstance(hub, Hub)
         way = hub.output.port
         assert way is not None
         key = hub.living()[0].keys[0]
-        conversation = key[1] if name == "kcp" else 0  # type: ignore[index]
-        made = [CONNECTED[name](conversation, each) for each in range(int(rate * seconds))]
+        conversation = key[1] if transport == "kcp" else 0  # type: ignore[index]
+        made = [make(conversation, each) for each in range(int(rate * seconds))]
         result.put(0)
         sent = 0
         began = time.monotonic()
@@ -203,10 +214,11 @@ def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> Non
 
 async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
     """A server with one hostile peer; a row of the table."""
+    transport = CONNECTED[name][0]
     factory = Factory.forProtocol(Echo)
     asking: Any = Factory.forProtocol(Asking)
     factory.noisy = asking.noisy = False
-    port = await serverFromString(reactor, f"{name}:0:interface=127.0.0.1").listen(factory)
+    port = await serverFromString(reactor, f"{transport}:0:interface=127.0.0.1").listen(factory)
     number = port.getHost().port
     context = multiprocessing.get_context("spawn")
     result = context.Queue()
@@ -218,7 +230,9 @@ async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
         await task.deferLater(reactor, 0.01)
     result.get()
     began = time.perf_counter()
-    client: Asking = await clientFromString(reactor, f"{name}:127.0.0.1:{number}").connect(asking)
+    client: Asking = await clientFromString(
+        reactor, f"{transport}:127.0.0.1:{number}"
+    ).connect(asking)
     connecting = (time.perf_counter() - began) * 1000
     times: list[float] = []
     while process.is_alive():
@@ -229,7 +243,7 @@ async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
     client.transport.abortConnection()  # type: ignore[union-attr]
     await maybeDeferred(port.stopListening)
     p99 = quantiles(times, n=100)[98] if len(times) > 1 else float("inf")
-    return f"{name:12}{result.get() / seconds:10.0f}/s{p99:10.1f} ms{connecting:10.1f} ms"
+    return f"{name:14}{result.get() / seconds:10.0f}/s{p99:10.1f} ms{connecting:10.1f} ms"
 
 
 async def main(reactor: Any) -> None:
@@ -253,9 +267,9 @@ async def main(reactor: Any) -> None:
                 print(row, flush=True)
         return
     if options.connected:
-        print("transport         sent      echo p99    connecting")
-        for name in options.transports:
-            if name in CONNECTED:
+        print("transport           sent      echo p99    connecting")
+        for name, (transport, _, _) in CONNECTED.items():
+            if transport in options.transports:
                 print(await beside(reactor, name, options.rate, options.seconds), flush=True)
         return
     print("transport, flood            sent  back/out  echo p99  connects   memory")

@@ -887,8 +887,8 @@ class FloodTests(HubCase):
     def test_halfOpen(self) -> None:
         """
         Whoever has opened a session, and sends more than a handshake takes without having proved
-        anything, is an unknown peer still: served after those who have, in rounds, and within the
-        time that unknown peers get.
+        anything, is an unknown peer still: served after those who have, and after those who send
+        less, in rounds, and within the time that unknown peers get.
         """
         order: list[str] = []
         engine = self.enter(Scripted()).engine
@@ -912,9 +912,35 @@ class FloodTests(HubCase):
         self.hub.runReceived(b"h", 1, ("honest", 1))
         self.hub.runReceived(b"e", 1, PEER)
         self.hub.turnEnded()
-        self.assertEqual(order[:10], ["established", *["flooder"] * ADDRESS_RUNS, "honest"])
+        self.assertEqual(order[:10], ["established", "honest", *["flooder"] * ADDRESS_RUNS])
         self.assertApproximates(len(order), TURN_TIME // 100_000, 4)
         self.assertEqual(self.counts()["unknownPeersDropped"], 102 - len(order))
+
+    def test_halfOpenRun(self) -> None:
+        """
+        One long run of such a session costs more than the time of all unknown peers: it takes
+        nothing from who sends a datagram, and is not received to its end.
+        """
+        engine = Scripted(("flooder", 1))
+        engine.validated = False
+        self.demux.verdict = Admit(engine)
+        for _ in range(HANDSHAKE_DATAGRAMS + 1):
+            self.receive(address=engine.address)
+        received: list[int] = []
+
+        def receive(run: Buffer, size: int, address: Address, now: int) -> None:
+            received.append(len(run))
+            self.reactor.advance(len(run) * 0.00015)
+
+        engine.receive = receive  # type: ignore[method-assign]
+        self.demux.asked.clear()
+        self.demux.verdict = Drop("unwanted")
+        self.hub.runReceived(b"f" * 64, 1, engine.address)
+        self.hub.runReceived(b"h", 1, ("honest", 1))
+        self.hub.turnEnded()
+        self.assertEqual(self.demux.asked, [b"h"])
+        self.assertEqual(received, [ADDRESS_JUDGEMENTS] * 2)
+        self.assertEqual(self.counts()["unknownPeersDropped"], 64 - sum(received))
 
     def test_halfOpenShown(self) -> None:
         """A peer that was given to the application is no unknown one, proved or not."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from twisted_rudp.core.engine import (
     MILLISECOND,
@@ -90,6 +90,15 @@ class Limits:
 DEFAULTS = Limits()
 
 
+_Kept: TypeAlias = tuple[Key | None, bytes, int, bytes]
+"""Key, run, size of its datagrams, and the address of ours that it was sent to."""
+
+
+def _datagrams(kept: tuple[Address, list[_Kept]]) -> int:
+    """How much an address has sent in a turn."""
+    return sum([-(-len(run) // size) for _, run, size, _ in kept[1]])
+
+
 class SessionTable:
     """
     Who is found under which key, who is alive, who has not been validated yet. To the
@@ -147,7 +156,7 @@ class SessionTable:
         self._replaces: dict[Session, tuple[Key, ...]] = {}
         self._replied: dict[Address, int] = {}
         self._suspected = 0
-        self.waiting: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
+        self.waiting: dict[Address, list[_Kept]] = {}
 
     # what the demultiplexer asks
 
@@ -362,24 +371,28 @@ class SessionTable:
     def judgeKept(self, now: int) -> None:
         """
         Judge what was kept in this turn, address by address, up to the share of a turn that
-        unknown peers have.
+        unknown peers have. Who has sent least comes first: what a single run costs of one who
+        floods may be all of that share.
         """
         waiting, self.waiting = self.waiting, {}
+        if len(waiting) > 1:
+            waiting = dict(sorted(waiting.items(), key=_datagrams))
         called = self._output.calledAt
         left = TURN_JUDGEMENTS
         self._suspected = 0
         began = time = self._clock()
+        until = began + TURN_TIME
         while waiting:
-            rest: dict[Address, list[tuple[Key | None, bytes, int, bytes]]] = {}
+            rest: dict[Address, list[_Kept]] = {}
             for address, runs in waiting.items():
                 own = min(left, ADDRESS_JUDGEMENTS)
                 left -= own
                 for key, run, size, self._output.calledAt in runs[:ADDRESS_RUNS]:
-                    if time - began > TURN_TIME:
+                    if time > until:
                         left = own = 0
                         self._dropRest(len(run), size)
                         continue
-                    own = self._judge(key, run, size, address, now, own)
+                    own = self._judge(key, run, size, address, now, own, until)
                     time = self._clock()
                 left += own
                 if len(runs) > ADDRESS_RUNS:
@@ -391,13 +404,21 @@ class SessionTable:
         self._output.calledAt = called
 
     def _judge(
-        self, key: Key | None, run: Buffer, size: int, address: Address, now: int, most: int
+        self,
+        key: Key | None,
+        run: Buffer,
+        size: int,
+        address: Address,
+        now: int,
+        most: int,
+        until: int,
     ) -> int:
         """
         Ask the demultiplexer about each datagram of a run. As soon as one has brought a
         session under this key, the rest of the run is its own.
 
         @param most: so many may be asked about; the rest is dropped.
+        @param until: when the rest of what a suspect session is sent is dropped.
         @return: how many more may be.
         """
         if self._bans and self._bans.get(address[0], 0) > now:
@@ -407,7 +428,12 @@ class SessionTable:
             session = None if key is None else self.byKey.get(key)
             if session is not None:
                 self._suspected += -(-(len(run) - start) // size)
-                session.receive(run[start:], size, address, now)
+                step = ADDRESS_JUDGEMENTS * size if session.suspect else len(run)
+                for at in range(start, len(run), step):
+                    if at > start and self._clock() > until:
+                        self._dropRest(len(run) - at, size)
+                        break
+                    session.receive(run[at : at + step], size, address, now)
                 return most
             if not most:
                 self._dropRest(len(run) - start, size)
