@@ -11,7 +11,7 @@ C{serverFromString} find the transports by Twisted's plugins. Beyond that:
  - L{twisted_rudp.discovery}: announcing nodes and finding them.
  - L{twisted_rudp.testing}: a simulated network, and a conformance suite for transports.
 
-Everything else is how it is done, and may change.
+Everything else is internal and may change.
 """
 
 __version__ = "0.1.0.dev0"

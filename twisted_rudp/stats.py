@@ -1,7 +1,7 @@
 """
 Counters, read from outside: by session, by port, for the whole process.
 
-Nothing is pushed and nothing is collected here: whoever has counters registers
+Nothing is pushed and nothing is collected here: what has counters registers
 in L{ports}, and a snapshot asks it. Reading never changes what it reads.
 """
 

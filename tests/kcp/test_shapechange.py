@@ -75,7 +75,7 @@ def change(
 ) -> None:
     """The peer confirms a shape, so the encoder goes over to it."""
     shape = Shape(generation, data, parity, first_id(encoder.next, data + parity))
-    receiver.hear_shape(announcement(shape), 0, 0)
+    receiver.receive_shape(announcement(shape), 0, 0)
     assert receiver.answer, shape
     receiver.answer = b""
     encoder.plan(data, parity, shape.first)
@@ -112,7 +112,7 @@ class WireTests(SynchronousTestCase):
         """Whatever comes is read, or refused and counted; nothing is raised."""
         receiver = framing()
         for kind in (b"\2", b"\3"):
-            receiver.hear_shape(kind + payload, 0, 0)
+            receiver.receive_shape(kind + payload, 0, 0)
         self.assertEqual(receiver.heard + receiver.refused, 2)
         self.assertEqual(receiver.refused, 2 if read_announcement(b"\2" + payload) is None else 1)
 
@@ -238,7 +238,7 @@ class ChangeTests(SynchronousTestCase):
             (announcement(Shape(8, 4, 2, 6 * JUMP)), True),
         ):
             receiver.answer = b""
-            receiver.hear_shape(payload, 0, 0)
+            receiver.receive_shape(payload, 0, 0)
             self.assertEqual(bool(receiver.answer), answered)
         self.assertEqual((receiver.heard, receiver.refused), (2, 3))
 
@@ -261,7 +261,7 @@ class SenderTests(SynchronousTestCase):
         payload = self.shapes.announce(self.now)
         shape = read_announcement(payload)
         assert shape is not None
-        return self.shapes.hear(confirmation(shape, missed, missed), self.now, SECOND // 5)
+        return self.shapes.receive(confirmation(shape, missed, missed), self.now, SECOND // 5)
 
     def test_silent(self) -> None:
         """A peer that never answers keeps the first shape and is asked less and less."""
@@ -292,9 +292,9 @@ class SenderTests(SynchronousTestCase):
         self.assertFalse(self.shapes.confirmed)
         wanted = self.shapes.shape
         other = Shape(wanted.generation, 1, 1, 2 * JUMP)
-        self.assertFalse(self.shapes.hear(confirmation(other, 0, 0), self.now, 1))
-        self.assertFalse(self.shapes.hear(b"\3", self.now, 1))
-        self.assertTrue(self.shapes.hear(confirmation(wanted, 0, 0), self.now, 1))
+        self.assertFalse(self.shapes.receive(confirmation(other, 0, 0), self.now, 1))
+        self.assertFalse(self.shapes.receive(b"\3", self.now, 1))
+        self.assertTrue(self.shapes.receive(confirmation(wanted, 0, 0), self.now, 1))
         self.write(2)
         self.assertEqual((self.encoder.data, self.encoder.parity), (wanted.data, wanted.parity))
         self.assertEqual(self.shapes.changes, 1)

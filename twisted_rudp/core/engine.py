@@ -181,7 +181,7 @@ class Engine(Protocol):
     Until C{ENDED} has been given by L{events}, everything may be called. After
     it only C{receive}, C{tick}, C{flush} and C{deadline} are, for the tombstone
     that answers what still comes, until L{closed} is true. L{counters} and
-    L{facts} may be asked for ever. What stands before C{ENDED} in the same answer
+    L{facts} may be asked at any time. What stands before C{ENDED} in the same answer
     of L{events} is dealt with first, so C{take} still gives what C{READABLE} named.
     """
 
@@ -213,7 +213,7 @@ class Engine(Protocol):
     # wire -> engine
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
-        """Digest a run that L{Demultiplexer.open} gave for one of our keys."""
+        """Process a run that L{Demultiplexer.open} gave for one of our keys."""
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """The network refused a datagram of C{size} bytes (0: not known)."""
@@ -369,14 +369,14 @@ def copying(engine: Engine) -> Copying | None:
 
 
 class Drop(NamedTuple):
-    """A unknown peer's datagram is ignored and counted under C{reason}."""
+    """An unknown peer's datagram is ignored and counted under C{reason}."""
 
     reason: str
 
 
 class Reply(NamedTuple):
     """
-    A unknown peer is answered without keeping state. The datagrams are on the wire
+    An unknown peer is answered without keeping state. The datagrams are on the wire
     as they are here, and altogether not longer than C{factor} times what was
     received, or the hub drops and counts them.
 
@@ -399,7 +399,7 @@ class Admit(NamedTuple):
     A new session. The hub enters it under C{engine.keys()} if its limits allow
     and feeds it the run.
 
-    @ivar replaces: keys of sessions that end without a word in favour of this one as
+    @ivar replaces: keys of sessions that end silently in favour of this one as
         soon as its address is validated. Before that whoever can forge an address
         could end them.
     """
@@ -438,7 +438,7 @@ class Demultiplexer(Protocol):
     @property
     def overhead(self) -> int:
         """
-        Bytes that L{seal} adds to each datagram, the same for ever. With 0 it changes
+        Bytes that L{seal} adds to each datagram, which never changes. With 0 it changes
         nothing and is not called.
         """
 

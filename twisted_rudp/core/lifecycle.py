@@ -192,7 +192,7 @@ class Lifecycle:
             self._tell_ended()
 
     def vanish(self, detail: str) -> None:
-        """End and close at once, without a word: the peer has begun another session."""
+        """End and close at once, sending nothing: the peer has begun another session."""
         if self.state not in OVER:
             self.enter(State.TIME_WAIT)
             self._events.append((Event.ENDED, Reason.FORGOTTEN, detail))

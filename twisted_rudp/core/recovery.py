@@ -526,7 +526,7 @@ class Recovery:
             self._first_sent = newest.sent
         if self._late_sent >= 0:
             # All was given up too early: the path is longer than was believed, and without
-            # this would be for ever.
+            # this would never end.
             self.round_trip.sample(now - self._late_sent, now)
             self._late_sent = -1
         if sample.acked:

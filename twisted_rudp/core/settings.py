@@ -26,7 +26,7 @@ _S = TypeVar("_S")
 _METADATA: Final = "option"
 
 LONGEST_SECONDS: Final = 10**9
-"""Three decades; what is longer is meant to be for ever."""
+"""Three decades; what is longer means no limit."""
 
 _INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)

@@ -40,7 +40,7 @@ def addressOf(origin: Origin) -> IPv4Address | IPv6Address | None:
 
 class Opening(Protocol):
     """
-    Says the header, and gives the stream to its protocol.
+    Sends the header, and gives the stream to its protocol.
 
     @ivar protocol: to which it belongs from then on.
     """
@@ -80,7 +80,7 @@ class OpeningFactory(Factory):
 
 
 class Accepting(Protocol):
-    """Hears the header, and gives the stream to the protocol that is made for it."""
+    """Receives the header, and gives the stream to the protocol that is made for it."""
 
     def __init__(self, choose: Callable[[Origin], IProtocol | None]) -> None:
         """

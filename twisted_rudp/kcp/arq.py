@@ -515,7 +515,7 @@ class ARQ:
         self.control.heard = True
         self.counters.in_segs += count
         if regular and wnd != sender.peer_window:
-            sender.hear_window(wnd)
+            sender.update_window(wnd)
         sent = sender.sent
         before = sent.una
         if una != before & MASK32 and sender.cover(una):
@@ -593,13 +593,13 @@ class ARQ:
                 continue
             control.heard = True
             if regular and (wnd != sender.peer_window or not sender.widest):
-                sender.hear_window(wnd)
+                sender.update_window(wnd)
             if una != sent.una & MASK32:
                 sender.cover(una)
             if cmd == ACK:
                 acks.append((sn, ts))
             elif cmd != PUSH:
-                control.hear(cmd, frg, ts, sn, una, regular)
+                control.receive(cmd, frg, ts, sn, una, regular)
                 if length and cmd == WINS and frg == MARK:
                     self._take_wins_payload(data[position : position + length], sn, una, regular)
             elif frg != END or length:

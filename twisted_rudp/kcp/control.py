@@ -103,7 +103,7 @@ class Control:
         elif self.peer is Peer.UNKNOWN:
             self.peer = Peer.MARKED
 
-    def hear(self, cmd: int, frg: int, ts: int, sn: int, una: int, regular: bool) -> None:
+    def receive(self, cmd: int, frg: int, ts: int, sn: int, una: int, regular: bool) -> None:
         """
         Take in a WASK or WINS; a reset has been found valid.
 

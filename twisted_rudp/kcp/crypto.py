@@ -287,7 +287,7 @@ class NoCipher:
 class XorCipher:
     """
     C{xor}: the same 1500 bytes over every datagram. It hides nothing from
-    anybody who looks twice.
+    an observer.
     """
 
     block = 1

@@ -440,7 +440,7 @@ class KCPEngine:
                 self._framing.note_bare()
             pieces = ((run, size, True),)
         elif kind == OUT_OF_BAND:
-            self._hear_out_of_band(memoryview(run), size)
+            self._receive_out_of_band(memoryview(run), size)
             return
         else:
             pieces = self._framing.decode(run, size)
@@ -459,34 +459,34 @@ class KCPEngine:
         elif self._options.read_timeout and self._receiver.queue.readable:
             self._limits.came(now)
 
-    def _hear_out_of_band(self, view: memoryview, size: int) -> None:
+    def _receive_out_of_band(self, view: memoryview, size: int) -> None:
         if self._closed is not None or self._close is not None:
             return
-        self.traffic.oob_packets += self._out_of_band.hear(view, size)
+        self.traffic.oob_packets += self._out_of_band.receive(view, size)
         if self._life.state is _ESTABLISHED:
             self.pending.append(READABLE_MESSAGES)
 
-    def _hear_segments(self, payloads: list[bytes], now: int) -> None:
+    def _receive_segments(self, payloads: list[bytes], now: int) -> None:
         if not self._handshake.validated:
             payloads.clear()
             return
         for payload in payloads:
             if is_about_shapes(payload):
-                self._hear_shape(payload, now)
+                self._receive_shape(payload, now)
         if self._close is not None:
             payloads.clear()
             return
-        count = self._out_of_band.hear_segments(payloads)
+        count = self._out_of_band.receive_segments(payloads)
         self.traffic.oob_packets += count
         if count and self._life.state is _ESTABLISHED:
             self.pending.append(READABLE_MESSAGES)
 
-    def _hear_shape(self, payload: bytes, now: int) -> None:
+    def _receive_shape(self, payload: bytes, now: int) -> None:
         """The peer says something about the shape of FEC groups, its own or ours."""
         framing, control = self._framing, self._arq.control
         if control.peer is not Peer.MARKED:
             return
-        framing.hear_shape(payload, now, self.round_trip)
+        framing.receive_shape(payload, now, self.round_trip)
         if payload[0] == CONFIRM:
             self._expect_repair()
         if framing.answer:
@@ -521,7 +521,7 @@ class KCPEngine:
         """
         arq = self._arq
         if arq.wins_payloads:
-            self._hear_segments(arq.wins_payloads, now)
+            self._receive_segments(arq.wins_payloads, now)
         settled = now - self._una_moved >= arq.timeout
         behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
         # Only an answer tells: what comes unasked may be somebody's recording.
@@ -696,7 +696,7 @@ class KCPEngine:
         if channel or priority or receipt:
             raise ValueError("channel, priority, receipt: KCP has none of them")
         if out_of_band:
-            self._out_of_band.say(data, longest)
+            self._out_of_band.put(data, longest)
             self._bare = False
         else:
             self._arq.send(data)
@@ -738,7 +738,7 @@ class KCPEngine:
 
     def take_messages(self) -> Iterator[Message]:
         """Whole messages: those out of band first."""
-        heard = self._out_of_band.heard
+        heard = self._out_of_band.incoming
         while heard.count:
             yield Message(heard.take(), Delivery.OUT_OF_BAND)
         if self._settings.stream:
@@ -830,7 +830,7 @@ class KCPEngine:
         peer = arq.control.peer
         if peer is Peer.UNMARKED:
             if self._framing.encoder is None:
-                messages.said.clear()
+                messages.outgoing.clear()
             messages.flush(writer)
         elif peer is Peer.MARKED:
             runs = RunWriter(lambda run, size, address: frame(run, size), self._address)
@@ -851,13 +851,13 @@ class KCPEngine:
         if shapes is None:
             return
         if shapes.wanted(now):
-            said = pack_wins(arq.conv, wnd, sn, una, shapes.announce(now))
+            segment = pack_wins(arq.conv, wnd, sn, una, shapes.announce(now))
             if shapes.known:
                 # In a group it would take the place of data.
-                writer.add(said)
+                writer.add(segment)
             else:
                 # An earlier edition takes what is bare for a sign that FEC is off.
-                frame(said, len(said))
+                frame(segment, len(segment))
             arq.counters.out_segs += 1
         encoder = framing.encoder
         if encoder is not None and encoder.data + encoder.parity != self._group:
@@ -1017,7 +1017,7 @@ class KCPEngine:
         self.pending.append((Event.CONNECTED, False))
         if self._receiver.queue.readable:
             self.pending.append(self._readable)
-        heard = self._out_of_band.heard
+        heard = self._out_of_band.incoming
         if heard.count:
             self.pending.append(READABLE_MESSAGES)
 

@@ -141,11 +141,11 @@ class Framing:
 
     # shapes that change (kcp-close.md 18)
 
-    def hear_shape(self, payload: bytes, now: int, round_trip: int) -> None:
+    def receive_shape(self, payload: bytes, now: int, round_trip: int) -> None:
         """Take in what a marked, validated peer says about shapes: its own, or ours."""
         if payload[0] == CONFIRM:
             shapes = self.shapes
-            if shapes is None or not shapes.hear(payload, now, round_trip):
+            if shapes is None or not shapes.receive(payload, now, round_trip):
                 self.refused += 1
             return
         shape = read_announcement(payload)
@@ -264,28 +264,28 @@ class OutOfBand:
     The out-of-band messages of one session, both ways: towards kcp-go as packets of FEC
     (kcp.md 5.5), towards a marked peer in segments (kcp-close.md 15).
 
-    @ivar said: those to be sent.
-    @ivar heard: those that came and were not taken.
+    @ivar outgoing: those to be sent.
+    @ivar incoming: those that came and were not taken.
     """
 
-    __slots__ = ("_conv", "heard", "said")
+    __slots__ = ("_conv", "incoming", "outgoing")
 
     def __init__(self, conv: int) -> None:
         self._conv = conv
-        self.said = OutOfBandQueue()
-        self.heard = OutOfBandQueue()
+        self.outgoing = OutOfBandQueue()
+        self.incoming = OutOfBandQueue()
 
     @property
     def pending(self) -> bool:
         """There is something to send."""
-        return self.said.count > 0
+        return self.outgoing.count > 0
 
     @property
     def dropped(self) -> int:
         """Messages of both ways that made room for newer ones."""
-        return self.said.dropped + self.heard.dropped
+        return self.outgoing.dropped + self.incoming.dropped
 
-    def hear(self, view: memoryview, size: int) -> int:
+    def receive(self, view: memoryview, size: int) -> int:
         """
         Take in a run of out-of-band packets.
 
@@ -293,10 +293,10 @@ class OutOfBand:
         """
         starts = range(0, len(view), size)
         for start in starts:
-            self.heard.put(bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
+            self.incoming.put(bytes(view[start + OUT_OF_BAND_OVERHEAD : start + size]))
         return len(starts)
 
-    def hear_segments(self, payloads: list[bytes]) -> int:
+    def receive_segments(self, payloads: list[bytes]) -> int:
         """
         Take in the payloads of segments, and empty the list.
 
@@ -305,12 +305,12 @@ class OutOfBand:
         count = 0
         for payload in payloads:
             if payload[0] == MESSAGE:
-                self.heard.put(payload[1:])
+                self.incoming.put(payload[1:])
                 count += 1
         payloads.clear()
         return count
 
-    def say(self, data: bytes, longest: int) -> None:
+    def put(self, data: bytes, longest: int) -> None:
         """
         Keep a message until the next flush.
 
@@ -318,21 +318,21 @@ class OutOfBand:
         """
         if len(data) > longest:
             raise ValueError(f"an out-of-band message of {len(data)} bytes: at most {longest} fit")
-        self.said.put(bytes(data))
+        self.outgoing.put(bytes(data))
 
     def flush(self, writer: RunWriter) -> None:
-        """Write what was said, as packets of FEC."""
-        while self.said.count and not writer.blocked:
-            writer.add(out_of_band_packet(self._conv, self.said.take()))
+        """Write the outgoing messages, as packets of FEC."""
+        while self.outgoing.count and not writer.blocked:
+            writer.add(out_of_band_packet(self._conv, self.outgoing.take()))
 
     def flush_segments(self, writer: RunWriter, wnd: int, sn: int, una: int) -> int:
         """
-        Write what was said, each message in a segment and each segment in a datagram.
+        Write the outgoing messages, each in a segment and each segment in a datagram.
 
         @return: how many.
         """
         count = 0
-        while self.said.count and not writer.blocked:
-            writer.add(pack_wins(self._conv, wnd, sn, una, _MESSAGE + self.said.take()))
+        while self.outgoing.count and not writer.blocked:
+            writer.add(pack_wins(self._conv, wnd, sn, una, _MESSAGE + self.outgoing.take()))
             count += 1
         return count

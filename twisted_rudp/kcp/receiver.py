@@ -273,7 +273,7 @@ class Receiver:
         return queue.size + queue.unfinished + self.held_bytes + SEGMENT_COST * segments
 
     def settle(self) -> None:
-        """Charge the port's budget with what is kept, if that is worth it."""
+        """Charge the port's budget with what is kept, unless that is little."""
         queue = self.queue
         if queue.size > UNCOUNTED or queue.unfinished > UNCOUNTED or self.held or self.charged:
             cost = self.cost

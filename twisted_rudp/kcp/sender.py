@@ -428,7 +428,7 @@ class Sender:
 
     # what the peer says
 
-    def hear_window(self, window: int) -> None:
+    def update_window(self, window: int) -> None:
         """The peer advertises another window than before."""
         self.peer_window = window
         if window > self.widest:

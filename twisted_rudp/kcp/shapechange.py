@@ -201,7 +201,7 @@ class ShapeSender:
         self._asked = self._encoder.numbered
         return announcement(self.shape)
 
-    def hear(self, payload: bytes, now: int, round_trip: int) -> bool:
+    def receive(self, payload: bytes, now: int, round_trip: int) -> bool:
         """
         Take in a confirmation, and announce another shape if it is time for one.
 

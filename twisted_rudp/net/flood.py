@@ -88,7 +88,7 @@ class Flood:
             self._others += datagrams
 
     def noteBeside(self, address: Address, datagrams: int) -> None:
-        """The same, from where there are sessions already."""
+        """As L{note}, from an address that has sessions already."""
         self.note(address[0], datagrams)
         opening = self._opening
         if address in opening or len(opening) < MOST_HOSTS:
@@ -100,7 +100,7 @@ class Flood:
         self._spent += spent
 
     def spent(self, nanoseconds: int) -> None:
-        """So much time did it take to read some of them."""
+        """It took so much time to read some of them."""
         self._spent += nanoseconds
 
     def deadline(self) -> int | None:

@@ -214,7 +214,7 @@ class SharedPort:
         return self._port.options
 
     def send(self, run: Buffer, size: int, address: Address) -> bool:
-        """The first owner relies on its own C{sendFrom}, so that is put back."""
+        """The first owner relies on its own C{sendFrom}, so that is restored."""
         port = self._port
         before = port.sendFrom
         port.sendFrom = self.sendFrom

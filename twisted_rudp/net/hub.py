@@ -277,7 +277,7 @@ class Hub:
     def patience(self) -> int:
         """
         See L{Receiver.patience<twisted_rudp.net.udp.port.Receiver.patience>}: a small
-        part of the shortest round trip of the sessions that were active of late.
+        part of the shortest round trip of the sessions that were active lately.
         """
         visited = self.schedule.visited
         now = self._clock.last
@@ -646,7 +646,7 @@ class Hub:
 
     def close(self) -> Deferred[None]:
         """
-        Close the socket and drop every session without a word.
+        Close the socket and drop every session; no peer is told.
 
         @return: a C{Deferred} of its own for each caller, fired when the socket is
             closed.
@@ -707,7 +707,7 @@ class Hub:
         return False
 
     def leave(self) -> None:
-        """Drop every session without a word, and leave the socket to a successor."""
+        """Drop every session, tell no peer, and leave the socket to a successor."""
         if not self.closed:
             self.closed = True
             self._release()

@@ -307,7 +307,7 @@ class ListeningPort:
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """
-        The bound address, for ever (PORT-4).
+        The bound address, also after closing (PORT-4).
 
         @raise RuntimeError: it was never bound.
         """

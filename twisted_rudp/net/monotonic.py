@@ -66,14 +66,14 @@ class ClockWatch:
         self.possible = _libc is not None and reactor.seconds is runtime.seconds
 
     def add(self, told: Delayed) -> None:
-        """Tell somebody; its descriptor is open while there is anybody."""
+        """Notify this one from now on. The descriptor is open while there is one to notify."""
         if self.possible:
             self._told[told] = None
             if self._descriptor < 0:
                 self._open()
 
     def discard(self, told: Delayed) -> None:
-        """Tell nobody any more of that."""
+        """Notify this one no more."""
         self._told.pop(told, None)
         if not self._told:
             self._close()
@@ -123,12 +123,13 @@ _watches: Final[dict[Any, ClockWatch]] = {}
 
 
 def watchOf(reactor: Any) -> ClockWatch:
-    """The one of a reactor."""
+    """The clock watch of a reactor."""
     found = _watches.get(reactor)
     if found is None:
         found = ClockWatch(reactor)
         if found.possible:
-            # It keeps its reactor. Those are for ever, but simulated ones are not.
+            # The entry keeps its reactor in memory. Real ones live as long as the process, but
+            # simulated ones do not.
             _watches[reactor] = found
     return found
 

@@ -55,7 +55,7 @@ class SessionState(IntEnum):
     """Where a session is in its life, in the words of RFC 9293 where it has them."""
 
     HANDSHAKE = auto()
-    """The peer has not been given to anybody yet."""
+    """No application has been given the peer yet."""
 
     ESTABLISHED = auto()
     """It has an owner that knows the peer is there."""
@@ -589,7 +589,7 @@ class Session(Task):
             self.end(reason, detail)
 
     def snapshot(self) -> SessionStats:
-        """What there is to be read from outside."""
+        """State, facts and counters of this session, for L{twisted_rudp.stats}."""
         failed = self.state is _FAILED
         established = self.established
         return SessionStats(

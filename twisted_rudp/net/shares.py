@@ -199,7 +199,7 @@ class Shares:
         self._held = 0
 
     def _alone(self) -> bool:
-        """Nobody else has received anything of late."""
+        """No other session has received anything recently."""
         return self._clock.last > self._othersUntil
 
     def _part(

@@ -291,7 +291,7 @@ class SessionTable:
         self._dropped(session)
 
     def clear(self) -> None:
-        """Forget all, without a word."""
+        """Forget all sessions; no peer is told."""
         self.accepting = False
         for session in self._timeWait:
             session.state = SessionState.CLOSED

@@ -313,11 +313,11 @@ class SessionTransport:
         return self._failure
 
     def getHost(self) -> Host:
-        """The address of our socket, for ever (TR-6)."""
+        """The address of our socket, also after the end (TR-6)."""
         return self._host
 
     def getPeer(self) -> Host:
-        """The peer's present or last address, for ever (TR-6)."""
+        """The peer's present or last address, also after the end (TR-6)."""
         raw, shown = self._peer
         if raw != self.session.address:
             raw = self.session.address

@@ -13,7 +13,7 @@ _log = Logger()
 
 def callUser(function: Callable[..., Any], *arguments: object) -> Any:
     """
-    Call code that is not ours and whose failure somebody will be given.
+    Call code of the application. The caller passes its failure on to whom it concerns.
 
     @return: what it returned, or the C{Failure} it raised.
     """

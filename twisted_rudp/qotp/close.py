@@ -25,7 +25,7 @@ CLOSE_TIMEOUT: Final = 30 * SECOND
 """Without progress for so long the close is given up."""
 
 LONGEST_CLOSE: Final = 3600 * SECOND
-"""A living peer that has no room for the rest is waited for, but not for ever."""
+"""A living peer that has no room for the rest is waited for, but only so long."""
 
 ANSWERS: Final = 5
 """How often the last acknowledgement is sent by a side that is about to close its socket:

@@ -21,7 +21,7 @@ it is the same, and it is told from an identity, which nobody else may have."""
 
 
 class LowOrder(ValueError):
-    """A public key with which every exchange gives zeros. Nobody has made it in good faith."""
+    """A public key with which every exchange gives zeros. No honest key is like that."""
 
 
 class KeyPair:

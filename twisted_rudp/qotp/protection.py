@@ -443,7 +443,7 @@ class Unsealer:
 
     def open_any(self, datagram: bytes) -> Opened | None:
         """
-        A datagram of any type. What opens a connection is nobody's business any more
+        A datagram of any type. What opens a connection is ignored by now
         (W16), and an answer has to be under the key we have (W2).
         """
         kind = datagram[0]

@@ -82,7 +82,7 @@ class Opening(NamedTuple):
 
 
 def connection_id(ephemeral: bytes) -> bytes:
-    """The name of a connection, in both directions and for ever (section 3.1)."""
+    """The id of a connection, the same in both directions and until its end (section 3.1)."""
     return ephemeral[:8]
 
 
@@ -127,7 +127,7 @@ def with_fill(payload: bytes, mtu: int) -> bytes:
 
 
 def without_fill(plain: bytes) -> bytes | None:
-    """The payload of an InitCryptoSnd; None if its fill length lies (W3b)."""
+    """The payload of an InitCryptoSnd; None if its fill length is wrong (W3b)."""
     fill = int.from_bytes(plain[:2], "little")
     if 2 + fill + LEAST_PAYLOAD > len(plain):
         return None

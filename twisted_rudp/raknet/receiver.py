@@ -809,7 +809,7 @@ class Receiver:
         self, datagram: memoryview, now: int, guard: int, full: bool, early: bool = False
     ) -> Iterator[Delivered]:
         """
-        Digest any datagram with frames.
+        Process any datagram with frames.
 
         @param guard: how long a gap may close by itself.
         @param full: nothing reliable is taken in.

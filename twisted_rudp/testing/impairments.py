@@ -99,7 +99,7 @@ class Impairments:
     None: without bound."""
 
     mtu: int | None = None
-    """The longest datagram that passes; longer ones vanish without a word."""
+    """The longest datagram that passes; longer ones are dropped without an error."""
 
     drop_indices: Container[int] = ()
     """Drop the datagrams with these numbers, counted from 0."""

@@ -1,4 +1,4 @@
-"""The UDP port of a simulated reactor, with the manners of Twisted's own."""
+"""The UDP port of a simulated reactor, which behaves as Twisted's own does."""
 
 from __future__ import annotations
 
