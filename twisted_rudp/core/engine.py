@@ -269,7 +269,7 @@ class Engine(Protocol):
         leaves the rest, and lets go of the iterator before anything else is done.
         """
 
-    # out
+    # engine -> wire
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """

@@ -326,7 +326,7 @@ class KCPEngine:
             or self._shape_heard
         )
 
-    # what it is
+    # what the hub asks
 
     @property
     def capabilities(self) -> Capability:
@@ -755,7 +755,7 @@ class KCPEngine:
                 self.traffic.bytes_received += len(data)
                 yield Message(data)
 
-    # out
+    # engine -> wire
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now and may be."""

@@ -509,7 +509,7 @@ class SmuxEngine:
                 return
             self._heard = False
 
-    # wire to application
+    # wire -> application
 
     def receive(self, run: Buffer, size: int, address: Address, now: int) -> None:
         self._inner.receive(run, size, address, now)
@@ -714,7 +714,7 @@ class SmuxEngine:
     def take_messages(self) -> Iterator[Message]:
         return iter(())
 
-    # application to wire
+    # application -> wire
 
     def write(self, stream: int, data: bytes) -> None:
         """

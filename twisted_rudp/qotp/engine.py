@@ -238,7 +238,7 @@ class QOTPEngine:
             engine._meet(Peer.BASELINE, now)
         return engine
 
-    # what it is
+    # what the hub asks
 
     @property
     def capabilities(self) -> Capability:
@@ -446,7 +446,7 @@ class QOTPEngine:
         while self._heard_aside.count:
             yield Message(self._heard_aside.take(), Delivery.OUT_OF_BAND)
 
-    # out
+    # engine -> wire
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send what can be sent now."""
@@ -632,7 +632,7 @@ class QOTPEngine:
         self._life.enter(State.ESTABLISHED)
         self.pending.append((Event.CONNECTED, self._protection.early))
 
-    # who they are, qotp.md 17.1
+    # authentication (qotp.md 17.1)
 
     def _prove(self, peer: Peer, wanted: int, now: int) -> None:
         """The dialler's part, if the listener asks for something or we do."""
@@ -687,7 +687,7 @@ class QOTPEngine:
         if self._protection.validated:
             self._window.open()
 
-    # what comes
+    # input
 
     def _input_run(
         self,
@@ -889,7 +889,7 @@ class QOTPEngine:
             if self._authentication is not None and self._role is Role.CLIENT:
                 self._refusal = refusal_of(frame.code)
 
-    # what follows from it
+    # after the input
 
     def _advance(self, now: int) -> None:
         """Tell what was acknowledged; go on with a change of address and with a close."""
@@ -961,7 +961,7 @@ class QOTPEngine:
             due = now + self._keep_alive_interval
         self._timers.set(Timer.KEEP_ALIVE, due)
 
-    # what goes
+    # sending
 
     def _quiet(self) -> bool:
         """There is nothing to send."""

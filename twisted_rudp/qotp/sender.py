@@ -169,7 +169,7 @@ class Sender:
         self._starved_pings = 0
         self._wake = NEVER
 
-    # news
+    # the peer and the path
 
     def meet_baseline(self) -> None:
         """The peer is one of the release."""
@@ -324,7 +324,7 @@ class Sender:
         due[_LOSS] = self.packets.recovery.loss_at
         due[_PACING] = self._wake
 
-    # out
+    # sending
 
     def ping(self, repeat: bool = False) -> ControlFrame:
         """

@@ -316,7 +316,7 @@ class RakNetEngine:
             self.reply2 = pack(Reply2(guid, address, request.mtu), settings.magic)
         self._reply2_due = bool(self.reply2)
 
-    # what it is
+    # what the hub asks
 
     @property
     def capabilities(self) -> Capability:
@@ -698,7 +698,7 @@ class RakNetEngine:
         if self._peer_finished and not receiver.buffer.size:
             self._tell_peer_finished()
 
-    # out
+    # engine -> wire
 
     def flush(self, now: int, emit: Emit, budget: int) -> bool:
         """Send replies, NACKs and ACKs, a ping, and what the window admits."""
@@ -824,7 +824,7 @@ class RakNetEngine:
         reliability = Reliability.RELIABLE_ORDERED if ordered else Reliability.UNRELIABLE
         self.sender.system(wire.pack_pong(time, self._time(now)), int(reliability))
 
-    # beginning
+    # the handshake
 
     def _flush_dialler(self, dialler: Dialler, now: int, writer: RunWriter) -> None:
         for datagram in dialler.datagrams(now):
@@ -885,7 +885,7 @@ class RakNetEngine:
         self._liveness.start(now)
         self.receiver.buffer.put_kept()
 
-    # end
+    # life
 
     def open_stream(self) -> int:
         """
