@@ -197,6 +197,15 @@ class LinkTests(SynchronousTestCase):
             self.assertTrue(link.step())
         self.assertEqual(received, data)
 
+    def received(self, link: Link, to: ARQ, count: int) -> list[bytes]:
+        """So many messages, or fewer if no more come."""
+        received: list[bytes] = []
+        link.flush(0)
+        while len(received) < count and link.step():
+            while (message := to.take_message()) is not None:
+                received.append(message)
+        return received
+
     def test_messages(self) -> None:
         """Messages of one and of many fragments keep their borders and order."""
         a, b = self.pair(stream=False)
@@ -205,12 +214,7 @@ class LinkTests(SynchronousTestCase):
         messages = [link.random.randbytes(size) for size in sizes * 4]
         for message in messages:
             a.send(message)
-        received: list[bytes] = []
-        link.flush(0)
-        while len(received) < len(messages) and link.step():
-            while (message := b.take_message()) is not None:
-                received.append(message)
-        self.assertEqual(received, messages)
+        self.assertEqual(self.received(link, b, len(messages)), messages)
 
     def test_messagesWhileSizeChanges(self) -> None:
         """A message keeps the division it was queued with."""
@@ -220,12 +224,7 @@ class LinkTests(SynchronousTestCase):
         for number, message in enumerate(messages):
             a.set_mss(50 + 17 * number)
             a.send(message)
-        received: list[bytes] = []
-        link.flush(0)
-        while len(received) < len(messages) and link.step():
-            while (message := b.take_message()) is not None:
-                received.append(message)
-        self.assertEqual(received, messages)
+        self.assertEqual(self.received(link, b, len(messages)), messages)
 
     def test_stoppedReader(self) -> None:
         """

@@ -9,12 +9,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests import vectors
 from tests.kcp.segments import Wire
+from tests.kcp.test_reed_solomon import PROPERTY
 from twisted_rudp import kernels
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import MILLISECOND
@@ -32,17 +33,6 @@ from twisted_rudp.kcp.fec import (
     protect_by_kernel,
     protect_by_steps,
 )
-from twisted_rudp.kcp.reed_solomon import (
-    evaluate_by_kernel,
-    evaluate_by_zfec,
-)
-
-PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
-
-EVALUATIONS = [evaluate_by_zfec]
-if kernels.gf_matmul is not None:
-    EVALUATIONS.append(evaluate_by_kernel)
-
 
 PEER = ("192.0.2.1", 9)
 

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.kcp.pair import CONV, End
+from tests.kcp.pair import End
+from tests.kcp.test_demux import ELSEWHERE, PROPERTY, push
 from tests.kcp.test_session import FEC, SessionPair
 from tests.pair import CLIENT, SERVER
-from twisted_rudp.kcp.demux import (
-    KCPDemultiplexer,
-)
-from twisted_rudp.kcp.fec import (
-    PARITY,
-    pack_parity_header,
-)
+from twisted_rudp.kcp.demux import KCPDemultiplexer
 from twisted_rudp.kcp.mismatch import MEANINGS, SNAPPY_START, MismatchSigns, Sign
 from twisted_rudp.kcp.settings import SessionOptions
-from twisted_rudp.kcp.wire import PUSH, pack_header
-
-ELSEWHERE = ("203.0.113.9", 9)
-PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
-
-
-def push(conv: int = CONV, sn: int = 0, payload: bytes = b"x", una: int = 0) -> bytes:
-    return pack_header(conv, PUSH, 0, 32, 0, sn, una, len(payload)) + payload
-
-
-def parity(length: int = 33) -> bytes:
-    return pack_parity_header(7, PARITY).ljust(length, b"p")
 
 
 class MismatchTests(SynchronousTestCase):

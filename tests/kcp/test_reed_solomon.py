@@ -19,6 +19,7 @@ from twisted_rudp.kcp.reed_solomon import (
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
 EVALUATIONS = [evaluate_by_zfec]
+"""Those that this machine has."""
 if kernels.gf_matmul is not None:
     EVALUATIONS.append(evaluate_by_kernel)
 

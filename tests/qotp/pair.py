@@ -107,3 +107,22 @@ class Pair(pair.Pair[QOTPEngine, QOTPDemultiplexer]):
         """Dial, and run until both sides know of each other."""
         self.dial(known)
         self.run(200)
+
+    def exchange(self, size: int) -> bool:
+        """
+        Dial, and send random bytes both ways over links that may lose some.
+
+        @return: both ends have what the other one wrote.
+        """
+        self.dial()
+        self.run(3000)
+        data = random.Random(3).randbytes(size)
+        client, server = self.client, self.server
+        for end, written in ((client, data), (server, data[::-1])):
+            end.engine.write(0, written)
+            end.turn(end.engine)
+        for _ in range(400):
+            self.run(50)
+            if len(client.streams[0]) + len(server.streams[0]) == 2 * size:
+                break
+        return server.streams[0] == data and client.streams[0] == data[::-1]

@@ -146,17 +146,7 @@ class DataTests(SynchronousTestCase):
         """Everything arrives in order over links that lose, repeat and reorder."""
         for loss in (0.0, 0.05, 0.3):
             pair = Pair(chancy(loss, 1), chancy(loss, 2))
-            pair.dial()
-            pair.run(3000)
-            data = random.Random(3).randbytes(400_000)
-            write(pair.client, 0, data)
-            write(pair.server, 0, data[::-1])
-            for _ in range(400):
-                pair.run(50)
-                if len(pair.client.streams[0]) + len(pair.server.streams[0]) == 2 * len(data):
-                    break
-            self.assertTrue(pair.server.streams[0] == data)
-            self.assertTrue(pair.client.streams[0] == data[::-1])
+            self.assertTrue(pair.exchange(400_000))
 
     def test_runs(self) -> None:
         """Datagrams of a bulk transfer are full."""
@@ -242,8 +232,11 @@ class DataTests(SynchronousTestCase):
         self.assertTrue(pair.server.streams[0] == data)
         self.assertNotIn("no_room", pair.server.engine.counters())
 
-    def test_windowUpdateLost(self) -> None:
-        """6: when the news of the open window is lost, a probe finds it out."""
+    def windowUpdateLost(self) -> tuple[Pair, bytes]:
+        """
+        A server whose application goes on reading what a client has written, which is not told
+        of the room.
+        """
         pair = Pair()
         pair.connect()
         pair.server.reading = False
@@ -255,22 +248,17 @@ class DataTests(SynchronousTestCase):
         pair.server.turn(pair.server.engine)
         pair.run(300)
         pair.fates["server"] = steady()
+        return pair, data
+
+    def test_windowUpdateLost(self) -> None:
+        """6: when the news of the open window is lost, a probe finds it out."""
+        pair, data = self.windowUpdateLost()
         pair.run(9000)
         self.assertEqual(len(pair.server.streams[0]), len(data))
 
     def test_windowUpdateLostAmongData(self) -> None:
         """The same while the other side goes on sending: its data says nothing of its window."""
-        pair = Pair()
-        pair.connect()
-        pair.server.reading = False
-        data = bytes(FIRST + 50_000)
-        write(pair.client, 0, data)
-        pair.run(2000)
-        pair.fates["server"] = lambda number, datagram: ()
-        pair.server.reading = True
-        pair.server.turn(pair.server.engine)
-        pair.run(300)
-        pair.fates["server"] = steady()
+        pair, data = self.windowUpdateLost()
         for _ in range(300):
             write(pair.server, 0, b"and on and on")
             pair.run(10)
