@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.qotp.releaseconnection import MTU, Application, ReleaseConnection
-from twisted_rudp.core.engine import Address
+from twisted_rudp.core.engine import MILLISECOND, Address
 from twisted_rudp.qotp import wire
 from twisted_rudp.qotp.keys import KeyPair
 from twisted_rudp.qotp.protection import INITIATOR, RESPONDER, Cipher
@@ -19,6 +19,10 @@ from twisted_rudp.qotp.wire import Kind, Payload, Segment, decode
 
 if TYPE_CHECKING:
     from tests.qotp.pair import Pair
+
+
+WORK = MILLISECOND // 100
+"""Its loop looks at its pauses so long after a datagram has come."""
 
 
 class LoopEnded(AssertionError):
@@ -68,9 +72,9 @@ class ReleasePeer:
         """Onto the link."""
         self.pair.carry(self, datagram, address)  # type: ignore[arg-type]
 
-    def turn(self, connection: ReleaseConnection) -> None:
-        """After a tick."""
-        connection.flush(self.pair.now)
+    def turn(self, connection: ReleaseConnection, work: int = 0) -> None:
+        """After a tick, or after C{work} on a datagram."""
+        connection.flush(self.pair.now + work)
         if connection.dead is not None:
             self.engines.pop(connection.name, None)
 
@@ -88,7 +92,7 @@ class ReleasePeer:
             raise LoopEnded("a payload that cannot be read")
         connection.digest(payload, self.pair.now)
         for each in list(self.engines.values()):
-            self.turn(each)
+            self.turn(each, WORK)
 
     def _open(self, datagram: bytes, source: Address) -> tuple[ReleaseConnection, Payload | None]:
         kind, name = datagram[0], datagram[wire.ID_OFFSET : wire.ID_END]

@@ -342,6 +342,53 @@ class NearTests(SynchronousTestCase):
             self.assertTrue(pair.now - closed <= SECOND // 10)
         self.assertTrue(times[1] < 1.2 * times[0], times)
 
+    def closes(self, loss: float, seed: int) -> float:
+        """How many seconds a close takes behind an echo."""
+        pair = ReleasePair(echo, there=self.near(loss, seed), back=self.near(loss, seed + 1))
+        connection = pair.connected()
+        data = random.Random(1).randbytes(300_000)
+        write(pair.mine, 0, data)
+        self.assertTrue(pair.receives(len(data)) == data)
+        closed = pair.now
+        pair.close()
+        pair.happens(Event.ENDED, Reason.DONE)
+        self.assertEqual(len(connection.delivered[0]), len(data))
+        return (pair.now - closed) / SECOND
+
+    def test_echo(self) -> None:
+        """An echo of a megabyte takes what the release's pace makes it take."""
+        pair = ReleasePair(echo, there=self.near(0, 1), back=self.near(0, 2))
+        pair.connected()
+        began = pair.now
+        data = random.Random(1).randbytes(1_000_000)
+        write(pair.mine, 0, data)
+        self.assertTrue(pair.receives(len(data)) == data)
+        self.assertLess(pair.now - began, SECOND // 2)
+
+    def test_close(self) -> None:
+        """
+        5.5: the release may forget a stream before it sends its end, or ours is acknowledged; a
+        close does not wait for what never comes. Its lost end comes again after 100 ms.
+        """
+        self.assertLess(self.closes(0, 1), 0.1)
+        self.assertLess(max(self.closes(0.01, seed) for seed in range(40)), 0.2)
+
+    def test_closeBehindUpload(self) -> None:
+        """
+        So it is where the release owes acknowledgements of all that was written: what it has
+        forgotten is asked for.
+        """
+        for loss in (0.0, 0.02):
+            pair = ReleasePair(sink, there=self.near(loss, 3), back=self.near(loss, 4))
+            connection = pair.connected()
+            data = random.Random(1).randbytes(300_000)
+            began = pair.now
+            write(pair.mine, 0, data)
+            pair.close()
+            pair.happens(Event.ENDED, Reason.DONE)
+            self.assertTrue(connection.delivered[0] == data)
+            self.assertLess(pair.now - began, SECOND)
+
     def test_upload(self) -> None:
         """
         D: a release that has sent nothing acknowledges one segment in 10 ms; that is no

@@ -74,6 +74,7 @@ class Close:
         self._gone: Reason | None = None
         self._begun = 0
         self._progress = (-1, -1)
+        self._progress_at = 0
         self._give_up = NEVER
         self._ours_at: int | None = None
         self._theirs_at: int | None = None
@@ -111,6 +112,7 @@ class Close:
         progress = (self._sender.packets.acknowledged_bytes, came)
         if progress != self._progress:
             self._progress = progress
+            self._progress_at = now
             self._give_up = now + CLOSE_TIMEOUT
         until = self._give_up
         ours = all(each.drained and each.fin_acknowledged for each in streams)
@@ -124,14 +126,20 @@ class Close:
         if self._sender.window_blocked and now < self._begun + LONGEST_CLOSE:
             until = self._give_up = now + CLOSE_TIMEOUT
         delivered = ours or not any(each.undelivered for each in streams)
+        self._sender.mute = self._extensions.peer is Peer.BASELINE and (theirs or delivered)
         if delivered and self._extensions.peer is Peer.BASELINE:
             # Once both ends of its last stream have passed, the release is mute: it
             # acknowledges nothing more, not even our end.
             self._ours_at = self._ours_at or now
-            if now >= self._ours_at + RELEASE_PATIENCE:
-                self._end(LastPacket.NONE, Reason.DONE, now)
+            patience = self._ours_at + RELEASE_PATIENCE
+            if ours and all(each.incoming.complete for each in streams if each.number):
+                # Of stream 0 nobody wants the rest, and its end may never come.
+                heard_at = max(self._ours_at, self._progress_at)
+                patience = min(patience, heard_at + self._sender.closing_silence)
+            if now >= patience:
+                self._end(LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
                 return
-            until = min(until, self._ours_at + RELEASE_PATIENCE)
+            until = min(until, patience)
         if theirs and not any(each.unsettled or each.has_new for each in streams):
             self._theirs_at = self._theirs_at or now
             if now >= self._theirs_at + UNSEEN_TIME:

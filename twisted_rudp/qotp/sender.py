@@ -62,6 +62,10 @@ round trip. Thus those it owes make the round trip seem half a minute long, whic
 how long to wait.
 """
 
+CLOSING_SILENCE: Final = 25 * MILLISECOND
+"""So little of it once our end has arrived, or theirs is here. Then its application does nothing
+more, and with both ends it falls mute, whatever it owes."""
+
 RELEASE_PROBES: Final = 16
 """Packets sent again to such a peer then: they are lost, or what acknowledged them is."""
 
@@ -122,6 +126,8 @@ class Sender:
     @ivar packets: what is in batch.
     @ivar control: how fast to send.
     @ivar peer_window: bytes that may be in flight by the peer's word.
+    @ivar mute: the peer is one of the release that may have forgotten what it owes: its ends
+        have come, or all of ours but an end is acknowledged.
     @ivar retransmitted: datagrams sent again.
     """
 
@@ -147,6 +153,7 @@ class Sender:
         self._congestion = settings.congestion
         self._baseline: BaselineController | None = None
         self.peer_window = FIRST_WINDOW
+        self.mute = False
         self.retransmitted = 0
         self._sealer = sealer
         self._extensions = extensions
@@ -242,7 +249,13 @@ class Sender:
             self.control.on_timeout(now)
             self._ask_control()
         recovery = self.packets.recovery
-        if recovery.delivered or recovery.probes == 1:
+        if self.mute:
+            # Both ends make the release forget the stream, with all acknowledgements that it
+            # owes. What comes later brings the stream back, an end ends it again before it is
+            # acknowledged, and a PING behind that makes it speak.
+            if recovery.probes & 1:
+                self._repeat(self.packets.give_up_oldest(RELEASE_PROBES))
+        elif recovery.delivered or recovery.probes == 1:
             most = RELEASE_PROBES if owes_nothing else PROBES
             self._repeat(self.packets.give_up_oldest(most))
         # Where nothing was ever acknowledged the path may be slow, and a ping tells.
@@ -264,7 +277,7 @@ class Sender:
         else:
             due = recovery.probe_deadline()
             since = self._probed_at
-            if self._baseline is not None and self.packets.stream_bytes:
+            if self.mute or (self._baseline is not None and self.packets.stream_bytes):
                 due = min(due, max(self._quiet_since, since) + self._patience())
         if (recovery.probes or self._starved_pings) and due > since + LONGEST_WAIT:
             due = since + LONGEST_WAIT
@@ -275,9 +288,18 @@ class Sender:
         if self._baseline is None:
             return NEVER
         recovery = self.packets.recovery
-        trip = min(self._shortest_trip, LONGEST_TIMEOUT)
-        patience = max(RELEASE_SILENCE, RELEASE_TRIPS * trip)
-        return patience << min(recovery.probes, MOST_BACK_OFF)
+        if self.mute:
+            return self.closing_silence << min(recovery.probes // 2, MOST_BACK_OFF)
+        return max(RELEASE_SILENCE, self._release_trips) << min(recovery.probes, MOST_BACK_OFF)
+
+    @property
+    def _release_trips(self) -> int:
+        return RELEASE_TRIPS * min(self._shortest_trip, LONGEST_TIMEOUT)
+
+    @property
+    def closing_silence(self) -> int:
+        """See L{CLOSING_SILENCE}."""
+        return max(CLOSING_SILENCE, self._release_trips)
 
     def turn(self, now: int) -> None:
         """What the acknowledgements of this turn, or the time, mean."""
