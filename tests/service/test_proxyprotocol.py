@@ -125,6 +125,7 @@ class DecodeTests(SynchronousTestCase):
             b"PROXY TCP4 01.2.3.4 1.2.3.4 1 2\r\n",
             b"PROXY TCP4 ::1 ::1 1 2\r\n",
             b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n",
+            b"PROXY TCP6 fe80::1%\x1b[2J ::1 1 2\r\n",
             b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
             b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n",
             b"PROXY TCP4 1.2.3.4 1.2.3.4 +1 2\r\n",

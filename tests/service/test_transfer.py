@@ -20,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.service.destination import Destination
 from twisted_rudp.service.transfer import (
     AHEAD,
+    HASH_RATE,
     HELLO_TIMEOUT,
     LARGEST_BODY,
+    SILENCE_TIMEOUT,
     Frame,
     Outcome,
     Receiving,
@@ -328,6 +330,72 @@ class StrangerTests(Folders):
             ([frame(Frame.HAVE, b"")], "wrong length"),
         ):
             self.assertIn(expected, self.say(Side.SENDER, hello(Side.RECEIVER), *said))
+
+    def test_silent(self) -> None:
+        """Whoever does not go on when it is his turn is left: he would keep all others out."""
+        start = frame(Frame.START, pack(">Q", 0))
+        have = frame(Frame.HAVE, pack(">Q32sB", 0, digest(b""), 0))
+        for side, other, said in (
+            (Side.RECEIVER, Side.SENDER, []),
+            (Side.RECEIVER, Side.SENDER, [announced(b"x", 9)]),
+            (Side.RECEIVER, Side.SENDER, [announced(b"x", 9), start, frame(Frame.DATA, b"1")]),
+            (Side.SENDER, Side.RECEIVER, []),
+            (Side.SENDER, Side.RECEIVER, [have]),
+        ):
+            made, transport = self.side(side)
+            made.dataReceived(hello(other))
+            for each in said:
+                self.clock.advance(SILENCE_TIMEOUT * 0.9)
+                made.dataReceived(each)
+                self.clock.pump([0] * 4)
+                self.assertFalse(transport.disconnecting)
+            self.clock.advance(SILENCE_TIMEOUT * 0.9)
+            self.assertFalse(transport.disconnecting, said)
+            self.clock.pump([SILENCE_TIMEOUT * 0.1] * 2)
+            self.assertTrue(transport.disconnecting, said)
+            made.connectionLost()
+            problem = self.failureResultOf(made.finished, TransferFailed)
+            self.assertIn("the other side has said nothing for", str(problem.value))
+
+    def test_hashing(self) -> None:
+        """A sender that has to look at what the receiver has of a file has the time for it."""
+        made, transport = self.side()
+        start = frame(Frame.START, pack(">Q", 0))
+        made.dataReceived(hello(Side.SENDER) + announced(b"x", 9))
+        self.clock.pump([0] * 4)
+        made.dataReceived(start + frame(Frame.DATA, b"1"))
+        self.clock.pump([0] * 4)
+        made.leave("to be continued")
+        made.connectionLost()
+        self.failureResultOf(made.finished)
+        (part,) = self.target.iterdir()
+        with part.open("wb") as file:
+            file.truncate(9 * HASH_RATE)
+        made, transport = self.side()
+        made.dataReceived(hello(Side.SENDER) + announced(b"x", 10 * HASH_RATE))
+        while transport.value().count(bytes((Frame.HAVE, 0, 0))) < 1:
+            self.clock.advance(0)
+        self.clock.advance(SILENCE_TIMEOUT + 8)
+        self.assertFalse(transport.disconnecting)
+        self.clock.pump([1, 1])
+        self.assertTrue(transport.disconnecting)
+        made.connectionLost()
+        self.failureResultOf(made.finished)
+
+    def test_afterTheEnd(self) -> None:
+        """What comes when all has been said is not kept, and the connection does not stay."""
+        made, transport = self.side()
+        done = frame(Frame.DONE)
+        made.dataReceived(hello(Side.SENDER) + done + announced(b"x", 1))
+        for _ in range(100):
+            made.dataReceived(bytes(1 << 16))
+        held = sum(len(each) for each in vars(made).values() if isinstance(each, bytes))
+        self.assertLess(held, 1 << 16)
+        self.assertEqual(transport.value().count(bytes((Frame.HAVE, 0, 0))), 0)
+        self.clock.pump([SILENCE_TIMEOUT / 2] * 3)
+        self.assertTrue(transport.aborted)
+        made.connectionLost()
+        self.assertEqual(self.successResultOf(made.finished).failed, [])
 
     def test_names(self) -> None:
         """Names that lead elsewhere are refused, one by one, and the others are taken."""

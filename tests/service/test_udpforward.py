@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -19,6 +21,7 @@ from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.net.udp.open import openPort
+from twisted_rudp.service import udpforward
 from twisted_rudp.service.listening import Tally
 from twisted_rudp.service.udpforward import (
     COUNTERS,
@@ -259,6 +262,45 @@ class LifeTests(ForwardCase):
         self.assertEqual(self.listen.tally.counts["refused"], 1)
         self.assertIn("limit of associations", self.texts()[-1])
 
+    def test_noSockets(self) -> None:
+        """
+        A process that may have no more sockets closes one of the session that has most. A source
+        that found none gets one as soon as there is one, though it never pauses.
+        """
+        self.start()
+        most = 3
+
+        def scarce(*arguments: Any, **named: Any) -> Any:
+            if len(self.to.associations) > most:
+                raise CannotListenError("", 0, OSError(errno.EMFILE, "Too many open files"))
+            return openPort(*arguments, **named)
+
+        self.patch(udpforward, "openPort", scarce)
+        sources = [self.source() for _ in range(5)]
+        for number, (source, _) in enumerate(sources):
+            self.send(source, b"%d" % number)
+            self.network.runFor(1)
+        self.assertEqual([len(self.got(heard)) for _, heard in sources], [1, 1, 1, 0, 0])
+        self.assertIn("no socket for a source", self.texts()[-1])
+        other = UDPForwardService(
+            self.near.reactor,
+            "other",
+            UDPEndpoint("", 5001),
+            KCPClientEndpoint(self.near.reactor, "far", 4000),
+            limit=10,
+            drain=1,
+        )
+        other.startService()
+        self.addCleanup(lambda: self.network.run(other.stopService()))
+        source, heard = self.source()
+        self.send(source, b"other", port=5001)
+        self.network.runFor(1)
+        self.assertEqual(self.got(heard), [b">other"])
+        most = 9
+        self.send(sources[4][0], b"again")
+        self.network.runFor(1)
+        self.assertEqual(self.got(sources[4][1]), [b">again"])
+
     def test_unreachable(self) -> None:
         """
         While the far end is not there, what comes is dropped and counted, said once, and it
@@ -406,6 +448,35 @@ class TableTests(SynchronousTestCase):
         held.drop()
         self.assertEqual(tally.counts["dropped"], 7)
         self.assertEqual(held.take(), [])
+
+    def test_owners(self) -> None:
+        """
+        Who has most makes way for who has less, answered or not; he himself gets the places of
+        his own that were never answered, and never those of others.
+        """
+        over: list[Any] = []
+        table = Associations(Clock(), 6, 10, Tally(*COUNTERS))
+
+        def add(owner: str, key: str, answered: bool = True) -> bool:
+            new = Association(0, key, lambda each: over.append(each.key), owner)
+            added = table.add(new)
+            if added and answered:
+                table.answer(new)
+            return added
+
+        for key in "abcd":
+            self.assertTrue(add("greedy", key))
+        self.assertTrue(add("greedy", "e", answered=False))
+        self.assertTrue(add("modest", "1", answered=False))
+        self.assertTrue(add("greedy", "f", answered=False))
+        self.assertEqual(over, ["e"])
+        for key in "23":
+            self.assertTrue(add("modest", key))
+        self.assertEqual(over, ["e", "f", "a"])
+        self.assertFalse(add("greedy", "g"))
+        self.assertTrue(add("modest", "4"))
+        self.assertEqual(over, ["e", "f", "a", "1"])
+        table.endAll()
 
     @given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 9)), max_size=60))
     def test_associations(self, steps: list[tuple[int, bool, int]]) -> None:

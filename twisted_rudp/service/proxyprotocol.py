@@ -156,6 +156,9 @@ def _decodeV1(data: bytes) -> Header | None:
     if not all(_DECIMAL.fullmatch(port) and int(port) < 65536 for port in ports):
         raise InvalidHeader(f"invalid port: {data[:end]!r}")
     try:
+        # An interface after a percent sign would be any text of the sender's.
+        if b"%" in source + destination:
+            raise ValueError
         first, second = kind(source.decode("ascii")), kind(destination.decode("ascii"))
     except ValueError:
         raise InvalidHeader(f"invalid address: {data[:end]!r}") from None

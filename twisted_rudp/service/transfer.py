@@ -53,6 +53,12 @@ LARGEST_BODY: Final = PIECE + LONGEST_NAME
 HELLO_TIMEOUT: Final = 30.0
 """Seconds for the other side to say what it is."""
 
+SILENCE_TIMEOUT: Final = 60.0
+"""Seconds that the other side may be silent when it is its turn to say something."""
+
+HASH_RATE: Final = 10_000_000
+"""Bytes that it hashes in a second at least, where it has to do that before."""
+
 HASHED: Final = 1 << 20
 """Bytes of a file that are hashed in one go."""
 
@@ -154,6 +160,7 @@ class Transfer(protocol.Protocol):
         self._problem: str | None = None
         self._complete = False
         self._met = False
+        self._turnAt = 0.0
         self._timer: IDelayedCall | None = None
         self._hashing: IDelayedCall | None = None
 
@@ -166,10 +173,13 @@ class Transfer(protocol.Protocol):
         )
 
     def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._turnAt = self._clock.seconds()
         self._input = data if not self._input else self._input + data
         at = 0
         view = self._input
-        while self._problem is None and len(view) - at >= _head.size:
+        while not self._over and len(view) - at >= _head.size:
             kind, length = _head.unpack_from(view, at)
             if length > LARGEST_BODY or not self._expects(kind):
                 self.leave("the other side is no rudp send or recv, or broken")
@@ -196,7 +206,7 @@ class Transfer(protocol.Protocol):
 
     def leave(self, problem: str) -> None:
         """End the transfer before its time, and tell the other side why."""
-        if self._problem is not None or self._complete:
+        if self._over:
             return
         self._problem = problem
         self._stopTimers()
@@ -204,6 +214,32 @@ class Transfer(protocol.Protocol):
         self._say(Frame.ABORT, problem.encode()[:LONGEST_TEXT])
         self._transport.loseConnection()
         self._timer = self._clock.callLater(LEAVE_TIMEOUT, self._transport.abortConnection)
+
+    @property
+    def _over(self) -> bool:
+        """Nothing is expected any more but the end of the connection."""
+        return self._problem is not None or self._complete
+
+    def _owed(self) -> int | None:
+        """
+        What the other side has to do before it can say something: so many bytes to hash. None:
+        it is our turn.
+        """
+        raise NotImplementedError
+
+    def _checkSilence(self) -> None:
+        """Whoever does not go on must not keep others out: there is one transfer at a time."""
+        now = self._clock.seconds()
+        owed = 0 if self._complete else self._owed()
+        if owed is None:
+            self._turnAt = now
+        left = self._turnAt + SILENCE_TIMEOUT + (owed or 0) / HASH_RATE - now
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._checkSilence)
+        elif self._complete:
+            self._transport.abortConnection()
+        else:
+            self.leave(f"the other side has said nothing for {now - self._turnAt:.0f} seconds")
 
     def _stopTimers(self) -> None:
         for call in (self._timer, self._hashing):
@@ -221,6 +257,7 @@ class Transfer(protocol.Protocol):
         return self.transport
 
     def _say(self, kind: Frame, body: bytes = b"") -> None:
+        self._turnAt = self._clock.seconds()
         self._transport.write(_head.pack(kind, len(body)) + body)
 
     def _expects(self, kind: int) -> bool:
@@ -250,6 +287,7 @@ class Transfer(protocol.Protocol):
         self._met = True
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = self._clock.callLater(SILENCE_TIMEOUT, self._checkSilence)
         self.greeted.callback(None)
         self._begin()
 
@@ -375,6 +413,12 @@ class Sending(Transfer):
 
     def _begin(self) -> None:
         self._announce()
+
+    def _owed(self) -> int | None:
+        if self._current is not None:
+            # Its window says when we may go on.
+            return None
+        return next((each.size for each in self._announced if not each.answered), 0)
 
     def _announce(self) -> None:
         """Announce files; end when there are no more."""
@@ -537,6 +581,11 @@ class Receiving(Transfer):
         self._at = 0
         self._broken: str | None = None
         self._answering = False
+
+    def _owed(self) -> int | None:
+        if self._answering:
+            return None
+        return self._announced[0].had if self._announced and self._current is None else 0
 
     def _input_frame(self, kind: int, body: bytes) -> None:
         current = self._current

@@ -6,8 +6,9 @@ carried as messages out of band over one session for all sources
 
 from __future__ import annotations
 
+import errno
 import re
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -73,6 +74,9 @@ LONGEST_RETRY: Final = 30.0
 
 ADDRESS_LIFE: Final = 60.0
 """Seconds that the address of a name is used for new associations."""
+
+ADDRESS_RETRY: Final = 1.0
+"""Seconds until a name that has no address is looked up again."""
 
 SOCKET_BUFFER: Final = 512 * 1024
 
@@ -168,16 +172,24 @@ class Association:
 
     @ivar id: what it is called on the session.
     @ivar key: under which the table has it.
+    @ivar owner: whose it is, who may not take what others need.
     @ivar heard: when a datagram came last, in either direction.
     @ivar answered: datagrams have gone both ways.
     @ivar ended: called when it is over.
     """
 
-    __slots__ = ("answered", "ended", "heard", "id", "key", "local", "port")
+    __slots__ = ("answered", "ended", "heard", "id", "key", "local", "owner", "port")
 
-    def __init__(self, id: int, key: Hashable, ended: Callable[[Association], None]) -> None:
+    def __init__(
+        self,
+        id: int,
+        key: Hashable,
+        ended: Callable[[Association], None],
+        owner: Hashable = None,
+    ) -> None:
         self.id = id
         self.key = key
+        self.owner = owner
         self.ended = ended
         self.heard = 0.0
         self.answered = False
@@ -187,8 +199,9 @@ class Association:
 
 class Associations:
     """
-    A bounded table of associations that end when they are idle. Where there is no room, those
-    that were never answered make way, the longest idle first: a source can be forged.
+    A bounded table of associations that end when they are idle. Where there is no room, one of
+    the owner that has most makes way, the longest idle first: of those that were never answered,
+    because a source can be forged, and of the others only for an owner that has fewer.
     """
 
     def __init__(self, clock: IReactorTime, limit: int, idle: float, tally: Tally) -> None:
@@ -201,6 +214,7 @@ class Associations:
         self._tally = tally
         self._unanswered: OrderedDict[Hashable, Association] = OrderedDict()
         self._answered: OrderedDict[Hashable, Association] = OrderedDict()
+        self._owned: Counter[Hashable] = Counter()
         self._sweep: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -226,22 +240,44 @@ class Associations:
 
         @return: whether there is room.
         """
-        if len(self) >= self._limit:
-            if not self._unanswered:
-                self._tally.add("refused")
-                return False
-            self._end(next(iter(self._unanswered.values())))
+        if len(self) >= self._limit and not self.makeRoom(association.owner):
+            self._tally.add("refused")
+            return False
         self._unanswered[association.key] = association
+        self._owned[association.owner] += 1
         association.heard = self._clock.seconds()
         self._tally.add("associations")
         if self._sweep is None:
             self._sweep = self._clock.callLater(self._idle, self._forgetIdle)
         return True
 
+    def makeRoom(self, owner: Hashable) -> bool:
+        """
+        End one for a new one of this owner.
+
+        @return: whether there was one.
+        """
+        owned = self._owned
+        if not owned:
+            return False
+        largest = max(owned, key=owned.__getitem__)
+        yields = owned[largest] > owned[owner] + 1
+        if not yields:
+            largest = owner
+        for table in (self._unanswered, self._answered)[: 1 + yields]:
+            for association in table.values():
+                if association.owner == largest:
+                    self._end(association)
+                    return True
+        return False
+
     def end(self, association: Association) -> None:
         """Forget one."""
         self._unanswered.pop(association.key, None)
         self._answered.pop(association.key, None)
+        self._owned[association.owner] -= 1
+        if self._owned[association.owner] <= 0:
+            del self._owned[association.owner]
         association.ended(association)
         if not len(self) and self._sweep is not None:
             self._sweep.cancel()
@@ -770,7 +806,7 @@ class _Target:
         """
         @param found: called with the address, or with None.
         """
-        if self._address is not None and self._reactor.seconds() < self._until:
+        if self._reactor.seconds() < self._until:
             found(self._address)
             return
         self._waiting.append(found)
@@ -779,7 +815,7 @@ class _Target:
 
     def _resolved(self, addresses: list[Address]) -> None:
         self._address = addresses[0] if addresses else None
-        self._until = self._reactor.seconds() + ADDRESS_LIFE
+        self._until = self._reactor.seconds() + (ADDRESS_LIFE if addresses else ADDRESS_RETRY)
         waiting, self._waiting = self._waiting, []
         for found in waiting:
             found(self._address)
@@ -792,7 +828,7 @@ class FarAssociation:
     """
 
     def __init__(self, far: FarFactory, carrier: Carrier, id: int) -> None:
-        self.entry = Association(id, (carrier, id), self._ended)
+        self.entry = Association(id, (carrier, id), self._ended, carrier)
         self.carrier = carrier
         self._far = far
         self._tally = far.tally
@@ -824,28 +860,47 @@ class FarAssociation:
         assert held is not None
         if self._over:
             return
+        far = self._far
         if address is None:
             self._tally.add("unreachable")
-            self._far.complain("address", "the address of --to is not known")
+            far.complain("address", "the address of --to is not known")
         else:
+            self._open(address)
+        if self._port is None:
+            # The next datagram tries again.
+            held.drop()
+            if not self._over:
+                far.associations.end(self.entry)
+            return
+        for _, datagram in held.take():
+            self.send(datagram)
+
+    def _open(self, address: Address) -> None:
+        """
+        Open the socket. Where the process may have no more of them, one of another session makes
+        room as where the table is full.
+        """
+        far = self._far
+        problem: CannotListenError | None = None
+        for _ in range(2):
             try:
                 self._port = openPort(
-                    self._far.reactor,
+                    far.reactor,
                     _Socket(self._received),
                     "" if len(address) == 2 else "::",
                     options=_FAR_OPTIONS,
                     answers=False,
                 )
-            except CannotListenError as problem:
-                self._tally.add("refused")
-                self._far.complain("socket", f"no socket for a source: {problem}")
+            except CannotListenError as error:
+                problem = error
+                full = getattr(error.socketError, "errno", None) in (errno.EMFILE, errno.ENFILE)
+                if not full or not far.associations.makeRoom(self.carrier) or self._over:
+                    break
             else:
                 self._address = address
-        if self._port is None:
-            held.drop()
-            return
-        for _, datagram in held.take():
-            self.send(datagram)
+                return
+        self._tally.add("refused")
+        far.complain("socket", f"no socket for a source: {problem}")
 
     def _received(self, run: bytes, size: int, address: Address, local: bytes) -> None:
         far, tally, entry = self._far, self._tally, self.entry
