@@ -168,6 +168,45 @@ async def messages() -> None:
                 raise AssertionError("sent after the end")
 
 
+async def pausedMessages() -> None:
+    """
+    Who does not take his messages stops the sender, and gets all of them later; the end of a
+    connection that was aborted is an error.
+    """
+    written = 0
+    lost = asyncio.Event()
+
+    async def flood(connection: MessageConnection) -> None:
+        nonlocal written
+        try:
+            while True:
+                await connection.send(b"\xfe%d".ljust(1000) % written)
+                written += 1
+        except ConnectionError:
+            lost.set()
+
+    mode = "kcp:{}:mode=messages"
+    listen = mode.format("0:interface=127.0.0.1")
+    async with await start_message_server(flood, listen) as server:
+        where = mode.format(f"host=127.0.0.1:port={server.address[1]}")
+        connection = await open_messages(where, limit=10)
+        before = -1
+        while written != before:
+            before = written
+            await asyncio.sleep(0.3)
+        assert written < 20_000, written
+        for number in range(written):
+            message = await connection.receive()
+            assert message.data == b"\xfe%d".ljust(1000) % number, number
+        connection.abort()
+        try:
+            while True:
+                await connection.receive()
+        except ConnectionError:
+            pass
+        await lost.wait()
+
+
 async def main() -> None:
     """All of it, in bounded time."""
     async with asyncio.timeout(60):
@@ -178,6 +217,7 @@ async def main() -> None:
         await protocols()
         await failing()
         await messages()
+        await pausedMessages()
     sys.stdout.write("passed\n")
 
 

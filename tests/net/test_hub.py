@@ -126,13 +126,16 @@ class ScriptedDemultiplexer(ToyDemultiplexer):
         self.asked: list[bytes] = []
         self.table: SessionTable | None = None
         self.complaint: str | None = None
-        self.broken = False
+        self.broken = ""
+
+    def breakIn(self, name: str) -> None:
+        if self.broken == name:
+            raise ZeroDivisionError(name)
 
     def open(
         self, run: Buffer, size: int, address: Address
     ) -> Sequence[tuple[Key | None, Buffer, int]]:
-        if self.broken:
-            raise ZeroDivisionError("open")
+        self.breakIn("open")
         return [(address, run, size)]
 
     def unknown_peer(
@@ -140,7 +143,18 @@ class ScriptedDemultiplexer(ToyDemultiplexer):
     ) -> Verdict:
         self.asked.append(bytes(datagram))
         self.table = table
+        self.breakIn("unknown_peer")
         return self.verdict
+
+    def continues(
+        self, datagram: Buffer, address: Address, now: int, table: SessionTable
+    ) -> bool:
+        self.breakIn("continues")
+        return False
+
+    def deadline(self) -> int | None:
+        self.breakIn("deadline")
+        return super().deadline()
 
     def diagnosis(self) -> str | None:
         return self.complaint
@@ -499,13 +513,48 @@ class FenceTests(HubCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.counts()["sessionsFailed"], 20)
 
-    def test_gate(self) -> None:
-        """A demultiplexer that raises costs a log line a minute and nothing else."""
-        self.demux.broken = True
-        for _ in range(5):
-            self.receive()
+    def test_later(self) -> None:
+        """An exception in what was to be called in a later turn ends that session only."""
+        session, other = self.enter(Scripted()), self.enter(Scripted(("10.0.0.3", 1)))
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.hub.schedule.later(session, fail)
+        self.reactor.advance(0)
+        self.assertEqual(self.owner.told, [Reason.INTERNAL])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.counts()["demuxFailed"], 5)
+        self.assertEqual((session.alive, other.alive), (False, True))
+
+    def test_demultiplexer(self) -> None:
+        """A demultiplexer that raises costs a log line a minute and nothing else."""
+        for where in ("open", "unknown_peer", "deadline"):
+            with self.subTest(where):
+                self.hub.close()
+                self.demux, self.port = ScriptedDemultiplexer(), FakePort()
+                self.hub = self.make()
+                known = Scripted()
+                self.enter(known)
+                self.demux.broken = where
+                for _ in range(5):
+                    self.receive(address=("10.0.0.9", 9))
+                    self.reactor.advance(0)
+                self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+                self.assertTrue(self.counts()["demuxFailed"] >= 5)
+                self.demux.broken = ""
+                self.receive()
+                self.assertEqual(known.runs, [(b"x", 1)])
+
+    def test_whose(self) -> None:
+        """A demultiplexer that cannot say whose a datagram is leaves it to the successor."""
+        self.enter(Scripted())
+        for where in ("open", "continues"):
+            with self.subTest(where):
+                self.demux.broken = where
+                stranger = ("10.0.0.9", 9)
+                self.assertFalse(self.hub.owns(memoryview(b"x"), stranger))
+                self.assertFalse(self.hub.ownsAll(b"x" * 4, 2, stranger))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class UnknownPeerTests(HubCase):

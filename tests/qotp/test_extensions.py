@@ -206,7 +206,7 @@ class OutOfBandTests(SynchronousTestCase):
         server = pair.server.engine
         self.assertEqual([each.data for each in server.take_messages()], [b"last"])
         self.assertEqual(server.take(0, 100), b"stream")
-        self.assertEqual(engine.in_flight, 0)
+        self.assertEqual(engine.facts()["bytes_in_flight"], 0)
         self.assertGreaterEqual(engine.counters()["lost"], 5)
 
     def test_bounded(self) -> None:

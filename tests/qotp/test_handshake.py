@@ -34,7 +34,7 @@ class LossTests(SynchronousTestCase):
         for end in (pair.client, pair.server):
             self.assertEqual(end.kinds(), [Event.CONNECTED], case)
             self.assertEqual(end.engine.facts()["peer"], "EXTENDED", case)
-            self.assertEqual(end.engine.in_flight, 0, case)
+            self.assertEqual(end.engine.facts()["bytes_in_flight"], 0, case)
         if client:
             self.assertEqual(pair.server.streams[0], b"first words", case)
         if server:

@@ -115,7 +115,8 @@ class EverythingTests(SynchronousTestCase):
         history.check(self)
         over = history.broken | (history.ended[0] & history.ended[1])
         for end in history.ends:
-            self.assertEqual(end.engine.in_flight, 0)
+            # A ping that asks for a sign of life may be on its way.
+            self.assertLess(end.engine.facts()["bytes_in_flight"], 50)
             self.assertEqual(over & set(end.engine.streams), set())
         for end in history.ends:
             end.engine.close(pair.now)

@@ -128,7 +128,7 @@ class MalformedTests(SynchronousTestCase):
         record = b"\x00" + bytes(3) + b"\xff" * 3
         everything = b"\xc0" + (200).to_bytes(2, "big") + record * 200
         victim.engine.receive(everything, len(everything), CLIENT, 0)
-        self.assertEqual(victim.engine.in_flight, 0)
+        self.assertEqual(victim.engine.facts()["bytes_in_flight"], 0)
         victim.arrive(b"\xa0" + (200).to_bytes(2, "big") + record * 200)
         self.assertTrue(victim.alive)
 

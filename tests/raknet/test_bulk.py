@@ -43,7 +43,7 @@ class MessageRunTests(SynchronousTestCase):
         pair.client.turn(pair.client.engine)
         pair.run(milliseconds)
         self.assertEqual(pair.server.messages, [Message(message) for message in messages])
-        self.assertEqual(pair.client.engine.in_flight, 0)
+        self.assertEqual(pair.client.engine.facts()["bytes_in_flight"], 0)
 
     def test_alike(self) -> None:
         """

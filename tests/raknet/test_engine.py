@@ -128,7 +128,7 @@ class OpeningTests(SynchronousTestCase):
             pair.run(20_000)
             self.assertEqual(pair.client.engine.facts()["mtu"], mtu)
             self.assertTrue(pair.server.received == data)
-            self.assertEqual(pair.client.engine.in_flight, 0)
+            self.assertEqual(pair.client.engine.facts()["bytes_in_flight"], 0)
 
     def test_blackHoleOfMessages(self) -> None:
         """Messages too, whole ones and long ones, of every delivery, once; receipts are told."""

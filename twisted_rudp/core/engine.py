@@ -200,10 +200,6 @@ class Engine(Protocol):
         """Nothing is left to be answered: the hub drops the session."""
 
     @property
-    def in_flight(self) -> int:
-        """Bytes sent and not yet acknowledged."""
-
-    @property
     def round_trip(self) -> int:
         """The round trip as it is estimated now, in nanoseconds; 0 while nothing is known."""
 

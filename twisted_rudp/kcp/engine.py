@@ -357,11 +357,6 @@ class KCPEngine:
         return self._arq.sender.recovery.smoothed
 
     @property
-    def in_flight(self) -> int:
-        """Bytes sent and not acknowledged."""
-        return self._arq.sender.sent.in_flight
-
-    @property
     def heard(self) -> bool:
         """Something valid has come from the peer."""
         return self._arq.control.heard

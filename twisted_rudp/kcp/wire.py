@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from twisted_rudp.kernels.pure import Buffer
@@ -133,7 +133,3 @@ class Counters:
     def retrans_segs(self) -> int:
         """All that was sent again (C{RetransSegs})."""
         return self.lost_segs + self.fast_retrans_segs + self.early_retrans_segs
-
-    def as_dict(self) -> dict[str, int]:
-        """All of them by name."""
-        return {**asdict(self), "retrans_segs": self.retrans_segs}

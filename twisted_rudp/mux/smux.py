@@ -455,10 +455,6 @@ class SmuxEngine:
     def round_trip(self) -> int:
         return self._inner.round_trip
 
-    @property
-    def in_flight(self) -> int:
-        return self._inner.in_flight
-
     def keys(self) -> Sequence[Key]:
         return self._inner.keys()
 

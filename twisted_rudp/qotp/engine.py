@@ -270,11 +270,6 @@ class QOTPEngine:
         return self._sender.round_trip.smoothed
 
     @property
-    def in_flight(self) -> int:
-        """Bytes sent and not acknowledged."""
-        return self._sender.packets.stream_bytes
-
-    @property
     def streams(self) -> Sequence[int]:
         """The numbers of the streams that are open."""
         return tuple(self._streams.open)

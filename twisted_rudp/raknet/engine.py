@@ -354,11 +354,6 @@ class RakNetEngine:
         """By acknowledgements, or by pings where nothing was sent."""
         return self.sender.sent.round_trip.smoothed or self._liveness.latest or 0
 
-    @property
-    def in_flight(self) -> int:
-        """Bytes of datagrams sent and neither acknowledged nor lost."""
-        return self.sender.sent.recovery.in_flight
-
     def keys(self) -> Sequence[Key]:
         """The address; of a listener also the peer's GUID, which may have one session."""
         if self._life.role is Role.CLIENT:
