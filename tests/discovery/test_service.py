@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.discovery.support import Lan, key
-from twisted_rudp.discovery import v1
-from twisted_rudp.discovery.client import DirectoryClient
+from twisted_rudp.core.engine import PathError
+from twisted_rudp.discovery import sockets, v1
+from twisted_rudp.discovery.announcement import Publication
+from twisted_rudp.discovery.client import RETRY, DirectoryAnnouncer, DirectoryClient
 from twisted_rudp.discovery.ids import NodeId
 from twisted_rudp.discovery.profiles import V1, V4
 from twisted_rudp.discovery.server import DiscoveryServer
@@ -346,6 +350,64 @@ class ServerTests(ServiceCase):
         """A server whose name does not exist is no answer, at once."""
         two = discoveryOf(self.two.reactor)
         looking = two.lookup(ALICE, 30, (), two.server("nowhere.example", 1))
+        self.network.runFor(0.1)
+        self.failureResultOf(looking, NodeNotFound)
+
+    def announcer(self, host: str = "server") -> DirectoryAnnouncer:
+        reactor = self.one.reactor
+        announcer = DirectoryAnnouncer(reactor, DirectoryClient(reactor, host))
+        self.addCleanup(announcer.stop)
+        announcer.publish(Publication(ALICE, URLS))
+        self.network.runFor(0.1)
+        return announcer
+
+    def test_refused(self) -> None:
+        """
+        While one address of the server may have taken a report, refusals are no failure. When
+        the last one has refused, the report is sent again after a minute.
+        """
+        announcer = self.announcer()
+        self.assertEqual(announcer.counters, {"reports": 2, "failures": 0})
+        announcer.pathError(PathError.REFUSED, 0, (self.machine.address, v1.SERVER_PORT))
+        self.network.runFor(RETRY + 1)
+        self.assertEqual(announcer.counters, {"reports": 2, "failures": 0})
+        announcer.pathError(PathError.REFUSED, 0, ("fd00::3", v1.SERVER_PORT, 0, 0))
+        self.network.runFor(RETRY + 1)
+        self.assertEqual(announcer.counters, {"reports": 4, "failures": 1})
+        announcer.stop()
+        announcer.pathError(PathError.REFUSED, 0, ("fd00::3", v1.SERVER_PORT, 0, 0))
+        self.network.runFor(RETRY + 1)
+        self.assertEqual(announcer.counters, {"reports": 4, "failures": 1})
+
+    def test_noSocket(self) -> None:
+        """
+        A process without a free descriptor announces a minute later, and what it looks up is
+        not found; nothing is raised.
+        """
+        self.serve()
+        opening = sockets.openPort
+
+        def none(*arguments: Any, **named: Any) -> Any:
+            raise CannotListenError("", 0, OSError(errno.EMFILE, "Too many open files"))
+
+        self.patch(sockets, "openPort", none)
+        announcer = self.announcer()
+        self.assertEqual(announcer.counters["reports"], 0)
+        two, server = self.discovery(self.two)
+        looking = two.lookup(ALICE, 30, (), server)
+        self.network.runFor(6)
+        self.failureResultOf(looking, NodeNotFound)
+        self.assertEqual(server.counters["queries"], 0)
+        self.patch(sockets, "openPort", opening)
+        self.network.runFor(RETRY)
+        self.assertEqual(announcer.counters["reports"], 2)
+
+    def test_invalidServer(self) -> None:
+        """A server's address with a zone that this machine has not: no answer, and no report."""
+        announcer = self.announcer("fe80::1%nowhere")
+        self.assertEqual(announcer.counters, {"reports": 0, "failures": 1})
+        two = discoveryOf(self.two.reactor)
+        looking = two.lookup(ALICE, 30, (), two.server("fe80::1%nowhere", 1))
         self.network.runFor(0.1)
         self.failureResultOf(looking, NodeNotFound)
 

@@ -28,6 +28,7 @@ from twisted_rudp.endpoints.mux import (
 from twisted_rudp.endpoints.qotp import QOTPClientEndpoint, QOTPServerEndpoint
 from twisted_rudp.endpoints.raknet import RakNetClientEndpoint, RakNetServerEndpoint
 from twisted_rudp.errors import PeerReset
+from twisted_rudp.mux.control import NONCE_SIZE, Offer, pack_preface
 from twisted_rudp.testing import MemoryNetwork
 from twisted_rudp.testing.impairments import Impairments
 
@@ -496,6 +497,23 @@ class SecretTests(MuxTestCase):
                 self.assertIn(words, "\n".join(self.said()), kind)
                 if theirs is not None:
                     self.assertEqual(self.factory.built, [])
+
+    def test_noProof(self) -> None:
+        """A client that greets and then proves nothing, or leaves, is named and gets no stream."""
+        for leaves in (False, True):
+            self.setUp()
+            self.listen("qotp", secret=b"secret" * 8)
+            talk = self.open(self.plainClient("qotp"))
+            talk.transport.write(pack_preface(Offer.SECRET | Offer.STREAMS, bytes(NONCE_SIZE)))
+            self.network.runFor(1)
+            if leaves:
+                talk.transport.abortConnection()
+            self.network.runFor(PREFACE_TIMEOUT + 3)
+            [line] = self.said()
+            self.assertIn("no proof of the secret came", line)
+            self.assertEqual("in time" in line, not leaves)
+            self.assertIsNotNone(talk.lost)
+            self.assertEqual(self.factory.built, [])
 
 
 class StringTests(MuxTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from hashlib import blake2b
@@ -17,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.service.destination import Destination
+from twisted_rudp.service.destination import Destination, Place
 from twisted_rudp.service.transfer import (
     AHEAD,
     HASH_RATE,
@@ -83,10 +84,8 @@ class Folders(SynchronousTestCase):
         return made
 
 
-class WholeTests(Folders):
+class TransferCase(Folders):
     """Both sides over a network that loses datagrams."""
-
-    transports = ("kcp:crypt=null:", "qotp:", "raknet:", "tcp:")
 
     def transfer(self, *paths: Path, transport: str = "qotp", **options: Any) -> Any:
         """
@@ -121,6 +120,10 @@ class WholeTests(Folders):
         self.assertEqual(outcomes[0].moved, outcomes[1].moved)
         self.assertEqual(len(outcomes[0].failed), len(outcomes[1].failed))
         return outcomes[0]
+
+
+class WholeTests(TransferCase):
+    """What arrives, and what of it is sent."""
 
     def test_files(self) -> None:
         """Files, empty ones and those of directories, arrive whole over each transport."""
@@ -214,6 +217,81 @@ class WholeTests(Folders):
         ((_, problem),) = self.arrived(results).failed
         self.assertIn("changed", problem)
         self.assertEqual(list(self.target.iterdir()), [])
+
+
+class ProblemTests(TransferCase):
+    """A file that cannot be read or written costs that file only, and both sides say which."""
+
+    def problem(self, results: Any, name: str, moved: int) -> str:
+        """All but one file have arrived."""
+        outcome = self.arrived(results)
+        ((failed, text),) = outcome.failed
+        self.assertEqual((failed, outcome.arrived, outcome.moved), (name, 1, moved))
+        self.assertEqual([each.name for each in self.target.rglob("*.rudp-part")], [])
+        return str(text)
+
+    def test_gone(self) -> None:
+        """A file that is gone before its turn."""
+        for name in "ab":
+            (self.source / name).write_bytes(name.encode())
+        results = self.transfer(
+            self.source / "a",
+            self.source / "b",
+            until=lambda *ends: True,
+            then=lambda *ends: (self.source / "a").unlink(),
+        )
+        sent, received = (self.successResultOf(each) for each in results[:2])
+        self.assertEqual(sent.failed, [("a", "cannot be read: No such file or directory")])
+        self.assertEqual((received.arrived, received.failed), (1, []))
+        self.assertEqual((self.target / "b").read_bytes(), b"b")
+
+    def test_noDirectory(self) -> None:
+        """Something that is no directory stands where one is needed."""
+        (self.source / "d").mkdir()
+        (self.source / "d/a").write_bytes(b"a")
+        (self.source / "b").write_bytes(b"b")
+        (self.target / "d").write_bytes(b"a file")
+        results = self.transfer(self.source / "d", self.source / "b")
+        self.assertIn("cannot be written", self.problem(results, "d/a", 1))
+        self.assertEqual((self.target / "d").read_bytes(), b"a file")
+
+    def test_full(self) -> None:
+        """The file system has no room for all of it."""
+        (self.source / "a").write_bytes(bytes(200_000))
+        (self.source / "b").write_bytes(b"b")
+        opened = Place.open
+
+        def scarce(place: Place, offset: int) -> Any:
+            file = opened(place, offset)
+            return Scarce(file) if place.name == "a" else file
+
+        self.patch(Place, "open", scarce)
+        results = self.transfer(self.source / "a", self.source / "b")
+        text = "cannot be written: No space left on device"
+        self.assertEqual(self.arrived(results).failed, [("a", text)])
+        self.assertEqual((self.target / "b").read_bytes(), b"b")
+        self.assertFalse((self.target / "a").exists())
+
+    def test_directory(self) -> None:
+        """A directory has the name of the file."""
+        (self.source / "a").write_bytes(b"a")
+        (self.source / "b").write_bytes(b"b")
+        (self.target / "a").mkdir()
+        results = self.transfer(self.source / "a", self.source / "b")
+        self.assertIn("that is no file", self.problem(results, "a", 1))
+
+
+class Scarce:
+    """A file on a full file system."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class OneOf(Factory):
