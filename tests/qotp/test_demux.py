@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nacl.bindings import crypto_scalarmult
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pair import CLIENT
+from tests.pair import CLIENT, SERVER
 from tests.qotp.pair import Pair
 from tests.vectors import load
 from twisted_rudp.core.engine import SECOND, Admit, Drop, Engine, Key, Reply
@@ -220,6 +220,49 @@ class FloodTests(SynchronousTestCase):
         taken = Drop("connection id taken")
         self.assertEqual(demux.unknown_peer(forged, CLIENT, NOW, self), taken)
         self.assertEqual(demux.unknown_peer(datagram, ("192.0.2.9", 1), NOW, self), taken)
+
+    def test_firstData(self) -> None:
+        """
+        The first Data of a dialler opens a connection if it is authentic, comes from where the
+        opening came from, and finds room; what does not leaves the opening as it was.
+        """
+        demux = self.demux()
+        dialler = InitiatorHandshake(
+            KeyPair(self.random.randbytes(32)),
+            KeyPair(self.random.randbytes(32)),
+            None,
+            self.random.randbytes,
+            1400,
+            NOW,
+        )
+        engine = QOTPEngine.dial(dialler, SERVER, self.settings, NOW)
+        sent: list[bytes] = []
+
+        def emit(run: Any, size: int, address: Any) -> bool:
+            sent.append(bytes(run))
+            return True
+
+        engine.flush(NOW, emit, 1 << 20)
+        verdict = demux.unknown_peer(sent[0], CLIENT, NOW, self)
+        assert isinstance(verdict, Reply)
+        [answer] = verdict.datagrams
+        engine.receive(answer, len(answer), SERVER, NOW)
+        engine.write(0, b"data")
+        engine.flush(NOW, emit, 1 << 20)
+        data = sent[1]
+
+        def judged(datagram: bytes, address: Any = CLIENT) -> Any:
+            return demux.unknown_peer(datagram, address, NOW, self)
+
+        self.assertEqual(judged(data, ("192.0.2.9", 1)), Drop("another address"))
+        self.assertEqual(judged(data[:-1] + bytes((data[-1] ^ 1,))), Drop("not authentic"))
+        self.room = False
+        self.assertEqual(judged(data), Drop("no room"))
+        self.room = True
+        admitted = judged(data)
+        assert isinstance(admitted, Admit)
+        self.assertIn(data[1:9], admitted.engine.keys())
+        self.assertEqual(demux.counters()["half_open"], 0)
 
     def test_notListening(self) -> None:
         """A socket that only dials answers nobody."""
