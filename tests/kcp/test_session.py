@@ -32,9 +32,11 @@ from twisted_rudp.kcp.snmp import SNMPCounters
 from twisted_rudp.kcp.wire import (
     HEADER_SIZE,
     MARK,
+    PUSH,
     WINS,
     is_acknowledgement,
     pack_header,
+    pack_wins,
     unpack_header,
 )
 from twisted_rudp.messages import Delivery, Message
@@ -354,6 +356,23 @@ class OutOfBandTests(SynchronousTestCase):
                 self.assertEqual(kinds(pair.client.sent)[-1], OUT_OF_BAND)
             self.assertRaises(ValueError, engine.send, bytes(longest + 1), Delivery.OUT_OF_BAND)
             self.assertRaises(ValueError, engine.send, b"x", Delivery.UNRELIABLE)
+
+    def test_unvalidated(self) -> None:
+        """From an address that may be forged no message is taken, nor while a session closes."""
+        pair = SessionPair(SessionOptions(), SessionOptions())
+        message = pack_wins(CONV, 100, 0, 0, bytes([MESSAGE]) + b"early")
+        pair.server.arrive(pack_header(CONV, PUSH, 0, 100, 0, 0, 0, 1) + b"x", CLIENT)
+        pair.server.arrive(message, CLIENT)
+        server = pair.session("server")
+        self.assertFalse(server.validated)
+        self.assertEqual(list(server.take_messages()), [])
+        pair = SessionPair()
+        pair.connect()
+        server = pair.session("server")
+        server.close(pair.now)
+        server.receive(message, len(message), CLIENT, pair.now)
+        self.assertEqual(list(server.take_messages()), [])
+        self.assertEqual(server.counters()["OOBPackets"], 0)
 
     def test_unknownKind(self) -> None:
         """The payload of a WINS that is something else is passed over."""

@@ -36,7 +36,6 @@ class Pipe:
 
     capabilities = Capability.BYTES | Capability.RECEIVE_WINDOW | Capability.ORDERLY_CLOSE
     validated = True
-    in_flight = 0
 
     @property
     def closed(self) -> bool:

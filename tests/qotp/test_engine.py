@@ -178,7 +178,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(len(pair.server.sent), sent + 1)
         pair.run(15)
         self.assertEqual(pair.client.streams[0], b"pong")
-        self.assertEqual(pair.client.engine.in_flight, 0)
+        self.assertEqual(pair.client.engine.facts()["bytes_in_flight"], 0)
 
     def test_wideOffsets(self) -> None:
         """4.2: beyond 2^24 offsets are wide, and nothing is lost at the border."""
@@ -231,6 +231,26 @@ class DataTests(SynchronousTestCase):
         pair.run(1000)
         self.assertTrue(pair.server.streams[0] == data)
         self.assertNotIn("no_room", pair.server.engine.counters())
+
+    def test_beyondWindow(self) -> None:
+        """
+        What a peer sends behind a hole is kept up to the window and neither kept nor
+        acknowledged beyond it. When the hole is filled, all that was kept is there.
+        """
+        pair = Pair()
+        pair.connect()
+        engine = pair.server.engine
+        size, count = 1000, 2 * FIRST // 1000
+        for number in range(count):
+            segment = Segment(0, size * (number + 1), bytes(size))
+            pair.server.arrive(pair.forge(pair.client, None, segment, number), CLIENT)
+        refused = engine.counters()["no_room"]
+        facts = engine.facts()
+        self.assertTrue(count // 4 < refused < count, (refused, count))
+        # A quarter more is for what pieces out of order cost.
+        self.assertLessEqual(facts["bytes_waiting"], facts["receive_window"] * 5 // 4)
+        pair.server.arrive(pair.forge(pair.client, None, Segment(0, 0, bytes(size)), count), CLIENT)
+        self.assertEqual(len(pair.server.streams[0]), size * (1 + count - refused))
 
     def windowUpdateLost(self) -> tuple[Pair, bytes]:
         """
@@ -396,7 +416,7 @@ class StreamTests(SynchronousTestCase):
         self.pair.run(500)
         self.assertIn((Event.STREAM_RESET, number, 7), server.happened)
         self.assertEqual(server.streams[0], b"still here")
-        self.assertEqual(client.engine.in_flight, 0)
+        self.assertEqual(client.engine.facts()["bytes_in_flight"], 0)
         for end in (client, server):
             self.assertEqual(end.engine.facts()["streams"], 1)
 
