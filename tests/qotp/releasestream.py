@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 CAPACITY = 16 << 20
@@ -135,7 +136,7 @@ class ReceiveBuffer:
     next: int = 0
     close_at: int | None = None
     segments: dict[int, bytes] = field(default_factory=dict)
-    borders: set[int] = field(default_factory=set)
+    borders: list[int] = field(default_factory=list)
 
     def insert(self, offset: int, data: bytes) -> int:
         """
@@ -144,9 +145,13 @@ class ReceiveBuffer:
         @raise AssertionError: a segment crosses a border that was sent before (R5).
         """
         end = offset + len(data)
-        crossed = [border for border in self.borders if offset < border < end]
+        borders = self.borders
+        crossed = borders[bisect_right(borders, offset) : bisect_left(borders, end)]
         assert not crossed, f"R5: {offset} to {end} crosses {crossed}"
-        self.borders |= {offset, end}
+        for border in (offset, end):
+            at = bisect_left(borders, border)
+            if borders[at : at + 1] != [border]:
+                borders.insert(at, border)
         if end <= self.next:
             return 0
         for start, held in self.segments.items():

@@ -8,7 +8,7 @@ from tests.vectors import load
 from twisted_rudp.core.congestion import Controller, Sample
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.rtt import RoundTrip
-from twisted_rudp.qotp.congestion import ReleaseController
+from twisted_rudp.qotp.congestion import ReleaseController, WindowEvidence
 
 
 def round_trip() -> RoundTrip:
@@ -63,3 +63,56 @@ class InterfaceTests(SynchronousTestCase):
         self.assertEqual(release.bandwidth, 68_495)
         control.on_timeout(3 * SECOND)
         self.assertEqual((release.bandwidth, release.gain), (65_070, 100))
+
+
+class WindowEvidenceTests(SynchronousTestCase):
+    """What the window of a peer of the release shows: ten packets of 1000 bytes in each ms."""
+
+    WHOLE = 1 << 20
+    TRIP = 3 * MILLISECOND
+
+    def setUp(self) -> None:
+        self.evidence = WindowEvidence(self.WHOLE)
+        for number in range(20):
+            self.evidence.on_sent(10_000, 10 * number, number * MILLISECOND)
+
+    def told(self, window: int, now: int) -> bool:
+        return self.evidence.on_window(window, now * MILLISECOND, self.TRIP, 200)
+
+    def test_whole(self) -> None:
+        """What was sent a round trip ago has arrived, but for the last packets of that."""
+        self.assertEqual(self.evidence.doubtful, 200_000)
+        self.assertFalse(self.told(self.WHOLE, 20))
+        self.assertEqual(self.evidence.doubtful, 30_000)
+        self.assertFalse(self.told(self.WHOLE, 100))
+        self.assertEqual(self.evidence.doubtful, 10_000)
+
+    def test_missing(self) -> None:
+        """
+        All from there on is sent again, once, and nothing new before; then half as much may be
+        doubtful. What was told before it could have arrived says nothing.
+        """
+        self.told(self.WHOLE, 10)
+        self.assertTrue(self.told(self.WHOLE - 1, 21))
+        self.assertEqual(self.evidence.repeat(200), (70, 200))
+        self.assertTrue(self.evidence.missing)
+        self.assertFalse(self.told(self.WHOLE - 1, 25))
+        self.evidence.on_repeated(30 * MILLISECOND, self.TRIP)
+        self.assertFalse(self.told(self.WHOLE - 1, 32))
+        self.assertTrue(self.told(self.WHOLE - 1, 33))
+        self.assertEqual(self.evidence.room, 65_000 - 130_000)
+        self.told(self.WHOLE, 34)
+        self.assertFalse(self.evidence.missing)
+
+    def test_notRead(self) -> None:
+        """An application that does not read is sent little again, and less and less often."""
+        waits = []
+        for _ in range(12):
+            found = self.evidence.repeat(200)
+            self.evidence.on_repeated(SECOND, 0)
+            now = SECOND
+            while not self.evidence.on_window(0, now, 0, 200):
+                now += MILLISECOND
+            waits.append((now - SECOND) // MILLISECOND)
+        self.assertEqual(found, (0, 32))
+        self.assertEqual(waits, [0, 0, 0, 20, 40, 80, 160, 320, 640, 1280, 1280, 1280])

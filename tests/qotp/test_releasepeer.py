@@ -405,6 +405,46 @@ class NearTests(SynchronousTestCase):
         self.assertEqual(pair.mine.engine.counters()["retransmitted"], 0)
         self.assertEqual(connection.duplicates, 0)
 
+    def uploads(self, size: int, loss: float) -> float:
+        """How many seconds the release, which only reads, waits for so many bytes."""
+        pair = ReleasePair(sink, there=self.near(loss, 3), back=self.near(loss, 4))
+        connection = pair.connected()
+        began = pair.now
+        data = random.Random(1).randbytes(size)
+        write(pair.mine, 0, data)
+        self.assertTrue(pair.delivers(connection, size) == data)
+        return (pair.now - began) / SECOND
+
+    def test_uploadBeyondItsWindow(self) -> None:
+        """
+        What it has not acknowledged yet is not what it has no room for: its window is whole all
+        the time.
+        """
+        self.assertLess(self.uploads(18_000_000, 0), 5)
+
+    def test_uploadNoticesHoles(self) -> None:
+        """
+        A window that is not whole shows that something is missing, long before the
+        acknowledgements would. They owe 15 s.
+        """
+        for loss in (0.01, 0.05):
+            self.assertLess(self.uploads(2_000_000, loss), 4)
+
+    def test_uploadToPaused(self) -> None:
+        """
+        A window is not whole either while its application does not read. Then little is sent
+        again, and everything arrives when it reads.
+        """
+        pair = ReleasePair(idle, there=self.near(0, 1), back=self.near(0, 2))
+        connection = pair.connected()
+        data = random.Random(1).randbytes(2_000_000)
+        write(pair.mine, 0, data)
+        pair.run(20_000)
+        counters = pair.mine.engine.counters()
+        self.assertLess(counters["retransmitted"], 3 * len(data) // 1361)
+        pair.release.application = sink
+        self.assertTrue(pair.delivers(connection, len(data)) == data)
+
     def test_uploadWithLoss(self) -> None:
         """
         The acknowledgements that such a release owes come one in 10 ms, and the last is seconds

@@ -17,7 +17,7 @@ from twisted_rudp.core.pacer import LATE, Pacer
 from twisted_rudp.core.queues import OutOfBandQueue
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
-from twisted_rudp.qotp.congestion import BaselineController, ReleaseController
+from twisted_rudp.qotp.congestion import BaselineController, ReleaseController, WindowEvidence
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_datagram, encode_fill
 from twisted_rudp.qotp.path import RAISE_INTERVAL, STRIKES, PathMTU
 from twisted_rudp.qotp.protection import PacketWriter, Sealer
@@ -61,6 +61,11 @@ shortest round trips. It has one for each segment, and sends one in 10 ms, or be
 round trip. Thus those it owes make the round trip seem half a minute long, which says nothing of
 how long to wait.
 """
+
+OWING: Final = 25 * MILLISECOND
+"""So late acknowledgements are owed, not under way."""
+
+RESERVE: Final = 1 << 20
 
 CLOSING_SILENCE: Final = 25 * MILLISECOND
 """So little of it once our end has arrived, or theirs is here. Then its application does nothing
@@ -166,6 +171,10 @@ class Sender:
         self._draining = False
         self._ask_control()
         self._window_number = -1
+        self._evidence: WindowEvidence | None = None
+        self._told = self._late = False
+        self._budget = settings.budget
+        self._reserved = 0
         self._probes = 0
         self._probed_at = 0
         self._quiet_since = 0
@@ -183,6 +192,7 @@ class Sender:
         self.packets.expect_segments()
         release = ReleaseController(self.round_trip, self.mtu)
         self.control = self._baseline = BaselineController(self.control, release)
+        self._evidence = WindowEvidence(FIRST_WINDOW)
         self._ask_control()
 
     def new_path(self) -> None:
@@ -198,6 +208,7 @@ class Sender:
         if number >= self._window_number:
             self._window_number = number
             self.peer_window = window
+            self._told = True
 
     @property
     def window_blocked(self) -> bool:
@@ -307,6 +318,12 @@ class Sender:
         if self._baseline is not None and packets.acknowledged_bytes != self._acknowledged:
             self._acknowledged = packets.acknowledged_bytes
             self._quiet_since = now
+            if self._baseline.silent:
+                self._baseline.silent = False
+                self._ask_control()
+        if self._evidence is not None and self._told:
+            self._told = False
+            self._weigh(self._evidence, now)
         if self.path_mtu.strikes >= STRIKES:
             self._probed_at = now
             self.shrink(0)
@@ -324,6 +341,42 @@ class Sender:
             self.control.on_turn(sample)
             self._ask_control()
             self._pacer.adapt(self.round_trip.least)
+
+    def _weigh(self, evidence: WindowEvidence, now: int) -> None:
+        """What the peer's window says, where its acknowledgements are late."""
+        packets = self.packets
+        if self._shortest_trip == NEVER:
+            return
+        trip = self._longest_trip
+        # Where acknowledgements are prompt, they tell what is lost.
+        self._late = self.round_trip.latest > self._release_trips + OWING
+        end = self._sealer.next
+        if evidence.on_window(self.peer_window, now, trip, end) and (
+            self._late or evidence.missing
+        ):
+            packets.give_up(*evidence.repeat(end))
+        if self._reserved and packets.stream_bytes < FIRST_WINDOW:
+            self._budget.free += self._reserved
+            self._reserved = 0
+
+    @property
+    def _longest_trip(self) -> int:
+        """How long a datagram and what is said after it take, without queues."""
+        return 2 * min(self._shortest_trip, LONGEST_TIMEOUT) + MILLISECOND
+
+    def _given(self, size: int) -> int:
+        """
+        Bytes that the peer's window gives room for. Where acknowledgements are late that is what
+        its window is evidence of, as far as it may be kept here.
+        """
+        evidence, packets = self._evidence, self.packets
+        if evidence is None or not self._late:
+            return self.peer_window - packets.stream_bytes
+        kept = packets.stream_bytes + size - FIRST_WINDOW - self._reserved
+        if kept > 0:
+            budget = self._budget
+            self._reserved += budget.reserve(min(max(kept, RESERVE), budget.free // 2))
+        return min(evidence.room, FIRST_WINDOW + self._reserved - packets.stream_bytes)
 
     def _ask_control(self) -> None:
         """The controller's answers change only when it is told something."""
@@ -366,6 +419,8 @@ class Sender:
 
     def release(self) -> None:
         """The connection is over: nothing is sent any more."""
+        self._budget.free += self._reserved
+        self._reserved = 0
         self.ready.clear()
         self.frames.clear()
         self.datagrams.clear()
@@ -458,6 +513,8 @@ class Sender:
         length = len(payload) + overhead
         run = SentRun(first, 1, stream, offset, space, data)
         packets.sent(run, length, length, now, self._draining)
+        if self._evidence is not None:
+            self._evidence.on_sent(size, first, now)
         self._starved_pings = 0
         self._pacer.credit -= length
         return True
@@ -466,8 +523,14 @@ class Sender:
         """Send data as fast as window and pacing allow."""
         rate = self._rate
         self._credit = self._pacer.allowed(now, rate)
+        evidence = self._evidence
         if not self.packets.losing or self._retransmit(now, writer, acks):
-            self._send_new(now, writer, acks)
+            if evidence is None:
+                self._send_new(now, writer, acks)
+            else:
+                evidence.on_repeated(now, self._longest_trip)
+                if not evidence.missing:
+                    self._send_new(now, writer, acks)
         if self._wake != NEVER:
             flying = self.packets.recovery.in_flight > 0
             self._wake = self._pacer.wake(now, rate, flying)
@@ -516,6 +579,8 @@ class Sender:
                     for each in batch
                 ]
                 first = writer.send(payloads)
+                if self._evidence is not None:
+                    self._evidence.on_sent(0, first, now)
                 self.retransmitted += len(batch)
                 for number, each in enumerate(batch, first):
                     stream.unsettled += len(each.data)
@@ -612,6 +677,8 @@ class Sender:
         run = SentRun(first, len(payloads), stream, offset, space, data, fin)
         each, last = len(payloads[0]) + overhead, len(payloads[-1]) + overhead
         self.packets.sent(run, each, last, now, self._draining)
+        if self._evidence is not None:
+            self._evidence.on_sent(size, first, now)
         self._starved_pings = 0
         self._spend((len(payloads) - 1) * each + last)
         return True
@@ -629,7 +696,7 @@ class Sender:
             return 0
         packets = self.packets
         wanted = min(queued, space)
-        given = self.peer_window - packets.stream_bytes
+        given = self._given(wanted)
         if given < wanted:
             if not packets.stream_bytes:
                 # Not from now on, or a probe is put off as long as there are acknowledgements.

@@ -328,6 +328,21 @@ class SentPackets:
         self._sweep(0, position)
         return frames
 
+    def give_up(self, first: int, end: int) -> None:
+        """The segments in the packets C{first} .. C{end} - 1 are to be sent again."""
+        runs = self._runs
+        begin = at = bisect_left(runs, first, key=_last)
+        while at < len(runs) and runs[at].first < end:
+            run = runs[at]
+            if run.stream is not None:
+                for index in range(max(first - run.first, 0), min(end, run.last + 1) - run.first):
+                    if run.in_flight(index):
+                        number = run.first + index
+                        self.recovery.on_superseded(number, number + 1)
+                        self._give_up(run, index, [])
+            at += 1
+        self._sweep(begin, at)
+
     def forget(self, stream: Stream) -> None:
         """A stream is given up: nothing of it is sent again."""
         self.losing.pop(stream, None)
