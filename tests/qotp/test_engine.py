@@ -754,6 +754,44 @@ class BudgetTests(SynchronousTestCase):
         second.release()
         self.assertEqual(budget.free, FIRST + 1000)
 
+    def test_idle(self) -> None:
+        """
+        What some have reserved and do not use is others' who need it: thirty idle connections of
+        the release left nothing.
+        """
+        budget = Budget()
+        idle = [ReceiveWindow(budget) for _ in range(60)]
+        for each in idle:
+            each.expect_bursts()
+        newcomer = ReceiveWindow(budget)
+        self.assertEqual(newcomer.capacity, FIRST)
+        for _ in range(200):
+            newcomer.keep(FIRST)
+            newcomer.took(FIRST)
+        self.assertGreater(newcomer.capacity, LARGEST // 4)
+        self.assertGreaterEqual(min(each.capacity for each in idle[:20]), FIRST)
+        for each in (newcomer, *idle):
+            each.release()
+        self.assertEqual((budget.free, budget.large), (Budget().free, {}))
+
+    def test_used(self) -> None:
+        """What is kept is given to nobody, and who has less gives nothing."""
+        budget = Budget(2 * LARGEST)
+        full, other = ReceiveWindow(budget), ReceiveWindow(budget)
+        for window in (full, other):
+            for _ in range(200):
+                window.keep(FIRST)
+                window.took(FIRST)
+        self.assertEqual(budget.free, 0)
+        full.keep(LARGEST)
+        other.keep(LARGEST // 2)
+        third = ReceiveWindow(budget)
+        self.assertEqual((full.capacity, third.capacity), (LARGEST, FIRST))
+        self.assertEqual(other.capacity, LARGEST - FIRST)
+        other.keep(LARGEST // 2 - FIRST)
+        self.assertEqual(ReceiveWindow(budget).capacity, SMALLEST)
+        self.assertEqual(full.free, 0)
+
     def test_released(self) -> None:
         """A connection that has ended keeps nothing."""
         pair = Pair()

@@ -96,6 +96,7 @@ class ReceiveWindow:
 
     def confine(self) -> None:
         """Keep as little as possible: the peer's address may be forged."""
+        self._budget.large.pop(self, None)
         self._budget.free += self._reserved
         self._reserved = 0
         self._capacity = self.told = SMALLEST
@@ -113,6 +114,32 @@ class ReceiveWindow:
         self.held += size
         free = self._capacity - self.held
         self.free = (free if free > 0 else 0) + self._beyond
+
+    def _grow(self, wanted: int) -> None:
+        """Reserve so much more, or what there is."""
+        more = self._budget.reserve(wanted, self._reserved)
+        if more:
+            self._reserved += more
+            self._capacity += more
+            self._budget.large[self] = None
+
+    @property
+    def spare(self) -> int:
+        """See L{Keeper<twisted_rudp.qotp.settings.Keeper>}."""
+        used = self.held if self.held > FIRST else FIRST
+        return self._reserved - used
+
+    def give_back(self, size: int) -> None:
+        """
+        See L{Keeper<twisted_rudp.qotp.settings.Keeper>}. What the peer has sent into that part
+        of the window meanwhile is dropped, and sent again.
+        """
+        self._budget.free += size
+        self._reserved -= size
+        self._capacity -= size
+        if self._reserved <= FIRST:
+            del self._budget.large[self]
+        self.keep(0)
 
     @property
     def room(self) -> int:
@@ -135,9 +162,7 @@ class ReceiveWindow:
         """
         wanted = min(LARGEST - self._capacity, self._budget.free // 4)
         if wanted > 0:
-            more = self._budget.reserve(wanted)
-            self._reserved += more
-            self._capacity += more
+            self._grow(wanted)
             self.keep(0)
 
     def stuck(self) -> None:
@@ -168,9 +193,7 @@ class ReceiveWindow:
         if self._read >= self._capacity // GROWN_AT:
             self._read = 0
             if self.held - size <= self._capacity // 2 and self._capacity < LARGEST:
-                more = self._budget.reserve(self._capacity)
-                self._reserved += more
-                self._capacity += more
+                self._grow(self._capacity)
         self.keep(-size)
 
     def reopened(self, free: int) -> bool:
@@ -185,6 +208,7 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """The connection is over."""
+        self._budget.large.pop(self, None)
         self._budget.free += self._reserved
         self._reserved = self._capacity = 0
         self.keep(0)

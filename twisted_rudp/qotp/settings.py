@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from twisted_rudp.core.settings import Choice, Flag, Integer, Seconds, check, engine_option
 from twisted_rudp.qotp.authentication import Policy
@@ -19,26 +19,62 @@ Congestion: TypeAlias = Literal["bbr", "cubic", "release"]
 
 SOCKET_LIMIT: Final = 256 << 20
 
+MOST_GIVERS: Final = 4
+"""So many are asked to give to one who needs more than there is."""
+
+
+class Keeper(Protocol):
+    """A part of what all connections of one socket may keep."""
+
+    @property
+    def spare(self) -> int:
+        """Bytes reserved that nothing uses, and that others who have less may get."""
+
+    def give_back(self, size: int) -> None:
+        """Return so much of that to the budget."""
+
 
 class Budget:
     """
-    What all connections of one socket may keep altogether (W6).
+    What all connections of one socket may keep altogether (W6). Who has much and does not use it
+    gives to who has little: an idle connection costs nothing, and some of them must not leave the
+    others without a window.
 
     @ivar free: bytes that nobody has reserved.
+    @ivar large: those who have reserved more than at first.
     """
 
-    __slots__ = ("free",)
+    __slots__ = ("free", "large")
 
     def __init__(self, limit: int = SOCKET_LIMIT) -> None:
         self.free = limit
+        self.large: dict[Keeper, None] = {}
 
-    def reserve(self, wanted: int) -> int:
+    def reserve(self, wanted: int, has: int = 0) -> int:
         """
+        @param has: bytes that who asks has reserved already.
         @return: how much of it was given.
         """
+        if wanted > self.free and self.large:
+            self._collect(wanted, has)
         given = max(min(wanted, self.free), 0)
         self.free -= given
         return given
+
+    def _collect(self, wanted: int, has: int) -> None:
+        """Have those give who have most to spare, as long as they keep more than who asks gets."""
+        for _ in range(MOST_GIVERS):
+            giver = max(self.large, key=_spare)
+            size = min(wanted - self.free, (giver.spare - has - self.free) // 2)
+            if size <= 0:
+                return
+            giver.give_back(size)
+            if self.free >= wanted or not self.large:
+                return
+
+
+def _spare(keeper: Keeper) -> int:
+    return keeper.spare
 
 
 @dataclass(frozen=True)
