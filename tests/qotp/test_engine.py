@@ -772,7 +772,7 @@ class BudgetTests(SynchronousTestCase):
         self.assertGreaterEqual(min(each.capacity for each in idle[:20]), FIRST)
         for each in (newcomer, *idle):
             each.release()
-        self.assertEqual((budget.free, budget.large), (Budget().free, {}))
+        self.assertEqual(budget.free, Budget().free)
 
     def test_used(self) -> None:
         """What is kept is given to nobody, and who has less gives nothing."""

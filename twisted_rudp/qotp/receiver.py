@@ -96,7 +96,7 @@ class ReceiveWindow:
 
     def confine(self) -> None:
         """Keep as little as possible: the peer's address may be forged."""
-        self._budget.large.pop(self, None)
+        self._budget.leave(self)
         self._budget.free += self._reserved
         self._reserved = 0
         self._capacity = self.told = SMALLEST
@@ -121,7 +121,7 @@ class ReceiveWindow:
         if more:
             self._reserved += more
             self._capacity += more
-            self._budget.large[self] = None
+            self._budget.enter(self)
 
     @property
     def spare(self) -> int:
@@ -138,7 +138,7 @@ class ReceiveWindow:
         self._reserved -= size
         self._capacity -= size
         if self._reserved <= FIRST:
-            del self._budget.large[self]
+            self._budget.leave(self)
         self.keep(0)
 
     @property
@@ -208,7 +208,7 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """The connection is over."""
-        self._budget.large.pop(self, None)
+        self._budget.leave(self)
         self._budget.free += self._reserved
         self._reserved = self._capacity = 0
         self.keep(0)

@@ -41,35 +41,42 @@ class Budget:
     others without a window.
 
     @ivar free: bytes that nobody has reserved.
-    @ivar large: those who have reserved more than at first.
     """
 
-    __slots__ = ("free", "large")
+    __slots__ = ("_large", "free")
 
     def __init__(self, limit: int = SOCKET_LIMIT) -> None:
         self.free = limit
-        self.large: dict[Keeper, None] = {}
+        self._large: dict[Keeper, None] = {}
 
     def reserve(self, wanted: int, has: int = 0) -> int:
         """
         @param has: bytes that who asks has reserved already.
         @return: how much of it was given.
         """
-        if wanted > self.free and self.large:
+        if wanted > self.free and self._large:
             self._collect(wanted, has)
         given = max(min(wanted, self.free), 0)
         self.free -= given
         return given
 
+    def enter(self, keeper: Keeper) -> None:
+        """It has reserved more than connections do at first."""
+        self._large[keeper] = None
+
+    def leave(self, keeper: Keeper) -> None:
+        """It has not, or not any more."""
+        self._large.pop(keeper, None)
+
     def _collect(self, wanted: int, has: int) -> None:
         """Have those give who have most to spare, as long as they keep more than who asks gets."""
         for _ in range(MOST_GIVERS):
-            giver = max(self.large, key=_spare)
+            giver = max(self._large, key=_spare)
             size = min(wanted - self.free, (giver.spare - has - self.free) // 2)
             if size <= 0:
                 return
             giver.give_back(size)
-            if self.free >= wanted or not self.large:
+            if self.free >= wanted or not self._large:
                 return
 
 
