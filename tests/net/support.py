@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.toys.conversations import CipherDemultiplexer
-from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, Engine
+from twisted_rudp.core.engine import Address, Buffer, Demultiplexer, Engine, PathError
 from twisted_rudp.net.connect import connect
 from twisted_rudp.net.listen import ListeningPort, listen
 from twisted_rudp.net.udp.port import PortCounters, PortFacts, PortKind, SocketOptions
@@ -224,3 +224,25 @@ class Pair:
 
     def hub(self) -> Any:
         return self.listening._hub
+
+
+class SuccessorLog:
+    """A successor that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def runPassedOn(self, run: bytes, size: int, address: Address, local: bytes) -> None:
+        self.told.append((run, size, local))
+
+    def turnEnded(self) -> None:
+        self.told.append("turn")
+
+    def portWritable(self) -> None:
+        self.told.append("writable")
+
+    def pathError(self, kind: PathError, size: int, address: Address) -> None:
+        self.told.append((kind, size))
+
+    def portLost(self, failure: Failure) -> None:
+        self.told.append(failure)

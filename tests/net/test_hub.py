@@ -14,7 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.net.support import SECRET, FakePort
+from tests.net.support import SECRET, FakePort, SuccessorLog
 from tests.toys.base import ToyDemultiplexer, ToyEngine
 from tests.toys.conversations import HEADER, HELLO, CipherDemultiplexer
 from tests.toys.parcels import PING, ParcelDemultiplexer
@@ -37,6 +37,7 @@ from twisted_rudp.core.engine import (
     Verdict,
 )
 from twisted_rudp.net import table
+from twisted_rudp.net.handover import Divider
 from twisted_rudp.net.hub import Hub
 from twisted_rudp.net.session import (
     HANDSHAKE_DATAGRAMS,
@@ -555,6 +556,66 @@ class FenceTests(HubCase):
                 self.assertFalse(self.hub.owns(memoryview(b"x"), stranger))
                 self.assertFalse(self.hub.ownsAll(b"x" * 4, 2, stranger))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class ByFirstByte(ScriptedDemultiplexer):
+    """Several sessions at one address: the first byte of a datagram says which."""
+
+    def open(
+        self, run: Buffer, size: int, address: Address
+    ) -> Sequence[tuple[Key | None, Buffer, int]]:
+        return self.cut(run, size, lambda datagram: datagram[:1])
+
+
+class DividerTests(HubCase):
+    """L{Divider}: a socket with two owners, here with sessions at one address."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.demux = ByFirstByte()
+        self.hub = self.make()
+        self.ours = Scripted(PEER, b"o")
+        self.enter(self.ours)
+        self.successor = SuccessorLog()
+        self.divider = Divider(self.hub, self.successor)
+
+    def divide(self, run: bytes, size: int) -> None:
+        self.divider.runReceived(run, size, PEER)
+        self.divider.turnEnded()
+
+    def test_cut(self) -> None:
+        """A run is cut where the owner changes; each gets its datagrams in order."""
+        self.divider.calledAt(b"local")
+        self.divide(b"o1o2t1o3t2t3t", 2)
+        self.assertEqual(self.ours.runs, [(b"o1o2", 2), (b"o3", 2)])
+        parts = [(b"t1", 2, b"local"), (b"t2t3t", 2, b"local")]
+        self.assertEqual(self.successor.told, [*parts, "turn"])
+
+    def test_one(self) -> None:
+        """Runs of one owner stay whole, and a turn that was not its does not concern him."""
+        self.divide(b"o1o2o", 2)
+        self.assertEqual((self.ours.runs, self.successor.told), ([(b"o1o2o", 2)], []))
+        self.divide(b"t1t2t", 2)
+        self.assertEqual(self.successor.told, [(b"t1t2t", 2, b""), "turn"])
+
+    def test_both(self) -> None:
+        """What concerns the socket or an address is told to both."""
+        self.divider.pathError(PathError.REFUSED, 9, PEER)
+        self.divider.portWritable()
+        self.reactor.advance(0)
+        self.assertEqual(self.ours.errors, [(PathError.REFUSED, 9)])
+        failure = Failure(ConnectionLost())
+        self.divider.portLost(failure)
+        self.assertEqual(self.owner.told, [Reason.SOCKET_LOST])
+        self.assertEqual(
+            self.successor.told, [(PathError.REFUSED, 9), "writable", failure]
+        )
+
+    def test_closed(self) -> None:
+        """After the end of the first owner everything is the successor's."""
+        self.hub.close()
+        self.divide(b"o1", 2)
+        self.assertEqual(self.successor.told, [(b"o1", 2, b""), "turn"])
 
 
 class UnknownPeerTests(HubCase):

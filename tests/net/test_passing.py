@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.net.support import SuccessorLog
 from twisted_rudp import stats
 from twisted_rudp.core.engine import PathError
 from twisted_rudp.endpoints.kcp import KCPClientEndpoint, KCPServerEndpoint
@@ -21,6 +23,7 @@ from twisted_rudp.net.passing import (
     KNOWN_INTERVAL,
     LONGEST_MESSAGE,
     MessageError,
+    PassedOn,
     PassedSocket,
     PassingSuccessor,
     channel,
@@ -130,6 +133,28 @@ class SuccessorTests(SynchronousTestCase):
         for _ in range(3):
             self.successor.runPassedOn(b"x", 1, ("192.0.2.1", 1), b"")
         self.assertEqual(self.successor.counts["dropped"], 3)
+
+
+class PassedOnTests(SynchronousTestCase):
+    """L{PassedOn}: the successor's end of the channel."""
+
+    def test_nonsense(self) -> None:
+        """A message that makes no sense is logged and passed over; those after it count."""
+        here, there = channel()
+        self.addCleanup(here.close)
+        self.addCleanup(there.close)
+        successor = SuccessorLog()
+        reactor: Any = None
+        port: Any = None
+        passed = PassedOn(reactor, there, successor, port)
+        events: list[Any] = []
+        self.patch(PassedOn, "_log", Logger(observer=events.append))
+        here.send(b"\xff nonsense")
+        PassingSuccessor(here).runPassedOn(b"abc", 3, ("192.0.2.1", 1), b"")
+        passed.doRead()
+        self.assertEqual(successor.told, [(b"abc", 3, b""), "turn"])
+        self.assertIn("makes no sense", formatEvent(events[0]))
+        self.assertEqual(len(events), 1)
 
 
 class Echo(Protocol):
