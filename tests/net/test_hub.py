@@ -49,6 +49,8 @@ from twisted_rudp.net.session import (
 from twisted_rudp.net.table import (
     ADDRESS_JUDGEMENTS,
     ADDRESS_RUNS,
+    MAX_BANS,
+    TURN_ADDRESSES,
     TURN_JUDGEMENTS,
     TURN_TIME,
     Limits,
@@ -642,6 +644,18 @@ class UnknownPeerTests(HubCase):
         self.assertEqual(len(self.port.sent), 2)
         self.assertEqual((self.counts()["replied"], self.counts()["replyTooLong"]), (1, 1))
 
+    def test_replyFull(self) -> None:
+        """Nobody waits for an answer that finds the port full: it is dropped and counted."""
+        self.demux.verdict = Reply((b"1", b"2"))
+        self.port.room = 1
+        self.receive(b"ab")
+        self.assertEqual([run for run, _, _ in self.port.sent], [b"1"])
+        self.assertEqual(self.counts()["demuxDatagramsDropped"], 1)
+        self.port.room = None
+        self.hub.portWritable()
+        self.receive(b"ab")
+        self.assertEqual(len(self.port.sent), 3)
+
     def test_longReply(self) -> None:
         """A demultiplexer that limits such answers itself may ask for a larger factor."""
         self.demux.verdict = Reply((b"123456789",), 4)
@@ -795,6 +809,22 @@ class UnknownPeerTests(HubCase):
         engines = [self.admit((f"10.0.1.{number}", 1), True) for number in range(3)]
         self.assertEqual([len(each.runs) for each in engines], [1, 1, 0])
         self.assertEqual(self.counts()["refused.maxSessions"], 1)
+
+    def test_maxSessionsUnvalidated(self) -> None:
+        """The same for those whose address is not validated."""
+        self.hub = self.make(limits=Limits(maxSessions=1))
+        self.admit(("10.0.1.1", 1), True)
+        self.assertEqual(self.admit(("10.0.1.2", 1)).runs, [])
+        self.assertEqual(self.counts()["refused.maxSessions"], 1)
+
+    def test_bans(self) -> None:
+        """An address that is banned gets no session; of very many the oldest is let in again."""
+        for number in range(MAX_BANS + 1):
+            self.hub.ban(f"10.{number >> 8}.{number & 255}.1", 60)
+        self.assertEqual(self.admit(("10.0.1.1", 1), True).runs, [])
+        self.assertEqual(len(self.admit(("10.0.0.1", 1), True).runs), 1)
+        self.reactor.pump([1.0] * 61)
+        self.assertEqual(len(self.admit(("10.0.1.1", 1), True).runs), 1)
 
     def test_perHost(self) -> None:
         """One host cannot fill the backlog."""
@@ -964,6 +994,15 @@ class TombstoneTests(HubCase):
 
 class FloodTests(HubCase):
     """Sessions come first in a turn, unknown peers get a share of it."""
+
+    def test_addresses(self) -> None:
+        """What is kept until the end of a turn is bounded in the number of addresses, too."""
+        for number in range(TURN_ADDRESSES + 3):
+            self.hub.runReceived(b"xy", 1, ("10.0.0.9", number))
+        self.assertEqual(len(self.hub.table.waiting), TURN_ADDRESSES)
+        self.assertEqual(self.counts()["unknownPeersDropped"], 6)
+        self.hub.turnEnded()
+        self.assertEqual(len(self.hub.table.waiting), 0)
 
     def test_order(self) -> None:
         """What came for a session is dealt with and answered before unknown peers are asked."""
