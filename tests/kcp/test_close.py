@@ -297,19 +297,44 @@ class OrderlyCloseTests(SynchronousTestCase):
     def test_peer_gone_unseen(self) -> None:
         """
         Their end is here, our FIN stays unanswered: clean after seven sendings and
-        three seconds.
+        three seconds. A socket of its own closes then, and sends nothing more.
         """
-        pair = Pair()
-        pair.connect()
-        half_close(pair.server)
-        pair.run(100)
-        pair.server.engines.clear()
-        pair.fates["server"] = lambda number, datagram: ()
-        close(pair.client)
-        pair.run(2_900)
-        self.assertNotIn(DONE, pair.client.happened)
-        pair.run(10_000)
-        self.assertIn(DONE, pair.client.happened)
+        for own in (False, True):
+            pair = Pair(own_socket=own)
+            pair.connect()
+            half_close(pair.server)
+            pair.run(100)
+            pair.server.engines.clear()
+            pair.fates["server"] = lambda number, datagram: ()
+            close(pair.client)
+            pair.run(2_900)
+            self.assertNotIn(DONE, pair.client.happened)
+            pair.run(10_000)
+            self.assertIn(DONE, pair.client.happened)
+            self.assertEqual(pair.client.engines == {}, own)
+
+    def test_unknownPeer(self) -> None:
+        """
+        Who closes before anything was heard asks what kind of peer there is. All that was
+        written arrives first; without any answer the close is given up.
+        """
+        for answers in (True, False):
+            pair = Pair()
+            if not answers:
+                pair.fates["server"] = lambda number, datagram: ()
+            pair.dial(wait_for_peer=False)
+            write(pair.client, b"all of it")
+            close(pair.client)
+            CloseOnEnd(pair).run(500)
+            if answers:
+                self.assertEqual(pair.server.received, b"all of it")
+                self.assertIn(DONE, pair.client.happened)
+                self.assertIn(DONE, pair.server.happened)
+            else:
+                self.assertNotIn(DONE, pair.client.happened)
+                pair.run(60_000)
+                [ended] = [each for each in pair.client.happened if each[0] is Event.ENDED]
+                self.assertNotEqual(ended[1], Reason.DONE)
 
     def test_late_words_to_a_grave(self) -> None:
         """While the tombstone lasts, nothing for its key opens a session."""
