@@ -1,5 +1,5 @@
 """
-The house rules, checked from the syntax trees: which room may know which, who
+The house rules, checked from the syntax trees: which subpackage may know which, who
 may print, where a broad C{except} stands, that everything public is described.
 """
 
@@ -79,13 +79,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 """
-What each room may import besides itself. A name with a dot allows that module
+What each subpackage may import besides itself. A name with a dot allows that module
 only. Whoever is not named here may import nothing.
 """
 
 WITHOUT_TWISTED = {"core", "kcp", "mux", "qotp", "raknet", "kernels"}
 
-FENCES = {
+GUARDS = {
     ("net.usercode", "callUser"),  # calls user code
     ("net.transport", "SessionTransport._call"),  # calls user code
     ("net.messages", "MessageTransport._read"),  # calls user code, for each message
@@ -141,8 +141,8 @@ def modules() -> Iterator[tuple[str, Path, ast.Module]]:
         yield name, path, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def room(name: str) -> str:
-    """The room that a module, named below the package, is in."""
+def subpackage(name: str) -> str:
+    """The subpackage that a module, named below the package, is in."""
     return name.partition(".")[0]
 
 
@@ -202,10 +202,10 @@ class DirectionTests(SynchronousTestCase):
     """Imports run one way: plugin, strings, endpoints, net and transports, core, kernels."""
 
     def test_directions(self) -> None:
-        """No room imports what is not below it."""
+        """No subpackage imports what is not below it."""
         wrong = []
         for name, path, tree in modules():
-            here = room(name)
+            here = subpackage(name)
             package = ".".join(path.relative_to(CHECKOUT).parent.parts)
             for imported in imports(tree, package):
                 if not imported.startswith(f"{PACKAGE}."):
@@ -216,14 +216,14 @@ class DirectionTests(SynchronousTestCase):
                     wrong.append(f"{name or PACKAGE} imports {target}")
         self.assertEqual("\n".join(wrong), "")
 
-    def test_everyRoomIsPlaced(self) -> None:
-        """A new room must be given its place in L{MAY_IMPORT}."""
-        rooms = {room(name) for name, _, _ in modules()} - {""}
-        self.assertEqual(rooms - MAY_IMPORT.keys(), set())
+    def test_everySubpackageIsPlaced(self) -> None:
+        """A new subpackage must be given its place in L{MAY_IMPORT}."""
+        found = {subpackage(name) for name, _, _ in modules()} - {""}
+        self.assertEqual(found - MAY_IMPORT.keys(), set())
 
     def test_oneWay(self) -> None:
         """The allowed directions have no circle."""
-        left = {name: {room(each) for each in MAY_IMPORT[name]} for name in MAY_IMPORT}
+        left = {name: {subpackage(each) for each in MAY_IMPORT[name]} for name in MAY_IMPORT}
         while left:
             ready = {name for name, needs in left.items() if not needs & left.keys()}
             self.assertTrue(ready, f"a circle among {sorted(left)}")
@@ -238,7 +238,7 @@ class DirectionTests(SynchronousTestCase):
         wrong = [
             f"{name} imports {imported}"
             for name, _, tree in modules()
-            if room(name) in WITHOUT_TWISTED
+            if subpackage(name) in WITHOUT_TWISTED
             for imported in imports(tree)
             if imported.partition(".")[0] in forbidden
             and imported not in ("random.Random",)
@@ -248,7 +248,7 @@ class DirectionTests(SynchronousTestCase):
     def test_stringsAreLazy(self) -> None:
         """Nothing of a transport is imported before a string is parsed (STR-9)."""
         for name, _, tree in modules():
-            if room(name) == "strings":
+            if subpackage(name) == "strings":
                 for imported in importedAtImport(tree):
                     self.assertFalse(
                         imported.startswith(f"{PACKAGE}.")
@@ -302,7 +302,7 @@ class HabitTests(SynchronousTestCase):
         wrong = [
             f"{name}:{node.lineno}"
             for name, _, tree in modules()
-            if room(name) not in PRINTERS
+            if subpackage(name) not in PRINTERS
             for node in ast.walk(tree)
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
@@ -310,10 +310,10 @@ class HabitTests(SynchronousTestCase):
         ]
         self.assertEqual("\n".join(wrong), "")
 
-    def test_fences(self) -> None:
+    def test_guards(self) -> None:
         """
-        Broad C{except} clauses stand in the named fences and nowhere else, and
-        every named fence is one (design 4, FAC-5).
+        Broad C{except} clauses stand in the named guards and nowhere else, and
+        every named guard is one (design 4, FAC-5).
         """
         found = {
             (name, function)
@@ -321,7 +321,7 @@ class HabitTests(SynchronousTestCase):
             for function, handler in handlers(tree)
             if isBroad(handler)
         }
-        self.assertEqual(found, FENCES)
+        self.assertEqual(found, GUARDS)
 
     def test_noGlobalTime(self) -> None:
         """

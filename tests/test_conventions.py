@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import debts
 from tests.interpreter import CHECKOUT
-from tests.test_architecture import PACKAGE, imports, modules, room
+from tests.test_architecture import PACKAGE, imports, modules, subpackage
 
 TRANSPORTS = ("kcp", "raknet", "qotp")
 PARTS = (
@@ -157,18 +157,18 @@ class ConventionTests(SynchronousTestCase):
             for module in imported(name):
                 users[module].add(name)
 
-        def rooms(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        def users_in(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
             found = set()
             for user in users[module] - seen:
-                inner = rooms(user, seen | {module}) if room(user) == "core" else {room(user)}
-                found |= inner
+                here = subpackage(user)
+                found |= users_in(user, seen | {module}) if here == "core" else {here}
             return found & USERS_OF_CORE
 
         self.none(
             (
                 name
                 for name in trees()
-                if room(name) == "core" and name != "core" and len(rooms(name)) < 2
+                if subpackage(name) == "core" and name != "core" and len(users_in(name)) < 2
             ),
             debts.CORE,
         )

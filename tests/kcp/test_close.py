@@ -160,7 +160,7 @@ class OrderlyCloseTests(SynchronousTestCase):
             self.assertEqual(len(pair.server.received), 10_000)
 
     def test_acknowledgements_of_second_fin_lost(self) -> None:
-        """The tombstone of who closed first answers each repetition."""
+        """Who closed first answers each repetition in TIME-WAIT."""
         for times in (1, 3, 6):
             pair = Pair()
             pair.connect()
@@ -336,8 +336,8 @@ class OrderlyCloseTests(SynchronousTestCase):
                 [ended] = [each for each in pair.client.happened if each[0] is Event.ENDED]
                 self.assertNotEqual(ended[1], Reason.DONE)
 
-    def test_late_words_to_a_grave(self) -> None:
-        """While the tombstone lasts, nothing for its key opens a session."""
+    def test_late_datagrams(self) -> None:
+        """While TIME-WAIT lasts, nothing for its key opens a session."""
         pair = Pair()
         pair.connect()
         write(pair.client, b"x")

@@ -513,7 +513,7 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(len(pair.client.sent) - said, 3)
         self.assertEqual(pair.client.engines, {})
 
-    def test_tombstone_resets(self) -> None:
+    def test_time_wait_resets(self) -> None:
         """Data for an aborted session is answered by the reset again."""
         pair = Pair(there=losing(*range(3, 6)))
         pair.connect()

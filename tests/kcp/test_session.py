@@ -217,7 +217,7 @@ class FramingTests(SynchronousTestCase):
             self.assertEqual(pair.server.received, b"x" * 3000)
 
     def test_closes(self) -> None:
-        """The farewell of a session goes through FEC and cipher too."""
+        """The end of a session goes through FEC and cipher too."""
         pair = SessionPair(crypt=("aes", "aes"))
         pair.connect()
         pair.write("client", b"last words")

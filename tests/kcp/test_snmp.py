@@ -84,7 +84,7 @@ class SNMPCountersTests(SynchronousTestCase):
         self.assertEqual((after["CurrEstab"], after["MaxConn"]), (0, 1))
 
     def test_over(self) -> None:
-        """A session that has ended is not established, though its tombstone is."""
+        """A session that has ended is not established, though it is in TIME-WAIT."""
         pair = self.pair()
         pair.client.engine.abort(pair.now)
         self.assertEqual(pair.client.demux.snmp.snapshot()["CurrEstab"], 0)
@@ -92,7 +92,7 @@ class SNMPCountersTests(SynchronousTestCase):
     def test_most(self) -> None:
         """
         MaxConn is the most that were established at once: one that has ended makes
-        room, though its tombstone is there (kcp.md 6).
+        room, though it is in TIME-WAIT (kcp.md 6).
         """
         pair = self.pair()
         snmp = pair.client.demux.snmp

@@ -470,7 +470,7 @@ class RoutingTests(HubCase):
         self.assertEqual(self.owner.told, [("readable", 0), (Event.STREAM_ENDED, 0)])
 
 
-class FenceTests(HubCase):
+class GuardTests(HubCase):
     def check(self, where: str) -> None:
         engine, other = Scripted(), Scripted(("10.0.0.3", 1))
         self.enter(engine)
@@ -924,7 +924,7 @@ class UnknownPeerTests(HubCase):
         self.assertLessEqual(levels, {"debug", "warn"})
 
 
-class TombstoneTests(HubCase):
+class TimeWaitTests(HubCase):
     def test_answers(self) -> None:
         """A session that is over still answers, until its engine has forgotten it."""
         engine = Scripted()
@@ -952,7 +952,7 @@ class TombstoneTests(HubCase):
         self.assertIs(self.demux.table.get(PEER), engine)
 
     def test_bounded(self) -> None:
-        """There are at most so many tombstones; the oldest goes first."""
+        """At most so many sessions are in TIME-WAIT; the oldest goes first."""
         self.patch(table, "MAX_TIME_WAIT", 3)
         engines = [Scripted((f"10.0.2.{number}", 1)) for number in range(5)]
         for engine in engines:

@@ -646,7 +646,7 @@ class ClosingTests(SynchronousTestCase):
     def test_inOrder(self) -> None:
         """
         All that was written arrives before the end; both ends are orderly, and the
-        listener's tombstone goes by itself.
+        listener's TIME-WAIT ends by itself.
         """
         for rate in (0.0, 0.1):
             pair = Pair(there=lossy(1, rate), back=lossy(2, rate))

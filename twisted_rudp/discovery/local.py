@@ -588,13 +588,13 @@ class LocalDiscovery:
     def withdraw(self, publication: Publication) -> None:
         """Stop announcing a node, and tell the others if the wire format can."""
         self._publications.remove(publication)
-        farewell = goodbye(self.profile.wire, publication, self._instance)
+        last = goodbye(self.profile.wire, publication, self._instance)
         for channel in self._channels:
             left = {other.id for other in self._told(channel, self._publications)}
             if publication.id in left:
                 self._announce(channel)
-            elif farewell is not None and self._told(channel, [publication]):
-                channel.send(farewell)
+            elif last is not None and self._told(channel, [publication]):
+                channel.send(last)
 
     def solicit(self) -> None:
         """

@@ -44,7 +44,7 @@ class Feed:
     One registered producer and what it was told last.
 
     Both methods say what the producer is to be told; telling it is the transport's,
-    whose fence is around that.
+    which catches what the producer raises.
 
     @ivar producer: an C{IPushProducer} if C{streaming}, else an C{IPullProducer}.
     @ivar paused: a push producer that was told to pause and not yet to go on.
