@@ -29,13 +29,16 @@ from twisted_rudp.kcp.settings import PROFILES
 from twisted_rudp.kcp.wire import (
     ACK,
     END,
+    FORGOTTEN,
     HEADER_SIZE,
     MARK,
     PUSH,
     QUESTION,
     WASK,
     WINS,
+    pack_forgotten,
     pack_header,
+    pack_wins,
     reset,
     segments,
 )
@@ -276,13 +279,17 @@ class UnknownPeerTests(SynchronousTestCase):
     def test_verdicts(self) -> None:
         """Leftovers, rubbish and data outside the window open nothing (kcp-close.md 7)."""
         cookie = self.pair.cookies.make(ELSEWHERE, CONV, self.pair.now)
-        asked = Reply((pack_header(CONV, WASK, MARK, 1024, cookie, QUESTION, 0, 0),))
+        question = pack_header(CONV, WASK, MARK, 1024, cookie, QUESTION, 0, 0)
+
+        def asked(sn: int, una: int) -> Reply:
+            return Reply((question + pack_forgotten(CONV, 1024, sn, una),))
+
         table = [
             (pack_header(CONV, ACK, MARK, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0), Drop("leftover of a session")),
             (pack_header(CONV, PUSH, END, 32, 0, 0, 0, 0), Drop("leftover of a session")),
-            (pack_header(CONV, PUSH, 0, 32, 0, 1024, 0, 1) + b"x", asked),
-            (pack_header(CONV, PUSH, 0, 32, 0, 0, 7, 1) + b"x", asked),
+            (pack_header(CONV, PUSH, 0, 32, 0, 1024, 0, 1) + b"x", asked(1024, 0)),
+            (pack_header(CONV, PUSH, 0, 32, 0, 0, 7, 1) + b"x", asked(0, 7)),
             (pack_header(CONV, WINS, MARK, 32, 0, 5, 7, 0), Reply((reset(CONV, 7, 5),))),
             (pack_header(CONV, 80, 0, 32, 0, 0, 0, 0), Drop("malformed")),
             (pack_header(CONV, PUSH, 0, 32, 0, 0, 0, 2) + b"x", Drop("malformed")),
@@ -423,7 +430,10 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(pair.server.admitted, 1)
 
     def test_restartedServerHearsData(self) -> None:
-        """The first data of the client tells it, in two round trips."""
+        """
+        The first data of a client tells it, in a round trip of 20 ms, if the client has heard
+        anything; else it looks like that of a newcomer, and the second answer tells.
+        """
         for both in (False, True):
             pair = Pair()
             pair.connect()
@@ -437,10 +447,33 @@ class WatchTests(SynchronousTestCase):
             pair.server.demux = pair.new_demux()
             client.engine.write(0, bytes(2_000_000))
             client.turn(client.engine)
-            pair.run(60)
-            self.assertEqual(client.happened[-1][0], Event.ENDED, both)
-            self.assertIn(client.happened[-1][1], (Reason.RESET, Reason.FORGOTTEN))
+            pair.run(22 if both else 42)
+            reason = Reason.RESET if both else Reason.FORGOTTEN
+            self.assertEqual(client.happened[-1], (Event.ENDED, reason, None))
             self.assertEqual(pair.server.received, b"x" * 3000)
+
+    def test_forgottenNotForged(self) -> None:
+        """
+        Whoever does not know the numbers cannot say that a session is forgotten (kcp-close.md
+        7.4); nor does an old answer, to what has arrived since.
+        """
+        pair = Pair()
+        pair.connect()
+        client = pair.client
+        client.engine.write(0, b"x" * 3000)
+        client.turn(client.engine)
+        pair.run(200)
+        client.engine.write(0, b"y")
+        client.turn(client.engine)
+        sn, una = 3, 0
+        for forged in ((sn - 1, una), (sn + 1, una), (sn, una + 1), (sn, una - (1 << 17))):
+            numbers = [number & 0xFFFFFFFF for number in forged]
+            client.arrive(pack_forgotten(CONV, 32, *numbers), SERVER)
+        for size in (1, 5, 12):
+            client.arrive(pack_wins(CONV, 32, 0, 0, bytes((FORGOTTEN,)) * size), SERVER)
+        self.assertEqual(client.kinds(), [Event.CONNECTED])
+        client.arrive(pack_forgotten(CONV, 32, sn, una), SERVER)
+        self.assertEqual(client.happened[-1], (Event.ENDED, Reason.RESET, None))
 
     def test_restarted_server_without_history(self) -> None:
         """

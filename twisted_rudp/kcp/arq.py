@@ -25,6 +25,7 @@ from twisted_rudp.kcp.shapechange import is_about_shapes
 from twisted_rudp.kcp.wire import (
     ACK,
     END,
+    FORGOTTEN,
     HEADER_SIZE,
     MARK,
     MAXIMUM_FRAGMENTS,
@@ -33,6 +34,7 @@ from twisted_rudp.kcp.wire import (
     WINS,
     Counters,
     pack_header,
+    unpack_forgotten,
     unpack_header,
 )
 from twisted_rudp.kernels import same_column, take_run
@@ -628,6 +630,12 @@ class ARQ:
             if whole is not None:
                 self.receiver.push(*whole, regular)
             return
+        if payload[0] == FORGOTTEN:
+            if self._is_forgotten(payload):
+                self.control.reset_heard = True
+            else:
+                self.counters.bad_resets += 1
+            return
         if is_about_shapes(payload) and not self._is_near(sn, una):
             self.counters.bad_shapes += 1
         else:
@@ -651,6 +659,15 @@ class ARQ:
             (una - sent.una) & MASK32 <= sent.nxt - sent.una
             and (sn - receiver.nxt) & MASK32 <= receiver.wnd
         )
+
+    def _is_forgotten(self, payload: bytes) -> bool:
+        """It answers a PUSH that is in flight, and what that acknowledged is not old (7.4)."""
+        numbers = unpack_forgotten(payload)
+        if numbers is None:
+            return False
+        sent = self.sender.sent
+        flying = (numbers[0] - sent.una) & MASK32 < sent.nxt - sent.una
+        return flying and (self.receiver.nxt - numbers[1]) & MASK32 <= LATELY
 
     def _is_near(self, sn: int, una: int) -> bool:
         """

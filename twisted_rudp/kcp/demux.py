@@ -52,6 +52,7 @@ from twisted_rudp.kcp.wire import (
     WASK,
     WINS,
     Segment,
+    pack_forgotten,
     pack_header,
     reset,
     segments,
@@ -351,7 +352,8 @@ class KCPDemultiplexer:
             # Nobody who is new here has had anything from us to acknowledge, or has sent so
             # much: it has moved, or we were restarted. A peer of ours says in its answer what
             # it has; a reset at once could make another one believe that data has arrived.
-            return self._ask(self._cookies, first.conv, address, now, framed)
+            lost = None if elsewhere else first
+            return self._ask(self._cookies, first.conv, address, now, framed, lost)
         if first.frg == END and not first.length:
             return Drop("leftover of a session")
         if first.sn and self._rules.require_sn0:
@@ -425,14 +427,25 @@ class KCPDemultiplexer:
         return [each for each in found if isinstance(each, KCPEngine) and each.can_migrate]
 
     def _ask(
-        self, cookies: Cookies, conv: int, address: Address, now: int, framed: bool
+        self,
+        cookies: Cookies,
+        conv: int,
+        address: Address,
+        now: int,
+        framed: bool,
+        lost: Segment | None = None,
     ) -> Reply:
         """
         Ask who is there. The question tells nothing of a session; a peer of ours answers with
         the cookie, and with the numbers where its conversation stands.
+
+        @param lost: a segment of a session that is nowhere here. A peer of ours that has it in
+            flight needs to hear no more.
         """
         cookie = cookies.make(address, conv, now)
         question = pack_header(conv, WASK, MARK, self._window, cookie, QUESTION, 0, 0)
+        if lost is not None:
+            question += pack_forgotten(conv, self._window, lost.sn, lost.una)
         return self._reply(question, framed)
 
     def _answered(

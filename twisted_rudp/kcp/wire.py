@@ -53,6 +53,28 @@ def pack_wins(conv: int, wnd: int, sn: int, una: int, payload: bytes) -> bytes:
     return pack_header(conv, WINS, MARK, wnd, 0, sn, una, len(payload)) + payload
 
 
+FORGOTTEN: Final = 4
+"""The first byte of the payload of a WINS: the session is not here (kcp-close.md 7.4)."""
+
+_forgotten = struct.Struct("<BII")
+
+
+def pack_forgotten(conv: int, wnd: int, sn: int, una: int) -> bytes:
+    """
+    For who sent a PUSH with these numbers. The una of the segment itself is 0, which acknowledges
+    nothing to a peer that does not know the payload.
+    """
+    return pack_wins(conv, wnd, 0, 0, _forgotten.pack(FORGOTTEN, sn, una))
+
+
+def unpack_forgotten(payload: bytes) -> tuple[int, int] | None:
+    """The numbers of the PUSH that is answered; None if the payload is not valid."""
+    if len(payload) != _forgotten.size:
+        return None
+    _, sn, una = _forgotten.unpack(payload)
+    return sn, una
+
+
 def is_acknowledgement(run: Buffer) -> bool:
     """Nothing but ACK segments is in these datagrams."""
     count, rest = divmod(len(run), HEADER_SIZE)
