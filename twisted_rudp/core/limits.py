@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from twisted_rudp.core.engine import SECOND, Address
 
-_MAPPED = bytes(10) + b"\xff\xff"
+_MAPPED: Final = bytes(10) + b"\xff\xff"
 """How an IPv4 address begins inside IPv6."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from twisted_rudp.kernels.pure import Buffer
 
-NOTHING: deque[Any] = deque(maxlen=0)
+NOTHING: Final[deque[Any]] = deque(maxlen=0)
 """
 What an empty queue refers to; it takes nothing in. An empty C{deque} of its own would
 be the largest part of an idle session.

@@ -10,10 +10,12 @@ L{unwrap32} or L{unwrap24}.
 
 from __future__ import annotations
 
-MASK32 = 0xFFFFFFFF
-HALF32 = 0x80000000
-MASK24 = 0xFFFFFF
-HALF24 = 0x800000
+from typing import Final
+
+MASK32: Final = 0xFFFFFFFF
+HALF32: Final = 0x80000000
+MASK24: Final = 0xFFFFFF
+HALF24: Final = 0x800000
 
 
 def difference32(a: int, b: int) -> int:

@@ -49,11 +49,20 @@ class Timers:
         """Whether a timer was started and has not been stopped or expired."""
         return self.due[timer] != NEVER
 
+    def earliest(self) -> int:
+        """When the first timer expires; L{NEVER} if none runs."""
+        # Compiled, a loop takes a tenth of what min() takes.
+        earliest = NEVER
+        for due in self.due:
+            if due < earliest:
+                earliest = due
+        return earliest
+
     def expired(self, now: int) -> list[int]:
         """Stop the timers whose time has come and name them, in the order of their numbers."""
-        due = self.due
-        if min(due) > now:
+        if self.earliest() > now:
             return []
+        due = self.due
         found = [timer for timer, when in enumerate(due) if when <= now]
         for timer in found:
             due[timer] = NEVER

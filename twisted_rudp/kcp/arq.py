@@ -85,9 +85,9 @@ ENDING: Final = 16
 _IN_ORDER: Final = HEARD | READABLE
 
 # A name of this module: it is needed for each datagram.
-_MARKED = Peer.MARKED
+_MARKED: Final = Peer.MARKED
 
-_timestamps_and_numbers = struct.Struct("<8xII8x").iter_unpack
+_timestamps_and_numbers: Final = struct.Struct("<8xII8x").iter_unpack
 
 
 def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
@@ -416,7 +416,7 @@ class ARQ:
         total = len(run)
         if total <= size or size <= 0:
             # For one datagram a kernel gains nothing.
-            self._datagram(bytes(run), clock, regular)
+            self._datagram(run if isinstance(run, bytes) else bytes(run), clock, regular)
         else:
             taken = self._take_in_order(run, size, regular) * size
             if taken == total:

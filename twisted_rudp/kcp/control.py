@@ -12,7 +12,7 @@ from typing import Final
 
 from twisted_rudp.kcp.wire import ACK, HEADER_SIZE, MARK, QUESTION, RESET, WASK, WINS, pack_header
 
-PROBE_LIMIT = 120_000
+PROBE_LIMIT: Final = 120_000
 """Longest wait between two window probes (kcp.md 1.3)."""
 
 _WORD: Final = "I" if array("I").itemsize == 4 else "L"

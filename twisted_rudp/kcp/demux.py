@@ -59,7 +59,7 @@ from twisted_rudp.kcp.wire import (
 )
 from twisted_rudp.kernels import fec_conversation, same_column
 
-ADDRESSES_HEARD = 4096
+ADDRESSES_HEARD: Final = 4096
 """Addresses whose last conversation is remembered; the oldest goes first."""
 
 Part: TypeAlias = tuple[int | None, Buffer]
@@ -68,15 +68,15 @@ A conversation, None where nobody can say, and the datagrams that are its own:
 all of them bare, or none.
 """
 
-KIND_SIZE = 2
+KIND_SIZE: Final = 2
 
-_SHORTEST = {
+_SHORTEST: Final = {
     DATA: FEC_OVERHEAD + CONV_SIZE,
     PARITY: CODED_OFFSET + SIZE_FIELD,
     OUT_OF_BAND: OUT_OF_BAND_OVERHEAD,
 }
 
-_CLASS = {PARITY: DATA}
+_CLASS: Final = {PARITY: DATA}
 """Data and parity are digested together."""
 
 
@@ -178,7 +178,7 @@ def _conv(datagram: memoryview, at: int) -> int:
     return int.from_bytes(datagram[at : at + CONV_SIZE], "little")
 
 
-MOST = 65_536
+MOST: Final = 65_536
 """Entries kept; the oldest goes first."""
 
 class Blacklist:

@@ -78,10 +78,11 @@ PLAIN: Final = SessionOptions()
 EmitOwn: TypeAlias = Callable[[Buffer, int], bool]
 """As C{Emit}, to the session's own address."""
 
-_NOTHING: Sequence[tuple[Any, ...]] = ()
+_NOTHING: Final[Sequence[tuple[Any, ...]]] = ()
 
 # Names of this module: each is needed several times for each run.
-_ESTABLISHED, _FIN_WAIT = State.ESTABLISHED, State.FIN_WAIT
+_ESTABLISHED: Final = State.ESTABLISHED
+_FIN_WAIT: Final = State.FIN_WAIT
 _HEARD: Final = input_flags.HEARD
 _READABLE: Final = input_flags.READABLE
 _COVERED: Final = input_flags.COVERED
@@ -573,7 +574,7 @@ class KCPEngine:
 
     def deadline(self) -> int | None:
         """The earliest of all timers."""
-        due = min(self._timers.due)
+        due = self._timers.earliest()
         return None if due == NEVER else due
 
     def _check_silence(self, now: int) -> None:

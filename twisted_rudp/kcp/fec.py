@@ -40,11 +40,11 @@ OUT_OF_BAND_OVERHEAD: Final = 12
 SIZE_FIELD: Final = 2
 """The size field counts itself."""
 
-_NO_SEQUENCE = 0xFFFFFFFF
+_NO_SEQUENCE: Final = 0xFFFFFFFF
 
-pack_data_header = struct.Struct("<IHH").pack
-pack_parity_header = struct.Struct("<IH").pack
-_out_of_band = struct.Struct("<IHHI")
+pack_data_header: Final = struct.Struct("<IHH").pack
+pack_parity_header: Final = struct.Struct("<IH").pack
+_out_of_band: Final = struct.Struct("<IHHI")
 
 
 def is_framed(datagram: Buffer) -> bool:
@@ -135,7 +135,7 @@ def protect_by_kernel(
 protect: Protect = protect_by_steps if kernels.fec_frame is None else protect_by_kernel
 
 
-SKIP_AFTER = 500 * MILLISECOND
+SKIP_AFTER: Final = 500 * MILLISECOND
 """
 A group whose last data packet came so long after the one before it gets no
 parity: its other packets were lost, or not, long ago.
@@ -296,7 +296,7 @@ class Encoder:
             self.next = 0
 
 
-SAMPLES = 258
+SAMPLES: Final = 258
 """So many packets are looked back upon: the longest group, and one on each side."""
 
 
@@ -353,7 +353,7 @@ A run of ARQ datagrams, their size, and whether they came as they are; False:
 they were rebuilt.
 """
 
-GROUPS_BEHIND = 3
+GROUPS_BEHIND: Final = 3
 """Groups further behind the newest are given up."""
 
 MOST_BYTES: Final = 4 * 255 * 1500
@@ -362,7 +362,7 @@ Bytes kept for groups of which something is missing: as many as four of the long
 usual packets have. Beyond, the oldest group is given up.
 """
 
-FAR_AHEAD = 4096
+FAR_AHEAD: Final = 4096
 """
 A packet so many groups ahead is believed when a second one lies there too, so
 that a single forged one does not make all others old.

@@ -15,7 +15,7 @@ from twisted_rudp.core.serial import MASK32, unwrap32
 from twisted_rudp.kcp.control import Control
 from twisted_rudp.kcp.wire import Counters
 
-JOIN_BELOW = 16_384
+JOIN_BELOW: Final = 16_384
 """
 Chunks shorter than this are joined with what follows when they are taken: one
 copy costs less than one more turn through the application.

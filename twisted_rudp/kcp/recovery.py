@@ -713,7 +713,10 @@ class PacedRecovery:
         recovery = self._recovery
         due = self._wake
         if self._sent.outstanding:
-            due = min(due, recovery.loss_at, recovery.probe_deadline(), self._copies.due)
+            # By pairs, which compiled code compares itself.
+            due = min(due, recovery.loss_at)
+            due = min(due, recovery.probe_deadline())
+            due = min(due, self._copies.due)
         return due
 
 

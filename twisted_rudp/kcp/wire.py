@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.kernels.pure import Buffer
 
@@ -34,13 +34,16 @@ END: Final = 255
 MAXIMUM_FRAGMENTS: Final = 255
 """Most segments of one message (kcp-go; the C library stops at 127)."""
 
-_header = struct.Struct("<IBBHIIII")
+Header: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+"""C{(conv, cmd, frg, wnd, ts, sn, una, len)}."""
 
-pack_header = _header.pack
+_header: Final = struct.Struct("<IBBHIIII")
+
+pack_header: Final = _header.pack
 """C{(conv, cmd, frg, wnd, ts, sn, una, len) -> bytes}, each within its width."""
 
-unpack_header = _header.unpack_from
-"""C{(buffer, offset) -> (conv, cmd, frg, wnd, ts, sn, una, len)}."""
+unpack_header: Final[Callable[..., Header]] = _header.unpack_from
+"""C{(buffer, offset) -> header}. Its type has compiled code compare numbers, not objects."""
 
 
 def reset(conv: int, snd_nxt: int, rcv_nxt: int) -> bytes:

@@ -27,7 +27,7 @@ from zope.interface import classImplements
 
 from twisted_rudp.core.engine import Address
 
-_MAPPED = "::ffff:"
+_MAPPED: Final = "::ffff:"
 """How the C library writes the first 96 bits of an IPv4 address inside IPv6."""
 
 _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}

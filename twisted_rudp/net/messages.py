@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProducer, ITransport
@@ -16,7 +16,7 @@ from twisted_rudp.messages import Delivery
 from twisted_rudp.net.session import Session
 from twisted_rudp.net.transport import Cause, Host, SessionTransport, State
 
-TURN_LIMIT = 256
+TURN_LIMIT: Final = 256
 """Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""
 
 

@@ -222,7 +222,7 @@ class Shares:
         account.spent += took
         # A few that cost little do not make up for those that cost much.
         each = account.each
-        account.each = max(took // -(-len(piece) // size), each - each // 8, 1)
+        account.each = max(max(took // -(-len(piece) // size), each - each // 8), 1)
         return end
 
     def _keep(self, account: Account, run: Buffer, start: int, size: int, address: Address) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -20,10 +20,10 @@ from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IOutOfBandProtocol, IRUDPTransport
 from twisted_rudp.net.transport import Cause, SessionTransport, State
 
-CHUNK = 65536
+CHUNK: Final = 65536
 """At most so many bytes in one C{dataReceived} (FLOW-11)."""
 
-TURN_LIMIT = 4 * CHUNK
+TURN_LIMIT: Final = 4 * CHUNK
 """Bytes delivered at a time; the rest waits for the next turn (FLOW-11)."""
 
 

@@ -87,7 +87,7 @@ class Limits:
     handshakeTimeout: float = 10.0
 
 
-DEFAULTS = Limits()
+DEFAULTS: Final = Limits()
 
 
 _Kept: TypeAlias = tuple[Key | None, bytes, int, bytes]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum, auto
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ILoggingContext
@@ -25,16 +25,16 @@ from twisted_rudp.net.usercode import logged
 Host = IPv4Address | IPv6Address
 
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER: Final = 256 * 1024
 """
 A push producer pauses when more than this waits for the send window. What is in
 flight never counts (FLOW-1).
 """
 
-LOW_WATER = HIGH_WATER // 4
+LOW_WATER: Final = HIGH_WATER // 4
 """It goes on when no more than this is left, so that the window never runs dry."""
 
-LEAST_SHARE = LOW_WATER // 2
+LEAST_SHARE: Final = LOW_WATER // 2
 """What a flush may send at the least before the producer is asked: less than a run,
 more than any datagram."""
 
@@ -167,7 +167,7 @@ class Cause(Enum):
 
 _S, _C = State, Cause
 
-_TABLE: dict[State, dict[Cause, State]] = {
+_TABLE: Final[dict[State, dict[Cause, State]]] = {
     _S.CONNECTING: {
         _C.MADE: _S.OPEN,
         _C.LOSE: _S.DRAINING,
@@ -224,16 +224,16 @@ _TABLE: dict[State, dict[Cause, State]] = {
     _S.LOST: {},
 }
 
-READING = frozenset({_S.OPEN, _S.ENDING, _S.WRITE_ENDED})
+READING: Final = frozenset({_S.OPEN, _S.ENDING, _S.WRITE_ENDED})
 """Here the protocol is given what arrives."""
 
-WRITING = frozenset({_S.OPEN, _S.ENDING, _S.READ_ENDED, _S.READ_ENDED_ENDING, _S.DRAINING})
+WRITING: Final = frozenset({_S.OPEN, _S.ENDING, _S.READ_ENDED, _S.READ_ENDED_ENDING, _S.DRAINING})
 """Here what the protocol writes is sent (CLOSE-1)."""
 
-DRAINING = frozenset({_S.ENDING, _S.READ_ENDED_ENDING, _S.DRAINING})
+DRAINING: Final = frozenset({_S.ENDING, _S.READ_ENDED_ENDING, _S.DRAINING})
 """Here something waits for the buffers and the producer."""
 
-DISCONNECTING = frozenset({_S.DRAINING, _S.CLOSING, _S.ABORTING})
+DISCONNECTING: Final = frozenset({_S.DRAINING, _S.CLOSING, _S.ABORTING})
 """Here C{disconnecting} is true (TR-5)."""
 
 

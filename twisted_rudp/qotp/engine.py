@@ -370,7 +370,7 @@ class QOTPEngine:
     def deadline(self) -> int | None:
         """The earliest of the timers."""
         over = self._life.time_wait is not None
-        due = self._life.deadline() if over else min(self._timers.due)
+        due = self._life.deadline() if over else self._timers.earliest()
         return None if due == NEVER else due
 
     # application -> wire

@@ -52,7 +52,7 @@ request's MTU is the agreed one."""
 PongData = Callable[[], bytes | str]
 """What a pong says now: a text, or its bytes, with its length in front or without."""
 
-MAX_PONG_DATA = 399
+MAX_PONG_DATA: Final = 399
 """C++ clients ignore pongs with more (raknet.md 2.1)."""
 
 _PONG_FACTOR: Final = 18
@@ -69,20 +69,20 @@ three times what came from there: a pong a second of the usual length."""
 PONG_TOTAL: Final = 1_000_000
 """The same for all of them together."""
 
-OFFLINE_RATE = 20.0
-OFFLINE_BURST = 64.0
+OFFLINE_RATE: Final = 20.0
+OFFLINE_BURST: Final = 64.0
 """Messages outside of sessions a second, and at once, from one IPv4 address or IPv6 /64."""
 
-TOTAL_RATE = 20_000.0
+TOTAL_RATE: Final = 20_000.0
 """The same from everybody together."""
 
 COOKIE_PROTOCOL: Final = 11
 """The first version of the protocol whose clients return a cookie."""
 
-FREQUENCY_LIMIT = 100 * MILLISECOND
+FREQUENCY_LIMIT: Final = 100 * MILLISECOND
 """Between two sessions from one host, where that is limited (raknet.md 2.2)."""
 
-IDLE_LONG_ENOUGH = 3 * SECOND
+IDLE_LONG_ENOUGH: Final = 3 * SECOND
 """A session silent for so long gives way to its peer's next attempt (raknet.md 2.2)."""
 
 

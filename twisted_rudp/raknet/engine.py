@@ -613,7 +613,7 @@ class RakNetEngine:
     def deadline(self) -> int | None:
         """The earliest of acknowledgements, retransmissions, pings, close and idle."""
         over = self._closed is not None
-        due = self._life.deadline() if over else min(self._timers.due)
+        due = self._life.deadline() if over else self._timers.earliest()
         return None if due == NEVER else due
 
     # application -> wire

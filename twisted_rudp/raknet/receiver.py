@@ -109,7 +109,7 @@ class Arrival(Enum):
     """Too far ahead to be believed."""
 
 
-_NEW = Arrival.NEW
+_NEW: Final = Arrival.NEW
 
 
 class ReceivedDatagrams:

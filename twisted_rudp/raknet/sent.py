@@ -73,7 +73,7 @@ EXTENDED_NUMBERS: Final = 1 << 15
 MOST_SENT: Final = 8192
 """Records of datagrams that are not in flight any more."""
 
-_first_of = attrgetter("first")
+_first_of: Final = attrgetter("first")
 
 OUTSTANDING: Final = 0
 ACKNOWLEDGED: Final = 1

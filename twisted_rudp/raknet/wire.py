@@ -18,30 +18,30 @@ from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.core.serial import MASK24
 from twisted_rudp.messages import Delivery
 
-VALID = 0x80
+VALID: Final = 0x80
 """Set in the first byte of what belongs to a session (raknet.md 5)."""
 
-ACK = 0xC0
-NACK = 0xA0
-DATA = 0x84
-CONTINUED = 0x8C
+ACK: Final = 0xC0
+NACK: Final = 0xA0
+DATA: Final = 0x84
+CONTINUED: Final = 0x8C
 """First bytes. C{CONTINUED} says that more was waiting already."""
 
-ACK_BIT = 0x40
-NACK_BIT = 0x20
-ARRIVAL_RATE_BIT = 0x20
+ACK_BIT: Final = 0x40
+NACK_BIT: Final = 0x20
+ARRIVAL_RATE_BIT: Final = 0x20
 """In an ACK it announces a number between first byte and records."""
 
-HEADER_SIZE = 4
+HEADER_SIZE: Final = 4
 """First byte and number of a datagram."""
 
-IP_UDP = 28
+IP_UDP: Final = 28
 """What the wire's MTU counts beside the UDP payload, over IPv6 too (raknet.md 3)."""
 
-CHANNELS = 32
-PRIORITIES = 4
-SPLIT_SIZE = 10
-MAX_PAYLOAD = 0xFFFF >> 3
+CHANNELS: Final = 32
+PRIORITIES: Final = 4
+SPLIT_SIZE: Final = 10
+MAX_PAYLOAD: Final = 0xFFFF >> 3
 """Bytes of one frame, whose length is written in bits."""
 
 
@@ -95,13 +95,13 @@ class Reliability(IntEnum):
 
 _R = Reliability
 
-IS_RELIABLE = (False, False, True, True, True, False, True, True)
+IS_RELIABLE: Final = (False, False, True, True, True, False, True, True)
 """By reliability: numbered, sent again, and removed when it comes twice."""
 
-IS_SEQUENCED = (False, True, False, False, True, False, False, False)
-HAS_ORDER = (False, True, False, True, True, False, False, True)
+IS_SEQUENCED: Final = (False, True, False, False, True, False, False, False)
+HAS_ORDER: Final = (False, True, False, True, True, False, False, True)
 
-WITHOUT_RECEIPT = (
+WITHOUT_RECEIPT: Final = (
     _R.UNRELIABLE,
     _R.UNRELIABLE_SEQUENCED,
     _R.RELIABLE,
@@ -113,7 +113,7 @@ WITHOUT_RECEIPT = (
 )
 """By reliability: what it is once the receipt is left to the sender."""
 
-WHEN_SPLIT = (
+WHEN_SPLIT: Final = (
     _R.RELIABLE,
     _R.RELIABLE_SEQUENCED,
     _R.RELIABLE,
@@ -122,7 +122,7 @@ WHEN_SPLIT = (
 )
 """By reliability without receipt: unreliable fragments would never complete."""
 
-HEADER_BYTES = tuple(
+HEADER_BYTES: Final = tuple(
     3 + 3 * IS_RELIABLE[r] + 3 * IS_SEQUENCED[r] + 4 * HAS_ORDER[r] for r in range(8)
 )
 """By reliability: length of the frame header without split fields."""
@@ -161,8 +161,8 @@ class Frame(NamedTuple):
     split: Split | None = None
 
 
-_split = struct.Struct(">IHI")
-_bits = struct.Struct(">H")
+_split: Final = struct.Struct(">IHI")
+_bits: Final = struct.Struct(">H")
 
 
 def u24(number: int) -> bytes:
@@ -247,7 +247,7 @@ def parse_frames(datagram: Buffer, start: int = HEADER_SIZE) -> tuple[list[Frame
 
 # addresses (raknet.md 1.1)
 
-EMPTY_ADDRESS = b"\x04\xff\xff\xff\xff\x00\x00"
+EMPTY_ADDRESS: Final = b"\x04\xff\xff\xff\xff\x00\x00"
 """0.0.0.0:0, for slots that tell nothing."""
 
 EXTENDED_ADDRESS: Final = b"\x04\xff\x8d\x8a\x9b\x00\x01"
@@ -257,9 +257,9 @@ our own kind that the peer takes large windows, acknowledges each datagram sever
 and knows L{RESET}. Others pass over the addresses.
 """
 
-_V4_SIZE = 7
-_V6_SIZE = 29
-_INVERT = bytes(255 - byte for byte in range(256))
+_V4_SIZE: Final = 7
+_V6_SIZE: Final = 29
+_INVERT: Final = bytes(255 - byte for byte in range(256))
 
 
 def pack_address(address: Address) -> bytes:
@@ -295,10 +295,10 @@ def parse_address(data: Buffer, at: int) -> tuple[Address, int]:
 
 # records of ACK and NACK datagrams (raknet.md 8)
 
-_HEAD = 3
-_RATE = 4
-_SINGLE = 4
-_RANGE = 7
+_HEAD: Final = 3
+_RATE: Final = 4
+_SINGLE: Final = 4
+_RANGE: Final = 7
 
 
 def pack_records(kind: int, ranges: Iterable[tuple[int, int]], limit: int) -> list[bytes]:
@@ -371,10 +371,10 @@ def parse_records(datagram: Buffer) -> list[tuple[int, int]]:
 FIRST_USER_ID: Final = 0x80
 """From here on first bytes are the application's (raknet.md 1.2)."""
 
-CLOSED_MESSAGE = bytes((MessageId.DISCONNECTION,))
+CLOSED_MESSAGE: Final = bytes((MessageId.DISCONNECTION,))
 """The session ends in order."""
 
-ABORTED_MESSAGE = bytes((MessageId.DISCONNECTION, 1))
+ABORTED_MESSAGE: Final = bytes((MessageId.DISCONNECTION, 1))
 """
 As L{CLOSED_MESSAGE} to everybody else; to our own kind the second byte says that
 the session was given up, so that a lost tail is not taken for a proper end.
@@ -417,10 +417,10 @@ class NewIncoming(NamedTuple):
     time: int
 
 
-_two_times = struct.Struct(">QQ")
-_ping = struct.Struct(">BQ")
-_pong = struct.Struct(">BQQ")
-_request = struct.Struct(">BQQB")
+_two_times: Final = struct.Struct(">QQ")
+_ping: Final = struct.Struct(">BQ")
+_pong: Final = struct.Struct(">BQQ")
+_request: Final = struct.Struct(">BQQB")
 
 
 def pack_ping(time: int) -> bytes:

@@ -15,31 +15,31 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_rudp.core.engine import Address, PathError
 from twisted_rudp.net.udp.port import Receiver
 
-SOL_IP = 0
-SOL_IPV6 = 41
-IP_RECVERR = 11
-IPV6_RECVERR = 25
+SOL_IP: Final = 0
+SOL_IPV6: Final = 41
+IP_RECVERR: Final = 11
+IPV6_RECVERR: Final = 25
 # The socket module of Python 3.11 does not name these.
 
-_ORIGIN_ICMP = 2
-_ORIGIN_ICMP6 = 3
+_ORIGIN_ICMP: Final = 2
+_ORIGIN_ICMP6: Final = 3
 # The origins of linux/errqueue.h that come from the network; the others repeat what a
 # system call has already answered.
 
-_HEADER = struct.Struct("=IBBBBII")
+_HEADER: Final = struct.Struct("=IBBBBII")
 """C{struct sock_extended_err}: errno, origin, type, code, padding, info, data."""
 
-_ANCILLARY_ROOM = 256
+_ANCILLARY_ROOM: Final = 256
 """The header and the offender's C{sockaddr} of at most 28 bytes, with room to spare."""
 
-_AT_ONCE = 1024
+_AT_ONCE: Final = 1024
 """Errors taken in one go. The rest wakes the descriptor again."""
 
 
@@ -100,7 +100,7 @@ def _offender(sockaddr: bytes) -> str | None:
     return None
 
 
-_UNREACHABLE = (
+_UNREACHABLE: Final = (
     "ENETUNREACH",
     "EHOSTUNREACH",
     "ENETDOWN",
@@ -113,7 +113,7 @@ _UNREACHABLE = (
     "EAFNOSUPPORT",
 )
 
-_SENDING = MappingProxyType(
+_SENDING: Final = MappingProxyType(
     {
         errno.EMSGSIZE: PathError.TOO_BIG,
         errno.ECONNREFUSED: PathError.REFUSED,
@@ -137,7 +137,7 @@ def failedAs(code: int | None) -> PathError | None:
     return None if code is None else _SENDING.get(code)
 
 
-REPORTED = MappingProxyType(
+REPORTED: Final = MappingProxyType(
     {
         **_SENDING,
         # A filter on the way, not on this machine.
@@ -149,7 +149,7 @@ REPORTED = MappingProxyType(
 )
 """What an ICMP error says, by the errno the kernel gives it."""
 
-LIMIT = 1024
+LIMIT: Final = 1024
 """Different errors remembered for one report; an unknown peer can cause any number."""
 
 

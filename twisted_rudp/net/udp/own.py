@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -53,54 +53,54 @@ from twisted_rudp.net.udp.sending import FULL, SendingPort
 from twisted_rudp.net.udp.sourcefilter import Thinning
 from twisted_rudp.net.udp.whentoread import SHORTEST_WAIT, WhenToRead
 
-SEGMENTS = 64
+SEGMENTS: Final = 64
 """Datagrams in one system call; newer kernels take 128 (UDP-14)."""
 
-_NO_GSO = (errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+_NO_GSO: Final = (errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 """This socket cannot cut runs at all."""
 
-_NOT_THERE = (errno.EMSGSIZE, errno.EINVAL, errno.EIO)
+_NOT_THERE: Final = (errno.EMSGSIZE, errno.EINVAL, errno.EIO)
 """
 It cannot towards this address, or not at this size: a narrower link, or a device that
 computes no checksums.
 """
 
-_ATTEMPTS = 3
+_ATTEMPTS: Final = 3
 """Calls that may fail on errors which other datagrams have caused."""
 
-_SIZE = struct.Struct("=H")
+_SIZE: Final = struct.Struct("=H")
 
-_ANCILLARIES = 256
+_ANCILLARIES: Final = 256
 """Control messages kept ready, one for each datagram size in use."""
 
-READ_BYTES = 1 << 20
+READ_BYTES: Final = 1 << 20
 """Bytes read in one wake-up (FLOW-11)."""
 
-READ_CALLS = 512
+READ_CALLS: Final = 512
 """System calls for reading in one wake-up: tiny datagrams must not hold the reactor."""
 
-READ_TIME = 2_000_000
+READ_TIME: Final = 2_000_000
 """Nanoseconds of reading in one wake-up, after which the rest waits for the next."""
 
-SHORT = 16384
+SHORT: Final = 16384
 """A read of fewer bytes may have been all there was."""
 
-SMALL = 4096
+SMALL: Final = 4096
 """Where reads bring fewer bytes, many at a time cost less; a run that the kernel has joined
 would be copied once more."""
 
-KERNEL_BYTES = 2304
+KERNEL_BYTES: Final = 2304
 """What the kernel charges the receive buffer for a datagram of an ordinary link."""
 
-TRUST = 8
+TRUST: Final = 8
 """Wake-ups in a row that may end after one short read without looking for more."""
 
-_BROKEN = (errno.EBADF, errno.ENOTSOCK)
+_BROKEN: Final = (errno.EBADF, errno.ENOTSOCK)
 
-FALLBACK_SECONDS = 10.0
+FALLBACK_SECONDS: Final = 10.0
 """Seconds. The route may change; a failed call in so long a time costs nothing."""
 
-FALLBACK_LIMIT = 1024
+FALLBACK_LIMIT: Final = 1024
 """Entries; the oldest goes first."""
 
 

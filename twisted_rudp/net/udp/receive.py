@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from typing import Final
 
 from twisted_rudp import kernels
 from twisted_rudp.core.engine import Address, Buffer
@@ -91,19 +92,19 @@ class Joiner:
         self._closed = True
 
 
-DATAGRAMS = 64
+DATAGRAMS: Final = 64
 """At most so many are received in one call."""
 
-ADDRESSES = 16384
+ADDRESSES: Final = 16384
 """
 Addresses kept ready in the form of the system, and as many in ours: enough for a crowd, because
 an address that is converted anew costs 4 % of an exchange. Full, each of both takes 4 MB.
 """
 
-_FAMILY = struct.Struct("=H")
-_PORT = struct.Struct("!H")
-_FLOW = struct.Struct("!I")
-_SCOPE = struct.Struct("=I")
+_FAMILY: Final = struct.Struct("=H")
+_PORT: Final = struct.Struct("!H")
+_FLOW: Final = struct.Struct("!I")
+_SCOPE: Final = struct.Struct("=I")
 
 
 def packed(address: Address) -> bytes:
@@ -260,20 +261,20 @@ class _Gathered:
         return b"".join(self._pieces), self._size, address, hops, local
 
 
-TRUNCATED = int(socket.MSG_TRUNC)
+TRUNCATED: Final = int(socket.MSG_TRUNC)
 """As a plain number: the enumeration's own C{&} costs more than a small datagram."""
 
-CONTROL_ROOM = 128
+CONTROL_ROOM: Final = 128
 """Bytes for the control messages of one arrival."""
 
-_INT = struct.Struct("=i")
-_SOL_IP = 0
-_SOL_IPV6 = 41
-_IP_TTL = 2
-_IP_PKTINFO = 8
-_IPV6_PKTINFO = 50
-_IPV6_HOPLIMIT = 52
-_PKTINFO_BYTES = 12
+_INT: Final = struct.Struct("=i")
+_SOL_IP: Final = 0
+_SOL_IPV6: Final = 41
+_IP_TTL: Final = 2
+_IP_PKTINFO: Final = 8
+_IPV6_PKTINFO: Final = 50
+_IPV6_HOPLIMIT: Final = 52
+_PKTINFO_BYTES: Final = 12
 
 
 def readControls(ancillary: list[tuple[int, int, bytes]], length: int) -> tuple[int, int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,14 +13,14 @@ from twisted_rudp.core.engine import Address, Buffer, PathError
 from twisted_rudp.net.udp.errors import PathErrors
 from twisted_rudp.net.udp.port import PortCounters, Receiver
 
-FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
+FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
 """The socket, or a queue behind it, is full: ordinary, and over soon (UDP-2)."""
 
-RETRY = 0.002
+RETRY: Final = 0.002
 """Seconds until a queue that tells nobody of its room is tried again: some 25 KB at 100 Mbit/s."""
 
 
-HELD_LIMIT = 1 << 20
+HELD_LIMIT: Final = 1 << 20
 """
 Bytes held for a full socket. An owner that stops when told to never has more than a
 run here; the limit is for one that cannot stop, such as answers to unknown peers.

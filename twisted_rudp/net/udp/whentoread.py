@@ -22,27 +22,28 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from typing import Final
 
 from twisted_rudp.net.udp.port import PortCounters
 
-PATIENCE = 200_000
+PATIENCE: Final = 200_000
 """Nanoseconds of one poll. An end that sleeps has to answer within that time, on a
 busy machine too, or two ends never find to polling each other at once. Once they
 have, they answer in a sixth of it."""
 
-EPISODE = 500_000
+EPISODE: Final = 500_000
 """Nanoseconds, after which the reactor gets to see to everything else."""
 
-LONGEST_PAUSE = 11
+LONGEST_PAUSE: Final = 11
 """A poll in vain is followed by a pause, which doubles twice with each, up to 2 **
 L{LONGEST_PAUSE} times L{PATIENCE}, 0.4 seconds; and halves with each that finds
 something. So polling goes on where two of three find something."""
 
-SHARE = 64
+SHARE: Final = 64
 """All ports together poll in vain for at most one in so many nanoseconds: a thousand
 ports that try now and then would keep the reactor from its work."""
 
-BURST = 16
+BURST: Final = 16
 """Polls in vain that may follow each other all the same."""
 
 
@@ -77,26 +78,26 @@ class Allowance:
         self._paid = max(self._paid, now - BURST * cost) + cost
 
 
-SHARED = Allowance()
+SHARED: Final = Allowance()
 """Of the process: its reactor has one thread."""
 
 
-LONGEST_WAIT = 5_000_000
+LONGEST_WAIT: Final = 5_000_000
 """Nanoseconds for which a socket is left alone at most."""
 
-SHORTEST_WAIT = 500_000
+SHORTEST_WAIT: Final = 500_000
 """What is less is not waited for: timers of an operating system are not that fine."""
 
-WINDOW = 8_000_000
+WINDOW: Final = 8_000_000
 """Within this time it shows whether datagrams come fast enough."""
 
-ENOUGH = 8
+ENOUGH: Final = 8
 """So many datagrams are needed to tell how fast they come."""
 
-TOGETHER = 2
+TOGETHER: Final = 2
 """A wait that gathers fewer is the last one."""
 
-ROUND_TRIPS = 8
+ROUND_TRIPS: Final = 8
 """A wait is at most one part in so many of the round trip."""
 
 
