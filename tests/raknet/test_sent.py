@@ -5,6 +5,8 @@ the peer may still have.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,6 +30,12 @@ BYTES = 1000
 
 WINDOW = 100
 FREE = WINDOW - WINDOW // SPARE
+
+
+class Tracked(SentPacket):
+    """One of which it can be seen that it is kept."""
+
+    __slots__ = ("__weakref__",)
 
 
 class SentPacketsTests(SynchronousTestCase):
@@ -68,6 +76,24 @@ class SentPacketsTests(SynchronousTestCase):
             table.probe(now, self.controller)
         if table.fill_due <= now:
             table.fill(now)
+
+    def test_nothingHeard(self) -> None:
+        """
+        Answers to a peer that pings and acknowledges nothing are not remembered: nothing in them
+        can be missing.
+        """
+        table, packets = self.table, weakref.WeakSet[Tracked]()
+        table.extended = True
+        table.round_trip.sample(20 * MILLISECOND, 0)
+        for number in range(4000):
+            now = number * MILLISECOND
+            packet = Tracked(table.number, (), (), now)
+            packets.add(packet)
+            table.enter(packet, now, 50, 50, False)
+            self.expire(now)
+        del packet
+        gc.collect()
+        self.assertLess(len(packets), 3000)
 
     def test_lostAcknowledgement(self) -> None:
         """

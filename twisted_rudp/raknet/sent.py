@@ -656,6 +656,9 @@ class SentPackets:
         if not self._table:
             self._edge = sent.first
         self._table.append(sent)
+        if len(self._table) > self._compact_at:
+            # A peer that acknowledges nothing brings no turn that would do it.
+            self._prune(now)
         if self.fill_due == NEVER and not self.extended and self._is_far(self._edge):
             self.fill_due = now + self.timeout
 
