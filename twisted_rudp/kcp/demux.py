@@ -275,7 +275,7 @@ class KCPDemultiplexer:
         @param crypt: the cipher; None: datagrams are bare.
         """
         if accept is not None and cookies is None:
-            raise ValueError("cookies: a listening gate needs them")
+            raise ValueError("cookies: a listening demultiplexer needs them")
         self._accept = accept
         self._cookies = cookies
         self._window = window
