@@ -422,6 +422,22 @@ class NearTests(SynchronousTestCase):
         """
         self.assertLess(self.uploads(18_000_000, 0), 5)
 
+    def test_uploadWithinBudget(self) -> None:
+        """
+        What is in flight beyond that window is of the socket's budget: no more than is left to
+        others, and given back.
+        """
+        budget = Budget(12 << 20)
+        pair = ReleasePair(sink, there=self.near(0, 1), back=self.near(0, 2), budget=budget)
+        connection = pair.connected()
+        before = budget.free
+        write(pair.mine, 0, bytes(30_000_000))
+        pair.run(4000)
+        self.assertIn(before - budget.free, range(2 << 20, before // 2 + (1 << 20)))
+        self.assertGreater(len(connection.delivered[0]), CAPACITY + (2 << 20))
+        pair.mine.engine.abort(pair.now)
+        self.assertEqual(budget.free, 12 << 20)
+
     def test_uploadNoticesHoles(self) -> None:
         """
         A window that is not whole shows that something is missing, long before the

@@ -374,8 +374,9 @@ class Sender:
             return self.peer_window - packets.stream_bytes
         kept = packets.stream_bytes + size - FIRST_WINDOW - self._reserved
         if kept > 0:
-            budget = self._budget
-            self._reserved += budget.reserve(min(max(kept, RESERVE), budget.free // 2))
+            # No more than it leaves to all others.
+            fair = (self._budget.free - self._reserved) // 2
+            self._reserved += self._budget.reserve(min(max(kept, RESERVE), fair))
         return min(evidence.room, FIRST_WINDOW + self._reserved - packets.stream_bytes)
 
     def _ask_control(self) -> None:
