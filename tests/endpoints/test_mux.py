@@ -253,6 +253,28 @@ class Filling(Talk):
         self.going = False
 
 
+class Pausing(Filling):
+    """Takes its time for each part, as what reads a file or another connection does."""
+
+    PART = 65536
+    PAUSE = 0.01
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def resumeProducing(self) -> None:
+        self.going = True
+        self.clock.callLater(self.PAUSE, self.more)
+
+    def more(self) -> None:
+        """Write a part."""
+        if self.going:
+            assert self.transport is not None
+            self.transport.write(bytes(self.PART))
+            self.clock.callLater(self.PAUSE / 4, self.more)
+
+
 class Asking(Talk):
     """Wants an answer, and knows when it came."""
 
@@ -309,6 +331,51 @@ class BesideBulkTests(MuxTestCase):
             self.assertTrue(took[10] <= 4 * DELAY, (kind, took))
             # A probe for more rate fills the queue further for a moment.
             self.assertTrue(took[-1] <= 7 * DELAY, (kind, took))
+
+    def test_pausing(self) -> None:
+        """
+        A producer that is faster than the link fills it, and no more: its queue is empty at times,
+        but start-up ends, and the round trip is that of the link.
+        """
+        for kind in KINDS:
+            for multiplexed in (True, False):
+                self.setUp()
+                rate = 25 * self.RATE
+                link = Impairments(delay=DELAY, rate=rate, queue=int(rate / 10))
+                self.network.impair(link, self.there, self.here)
+                self.factory = Collecting(lambda: Pausing(self.network.clock))
+                server, client = self.plainServer(kind), self.plainClient(kind)
+                if multiplexed:
+                    server, client = MuxServerEndpoint(server), MuxClientEndpoint(client)
+                self.successResultOf(server.listen(self.factory))
+                bulk = self.open(client)
+                bulk.transport.write(b"fill")
+                self.network.runFor(1)
+                got = len(bulk.heard)
+                self.network.runFor(0.2)
+                self.assertTrue(len(bulk.heard) - got > 0.18 * rate, (kind, multiplexed))
+                trip = self.factory.built[0].transport.facts()["round_trip"]
+                self.assertTrue(trip < 3 * DELAY, (kind, multiplexed, trip))
+
+    def test_idleStreams(self) -> None:
+        """Connections that are open and say nothing take nothing from one that fills the link."""
+        for kind in KINDS:
+            self.setUp()
+            link = Impairments(delay=DELAY, rate=25 * self.RATE)
+            self.network.impair(link, self.there, self.here)
+            self.factory = Collecting(Filling)
+            endpoint = MuxClientEndpoint(self.plainClient(kind))
+            server = MuxServerEndpoint(self.plainServer(kind))
+            self.successResultOf(server.listen(self.factory))
+            for _ in range(40):
+                self.open(endpoint).transport.write(b"?")
+                self.network.runFor(3 * DELAY)
+            bulk = self.open(endpoint)
+            bulk.transport.write(b"fill")
+            self.network.runFor(1)
+            got = len(bulk.heard)
+            self.network.runFor(0.2)
+            self.assertTrue(len(bulk.heard) - got > 0.19 * link.rate, kind)
 
     def test_firstByteLossy(self) -> None:
         """The same with a loss of 1 %, where streams do not wait for each other."""

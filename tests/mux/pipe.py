@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted_rudp.core.engine import (
+    MILLISECOND,
     Address,
     Buffer,
     Capability,
@@ -36,6 +37,7 @@ class Pipe:
 
     capabilities = Capability.BYTES | Capability.RECEIVE_WINDOW | Capability.ORDERLY_CLOSE
     validated = True
+    round_trip = 10 * MILLISECOND
 
     @property
     def closed(self) -> bool:

@@ -126,6 +126,27 @@ class ExtendedTests(SynchronousTestCase):
         two.run(60)
         self.assertTrue(EXTENDED_WINDOW < two.server.engine.unread(other) <= BUFFER)
 
+    def test_quietStreams(self) -> None:
+        """
+        The window of streams that carry little, however long, doubles once, and that of one that
+        carries much grows to the most.
+        """
+        two = Pair()
+        before = two.server.budget.free
+        quiet = [two.client.engine.open_stream() for _ in range(100)]
+        for _ in range(100):
+            for number in quiet:
+                two.client.engine.write(number, bytes(3000))
+            two.run(1)
+        kept = two.server.budget.free
+        self.assertEqual(kept, before - 200 * EXTENDED_WINDOW)
+        busy = two.client.engine.open_stream()
+        data = bytes(30 << 20)
+        two.client.engine.write(busy, data)
+        two.run(60)
+        self.assertEqual(len(two.server.got[busy]), len(data))
+        self.assertEqual(two.server.budget.free, kept - BUFFER)
+
     def test_budget(self) -> None:
         """Windows of all sessions of a socket are reserved from one budget, and given back."""
         two = Pair(budget=5 * EXTENDED_WINDOW)

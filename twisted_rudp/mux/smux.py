@@ -23,6 +23,7 @@ from struct import Struct
 from typing import Any, Final, Protocol
 
 from twisted_rudp.core.engine import (
+    MILLISECOND,
     SECOND,
     Address,
     Buffer,
@@ -57,6 +58,15 @@ EXTENDED_WINDOW: Final = 65536
 
 GROWTH: Final = 4
 """A window grows by at most this fraction of what is left for all."""
+
+GROWTH_TRIPS: Final = 4
+GROWTH_TIME: Final = 20 * MILLISECOND
+"""
+A window doubles when half of it was read for the first time, or within so many round trips, or
+this time: up to eight times what a stream carries in a round trip. With less the peer's start-up
+would meet it. A stream that carries little gets no more, for all that is reserved is missing for
+the others.
+"""
 
 MOST_STREAMS: Final = 1024
 """Streams that a peer may have open at one time. A further one is ended at once."""
@@ -273,6 +283,7 @@ class _Stream:
     @ivar stopped: the peer has ended its half and does not take what is written.
     @ivar read: bytes read here so far.
     @ivar told: what L{read} was when the peer was told.
+    @ivar told_at: when that was; 0: it was told nothing yet.
     @ivar fin_asked: our half ends after what was written.
     @ivar fin_sent: our end of stream is in a frame.
     @ivar fin_offset: how much had been given to the inner session then.
@@ -301,6 +312,7 @@ class _Stream:
         "read",
         "stopped",
         "told",
+        "told_at",
         "window",
         "written",
     )
@@ -323,6 +335,7 @@ class _Stream:
         self.stopped = False
         self.read = 0
         self.told = 0
+        self.told_at = 0
         self.fin_asked = False
         self.fin_sent = False
         self.fin_offset = 0
@@ -608,11 +621,18 @@ class SmuxEngine:
         self._streams[number] = _Stream(pads, EXTENDED_WINDOW, EXTENDED_WINDOW)
         return True
 
-    def _grow(self, stream: _Stream) -> int:
-        """Reserve more for a stream that is read."""
+    def _grow(self, stream: _Stream, now: int) -> int:
+        """
+        Reserve more for a stream whose window is read quickly.
+
+        @return: its window.
+        """
         settings, budget = self._settings, self._budget
-        if settings.extended and stream.granted < settings.stream_buffer:
+        since, stream.told_at = now - (stream.told_at or now), now
+        quickly = since < max(GROWTH_TRIPS * self._inner.round_trip, GROWTH_TIME)
+        if quickly and settings.extended and stream.granted < settings.stream_buffer:
             more = min(
+                stream.granted,
                 settings.stream_buffer - stream.granted,
                 (settings.receive_buffer - self._reserved) // GROWTH,
                 budget.free // GROWTH,
@@ -702,7 +722,8 @@ class SmuxEngine:
         self._room += size
         stream.read += size
         if self._settings.version == 2 and not stream.fin_received:
-            first = stream.told == 0
+            # A peer of kcptun may have a smaller window in mind than there is.
+            first = stream.told == 0 and not self._settings.extended
             if first or stream.read - stream.told >= stream.granted // 2:
                 stream.told = stream.read
                 self._updates[number] = None
@@ -808,7 +829,7 @@ class SmuxEngine:
         for number in self._updates:
             stream = self._streams.get(number)
             if stream is not None:
-                self._give(pack_update(number, stream.read, self._grow(stream)))
+                self._give(pack_update(number, stream.read, self._grow(stream, now)))
         self._updates.clear()
         sent = 0
 
