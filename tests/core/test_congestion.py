@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_rudp.core.congestion.bbr import BBR
-from twisted_rudp.core.congestion.controller import LEAST_DATAGRAMS, Sample
+from twisted_rudp.core.congestion.bbr import BBR, Phase
+from twisted_rudp.core.congestion.controller import LEAST_DATAGRAMS, UNLIMITED, Sample
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND
 
@@ -129,3 +129,63 @@ class LongerPathTests(SynchronousTestCase):
                 )
                 if turn == 110:
                     self.assertEqual(controller.least == trip, app_limited)
+
+
+class EmptyQueueTests(SynchronousTestCase):
+    """
+    A sender whose queue is empty at times, so that all samples are marked as limited by the
+    application. The path delivers 10 MB/s, and takes 20 ms while it is empty.
+    """
+
+    def run_flow(
+        self, controller: BBR | Cubic, most: int, rounds: int = 40, each: int = 100
+    ) -> None:
+        """
+        @param most: bytes that the application lets be in flight.
+        @param each: nanoseconds that the path takes for a byte.
+        """
+        now = delivered = flying = 0
+        for _ in range(rounds):
+            # What the first of a round meets is what was sent in the one before.
+            trip = max(20 * MILLISECOND, flying * each)
+            flying = min(controller.window // 1000 * 1000, most)
+            span = max(20 * MILLISECOND, flying * each)
+            before = delivered
+            for left in range(flying - 1000, -1000, -1000):
+                now += span * 1000 // flying
+                delivered += 1000
+                # What has arrived was replaced, but for a pause now and then.
+                in_flight = flying - 1000 if left % 10_000 else flying - 5000
+                controller.on_turn(
+                    Sample(now, acked=1000, delivered=delivered, in_flight=in_flight,
+                           before=before, round_trip=trip, app_limited=True,
+                           rate=flying * 1e9 / span)
+                )  # fmt: skip
+
+    def test_full(self) -> None:
+        """It fills its window and makes a queue: start-up ends, and the path is not longer."""
+        controller = BBR(1000)
+        self.run_flow(controller, UNLIMITED)
+        self.assertIsNot(controller.phase, Phase.STARTUP)
+        self.assertEqual(controller.least, 20 * MILLISECOND)
+
+    def test_slow(self) -> None:
+        """The same where the first window makes a queue of two round trips."""
+        controller = BBR(1000)
+        self.run_flow(controller, UNLIMITED, each=2000)
+        self.assertIsNot(controller.phase, Phase.STARTUP)
+        self.assertEqual(controller.least, 20 * MILLISECOND)
+
+    def test_notFull(self) -> None:
+        """It does not: it stays in start-up, so that more can be found at once."""
+        controller = BBR(1000)
+        self.run_flow(controller, 15_000)
+        self.assertIs(controller.phase, Phase.STARTUP)
+
+    def test_cubic(self) -> None:
+        """The window of L{Cubic} grows where it is filled, and only there."""
+        for most, grows in ((UNLIMITED, True), (15_000, False)):
+            controller = Cubic(1000)
+            before = controller.window
+            self.run_flow(controller, most, rounds=5)
+            self.assertEqual(controller.window > before, grows, most)

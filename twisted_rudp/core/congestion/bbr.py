@@ -20,6 +20,7 @@ from twisted_rudp.core.congestion.controller import (
     LEAST_DATAGRAMS,
     UNLIMITED,
     Sample,
+    WindowUse,
 )
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 
@@ -181,6 +182,8 @@ class BBR:
         "_settled_lost",
         "_silent_at",
         "_stretch",
+        "_use",
+        "_was_filled",
         "_way_end",
         "_way_round",
         "_ways",
@@ -241,6 +244,9 @@ class BBR:
         # What the latest silence has cost: window, bandwidth and rates of before.
         self._before: tuple[float, float, dict[int, float]] | None = None
         self._silent_at = 0
+        self._use = WindowUse()
+        # The window was full in the last round.
+        self._was_filled = False
         self._update_control()
 
     def on_timeout(self, now: int) -> None:
@@ -272,6 +278,7 @@ class BBR:
 
     def _learn(self, sample: Sample) -> None:
         now = sample.now
+        filled = self._use.filled(sample, self.window, self._mss)
         if sample.acked and self._before is not None:
             self._judge_silence(sample, *self._before)
             self._before = None
@@ -295,7 +302,7 @@ class BBR:
             if rate > self.bandwidth:
                 self.bandwidth = rate
         if sample.before >= self._round_end:
-            self._end_round(sample)
+            self._end_round(sample, filled)
         if not self.least:
             self._window += sample.acked
             return
@@ -354,8 +361,12 @@ class BBR:
         elif elapsed < self.least + self.least // 32 + MILLISECOND:
             self._least_at = now
 
-    def _end_round(self, sample: Sample) -> None:
-        """A round trip's worth was acknowledged: judge it."""
+    def _end_round(self, sample: Sample, filled: bool) -> None:
+        """
+        A round trip's worth was acknowledged: judge it.
+
+        @param filled: the window was full in it.
+        """
         acked, lost, shortest = self._round_acked, self._round_lost, self._round_least
         self._round_acked = self._round_lost = self._round_least = 0
         self._judged_acked += acked
@@ -371,9 +382,11 @@ class BBR:
             excess = self._judged_lost > usual + _EXCESS_DEVIATIONS * sqrt(usual * self._mss)
             self._judged_acked = self._judged_lost = 0
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
-        if self._longer and sample.app_limited:
-            # A flow that does not fill the path has made no queue on it: the path is longer.
+        if self._longer and sample.app_limited and not self._was_filled:
+            # What was sent while the window had room met no queue of this flow's: the path is
+            # longer.
             self.least, self._least_at, self._longer = shortest, sample.now, 0
+        self._was_filled = filled
         fell = acked * SECOND < _FELL * self.bandwidth * (sample.now - self._round_at)
         self._round += 1
         self._round_at = sample.now
@@ -381,10 +394,10 @@ class BBR:
         self._rates.pop(self._round - _MEMORY, None)
         self.bandwidth = max(self._rates.values(), default=self.bandwidth)
         if self.phase is Phase.STARTUP:
-            if not sample.app_limited:
+            if not sample.app_limited or (filled and queued):
                 self._judge_growth(sample.now, queued, excess)
         elif self.phase is Phase.PROBE_BANDWIDTH:
-            if queued and fell and not sample.app_limited:
+            if queued and fell and (filled or not sample.app_limited):
                 self._give_way(sample)
             if _CYCLE[self._index] == 1.0:
                 gain = _FOREIGN_QUEUED_GAIN if self._foreign_queue else _QUEUED_GAIN

@@ -87,6 +87,29 @@ class Sample:
         return self.round_trip > 0 and self.now - self.round_trip < moment
 
 
+class WindowUse:
+    """
+    Whether a sender has filled its window within the last round trip. Then the application is not
+    what limits the flow, though its queue is empty at times: who writes a part when the one before
+    has left, as producers do, fills a path and keeps no queue.
+    """
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = -1
+
+    def filled(self, sample: Sample, window: int, mss: int) -> bool:
+        """
+        @param window: what the sender was told before this turn.
+        @param mss: bytes of a full datagram. Less than two are left of a window: senders may count
+            what is in flight, and the window, in whole ones.
+        """
+        if sample.in_flight + sample.acked + sample.lost + 2 * mss > window:
+            self._until = sample.delivered + sample.in_flight
+        return sample.delivered <= self._until
+
+
 class Controller(Protocol):
     """Decides how much may be in flight and how fast it leaves."""
 

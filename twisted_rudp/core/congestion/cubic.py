@@ -9,6 +9,7 @@ from twisted_rudp.core.congestion.controller import (
     LEAST_DATAGRAMS,
     UNLIMITED,
     Sample,
+    WindowUse,
 )
 
 _C: Final = 0.4
@@ -56,6 +57,7 @@ class Cubic:
         "_smoothed",
         "_start",
         "_top",
+        "_use",
         "_window",
         "draining",
         "pacing_rate",
@@ -84,6 +86,7 @@ class Cubic:
         # What the latest silence has cost: window, threshold and top of before.
         self._before: tuple[float, float, float] | None = None
         self._silent_at = 0
+        self._use = WindowUse()
         self._update_control()
 
     def _update_control(self) -> None:
@@ -97,6 +100,7 @@ class Cubic:
             self.pacing_rate = gain * self._window * _SECOND / self._smoothed
 
     def on_turn(self, sample: Sample) -> None:
+        filled = self._use.filled(sample, self.window, self._mss)
         if sample.acked and self._before is not None:
             known = self._smoothed > 0
             if known and sample.app_limited and sample.sent_before(self._silent_at):
@@ -109,7 +113,8 @@ class Cubic:
         if sample.lost:
             self._lost(sample)
         recovering = sample.before >= 0 and sample.before < self._recovery_end
-        if sample.acked and not sample.app_limited and not recovering:
+        limited = sample.app_limited and not filled
+        if sample.acked and not limited and not recovering:
             self._grow(sample)
         self._update_control()
 
