@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
-from twisted_rudp.core.recovery import MOST_PROBES, REORDERING, Recovery
+from twisted_rudp.core.recovery import MOST_PROBES, REORDERING, Copies, Recovery
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER
 
@@ -519,3 +519,24 @@ class SampleTests(SynchronousTestCase):
         sample = recovery.turn(SECOND + TRIP)
         assert sample is not None
         self.assertEqual((sample.lost, sample.settled, sample.settled_lost), (0, 6 * SIZE, 0))
+
+
+class CopiesTests(SynchronousTestCase):
+    """L{Copies}."""
+
+    def test_times(self) -> None:
+        """A copy after a time and another after twice that, each once."""
+        copies = Copies()
+        self.assertEqual(copies.due, NEVER)
+        copies.plan(100, 10, 1, 3)
+        copies.plan(105, 10, 3, 4)
+        self.assertEqual((copies.due, copies.take(109)), (110, []))
+        self.assertEqual((copies.take(112), copies.due), ([(1, 3)], 115))
+        self.assertEqual((copies.take(120), copies.due), ([(3, 4), (1, 3)], 125))
+        self.assertEqual((copies.take(200), copies.due), ([(3, 4)], NEVER))
+        copies.plan(300, 10, 5, 6)
+        # Both at once, where a turn came late.
+        self.assertEqual((copies.take(400), copies.due), ([(5, 6)], NEVER))
+        copies.plan(400, 10, 6, 7)
+        copies.clear()
+        self.assertEqual((copies.take(500), copies.due), ([], NEVER))

@@ -68,7 +68,7 @@ class PacedTests(ARQTestCase):
 
     def test_copyNext(self) -> None:
         """
-        Bytes that somebody waits for are sent again a quarter and a half of a round trip later,
+        Bytes that somebody waits for are sent again an eighth and a quarter of a round trip later,
         with the few before them that have not arrived, by either recovery; on a near path they
         are not.
         """
@@ -88,12 +88,12 @@ class PacedTests(ARQTestCase):
                 self.assertEqual(self.pushed(arq, 101), [(2, 101), (3, 101)])
                 self.assertEqual(self.pushed(arq, 102), [])
                 if copied:
-                    self.assertEqual(wait_of(arq, 102), 9)
-                    self.assertEqual(self.pushed(arq, 111), [(1, 111), (2, 111), (3, 111)])
-                    self.hear(arq, self.control(una=3, wnd=200), now=115)
-                    self.flush(arq, 115)
-                    self.assertEqual(wait_of(arq, 115), 6)
-                    self.assertEqual(self.pushed(arq, 121), [(3, 121)])
+                    self.assertEqual(wait_of(arq, 102), 4)
+                    self.assertEqual(self.pushed(arq, 106), [(1, 106), (2, 106), (3, 106)])
+                    self.hear(arq, self.control(una=3, wnd=200), now=108)
+                    self.flush(arq, 108)
+                    self.assertEqual(wait_of(arq, 108), 3)
+                    self.assertEqual(self.pushed(arq, 111), [(3, 111)])
                     self.assertEqual(arq.counters.early_retrans_segs, 4)
                 else:
                     self.assertEqual(self.pushed(arq, 112), [])
@@ -113,7 +113,7 @@ class PacedTests(ARQTestCase):
             arq.sender.copy_next(30)
             arq.write(bytes(30))
             self.assertEqual([sn for sn, _ in self.pushed(arq, 100)], list(range(1, 12)))
-            self.assertEqual(self.pushed(arq, 110), [(11, 110)])
+            self.assertEqual(self.pushed(arq, 105), [(11, 105)])
 
     def test_repetitionIsNotCountedTwice(self) -> None:
         """What is in flight counts segments, not sendings."""

@@ -16,12 +16,12 @@ from tests import vectors
 from tests.mux.pipe import PEER, Pipe
 from twisted_rudp.core.engine import SECOND, Address, Buffer, Capability, Event, Reason
 from twisted_rudp.core.lifecycle import Role
+from twisted_rudp.core.recovery import MOST_COPIED
 from twisted_rudp.mux.smux import (
     DRAIN_TIMEOUT,
     HEADER_SIZE,
     INITIAL_WINDOW,
     MOST_ANSWERS,
-    MOST_COPIED,
     MOST_STREAMS,
     Codec,
     Command,
@@ -245,7 +245,10 @@ class StreamTests(SynchronousTestCase):
                 self.assertEqual(two.server.got[number], data)
 
     def test_copied(self) -> None:
-        """Of a stream its SYN and the first frame of each direction are to be sent again."""
+        """
+        Of a stream its SYN and the first bytes in each direction are to be sent again, in however
+        many frames.
+        """
 
         class Copying(Pipe):
             """Knows what is to be sent twice."""
@@ -279,8 +282,8 @@ class StreamTests(SynchronousTestCase):
         for size in (5000, 30):
             server.write(number, bytes(size))
             exchange()
-        self.assertEqual(pipes[0].sizes, [HEADER_SIZE, HEADER_SIZE + 10])
-        self.assertEqual(pipes[1].sizes, [MOST_COPIED])
+        self.assertEqual(pipes[0].sizes, [HEADER_SIZE, HEADER_SIZE + 10, HEADER_SIZE + 20])
+        self.assertEqual(pipes[1].sizes, [HEADER_SIZE + MOST_COPIED])
 
     def test_fair(self) -> None:
         """A stream with much to send does not keep one with little waiting."""

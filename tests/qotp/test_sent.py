@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
-from twisted_rudp.core.engine import SECOND
+from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.qotp.path import PathMTU
 from twisted_rudp.qotp.sent import SentPackets, SentRun
@@ -51,6 +51,7 @@ class PacketsTests(SynchronousTestCase):
         run = SentRun(first, count, self.stream, first * 100, size, data, fin)
         self.stream.unsettled += len(data)
         self.packets.sent(run, size + 39, len(data) - (count - 1) * size + 39, SECOND, False)
+        self.packets.plan_copies(run, SECOND)
 
     def test_parts(self) -> None:
         """A run can be acknowledged in parts; what is missing has its place and its bytes."""
@@ -93,6 +94,46 @@ class PacketsTests(SynchronousTestCase):
         self.assertEqual(self.packets.frames, 2)
         self.assertEqual(self.packets.give_up_oldest(9), [repeated])
         self.assertEqual(self.packets.frames, 0)
+
+    def copy(self, numbers: list[int]) -> None:
+        """Send the packets that are due once more."""
+        found = self.packets.to_copy(2 * SECOND)
+        self.assertEqual([run.first + index for run, index in found], numbers)
+        for run, index in found:
+            again = SentRun(self.packets.recovery.next, 1, original=run, copied=index)
+            self.packets.sent(again, 41, 41, SECOND, False)
+
+    def test_copies(self) -> None:
+        """
+        Whichever of a packet and its copy arrives, and in whatever order, its bytes are settled
+        once and nothing stays in flight. What has arrived or is lost is not copied.
+        """
+        for arriving in ((0, 1), (1, 0), (1, None), (None, 1)):
+            self.setUp()
+            self.packets.recovery.round_trip.sample(40 * MILLISECOND, SECOND)
+            self.send(0, b"aabb", 4)
+            self.copy([0])
+            for number in arriving:
+                if number is None:
+                    self.packets.give_up_oldest(1)
+                else:
+                    self.packets.acknowledge(number, number + 1)
+            lost = arriving[0] is None
+            self.assertEqual(len(self.stream.lost), lost)
+            self.assertEqual(self.packets.acknowledged_bytes, 0 if lost else 4)
+            self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
+            self.assertEqual(self.packets.recovery.in_flight, 0)
+            self.copy([])
+
+    def test_copiedStretch(self) -> None:
+        """Of a run the packets with the first 1024 bytes are copied, if they have not arrived."""
+        self.packets.recovery.round_trip.sample(40 * MILLISECOND, SECOND)
+        self.send(0, bytes(3000), 500)
+        self.packets.acknowledge(1, 2)
+        self.copy([0, 2])
+        self.packets.acknowledge(6, 8)
+        self.packets.acknowledge(3, 6)
+        self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
 
     def test_segments(self) -> None:
         """A peer of the release names segments, exactly."""

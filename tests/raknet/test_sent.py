@@ -144,6 +144,32 @@ class SentPacketsTests(SynchronousTestCase):
         table.reported_lost([(4, 5), (6, 6), (1, 1), (7, 7)])
         self.assertEqual([frame.reliable for frame in table.lost], [0, 1, 2, 4, 5])
 
+    def test_copies(self) -> None:
+        """
+        Frames of datagrams that are in flight are sent once more when that is due, one by one or
+        of a run, and settled once.
+        """
+        table = self.table
+        table.extended = True
+        self.send(2, 0)
+        run = bytes(3 * BYTES)
+        batch = SentBatch(
+            table.number, (table.reliable, 3, 1), len(run), BYTES, lambda index: run[:BYTES], 0
+        )
+        table.enter(batch, 0, BYTES, BYTES, False, 3)
+        table.copies.plan(0, 10 * MILLISECOND, 0, 4, 1)
+        self.heard([(1, 2)], MILLISECOND)
+        table.copy(MILLISECOND)
+        self.assertEqual(len(table.lost), 0)
+        table.copy(10 * MILLISECOND)
+        self.assertEqual([frame.reliable for frame in table.lost], [0, 3])
+        self.again(10 * MILLISECOND)
+        self.assertEqual((table.counters.retransmitted, table.counters.lost), (2, 0))
+        self.heard([(5, 6)], 20 * MILLISECOND)
+        self.assertEqual((table.outstanding, table.base), (1, 4))
+        self.heard([(0, 4)], 30 * MILLISECOND)
+        self.assertEqual((table.outstanding, table.base, table.recovery.in_flight), (0, 5, 0))
+
     def gap(self) -> SentPackets:
         """Number 0 has timed out; its frame has arrived in number 60."""
         table = self.table

@@ -14,7 +14,7 @@ by L{Recovery.turn}.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from operator import attrgetter
 from typing import Final
 
@@ -54,6 +54,21 @@ _GIVEN_UP: Final = 16
 
 _REPAIR_EIGHTHS: Final = 3
 """Of a round trip: so much longer error correction is given to repair."""
+
+COPY_SHARE: Final = 8
+"""A copy of what somebody waits for follows after this share of a round trip, and a second one
+after twice that. So where a loss hits one of them, an answer is late by no more than that."""
+
+COPIES: Final = 2
+"""How often what somebody waits for is sent again. With one copy both are lost, somewhere on
+the way there and back, in one of 100 cases where 5 % are lost."""
+
+COPIED_BEFORE: Final = 8
+"""Where all follows one order, so many pieces in flight, with what is copied among them, are copied
+together: what follows a hole is of no use to the peer."""
+
+MOST_COPIED: Final = 1024
+"""So many first bytes of a stream are copied: a request, or the head of an answer."""
 
 _OUTSTANDING: Final = 0
 _ACKNOWLEDGED: Final = 1
@@ -731,3 +746,47 @@ class Recovery:
 
     def _size_of(self, batch: SentBatch, number: int) -> int:
         return batch.last_size if number == batch.end - 1 else batch.size
+
+
+class Copies:
+    """
+    What is to be sent once more soon, without a sign that it is lost: nothing may follow by which
+    a loss would show, and somebody waits for it.
+
+    @ivar due: the first of these times, as the owner measures it; L{NEVER
+        <twisted_rudp.core.timers.NEVER>} if there is none.
+    """
+
+    __slots__ = ("_planned", "due")
+
+    def __init__(self) -> None:
+        self._planned: list[tuple[int, int, int]] = []
+        self.due = NEVER
+
+    def plan(self, now: int, wait: int, first: int, end: int, times: int = COPIES) -> None:
+        """
+        Plan so many copies of C{first} .. C{end} - 1, which have just been sent.
+
+        @param now: in the unit of the owner.
+        @param wait: until the first, and from each to the next.
+        @param first: a number by which the owner finds what it has sent.
+        """
+        for time in range(1, times + 1):
+            insort(self._planned, (now + wait * time, first, end))
+        self.due = self._planned[0][0]
+
+    def take(self, now: int) -> list[tuple[int, int]]:
+        """Those whose time has come, first and end. The owner passes over what has arrived."""
+        planned = self._planned
+        found: list[tuple[int, int]] = []
+        while planned and planned[0][0] <= now:
+            _, first, end = planned.pop(0)
+            if (first, end) not in found:
+                found.append((first, end))
+        self.due = planned[0][0] if planned else NEVER
+        return found
+
+    def clear(self) -> None:
+        """Nothing is planned any more."""
+        self._planned.clear()
+        self.due = NEVER

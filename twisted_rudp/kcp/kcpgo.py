@@ -11,6 +11,7 @@ from bisect import bisect_right
 from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND
+from twisted_rudp.core.recovery import COPY_SHARE, Copies
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.congestion import (
@@ -24,7 +25,6 @@ from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter
 from twisted_rudp.kcp.sent import (
     SETTLED,
     Cause,
-    Copies,
     RetransmitPolicy,
     SentBatch,
     SentSegments,
@@ -400,16 +400,16 @@ class SkipRecovery:
             return self._ask(stamp, packer)
         return self._retransmit(stamp, packer, budget, strict, idle)
 
-    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
-        """What has just been sent is to be sent once more, or twice."""
-        self._copies.plan(stamp[4], self.round_trip.smoothed, first, end, times)
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """What has just been sent is to be sent again soon, twice."""
+        self._copies.plan(stamp[4], self.round_trip.smoothed // COPY_SHARE, first, end)
 
     def _send_copies(self, stamp: Stamp, packer: Packer, budget: int) -> None:
         """
         Send once more what was sent a while ago and has not arrived. That is no sign of a
         loss, so neither timeouts nor the congestion controller know of it.
         """
-        for number in self._copies.take(stamp[4], self._sent):
+        for number in self._sent.missing_among(self._copies.take(stamp[4])):
             batch = self._sent.batch_of(number)
             cost = self._transmitter.cost(batch, (number,))
             if packer.blocked or packer.cost + cost > budget:

@@ -21,12 +21,12 @@ from twisted_rudp.core.congestion.controller import Controller
 from twisted_rudp.core.congestion.cubic import Cubic
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.pacer import NEAR, Pacer
-from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.recovery import COPY_SHARE, Copies, Recovery
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
-from twisted_rudp.kcp.sent import Copies, SentBatch, SentSegments
+from twisted_rudp.kcp.sent import SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import HEADER_SIZE, Counters
 
@@ -44,6 +44,10 @@ late may an acknowledgement name it."""
 ACKNOWLEDGED_LATELY: Final = 6 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
+
+RUN_SHARE: Final = 4
+"""Where losses come in runs, a copy of what is sent again follows after this share of a round trip:
+the run may be over by then."""
 
 _ARRIVED: Final = -1
 
@@ -585,7 +589,7 @@ class PacedRecovery:
         budget does not let out now is not made up for.
         """
         now, sent = stamp[5], self._sent
-        for segment in self._copies.take(now, sent):
+        for segment in sent.missing_among(self._copies.take(now)):
             if segment in self._lost:
                 continue
             batch = sent.batch_of(segment)
@@ -642,15 +646,16 @@ class PacedRecovery:
                 self._resend(batch, first, stop, stamp, packer)
                 self._counters.fast_retrans_segs += stop - first
                 if self._runs > self.round_trip.smoothed and self._recovery.eager:
-                    self.copy_later(first, stop, stamp)
+                    wait = self.round_trip.smoothed // RUN_SHARE
+                    self._copies.plan(stamp[5], wait, first, stop, 1)
                 for segment in range(first, stop):
                     del self._lost[segment]
                 first = stop
         return False
 
-    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
-        """What has just been sent is to be sent once more, or twice."""
-        self._copies.plan(stamp[5], self.round_trip.smoothed, first, end, times)
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """What has just been sent is to be sent again soon, twice."""
+        self._copies.plan(stamp[5], self.round_trip.smoothed // COPY_SHARE, first, end)
 
     def _resend(
         self, batch: SentBatch, first: int, end: int, stamp: Stamp, packer: Packer

@@ -11,11 +11,12 @@ from typing import Final, Protocol, TypeAlias
 
 from twisted_rudp.core.pacer import NEAR
 from twisted_rudp.core.queues import NOTHING, joined
+from twisted_rudp.core.recovery import COPIED_BEFORE
 from twisted_rudp.core.serial import HALF32, MASK32
 from twisted_rudp.kcp.kcpgo import SkipRecovery
 from twisted_rudp.kcp.packing import Packer, Stamp, Transmitter, segments_per_run
 from twisted_rudp.kcp.recovery import PacedRecovery
-from twisted_rudp.kcp.sent import COPIED_BEFORE, COPIES, Data, SentBatch, SentSegments
+from twisted_rudp.kcp.sent import Data, SentBatch, SentSegments
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import END, HEADER_SIZE, MAXIMUM_FRAGMENTS, PUSH, Counters, pack_header
 from twisted_rudp.kernels import build_run
@@ -292,8 +293,8 @@ class Recovery(Protocol):
         @param covered: by how much it has moved C{una} on.
         """
 
-    def copy_later(self, first: int, end: int, stamp: Stamp, times: int = 1) -> None:
-        """Segments that have just been sent are to be sent so many times more soon."""
+    def copy_later(self, first: int, end: int, stamp: Stamp) -> None:
+        """Segments that have just been sent are to be sent again soon, twice."""
 
     def launched(self, batch: SentBatch, stamp: Stamp, last: bool = False) -> None:
         """
@@ -622,7 +623,7 @@ class Sender:
                 past = min(batch.first + -(-min(end, length) // batch.mss), batch.end)
                 if past - self.sent.una <= COPIED_BEFORE:
                     first = self.sent.una
-                self.recovery.copy_later(first, past, stamp, COPIES)
+                self.recovery.copy_later(first, past, stamp)
             if end > length:
                 left.append((start - length, end - length))
         self._copied = left

@@ -11,7 +11,7 @@ Numbers and times are unbounded integers here; the wire's are cut from them.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from operator import attrgetter
@@ -31,18 +31,6 @@ SETTLED: Final = -1
 C{skips} of a segment that was sent again because of its skips: it is not
 counted any more before a timeout (kcp.md 1.9).
 """
-
-
-COPY_SHARE: Final = 4
-"""A copy follows after this share of a round trip, and a second one, if any, after twice that."""
-
-COPIES: Final = 2
-"""How often what somebody waits for is sent again. With one copy both are lost, somewhere on
-the way there and back, in one of 100 cases where 5 % are lost."""
-
-COPIED_BEFORE: Final = 8
-"""So many segments that are in flight before what is copied are copied with it: what follows a
-hole is of no use to the peer."""
 
 
 class Cause(Enum):
@@ -389,47 +377,16 @@ class SentSegments:
             yield index + una
             index = arrived.find(0, index + 1, end - una)
 
+    def missing_among(self, stretches: Iterable[tuple[int, int]]) -> list[int]:
+        """Numbers in any of these, first and end, that have not arrived, each once."""
+        una = self.una
+        found: dict[int, None] = {}
+        for first, end in stretches:
+            for number in self.missing(first if first > una else una, end):
+                found[number] = None
+        return list(found)
+
     def missing_of(self, batch: SentBatch) -> list[int]:
         """Numbers of a batch that have not arrived."""
         first = batch.first if batch.first > self.una else self.una
         return list(self.missing(first, batch.end))
-
-
-class Copies:
-    """
-    Segments that are to be sent once more soon, without a sign that they are lost.
-
-    @ivar due: the first of these times, as the owner measures it; L{NEVER} if there is none.
-    """
-
-    __slots__ = ("_planned", "due")
-
-    def __init__(self) -> None:
-        self._planned: list[tuple[int, int, int]] = []
-        self.due = NEVER
-
-    def plan(self, now: int, round_trip: int, first: int, end: int, times: int) -> None:
-        """
-        Plan so many copies of C{first} .. C{end} - 1, which have just been sent.
-
-        @param now: in the unit of the owner, as the round trip is.
-        """
-        for time in range(1, times + 1):
-            insort(self._planned, (now + round_trip * time // COPY_SHARE, first, end))
-        self.due = self._planned[0][0]
-
-    def take(self, now: int, sent: SentSegments) -> list[int]:
-        """Those whose time has come and that have not arrived."""
-        planned = self._planned
-        found: dict[int, None] = {}
-        while planned and planned[0][0] <= now:
-            _, first, end = planned.pop(0)
-            for number in sent.missing(first if first > sent.una else sent.una, end):
-                found[number] = None
-        self.due = planned[0][0] if planned else NEVER
-        return list(found)
-
-    def clear(self) -> None:
-        """Nothing is planned any more."""
-        self._planned.clear()
-        self.due = NEVER

@@ -39,6 +39,7 @@ from twisted_rudp.core.engine import (
 )
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.recovery import MOST_COPIED
 from twisted_rudp.core.timers import NEVER
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.mux.qpp import Pads
@@ -89,9 +90,6 @@ Bytes of frames that may wait in the inner session. What waits there cannot be i
 more, and a new stream stands behind it, so it is about twice what one flush sends. With less,
 sessions take the application for idle and send short segments. The most is one run.
 """
-
-MOST_COPIED: Final = 1024
-"""Bytes of the first frame of a stream that are sent again: a request, or the head of an answer."""
 
 DRAIN_TIMEOUT: Final = 30 * SECOND
 """A close that makes no progress for so long is given up."""
@@ -783,7 +781,7 @@ class SmuxEngine:
         self._next_id += 2
         self._counters["streams_opened"] += 1
         # The peer may have to speak first, so it hears of the stream at once.
-        self._give(pack(self._settings.version, Command.SYN, number), first=True)
+        self._give(pack(self._settings.version, Command.SYN, number), HEADER_SIZE)
         return number
 
     def close_stream(self, stream: int) -> None:
@@ -807,20 +805,20 @@ class SmuxEngine:
             stream.queued = True
             self._fresh.append(number)
 
-    def _give(self, frames: bytes, first: bool = False) -> None:
+    def _give(self, frames: bytes, awaited: int = 0) -> None:
         """
         Hand frames to the inner session.
 
-        @param first: of a stream, in this direction. Somebody waits for it, and nothing may
-            follow soon by which a loss would show.
+        @param awaited: so many bytes of them are the beginning of a stream, in this direction.
+            Somebody waits for it, and nothing may follow soon by which a loss would show.
         """
         if self._state is _State.CLOSED:
             return
         self._counters["frames_out"] += 1
         if self._codec is not None:
             frames = self._codec.encode(frames)
-        if first and self._copying is not None:
-            self._copying.copy_next(min(len(frames), MOST_COPIED))
+        if awaited > 0 and self._copying is not None:
+            self._copying.copy_next(min(len(frames), awaited))
         self._inner.write(_CARRIER, frames)
         self._given += len(frames)
 
@@ -899,9 +897,11 @@ class SmuxEngine:
             size = min(size, max(stream.window - outstanding, 0))
         if size:
             data = bytes(stream.outgoing.take(size))
-            first = not stream.written
+            # An address, a request and its body may come one by one.
+            left = MOST_COPIED - stream.written
             stream.written += len(data)
-            self._give(pack(version, Command.PSH, number, data), first)
+            awaited = HEADER_SIZE + left if left > 0 else 0
+            self._give(pack(version, Command.PSH, number, data), awaited)
             return True
         if stream.fin_asked and not stream.outgoing.size and not stream.fin_sent:
             stream.fin_sent = True

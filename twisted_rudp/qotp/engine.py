@@ -448,7 +448,7 @@ class QOTPEngine:
         protection, sender = self._protection, self._sender
         if self._handshake is None and self._life.time_wait is None:
             sender.turn(now)
-            if self._quiet():
+            if self._quiet() and not sender.copies_due(now):
                 sender.arm()
                 return False
         writer = PacketWriter(

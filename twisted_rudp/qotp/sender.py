@@ -113,11 +113,15 @@ class Timer(IntEnum):
     RAISE = 9
     """A longer datagram may be tried."""
 
+    COPY = 10
+    """Something is to be sent once more, in case that it is lost."""
+
 
 # Names of this module: looking a member up in its enumeration costs more than setting a timer.
 _LOSS: Final = int(Timer.LOSS)
 _RETRANSMISSION: Final = int(Timer.RETRANSMISSION)
 _PACING: Final = int(Timer.PACING)
+_COPY: Final = int(Timer.COPY)
 
 
 class Sender:
@@ -399,6 +403,8 @@ class Sender:
         due[_RETRANSMISSION] = self._probe_at()
         due[_LOSS] = self.packets.recovery.loss_at
         due[_PACING] = self._wake
+        packets = self.packets
+        due[_COPY] = packets.copies.due
 
     # sending
 
@@ -432,6 +438,11 @@ class Sender:
         """There is something to send, perhaps later."""
         return bool(self.ready or self.frames or self.packets.losing or self.datagrams.count)
 
+    def copies_due(self, now: int) -> bool:
+        """Something is to be sent once more now."""
+        packets = self.packets
+        return now >= packets.copies.due
+
     @property
     def waiting(self) -> bool:
         """There is more than one datagram to send."""
@@ -457,6 +468,8 @@ class Sender:
             self._send_frame(self.frames.popleft(), now, writer, acks)
         if self.datagrams.count:
             self._send_datagrams(now, writer, acks)
+        if self.copies_due(now):
+            self._send_copies(now, writer, acks)
         if self.ready or self.packets.losing:
             self._quiet_since = now
             if late or now > self._idle_at:
@@ -516,6 +529,7 @@ class Sender:
         packets.sent(run, length, length, now, self._draining)
         if self._evidence is not None:
             self._evidence.on_sent(size, first, now)
+        self._plan_copies(run, now)
         self._starved_pings = 0
         self._pacer.credit -= length
         return True
@@ -680,9 +694,46 @@ class Sender:
         self.packets.sent(run, each, last, now, self._draining)
         if self._evidence is not None:
             self._evidence.on_sent(size, first, now)
+        self._plan_copies(run, now)
         self._starved_pings = 0
         self._spend((len(payloads) - 1) * each + last)
         return True
+
+    def _plan_copies(self, run: SentRun, now: int) -> None:
+        """
+        Copy the beginnings of streams that were opened one after another, as a multiplexer does. A
+        connection with one stream has none of this: what it begins with follows the handshake.
+        """
+        stream = run.stream
+        if stream is not None and stream.number and self._extensions.peer is Peer.EXTENDED:
+            self.packets.plan_copies(run, now)
+
+    def _send_copies(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
+        """
+        Send once more what was sent a while ago and has not arrived. What the window or the
+        pacer does not let out now is not made up for.
+        """
+        packets, overhead = self.packets, self._sealer.overhead
+        self._credit = self._pacer.allowed(now, self._rate)
+        for run, index in packets.to_copy(now):
+            stream = run.stream
+            if (
+                stream is None
+                or not self._has_room()
+                or self._credit < self.mtu
+                or not writer.room(self.mtu - overhead)
+            ):
+                break
+            offer = acks.take_block() if self._extensions.offering else None
+            offset, data, fin = run.segment(index)
+            payload = encode(offer, Segment(stream.number, offset, data, fin))
+            size = len(payload) + overhead
+            if size > self.mtu:
+                continue
+            copy = SentRun(writer.send((payload,)), 1, original=run, copied=index)
+            packets.sent(copy, size, size, now, self._draining)
+            self._spend(size)
+            self.retransmitted += 1
 
     def _allowed(self, stream: Stream, space: int, now: int, writer: PacketWriter) -> int | None:
         """

@@ -18,7 +18,8 @@ from operator import attrgetter
 from typing import Final
 
 from twisted_rudp.core.engine import MILLISECOND, Buffer
-from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.pacer import NEAR
+from twisted_rudp.core.recovery import COPY_SHARE, MOST_COPIED, Copies, Recovery
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.qotp.path import PathMTU
 from twisted_rudp.qotp.streams import LostSegment, Stream
@@ -34,7 +35,7 @@ _last: Final = attrgetter("last")
 
 class SentRun:
     """
-    Packets of one stream, or one L{ControlFrame}.
+    Packets of one stream, or one L{ControlFrame}, or a copy of another run's packet.
 
     @ivar first: number of the first packet.
     @ivar last: that of the last one.
@@ -43,11 +44,12 @@ class SentRun:
     @ivar fin: the last segment ends the stream.
     @ivar sendings: how often its bytes have been sent.
     @ivar left: packets neither acknowledged nor lost.
+    @ivar original: the run of which it is a copy; its packet has the index C{copied} there.
     """
 
     __slots__ = (
-        "_settled", "data", "fin", "first", "frame", "last", "left", "offset", "sendings",
-        "size", "stream",
+        "_settled", "copied", "data", "fin", "first", "frame", "last", "left", "offset",
+        "original", "sendings", "size", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +64,8 @@ class SentRun:
         *,
         sendings: int = 1,
         frame: ControlFrame | None = None,
+        original: SentRun | None = None,
+        copied: int = 0,
     ) -> None:
         self.first = first
         self.last = first + count - 1
@@ -73,6 +77,8 @@ class SentRun:
         self.sendings = sendings
         self.frame = frame
         self.left = count
+        self.original = original
+        self.copied = copied
         self._settled: bytearray | None = None
 
     def segment(self, index: int) -> tuple[int, Buffer, bool]:
@@ -128,6 +134,7 @@ class SentPackets:
     @ivar settled: streams of which something was acknowledged; for the caller to
         look at and clear.
     @ivar losing: streams of which something is to be sent again.
+    @ivar copies: packets that are to be sent once more soon.
     """
 
     def __init__(self, round_trip: RoundTrip, first: int, path_mtu: PathMTU) -> None:
@@ -144,7 +151,10 @@ class SentPackets:
         self._ranges: dict[int, int] = {}
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
+        self.copies = Copies()
         self._runs: list[SentRun] = []
+        # Copies that have arrived since the runs were swept last.
+        self._arrived: list[SentRun] = []
         self._exact: dict[tuple[int, int, int], tuple[SentRun, int]] | None = None
 
     def expect_segments(self) -> None:
@@ -178,10 +188,32 @@ class SentPackets:
         """The connection is over."""
         self.recovery.stop()
         self._runs.clear()
+        self._arrived.clear()
+        self.copies.clear()
         self._exact = None
         self.settled.clear()
         self.losing.clear()
         self.stream_bytes = self.frames = 0
+
+    def plan_copies(self, run: SentRun, now: int) -> None:
+        """What has just been sent may be the beginning of a stream, and is to be copied then."""
+        smoothed = self.recovery.round_trip.smoothed
+        if run.offset < MOST_COPIED and smoothed >= NEAR:
+            count = min(-(-(MOST_COPIED - run.offset) // run.size), run.last - run.first + 1)
+            self.copies.plan(now, smoothed // COPY_SHARE, run.first, run.first + count)
+
+    def to_copy(self, now: int) -> list[tuple[SentRun, int]]:
+        """Packets of streams to be copied now, as runs and indices: those still in flight."""
+        found: list[tuple[SentRun, int]] = []
+        for first, end in self.copies.take(now):
+            at = bisect_left(self._runs, first, key=_last)
+            if at == len(self._runs) or self._runs[at].first > first:
+                continue
+            run = self._runs[at]
+            if run.stream is not None and run.left:
+                indices = range(first - run.first, end - run.first)
+                found += [(run, index) for index in indices if run.in_flight(index)]
+        return found
 
     # acknowledged
 
@@ -218,6 +250,18 @@ class SentPackets:
                 self._part(run, low - run.first, high - run.first)
             at += 1
         self._sweep(begin, at)
+        while self._arrived:
+            self._copy_arrived(self._arrived.pop())
+
+    def _copy_arrived(self, copy: SentRun) -> None:
+        """What a packet carried has arrived by a copy of it."""
+        run, index = copy.original, copy.copied
+        if run is not None and run.left and run.in_flight(index):
+            number = run.first + index
+            self.recovery.on_superseded(number, number + 1)
+            self._part(run, index, index + 1)
+            at = bisect_left(self._runs, run.first, key=_first)
+            self._sweep(at, at + 1)
 
     def acknowledge_segment(self, stream: int, offset: int, length: int) -> bool:
         """
@@ -251,6 +295,10 @@ class SentPackets:
             self._part(run, 0, run.last - run.first + 1)
             return
         run.left = 0
+        if run.original is not None:
+            if run.original.left:
+                self._arrived.append(run)
+            return
         size = len(run.data)
         self._path_mtu.acknowledged(size if size < run.size else run.size)
         if run.frame is not None:
@@ -317,7 +365,7 @@ class SentPackets:
         position = 0
         for run in self._runs:
             for index in range(run.last - run.first + 1):
-                if count and run.in_flight(index):
+                if count and run.in_flight(index) and run.original is None:
                     number = run.first + index
                     self.recovery.on_superseded(number, number + 1)
                     self._give_up(run, index, frames)

@@ -625,6 +625,10 @@ class RakNetEngine:
         elif not self._peer_finished:
             self.sender.write(data)
 
+    def copy_next(self, size: int) -> None:
+        """See L{Copying<twisted_rudp.core.engine.Copying>}."""
+        self.sender.copy_next(size)
+
     def send(
         self,
         data: bytes,

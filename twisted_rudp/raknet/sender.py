@@ -9,6 +9,7 @@ from twisted_rudp.core.batch import RunWriter, run_capacity
 from twisted_rudp.core.congestion import Controller, FixedWindow
 from twisted_rudp.core.pacer import NEAR, Pacer
 from twisted_rudp.core.queues import ByteQueue
+from twisted_rudp.core.recovery import COPIED_BEFORE, COPY_SHARE
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.kernels import frame_messages, frame_stream
 from twisted_rudp.raknet import timers as t
@@ -108,6 +109,7 @@ class Bulk:
     """
 
     __slots__ = (
+        "_copied",
         "_datagram",
         "_queue",
         "_sent",
@@ -134,6 +136,7 @@ class Bulk:
         self._stream = stream
         self._queue = queue
         self._zero = zero
+        self._copied: list[tuple[int, int]] = []
 
     def agree(self, datagram: int, whole: int) -> None:
         """
@@ -176,9 +179,33 @@ class Bulk:
         batch, alone = following
         return self._send_messages(batch, alone, now, writer, room, strict, draining)
 
-    def frame(self) -> bytes:
-        """All that is left of the stream, as one frame for any datagram."""
+    def copy_next(self, size: int) -> None:
+        """So many bytes of what is queued next are sent again soon after they left, twice."""
+        self._copied.append((self._stream.size, self._stream.size + size))
+
+    def _plan_copies(self, number: int, length: int, now: int) -> None:
+        """
+        So many bytes have left in datagrams from this number on, and among them there may be
+        something that is to be copied.
+        """
+        sent, mss, left = self._sent, self.mss, []
+        smoothed = sent.round_trip.smoothed
+        for start, end in self._copied:
+            if start < length and smoothed >= NEAR:
+                first = number + max(start, 0) // mss
+                past = number - (-min(end, length) // mss)
+                if past - sent.edge <= COPIED_BEFORE:
+                    first = min(first, sent.edge)
+                sent.copies.plan(now, smoothed // COPY_SHARE, first, past)
+            if end > length:
+                left.append((start - length, end - length))
+        self._copied = left
+
+    def frame(self, now: int) -> bytes:
+        """All that is left of the stream, as one frame for the next datagram."""
         data = self._stream.take(self._stream.size)
+        if self._copied:
+            self._plan_copies(self._sent.number, len(data), now)
         order = self._zero.ordered()
         reliable, user_id = self._sent.reliable, self._settings.user_id
         return frame_stream(0, reliable, order, user_id, self.mss, data)[HEADER_SIZE:]
@@ -228,7 +255,10 @@ class Bulk:
             )
 
         size = STREAM_LEAD + mss
-        return self._enter(run, size, count, 1, build, now, writer, draining, limited)
+        length = self._enter(run, size, count, 1, build, now, writer, draining, limited)
+        if self._copied:
+            self._plan_copies(number, len(data), now)
+        return length
 
     def _send_messages(
         self,
@@ -464,6 +494,10 @@ class Sender:
         """Queue bytes of the stream."""
         self._stream.append(data)
 
+    def copy_next(self, size: int) -> None:
+        """So many bytes of what is written next are sent again soon after they left, twice."""
+        self._bulk.copy_next(size)
+
     def system(self, payload: bytes, reliability: int = ORDERED) -> OutgoingMessage:
         """Queue a message of the protocol's own, before everything else, on channel 0."""
         message = self._outgoing(payload, reliability, 0)
@@ -524,7 +558,7 @@ class Sender:
             self.sent.tell(message, False)
         self.sent.release()
         self._probes = 0
-        for timer in (t.LOSS, t.PROBE, t.FILL, t.PACE):
+        for timer in (t.LOSS, t.PROBE, t.FILL, t.PACE, t.COPY):
             self._timers.stop(timer)
 
     # sending
@@ -544,6 +578,8 @@ class Sender:
             self._probes = PROBES if sent.probe(now, controller) else 0
         if now >= sent.fill_due:
             sent.fill(now)
+        if now >= sent.copies.due:
+            sent.copy(now)
         due[t.PACE] = NEVER
         if sent.gaps:
             self._fill_gaps(writer)
@@ -570,6 +606,7 @@ class Sender:
         due[t.LOSS] = recovery.loss_at
         due[t.PROBE] = recovery.probe_deadline()
         due[t.FILL] = sent.fill_due
+        due[t.COPY] = sent.copies.due
         return more
 
     def _has_something(self) -> bool:
@@ -686,7 +723,7 @@ class Sender:
         for priority in self.queue.priorities():
             self._fill_from(draft, priority, most, now)
         if draft.frames and len(draft.frames) < most and self._stream.size:
-            self._fill_stream(draft)
+            self._fill_stream(draft, now)
 
     def _fill_lost(self, draft: Draft, most: int) -> None:
         sent = self.sent
@@ -798,13 +835,13 @@ class Sender:
             not draft.frames and size + HEADER_SIZE > self.datagram and draft.room > 0
         )
 
-    def _fill_stream(self, draft: Draft) -> None:
+    def _fill_stream(self, draft: Draft, now: int) -> None:
         """Put the rest of the stream beside other frames if all of it fits."""
         sent = self.sent
         size = self._stream.size + STREAM_FRAME
         if size > draft.room or sent.frames_room <= 0:
             return
-        frame = self._bulk.frame()
+        frame = self._bulk.frame(now)
         draft.add(frame)
         draft.sent_frames.append(SentFrame(frame, sent.reliable, None))
         sent.framed(1)

@@ -23,7 +23,7 @@ from typing import Final, Protocol, TypeAlias
 from twisted_rudp.core.congestion import Controller
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.ranges import Ranges
-from twisted_rudp.core.recovery import Recovery
+from twisted_rudp.core.recovery import Copies, Recovery
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.serial import unwrap24
 from twisted_rudp.core.timers import NEVER
@@ -197,6 +197,9 @@ class Sent(Protocol):
         @return: it has frames.
         """
 
+    def copy(self, first: int, end: int, table: SentPackets) -> None:
+        """Send the frames of those of them that are outstanding again, though they may arrive."""
+
     def gaps(self) -> list[tuple[int, bytes]]:
         """
         What fills the gaps that the peer may have: the number of each missing
@@ -290,6 +293,10 @@ class SentPacket:
         for frame in self._frames:
             table.frame_lost(frame)
         return len(self._frames) > 0
+
+    def copy(self, first: int, end: int, table: SentPackets) -> None:
+        if self._state == OUTSTANDING:
+            self.probe(False, table)
 
     def gaps(self) -> list[tuple[int, bytes]]:
         return [(self.first, _unfinished(self._frames))]
@@ -449,6 +456,13 @@ class SentBatch:
             table.frame_lost(frame)
         return True
 
+    def copy(self, first: int, end: int, table: SentPackets) -> None:
+        states = self._states
+        for index in range(first - self.first, end - self.first):
+            if states is None or states[index] == OUTSTANDING:
+                for frame in self._own_frames(index):
+                    table.frame_lost(frame)
+
     def gaps(self) -> list[tuple[int, bytes]]:
         states = self._states
         if states is None:
@@ -504,6 +518,7 @@ class SentPackets:
     @ivar lost: frames to be sent again.
     @ivar open_splits: split messages that have fragments out.
     @ivar receipts: fates not yet told, as pairs of receipt and whether it arrived.
+    @ivar copies: datagrams whose frames are to be sent once more soon.
     @ivar gaps: datagrams to be sent again under their old numbers.
     @ivar fill_due: when gaps are to be filled.
     @ivar long: datagrams of more bytes count as long.
@@ -521,6 +536,7 @@ class SentPackets:
         "_table",
         "_unanswered",
         "base",
+        "copies",
         "counters",
         "extended",
         "fill_due",
@@ -549,6 +565,7 @@ class SentPackets:
         self.lost: deque[SentFrame] = deque()
         self.open_splits = 0
         self.receipts: list[tuple[int, bool]] = []
+        self.copies = Copies()
         self.gaps: list[tuple[int, bytes]] = []
         self.fill_due = NEVER
         self.long = 0
@@ -623,6 +640,7 @@ class SentPackets:
         self._table.clear()
         self._edge_at = 0
         self.lost.clear()
+        self.copies.clear()
         self.gaps.clear()
         self.outstanding = 0
         self.fill_due = NEVER
@@ -671,6 +689,12 @@ class SentPackets:
         """A lost frame is in flight again."""
         frame.waiting = False
         self.counters.retransmitted += 1
+
+    def copy(self, now: int) -> None:
+        """Send once more, by other datagrams, what was sent a while ago and has not arrived."""
+        for first, end in self.copies.take(now):
+            for sent, low, high in self._between(first, end):
+                sent.copy(low, high, self)
 
     # what the peer says
 

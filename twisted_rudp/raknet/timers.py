@@ -37,4 +37,7 @@ CLOSE: Final = 9
 PATH: Final = 10
 """The sender's: see whether long datagrams pass."""
 
-COUNT: Final = 11
+COPY: Final = 11
+"""The sender's: something is to be sent once more, in case that it is lost."""
+
+COUNT: Final = 12
