@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
@@ -144,7 +144,7 @@ class PassingSuccessor:
     @ivar counts: what was passed on, and dropped because the other process was busy or gone.
     """
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self, end: socket.socket, addresses: Callable[[], Sequence[Address]] | None = None
@@ -238,7 +238,7 @@ class PassedSocket:
 class PassedOn:
     """Reads the channel until it ends."""
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
