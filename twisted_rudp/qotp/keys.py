@@ -15,10 +15,6 @@ KEY_SIZE: Final = 32
 
 _HEX: Final = re.compile(r"(0x)?([0-9a-fA-F]{64})", re.ASCII)
 
-_SHARED: Final = re.compile(r"(?=.*[A-F])[0-9A-F]{64}", re.ASCII)
-"""A key that two ends share is written in capitals: for readers of hex digits, as programs in Go,
-it is the same, and it is told from an identity, which nobody else may have."""
-
 
 class LowOrder(ValueError):
     """A public key with which every exchange gives zeros. No honest key is like that."""
@@ -63,13 +59,9 @@ class KeyPair:
         """
         @param path: of a file that L{create_key_file} made.
         @raise OSError: it cannot be read.
-        @raise ValueError: it holds something else, such as a key that two ends share.
+        @raise ValueError: it holds something else.
         """
-        text = Path(path).read_text(encoding="ascii", errors="replace").strip()
-        private = parse_key(text)
-        if _SHARED.fullmatch(text):
-            raise ValueError("this is a key for both ends of KCP, no identity key of QOTP")
-        return cls(private)
+        return cls(parse_key(Path(path).read_text(encoding="ascii", errors="replace").strip()))
 
     def exchange(self, public: bytes) -> bytes:
         """
@@ -127,17 +119,15 @@ def parse_key(text: str) -> bytes:
     return bytes.fromhex(found[2])
 
 
-def create_key_file(path: str, private: bytes, shared: bool = False) -> KeyPair:
+def create_key_file(path: str, private: bytes) -> KeyPair:
     """
     Write a new key file that its owner alone can read (mode 0600 from the first
     moment).
 
-    @param shared: a key for both ends of KCP, no identity.
     @raise FileExistsError: there is one already; keys are never overwritten.
     """
     pair = KeyPair(private)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        digits = pair.private_hex()
-        file.write((digits.upper() if shared else digits) + "\n")
+        file.write(pair.private_hex() + "\n")
     return pair

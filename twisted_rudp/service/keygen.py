@@ -58,7 +58,7 @@ def runKeygen(reactor: Any, options: usage.Options) -> None:
         if options["show"]:
             pair = KeyPair.from_file(path)
         else:
-            pair = create_key_file(path, os.urandom(32), shared=bool(options["kcp"]))
+            pair = create_key_file(path, os.urandom(32))
     except (OSError, ValueError) as error:
         raise usage.UsageError(f"keygen: {path}: {getattr(error, 'strerror', error)}") from None
     if options["kcp"]:
