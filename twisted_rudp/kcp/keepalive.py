@@ -92,7 +92,7 @@ class KeepAlive:
     def stuck(self, outstanding: int, following: int, now: int) -> bool:
         """
         Something is in flight and nothing was acknowledged for the idle timeout, though
-        the peer is heard: its path may skip what is long. A window that is closed is no
+        the peer is heard: its path may drop what is long. A window that is closed is no
         such case, since then all arrives that was sent.
 
         @param outstanding: segments in flight.
