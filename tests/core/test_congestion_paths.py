@@ -115,9 +115,52 @@ class BBRTests(PathCase):
                 Bottleneck(there, back, flows).run(12.0)
                 first, second = (flow.marks[-1] - flow.marks[-31] for flow in flows)
                 shares.append(second / (first + second))
-                self.assertTrue(first + second > 0.93 * 3 * RATE / 2, first + second)
+                # Both measure the empty path once in this time.
+                self.assertTrue(first + second > 0.88 * 3 * RATE / 2, first + second)
         self.assertTrue(0.42 < mean(shares) < 0.6, shares)
-        self.assertTrue(min(shares) > 0.3 and max(shares) < 0.7, shares)
+        self.assertTrue(min(shares) > 0.25 and max(shares) < 0.7, shares)
+
+    def test_many(self) -> None:
+        """
+        Several flows share a path without overrunning it. Each took the overflow of the others for
+        loss that no sender causes, and half of what ten flows sent was lost.
+        """
+        for count in (4, 10):
+            there, back = link(RATE, 0.04)
+            flows = [Flow(BBR(MSS), start=number * SECOND // 10) for number in range(count)]
+            path = Bottleneck(there, back, flows)
+            path.run(12.0)
+            before = [(flow.arrived, flow.sent) for flow in flows]
+            path.run(8.0)
+            arrived = [flow.arrived - was for flow, (was, _) in zip(flows, before, strict=True)]
+            sent = sum(flow.sent - was for flow, (_, was) in zip(flows, before, strict=True))
+            total = sum(arrived)
+            self.assertTrue(total > 0.95 * 8 * RATE, total)
+            self.assertTrue(sent < 1.15 * total, sent / total)
+            # The index of Jain: 1 where all have the same, 1 / count where one has all.
+            fairness = total**2 / (count * sum(each**2 for each in arrived))
+            self.assertTrue(fairness > 0.75, fairness)
+
+    def test_manyLossy(self) -> None:
+        """Also where the path loses something itself, which each of them has to find out."""
+        there, back = link(RATE, 0.04, loss=0.03)
+        flows = [Flow(BBR(MSS), start=number * SECOND // 10) for number in range(4)]
+        path = Bottleneck(there, back, flows)
+        path.run(12.0)
+        before = sum(flow.arrived for flow in flows), sum(flow.sent for flow in flows)
+        path.run(8.0)
+        arrived = sum(flow.arrived for flow in flows) - before[0]
+        sent = sum(flow.sent for flow in flows) - before[1]
+        self.assertTrue(arrived > 0.93 * 8 * RATE * 0.97, arrived)
+        self.assertTrue(sent < 1.1 * arrived, sent / arrived)
+
+    def test_shallowAndLossy(self) -> None:
+        """
+        Where no queue of its own can be seen to go, what the path loses is found out after the
+        path was measured: the flow has come down and loses as much as before.
+        """
+        flow, _ = self.transfer(BBR(MSS), seconds=24.0, queue=0.1, loss=0.03)
+        self.assertTrue(self.share(flow) > 0.9, self.share(flow))
 
     def test_givingWayOnce(self) -> None:
         """A flow that fills any queue does not get all: way is given to it, but not for ever."""

@@ -7,6 +7,10 @@ now. What BBR version 3 takes from loss, "this was too much", is wrong on a link
 at random. Here the loss of what was sent while I{less} than the path's rate was sent is
 known not to be our overflow; that much counts as noise, and only what exceeds it makes the
 controller slower.
+
+It may be the overflow of other flows, though, and if each of them took that for noise all would
+send more and more. So it counts only while no queue shows, and only for a flow that has seen a
+queue go when it sent less, or that has come down far without less of it being lost.
 """
 
 from __future__ import annotations
@@ -87,7 +91,19 @@ _MEMORY: Final = 7
 """Rounds for which a rate is remembered: one more than a cycle has phases."""
 
 _ROUND_TRIP_AGE: Final = 10 * SECOND
-"""After so long without a round trip as short as the least, the path is measured anew."""
+"""Where no round trip was as short as the least for half of this, the path is measured anew at the
+next multiple of it: all flows of a host together, or each would measure the queue of the others."""
+
+_OLD_ROUNDS: Final = 10
+"""At least so many round trips, of which start-up alone takes some."""
+
+_MEASURING_SHARE: Final = 0.25
+"""Of the bandwidth-delay product in flight then. What several flows have measured is more than they
+share, and the queue has to go."""
+
+_CONFIRMED: Final = 0.875
+"""The least round trip was right if the new one has so much of it at least. Before, it was that of
+a queue, and so was the noise."""
 
 _GROWN: Final = 1.2
 _GROWN_CYCLES: Final = 2
@@ -102,14 +118,41 @@ _MEASURING: Final = 200 * MILLISECOND
 _TURN: Final = 3 * MILLISECOND
 """Both ends gather what comes in so long; the window has room for it."""
 
-_EXCESS: Final = 0.15
-"""Loss beyond the noise, in a round, that means overflow."""
+_EXCESS: Final = 0.02
+"""Loss beyond the noise that means overflow (BBR 4.5.10.2 has two percent)."""
 
-_EXCESS_QUEUED: Final = 0.02
-"""The same where something waits on the path all the time (BBR 4.5.10.2 has two percent)."""
+_EXCESS_BURST: Final = 0.15
+"""The same in start-up, and where nothing waits on a path that this flow seems to have to itself:
+losses come in bursts."""
+
+_EXCESS_KNOWN: Final = 0.08
+"""The same where nothing waits and the noise is known, but others may be there: a queue of a few
+datagrams loses what probes for bandwidth."""
 
 _EXCESS_SAMPLE: Final = 128
-"""Datagrams before their loss is judged: fewer tell nothing of a share."""
+_EXCESS_ROUNDS: Final = 8
+_EXCESS_LEAST: Final = 32
+"""Datagrams before their loss is judged: fewer tell nothing of a share. After eight rounds a
+quarter of them is enough."""
+
+_LOSSY: Final = 0.02
+"""Where more is lost a short round trip does not say that the path is empty: the queue may have
+been full since it was measured first."""
+
+_SEEN_TO_GO: Final = 4
+"""A queue of this part of the least round trip that goes when less is sent was this flow's own."""
+
+_FAR_DOWN: Final = 0.65
+"""Of the bandwidth of before. Where as much is lost as before this is not what overflows."""
+
+_TRIAL_ROUNDS: Final = 16
+_TRIAL_AGE: Final = 10 * SECOND
+_MOST_TRIAL_AGE: Final = 80 * SECOND
+"""If it goes on as before then, and more is lost in so many rounds, the loss was overflow after
+all. The next such trial comes after ten seconds, and each further one after twice as many."""
+
+_NOISE_KEPT: Final = 0.875
+"""Of the noise, where a queue stays while less is sent: it may have been estimated too high."""
 
 _EXCESS_DEVIATIONS: Final = 3.0
 """Standard deviations by which a loss exceeds what is tolerated: of 128 datagrams of which one in
@@ -149,9 +192,11 @@ class BBR:
     """
 
     __slots__ = (
+        "_alone",
         "_before",
         "_cap",
         "_cap_round",
+        "_confirmed",
         "_cycle_bandwidth",
         "_flat",
         "_foreign_queue",
@@ -161,13 +206,17 @@ class BBR:
         "_index",
         "_judged_acked",
         "_judged_lost",
+        "_judged_round",
         "_latest",
         "_least_at",
         "_longer",
+        "_lossy",
+        "_lost_share",
         "_measured_until",
         "_mss",
         "_noise_sample",
         "_old_least",
+        "_peak",
         "_phase_at",
         "_phase_least",
         "_prior_window",
@@ -182,6 +231,10 @@ class BBR:
         "_settled_lost",
         "_silent_at",
         "_stretch",
+        "_trial_age",
+        "_trial_at",
+        "_trial_end",
+        "_uncapped",
         "_use",
         "_was_filled",
         "_way_end",
@@ -235,12 +288,23 @@ class BBR:
         self._round_lost = 0
         self._judged_acked = 0
         self._judged_lost = 0
+        self._judged_round = 0
+        self._lossy = False
+        self._lost_share = 0.0
+        self._trial_at = self._trial_end = 0
+        self._trial_age = _TRIAL_AGE
+        # The longest of the rounds' shortest round trips since a queue was seen to go.
+        self._peak = 0
+        # No other flow seems to share the path; and its least round trip was measured twice.
+        self._alone = self._confirmed = False
         self._settled = 0
         self._settled_lost = 0
         self._noise_sample = _FIRST_NOISE_SAMPLE
         self._ways = self._way_round = self._way_end = 0
         self._cap = float(UNLIMITED)
         self._cap_round = 0
+        # The bandwidth before it was capped.
+        self._uncapped = 0.0
         # What the latest silence has cost: window, bandwidth and rates of before.
         self._before: tuple[float, float, dict[int, float]] | None = None
         self._silent_at = 0
@@ -264,7 +328,8 @@ class BBR:
         """Set what senders read, which they do more often than they report something."""
         self.window = int(self._window)
         # The cap is what arrived when too much was lost, so within it less is sent too.
-        self.draining = self.gain < 1.0 or self._cap < self.bandwidth * self.least / SECOND
+        bandwidth = max(self.bandwidth, self._uncapped)
+        self.draining = self.gain < 1.0 or self._cap < bandwidth * self.least / SECOND
         if not self.least:
             self.pacing_rate = 0.0
             return
@@ -340,7 +405,14 @@ class BBR:
             self._start_anew(sample.now)
 
     def _learn_noise(self, sample: Sample) -> None:
-        """Loss while less is sent than the path carries is nobody's overflow."""
+        """
+        Loss while less is sent than the path carries is not our overflow, see the module. Where
+        it stays though we have come down far the path carries what it did before.
+        """
+        far_down = self._is_far_down()
+        trial = far_down and self._confirmed and sample.now >= self._trial_at
+        if self._is_queue(self._latest) or not (self._alone or trial):
+            return
         self._settled += sample.settled
         self._settled_lost += sample.settled_lost
         if self._settled >= self._noise_sample * self._mss:
@@ -349,6 +421,11 @@ class BBR:
             self.noise = (self.noise + share) / 2 if known else share
             self._noise_sample = _NOISE_SAMPLE
             self._settled = self._settled_lost = 0
+            if far_down:
+                self._trial_end = self._round + _TRIAL_ROUNDS
+                self.bandwidth = self._uncapped
+                self._rates = {self._round: self.bandwidth}
+                self._uncap()
 
     def _measured(self, elapsed: int, now: int) -> None:
         if not self._round_least or elapsed < self._round_least:
@@ -358,7 +435,7 @@ class BBR:
         self._latest = elapsed
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
-        elif elapsed < self.least + self.least // 32 + MILLISECOND:
+        elif elapsed < self.least + self.least // 32 + MILLISECOND and not self._lossy:
             self._least_at = now
 
     def _end_round(self, sample: Sample, filled: bool) -> None:
@@ -371,14 +448,23 @@ class BBR:
         self._round_acked = self._round_lost = self._round_least = 0
         self._judged_acked += acked
         self._judged_lost += lost
+        if acked + lost:
+            self._lost_share += (lost / (acked + lost) - self._lost_share) / 8
+        self._lossy = self._lost_share > _LOSSY and not self._alone
         queued = self._is_queue(shortest)
+        if shortest and not queued and self._peak > shortest + self.least // _SEEN_TO_GO:
+            self._alone, self._peak = True, 0
+        elif shortest > self._peak:
+            self._peak = shortest
         self._stretch = max(shortest / self.least, 1.0) if self.least else 1.0
-        excess = False
+        excess = judged = False
+        rounds = self._round - self._judged_round
         total = self._judged_acked + self._judged_lost
-        if total >= _EXCESS_SAMPLE * self._mss:
-            known = self._noise_sample == _NOISE_SAMPLE
-            tolerated = self.noise + (_EXCESS_QUEUED if queued and known else _EXCESS)
-            usual = tolerated * total
+        enough = _EXCESS_SAMPLE if rounds < _EXCESS_ROUNDS else _EXCESS_LEAST
+        if total >= enough * self._mss:
+            judged = True
+            self._judged_round = self._round
+            usual = (self.noise + self._excess(queued)) * total
             excess = self._judged_lost > usual + _EXCESS_DEVIATIONS * sqrt(usual * self._mss)
             self._judged_acked = self._judged_lost = 0
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
@@ -393,21 +479,26 @@ class BBR:
         self._round_end = sample.delivered
         self._rates.pop(self._round - _MEMORY, None)
         self.bandwidth = max(self._rates.values(), default=self.bandwidth)
+        fills = filled or not sample.app_limited
         if self.phase is Phase.STARTUP:
             if not sample.app_limited or (filled and queued):
                 self._judge_growth(sample.now, queued, excess)
         elif self.phase is Phase.PROBE_BANDWIDTH:
-            if queued and fell and (filled or not sample.app_limited):
+            if queued and fell and fills:
                 self._give_way(sample)
             if _CYCLE[self._index] == 1.0:
                 gain = _FOREIGN_QUEUED_GAIN if self._foreign_queue else _QUEUED_GAIN
                 self.gain = gain if queued else 1.0
-        if excess and self.phase is Phase.PROBE_BANDWIDTH:
+        if excess and fills and self.phase is Phase.PROBE_BANDWIDTH:
             self._overflowed(acked, queued)
-        elif self._cap < UNLIMITED and self._round - self._cap_round >= _CAP_ROUNDS:
-            self._cap = self._cap * _CAP_GROWTH + self._mss
+            if self._round <= self._trial_end:
+                self._forget_noise()
+                self._trial_at = sample.now + self._trial_age
+                self._trial_age = min(2 * self._trial_age, _MOST_TRIAL_AGE)
+        elif judged and self._cap < UNLIMITED and self._round - self._cap_round >= _CAP_ROUNDS:
+            self._cap = self._cap * _CAP_GROWTH + self._mss * (1 + rounds / 2)
             if self._cap > 4 * self.bandwidth * self.least / SECOND:
-                self._cap = float(UNLIMITED)
+                self._uncap()
 
     def _give_way(self, sample: Sample) -> None:
         """There is another flow: leave some of the rate to it, see L{_WAYS}."""
@@ -437,8 +528,34 @@ class BBR:
         """Double the rate again until the path carries no more."""
         self._full, self._flat = 0.0, 0
         self._grown = 0
-        self._cap = float(UNLIMITED)
+        self._uncap()
         self._enter(Phase.STARTUP, _STARTUP_GAIN, now)
+
+    def _excess(self, queued: bool) -> float:
+        """Loss beyond the noise that is tolerated."""
+        if self.phase is Phase.STARTUP or (self._alone and not queued):
+            return _EXCESS_BURST
+        known = self._noise_sample == _NOISE_SAMPLE
+        return _EXCESS_KNOWN if known and not queued else _EXCESS
+
+    def _forget_noise(self) -> None:
+        self.noise = 0.0
+        self._noise_sample = _FIRST_NOISE_SAMPLE
+        self._settled = self._settled_lost = 0
+
+    def _uncap(self) -> None:
+        self._cap = float(UNLIMITED)
+        self._uncapped = 0.0
+
+    def _is_far_down(self) -> bool:
+        """What overflowed has come down to much less than was thought to be carried."""
+        return self._cap * SECOND < _FAR_DOWN * self._uncapped * self.least
+
+    def _is_old(self, now: int) -> bool:
+        """The path has to be measured anew, see L{_ROUND_TRIP_AGE}."""
+        since = self._least_at
+        waited = now - since > max(_ROUND_TRIP_AGE // 2, _OLD_ROUNDS * self.least)
+        return waited and now // _ROUND_TRIP_AGE != since // _ROUND_TRIP_AGE
 
     def _is_queue(self, elapsed: int) -> bool:
         """Whether a round trip is so long that something waits on the path."""
@@ -459,6 +576,7 @@ class BBR:
         kept = max(float(acked), _CAP_LEFT * min(self._window, self._cap))
         self._cap = max(kept, float(_FEWEST * self._mss))
         self._cap_round = self._round
+        self._uncapped = max(self._uncapped, self.bandwidth)
         recent = [rate for number, rate in self._rates.items() if number >= self._round - 2]
         if recent:
             self.bandwidth = max(recent) * (_CAP_QUEUED if queued else 1.0)
@@ -481,6 +599,8 @@ class BBR:
         elapsed = now - self._phase_at
         if self.phase is Phase.DRAIN:
             if in_flight <= held or elapsed > 3 * least:
+                # What start-up has lost tells nothing of the path.
+                self._lost_share = 0.0
                 self._cruise(now)
         elif self.phase is Phase.PROBE_BANDWIDTH:
             gain = self.gain
@@ -495,7 +615,10 @@ class BBR:
                     # A queue that stays while we send three quarters is not ours: to make
                     # room for it would give the path away.
                     self._foreign_queue = self._is_queue(self._phase_least)
-                    if not self._foreign_queue:
+                    if self._foreign_queue:
+                        self._alone = self._confirmed = False
+                        self.noise *= _NOISE_KEPT
+                    else:
                         self._ways = min(self._ways + 1, _WAYS)
                     if self._judge_cycle(now):
                         return
@@ -504,7 +627,7 @@ class BBR:
                 if gain > 1.0 and carried > 0.0:
                     gain += min(_PROBE_DATAGRAMS * self._mss / carried, _MOST_PROBE)
                 self._enter(Phase.PROBE_BANDWIDTH, gain, now)
-            if now - self._least_at > _ROUND_TRIP_AGE or self._longer >= _LONGER_ROUNDS:
+            if self._is_old(now) or self._longer >= _LONGER_ROUNDS:
                 self._enter(Phase.PROBE_ROUND_TRIP, 1.0, now)
                 self._prior_window = self._window
                 self._measured_until = self._longer = 0
@@ -526,6 +649,9 @@ class BBR:
                     self.bandwidth = self._window * SECOND / least
                     self._start_anew(now)
                 else:
+                    self._confirmed = least >= _CONFIRMED * self._old_least
+                    if not self._confirmed:
+                        self._forget_noise()
                     self._cruise(now)
 
     def _size(self, sample: Sample, carried: float) -> None:
@@ -544,7 +670,7 @@ class BBR:
                 self._window += sample.acked
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             if not self._measured_until:
-                self._window = max(min(self._window, carried / 2), floor)
+                self._window = max(min(self._window, carried * _MEASURING_SHARE), floor)
         else:
             gain = _WINDOW_GAIN
             if self.gain > 1.0:
