@@ -76,6 +76,16 @@ class WritingTests(ARQTestCase):
         self.assertEqual((len(run), size), (3 * 24 + 250 + 24, 124))
         self.assertEqual([one.cmd for one in wire.segments()], [PUSH, PUSH, PUSH, ACK])
 
+    def test_acknowledgementsFirst(self) -> None:
+        """Before much data they come first: its una, heard before them, would leave no news."""
+        arq = self.make(sndwnd=100)
+        self.hear(arq, self.push(0))
+        arq.take(10)
+        arq.write(bytes(1000))
+        wire = Wire()
+        arq.flush(0, wire, UNLIMITED)
+        self.assertEqual([one.cmd for one in wire.segments()], [ACK] + 10 * [PUSH])
+
     def test_runLimits(self) -> None:
         """A run has at most 64 datagrams and 65000 bytes, the overhead counted."""
         for mtu, overhead, most in ((124, 0, 64), (1400, 0, 46), (1400, 100, 43)):

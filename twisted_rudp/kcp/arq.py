@@ -67,6 +67,11 @@ LATELY: Final = 1 << 16
 REPEATED_DATAGRAMS: Final = 3
 """Acknowledgements of the last turn are repeated while no more datagrams come of it."""
 
+ACKNOWLEDGED_FIRST: Final = 8
+"""Before so many segments of data acknowledgements leave in a datagram of their own, not in the
+last one. The una of data acknowledges the same, and of what comes behind it the peer would
+measure neither round trip nor rate."""
+
 HEARD: Final = 1
 """A datagram without errors came."""
 
@@ -722,13 +727,14 @@ class ARQ:
         if receiver.acks or control.ask or control.tell:
             controls, more = self._controls(stamp, space)
         marked = control.peer is _MARKED
-        if strict and controls:
+        first = strict or queue.size > ACKNOWLEDGED_FIRST * sender.mss
+        if controls and first:
             packer.add_headers(controls)
         end_sent = sender.end_sent
         more = sender.flush(stamp, packer, budget, strict, marked) or more
         if sender.end_sent and not end_sent:
             self.our_fin_first_sent_after_theirs = receiver.end_in_order
-        if controls and not strict:
+        if controls and not first:
             packer.add_headers(controls)
         packer.finish()
         return more
