@@ -359,9 +359,12 @@ class Sender:
             self._late or evidence.missing
         ):
             packets.give_up(*evidence.repeat(end))
-        if self._reserved and packets.stream_bytes < FIRST_WINDOW:
-            self._budget.free += self._reserved
-            self._reserved = 0
+        if packets.stream_bytes < FIRST_WINDOW:
+            self._return_reserved()
+
+    def _return_reserved(self) -> None:
+        self._budget.free += self._reserved
+        self._reserved = 0
 
     @property
     def _longest_trip(self) -> int:
@@ -426,8 +429,7 @@ class Sender:
 
     def release(self) -> None:
         """The connection is over: nothing is sent any more."""
-        self._budget.free += self._reserved
-        self._reserved = 0
+        self._return_reserved()
         self.ready.clear()
         self.frames.clear()
         self.datagrams.clear()

@@ -341,17 +341,9 @@ class SentPackets:
         @return: control frames to be repeated.
         """
         frames: list[ControlFrame] = []
-        runs = self._runs
         for first, end in self.recovery.lost:
             self.lost += end - first
-            begin = at = bisect_left(runs, first, key=_last)
-            while at < len(runs) and runs[at].first < end:
-                run = runs[at]
-                for number in range(max(first, run.first), min(end, run.last + 1)):
-                    if run.in_flight(number - run.first):
-                        self._give_up(run, number - run.first, frames)
-                at += 1
-            self._sweep(begin, at)
+            self._give_up_between(first, end, frames)
         self.recovery.lost.clear()
         return frames
 
@@ -378,16 +370,27 @@ class SentPackets:
 
     def give_up(self, first: int, end: int) -> None:
         """The segments in the packets C{first} .. C{end} - 1 are to be sent again."""
+        self._give_up_between(first, end, [], early=True)
+
+    def _give_up_between(
+        self, first: int, end: int, frames: list[ControlFrame], early: bool = False
+    ) -> None:
+        """
+        Give up what is in flight of the packets C{first} .. C{end} - 1.
+
+        @param frames: control frames to be repeated are added.
+        @param early: nothing of it was declared lost, and only segments are given up.
+        """
         runs = self._runs
         begin = at = bisect_left(runs, first, key=_last)
         while at < len(runs) and runs[at].first < end:
             run = runs[at]
-            if run.stream is not None:
-                for index in range(max(first - run.first, 0), min(end, run.last + 1) - run.first):
-                    if run.in_flight(index):
-                        number = run.first + index
-                        self.recovery.on_superseded(number, number + 1)
-                        self._give_up(run, index, [])
+            if run.stream is not None or not early:
+                for number in range(max(first, run.first), min(end, run.last + 1)):
+                    if run.in_flight(number - run.first):
+                        if early:
+                            self.recovery.on_superseded(number, number + 1)
+                        self._give_up(run, number - run.first, frames)
             at += 1
         self._sweep(begin, at)
 
