@@ -340,6 +340,9 @@ class KCPDemultiplexer:
             self.signs.note(Sign.OTHER_CONVERSATION, address)
             return Drop("not listening")
         if first.cmd == WASK:
+            if first.frg == MARK and first.sn == QUESTION:
+                # Two listeners would go on asking each other.
+                return Drop("question of a listener")
             return self._probed(self._accept, self._cookies, first, address, now, table, framed)
         elsewhere = self._elsewhere(first.conv, table)
         if first.cmd == WINS and first.frg == MARK and (first.sn or first.una):

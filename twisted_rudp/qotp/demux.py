@@ -137,7 +137,7 @@ class QOTPDemultiplexer:
         kind = data[0]
         if kind == Kind.DATA:
             if self._reset is not None and self._reset.owns(data[ID_OFFSET:ID_END]):
-                return self._forgotten(self._reset, data[ID_OFFSET:ID_END], now)
+                return self._forgotten(self._reset, data, now)
             return self._first_data(data, address, now, table)
         if kind not in (Kind.INIT_SND, Kind.INIT_CRYPTO_SND):
             return Drop("unknown connection")
@@ -290,11 +290,15 @@ class QOTPDemultiplexer:
         """An opening that was answered is here until it lapses."""
         return self._half_open.get(bytes(datagram[ID_OFFSET:ID_END])) is not None
 
-    def _forgotten(self, reset: StatelessReset, name: bytes, now: int) -> Verdict:
+    def _forgotten(self, reset: StatelessReset, data: bytes, now: int) -> Verdict:
         """
         Data of a connection that was here, perhaps before a restart: its dialler is told
         by a stateless reset, which is as short as anything that asks for one.
         """
+        name = data[ID_OFFSET:ID_END]
+        if reset.new_id(name).resets(data):
+            # Of another listener with this key: it would answer ours.
+            return Drop("reset")
         if not self._resets.take("all", now):
             return Drop("too many resets")
         return Reply((reset.datagram(name, self._settings.entropy(14)),))
