@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,6 +31,18 @@ class ByteQueueTests(SynchronousTestCase):
         self.assertIsInstance(part, memoryview)
         self.assertIs(part.obj, piece)
         self.assertEqual(bytes(queue.take(4)), b"ef")
+
+    def test_short(self) -> None:
+        """What short pieces take in memory is bounded by their bytes."""
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        queue = ByteQueue()
+        for number in range(50_000):
+            queue.append(number.to_bytes(2, "big"))
+        taken, _ = tracemalloc.get_traced_memory()
+        self.assertLess(taken, 2 * queue.size)
+        self.assertEqual(bytes(queue.take(4)), b"\0\0\0\1")
+        self.assertEqual(bytes(queue.take(queue.size))[-2:], (49_999).to_bytes(2, "big"))
 
     def test_nothing(self) -> None:
         """Nothing asked for or nothing there is nothing."""

@@ -542,6 +542,48 @@ class HostileTests(SynchronousTestCase):
         self.assertEqual(end.engine.facts()["streams"], MOST_STREAMS)
         self.assertEqual(end.engine.counters()["streams_refused"], 50)
 
+    def test_longTurn(self) -> None:
+        """
+        One turn processes a bounded number of frames and of bytes, however many have come at
+        once; the next ones follow at once, and in the end nothing is missing.
+        """
+        for compressed in (False, True):
+            for frames in (
+                pack(2, Command.NOP, 0) * 200_000,
+                pack(2, Command.PSH, 3, random.Random(1).randbytes(500)) * 2_000,
+            ):
+                pair = Two(compressed=compressed)
+                server = pair.server
+                pair.run(1)
+                data = pack(2, Command.SYN, 3) + frames + pack(2, Command.PSH, 3, b"end")
+                if compressed:
+                    compressor = Compressor()
+                    pieces = (data[at : at + 65536] for at in range(0, len(data), 65536))
+                    data = b"".join(compressor.compress(each) for each in pieces)
+                before, turns = server.engine.counters().get("frames_in", 0), 0
+                server.engine.receive(data, len(data), PEER, pair.now)
+                while server.engine.deadline() == 0:
+                    after = server.engine.counters()["frames_in"]
+                    self.assertLess(after - before, 1025)
+                    before, turns = after, turns + 1
+                    server.engine.tick(pair.now)
+                self.assertGreater(turns, 0)
+                server.turn(pair.now)
+                self.assertEqual(server.got[3][-3:], b"end")
+
+    def test_lastTurn(self) -> None:
+        """A session that ends with frames unprocessed has nothing to do for them."""
+        pair = Two()
+        pair.run(1)
+        server = pair.server.engine
+        server.receive(pack(2, Command.NOP, 0) * 5000 + bytes(8), 1, PEER, pair.now)
+        self.assertEqual(server.deadline(), 0)
+        server.abort(pair.now)
+        server.tick(pair.now)
+        pair.server.turn(pair.now)
+        self.assertIsNone(server.deadline())
+        self.assertEqual(pair.server.over, (Reason.ABORTED, None))
+
     def test_answersNotTaken(self) -> None:
         """
         Who opens streams beyond the limit and does not take the answers is cut off: they would

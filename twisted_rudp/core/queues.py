@@ -35,10 +35,16 @@ def joined(pieces: deque[bytes], offset: int, size: int) -> tuple[bytes, int]:
     return b"".join(parts), offset
 
 
+SHORT: Final = 64
+"""Shorter pieces take more for themselves than for their bytes."""
+
+_JOINED: Final = 256
+
+
 class ByteQueue:
     """
     A stream of bytes, kept as the pieces it was given and cut where it is asked
-    for. Pieces are referred to, not copied.
+    for. Pieces are referred to, not copied, but for short ones.
 
     @ivar size: bytes held.
     """
@@ -55,7 +61,10 @@ class ByteQueue:
         if piece:
             if self._pieces is NOTHING:
                 self._pieces = deque()
-            self._pieces.append(piece)
+            if len(piece) < SHORT and self.size and len(self._pieces[-1]) < _JOINED:
+                self._pieces[-1] += piece
+            else:
+                self._pieces.append(piece)
             self.size += len(piece)
 
     def clear(self) -> None:

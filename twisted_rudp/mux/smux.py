@@ -83,6 +83,17 @@ _CARRIER: Final = 0
 """The one stream of the inner session."""
 
 _CHUNK: Final = 65536
+_CODED_CHUNK: Final = 8192
+_MOST_TAKEN: Final = 131072
+_MOST_CODED: Final = 32768
+"""
+Bytes that are taken from the inner session at once, and in one turn. Where they are expanded it
+is less: 1400 bytes may become four thousand frames, or need a hundred calls for nothing.
+"""
+
+_MOST_FRAMES: Final = 1024
+"""Frames that are processed in one turn; other sessions wait meanwhile."""
+
 _LEAST_AHEAD: Final = 2048
 _MOST_AHEAD: Final = 65536
 """
@@ -140,7 +151,10 @@ def pack_update(stream: int, consumed: int, window: int) -> bytes:
 
 
 class FrameReader:
-    """Finds frames in a stream that comes in pieces. It keeps at most one that is incomplete."""
+    """
+    Finds frames in a stream that comes in pieces. It keeps one that is incomplete, and those that
+    were not asked for yet.
+    """
 
     __slots__ = ("_buffer", "_extended", "_last", "_version")
 
@@ -154,9 +168,9 @@ class FrameReader:
         self._last = Command.RST if extended else Command.UPD if version == 2 else Command.NOP
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes, most: int = _CHUNK) -> Iterator[Frame]:
         """
-        The frames that are complete by now. They have to be taken to the end.
+        The frames that are complete by now, so many at most. They have to be taken to the end.
 
         @raise SmuxError: what came is none; nothing after it can be understood.
         """
@@ -164,7 +178,7 @@ class FrameReader:
         buffer += data
         start, length = 0, len(buffer)
         try:
-            while length - start >= HEADER_SIZE:
+            while length - start >= HEADER_SIZE and most:
                 version, command, size, stream = _HEADER.unpack_from(buffer, start)
                 self._check(version, command, size)
                 end = start + HEADER_SIZE + size
@@ -172,6 +186,7 @@ class FrameReader:
                     break
                 yield Frame(version, command, stream, bytes(buffer[start + HEADER_SIZE : end]))
                 start = end
+                most -= 1
         finally:
             del buffer[:start]
 
@@ -365,6 +380,7 @@ class SmuxEngine:
 
     __slots__ = (
         "_ahead",
+        "_behind",
         "_budget",
         "_close_at",
         "_codec",
@@ -379,6 +395,7 @@ class SmuxEngine:
         "_heard",
         "_inner",
         "_keepalive_at",
+        "_leaving",
         "_left",
         "_next_id",
         "_pads",
@@ -428,7 +445,11 @@ class SmuxEngine:
         self._room = settings.receive_buffer
         self._given = 0
         self._left = 0
+        # Streams whose end is in a frame that has not left yet.
+        self._leaving: dict[int, None] = {}
         self._heard = False
+        # The turn has ended before all frames were processed that have come.
+        self._behind = False
         self._connected = False
         self._state = _State.OPEN
         self._failed: Reason | None = None
@@ -489,11 +510,15 @@ class SmuxEngine:
         inner = self._inner.deadline()
         if self._state is _State.CLOSED:
             return inner
+        if self._behind:
+            return 0
         own = min(self._keepalive_at, self._timeout_at, self._close_at)
         return own if inner is None or own < inner else inner
 
     def tick(self, now: int) -> None:
         self._inner.tick(now)
+        if self._behind:
+            self._pump(now)
         if self._state is _State.CLOSED:
             return
         settings = self._settings
@@ -523,24 +548,34 @@ class SmuxEngine:
         self._pump(now)
 
     def _pump(self, now: int) -> None:
-        """Take from the inner session what there is room for."""
+        """Take from the inner session what there is room for, as much as a turn has time for."""
+        behind, self._behind = self._behind, False
         if self._state is _State.CLOSED:
             return
-        inner = self._inner
-        while self._room > 0:
-            data = inner.take(_CARRIER, _CHUNK)
-            if not data:
-                break
-            self._heard = True
-            try:
-                if self._codec is not None:
-                    data = self._codec.decode(data)
-                for frame in self._reader.feed(data):
-                    self._frame(frame)
-            except ValueError as problem:
-                self._counters["frames_malformed"] += 1
-                self._fail(Reason.PROTOCOL, str(problem), now)
-                return
+        inner, codec, counters = self._inner, self._codec, self._counters
+        left = _MOST_TAKEN if codec is None else _MOST_CODED
+        last = counters["frames_in"] + _MOST_FRAMES
+        try:
+            if behind:
+                self._process(b"", last)
+            while self._room > 0 and not self._behind:
+                data = inner.take(_CARRIER, _CHUNK if codec is None else _CODED_CHUNK)
+                if not data:
+                    break
+                self._heard = True
+                left -= len(data)
+                self._process(data if codec is None else codec.decode(data), last)
+                self._behind = self._behind or (left <= 0 and inner.unread(_CARRIER) > 0)
+        except ValueError as problem:
+            counters["frames_malformed"] += 1
+            self._fail(Reason.PROTOCOL, str(problem), now)
+
+    def _process(self, data: bytes, last: int) -> None:
+        """Process the frames in what has come, but none beyond the number C{last}."""
+        counters = self._counters
+        for frame in self._reader.feed(data, last - counters["frames_in"]):
+            self._frame(frame)
+        self._behind = counters["frames_in"] >= last
 
     def _frame(self, frame: Frame) -> None:
         command, number = frame.command, frame.stream
@@ -907,6 +942,7 @@ class SmuxEngine:
             stream.fin_sent = True
             self._give(pack(version, Command.FIN, number))
             stream.fin_offset = self._given
+            self._leaving[number] = None
             self._forget_if_over(number, stream)
         return False
 
@@ -917,8 +953,12 @@ class SmuxEngine:
         @return: the inner session was closed.
         """
         left = self._given - self._inner.unsent(_CARRIER)
-        for number, stream in list(self._streams.items()):
-            if stream.fin_sent and not stream.flushed and left >= stream.fin_offset:
+        for number in tuple(self._leaving):
+            stream = self._streams.get(number)
+            if stream is None:
+                del self._leaving[number]
+            elif left >= stream.fin_offset:
+                del self._leaving[number]
                 stream.flushed = True
                 self._events.append((Event.STREAM_FLUSHED, number))
                 self._forget_if_over(number, stream)
@@ -955,6 +995,7 @@ class SmuxEngine:
     def _fail(self, reason: Reason, detail: str | None, now: int) -> None:
         """End the session for a reason of this layer's own."""
         self._state = _State.CLOSED
+        self._behind = False
         self._detail = detail
         self._failed = reason
         self._inner.abort(now)
