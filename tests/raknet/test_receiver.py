@@ -30,7 +30,7 @@ from twisted_rudp.raknet.receiver import (
     StreamBuffer,
 )
 from twisted_rudp.raknet.settings import DEFAULT, GO_RAKNET_2023
-from twisted_rudp.raknet.wire import Frame, Split, pack_header, parse_records
+from twisted_rudp.raknet.wire import ACK_BIT, Frame, Split, pack_header, parse_records
 
 ORDERED = int(Delivery.RELIABLE_ORDERED)
 UNRELIABLE = int(Delivery.UNRELIABLE)
@@ -329,15 +329,15 @@ class ReceivedDatagramsTests(SynchronousTestCase):
         """
         datagrams = received()
         datagrams.accept(0, 1, 50, 0, 0)
-        self.assertTrue(datagrams.is_ack_due(0, 1464))
+        self.assertEqual(self.numbers(datagrams.due(0, 1464)), {0})
         datagrams.accept(1, 40, 2000, 0, 0)
         datagrams.acknowledgements(1464)
-        self.assertFalse(datagrams.is_ack_due(0, 1464))
+        self.assertEqual(datagrams.due(0, 1464), [])
         datagrams.accept(41, 1, 50, 0, 0)
-        self.assertFalse(datagrams.is_ack_due(9 * MILLISECOND, 1464))
-        self.assertTrue(datagrams.is_ack_due(10 * MILLISECOND, 1464))
+        self.assertEqual(datagrams.due(9 * MILLISECOND, 1464), [])
+        self.assertIn(41, self.numbers(datagrams.due(10 * MILLISECOND, 1464)))
         datagrams.accept(42, 2, 2928, 0, 0)
-        self.assertTrue(datagrams.is_ack_due(0, 1464))
+        self.assertIn(43, self.numbers(datagrams.due(0, 1464)))
 
     def test_withheld(self) -> None:
         """What was dropped for lack of room is asked for when there is room again."""
@@ -363,7 +363,7 @@ class GapTests(SynchronousTestCase):
         """A gap before a lone datagram is asked for by its timer as soon as it had its time."""
         self.datagrams.accept(1, 1, 100, 0, 10)
         self.assertEqual(self.timers.due[timers.NACK], 10)
-        self.assertTrue(self.datagrams.has_nacks(10))
+        self.assertEqual(self.missing(10), [(0, 0)])
 
     def test_company(self) -> None:
         """
@@ -373,18 +373,18 @@ class GapTests(SynchronousTestCase):
         for number, count in ((1, 2), (4, 1)):
             self.datagrams.accept(number, count, 100, 0, 10)
             self.assertEqual(self.timers.due[timers.NACK], 15)
-        self.assertFalse(self.datagrams.has_nacks(9))
-        self.assertTrue(self.datagrams.has_nacks(10))
+        self.assertEqual(self.missing(9), [])
         self.assertEqual(self.missing(10), [(0, 0), (3, 3)])
-        self.assertFalse(self.datagrams.has_nacks(1000))
+        self.assertEqual(self.missing(1000), [])
         self.datagrams.accept(9, 1, 100, 20, 10)
         self.datagrams.accept(11, 1, 100, 22, 10)
         self.assertEqual(self.missing(30), [(5, 8)])
         self.assertEqual(self.timers.due[timers.NACK], 37)
 
     def missing(self, now: int) -> list[tuple[int, int]]:
-        """What is asked for."""
-        return [each for nack in self.datagrams.nacks(now, 1400) for each in parse_records(nack)]
+        """What is asked for at the end of a turn."""
+        due = self.datagrams.due(now, 1400)
+        return [each for nack in due if not nack[0] & ACK_BIT for each in parse_records(nack)]
 
     def test_wide(self) -> None:
         """Of a wide gap only the newest part is asked for."""

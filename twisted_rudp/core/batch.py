@@ -23,6 +23,7 @@ class RunWriter:
     Collects datagrams into runs of equally long ones, of which a shorter one is the
     last, and emits each run when it is complete.
 
+    @ivar held: bytes that wait for the rest of their run.
     @ivar spent: bytes emitted, without what the demultiplexer adds.
     @ivar blocked: C{emit} has answered that the socket takes no more.
     """
@@ -31,11 +32,11 @@ class RunWriter:
         "_address",
         "_count",
         "_emit",
-        "_held",
         "_overhead",
         "_parts",
         "_size",
         "blocked",
+        "held",
         "spent",
     )
 
@@ -50,14 +51,14 @@ class RunWriter:
         self._parts: list[Buffer] = []
         self._size = 0
         self._count = 0
-        self._held = 0
+        self.held = 0
         self.spent = 0
         self.blocked = False
 
     @property
     def cost(self) -> int:
-        """L{spent} and what is still held here."""
-        return self.spent + self._held
+        """L{spent} and L{held}."""
+        return self.spent + self.held
 
     def add(self, datagram: Buffer) -> None:
         """Append one datagram, which may be any length above 0."""
@@ -72,7 +73,7 @@ class RunWriter:
             self._size = size
         self._parts.append(datagram)
         self._count += 1
-        self._held += size
+        self.held += size
         if size < self._size:
             self.finish()
 
@@ -97,7 +98,7 @@ class RunWriter:
             start += len(piece)
             self._parts.append(piece)
             self._count += -(-len(piece) // size)
-            self._held += len(piece)
+            self.held += len(piece)
             if self._count >= most or len(piece) % size:
                 self.finish()
 
@@ -105,7 +106,7 @@ class RunWriter:
         """Emit what is held."""
         if self._parts:
             parts, self._parts = self._parts, []
-            self._held = self._count = 0
+            self.held = self._count = 0
             self._send(parts[0] if len(parts) == 1 else b"".join(parts), self._size)
 
     def _send(self, run: Buffer, size: int) -> None:

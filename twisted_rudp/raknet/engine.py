@@ -597,7 +597,7 @@ class RakNetEngine:
                 self._end(Reason.DONE, now, acknowledge=True)
             else:
                 self._end(Reason.CLOSE_TIMEOUT, now, message=ABORTED_MESSAGE)
-        elif self._is_unconfirmed and now >= timers.due[t.PROBE]:
+        elif now >= timers.due[t.PROBE] and self._is_unconfirmed:
             self._end(Reason.HANDSHAKE_TIMEOUT, now)
 
     @property
@@ -744,7 +744,8 @@ class RakNetEngine:
                 self._flush_closed(now, writer)
                 return False
         more = self.sender.flush(now, writer, budget, not validated)
-        writer.finish()
+        if writer.held:
+            writer.finish()
         if self.sender.sent.receipts:
             self._tell_receipts()
         return more
@@ -756,13 +757,7 @@ class RakNetEngine:
             limit = min(limit, budget - writer.cost)
         if limit < HEADER_SIZE + HEADER_SIZE:
             return
-        datagrams = self.receiver.datagrams
-        found: list[bytes] = []
-        if now >= self._timers.due[t.NACK] or datagrams.has_nacks(now):
-            found = datagrams.nacks(now, limit)
-        if datagrams.is_ack_due(now, limit):
-            found += datagrams.acknowledgements(limit)
-        for datagram in found:
+        for datagram in self.receiver.datagrams.due(now, limit):
             writer.add(datagram)
             self._counters.acknowledgements_out += 1
 

@@ -201,21 +201,30 @@ class ReceivedDatagrams:
         if self.waiting:
             self._timers.set(t.ACK, now)
 
-    def is_ack_due(self, now: int, datagram: int) -> bool:
+    def due(self, now: int, limit: int) -> list[bytes]:
         """
-        Whether to acknowledge at the end of this turn (raknet.md 8.1, adapted to
-        runs: two full datagrams at once do not wait).
+        The NACKs and ACKs with which this turn ends (raknet.md 8.1, adapted to runs: two
+        full datagrams at once do not wait).
 
-        @param datagram: bytes of a full one.
+        @param limit: bytes of a full datagram.
         """
-        if not self.waiting:
-            return False
-        settings = self._settings
-        if now >= self._timers.due[t.ACK] or self.waiting >= settings.ack_count:
-            return True
-        return settings.prompt and (
-            self._bytes >= 2 * datagram or self._count <= FIRST_DATAGRAMS
-        )
+        settings, timers = self._settings, self._timers.due
+        found: list[bytes] = []
+        gaps = self._gaps
+        # The first gap may have had its time before the timer, which comes a leeway later.
+        if now >= timers[t.NACK] or (gaps and gaps[0][0] <= now):
+            found = self.nacks(now, limit)
+        waiting = self.waiting
+        if waiting and (
+            now >= timers[t.ACK]
+            or waiting >= settings.ack_count
+            or (
+                settings.prompt
+                and (self._bytes >= 2 * limit or self._count <= FIRST_DATAGRAMS)
+            )
+        ):
+            found += self.acknowledgements(limit)
+        return found
 
     def acknowledgements(self, limit: int) -> list[bytes]:
         """
@@ -231,10 +240,6 @@ class ReceivedDatagrams:
         self.waiting = self._bytes = 0
         self._timers.due[t.ACK] = NEVER
         return pack_records(ACK, told, limit)
-
-    def has_nacks(self, now: int) -> bool:
-        """A gap had its time to close. Its timer may be later."""
-        return bool(self._gaps) and self._gaps[0][0] <= now
 
     def nacks(self, now: int, limit: int) -> list[bytes]:
         """Report the gaps that had their time to close; each is reported once."""
@@ -378,14 +383,6 @@ class ReceiveChannel:
         self.waiting: list[_Waiting] = []
         self._indices: set[int] = set()
         self._arrival = 0
-
-    def advance(self, count: int) -> None:
-        """
-        So many ordered messages were delivered without coming through here, while
-        nothing was waiting.
-        """
-        self.next += count
-        self.sequence = 0
 
     def put(self, frame: Frame) -> list[Frame]:
         """
@@ -756,7 +753,9 @@ class Receiver:
         if not count:
             return 0, b""
         self.reliable += frames
-        zero.advance(frames)
+        # Nothing waits there, so this is all that the channel would do.
+        zero.next += frames
+        zero.sequence = 0
         length = min(count * size, len(run))
         datagrams.accept(number, count, length, now, 0)
         self.counters.datagrams_in += count

@@ -148,18 +148,38 @@ class Bulk:
         size = STREAM_LEAD + self.mss
         self.run = run_capacity(size) * size
 
-    def send_lone(self, now: int, writer: RunWriter, draining: bool, limited: bool) -> int:
+    def send_pieces(
+        self, count: int, now: int, writer: RunWriter, draining: bool, limited: bool = False
+    ) -> int:
         """
-        Send all of the stream, which is no more than L{mss} bytes, in one datagram.
+        Send so many pieces of the stream, or what there is.
 
         @param draining: the controller's.
         @param limited: the application, not the window, has held the flow back.
-        @return: bytes sent; 0 if the peer's window of numbers does not admit it.
+        @return: bytes sent.
         """
-        sent = self._sent
-        if sent.frames_room <= 0:
-            return 0
-        return self._send_pieces(1, now, writer, draining, limited)
+        sent, mss = self._sent, self.mss
+        data = self._stream.take(count * mss)
+        count = -(-len(data) // mss)
+        # As C{ordered} does.
+        zero = self._zero
+        order = zero.order
+        zero.order, zero.sequence = order + count, 0
+        number, reliable = sent.recovery.next, sent.reliable
+        user_id = self._settings.user_id
+        run = frame_stream(number, reliable, order, user_id, mss, data)
+
+        def build(index: int) -> bytes:
+            piece = memoryview(data)[index * mss : (index + 1) * mss]
+            return frame_stream(
+                number + index, reliable + index, order + index, user_id, mss, piece
+            )
+
+        size = STREAM_LEAD + mss
+        length = self._enter(run, size, count, 1, build, now, writer, draining, limited)
+        if self._copied:
+            self._plan_copies(number, len(data), now)
+        return length
 
     def send(self, now: int, writer: RunWriter, room: int, strict: bool, draining: bool) -> int:
         """
@@ -226,39 +246,7 @@ class Bulk:
         count = self._count(STREAM_LEAD + self.mss, 1, room, strict)
         if count <= 0:
             return 0
-        return self._send_pieces(count, now, writer, draining)
-
-    def _send_pieces(
-        self, count: int, now: int, writer: RunWriter, draining: bool, limited: bool = False
-    ) -> int:
-        """
-        Send so many pieces of the stream, or what there is.
-
-        @param limited: there is room for more.
-        @return: bytes sent.
-        """
-        sent, mss = self._sent, self.mss
-        data = self._stream.take(count * mss)
-        count = -(-len(data) // mss)
-        # As C{ordered} does.
-        zero = self._zero
-        order = zero.order
-        zero.order, zero.sequence = order + count, 0
-        number, reliable = sent.recovery.next, sent.reliable
-        user_id = self._settings.user_id
-        run = frame_stream(number, reliable, order, user_id, mss, data)
-
-        def build(index: int) -> bytes:
-            piece = memoryview(data)[index * mss : (index + 1) * mss]
-            return frame_stream(
-                number + index, reliable + index, order + index, user_id, mss, piece
-            )
-
-        size = STREAM_LEAD + mss
-        length = self._enter(run, size, count, 1, build, now, writer, draining, limited)
-        if self._copied:
-            self._plan_copies(number, len(data), now)
-        return length
+        return self.send_pieces(count, now, writer, draining)
 
     def _send_messages(
         self,
@@ -316,7 +304,10 @@ class Bulk:
         batch = SentBatch(number, (sent.reliable, frames, per), length, size, build, now)
         last = length - (batch.end - number - 1) * size
         sent.enter(batch, now, size, last, draining, frames, limited)
-        writer.add_run(run, size)
+        if length <= size:
+            writer.add(run)
+        else:
+            writer.add_run(run, size)
         return length
 
 
@@ -574,7 +565,8 @@ class Sender:
         recovery = sent.recovery
         if recovery.news or now >= recovery.loss_at:
             sent.turn(now, controller)
-        if now >= recovery.probe_deadline():
+        # News of this turn may have put it off.
+        if now >= due[t.PROBE] and now >= recovery.probe_deadline():
             self._probes = PROBES if sent.probe(now, controller) else 0
         if now >= sent.fill_due:
             sent.fill(now)
@@ -588,18 +580,18 @@ class Sender:
             self.queue.stamp(now)
             more = self._send(now, writer, budget, strict)
         elif self._stream.size:
-            alone = 0
             if (
                 self._stream.size <= self._bulk.mss
                 and not strict
                 and budget >= self.datagram
                 and recovery.in_flight < min(controller.window, MOST_IN_FLIGHT)
+                and sent.frames_room > 0
             ):
                 # What a flow sends that waits for answers: the pacer does not hold it back.
                 limited = not recovery.in_flight or self._has_paused(now)
-                alone = self._bulk.send_lone(now, writer, controller.draining, limited)
-            if alone:
-                self._pacer.credit -= alone
+                self._pacer.credit -= self._bulk.send_pieces(
+                    1, now, writer, controller.draining, limited
+                )
                 self._drained_at = now
             else:
                 more = self._send(now, writer, budget, strict)
@@ -617,26 +609,19 @@ class Sender:
         return self._drained_at != NEVER and now - self._drained_at > PAUSE
 
     def _send(self, now: int, writer: RunWriter, budget: int, strict: bool) -> bool:
+        """As L{flush}, what waits, as far as window, pacing and burst admit it."""
         sent, controller, pacer = self.sent, self.controller, self._pacer
-        recovery = sent.recovery
+        recovery, run = sent.recovery, self._bulk.run
         if self._has_paused(now):
             recovery.on_app_limited()
         self._drained_at = NEVER
-        window, rate = controller.window, controller.pacing_rate
-        if window > MOST_IN_FLIGHT:
-            window = MOST_IN_FLIGHT
+        window, rate = min(controller.window, MOST_IN_FLIGHT), controller.pacing_rate
         draining = controller.draining
         pacer.adapt(sent.round_trip.least)
         paced = pacer.allowed(now, rate)
         start = writer.cost
-        burst, run = window // BURST_SHARE, self._bulk.run
-        if burst < BURST * self.datagram:
-            burst = BURST * self.datagram
-        elif burst > run:
-            burst += -burst % run
-        end = start + burst
-        if end > budget:
-            end = budget
+        burst = self._burst(window)
+        end = min(start + burst, budget)
         # What is less than half of a run waits: for the next turn, and on a near path for the
         # next acknowledgement, which is sure to come while so much is in flight.
         near = 0 < sent.round_trip.least < NEAR and window > 4 * run
@@ -664,32 +649,61 @@ class Sender:
                 # A part of a datagram's credit is worth no system call of its own, and a queue
                 # on the way may have no place for what exceeds it.
                 room = 0
-            is_open = room > 0 or self._probes > 0
-            if not (is_open or self._urgent):
+            if not (room > 0 or self._probes or self._urgent):
                 self._wait(now, rate, window > recovery.in_flight)
                 break
-            if strict or room > left:
-                room = left
-            if room > 0 and not (sent.lost or self._urgent) and self._bulk.send(
-                now, writer, room, strict, draining
-            ):
-                first = CONTINUED
-                continue
-            limit = min(self.datagram, left) if strict else self.datagram
-            draft = Draft(limit - HEADER_SIZE)
-            self._fill(draft, now, is_open)
-            if not draft.frames:
-                # The peer's window of numbers, or the budget, is the limit.
+            if not self._send_next(now, writer, room, left, strict, first, draining):
                 break
-            writer.add(self._packet(draft, now, first, draining))
-            if self._probes:
-                self._probes -= 1
             first = CONTINUED
         if rate > 0.0:
             pacer.credit -= writer.cost - start
         if not self._has_something():
             self._drained_at = now
         return more
+
+    def _burst(self, window: int) -> int:
+        """Bytes that may leave at once: a share of the window, in whole runs if it has one."""
+        burst, run = window // BURST_SHARE, self._bulk.run
+        if burst < BURST * self.datagram:
+            return BURST * self.datagram
+        return burst if burst <= run else burst + -burst % run
+
+    def _send_next(
+        self,
+        now: int,
+        writer: RunWriter,
+        room: int,
+        left: int,
+        strict: bool,
+        first: int,
+        draining: bool,
+    ) -> bool:
+        """
+        Send a run of bulk data if that is next, else a datagram of whatever is.
+
+        @param room: bytes that window and pacing admit; 0: only what does not ask them.
+        @param left: bytes that may leave; without C{strict} a datagram may exceed them.
+        @param first: the first byte of a datagram.
+        @return: False if the peer's window of numbers, or the budget, is the limit.
+        """
+        is_open = room > 0 or self._probes > 0
+        if strict or room > left:
+            room = left
+        if (
+            room > 0
+            and not (self.sent.lost or self._urgent)
+            and self._bulk.send(now, writer, room, strict, draining)
+        ):
+            return True
+        limit = min(self.datagram, left) if strict else self.datagram
+        draft = Draft(limit - HEADER_SIZE)
+        self._fill(draft, now, is_open)
+        if not draft.frames:
+            return False
+        writer.add(self._packet(draft, now, first, draining))
+        if self._probes:
+            self._probes -= 1
+        return True
 
     def _wait(self, now: int, rate: float, window_open: bool) -> None:
         """Pacing, or the window, is the limit."""
