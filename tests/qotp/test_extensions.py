@@ -13,12 +13,15 @@ from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.engine import MILLISECOND, Drop, Event, Reason, Reply
 from twisted_rudp.core.queues import MOST_MESSAGES
+from twisted_rudp.core.ranges import Ranges
 from twisted_rudp.messages import Delivery, Message
 from twisted_rudp.qotp.demux import RESETS_PER_SECOND, QOTPDemultiplexer
 from twisted_rudp.qotp.extensions import (
     MORE_RANGES,
     Abort,
     NewId,
+    RangesReader,
+    RangesWriter,
     Reset,
     StatelessReset,
     decode_frame,
@@ -61,6 +64,52 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(decode_range(range_ack(first, end, 0), end), (end - length, end))
         found = decode_ranges(encode_ranges(first, ranges[1:]), first)
         self.assertEqual(found, ranges[1 : 1 + MORE_RANGES])
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(st.integers(0, 1 << 30), st.floats(0.0, 0.4), st.floats(0.0, 0.3))
+    def test_news(self, seed: int, lost: float, late: float) -> None:
+        """
+        What is read of acknowledgement after acknowledgement is all that they say, though most
+        of it is passed over, and some of them are lost.
+        """
+        chance = Random(seed)
+        received, writer, reader = Ranges(64), RangesWriter(), RangesReader()
+        told, known = Ranges(), Ranges()
+        delayed: list[int] = []
+        for number in range(300):
+            if chance.random() < lost:
+                if chance.random() < late:
+                    delayed.append(number)
+                continue
+            received.add(number, number + 1)
+            if delayed and chance.random() < 0.1:
+                came = delayed.pop(0)
+                received.add(came, came + 1)
+            if chance.random() < 0.5:
+                continue
+            newest, *more = received.newest(MORE_RANGES + 1)
+            body = writer.write(newest[0], more)
+            self.assertEqual(body, encode_ranges(newest[0], more))
+            if chance.random() < lost:
+                continue
+            news = reader.read(body, newest[0])
+            for first, end in (newest, *more):
+                told.add(first, end)
+            for first, end in (newest, *news):
+                known.add(first, end)
+            self.assertEqual(list(known), list(told))
+
+    def test_nothingNew(self) -> None:
+        """What an acknowledgement has told is no news in the next, also behind a new hole."""
+        received, writer, reader = Ranges(64), RangesWriter(), RangesReader()
+        for first in (0, 20, 40, 60):
+            received.add(first, first + 10)
+        news = []
+        for first, end in ((70, 75), (80, 85), (85, 90)):
+            received.add(first, end)
+            newest, *more = received.newest(MORE_RANGES + 1)
+            news.append(reader.read(writer.write(newest[0], more), newest[0]))
+        self.assertEqual(news, [[(40, 50), (20, 30), (0, 10)], [(60, 75)], []])
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.binary(max_size=80), st.integers(0, 1 << 30))

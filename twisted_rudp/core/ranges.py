@@ -69,11 +69,10 @@ class Ranges:
         """One more than the largest number; None of an empty set."""
         return self._ends[-1] if self._ends else self.floor
 
-    def newest(self, count: int) -> Iterator[tuple[int, int]]:
+    def newest(self, count: int) -> list[tuple[int, int]]:
         """The highest intervals as pairs of first number and end, highest first."""
-        starts, ends = self.starts, self._ends
-        for at in range(len(starts) - 1, max(len(starts) - 1 - count, -1), -1):
-            yield starts[at], ends[at]
+        behind = -1 - count
+        return list(zip(self.starts[:behind:-1], self._ends[:behind:-1], strict=True))
 
     def add(self, first: int, end: int) -> int:
         """

@@ -55,7 +55,6 @@ from twisted_rudp.qotp.extensions import (
     Reset,
     decode_frame,
     decode_range,
-    decode_ranges,
     encode_accepted,
     encode_new_id,
     encode_proof,
@@ -780,9 +779,9 @@ class QOTPEngine:
             if newest is None:
                 return
             self._extensions.offering = False
-            more: Sequence[tuple[int, int]] = ()
+            more = b""
             if segment is not None and segment.stream == CONTROL:
-                more = decode_ranges(bytes(segment.data), newest[0])
+                more = bytes(segment.data)
             sender.packets.acknowledge_ranges(newest, more)
         else:
             sender.packets.acknowledge_segment(ack.stream, ack.offset, ack.length)

@@ -26,7 +26,7 @@ From then on:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from hashlib import blake2b
 from hmac import compare_digest
@@ -51,6 +51,9 @@ _MOST_WANTED: Final = 3
 
 MORE_RANGES: Final = 32
 """Ranges told beside the newest."""
+
+_MOST_KNOWN: Final = 8 * MORE_RANGES
+"""Ranges that a reader remembers."""
 
 _range: Final = Struct("<II")
 _reset: Final = Struct("<BII")
@@ -251,7 +254,7 @@ def decode_range(ack: Ack, near: int) -> tuple[int, int] | None:
     return first if first > 0 else 0, last + 1
 
 
-def encode_ranges(first: int, ranges: Iterable[tuple[int, int]]) -> bytes:
+def encode_ranges(first: int, ranges: Sequence[tuple[int, int]]) -> bytes:
     """
     The ranges below the newest, highest first.
 
@@ -270,19 +273,88 @@ def encode_ranges(first: int, ranges: Iterable[tuple[int, int]]) -> bytes:
 
 def decode_ranges(body: bytes, first: int) -> list[tuple[int, int]]:
     """The inverse of L{encode_ranges}; what makes no sense ends it, and other frames have none."""
-    found: list[tuple[int, int]] = []
-    if body[:1] != _RANGES:
+    return RangesReader().read(body, first)
+
+
+class RangesWriter:
+    """L{encode_ranges} for one acknowledgement after the other, which say mostly the same."""
+
+    __slots__ = ("_body", "_first", "_ranges")
+
+    def __init__(self) -> None:
+        self._body = b""
+        self._first = -1
+        self._ranges: list[tuple[int, int]] = []
+
+    def write(self, first: int, ranges: list[tuple[int, int]]) -> bytes:
+        """See L{encode_ranges}."""
+        if first == self._first and ranges == self._ranges:
+            return self._body
+        body = self._extended(first, ranges) or encode_ranges(first, ranges)
+        self._body = body
+        self._first = first
+        whole = len(body) == 1 + len(ranges) * _range.size
+        self._ranges = ranges if whole else []
+        return body
+
+    def _extended(self, first: int, ranges: list[tuple[int, int]]) -> bytes:
+        """What was written last, behind the ranges that are new; nothing if others changed too."""
+        before = self._first
+        at = 0
+        for low, _ in ranges:
+            at += 1
+            if low <= before:
+                break
+        kept = len(ranges) - at
+        if not at or ranges[at - 1][0] != before or ranges[at:] != self._ranges[:kept]:
+            return b""
+        return encode_ranges(first, ranges[:at]) + self._body[1 : 1 + kept * _range.size]
+
+
+class RangesReader:
+    """What one acknowledgement after the other says that those before have not said."""
+
+    __slots__ = ("_body", "_first", "_known")
+
+    def __init__(self) -> None:
+        self._body = b""
+        self._first = -1
+        self._known: dict[int, int] = {}
+
+    def read(self, body: bytes, first: int) -> list[tuple[int, int]]:
+        """
+        The inverse of L{encode_ranges}, without what is known. What makes no sense ends it, and
+        other frames have none.
+
+        @param first: the first number of the newest range.
+        """
+        found: list[tuple[int, int]] = []
+        if body[:1] != _RANGES:
+            return found
+        body = body[1 : 1 + MORE_RANGES * _range.size]
+        body = body[: len(body) - len(body) % _range.size]
+        before, known = self._first, self._known
+        self._first = first
+        last, self._body = self._body, body
+        if first == before and last.startswith(body):
+            return found
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        at = 0
+        for gap, length in _range.iter_unpack(body):
+            at += _range.size
+            end = first - gap + 1
+            low = end - length
+            if gap < 2 or not length or low < 0:
+                break
+            if known.get(low) != end:
+                known[low] = end
+                found.append((low, end))
+            if low == before and last.startswith(body[at:]):
+                # What follows stood in the last one.
+                break
+            first = low
         return found
-    for gap, length in _range.iter_unpack(body[1 : len(body) - (len(body) - 1) % _range.size]):
-        end = first - gap + 1
-        low = end - length
-        if gap < 2 or not length or low < 0:
-            break
-        found.append((low, end))
-        first = low
-        if len(found) == MORE_RANGES:
-            break
-    return found
 
 
 def encode_reset(stream: int, code: int) -> bytes:

@@ -274,6 +274,9 @@ class Sealer:
         size = len(payloads[start])
         room = min(run_capacity(size + DATA_OVERHEAD), NUMBERS - self.next % NUMBERS)
         stop = min(start + room, len(payloads))
+        lengths = [len(each) for each in payloads[start:stop]]
+        if lengths.count(size) == len(lengths):
+            return stop
         end = start + 1
         while end < stop and len(payloads[end]) == size:
             end += 1

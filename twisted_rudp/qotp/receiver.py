@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from twisted_rudp.core.engine import Event
@@ -17,7 +16,7 @@ from twisted_rudp.qotp.extensions import (
     MORE_RANGES,
     Extensions,
     Peer,
-    encode_ranges,
+    RangesWriter,
     offer_ack,
     range_ack,
     window_ack,
@@ -25,7 +24,18 @@ from twisted_rudp.qotp.extensions import (
 from twisted_rudp.qotp.protection import PacketWriter
 from twisted_rudp.qotp.settings import Budget
 from twisted_rudp.qotp.streams import Reassembly, Stream, StreamTable
-from twisted_rudp.qotp.wire import LONGEST_SEGMENT, NARROW, PLAIN, WIDE, Ack, Segment, encode
+from twisted_rudp.qotp.wire import (
+    HEAD,
+    LONGEST_SEGMENT,
+    NARROW,
+    NARROW_BYTES,
+    PLAIN,
+    WIDE,
+    WIDE_BYTES,
+    Ack,
+    Segment,
+    encode,
+)
 
 SMALLEST: Final = 8 * 1400
 """A connection always has room for so many bytes."""
@@ -371,7 +381,8 @@ class PendingAcks:
     """
 
     __slots__ = (
-        "_again", "_echoes", "_extensions", "_heard", "_received", "announce", "wanted", "window",
+        "_again", "_echoes", "_extensions", "_heard", "_ranges", "_received", "announce", "wanted",
+        "window",
     )  # fmt: skip
 
     def __init__(self, received: Ranges, extensions: Extensions) -> None:
@@ -383,6 +394,7 @@ class PendingAcks:
         self.announce = False
         self.wanted = False
         self._received = received
+        self._ranges = RangesWriter()
         self._extensions = extensions
         self._heard: deque[Heard] = deque(maxlen=MAX_QUEUED)
         self._again = 0.0
@@ -447,7 +459,7 @@ class PendingAcks:
             self._flush_segments(writer)
 
     def _flush_ranges(self, writer: PacketWriter) -> None:
-        ranges = list(self._received.newest(MORE_RANGES + 1))
+        ranges = self._received.newest(MORE_RANGES + 1)
         if not ranges:
             self.announce = False
             return
@@ -456,7 +468,7 @@ class PendingAcks:
         block = range_ack(*ranges[0], self.window)
         segment = None
         if len(ranges) > 1:
-            segment = Segment(CONTROL, 0, encode_ranges(ranges[0][0], ranges[1:]))
+            segment = Segment(CONTROL, 0, self._ranges.write(ranges[0][0], ranges[1:]))
         payload = encode(block, segment)
         if writer.room(len(payload)):
             writer.send([payload])
@@ -475,10 +487,6 @@ class PendingAcks:
             writer.send(payloads)
 
 
-_narrow: Final = Struct("<BIHB")
-_wide: Final = Struct("<BIIH")
-
-
 def coalesce(
     opened: Sequence[tuple[int, bytes] | None], at: int
 ) -> tuple[int, Segment] | None:
@@ -494,32 +502,33 @@ def coalesce(
     one = opened[at]
     if one is None:
         return None
-    number, kind = one[0], one[1][0]
+    number, plain = one
+    kind = plain[0]
     if kind == PLAIN:
-        head, shift = _narrow, 16
+        width = NARROW_BYTES
     elif kind == PLAIN | WIDE:
-        head, shift = _wide, 32
+        width = WIDE_BYTES
     else:
         return None
-    size, unpack = head.size, head.unpack_from
-    stream = start = offset = -1
+    size = HEAD.size + width
+    if len(plain) <= size:
+        return None
+    head = plain[: HEAD.size]
+    place = start = int.from_bytes(plain[HEAD.size : size], "little")
+    end = 1 << 8 * width
     pieces: list[bytes] = []
     for each in opened[at:] if at else opened:
-        if each is None or each[0] != number:
+        if each is None or each[0] != number or place >= end:
             break
         plain = each[1]
-        if len(plain) <= size:
-            break
-        first, of, low, high = unpack(plain)
-        place = low | high << shift
-        if not pieces:
-            stream, start, offset = of, place, place
-        if first != kind or of != stream or place != offset:
+        length = len(plain) - size
+        if length <= 0 or not plain.startswith(head + place.to_bytes(width, "little")):
             break
         pieces.append(plain[size:])
-        offset += len(plain) - size
+        place += length
         number += 1
-    if not pieces or stream == CONTROL:
+    stream = HEAD.unpack(head)[1]
+    if stream == CONTROL:
         return None
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return len(pieces), Segment(stream, start, data)

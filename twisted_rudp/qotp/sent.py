@@ -13,7 +13,6 @@ segments from the release.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -21,6 +20,7 @@ from twisted_rudp.core.engine import MILLISECOND, Buffer
 from twisted_rudp.core.pacer import NEAR
 from twisted_rudp.core.recovery import COPY_SHARE, MOST_COPIED, Copies, Recovery
 from twisted_rudp.core.rtt import RoundTrip
+from twisted_rudp.qotp.extensions import RangesReader
 from twisted_rudp.qotp.path import PathMTU
 from twisted_rudp.qotp.streams import LostSegment, Stream
 from twisted_rudp.qotp.wire import ControlFrame
@@ -148,7 +148,7 @@ class SentPackets:
         self.frames = 0
         self.acknowledged_bytes = 0
         self.lost = 0
-        self._ranges: dict[int, int] = {}
+        self._ranges = RangesReader()
         self.settled: dict[Stream, None] = {}
         self.losing: dict[Stream, None] = {}
         self.copies = Copies()
@@ -217,20 +217,18 @@ class SentPackets:
 
     # acknowledged
 
-    def acknowledge_ranges(
-        self, newest: tuple[int, int], more: Sequence[tuple[int, int]]
-    ) -> None:
+    def acknowledge_ranges(self, newest: tuple[int, int], more: bytes) -> None:
         """
-        Packet numbers in these ranges, first and end, have arrived. Most of the lower ranges
-        stood in the last acknowledgement too.
+        Packet numbers in these ranges have arrived.
+
+        @param newest: first and end.
+        @param more: a control frame that may tell of lower ones. Most of those stood in the last
+            acknowledgement too.
         """
         self.acknowledge(*newest)
         if more:
-            known = self._ranges
-            for first, end in more:
-                if known.get(first) != end:
-                    self.acknowledge(first, end)
-            self._ranges = dict(more)
+            for first, end in self._ranges.read(more, newest[0]):
+                self.acknowledge(first, end)
 
     def acknowledge(self, first: int, end: int) -> None:
         """Packet numbers C{first} .. C{end} - 1 have arrived."""

@@ -163,6 +163,13 @@ head_narrow: Final = Struct("<BIHB").pack
 
 _head_wide: Final = Struct("<BIIH").pack
 
+HEAD: Final = Struct("<BI")
+"""What stands before an offset: the first byte, and a stream."""
+
+NARROW_BYTES: Final = 3
+WIDE_BYTES: Final = 6
+"""Of an offset, little-endian."""
+
 
 class Ack(NamedTuple):
     """
@@ -255,13 +262,10 @@ def cut(
         payloads = [header(stream, offset + at) + view[at : at + space] for at in starts]
     else:
         # All headers are of one kind, as L{header} makes them.
-        head, first, bits = _head_wide, PLAIN | WIDE, 32
-        if offset <= NARROW:
-            head, first, bits = head_narrow, PLAIN, 16
-        low = (1 << bits) - 1
+        first, width = (PLAIN, NARROW_BYTES) if offset <= NARROW else (PLAIN | WIDE, WIDE_BYTES)
+        head = HEAD.pack(first, stream)
         payloads = [
-            head(first, stream, (offset + at) & low, (offset + at) >> bits)
-            + view[at : at + space]
+            head + (offset + at).to_bytes(width, "little") + view[at : at + space]
             for at in starts
         ]
     if close:
