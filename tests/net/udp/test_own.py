@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections import deque
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -19,8 +20,9 @@ from zope.interface.verify import verifyObject
 
 from tests.net.udp.fakes import OTHER, PEER, errorEntry, fakePort
 from twisted_rudp.core.engine import PathError
-from twisted_rudp.net.udp.own import READ_BYTES, READ_CALLS, TRUST
+from twisted_rudp.net.udp.own import BEHIND, LOOKS, READ_BYTES, READ_CALLS, TRUST
 from twisted_rudp.net.udp.receive import DATAGRAMS
+from twisted_rudp.net.udp.whentoread import LONGEST_WAIT
 
 
 def datagram(data: bytes, address: object = PEER, flags: int = 0) -> tuple[object, ...]:
@@ -113,6 +115,47 @@ class ReadingTests(SynchronousTestCase):
             reads.append(sock.reads - before)
         self.assertEqual(reads, [2] + [1] * TRUST + [2, 1])
         self.assertEqual(len(receiver.datagrams()), TRUST + 3)
+
+    def test_rightBehind(self) -> None:
+        """
+        Where datagrams from far away come one right behind the other, the next wake-ups look for
+        a second one, until they have looked in vain a few times.
+        """
+        port, sock, reactor, receiver = fakePort()
+        receiver.patient = LONGEST_WAIT
+        reads: list[int] = []
+
+        def wake(count: int, pause: float) -> None:
+            reactor.advance(pause)
+            sock.incoming += [datagram(b"ack")] * count
+            before = sock.reads
+            port.doRead()
+            reads.append(sock.reads - before)
+
+        wake(1, 1.0)
+        wake(1, 1.0)
+        wake(1, BEHIND / 2)
+        for _ in range(LOOKS + 1):
+            wake(1, 1.0)
+        self.assertEqual(reads, [2, 1, *[2] * LOOKS, 1, 1])
+        wake(1, BEHIND / 2)
+        turns = receiver.kinds().count("turn")
+        for _ in range(5):
+            wake(2, 1.0)
+        self.assertEqual(receiver.kinds().count("turn"), turns + 5)
+        self.assertEqual(sock.incoming, deque())
+
+    def test_rightBehindNear(self) -> None:
+        """From a near peer it is the answer to what the turn has sent: nothing is looked for."""
+        port, sock, _, receiver = fakePort()
+        receiver.patient = 0
+        sock.incoming.append(datagram(b"x"))
+        port.doRead()
+        for _ in range(3):
+            sock.incoming.append(datagram(b"x"))
+            before = sock.reads
+            port.doRead()
+            self.assertEqual(sock.reads - before, 1)
 
     def test_manyDatagrams(self) -> None:
         """Where several wait, all are read in one turn."""

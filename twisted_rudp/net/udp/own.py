@@ -95,6 +95,18 @@ KERNEL_BYTES: Final = 2304
 TRUST: Final = 8
 """Wake-ups in a row that may end after one short read without looking for more."""
 
+LOOKS: Final = 4
+"""
+Looks in vain, after a short read, for each that found something or would have. A datagram from
+far away that comes right behind another costs a turn of its own if it is left, which takes
+ten times as long as a look.
+"""
+
+MOST_LOOKS: Final = 16
+
+BEHIND: Final = 0.001
+"""Seconds. What wakes a port so soon after a read might have been read with it."""
+
 _BROKEN: Final = (errno.EBADF, errno.ENOTSOCK)
 
 FALLBACK_SECONDS: Final = 10.0
@@ -187,6 +199,8 @@ class OwnPort(SendingPort):
         self._numerous = not self._lone
         self._room = CONTROL_ROOM if gro or local or self._hops is not None else 0
         self._trusting = 0
+        self._looks = 0
+        self._leftAt = 0.0
         self._calledAt = b""
         self._resting = False
         self._reads = False
@@ -320,6 +334,10 @@ class OwnPort(SendingPort):
         (UDP-11).
         """
         counters, receiver, whenToRead = self.counters, self._receiver, self._whenToRead
+        if self._leftAt:
+            if self._reactor.seconds() - self._leftAt < BEHIND:
+                self._looks = min(self._looks + LOOKS, MOST_LOOKS)
+            self._leftAt = 0.0
         while True:
             before = counters.datagramsIn
             more = self._read()
@@ -329,7 +347,11 @@ class OwnPort(SendingPort):
             patience = receiver.patience() if datagrams else -1
             if not whenToRead.arrives(patience):
                 break
-        if patience < SHORTEST_WAIT or self._resting:
+        if patience < SHORTEST_WAIT:
+            # What comes soon is the answer of a near peer.
+            self._leftAt, self._looks = 0.0, 0
+            return
+        if self._resting:
             return
         wait = whenToRead.wait(datagrams, patience)
         if wait:
@@ -366,8 +388,8 @@ class OwnPort(SendingPort):
 
         A wake-up that is likely to hold one short datagram or run ends after it: the
         call that finds nothing more costs as much as the one that found it. Every so
-        often it looks all the same. Where several short ones came together, the next
-        are read many at a time.
+        often it looks all the same, and for a while where that turns out to pay. Where
+        several short ones came together, the next are read many at a time.
 
         @return: the turn was over before the socket was empty. To wait for more to gather
             would let what is there wait without need.
@@ -394,6 +416,7 @@ class OwnPort(SendingPort):
                     self._readAgain()
                 elif calls == 1 and not self._numerous:
                     self._trusting = TRUST
+                    self._looks = max(self._looks - 1, 0)
                 break
             except OSError as problem:
                 calls += 1
@@ -426,11 +449,13 @@ class OwnPort(SendingPort):
             else:
                 self._deliver(data, length, address, -1, b"")
             if length < SHORT:
-                if calls == 1 and self._trusting:
+                if calls == 1 and self._trusting and not self._looks:
                     self._trusting -= 1
+                    self._leftAt = self._reactor.seconds()
                     break
                 if calls > 1:
                     self._trusting = 0
+                    self._looks = min(self._looks + LOOKS, MOST_LOOKS)
                     numerous = length < SMALL
         more = more or left <= 0 or calls >= READ_CALLS
         if counters.runsIn != runs and not self.closed:
