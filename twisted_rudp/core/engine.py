@@ -179,8 +179,8 @@ class Engine(Protocol):
     One session.
 
     Until C{ENDED} has been given by L{events}, everything may be called. After
-    it only C{receive}, C{tick}, C{flush} and C{deadline} are, for the tombstone
-    that answers what still comes, until L{closed} is true. L{counters} and
+    it only C{receive}, C{tick}, C{flush} and C{deadline} are, to answer
+    what still comes in TIME-WAIT, until L{closed} is true. L{counters} and
     L{facts} may be asked at any time. What stands before C{ENDED} in the same answer
     of L{events} is dealt with first, so C{take} still gives what C{READABLE} named.
     """

@@ -26,11 +26,6 @@ def difference32(a: int, b: int) -> int:
     return ((a - b + HALF32) & MASK32) - HALF32
 
 
-def difference24(a: int, b: int) -> int:
-    """As L{difference32} on a circle of 2^24."""
-    return ((a - b + HALF24) & MASK24) - HALF24
-
-
 def unwrap32(number: int, near: int) -> int:
     """
     The integer that C{number} on the wire stands for: the one nearest to

@@ -32,34 +32,13 @@ segment but the last, and the fragment field of the first.
 """
 
 
-class SendQueue(Protocol):
-    """
-    What the application gave and has no numbers yet, in pieces of whole segments
-    (C{snd_queue} of kcp-go).
-
-    @ivar size: bytes queued.
-    """
-
-    size: int
-
-    def segments(self, mss: int) -> int:
-        """How many segments they will make."""
-
-    def cut(self, count: int, mss: int) -> Piece:
-        """Remove the next segments, at most C{count}. Not to be asked when L{size} is 0."""
-
-    def cut_short(self, size: int, mss: int) -> Piece | None:
-        """
-        Remove one segment of at most C{size} bytes, less than C{mss}; None if
-        that is not possible.
-        """
-
-
 class StreamQueue:
     """
-    Bytes without borders: segments are full as long as there are bytes. What was written is
-    referred to, not copied. L{ByteQueue<twisted_rudp.core.queues.ByteQueue>} keeps pieces in the
-    same way. There is no common base, because each write would then enter one more module.
+    What the application gave and has no numbers yet (C{snd_queue} of kcp-go), as bytes without
+    borders: segments are full as long as there are bytes. What was written is referred to, not
+    copied. L{ByteQueue<twisted_rudp.core.queues.ByteQueue>} keeps pieces in the same way, but
+    cuts at any byte, not into whole segments. There is no common base, because each write would
+    then enter one more module.
 
     @ivar size: bytes queued.
     """
@@ -80,9 +59,11 @@ class StreamQueue:
             self.size += len(piece)
 
     def segments(self, mss: int) -> int:
+        """How many segments they will make."""
         return -(-self.size // mss)
 
     def cut(self, count: int, mss: int) -> Piece:
+        """Remove the next segments, at most C{count}. Not to be asked when L{size} is 0."""
         start = self._offset
         end = start + count * mss
         first = self._pieces[0]
@@ -102,7 +83,8 @@ class StreamQueue:
             parts.append(part)
         return (parts[0] if len(parts) == 1 else tuple(parts)), mss, 0
 
-    def cut_short(self, size: int, mss: int) -> Piece | None:
+    def cut_short(self, size: int, mss: int) -> Piece:
+        """Remove one segment of at most C{size} bytes, less than C{mss}."""
         data, _, _ = self.cut(1, min(size, mss))
         return data, len(data), 0
 
@@ -174,7 +156,7 @@ class _Message:
 
 class MessageQueue:
     """
-    Messages, each divided into fragments that count down to 0.
+    The same for messages, each of which is divided into fragments that count down to 0.
 
     @ivar size: bytes queued.
     """
@@ -204,14 +186,20 @@ class MessageQueue:
         self.size += len(data)
 
     def segments(self, mss: int) -> int:
+        """How many segments they will make."""
         return self._segments
 
     def cut(self, count: int, mss: int) -> Piece:
+        """Remove the next segments of one message, at most C{count}. Not to be asked when empty."""
         message = self._messages[0]
         left = message.left
         return self._account(message, left, message.take(count))
 
     def cut_short(self, size: int, mss: int) -> Piece | None:
+        """
+        Remove one segment of at most C{size} bytes, less than C{mss}; None if that is not
+        possible.
+        """
         message = self._messages[0]
         left = message.left
         piece = message.take_short(size)

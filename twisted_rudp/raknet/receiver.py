@@ -460,7 +460,9 @@ _PLAIN: Final = Delivery.RELIABLE_ORDERED
 
 class StreamBuffer:
     """
-    Bytes in order.
+    Bytes in order, for the application: it is given whole pieces as long as they fit, so that
+    none is cut, and as C{bytes}. L{ByteQueue<twisted_rudp.core.queues.ByteQueue>} gives just as
+    much as is asked for, as views.
 
     @ivar size: how many.
     """

@@ -20,8 +20,6 @@ from typing import Final, NamedTuple
 
 from twisted_rudp.core.engine import Address
 
-BUCKETS: Final = 256
-
 WHOLE: Final = 1 << 16
 """The share of a bucket whose datagrams are all let through."""
 
