@@ -26,6 +26,7 @@ EXERCISED: dict[str, str] = {
     "endpoints.origins": "tests.endpoints.test_mux",
     "endpoints.pinging": "tests.endpoints.test_raknet",
     "endpoints.sessions": "tests.endpoints.test_mux",
+    "kcp.timers": "tests.kcp.test_engine",
     "mux.layer": "tests.service.test_kcptun",
     "net.udp.reactors": "tests.net.test_open",
     "net.usercode": "tests.net.test_connect",

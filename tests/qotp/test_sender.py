@@ -11,9 +11,10 @@ from tests.qotp.pair import Pair
 from tests.qotp.test_engine import write
 from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.qotp import timers
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer
 from twisted_rudp.qotp.protection import PacketProtection
-from twisted_rudp.qotp.sender import FIRST_WINDOW, RAISE_INTERVAL, Sender, Timer
+from twisted_rudp.qotp.sender import FIRST_WINDOW, RAISE_INTERVAL, Sender
 from twisted_rudp.qotp.settings import Settings
 
 
@@ -23,7 +24,7 @@ class SenderTests(SynchronousTestCase):
     def setUp(self) -> None:
         settings = Settings(entropy=Random(1).randbytes)
         protection = PacketProtection(bytes(8), Role.CLIENT, settings.mtu, Counter(), None, 0)
-        self.timers = Timers(len(Timer))
+        self.timers = Timers(timers.COUNT)
         self.extensions = Extensions()
         self.sender = Sender(settings, protection.sealer, self.extensions, self.timers)
 
@@ -54,19 +55,19 @@ class SenderTests(SynchronousTestCase):
         sender = self.sender
         sender.shrink(1300)
         self.assertEqual(sender.mtu, 1280)
-        self.assertEqual(self.timers.due[Timer.RAISE], RAISE_INTERVAL)
+        self.assertEqual(self.timers.due[timers.RAISE], RAISE_INTERVAL)
         sender.raise_mtu(RAISE_INTERVAL)
         self.assertEqual(list(sender.frames), [])
         self.extensions.peer = Peer.EXTENDED
         sender.raise_mtu(RAISE_INTERVAL)
         (fill,) = sender.frames
         self.assertIn(len(fill.body), range(1281, sender.path_mtu.probe()))
-        self.assertEqual(self.timers.due[Timer.RAISE], 2 * RAISE_INTERVAL)
+        self.assertEqual(self.timers.due[timers.RAISE], 2 * RAISE_INTERVAL)
 
     def test_nothing(self) -> None:
         """With nothing in flight nothing is asked for."""
         self.sender.arm()
-        self.assertEqual(self.timers.due[Timer.RETRANSMISSION], NEVER)
+        self.assertEqual(self.timers.due[timers.PROBE], NEVER)
         self.assertFalse(self.sender.window_blocked)
         self.assertFalse(self.sender.stalled)
 

@@ -10,8 +10,8 @@ NEVER: Final = 1 << 62
 
 class Timers:
     """
-    When each timer of an engine expires. An engine numbers its timers from 0 by an
-    C{IntEnum} of its own; their order is the order in which L{expired} names them.
+    When each timer of an engine expires. Each transport numbers its timers from 0 in its
+    C{timers} module; their order is the order in which L{expired} names them.
 
     @ivar due: when each expires, by its number; L{NEVER} while it is stopped. May be set.
     """

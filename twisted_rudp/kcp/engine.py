@@ -8,7 +8,6 @@ time limits, counters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
 from twisted_rudp.core.batch import RunWriter
@@ -40,6 +39,7 @@ from twisted_rudp.core.lifecycle import (
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.kcp import arq as input_flags
+from twisted_rudp.kcp import timers as t
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.close import Close, ClosedSession, LateAnswer, Outcome, draining_span
 from twisted_rudp.kcp.control import Peer
@@ -97,40 +97,6 @@ RATE_BURST: Final = 64 * 1500
 
 RATE_TICKS: Final = 50
 """A timer comes this often a second at least; a fast link is not to wait for it."""
-
-
-class Timer(IntEnum):
-    """The timers of a session."""
-
-    FLUSH = 0
-    """A retransmission, a window probe, or what was held back."""
-
-    PROBE = 1
-    """The handshake's question is repeated."""
-
-    KEEPALIVE = 2
-    """The peer has been silent for a while."""
-
-    CLOSE = 3
-    """The close is given up, or an unmarked peer left alone."""
-
-    LIMIT = 4
-    """A time limit of the application's."""
-
-    TIME_WAIT = 5
-    """The last packet is repeated, or all is over."""
-
-    PATH = 6
-    """A longer datagram is to be tried."""
-
-
-_FLUSH: Final = 0
-_PROBE: Final = 1
-_KEEPALIVE: Final = 2
-_CLOSE: Final = 3
-_LIMIT: Final = 4
-_TIME_WAIT: Final = 5
-_PATH: Final = 6
 
 
 class RateLimit:
@@ -259,59 +225,65 @@ class KCPEngine:
         @param over: is told the key of the session when it has ended.
         @param budget: bounds what all sessions of the port keep for their applications.
         """
+        listening = role is Role.SERVER
+        # What it goes by.
         self._address = address
         self._settings = settings
+        self._cipher = cipher
         self._over = over
         self._sealing = overhead
         self._overhead = overhead + options.overhead
-        self._cipher = cipher
-        self.pending: list[tuple[Any, ...]] = []
         self._readable = READABLE_BYTES if settings.stream else READABLE_MESSAGES
+
+        # Its parts.
         self._arq = ARQ(conv, settings, epoch=epoch, overhead=self._overhead)
         self._receiver = self._arq.receiver
         self._transmitter = self._arq.sender.transmitter
-        self._receiver.budget = budget
-        self._group = options.data_shards + options.parity_shards
-        if options.protects:
-            self._arq.sender.expect_repair(self._group)
-        self._life = Lifecycle(role, self.pending, own_socket)
-        self._timers = Timers(len(Timer))
-        self._handshake = Handshake(role, conv, address, cookies)
-        self._keepalive = KeepAlive(now, idle_timeout, keep_alive)
-        self._close: Close | None = None
-        self._closed: ClosedSession | None = None
-        self._out_of_band = OutOfBand(conv)
-        self._shape_heard = False
-        self._emit: Emit | None = None
-        self._una_moved = now
-        self._peer_lost: Reason | None = None
-        self._half_closing = False
-        self._end_heard = self._end_told = False
-        self._slow = True
-        self._path_errors = 0
-        self._path = Path(settings.mtu + self._overhead)
-        self._hold_until = NEVER
-        self._limits = TimeLimits()
-        self._signs = signs or MismatchSigns()
-        self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
-        self._set_options(options)
-        listening = role is Role.SERVER
         self.traffic = SessionCounters(self._arq, listening)
+        self._registration = None if snmp is None else snmp.add(self.traffic)
+        self._signs = signs or MismatchSigns()
         self._framing = Framing(
             options, listening, address, self._signs, self.traffic, not settings.eager
         )
-        self._registration = None if snmp is None else snmp.add(self.traffic)
-        self._begin(now, wait_for_peer)
+        self._group = options.data_shards + options.parity_shards
+        self._out_of_band = OutOfBand(conv)
+        self.pending: list[tuple[Any, ...]] = []
+        self._life = Lifecycle(role, self.pending, own_socket)
+        self._timers = Timers(t.COUNT)
+        self._handshake = Handshake(role, conv, address, cookies)
+        self._keepalive = KeepAlive(now, idle_timeout, keep_alive)
+        self._path = Path(settings.mtu + self._overhead)
+        self._limits = TimeLimits()
+        self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
+        self._close: Close | None = None
+        self._closed: ClosedSession | None = None
 
-    def _begin(self, now: int, wait_for_peer: bool) -> None:
+        # What has happened.
+        self._emit: Emit | None = None
+        self._una_moved = now
+        self._hold_until = NEVER
+        self._shape_heard = False
+        self._half_closing = False
+        self._end_heard = self._end_told = False
+        self._peer_lost: Reason | None = None
+        self._path_errors = 0
+        self._slow = True
+
+        self._set_options(options)
+        self._begin(now, wait_for_peer, budget)
+
+    def _begin(self, now: int, wait_for_peer: bool, budget: ReceiveBudget) -> None:
         client = self._life.role is Role.CLIENT
+        self._receiver.budget = budget
         if not client:
             # Until its address is validated it may be forged.
             self._receiver.limit = min(UNVALIDATED_LIMIT, self._arq.receive_limit)
             self._framing.bound(UNVALIDATED_LIMIT)
+        if self._options.protects:
+            self._arq.sender.expect_repair(self._group)
         self._arq.control.echoes = client
         self._handshake.begin(self._arq, now)
-        self._timers.set(_PROBE, self._handshake.due)
+        self._timers.set(t.HANDSHAKE, self._handshake.due)
         if client and not wait_for_peer:
             self._connected(now)
 
@@ -451,7 +423,7 @@ class KCPEngine:
                 errors = arq.counters.kcp_in_errors
                 self._signs.unread(piece[:length], address)
         if self._closed is not None:
-            self._timers.set(_TIME_WAIT, self._life.deadline())
+            self._timers.set(t.TIME_WAIT, self._life.deadline())
         elif self._options.read_timeout and self._receiver.queue.readable:
             self._limits.came(now)
 
@@ -556,18 +528,18 @@ class KCPEngine:
         expired = timers.expired(now)
         if self._closed is not None:
             self._life.tick(now)
-            timers.set(_TIME_WAIT, self._life.deadline())
+            timers.set(t.TIME_WAIT, self._life.deadline())
             return
-        if _FLUSH in expired:
+        if t.FLUSH in expired:
             # Due until the flush that follows.
-            timers.set(_FLUSH, now)
+            timers.set(t.FLUSH, now)
             if now - self._una_moved > STALLED and self._arq.outstanding:
                 self._suspect_path(now)
-        if _PATH in expired:
+        if t.PATH in expired:
             self._on_path_timer(now)
-        if _KEEPALIVE in expired:
+        if t.KEEP_ALIVE in expired:
             self._check_silence(now)
-        if _LIMIT in expired:
+        if t.LIMIT in expired:
             self._check_limits(now)
         if self._slow and self._closed is None:
             self._advance(now)
@@ -592,7 +564,7 @@ class KCPEngine:
             return
         if keepalive.probe_due(now, self._arq.timeout):
             self._arq.control.ask = True
-        self._timers.set(_KEEPALIVE, keepalive.deadline())
+        self._timers.set(t.KEEP_ALIVE, keepalive.deadline())
 
     def _suspect_path(self, now: int) -> None:
         """Nothing was acknowledged for a while: it may be too long for the path."""
@@ -606,18 +578,18 @@ class KCPEngine:
         if path.length != length:
             self._use_path()
             arq.give_up()
-        self._timers.set(_PATH, path.due)
+        self._timers.set(t.PATH, path.due)
 
     def _on_path_timer(self, now: int) -> None:
         """The timer of the path has expired."""
         path = self._path
-        self._timers.stop(_PATH)
+        self._timers.stop(t.PATH)
         if now - self._una_moved > STALLED and self._arq.outstanding:
             self._suspect_path(now)
         elif now >= path.raise_at:
             path.try_longer(now)
         else:
-            self._timers.set(_PATH, path.raise_at)
+            self._timers.set(t.PATH, path.raise_at)
 
     def _use_path(self) -> None:
         """Go by what is known of the path."""
@@ -627,7 +599,7 @@ class KCPEngine:
             arq.set_mss(mss)
         whole = arq.sender.mss >= self._settings.mss or arq.control.peer is not Peer.MARKED
         arq.divide(NEVER if whole else arq.sender.mss)
-        self._timers.set(_PATH, path.raise_at)
+        self._timers.set(t.PATH, path.raise_at)
 
     def _lose_peer(self, reason: Reason, now: int) -> None:
         """
@@ -654,7 +626,7 @@ class KCPEngine:
         self._watch_limits()
 
     def _watch_limits(self) -> None:
-        self._timers.set(_LIMIT, self._limits.deadline(self._options, self._una_moved))
+        self._timers.set(t.LIMIT, self._limits.deadline(self._options, self._una_moved))
 
     # application -> wire
 
@@ -759,7 +731,7 @@ class KCPEngine:
         if self._patient and self._holds(now):
             if self._options.ack_no_delay and self._receiver.acks:
                 self._flush_framed(now, 0)
-            self._timers.set_earlier(_FLUSH, self._hold_until)
+            self._timers.set_earlier(t.FLUSH, self._hold_until)
             return False
         if self._rate_limit is not None and self._closed is None:
             return self._flush_limited(self._rate_limit, now, budget)
@@ -770,13 +742,13 @@ class KCPEngine:
     def _flush_limited(self, limit: RateLimit, now: int, budget: int) -> bool:
         allowance = limit.allowance(now)
         if allowance <= 0:
-            self._timers.set(_FLUSH, limit.ready(now))
+            self._timers.set(t.FLUSH, limit.ready(now))
             return False
         before = self.traffic.out_bytes
         more = self._flush_framed(now, min(budget, allowance))
         limit.spend(self.traffic.out_bytes - before)
         if more and allowance <= budget:
-            self._timers.set_earlier(_FLUSH, limit.ready(now))
+            self._timers.set_earlier(t.FLUSH, limit.ready(now))
             return False
         return more
 
@@ -885,7 +857,7 @@ class KCPEngine:
         if self._path.trial:
             self._send_path_probe(now, emit)
         more = arq.flush(now, emit, budget, strict=not handshake.validated)
-        self._timers.due[_FLUSH] = arq.deadline()
+        self._timers.due[t.FLUSH] = arq.deadline()
         if self._slow or self._transmitter.dead:
             self._advance(now)
         return more
@@ -898,7 +870,7 @@ class KCPEngine:
         if self._life.state is _ESTABLISHED and self._arq.started:
             path.tried = trial
             emit(self._arq.probe_segment(size, now), size)
-        self._timers.set(_PATH, path.raise_at)
+        self._timers.set(t.PATH, path.raise_at)
 
     def _probe(self, now: int, emit: EmitOwn, budget: int) -> int:
         """
@@ -921,7 +893,7 @@ class KCPEngine:
         for answer in closed.take_answers(now):
             emit(answer, HEADER_SIZE)
         self._life.last_packet_sent()
-        self._timers.set(_TIME_WAIT, self._life.deadline())
+        self._timers.set(t.TIME_WAIT, self._life.deadline())
 
     def _out_to(self, run: Buffer, size: int, address: Address) -> bool:
         return self._out(run, size)
@@ -951,8 +923,8 @@ class KCPEngine:
             waits = not options.ack_no_delay and 0 < acks < self._settings.mtu // HEADER_SIZE
         if (
             not waits
-            or self._timers.running(_PROBE)
-            or now >= self._timers.due[_FLUSH]
+            or self._timers.running(t.HANDSHAKE)
+            or now >= self._timers.due[t.FLUSH]
             or now >= self._hold_until
         ):
             self._hold_until = NEVER
@@ -1009,7 +981,7 @@ class KCPEngine:
         self._limits.came(now)
         if self._options.read_timeout:
             self._watch_limits()
-        self._timers.set(_KEEPALIVE, self._keepalive.deadline())
+        self._timers.set(t.KEEP_ALIVE, self._keepalive.deadline())
         self.pending.append((Event.CONNECTED, False))
         if self._receiver.queue.readable:
             self.pending.append(self._readable)
@@ -1063,7 +1035,7 @@ class KCPEngine:
                 self._drain(self._close, now)
         if life.over:
             return
-        self._timers.set(_PROBE, self._handshake.due)
+        self._timers.set(t.HANDSHAKE, self._handshake.due)
         if self._handshake.validated:
             self._receiver.limit = arq.receive_limit
             self._framing.bound(MOST_BYTES)
@@ -1103,12 +1075,12 @@ class KCPEngine:
     def _close_on(self, close: Close, now: int) -> None:
         arq = self._arq
         outcome = close.judge(arq, now)
-        self._timers.set(_CLOSE, close.until)
+        self._timers.set(t.CLOSE, close.until)
         if outcome is Outcome.ASK:
             self._handshake.probe(now)
         elif outcome is Outcome.DRAIN:
             self._life.enter(State.DRAINING)
-            self._timers.stop(_KEEPALIVE)
+            self._timers.stop(t.KEEP_ALIVE)
             arq.shut_window()
             self._drain(close, now)
         elif outcome is Outcome.TIMEOUT:
@@ -1119,7 +1091,7 @@ class KCPEngine:
 
     def _drain(self, close: Close, now: int) -> None:
         leave_at = min(self._keepalive.heard + draining_span(self._arq.timeout), close.until)
-        self._timers.set(_CLOSE, leave_at)
+        self._timers.set(t.CLOSE, leave_at)
         if now >= leave_at:
             self._end(Reason.DONE, now)
 
@@ -1186,7 +1158,7 @@ class KCPEngine:
         arq.release()
         self._timers.stop_all()
         self._life.end(reason, detail, time_wait)
-        self._timers.set(_TIME_WAIT, self._life.deadline())
+        self._timers.set(t.TIME_WAIT, self._life.deadline())
         self.traffic.end()
         if self._over is not None:
             self._over(self.key)
@@ -1263,4 +1235,4 @@ class KCPEngine:
         self._watch_limits()
         if self._framing.encoder is not None:
             self._framing.encoder.always = options.always_parity
-        self._timers.set_earlier(_FLUSH, now)
+        self._timers.set_earlier(t.FLUSH, now)

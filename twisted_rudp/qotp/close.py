@@ -14,10 +14,11 @@ from twisted_rudp.core.lifecycle import (
     time_wait_span,
 )
 from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.qotp import timers as t
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_abort
 from twisted_rudp.qotp.protection import PacketWriter
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver
-from twisted_rudp.qotp.sender import Sender, Timer
+from twisted_rudp.qotp.sender import Sender
 from twisted_rudp.qotp.streams import Stream, StreamTable
 from twisted_rudp.qotp.wire import Payload, Segment, header
 
@@ -150,7 +151,7 @@ class Close:
             # The peer has everything, and its end is not waited for any longer.
             self.end(Reason.DONE if ours else Reason.CLOSE_TIMEOUT, now, tell=True)
         else:
-            self._timers.set(Timer.CLOSE, until)
+            self._timers.set(t.CLOSE, until)
 
     def peer_gone(self, reason: Reason, now: int) -> None:
         """

@@ -30,6 +30,7 @@ from twisted_rudp.core.lifecycle import Lifecycle, Role, State
 from twisted_rudp.core.queues import ByteQueue, OutOfBandQueue
 from twisted_rudp.core.timers import NEVER, Timers
 from twisted_rudp.messages import Delivery, Message
+from twisted_rudp.qotp import timers as t
 from twisted_rudp.qotp.authentication import (
     DIALLERS_WORDS,
     KEY,
@@ -74,7 +75,7 @@ from twisted_rudp.qotp.protection import (
     Unsealer,
 )
 from twisted_rudp.qotp.receiver import PendingAcks, Receiver, ReceiveWindow, coalesce
-from twisted_rudp.qotp.sender import Sender, Timer
+from twisted_rudp.qotp.sender import Sender
 from twisted_rudp.qotp.settings import Settings
 from twisted_rudp.qotp.streams import Stream, StreamTable
 from twisted_rudp.qotp.wire import (
@@ -140,7 +141,7 @@ class QOTPEngine:
         self._role = role
         self.pending: list[tuple[Any, ...]] = []
         self._counters: Counter[str] = Counter()
-        self._timers = Timers(len(Timer))
+        self._timers = Timers(t.COUNT)
         self._life = Lifecycle(role, self.pending, own_socket)
         self._extensions = Extensions()
         self._protection = PacketProtection(
@@ -199,7 +200,7 @@ class QOTPEngine:
         engine._handshake = handshake
         engine._identity = handshake.identity
         engine._patient = patient
-        engine._timers.set(Timer.HANDSHAKE, handshake.due)
+        engine._timers.set(t.HANDSHAKE, handshake.due)
         handshake.start(engine._protection.sealer)
         return engine
 
@@ -343,7 +344,7 @@ class QOTPEngine:
             self._close.end(Reason.UNREACHABLE, now, text)
         elif self._handshake is not None:
             self._handshake.due = min(self._handshake.due, now + self._refused * AGAIN)
-            self._timers.set(Timer.HANDSHAKE, self._handshake.due)
+            self._timers.set(t.HANDSHAKE, self._handshake.due)
 
     def tick(self, now: int) -> None:
         """Do what is due."""
@@ -351,15 +352,15 @@ class QOTPEngine:
             self._life.tick(now)
             return
         for timer in self._timers.expired(now):
-            if timer == Timer.IDLE:
+            if timer == t.IDLE:
                 self._idle(now)
-            elif timer == Timer.KEEP_ALIVE:
+            elif timer == t.KEEP_ALIVE:
                 self._keep_alive(now)
-            elif timer == Timer.RAISE:
+            elif timer == t.RAISE:
                 self._sender.raise_mtu(now)
-            elif timer == Timer.HOLE:
+            elif timer == t.HOLE:
                 self._fill_hole(now)
-            elif timer == Timer.LOSS or timer == Timer.RETRANSMISSION:
+            elif timer == t.LOSS or timer == t.PROBE:
                 self._sender.tick(now)
         if self._protection.sealer.exhausted:
             text = "the packet numbers of this connection are used up"
@@ -432,7 +433,7 @@ class QOTPEngine:
         data = self._receiver.take(found, limit)
         if self._close.peer_is_gone:
             # To be looked at when the application knows of the end of this stream.
-            self._timers.set(Timer.CLOSE, self._heard)
+            self._timers.set(t.CLOSE, self._heard)
         return data
 
     def take_messages(self) -> Iterator[Message]:
@@ -460,7 +461,7 @@ class QOTPEngine:
         if self._handshake is not None:
             window = self._window.free
             self._handshake.send(now, protection.sealer, emit, self._address, budget, window)
-            self._timers.set(Timer.HANDSHAKE, self._handshake.due)
+            self._timers.set(t.HANDSHAKE, self._handshake.due)
             return False
         self._flush_data(now, writer)
         writer.finish()
@@ -608,9 +609,9 @@ class QOTPEngine:
             # Rule R3: until it sees Data the release sends nothing more.
             self._extensions.offering = peer is Peer.EXTENDED
             self._sender.frames.append(self._sender.ping(repeat=True))
-        self._timers.stop(Timer.HANDSHAKE)
-        self._timers.set(Timer.IDLE, now + self._settings.idle_timeout)
-        self._timers.set(Timer.KEEP_ALIVE, now + self._keep_alive_interval)
+        self._timers.stop(t.HANDSHAKE)
+        self._timers.set(t.IDLE, now + self._settings.idle_timeout)
+        self._timers.set(t.KEEP_ALIVE, now + self._keep_alive_interval)
         if self._role is Role.CLIENT:
             self._prove(peer, wanted, now)
         elif self._authentication is not None and peer is Peer.BASELINE:
@@ -808,9 +809,9 @@ class QOTPEngine:
         self._segments += 1
         if self._receiver.waiting:
             self._receiver.waiting = False
-            if not self._timers.running(Timer.HOLE):
+            if not self._timers.running(t.HOLE):
                 self._segments_before = self._segments
-                self._timers.set(Timer.HOLE, self._heard + HOLE_TIME)
+                self._timers.set(t.HOLE, self._heard + HOLE_TIME)
         return taken
 
     def _fill_hole(self, now: int) -> None:
@@ -827,7 +828,7 @@ class QOTPEngine:
             self._window.stuck()
             self._acks.announce = True
         self._segments_before = self._segments
-        self._timers.set(Timer.HOLE, now + HOLE_TIME)
+        self._timers.set(t.HOLE, now + HOLE_TIME)
 
     def _refuse_streams(self) -> bool:
         """
@@ -941,7 +942,7 @@ class QOTPEngine:
             # Small datagrams get through and what was written does not.
             self._close.end(Reason.DEAD_LINK, now, "nothing of what was written gets through")
             return
-        self._timers.set(Timer.IDLE, until)
+        self._timers.set(t.IDLE, until)
 
     def _keep_alive(self, now: int) -> None:
         """
@@ -953,7 +954,7 @@ class QOTPEngine:
             if not self._sender.packets.recovery.in_flight:
                 self._sender.frames.append(self._sender.ping(repeat=True))
             due = now + self._keep_alive_interval
-        self._timers.set(Timer.KEEP_ALIVE, due)
+        self._timers.set(t.KEEP_ALIVE, due)
 
     # sending
 
@@ -989,7 +990,7 @@ class QOTPEngine:
             writer = PacketWriter(self._protection.sealer, emit, candidate, COST, True)
             writer.send([header(frame.stream, frame.offset)])
             writer.finish()
-        self._timers.set(Timer.PATH, self._path.deadline or NEVER)
+        self._timers.set(t.PATH, self._path.deadline or NEVER)
 
     def _abandon(self, stream: Stream) -> None:
         """A stream is given up in both directions."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Final
 
 from twisted_rudp.core.batch import run_capacity
@@ -17,6 +16,7 @@ from twisted_rudp.core.pacer import LATE, Pacer
 from twisted_rudp.core.queues import OutOfBandQueue
 from twisted_rudp.core.rtt import RoundTrip
 from twisted_rudp.core.timers import NEVER, Timers
+from twisted_rudp.qotp import timers as t
 from twisted_rudp.qotp.congestion import BaselineController, ReleaseController, WindowEvidence
 from twisted_rudp.qotp.extensions import CONTROL, Extensions, Peer, encode_datagram, encode_fill
 from twisted_rudp.qotp.path import RAISE_INTERVAL, STRIKES, PathMTU
@@ -78,50 +78,6 @@ _HEAD: Final = 8
 _HEAD_WIDE: Final = 11
 _BLOCK: Final = 16
 """What an acknowledgement adds at most."""
-
-
-class Timer(IntEnum):
-    """The timers of a connection."""
-
-    HANDSHAKE = 0
-    """The first message is to be sent again."""
-
-    IDLE = 1
-    """Nothing was heard of the peer for too long."""
-
-    KEEP_ALIVE = 2
-    """It is to be asked whether it is still there."""
-
-    LOSS = 3
-    """What later datagrams have overtaken counts as lost."""
-
-    RETRANSMISSION = 4
-    """Nothing was acknowledged for too long."""
-
-    PACING = 5
-    """More may be sent."""
-
-    PATH = 6
-    """A new address is to be challenged again."""
-
-    CLOSE = 7
-    """A close is to be looked at again."""
-
-    HOLE = 8
-    """A peer of the release may be waiting for a larger window."""
-
-    RAISE = 9
-    """A longer datagram may be tried."""
-
-    COPY = 10
-    """Something is to be sent once more, in case that it is lost."""
-
-
-# Names of this module: looking a member up in its enumeration costs more than setting a timer.
-_LOSS: Final = int(Timer.LOSS)
-_RETRANSMISSION: Final = int(Timer.RETRANSMISSION)
-_PACING: Final = int(Timer.PACING)
-_COPY: Final = int(Timer.COPY)
 
 
 class Sender:
@@ -232,8 +188,8 @@ class Sender:
 
     def _use_mtu(self) -> None:
         self.mtu = self.path_mtu.mtu
-        if self.path_mtu.reduced and not self._timers.running(Timer.RAISE):
-            self._timers.set(Timer.RAISE, self._probed_at + RAISE_INTERVAL)
+        if self.path_mtu.reduced and not self._timers.running(t.RAISE):
+            self._timers.set(t.RAISE, self._probed_at + RAISE_INTERVAL)
 
     def raise_mtu(self, now: int) -> None:
         """Try a longer datagram. The release has nothing that could be filled."""
@@ -241,7 +197,7 @@ class Sender:
         if size and self._extensions.peer is Peer.EXTENDED:
             body = encode_fill(size - self._sealer.overhead - _HEAD_WIDE)
             self.frames.append(ControlFrame(CONTROL, 0, body))
-            self._timers.set(Timer.RAISE, now + RAISE_INTERVAL)
+            self._timers.set(t.RAISE, now + RAISE_INTERVAL)
 
     # time
 
@@ -403,11 +359,11 @@ class Sender:
         due = self._timers.due
         if not self.ready:
             self._starved_at = NEVER
-        due[_RETRANSMISSION] = self._probe_at()
-        due[_LOSS] = self.packets.recovery.loss_at
-        due[_PACING] = self._wake
+        due[t.PROBE] = self._probe_at()
+        due[t.LOSS] = self.packets.recovery.loss_at
+        due[t.PACE] = self._wake
         packets = self.packets
-        due[_COPY] = packets.copies.due
+        due[t.COPY] = packets.copies.due
 
     # sending
 

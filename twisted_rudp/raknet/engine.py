@@ -308,7 +308,7 @@ class RakNetEngine:
         self.reply2 = b""
         if request is None:
             self._dialler = Dialler(settings, guid, address, now)
-            self._timers.set(t.DIAL, now)
+            self._timers.set(t.HANDSHAKE, now)
             self._handshake = Handshake(settings, address, guid, True)
         else:
             self._handshake = Handshake(settings, address, request.guid, validated)
@@ -561,7 +561,7 @@ class RakNetEngine:
         if self._dialler is not None:
             if kind is PathError.TOO_BIG:
                 self._dialler.too_big(size, now)
-                self._timers.set(t.DIAL, self._dialler.due)
+                self._timers.set(t.HANDSHAKE, self._dialler.due)
             elif kind is PathError.REFUSED:
                 self._end(Reason.REFUSED, now)
             elif kind is PathError.UNREACHABLE:
@@ -824,16 +824,16 @@ class RakNetEngine:
         for datagram in dialler.datagrams(now):
             writer.add(datagram)
         writer.finish()
-        self._timers.set(t.DIAL, dialler.due)
+        self._timers.set(t.HANDSHAKE, dialler.due)
 
     def _dialled(self, dialler: Dialler, now: int) -> None:
         """See how the first requests went on."""
-        self._timers.set(t.DIAL, dialler.due)
+        self._timers.set(t.HANDSHAKE, dialler.due)
         if dialler.stage is Stage.REFUSED:
             self._end(dialler.refusal[0], now, dialler.refusal[1])
         elif dialler.stage is Stage.AGREED:
             self._dialler = None
-            self._timers.stop(t.DIAL)
+            self._timers.stop(t.HANDSHAKE)
             self._agree(dialler.mtu, dialler.guid, now)
             self.sender.system(self._handshake.ask(self._time(now)))
             self._timers.set(t.PING, now + ASK_AGAIN)

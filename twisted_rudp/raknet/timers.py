@@ -28,7 +28,7 @@ PING: Final = 6
 IDLE: Final = 7
 """The same: see whether the peer has been silent for too long."""
 
-DIAL: Final = 8
+HANDSHAKE: Final = 8
 """The dialler's: send a request again."""
 
 CLOSE: Final = 9
