@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,30 @@ class MuxTestCase(SynchronousTestCase):
     def said(self) -> list[str]:
         """The lines of the log."""
         return [formatEvent(event) for event in self.events]
+
+
+class Greeting(Talk):
+    """Speaks first."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"hello")
+
+
+class Patient(Talk):
+    """Pauses at once."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+
+class Leaving(Talk):
+    """Closes at once."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
 
 
 class SharedTests(MuxTestCase):
@@ -192,6 +217,85 @@ class SharedTests(MuxTestCase):
                 self.factory.built[number].transport.resumeProducing()
             self.network.runFor(10)
             self.assertEqual([len(talk.heard) for talk in stuck], [1_000_000] * 3)
+
+    def test_pausedAtOnce(self) -> None:
+        """
+        What comes with the opening of a connection waits while its protocol pauses, which it may
+        do as soon as it is made, and is not for one that has closed.
+        """
+        for kind in KINDS:
+            self.setUp()
+            factory = Collecting(Patient)
+            server = MuxServerEndpoint(self.plainServer(kind))
+            self.successResultOf(server.listen(factory))
+            talk = self.open(MuxClientEndpoint(self.plainClient(kind)), Greeting)
+            self.network.runFor(1)
+            [patient] = factory.built
+            self.assertEqual(patient.heard, b"", kind)
+            talk.transport.write(b", world")
+            talk.transport.loseConnection()
+            self.network.runFor(1)
+            self.assertIsNone(patient.lost, kind)
+            patient.transport.resumeProducing()
+            self.network.runFor(1)
+            self.assertEqual(patient.heard, b"hello, world", kind)
+            self.assertIs(patient.lost.type, ConnectionDone, kind)
+            factory.kind = Leaving
+            self.open(MuxClientEndpoint(self.plainClient(kind)), Greeting)
+            self.network.runFor(1)
+            self.assertEqual(factory.built[-1].heard, b"", kind)
+
+    def test_lateReader(self) -> None:
+        """
+        Who pauses has all that a connection brought and its orderly end, though the other end
+        has closed long ago. Of a connection over QOTP's multiplexer it had nothing, and was told
+        of a reset, as were those over KCP and QOTP alone that had brought nothing.
+        """
+        for kind, multiplexed in product(KINDS, (True, False)):
+            for size in (0, 1000, 100_000):
+                self.setUp()
+                server, client = self.plainServer(kind), self.plainClient(kind)
+                if multiplexed:
+                    server, client = MuxServerEndpoint(server), MuxClientEndpoint(client)
+                self.successResultOf(server.listen(self.factory))
+                talk = self.open(client)
+                self.network.runFor(1)
+                talk.transport.pauseProducing()
+                [echo] = self.factory.built
+                echo.transport.write(bytes(size))
+                echo.transport.loseConnection()
+                self.network.runFor(100)
+                self.assertEqual(talk.heard, b"")
+                talk.transport.resumeProducing()
+                self.network.runFor(2)
+                case = (kind, multiplexed, size)
+                self.assertEqual(len(talk.heard), size, case)
+                self.assertIs(talk.lost.type, ConnectionDone, case)
+                self.assertIs(echo.lost.type, ConnectionDone, case)
+
+    def test_writingToOneThatClosed(self) -> None:
+        """
+        Who writes on where the other end has closed is reset, and reads before what that end had
+        written. What it writes then goes nowhere, and raises nothing.
+        """
+        for kind in KINDS:
+            self.setUp()
+            endpoint = self.both(kind)
+            talk = self.open(endpoint)
+            self.network.runFor(1)
+            talk.transport.pauseProducing()
+            [echo] = self.factory.built
+            echo.transport.write(bytes(1000))
+            echo.transport.loseConnection()
+            self.network.runFor(1)
+            for _ in range(5):
+                talk.transport.write(bytes(1000))
+                self.network.runFor(1)
+            self.assertIsNone(talk.lost, kind)
+            talk.transport.resumeProducing()
+            self.network.runFor(2)
+            self.assertEqual(len(talk.heard), 1000, kind)
+            self.assertIsNotNone(talk.lost, kind)
 
     def test_sessions(self) -> None:
         """Several sessions are dialled, and a connection goes to the one with the fewest."""
@@ -481,6 +585,19 @@ class LostTests(MuxTestCase):
         self.failureResultOf(waiting)
         self.network.runFor(1)
         self.assertEqual(self.here.ports, [])
+
+
+    def test_closedFirst(self) -> None:
+        """Who ends a session before the far end has answered has nothing to complain of."""
+        for kind in KINDS:
+            self.setUp()
+            endpoint = self.both(kind)
+            talk = self.open(endpoint)
+            talk.transport.loseConnection()
+            self.network.run(endpoint.disconnect())
+            self.network.runFor(PREFACE_TIMEOUT + 3)
+            self.assertEqual(self.said(), [], kind)
+            self.assertEqual(self.here.ports, [])
 
 
 class MismatchTests(MuxTestCase):

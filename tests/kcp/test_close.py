@@ -230,16 +230,29 @@ class OrderlyCloseTests(SynchronousTestCase):
         self.assertEqual(self.outcome(pair, pair.server), DONE)
 
     def test_peer_ignores_end(self) -> None:
-        """A peer that never closes is told by a reset when CLOSE ends."""
+        """
+        A peer that has everything and never closes is told by a reset when CLOSE ends. It had been
+        told of an orderly end, behind which that is none either: its application may have paused.
+        """
         pair = Pair()
         pair.connect()
         close(pair.client)
         pair.run(29_000)
         self.assertNotIn(DONE, pair.client.happened)
         pair.run(2_000)
-        self.assertEqual(
-            pair.client.happened[-1], (Event.ENDED, Reason.CLOSE_TIMEOUT, None)
-        )
+        self.assertEqual(pair.client.happened[-1], DONE)
+        self.assertEqual(pair.server.happened[-1], DONE)
+
+    def test_peerIgnoresEndAndLacks(self) -> None:
+        """It is a reset where something of the peer's did not arrive."""
+        pair = Pair()
+        pair.connect()
+        close(pair.client)
+        pair.run(29_000)
+        pair.fates["server"] = lambda number, datagram: ()
+        write(pair.server, b"x")
+        pair.run(2_000)
+        self.assertEqual(pair.client.happened[-1], DONE)
         self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.RESET, None))
 
     def test_peerDoesNotRead(self) -> None:

@@ -151,6 +151,24 @@ class ReaderTests(SynchronousTestCase):
         self.reads(pair, 20_000)
         self.assertEqual(pair.server.happened[-1][:2], (Event.ENDED, Reason.DONE))
 
+    def test_nothingToRead(self) -> None:
+        """
+        The same when there was nothing to read: the reader may have paused, and not know of the
+        end. Something of its own that did not arrive makes it a reset.
+        """
+        for lacking in (False, True):
+            pair = Pair()
+            pair.connect()
+            close(pair.client)
+            pair.run(29_000)
+            if lacking:
+                pair.fates["server"] = lambda number, datagram: ()
+                write(pair.server, 0, b"x")
+            pair.run(6_000)
+            self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
+            reason = Reason.RESET if lacking else Reason.DONE
+            self.assertEqual(pair.server.happened[-1], (Event.ENDED, reason, None))
+
     def test_abortedUnfinished(self) -> None:
         """An abort before the end of what was written discards it at once."""
         pair = Pair()

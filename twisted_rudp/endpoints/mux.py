@@ -221,7 +221,10 @@ class Greeting:
         """The session is over."""
         before, self._state = self._state, _State.OVER
         self._stopTimer()
-        if before is _State.PREFACE and self._role is Role.CLIENT:
+        if self.session is not None and self.session.closing:
+            # It was not waited for.
+            pass
+        elif before is _State.PREFACE and self._role is Role.CLIENT:
             self._side.complain(self, f"no multiplexer answered ({_text(reason)}): {BOTH_ENDS}")
         elif before is _State.PREFACE and isinstance(reason.value, PeerBrokeProtocol):
             self._side.complain(self, f"{_text(reason)}: {BOTH_ENDS}")
@@ -309,6 +312,9 @@ class Greeting:
 
     def _silent(self) -> None:
         self._timer = None
+        if self.session is not None and self.session.closing:
+            # Nothing is read any more; what was written is still being delivered.
+            return
         if self._state is _State.PREFACE:
             self.fail(f"the peer does not say that it multiplexes: {BOTH_ENDS}")
         else:

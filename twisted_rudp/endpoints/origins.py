@@ -108,7 +108,8 @@ class Accepting(Protocol):
         transport.protocol = protocol
         protocol.makeConnection(transport)
         if rest:
-            protocol.dataReceived(rest)
+            # It may have paused, or closed.
+            transport.giveBack(rest)
 
 
 class AcceptingFactory(Factory):

@@ -48,6 +48,7 @@ class CarrierSession(TwistedProtocol):
     One session, as a connection whose own stream carries nothing but control.
 
     @ivar expired: no more streams are to be opened.
+    @ivar closing: this end has asked for the end of the session.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class CarrierSession(TwistedProtocol):
         self._over = over
         self._control = control
         self.expired = False
+        self.closing = False
 
     def connectionMade(self) -> None:
         if self._streams is not None:
@@ -127,10 +129,12 @@ class CarrierSession(TwistedProtocol):
 
     def close(self) -> None:
         """End the session when all that was written is delivered."""
+        self.closing = True
         self.carrier.loseConnection()
 
     def abort(self) -> None:
         """End the session now."""
+        self.closing = True
         self.carrier.abortConnection()
 
 

@@ -605,14 +605,21 @@ class KCPEngine:
         """
         The peer is gone: end, but for what it had delivered whole before. That is read
         first, then the session ends as if the peer had just closed, unless something of
-        ours did not arrive.
+        ours did not arrive. An application that pauses may not have heard of that end.
         """
         arq = self._arq
-        whole = arq.receiver.end_in_order and arq.receiver.queue.readable
-        if not whole or self._life.state is not _ESTABLISHED:
-            self._end(reason, now, tell=reason is Reason.FORGOTTEN)
+        tell = reason is Reason.FORGOTTEN
+        if not arq.receiver.end_in_order or self._life.state is not _ESTABLISHED:
+            self._end(reason, now, tell=tell)
+            return
+        unread = arq.receiver.queue.readable
+        silent = reason is Reason.IDLE and not unread
+        if arq.sender.drained and (not silent or arq.sender.end_acknowledged):
+            reason = Reason.DONE
+        if not unread:
+            self._end(reason, now, tell=tell)
         elif self._peer_lost is None:
-            self._peer_lost = Reason.DONE if arq.sender.drained else reason
+            self._peer_lost = reason
             arq.sender.release()
             self._timers.stop_all()
 
@@ -1084,7 +1091,10 @@ class KCPEngine:
             arq.shut_window()
             self._drain(close, now)
         elif outcome is Outcome.TIMEOUT:
-            clean = arq.receiver.end_in_order and arq.sender.only_end_outstanding
+            # The peer has everything and its end is not waited for any longer, or it has ended.
+            clean = arq.sender.end_acknowledged or (
+                arq.receiver.end_in_order and arq.sender.only_end_outstanding
+            )
             self._end(Reason.DONE if clean else Reason.CLOSE_TIMEOUT, now, tell=True)
         elif outcome is not Outcome.WAIT:
             self._end_in_order(close, outcome, now)

@@ -166,6 +166,26 @@ class SubStream(StreamTransport):
         if self.session.alive:
             self.session.feeder = self._main
 
+    _returned = b""
+
+    def giveBack(self, data: bytes) -> None:
+        """
+        What a protocol was given is for its successor in C{transport.protocol}, as soon as that
+        reads, and before anything else.
+        """
+        self._returned = data
+        self._readReturned()
+
+    def _readReturned(self) -> None:
+        if self._reading and not self._paused:
+            data, self._returned = self._returned, b""
+            self._call(self.protocol.dataReceived, data)
+
+    def _read(self) -> None:
+        if self._returned:
+            self._readReturned()
+        super()._read()
+
     def _readOutOfBand(self) -> None:
         """What comes beside the streams is for stream 0."""
 

@@ -158,16 +158,22 @@ class Close:
         The peer has given up or vanished. What it had delivered whole, its end included, is
         kept until it was read; nothing is sent any more.
         """
-        if self._gone is None and self._life.state is State.ESTABLISHED and self._unread():
+        unread = self._unread()
+        if self._gone is None and self._life.state is State.ESTABLISHED:
             # A reset behind its orderly end takes nothing back, unless something of ours is
-            # missing there.
+            # missing there. An application that pauses may not have heard of that end.
             streams = self._streams.open.values()
             whole = all(each.incoming.complete and each.drained for each in streams)
-            self._gone = Reason.DONE if whole else reason
-            self.peer_is_gone = True
-            self._sender.release()
-            self._timers.stop_all()
-        elif self._gone is None or not self._unread():
+            silent = reason is Reason.IDLE and not unread
+            if whole and (not silent or all(each.fin_acknowledged for each in streams)):
+                reason = Reason.DONE
+            if unread:
+                self._gone = reason
+                self.peer_is_gone = True
+                self._sender.release()
+                self._timers.stop_all()
+                return
+        if self._gone is None or not unread:
             self._end(LastPacket.NONE, self._gone or reason, now)
 
     def _unread(self) -> bool:

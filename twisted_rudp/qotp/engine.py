@@ -382,7 +382,7 @@ class QOTPEngine:
         @raise ValueError: our half of the stream has been ended.
         """
         found = self._streams.open.get(stream)
-        if found is None:
+        if found is None or found.stopped:
             return
         if found.finishing:
             raise ValueError(f"stream {stream} has been ended")
@@ -508,8 +508,11 @@ class QOTPEngine:
             self._sender.finish(found)
             self._receiver.drop(found)
         else:
-            self._send_reset(stream, code)
-            self._abandon(found)
+            # Whose whole stream is there reads it to its end. It is reset when it writes on.
+            arrived = found.fin_acknowledged and found.drained
+            if not arrived:
+                self._send_reset(stream, code)
+            self._abandon(found, arrived)
 
     def close(self, now: int) -> None:
         """Deliver the rest, exchange CLOSE, discard what comes."""
@@ -800,7 +803,8 @@ class QOTPEngine:
                 # Whoever they are from, they are not acknowledged, and come again.
                 self._counters["before_authentication"] += 1
                 return False
-            return self._receiver.segment(segment) or self._refuse_streams()
+            taken = self._receiver.segment(segment)
+            return self._refuse_streams() if self._receiver.refused else taken
         number, offset, length = segment.stream, segment.offset, len(segment.data)
         again = length > 0 and self._streams.highest(number) > offset
         taken = self._receiver.segment(segment)
@@ -832,14 +836,15 @@ class QOTPEngine:
 
     def _refuse_streams(self) -> bool:
         """
-        An extended peer is told which of its streams are too many, unless it has been told
-        of many and said nothing to that; then the segment is not acknowledged either.
+        An extended peer is told which of its streams are too many or not read, unless it has
+        been told of many and said nothing to that; then the segment is not acknowledged either.
         """
         refused = self._receiver.refused
         told = bool(refused)
         for stream in refused:
             if len(self._sender.frames) + self._sender.packets.frames < MAX_REFUSALS:
                 self._send_reset(stream, 0)
+                self._streams.refused(stream)
             else:
                 told = False
         refused.clear()
@@ -864,7 +869,13 @@ class QOTPEngine:
         if isinstance(frame, Reset):
             self._acks.wanted = True
             stream = self._streams.open.get(frame.stream)
-            if stream is not None and self._authentication is None:
+            if stream is None or self._authentication is not None:
+                return
+            if stream.incoming.complete and not stream.end_told:
+                # Behind the end of its half: what it wrote before is still to be read.
+                stream.stopped = True
+                self._stop_sending(stream)
+            else:
                 self._abandon(stream)
                 self.pending.append((Event.STREAM_RESET, frame.stream, frame.code))
         elif isinstance(frame, NewId):
@@ -992,15 +1003,22 @@ class QOTPEngine:
             writer.finish()
         self._timers.set(t.PATH, self._path.deadline or NEVER)
 
-    def _abandon(self, stream: Stream) -> None:
-        """A stream is given up in both directions."""
+    def _abandon(self, stream: Stream, unwanted: bool = False) -> None:
+        """
+        A stream is given up in both directions.
+
+        @param unwanted: the peer, which has not been told, is when it writes on.
+        """
+        self._stop_sending(stream)
+        stream.end_told = True
+        self._receiver.drop(stream)
+        self._streams.drop(stream, unwanted)
+
+    def _stop_sending(self, stream: Stream) -> None:
+        """Our half of a stream is given up."""
         stream.stop_sending()
-        stream.fin_acknowledged = stream.end_told = stream.flush_told = True
-        stream.unsettled = 0
         self._sender.ready.pop(stream, None)
         self._sender.packets.forget(stream)
-        self._receiver.drop(stream)
-        self._streams.drop(stream)
 
     def _send_reset(self, stream: int, code: int) -> None:
         self._sender.frames.append(ControlFrame(CONTROL, 0, encode_reset(stream, code), True))

@@ -233,7 +233,8 @@ class Receiver:
     @ivar events: for the application.
     @ivar waiting: something has come that is not in order, or for which there is no room;
         for the caller to clear.
-    @ivar refused: streams the peer opened beyond the limit, to be reset.
+    @ivar refused: streams to be reset: the peer opened them beyond the limit, or goes on
+        writing where nobody reads.
     @ivar contradicted: a stream ended in two places, or went on behind its end (W17).
     """
 
@@ -264,6 +265,8 @@ class Receiver:
         stream = self._streams.open.get(number)
         if stream is None:
             if self._streams.finished(number):
+                if segment.data and self._streams.unwanted(number):
+                    self.refused.append(number)
                 return True
             if not segment.data and not segment.close:
                 return True
@@ -332,6 +335,8 @@ class Receiver:
             stream.end_told = True
             if not stream.discarding:
                 self.events.append((Event.STREAM_ENDED, stream.number))
+            if stream.stopped:
+                self.events.append((Event.STREAM_RESET, stream.number, 0))
             if stream.over:
                 self._streams.drop(stream)
 

@@ -190,11 +190,13 @@ class Stream:
     @ivar end_told: the application knows that the peer's half has ended.
     @ivar flush_told: it knows that all of ours has arrived.
     @ivar discarding: what comes is thrown away.
+    @ivar stopped: the peer has given the stream up behind its own end; what it wrote is still
+        to be read.
     """
 
     __slots__ = (
         "discarding", "end_told", "fin_acknowledged", "fin_sent", "finishing", "flush_told",
-        "incoming", "lost", "number", "queue", "sent", "unsettled",
+        "incoming", "lost", "number", "queue", "sent", "stopped", "unsettled",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -210,6 +212,7 @@ class Stream:
         self.end_told = False
         self.flush_told = False
         self.discarding = False
+        self.stopped = False
 
     @property
     def has_new(self) -> bool:
@@ -252,7 +255,8 @@ class Stream:
         """Drop what was not sent and what would be sent again."""
         self.queue = ByteQueue()
         self.lost.clear()
-        self.finishing = self.fin_sent = True
+        self.unsettled = 0
+        self.finishing = self.fin_sent = self.fin_acknowledged = self.flush_told = True
 
 
 class StreamTable:
@@ -265,7 +269,7 @@ class StreamTable:
     def __init__(self, first: int) -> None:
         self.open: dict[int, Stream] = {0: Stream(0)}
         self._next = first
-        self._finished: dict[int, None] = {}
+        self._finished: dict[int, bool] = {}
 
     def make(self) -> Stream:
         """
@@ -302,9 +306,18 @@ class StreamTable:
         stream = self.open.get(number)
         return 0 if stream is None else stream.incoming.highest
 
-    def drop(self, stream: Stream) -> None:
+    def unwanted(self, number: int) -> bool:
+        """Nobody reads what still comes for a stream that is over here, and the peer does not know."""
+        return self._finished.get(number, False)
+
+    def refused(self, number: int) -> None:
+        """The peer has been told that nobody reads the rest of this stream."""
+        if number in self._finished:
+            self._finished[number] = False
+
+    def drop(self, stream: Stream, unwanted: bool = False) -> None:
         """A stream is over. Stream 0 stays, it is the connection's own."""
         if stream.number and self.open.pop(stream.number, None) is not None:
-            self._finished[stream.number] = None
+            self._finished[stream.number] = unwanted
             if len(self._finished) > FINISHED_MEMORY:
                 del self._finished[next(iter(self._finished))]
