@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pair import Fate
+from tests.pair import Fate, steady
 from tests.qotp.pair import End, Pair
 from tests.qotp.test_engine import write
-from twisted_rudp.core.engine import Event, Reason
+from twisted_rudp.core.engine import MILLISECOND, Event, Reason
 
 
 def missing(pattern: int, start: int) -> Fate:
@@ -68,6 +68,42 @@ class LossTests(SynchronousTestCase):
         """The same when both close at the same time."""
         for pattern in range(0, 256, 3):
             self.check(pattern & 15, pattern >> 4, bool(pattern & 1), True)
+
+
+class GrowingQueueTests(SynchronousTestCase):
+    """A slow link with a long queue, in which all that was written waits for seconds."""
+
+    def test_clean(self) -> None:
+        """
+        The writer sends much of it again before it knows better. The reader has everything, ends
+        and closes its socket; what was sent again is then acknowledged by nobody, and the writer
+        does not need it to be.
+        """
+        free = 0.0
+
+        def queue(number: int, datagram: bytes) -> tuple[float]:
+            nonlocal free
+            free = max(free, pair.now / MILLISECOND) + len(datagram) / 13
+            return (free - pair.now / MILLISECOND,)
+
+        pair = Pair(steady(0), queue, own_socket=True)
+        pair.connect()
+        client, server = pair.client, pair.server
+        client.engine.close_stream(0)
+        client.turn(client.engine)
+        pair.run(10)
+        write(server, 0, bytes(20_000))
+        close(server)
+        for _ in range(300):
+            pair.run(10)
+            if (Event.STREAM_ENDED, 0) in client.happened:
+                close(client)
+                break
+        pair.run(5000)
+        self.assertEqual(len(client.streams[0]), 20_000)
+        self.assertEqual(client.engines, {})
+        for end in (client, server):
+            self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
 
 
 class ReaderTests(SynchronousTestCase):

@@ -77,6 +77,28 @@ class PacketsTests(SynchronousTestCase):
         self.packets.give_up_oldest(2)
         self.assertEqual([each.offset for each in self.stream.lost], [0, 2, 4, 6, 8, 10])
 
+    def test_lateArrival(self) -> None:
+        """
+        What was given up and arrives all the same is not sent again; if it was, that is not
+        waited for. Nobody may be left to acknowledge it.
+        """
+        self.send(0, b"aabbcc", 2, fin=True)
+        self.packets.give_up_oldest(3)
+        again = self.stream.lost.popleft()
+        run = SentRun(3, 1, self.stream, again.offset, 2, again.data, False, sendings=2)
+        self.stream.unsettled += 2
+        self.packets.sent(run, 41, 41, SECOND, False)
+        self.packets.acknowledge(0, 2)
+        self.assertEqual([each.offset for each in self.stream.lost], [4])
+        self.assertEqual((self.packets.stream_bytes, self.stream.unsettled), (0, 0))
+        self.assertEqual(self.packets.acknowledged_bytes, 4)
+        self.assertFalse(self.stream.fin_acknowledged)
+        self.packets.acknowledge(0, 4)
+        self.assertEqual(self.packets.acknowledged_bytes, 6)
+        self.assertTrue(self.stream.fin_acknowledged)
+        self.assertFalse(self.packets.losing)
+        self.assertEqual(self.packets.recovery.in_flight, 0)
+
     def test_stretches(self) -> None:
         """What was known already, in the middle of a part or of the whole, counts once."""
         self.send(0, b"aabbccddeef", 2, fin=True)

@@ -28,6 +28,9 @@ from twisted_rudp.qotp.wire import ControlFrame
 ACK_DELAY: Final = 12 * MILLISECOND
 """How long a peer may gather what it acknowledges."""
 
+GIVEN_UP_MEMORY: Final = 256
+"""So many packets that were given up are remembered, should they arrive all the same."""
+
 
 _first: Final = attrgetter("first")
 _last: Final = attrgetter("last")
@@ -156,6 +159,9 @@ class SentPackets:
         # Copies that have arrived since the runs were swept last.
         self._arrived: list[SentRun] = []
         self._exact: dict[tuple[int, int, int], tuple[SentRun, int]] | None = None
+        # Stream, offset and length by the number of the packet; the last of the numbers.
+        self._given_up: dict[int, tuple[Stream, int, int]] = {}
+        self._last_given_up = -1
 
     def expect_segments(self) -> None:
         """From now on acknowledgements name segments."""
@@ -189,6 +195,7 @@ class SentPackets:
         self.recovery.stop()
         self._runs.clear()
         self._arrived.clear()
+        self._given_up.clear()
         self.copies.clear()
         self._exact = None
         self.settled.clear()
@@ -233,6 +240,8 @@ class SentPackets:
     def acknowledge(self, first: int, end: int) -> None:
         """Packet numbers C{first} .. C{end} - 1 have arrived."""
         self.recovery.on_acknowledged(first, end)
+        if first <= self._last_given_up:
+            self._late_arrivals(first, end)
         runs = self._runs
         if len(runs) == 1 and first <= runs[0].first and runs[0].last < end:
             self._whole(runs.pop())
@@ -250,6 +259,41 @@ class SentPackets:
         self._sweep(begin, at)
         while self._arrived:
             self._copy_arrived(self._arrived.pop())
+
+    def _late_arrivals(self, first: int, end: int) -> None:
+        """
+        Of the packets C{first} .. C{end} - 1 some were given up. What they carried is there, and
+        is not sent again; if it was, nobody may be left to acknowledge that.
+        """
+        for number in [each for each in self._given_up if first <= each < end]:
+            stream, offset, length = self._given_up.pop(number)
+            for segment in stream.lost:
+                if segment.offset == offset and len(segment.data) == length:
+                    stream.lost.remove(segment)
+                    if not stream.lost:
+                        self.losing.pop(stream, None)
+                    self.acknowledged_bytes += length
+                    stream.settle(0, segment.fin)
+                    self.settled[stream] = None
+                    break
+            else:
+                self._sent_again(stream, offset, length)
+
+    def _sent_again(self, stream: Stream, offset: int, length: int) -> None:
+        """A segment that was sent again has arrived the first time already."""
+        for at, run in enumerate(self._runs):
+            if run.stream is not stream or run.original is not None or not run.left:
+                continue
+            index = (offset - run.offset) // run.size if run.size else 0
+            if not 0 <= index <= run.last - run.first or not run.in_flight(index):
+                continue
+            start, data, _ = run.segment(index)
+            if start == offset and len(data) == length:
+                number = run.first + index
+                self.recovery.on_superseded(number, number + 1)
+                self._part(run, index, index + 1)
+                self._sweep(at, at + 1)
+                return
 
     def _copy_arrived(self, copy: SentRun) -> None:
         """What a packet carried has arrived by a copy of it."""
@@ -413,10 +457,20 @@ class SentPackets:
             self._path_mtu.lost(len(data))
             if self._exact is not None:
                 self._exact.pop((run.stream.number, offset, len(data)), None)
+            else:
+                self._remember(run.first + index, run.stream, offset, len(data))
             self.stream_bytes -= len(data)
             run.stream.unsettled -= len(data)
             run.stream.lose(LostSegment(offset, data, fin, run.sendings))
             self.losing[run.stream] = None
+
+    def _remember(self, number: int, stream: Stream, offset: int, length: int) -> None:
+        """A packet is given up."""
+        given_up = self._given_up
+        if len(given_up) >= GIVEN_UP_MEMORY:
+            del given_up[next(iter(given_up))]
+        given_up[number] = (stream, offset, length)
+        self._last_given_up = max(self._last_given_up, number)
 
     def _enter(self, run: SentRun) -> None:
         assert self._exact is not None
