@@ -183,6 +183,20 @@ class FollowingTests(FollowingTestCase):
         self.network.run(lambda: len(protocol.heard) == 2_000_005)
         self.assertFollowed(6000)
 
+    def test_closing(self) -> None:
+        """So does one that the server has closed behind what is still on its way."""
+        self.network.impair(Impairments(delay=0.02, rate=200_000), self.client, self.server)
+        protocol = self.connect()
+        transport = self.factory.built[0].transport
+        transport.write(bytes(500_000))
+        transport.loseConnection()
+        self.network.runFor(0.5)
+        self.assertLess(len(protocol.heard), 250_000)
+        self.rebind(6000)
+        self.network.run(lambda: protocol.lost)
+        self.assertEqual(len(protocol.heard), 500_005)
+        self.assertIs(protocol.lost.type, ConnectionDone)
+
     def test_otherAddress(self) -> None:
         """The address may be another one, too."""
         protocol = self.connect()

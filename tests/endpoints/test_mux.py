@@ -576,6 +576,20 @@ class LostTests(MuxTestCase):
         self.network.runFor(3)
         self.assertEqual(self.here.ports, [])
 
+    def test_longHandshake(self) -> None:
+        """A session that is not there yet is not kept alive, and lasts as long as it may."""
+        for kind in KINDS:
+            self.setUp()
+            self.listen(kind)
+            endpoint = MuxClientEndpoint(self.plainClient(kind, timeout=100), patience=200)
+            self.network.cut(self.here, self.there)
+            waiting = endpoint.connect(Collecting(Talk))
+            self.network.runFor(90)
+            self.network.mend(self.here, self.there)
+            self.network.runFor(15)
+            self.assertIsNone(self.successResultOf(waiting).lost, kind)
+            self.assertEqual(self.said(), [], kind)
+
     def test_cancelled(self) -> None:
         """Who no longer waits lets the dialling end."""
         endpoint = MuxClientEndpoint(self.plainClient("kcp"))

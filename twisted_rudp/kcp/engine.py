@@ -357,9 +357,10 @@ class KCPEngine:
 
     @property
     def can_migrate(self) -> bool:
-        """The peer is one of ours, validated, and not about to leave."""
+        """The peer is one of ours, validated, and something is still awaited from it."""
+        state = self._life.state
         return (
-            self._life.state is _ESTABLISHED
+            (state is _ESTABLISHED or state is _FIN_WAIT)
             and self._life.role is Role.SERVER
             and self._handshake.validated
             and self._arq.control.peer is Peer.MARKED

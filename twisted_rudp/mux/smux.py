@@ -524,13 +524,14 @@ class SmuxEngine:
         settings = self._settings
         if now >= self._keepalive_at:
             self._keepalive_at = now + settings.keepalive
-            self._give(pack(settings.version, Command.NOP, 0))
+            if self._connected:
+                self._give(pack(settings.version, Command.NOP, 0))
         if now >= self._close_at:
             self._fail(Reason.CLOSE_TIMEOUT, None, now)
             return
         if now >= self._timeout_at:
             self._timeout_at = now + settings.timeout
-            if not self._heard and self._room > 0:
+            if self._connected and not self._heard and self._room > 0:
                 detail = "no frame of smux came for too long"
                 if not self._counters["frames_in"] and not settings.extended:
                     detail = (
