@@ -185,16 +185,17 @@ class FollowingTests(FollowingTestCase):
 
     def test_closing(self) -> None:
         """So does one that the server has closed behind what is still on its way."""
-        self.network.impair(Impairments(delay=0.02, rate=200_000), self.client, self.server)
+        self.network.impair(Impairments(delay=0.1, rate=50_000), self.client, self.server)
         protocol = self.connect()
         transport = self.factory.built[0].transport
-        transport.write(bytes(500_000))
+        transport.write(bytes(20_000))
         transport.loseConnection()
-        self.network.runFor(0.5)
-        self.assertLess(len(protocol.heard), 250_000)
+        self.network.runFor(0.3)
+        self.assertLess(len(protocol.heard), 15_000)
+        self.assertEqual(transport.facts()["state"], "FIN_WAIT")
         self.rebind(6000)
         self.network.run(lambda: protocol.lost)
-        self.assertEqual(len(protocol.heard), 500_005)
+        self.assertEqual(len(protocol.heard), 20_005)
         self.assertIs(protocol.lost.type, ConnectionDone)
 
     def test_otherAddress(self) -> None:
