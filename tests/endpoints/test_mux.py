@@ -9,10 +9,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.endpoints.talks import Collecting, Echo, Talk
@@ -104,6 +109,17 @@ class Leaving(Talk):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfOpen(Talk):
+    """Goes on when one half has ended."""
+
+    def readConnectionLost(self) -> None:
+        """The other end has ended its half."""
+
+    def writeConnectionLost(self) -> None:
+        """So have we."""
 
 
 class SharedTests(MuxTestCase):
@@ -296,6 +312,22 @@ class SharedTests(MuxTestCase):
             self.network.runFor(2)
             self.assertEqual(len(talk.heard), 1000, kind)
             self.assertIsNotNone(talk.lost, kind)
+
+    def test_abortedBehindItsEnd(self) -> None:
+        """Who has ended only its own half and aborts then is heard of at once."""
+        for kind in KINDS:
+            self.setUp()
+            self.factory = Collecting(HalfOpen)
+            endpoint = self.both(kind)
+            talk = self.open(endpoint, HalfOpen)
+            talk.transport.write(b"request")
+            talk.transport.loseWriteConnection()
+            self.network.runFor(1)
+            [half] = self.factory.built
+            self.assertEqual((half.heard, half.lost), (b"request", None))
+            talk.transport.abortConnection()
+            self.network.runFor(1)
+            self.assertIs(half.lost.type, PeerReset, kind)
 
     def test_sessions(self) -> None:
         """Several sessions are dialled, and a connection goes to the one with the fewest."""

@@ -610,6 +610,7 @@ class MessageTests(SynchronousTestCase):
         self.assertRaises(ValueError, client.send, b"")
         self.assertRaises(ValueError, client.open_stream)
         self.assertRaises(ValueError, client.reset_stream, 0)
+        self.assertRaises(ValueError, client.discard_stream, 0)
 
 
 class MessageWindowTests(SynchronousTestCase):

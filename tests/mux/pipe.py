@@ -117,6 +117,9 @@ class Pipe:
     def reset_stream(self, stream: int, code: int = 0) -> None:
         pass
 
+    def discard_stream(self, stream: int) -> None:
+        pass
+
     def close(self, now: int) -> None:
         self.closing = True
 

@@ -81,7 +81,7 @@ class ExtendedTests(SynchronousTestCase):
 
     def test_readsNoMore(self) -> None:
         """
-        Who has ended its half and gives up answers what still comes with a reset; what it
+        Who has ended its half and reads no more answers what still comes with a reset; what it
         wrote before is read all the same.
         """
         two = Pair()
@@ -90,7 +90,7 @@ class ExtendedTests(SynchronousTestCase):
         two.client.engine.write(number, b"last words")
         two.client.engine.close_stream(number)
         two.run()
-        two.client.engine.reset_stream(number)
+        two.client.engine.discard_stream(number)
         two.run()
         self.assertEqual(two.server.reset, [])
         two.server.engine.write(number, b"to nobody")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pair import Fate, steady
@@ -104,6 +106,40 @@ class GrowingQueueTests(SynchronousTestCase):
         self.assertEqual(client.engines, {})
         for end in (client, server):
             self.assertEqual(end.happened[-1], (Event.ENDED, Reason.DONE, None))
+
+
+class LossyTests(SynchronousTestCase):
+    """From the close on most of what the writer sends is lost."""
+
+    def test_peerEndedFirst(self) -> None:
+        """
+        What was written arrives, or the close fails. Where the peer had ended before, a close was
+        clean after three seconds though much of it was still to be sent again.
+        """
+        clean = 0
+        for size, share, start in product((1000, 10_000, 30_000), (2, 4, 8), (0, 3, 6)):
+            pair = Pair()
+            pair.connect()
+            client, server = pair.client, pair.server
+            server.engine.close_stream(0)
+            server.turn(server.engine)
+            pair.run(500)
+            first = len(client.sent) + start
+            pair.fates["client"] = (
+                lambda number, datagram, first=first, share=share: ()
+                if number >= first and number % share
+                else (10,)
+            )
+            write(client, 0, bytes(size))
+            close(client)
+            pair.run(60_000)
+            _, reason, _ = client.happened[-1]
+            if reason is Reason.DONE:
+                clean += 1
+                self.assertEqual(len(server.streams[0]), size, (share, start))
+            else:
+                self.assertIs(reason, Reason.CLOSE_TIMEOUT)
+        self.assertGreater(clean, 9)
 
 
 class ReaderTests(SynchronousTestCase):

@@ -139,6 +139,9 @@ class ToyEngine:
     def reset_stream(self, stream: int, code: int = 0) -> None:
         raise NotImplementedError
 
+    def discard_stream(self, stream: int) -> None:
+        raise NotImplementedError
+
     def close(self, now: int) -> None:
         raise NotImplementedError
 

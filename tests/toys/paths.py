@@ -236,6 +236,10 @@ class Streams(ToyEngine):
         if self.streams.pop(stream, None) is not None:
             self.put(RESET, stream)
 
+    def discard_stream(self, stream: int) -> None:
+        """The peer is told at once, which it must bear."""
+        self.reset_stream(stream)
+
     def close(self, now: int) -> None:
         self.closing = True
 

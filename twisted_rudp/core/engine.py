@@ -301,7 +301,13 @@ class Engine(Protocol):
         """
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
-        """Give a stream up in both directions."""
+        """Give a stream up in both directions, and tell the peer."""
+
+    def discard_stream(self, stream: int) -> None:
+        """
+        Throw away what still comes of a stream whose own half is delivered, its end included. The
+        peer is told when it writes on.
+        """
 
     def close(self, now: int) -> None:
         """

@@ -968,6 +968,12 @@ class KCPEngine:
         """
         raise ValueError("KCP cannot reset its only stream; abort the session")
 
+    def discard_stream(self, stream: int) -> None:
+        """
+        @raise ValueError: always; the stream is the session, see L{close}.
+        """
+        raise ValueError("KCP cannot discard its only stream; close the session")
+
     def close(self, now: int) -> None:
         """Deliver the rest, exchange FINs, discard what comes."""
         if self._life.state is State.HANDSHAKE:

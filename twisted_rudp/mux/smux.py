@@ -827,13 +827,17 @@ class SmuxEngine:
             self._mark_ready(stream, known)
 
     def reset_stream(self, stream: int, code: int = 0) -> None:
-        known = self._drop(stream)
-        if known is None:
-            return
-        self._room += known.incoming.size
-        self._updates.pop(stream, None)
-        if not known.fin_sent:
+        known = self._streams.get(stream)
+        self.discard_stream(stream)
+        # Without extensions an end says the same.
+        if known is not None and (self._settings.extended or not known.fin_sent):
             self._give(pack(self._settings.version, self._give_up, stream))
+
+    def discard_stream(self, stream: int) -> None:
+        known = self._drop(stream)
+        if known is not None:
+            self._room += known.incoming.size
+            self._updates.pop(stream, None)
 
     def _mark_ready(self, number: int, stream: _Stream) -> None:
         """The stream may have something to send."""

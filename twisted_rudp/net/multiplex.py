@@ -231,7 +231,7 @@ class SubStream(StreamTransport):
     def _finish(self) -> None:
         """All we wrote and its end are acknowledged; the peer is told if it still writes."""
         if not self._endReceived:
-            self._engine.reset_stream(self.stream)
+            self._engine.discard_stream(self.stream)
             self._schedule.touch(self.session)
         self._over(self._reasonOr(Reason.DONE))
 

@@ -141,7 +141,9 @@ class Close:
                 self._end(LastPacket.ACKNOWLEDGEMENT, Reason.DONE, now)
                 return
             until = min(until, patience)
-        if theirs and not any(each.unsettled or each.has_new for each in streams):
+        if not theirs or any(each.undelivered or each.has_new for each in streams):
+            self._theirs_at = None
+        else:
             self._theirs_at = self._theirs_at or now
             if now >= self._theirs_at + UNSEEN_TIME:
                 self._end(LastPacket.NONE, Reason.DONE, now)

@@ -508,11 +508,18 @@ class QOTPEngine:
             self._sender.finish(found)
             self._receiver.drop(found)
         else:
-            # Whose whole stream is there reads it to its end. It is reset when it writes on.
-            arrived = found.fin_acknowledged and found.drained
-            if not arrived:
-                self._send_reset(stream, code)
-            self._abandon(found, arrived)
+            self._send_reset(stream, code)
+            self._abandon(found)
+
+    def discard_stream(self, stream: int) -> None:
+        """An extended peer that writes on is told; what the release sends is thrown away."""
+        found = self._streams.open.get(stream)
+        if found is None:
+            return
+        if self._extensions.peer is Peer.BASELINE:
+            self._receiver.drop(found)
+        else:
+            self._abandon(found, unwanted=True)
 
     def close(self, now: int) -> None:
         """Deliver the rest, exchange CLOSE, discard what comes."""

@@ -307,7 +307,7 @@ class StreamTable:
         return 0 if stream is None else stream.incoming.highest
 
     def unwanted(self, number: int) -> bool:
-        """Nobody reads what still comes for a stream that is over here, and the peer does not know."""
+        """Nobody reads what still comes for a stream that is over, and the peer is to be told."""
         return self._finished.get(number, False)
 
     def refused(self, number: int) -> None:

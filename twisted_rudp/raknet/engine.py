@@ -896,6 +896,12 @@ class RakNetEngine:
         """
         raise ValueError("RakNet cannot reset its only stream; abort the session")
 
+    def discard_stream(self, stream: int) -> None:
+        """
+        @raise ValueError: always; the stream is the session, see L{close}.
+        """
+        raise ValueError("RakNet cannot discard its only stream; close the session")
+
     def close(self, now: int) -> None:
         """Deliver the rest, then say so (raknet.md 11.3). What arrives is thrown away."""
         self._now = now
