@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from typing import Any
 
 from twisted.internet import error
@@ -402,6 +403,20 @@ class RacingTests(ConnectingCase):
         dialling.cancel()
         self.failureResultOf(dialling, error.ConnectingCancelledError)
         self.clean()
+
+    def test_cancelWhileFailing(self) -> None:
+        """
+        So it does when the last attempt has just failed and its socket is being closed: nothing
+        is told of that failure, and nothing logged.
+        """
+        dialling = self.pair.dial(NOBODY, timeout=1)
+        self.network.clock.callLater(1, dialling.cancel)
+        self.network.runFor(2)
+        self.failureResultOf(dialling, error.ConnectingCancelledError)
+        self.clean()
+        self.assertEqual((self.factory.started, self.factory.stopped), (1, 1))
+        # What a Deferred that nobody has raised is logged when that is collected.
+        gc.collect()
 
     def test_reset(self) -> None:
         """A peer that gives up after the connect is told as C{PeerReset} (CLOSE-8)."""

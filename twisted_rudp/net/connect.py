@@ -447,6 +447,9 @@ class Connecting:
 
     def _failed(self, dialled: ConnectAttempt, failure: Failure) -> None:
         """One address has failed, or the peer that won is closed after all."""
+        if dialled not in self._race.attempts:
+            # It was given up while its socket was being closed.
+            return
         if isinstance(failure.value, AuthenticationFailed):
             # The host has answered. Its other addresses would say the same, or nothing.
             for other in self._race.finish(dialled):
