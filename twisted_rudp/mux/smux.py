@@ -522,16 +522,18 @@ class SmuxEngine:
         if self._state is _State.CLOSED:
             return
         settings = self._settings
+        # A carrier of KCP's takes frames from the start, and kcptun speaks at once.
+        speaking = self._connected or not settings.extended
         if now >= self._keepalive_at:
             self._keepalive_at = now + settings.keepalive
-            if self._connected:
+            if speaking:
                 self._give(pack(settings.version, Command.NOP, 0))
         if now >= self._close_at:
             self._fail(Reason.CLOSE_TIMEOUT, None, now)
             return
         if now >= self._timeout_at:
             self._timeout_at = now + settings.timeout
-            if self._connected and not self._heard and self._room > 0:
+            if speaking and not self._heard and self._room > 0:
                 detail = "no frame of smux came for too long"
                 if not self._counters["frames_in"] and not settings.extended:
                     detail = (
