@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from random import Random
 
@@ -14,7 +15,7 @@ from tests.kcp.test_arq_link import Link
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.kcp.arq import ARQ
 from twisted_rudp.kcp.kcpgo import SkipRecovery
-from twisted_rudp.kcp.recovery import PacedRecovery
+from twisted_rudp.kcp.recovery import Burst, PacedRecovery
 from twisted_rudp.kcp.settings import Settings
 from twisted_rudp.kcp.wire import ACK, MARK, PUSH
 
@@ -184,6 +185,24 @@ class PacedTests(ARQTestCase):
             self.flush(arq, 40)
             self.hear(arq, self.control(ACK, sn=0, una=1, wnd=8), now=41)
             self.assertEqual(wait_of(arq, 41) is None, limited)
+
+    def test_withheld(self) -> None:
+        """
+        A peer that acknowledges the newest transmission each time, and C{una} never, has
+        everything sent again; what is remembered of that is bounded.
+        """
+        arq = self.paced()
+        arq.write(bytes(4000))
+        now = 0
+        for _ in range(3000):
+            now += 5
+            pushed = self.pushed(arq, now)
+            if pushed and pushed[-1][0]:
+                self.hear(arq, self.ack(*pushed[-1], una=0), now=now + 3)
+            arq.sender.recovery.give_up()
+        self.assertGreater(arq.counters.fast_retrans_segs, 2500)
+        gc.collect()
+        self.assertLess(sum(isinstance(each, Burst) for each in gc.get_objects()), 1600)
 
     def test_dead(self) -> None:
         """C{dead_link} counts the sendings of one segment here too."""

@@ -6,6 +6,7 @@ the peer may still have.
 from __future__ import annotations
 
 import gc
+import sys
 from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -258,6 +259,60 @@ class SentPacketsTests(SynchronousTestCase):
         self.assertGreater(len(table.lost), waiting - 20)
         table.reported_lost([(0, table.number - 1)])
         self.assertTrue(table.may_retransmit)
+
+    def test_reportedAgain(self) -> None:
+        """
+        A peer can have everything sent again by a few bytes, but not have everything looked at
+        that it has named before; and frames that are lost once more are in their order.
+        """
+        table = self.table = SentPackets(replace(DEFAULT, window=8000))
+        self.send(3000, 0)
+        table.reported_lost([(1, 2999)])
+        calls = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        for turn in range(20):
+            for _ in range(10):
+                frame = table.lost.popleft()
+                table.retransmitting(frame)
+                packet = SentPacket(table.number, [frame], [], turn)
+                table.enter(packet, turn, BYTES, BYTES, False)
+            before = sys.getprofile()
+            sys.setprofile(count)
+            table.reported_lost([(1, (1 << 23) - 1)])
+            sys.setprofile(before)
+            found = [frame.reliable for frame in table.lost]
+            self.assertEqual(found, list(range(1, 3000)))
+        self.assertLess(calls, 20 * 8000)
+        self.assertEqual(table.counters.lost_reported, 2999 + 200)
+
+    def test_denied(self) -> None:
+        """
+        NACKs that name all that is in flight, twice in a row, shrink the window to the least:
+        whoever misses something has received something else.
+        """
+        table = self.table = SentPackets(replace(DEFAULT, window=8000))
+        for turn in range(1, 40):
+            self.send(min(2 * turn, 50), turn * SECOND)
+            self.heard([(0, table.number - 1)], turn * SECOND + 10 * MILLISECOND)
+        now = 39 * SECOND + 20 * MILLISECOND
+        window = self.controller.window
+        self.send(40, now)
+        table.reported_lost([(0, table.number - 1)])
+        table.turn(now, self.controller)
+        self.assertGreater(self.controller.window, window // 2)
+        self.again(now)
+        table.reported_lost([(0, table.number - 1)])
+        table.turn(now, self.controller)
+        self.assertLess(self.controller.window, 5 * BYTES)
+        for turn in range(40, 50):
+            self.again(turn * SECOND)
+            self.send(10, turn * SECOND)
+            self.heard([(0, table.number - 1)], turn * SECOND + 10 * MILLISECOND)
+        self.assertGreater(self.controller.window, 5 * BYTES)
 
     def test_unreliable(self) -> None:
         """A datagram that nobody waits for holds numbers back too when it is missing."""

@@ -723,10 +723,14 @@ class Recovery:
         self._trim()
         return had
 
+    @property
+    def settled(self) -> int:
+        """Transmissions before this number are acknowledged or lost."""
+        return self._batches[0].first if self._batches else self.next
+
     def _trim(self) -> None:
         """Forget what was settled long ago, and keep what may still arrive late."""
-        settled = self._batches[0].first if self._batches else self.next
-        excess = settled - self._base - _REMEMBERED
+        excess = self.settled - self._base - _REMEMBERED
         if excess >= _REMEMBERED:
             del self._state[:excess]
             self._base += excess

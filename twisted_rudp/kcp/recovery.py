@@ -41,6 +41,16 @@ REMEMBERED: Final = 256
 """Transmissions after its last for which a burst is kept when all of it has arrived: so
 late may an acknowledgement name it."""
 
+MOST_BURSTS: Final = 1024
+BURSTS_EACH: Final = 4
+"""
+Bursts that are kept at most, and for each segment in flight: a peer whose C{una} stays can have
+the same segments sent again for ever.
+"""
+
+MOST_EARLIER: Final = 8
+"""Repetitions of a segment, before its last one, that may be in flight."""
+
 ACKNOWLEDGED_LATELY: Final = 6 * MILLISECOND
 """While acknowledgements come as often as that, the next one is likely to be here before a
 timer, and its turn sends."""
@@ -84,15 +94,17 @@ class Resent:
     @ivar number: of the last transmission; negative once the segment is known to have
         arrived.
     @ivar at: when that was.
-    @ivar earlier: the numbers of those before it, without the first sending.
+    @ivar earlier: the numbers of some before it, without the first sending.
+    @ivar sendings: of the segment, the first one included.
     """
 
-    __slots__ = ("at", "earlier", "number")
+    __slots__ = ("at", "earlier", "number", "sendings")
 
     def __init__(self, number: int, at: int) -> None:
         self.number = number
         self.at = at
         self.earlier: list[int] = []
+        self.sendings = 2
 
 
 class PacedRecovery:
@@ -497,9 +509,14 @@ class PacedRecovery:
         """Drop the bursts that no acknowledgement will name any more."""
         log, una = self._log, self._sent.una
         settled = self._recovery.largest - REMEMBERED
+        excess = len(log) - MOST_BURSTS - BURSTS_EACH * self._sent.outstanding
+        if excess > 0:
+            settled, una = self._recovery.settled, self._sent.nxt
         gone = 0
         for burst in log:
             if burst.end > una or burst.number + burst.end - burst.first > settled:
+                break
+            if gone >= excess > 0:
                 break
             gone += 1
             same = self._by_ts.get(burst.ts)
@@ -524,6 +541,9 @@ class PacedRecovery:
         self._pacer.credit -= batch.size(first, end) + (end - first) * header
         burst = Burst(first, end, number, stamp[2] if named else _UNNAMED)
         self._log.append(burst)
+        if len(self._log) > MOST_BURSTS + BURSTS_EACH * self._sent.outstanding:
+            # A peer that acknowledges nothing brings no turn that would do it.
+            self._forget()
         if named:
             self._by_ts.setdefault(stamp[2], []).append(burst)
         return burst
@@ -671,8 +691,10 @@ class PacedRecovery:
                 most = max(most, 2)
             else:
                 again.earlier.append(again.number)
+                del again.earlier[:-MOST_EARLIER]
                 again.number, again.at = number, stamp[5]
-                most = max(most, 2 + len(again.earlier))
+                again.sendings += 1
+                most = max(most, again.sendings)
             number += 1
         self._transmitter.count_sendings(most)
 

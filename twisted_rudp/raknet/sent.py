@@ -73,6 +73,9 @@ EXTENDED_NUMBERS: Final = 1 << 15
 MOST_SENT: Final = 8192
 """Records of datagrams that are not in flight any more."""
 
+MOST_REPORTED: Final = 256
+"""Intervals of numbers in NACKs that are remembered; below them none is believed any more."""
+
 _first_of: Final = attrgetter("first")
 
 OUTSTANDING: Final = 0
@@ -529,8 +532,11 @@ class SentPackets:
     __slots__ = (
         "_ask_again",
         "_compact_at",
+        "_denied",
+        "_earlier",
         "_edge",
         "_edge_at",
+        "_reported",
         "_settings",
         "_settled",
         "_table",
@@ -563,6 +569,12 @@ class SentPackets:
         self.extended = False
         self.outstanding = 0
         self.lost: deque[SentFrame] = deque()
+        # What is lost and belongs before others there.
+        self._earlier: list[SentFrame] = []
+        # So often in a row a NACK has named all that was in flight.
+        self._denied = 0
+        # Numbers that the peer has named in NACKs.
+        self._reported = Ranges(MOST_REPORTED)
         self.open_splits = 0
         self.receipts: list[tuple[int, bool]] = []
         self.copies = Copies()
@@ -640,6 +652,7 @@ class SentPackets:
         self._table.clear()
         self._edge_at = 0
         self.lost.clear()
+        self._earlier.clear()
         self.copies.clear()
         self.gaps.clear()
         self.outstanding = 0
@@ -695,6 +708,7 @@ class SentPackets:
         for first, end in self.copies.take(now):
             for sent, low, high in self._between(first, end):
                 sent.copy(low, high, self)
+        self._order_lost()
 
     # what the peer says
 
@@ -709,6 +723,8 @@ class SentPackets:
         for start, stop in self._named(records):
             found = self.recovery.on_acknowledged(start, stop)
             news += found
+            if found:
+                self._denied = 0
             for sent, first, end in self._between(start, stop):
                 late = sent.acknowledge(first, end, self)
                 if late:
@@ -728,19 +744,28 @@ class SentPackets:
         return news > 0
 
     def reported_lost(self, records: Sequence[tuple[int, int]]) -> None:
-        """Take in the records of a NACK."""
-        for start, stop in self._named(records):
-            for sent, first, end in self._between(start, stop):
-                found = sent.lose(first, end, self, LOST)
-                if found:
-                    self._unanswered = 0
-                    self.recovery.persisting = False
-                    self.counters.lost += found
-                    self.counters.lost_reported += found
-                    if sent.size > self.long:
-                        self.long_lost += found
-                    self.recovery.on_reported_lost(first, end)
+        """Take in the records of a NACK. What was reported before is not looked at again."""
+        reported = self._reported
+        for start, stop in list(self._named(records)):
+            for low, high in reported.gaps(max(start, reported.floor or 0), stop):
+                self._lose_reported(low, high)
+            reported.add(start, stop)
+        if self.recovery.news and not self.recovery.in_flight:
+            self._denied += 1
+        self._order_lost()
         self._find_edge()
+
+    def _lose_reported(self, start: int, stop: int) -> None:
+        for sent, first, end in self._between(start, stop):
+            found = sent.lose(first, end, self, LOST)
+            if found:
+                self._unanswered = 0
+                self.recovery.persisting = False
+                self.counters.lost += found
+                self.counters.lost_reported += found
+                if sent.size > self.long:
+                    self.long_lost += found
+                self.recovery.on_reported_lost(first, end)
 
     def turn(self, now: int, controller: Controller) -> None:
         """Find out what came of all that the peer said in this turn, and what time has brought."""
@@ -759,6 +784,9 @@ class SentPackets:
         if recovery.lost:
             self._take_lost(now)
         controller.on_turn(sample)
+        if self._denied > 1:
+            # Who misses something has received something else; this is no path that delivers.
+            controller.on_timeout(now)
         self._prune(now)
 
     def probe(self, now: int, controller: Controller) -> bool:
@@ -784,6 +812,7 @@ class SentPackets:
         found = last is not None and last.probe(True, self)
         if first is not None:
             found |= first.probe(False, self)
+        self._order_lost()
         return found
 
     def _take_lost(self, now: int) -> None:
@@ -798,6 +827,7 @@ class SentPackets:
                 sent.due = due
                 if sent.size > self.long:
                     self.long_lost += found
+        self._order_lost()
 
     def fill(self, now: int) -> None:
         """
@@ -951,10 +981,18 @@ class SentPackets:
                 # The peer may take in nothing of the application's before it has this.
                 lost.appendleft(frame)
             elif lost and frame.reliable < lost[-1].reliable:
-                # What is lost once more goes before later frames: they wait for it at the peer.
-                lost.insert(bisect_right(lost, _order(frame), key=_order), frame)
+                self._earlier.append(frame)
             else:
                 lost.append(frame)
+
+    def _order_lost(self) -> None:
+        """
+        What is lost once more goes before later frames: they wait for it at the peer. All of a
+        turn at once, for a peer can have thousands lost by ten bytes, again and again.
+        """
+        if self._earlier:
+            self.lost = deque(sorted([*self.lost, *self._earlier], key=_order))
+            self._earlier.clear()
 
     def tell(self, message: OutgoingMessage, arrived: bool) -> None:
         """Note the fate of a message, if somebody wants to know."""
