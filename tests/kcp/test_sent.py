@@ -42,7 +42,7 @@ class Sent:
 
     def acknowledge(self, *acks: tuple[int, int]) -> None:
         """Pairs of number and echoed clock arrive in one datagram."""
-        self.recovery.acknowledge(list(acks), 0, False)
+        self.recovery.acknowledge([(number, ts, 1) for number, ts in acks], 0, False)
 
     def retransmit(self, batch: SentBatch, policy: RetransmitPolicy) -> list[tuple[int, Cause]]:
         """What of a batch is sent again."""

@@ -72,6 +72,7 @@ MOST_COPIED: Final = 1024
 
 _OUTSTANDING: Final = 0
 _ACKNOWLEDGED: Final = 1
+_ONE_ACKNOWLEDGED: Final = b"\1"
 _LOST: Final = 2
 
 _SECOND: Final = 1_000_000_000
@@ -384,26 +385,42 @@ class Recovery:
                 if timed:
                     self._newest = batch
                 return end - first
-        if end - first == 1:
-            before = state[first - base]
-            if before == _ACKNOWLEDGED:
-                return 0
-        elif not state.count(_OUTSTANDING, first - base, end - base) and not state.count(
-            _LOST, first - base, end - base
-        ):
+        if state.count(_ACKNOWLEDGED, first - base, end - base) == end - first:
             return 0
         found = 0
         settled = batches[0].first if batches else self.next
         if first < settled:
             found = self._arrived_settled(first, min(end, settled))
-        at = max(self._batch_index(first), 0)
-        while at < len(batches):
-            batch = batches[at]
+            first = settled
+        at = bisect_right(batches, first, key=_first_of) - 1
+        newest: SentBatch | None = None
+        whole = largest = 0
+        for batch in batches[at:] if at > 0 else batches:
             if batch.first >= end:
                 break
-            low, high = max(first, batch.first), min(end, batch.end)
-            found += self._acknowledge_part(batch, low, high, timed)
-            at += 1
+            low = first if first > batch.first else batch.first
+            high = end if end < batch.end else batch.end
+            count = high - low
+            if count > 0 and state.count(_OUTSTANDING, low - base, high - base) == count:
+                # As most do, all of it arrives for the first time.
+                state[low - base : high - base] = _ONE_ACKNOWLEDGED * count
+                size = batch.size
+                whole += count * size
+                if high == batch.end:
+                    whole += batch.last_size - size
+                found += count
+                newest, largest = batch, high - 1
+            else:
+                found += self._acknowledge_part(batch, low, high, timed)
+        if newest is not None:
+            self.in_flight -= whole
+            self.delivered += whole
+            self._acked += whole
+            self.news = True
+            if largest > self.largest:
+                self.largest = largest
+                if timed:
+                    self._newest = newest
         return found
 
     def _acknowledge_part(self, batch: SentBatch, first: int, end: int, timed: bool) -> int:

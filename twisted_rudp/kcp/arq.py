@@ -8,8 +8,10 @@ cut from them here. Segment numbers on the surface are modulo 2^32, inside unbou
 
 from __future__ import annotations
 
-import struct
-from typing import Final
+import sys
+from array import array
+from operator import sub
+from typing import Final, TypeAlias
 
 from twisted_rudp.core.engine import MILLISECOND, SECOND
 from twisted_rudp.core.serial import MASK32
@@ -92,12 +94,37 @@ _IN_ORDER: Final = HEARD | READABLE
 # A name of this module: it is needed for each datagram.
 _MARKED: Final = Peer.MARKED
 
-_timestamps_and_numbers: Final = struct.Struct("<8xII8x").iter_unpack
+_PAIR: Final = TS_OFFSET // 8
+"""Where timestamp and number of a segment stand among its words of eight bytes."""
+
+_PAIRS: Final = HEADER_SIZE // 8
+_NEXT_NUMBER: Final = 1 << 32
+
+_Stretch: TypeAlias = tuple[int, int, int]
 
 
-def _numbers_and_timestamps(segments: bytes) -> list[tuple[int, int]]:
-    """C{sn} and C{ts} of segments without payload."""
-    return [(sn, ts) for ts, sn in _timestamps_and_numbers(segments)]
+def _stretches(segments: bytes) -> list[_Stretch]:
+    """
+    Number and timestamp on the wire of segments without payload, and how many follow each other
+    with the next number and the same timestamp. There are dozens where something was lost, and
+    the loops over them are the library's.
+    """
+    words = array("Q", segments)
+    if sys.byteorder == "big":
+        words.byteswap()
+    pairs = words[_PAIR::_PAIRS]
+    count = len(pairs)
+    steps = list(map(sub, pairs[1:], pairs[:-1]))
+    if steps.count(_NEXT_NUMBER) == count - 1:
+        return [(pairs[0] >> 32, pairs[0] & MASK32, count)]
+    found: list[_Stretch] = []
+    start = 0
+    for index, step in enumerate(steps, 1):
+        if step != _NEXT_NUMBER:
+            found.append((pairs[start] >> 32, pairs[start] & MASK32, index - start))
+            start = index
+    found.append((pairs[start] >> 32, pairs[start] & MASK32, count - start))
+    return found
 
 
 class ARQ:
@@ -550,15 +577,21 @@ class ARQ:
         ):
             return False
         self._took(count, wnd, una, regular)
-        acks = _numbers_and_timestamps(data)
-        if self.trial is not None and self.trial in acks:
-            self.trial_arrived = True
+        acks = _stretches(data)
+        if self.trial is not None:
+            self._look_for_trial(self.trial, acks)
         sender.recovery.acknowledge(acks, clock, peer is _MARKED)
         if regular:
             start = len(data) - HEADER_SIZE + TS_OFFSET
             echo = int.from_bytes(data[start : start + 4], "little")
             sender.recovery.heard(echo, clock, 0, sender.peer_window)
         return True
+
+    def _look_for_trial(self, trial: tuple[int, int], acks: list[_Stretch]) -> None:
+        number, clock = trial
+        for sn, ts, count in acks:
+            if ts == clock and (number - sn) & MASK32 < count:
+                self.trial_arrived = True
 
     def _datagram(self, data: bytes, clock: int, regular: bool) -> None:
         """
@@ -575,7 +608,7 @@ class ARQ:
         sender = self.sender
         control = self.control
         sent = sender.sent
-        acks: list[tuple[int, int]] = []
+        acks: list[_Stretch] = []
         echo = -1
         segments = 0
         position = 0
@@ -604,7 +637,7 @@ class ARQ:
             if una != sent.una & MASK32:
                 sender.cover(una)
             if cmd == ACK:
-                acks.append((sn, ts))
+                acks.append((sn, ts, 1))
             elif cmd != PUSH:
                 control.receive(cmd, frg, ts, sn, una, regular)
                 if length and cmd == WINS and frg == MARK:
@@ -616,8 +649,8 @@ class ARQ:
                 self._take_end(sn, ts)
             position += length
         if acks:
-            if self.trial is not None and self.trial in acks:
-                self.trial_arrived = True
+            if self.trial is not None:
+                self._look_for_trial(self.trial, acks)
             sender.recovery.acknowledge(acks, clock, control.peer is _MARKED)
         if not good:
             self.counters.kcp_in_errors += 1

@@ -271,21 +271,20 @@ class SkipRecovery:
 
     # what the peer says
 
-    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
+    def acknowledge(
+        self, acks: list[tuple[int, int, int]], clock: int, repeated: bool
+    ) -> None:
         """
-        Take in acknowledgements of single segments, as numbers and echoed timestamps
-        on the wire: mark these, and count them as skips of what is still missing
+        Mark what is acknowledged, and count it as skips of what is still missing
         below (kcp.md 1.9). What is not in flight (any more) is ignored.
-
-        @param repeated: the peer repeats its acknowledgements, so only the first of each
-            segment counts.
         """
         sent = self._sent
         una = sent.una
         span = sent.nxt - una
         known = sorted(
             (una + ((sn - una) & MASK32), clock + ((ts - clock + HALF32) & MASK32) - HALF32)
-            for sn, ts in acks
+            for start, ts, count in acks
+            for sn in range(start, start + count)
             if (sn - una) & MASK32 < span
             and not (repeated and sent.arrived[(sn - una) & MASK32])
         )

@@ -296,22 +296,14 @@ class PacedRecovery:
 
     # what the peer says
 
-    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
-        """
-        Take in acknowledgements of single segments, as numbers and echoed timestamps on
-        the wire. A stretch that left together is taken at once.
-        """
+    def acknowledge(
+        self, acks: list[tuple[int, int, int]], clock: int, repeated: bool
+    ) -> None:
+        """A stretch that left together is taken at once."""
         una, nxt = self._sent.una, self._sent.nxt
-        total = len(acks)
-        position = 0
-        while position < total:
-            sn, ts = acks[position]
+        for sn, ts, count in acks:
             first = una + ((sn - una + HALF32) & MASK32) - HALF32
-            position += 1
-            end = first + 1
-            while position < total and acks[position] == ((sn + end - first) & MASK32, ts):
-                position += 1
-                end += 1
+            end = first + count
             if end > nxt:
                 end = nxt
             if first < end:
@@ -407,6 +399,7 @@ class PacedRecovery:
             fresh.clear()
             return
         gone = 0
+        start = stop = 0
         for burst in fresh:
             if burst.first >= una:
                 break
@@ -416,10 +409,15 @@ class PacedRecovery:
                 self._cover_resent(burst, first, end, now)
             else:
                 number = burst.number + first - burst.first
-                recovery.on_acknowledged(number, number + end - first, timed=False)
+                if number != stop:
+                    recovery.on_acknowledged(start, stop, timed=False)
+                    start = number
+                stop = number + end - first
             if burst.end > una:
                 break
             gone += 1
+        if start < stop:
+            recovery.on_acknowledged(start, stop, timed=False)
         del fresh[:gone]
         if self._lost:
             for segment in [segment for segment in self._lost if segment < una]:

@@ -270,8 +270,17 @@ class Recovery(Protocol):
         @param waiting: there is something that has no number yet.
         """
 
-    def acknowledge(self, acks: list[tuple[int, int]], clock: int, repeated: bool) -> None:
-        """Take in acknowledgements of single segments, as number and timestamp on the wire."""
+    def acknowledge(
+        self, acks: list[tuple[int, int, int]], clock: int, repeated: bool
+    ) -> None:
+        """
+        Take in acknowledgements of single segments.
+
+        @param acks: number and echoed timestamp on the wire, and how many there are with the
+            next numbers and the same timestamp.
+        @param repeated: the peer repeats its acknowledgements, so only the first of each
+            segment counts.
+        """
 
     def heard(self, echo: int, clock: int, covered: int, peer_window: int) -> None:
         """

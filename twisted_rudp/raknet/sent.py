@@ -400,6 +400,9 @@ class SentBatch:
             states = self._states = bytearray(self.end - self.first)
         late = 0
         low, high = first - self.first, end - self.first
+        if states.count(ACKNOWLEDGED, low, high) == high - low:
+            # A peer of ours names each datagram several times.
+            return 0
         for start, stop in list(_stretches(states, low, high, OUTSTANDING)):
             states[start:stop] = b"\1" * (stop - start)
             self._live -= stop - start
@@ -498,11 +501,10 @@ class SentBatch:
 
 def _stretches(states: bytearray, start: int, end: int, state: int) -> Iterator[tuple[int, int]]:
     """Where neighbours are in one state."""
+    mark = bytes((state,))
     at = states.find(state, start, end)
     while at >= 0:
-        stop = at + 1
-        while stop < end and states[stop] == state:
-            stop += 1
+        stop = end - len(states[at:end].lstrip(mark))
         yield at, stop
         at = states.find(state, stop, end)
 
@@ -896,16 +898,17 @@ class SentPackets:
         return merged
 
     def _between(self, start: int, end: int) -> list[tuple[Sent, int, int]]:
-        """What has numbers in this interval, with the part of each."""
+        """What has numbers in this interval and is not all acknowledged, with the part of each."""
         table = self._table
         found: list[tuple[Sent, int, int]] = []
         at = max(bisect_right(table, start, key=_first_of) - 1, 0)
         while at < len(table) and table[at].first < end:
             sent = table[at]
-            low, high = max(start, sent.first), min(end, sent.end)
-            if low < high:
-                found.append((sent, low, high))
             at += 1
+            if sent.open:
+                low, high = max(start, sent.first), min(end, sent.end)
+                if low < high:
+                    found.append((sent, low, high))
         return found
 
     def _prune(self, now: int) -> None:
