@@ -158,6 +158,37 @@ class StoreTests(SynchronousTestCase):
         levels = [event["log_level"].name for event in self.events]
         self.assertEqual(levels, ["error", "info"])
 
+    def test_nonsense(self) -> None:
+        """A store that says what was never written is one that does not answer."""
+        for answer in (
+            None,
+            7,
+            "text",
+            [HERE],
+            [HERE, b"7"],
+            [HERE, b"seven", b"60"],
+            [HERE, b"70000", b"60"],
+            [HERE, b"7", b"nan"],
+            [HERE, b"7", b"-inf"],
+            [b"12345", b"7", b"60"],
+            [7, b"7", b"60"],
+            [None] * 3_000_000,
+        ):
+            asking = self.store.find(b"bob")
+            [(_, found)] = self.connection.take("read")
+            found.callback(answer)
+            self.assertEqual(self.successResultOf(asking), [])
+            self.clock.advance(RETRY)
+            self.there()
+        self.assertEqual(self.store.counters["store_failed"], 12)
+        for info in (None, b"run_id", {}, {"run_id": 7}):
+            self.clock.advance(CHECK)
+            [(_, answered)] = self.connection.take("info")
+            answered.callback(info)
+            self.clock.advance(RETRY)
+            self.there()
+        self.assertEqual(self.store.counters["store_failed"], 16)
+
     def test_life(self) -> None:
         """What is written late holds only as long as the announcement does."""
         self.away()

@@ -126,11 +126,21 @@ class OptionsTests(SynchronousTestCase):
             ('{"mode": "fastest"}', "mode"),
             ('{"mtu": [1]}', "mtu"),
             ('{"datashard": 300}', "datashard"),
+            ('{"nocomp": "false"}', "nocomp"),
+            ('{"nocomp": 2}', "nocomp"),
+            ('{"key": true}', "key"),
+            ('{"mtu": true}', "mtu"),
+            ("[" * 100_000, "JSON"),
         ):
             name = self.mktemp()
             Path(name).write_text(text)
             error = self.assertRaises(usage.UsageError, self.server, "-c", name)
             self.assertIn(word, str(error))
+        for value, wanted in (("0", False), ("1", True), ("false", False)):
+            name = self.mktemp()
+            Path(name).write_text(f'{{"listen": ":4000", "nocomp": {value}}}')
+            (server,) = self.server("-c", name, "-t", "127.0.0.1:80")
+            self.assertEqual(server.nocomp, wanted)
         error = self.assertRaises(usage.UsageError, self.server, "-c", self.mktemp())
         self.assertIn("No such file", str(error))
 

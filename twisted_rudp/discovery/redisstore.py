@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -94,6 +95,23 @@ end
 return found
 """
 """Reads the places of a node: address, port and seconds to live of each."""
+
+
+_MOST_FIELDS: Final = 3 * 2 * MAX_PER_NODE
+"""Of an answer about a node: three for each place, in two families."""
+
+_NO_PLACE: Final = Place(b"", 0, 0.0)
+
+
+class StoreError(Exception):
+    """The store does not answer as Redis does, or others have written to our keys."""
+
+
+def _runOf(info: Any) -> str:
+    run = info.get("run_id") if isinstance(info, dict) else None
+    if not isinstance(run, str):
+        raise StoreError("it does not say who it is")
+    return run
 
 
 class RedisStore:
@@ -215,20 +233,35 @@ class RedisStore:
             self.counters["store_busy"] += not self._away
             return succeed(self._known.get(node, []))
         self._asked += 1
-        asking = self._call("eval", _READ, [PREFIX + node])
+        asking = self._call("eval", _READ, [PREFIX + node]).addCallback(self._places)
         return asking.addCallbacks(
-            lambda answer: self._found(answer, node),
+            lambda found: self._found(found, node),
             lambda failure: self._notFound(failure, node),
         )
 
-    def _found(self, answer: Any, node: bytes) -> list[Place]:
+    def _places(self, answer: Any) -> list[Place]:
+        """
+        The places in an answer.
+
+        @raise StoreError: it is no answer to what was asked.
+        """
+        now = self._reactor.seconds()
+        try:
+            rows = [answer[at : at + 3] for at in range(0, min(len(answer), _MOST_FIELDS), 3)]
+            found = [
+                self._table.placed(ip, int(port), now, float(left)) for ip, port, left in rows
+            ]
+        except (TypeError, ValueError):
+            found = [_NO_PLACE]
+        for each in found:
+            right = isinstance(each.ip, bytes) and len(each.ip) in (4, 16)
+            if not right or not 0 < each.port < 65536 or not isfinite(each.seen):
+                raise StoreError("what it says is not what was written")
+        return found
+
+    def _found(self, found: list[Place], node: bytes) -> list[Place]:
         self._asked -= 1
         self.counters["store_found"] += 1
-        now = self._reactor.seconds()
-        found = [
-            self._table.placed(answer[at], int(answer[at + 1]), now, float(answer[at + 2]))
-            for at in range(0, len(answer), 3)
-        ]
         self._known.pop(node, None)
         if found:
             self._known[node] = found
@@ -265,10 +298,10 @@ class RedisStore:
 
     def _check(self) -> None:
         self._timer = None
-        self._call("info", "server").addCallbacks(self._there, self._notThere)
+        asking = self._call("info", "server").addCallback(_runOf)
+        asking.addCallbacks(self._there, self._notThere)
 
-    def _there(self, info: Any) -> None:
-        run = info.get("run_id")
+    def _there(self, run: str) -> None:
         if self._run is not None and run != self._run:
             # It was started again, and may know nothing.
             for node, place in self._table.dump():

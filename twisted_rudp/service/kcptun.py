@@ -166,6 +166,11 @@ _FLAGS: Final[list[list[Any]]] = [
     ["tcp", None, "Refused: a raw-socket imitation of TCP is not supported."],
 ]
 
+_SWITCHES: Final = frozenset(
+    row[0] for row in (*_FLAGS, *_SHARED) if len(row) < 4 or row[-1] is _flag
+)
+"""Options that a configuration file may give as C{true} and C{false}."""
+
 _IGNORED: Final = frozenset({"pprof", "log-level"})
 """Keys of configuration files that say nothing to this program."""
 
@@ -235,7 +240,7 @@ class _TunnelOptions(UsageOptions):
                 found = json.load(file)
         except OSError as problem:
             raise usage.UsageError(f"-c {name}: {problem.strerror}") from None
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise usage.UsageError(f"-c {name}: this is not valid JSON: {problem}") from None
         if not isinstance(found, dict):
             raise usage.UsageError(f"-c {name}: expected a JSON object")
@@ -247,8 +252,12 @@ class _TunnelOptions(UsageOptions):
                 continue
             if own is None:
                 raise usage.UsageError(f"-c {name}: {key!r} is not known")
-            if isinstance(value, bool):
+            if own in _SWITCHES:
+                if value not in (0, 1):
+                    raise usage.UsageError(f"-c {name}: {key!r} is neither true nor false")
                 self[own] = int(value)
+            elif isinstance(value, bool):
+                raise usage.UsageError(f"-c {name}: {key!r} is no flag")
             elif isinstance(value, (str, int)):
                 try:
                     self[own] = self._coerced(own, str(value))
