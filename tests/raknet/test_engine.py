@@ -664,6 +664,20 @@ class ClosingTests(SynchronousTestCase):
             self.assertEqual(pair.server.happened[-1], (Event.ENDED, Reason.DONE, None))
             self.assertEqual(pair.server.engines, {})
 
+    def test_reliablePings(self) -> None:
+        """
+        A close does not wait for pings that the peer has to acknowledge: on a path that is longer
+        than their interval some are always on their way.
+        """
+        pair = Pair(GO_RAKNET_2023, steady(150), steady(150))
+        pair.connect()
+        pair.run(3000)
+        pair.write(pair.client, bytes(5000))
+        close(pair, pair.client)
+        pair.run(4000)
+        self.assertEqual(len(pair.server.received), 5000)
+        self.assertEqual(pair.client.happened[-1], (Event.ENDED, Reason.DONE, None))
+
     def test_unread(self) -> None:
         """The peer's end is told only after its last byte was taken."""
         pair = Pair()

@@ -786,12 +786,20 @@ class RakNetEngine:
         """We dial, and the listener has not accepted yet."""
         return self._life.state is _HANDSHAKE and self._life.role is Role.CLIENT
 
+    @property
+    def _ping_reliability(self) -> int:
+        """
+        Of pings and pongs. A close waits for all that is reliable; where they come faster than
+        acknowledgements some of them were always outstanding.
+        """
+        if self._settings.reliable_pings and self._life.state is _ESTABLISHED:
+            return int(Reliability.RELIABLE_ORDERED)
+        return int(Reliability.UNRELIABLE)
+
     def _ping(self, now: int) -> None:
         """Ask the peer for a sign of life."""
         time = self._time(now)
-        ordered = self._settings.reliable_pings
-        reliability = Reliability.RELIABLE_ORDERED if ordered else Reliability.UNRELIABLE
-        self.sender.system(wire.pack_ping(time), int(reliability))
+        self.sender.system(wire.pack_ping(time), self._ping_reliability)
         self._liveness.pinged(time, self.sender.sent.round_trip.smoothed, now)
         self._counters.pings_out += 1
 
@@ -814,9 +822,7 @@ class RakNetEngine:
         if self.sender.urgent >= MOST_URGENT or self._peer_finished:
             self._counters.system_ignored += 1
             return
-        ordered = self._settings.reliable_pings
-        reliability = Reliability.RELIABLE_ORDERED if ordered else Reliability.UNRELIABLE
-        self.sender.system(wire.pack_pong(time, self._time(now)), int(reliability))
+        self.sender.system(wire.pack_pong(time, self._time(now)), self._ping_reliability)
 
     # the handshake
 
