@@ -28,6 +28,7 @@ EXERCISED: dict[str, str] = {
     "endpoints.sessions": "tests.endpoints.test_mux",
     "kcp.timers": "tests.kcp.test_engine",
     "mux.layer": "tests.service.test_kcptun",
+    "net.shutdown": "tests.net.test_hub",
     "net.udp.reactors": "tests.net.test_open",
     "net.usercode": "tests.net.test_connect",
     "raknet.close": "tests.raknet.test_engine",

@@ -28,15 +28,8 @@ from tests.toys.conversations import WINDOW, CipherDemultiplexer, Conversation
 from twisted_rudp.core.engine import Capability, Reason
 from twisted_rudp.errors import PeerReset, PeerTimedOut
 from twisted_rudp.interfaces import IRUDPTransport
-from twisted_rudp.net.transport import (
-    DISCONNECTING,
-    HIGH_WATER,
-    READING,
-    WRITING,
-    Cause,
-    State,
-    after,
-)
+from twisted_rudp.net.states import DISCONNECTING, READING, WRITING, Cause, State, after
+from twisted_rudp.net.transport import HIGH_WATER
 
 
 @implementer(IPushProducer)

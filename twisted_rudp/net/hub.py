@@ -41,8 +41,9 @@ from twisted_rudp.net.addresses import isOwn
 from twisted_rudp.net.flood import Flood
 from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.net.schedule import CallTask, MonotonicClock, Schedule
-from twisted_rudp.net.session import Output, Owner, Session, ShutdownGuard
+from twisted_rudp.net.session import Output, Owner, Session
 from twisted_rudp.net.shares import SHARE, Shares
+from twisted_rudp.net.shutdown import ShutdownGuard
 from twisted_rudp.net.table import DEFAULTS, Limits, SessionTable
 from twisted_rudp.net.traced import traced, traces
 from twisted_rudp.net.udp.options import changed

@@ -14,7 +14,8 @@ from twisted_rudp.core.engine import Event
 from twisted_rudp.interfaces import IMessageTransport
 from twisted_rudp.messages import Delivery
 from twisted_rudp.net.session import Session
-from twisted_rudp.net.transport import Cause, Host, SessionTransport, State
+from twisted_rudp.net.states import Cause, State
+from twisted_rudp.net.transport import Host, SessionTransport
 
 TURN_LIMIT: Final = 256
 """Messages delivered at a time; the rest waits for the next turn (FLOW-11)."""

@@ -13,8 +13,9 @@ from twisted_rudp.core.engine import Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IMultiplexed
 from twisted_rudp.net.session import Session
+from twisted_rudp.net.states import DISCONNECTING, Cause, State
 from twisted_rudp.net.stream import StreamTransport
-from twisted_rudp.net.transport import DISCONNECTING, Cause, Host, State
+from twisted_rudp.net.transport import Host
 from twisted_rudp.net.usercode import callUserLogged
 
 MAX_WAITING = 64

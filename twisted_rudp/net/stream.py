@@ -18,7 +18,8 @@ from zope.interface import classImplements
 from twisted_rudp.core.engine import Capability, Event, Reason
 from twisted_rudp.errors import Phase, failureFor
 from twisted_rudp.interfaces import IOutOfBandProtocol, IRUDPTransport
-from twisted_rudp.net.transport import Cause, SessionTransport, State
+from twisted_rudp.net.states import Cause, State
+from twisted_rudp.net.transport import SessionTransport
 
 CHUNK: Final = 65536
 """At most so many bytes in one C{dataReceived} (FLOW-11)."""
