@@ -127,9 +127,11 @@ class Cipher:
         count = len(sealed)
         nonces = b"".join([each[:NONCE_SIZE] for each in sealed])
         masks = _integers(count).unpack(sn_masks(self._key, nonces, NONCE_SIZE, 0))
-        parts: list[bytes] = []
-        for sn, mask, each in zip(range(low, low + count), masks, sealed, strict=True):
-            parts += (prefix, (sn ^ mask).to_bytes(NUMBER_SIZE, "little"), each)
+        parts = [prefix] * (3 * count)
+        parts[1::3] = [
+            (sn ^ mask).to_bytes(NUMBER_SIZE, "little") for sn, mask in enumerate(masks, low)
+        ]
+        parts[2::3] = sealed
         return b"".join(parts)
 
     # opening
@@ -274,8 +276,9 @@ class Sealer:
         size = len(payloads[start])
         room = min(run_capacity(size + DATA_OVERHEAD), NUMBERS - self.next % NUMBERS)
         stop = min(start + room, len(payloads))
-        lengths = [len(each) for each in payloads[start:stop]]
-        if lengths.count(size) == len(lengths):
+        lengths = list(map(len, payloads[start:stop]))
+        equal = lengths.count(size)
+        if equal == len(lengths) or (equal == len(lengths) - 1 and lengths[-1] < size):
             return stop
         end = start + 1
         while end < stop and len(payloads[end]) == size:
