@@ -116,6 +116,21 @@ class PacedTests(ARQTestCase):
             self.assertEqual([sn for sn, _ in self.pushed(arq, 100)], list(range(1, 12)))
             self.assertEqual(self.pushed(arq, 105), [(11, 105)])
 
+    def test_namedAgain(self) -> None:
+        """
+        What an acknowledgement names again is no news, unless it had named what was not sent yet.
+        """
+        arq = self.paced()
+        arq.write(bytes(100))
+        self.assertEqual(self.pushed(arq, 0), [(0, 0)])
+        early = self.ack(1, 10, 0)
+        self.hear(arq, early, now=5)
+        arq.write(bytes(200))
+        self.assertEqual(self.pushed(arq, 10), [(1, 10), (2, 10)])
+        for now in (50, 55):
+            self.hear(arq, early, now=now)
+            self.assertEqual(arq.sender.sent.outstanding, 2)
+
     def test_repetitionIsNotCountedTwice(self) -> None:
         """What is in flight counts segments, not sendings."""
         arq = self.paced()

@@ -59,6 +59,10 @@ RUN_SHARE: Final = 4
 """Where losses come in runs, a copy of what is sent again follows after this share of a round trip:
 the run may be over by then."""
 
+MOST_TOLD: Final = 128
+"""Stretches of acknowledgements that are remembered. A peer of ours names each twice, the second
+time with its next acknowledgements."""
+
 _ARRIVED: Final = -1
 
 _UNNAMED: Final = -1
@@ -134,6 +138,7 @@ class PacedRecovery:
         "_runs",
         "_sent",
         "_settings",
+        "_told",
         "_transmitter",
         "_wake",
         "controller",
@@ -171,6 +176,7 @@ class PacedRecovery:
         self._resent: dict[int, Resent] = {}
         self._runs = 0
         self._copies = Copies()
+        self._told: set[tuple[int, int, int]] = set()
         self._wake = NEVER
         self._acknowledged_at = -NEVER
 
@@ -239,6 +245,7 @@ class PacedRecovery:
         self._lost.clear()
         self._resent.clear()
         self._copies.clear()
+        self._told.clear()
         self._covered = self._sent.una
         self._wake = NEVER
 
@@ -299,13 +306,21 @@ class PacedRecovery:
     def acknowledge(
         self, acks: list[tuple[int, int, int]], clock: int, repeated: bool
     ) -> None:
-        """A stretch that left together is taken at once."""
+        """A stretch is taken at once where it left together, and passed over when named again."""
         una, nxt = self._sent.una, self._sent.nxt
-        for sn, ts, count in acks:
+        told = self._told
+        if len(told) > MOST_TOLD:
+            told.clear()
+        for stretch in acks:
+            if stretch in told:
+                continue
+            sn, ts, count = stretch
             first = una + ((sn - una + HALF32) & MASK32) - HALF32
             end = first + count
             if end > nxt:
                 end = nxt
+            elif repeated:
+                told.add(stretch)
             if first < end:
                 self._arrive(first, end, ts)
 
