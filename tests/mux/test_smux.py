@@ -571,6 +571,23 @@ class HostileTests(SynchronousTestCase):
                 server.turn(pair.now)
                 self.assertEqual(server.got[3][-3:], b"end")
 
+    def test_stopped(self) -> None:
+        """A process that was stopped for longer than the timeout asks before it gives up."""
+        pair = Two()
+        pair.run(5)
+        server = pair.server
+        pair.now += 300 * SECOND
+        server.engine.tick(pair.now)
+        server.turn(pair.now)
+        self.assertIsNone(server.over)
+        since = pair.now
+        while server.over is None and pair.now < since + 100 * SECOND:
+            pair.now += SECOND
+            server.engine.tick(pair.now)
+            server.turn(pair.now)
+        self.assertEqual(server.over and server.over[0], Reason.IDLE)
+        self.assertGreater(pair.now - since, 25 * SECOND)
+
     def test_lastTurn(self) -> None:
         """A session that ends with frames unprocessed has nothing to do for them."""
         pair = Two()

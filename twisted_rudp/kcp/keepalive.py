@@ -47,6 +47,7 @@ class KeepAlive:
 
     __slots__ = (
         "_behind",
+        "_first_probed",
         "_interval",
         "_probed",
         "_progress",
@@ -67,6 +68,7 @@ class KeepAlive:
         self._interval = min(interval, latest) if interval else latest
         self.heard = now
         self._probed = now
+        self._first_probed = now
         self._wait = 0
         self._behind = 0
         self._progress = 0
@@ -78,7 +80,9 @@ class KeepAlive:
         if self._interval >= NEVER:
             return NEVER
         probe = self._next_probe()
-        return min(probe, self.heard + self.idle) if self.idle else probe
+        if not self.idle or self.heard >= self._probed:
+            return probe
+        return min(probe, self._silent_since() + self.idle)
 
     def _next_probe(self) -> int:
         if self.heard >= self._probed:
@@ -86,20 +90,31 @@ class KeepAlive:
         return self._probed + self._wait
 
     def gone(self, now: int) -> bool:
-        """Nothing was heard for the whole idle time."""
-        return self.idle > 0 and now >= self.heard + self.idle
+        """
+        Nothing was heard for the whole idle time, in which the peer was asked: this process may
+        have been stopped.
+        """
+        if not self.idle or self.heard >= self._probed:
+            return False
+        return now >= self._silent_since() + self.idle
+
+    def _silent_since(self) -> int:
+        """When the peer was heard last; later if the first probe was late."""
+        return max(self.heard, self._first_probed - self._interval)
 
     def stuck(self, outstanding: int, following: int, now: int) -> bool:
         """
         Something is in flight and nothing was acknowledged for the idle timeout, though
         the peer is heard: its path may drop what is long. A window that is closed is no
-        such case, since then all arrives that was sent.
+        such case, since then all arrives that was sent; nor is that this process was stopped
+        and has not asked.
 
         @param outstanding: segments in flight.
         @param following: the number of the next one.
         """
         arrived = following - outstanding
-        if not outstanding or arrived != self._progress:
+        stopped = self.heard >= self._probed and now >= self.heard + self.idle
+        if not outstanding or arrived != self._progress or stopped:
             self._progress, self._progress_at = arrived, now
             return False
         return 0 < self.idle <= now - self._progress_at
@@ -115,6 +130,7 @@ class KeepAlive:
         # Without an idle timeout nobody waits for the answer, so asking gets rarer.
         most = LAST_REPEAT if self.idle else self._interval
         if self.heard >= self._probed:
+            self._first_probed = now
             self._wait = min(max(4 * timeout, FIRST_REPEAT), most)
         else:
             self._wait = min(2 * self._wait, most)

@@ -532,8 +532,10 @@ class SmuxEngine:
             self._fail(Reason.CLOSE_TIMEOUT, None, now)
             return
         if now >= self._timeout_at:
+            # If this process was stopped, the peer's may have been, too.
+            stopped = now >= self._timeout_at + settings.keepalive
             self._timeout_at = now + settings.timeout
-            if speaking and not self._heard and self._room > 0:
+            if speaking and not self._heard and self._room > 0 and not stopped:
                 detail = "no frame of smux came for too long"
                 if not self._counters["frames_in"] and not settings.extended:
                     detail = (

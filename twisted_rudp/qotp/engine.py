@@ -172,6 +172,8 @@ class QOTPEngine:
         self._stalled_at = (-1, now)
         self._datagrams_in = self._bytes_in = 0
         self._heard = now
+        # When the peer was asked first since it was heard.
+        self._asked = now
         self._keep_alive_interval = min(settings.keep_alive, settings.idle_timeout // 3)
 
     @classmethod
@@ -949,12 +951,15 @@ class QOTPEngine:
     def _idle(self, now: int) -> None:
         """The idle timer, which is moved on only when it expires."""
         idle = self._settings.idle_timeout
-        until = self._heard + idle
+        # It was not asked if this process was stopped.
+        stopped = self._asked <= self._heard and now >= self._heard + idle
+        asked = self._asked if self._asked > self._heard else now
+        until = max(self._heard, asked - self._keep_alive_interval) + idle
         if now >= until:
             self._close.peer_gone(Reason.IDLE, now)
             return
         done = self._sender.packets.acknowledged_bytes
-        if not self._sender.stalled or done != self._stalled_at[0]:
+        if not self._sender.stalled or done != self._stalled_at[0] or stopped:
             self._stalled_at = (done if self._sender.stalled else -1, now)
         elif now - self._stalled_at[1] >= idle:
             # Small datagrams get through and what was written does not.
@@ -969,6 +974,8 @@ class QOTPEngine:
         """
         due = self._heard + self._keep_alive_interval
         if now >= due:
+            if self._asked <= self._heard:
+                self._asked = now
             if not self._sender.packets.recovery.in_flight:
                 self._sender.frames.append(self._sender.ping(repeat=True))
             due = now + self._keep_alive_interval

@@ -136,6 +136,7 @@ class Liveness:
     """
 
     __slots__ = (
+        "_asked",
         "_interval",
         "_progress",
         "_progress_at",
@@ -151,6 +152,8 @@ class Liveness:
         self._timers = timers
         self._interval = min(settings.ping_interval, settings.timeout // PING_SHARE)
         self.heard = now
+        # When the first ping was sent since then.
+        self._asked = now
         self._progress, self._progress_at = (-1, -1), now
         self.latest: int | None = None
         self._waiting: dict[int, int] = {}
@@ -170,7 +173,12 @@ class Liveness:
 
         @return: it does.
         """
-        until = self.heard + self._settings.timeout + self._settings.timeout_rtts * round_trip
+        since = self.heard
+        if self._timers.due[t.PING] != NEVER:
+            # It was not asked if this process was stopped.
+            asked = self._asked if self._asked > since else now
+            since = max(since, asked - self._interval)
+        until = since + self._settings.timeout + self._settings.timeout_rtts * round_trip
         self._timers.set(t.IDLE, until)
         return now >= until
 
@@ -181,7 +189,9 @@ class Liveness:
         acknowledges pings all the same.
         """
         progress = (sent.base, sent.recovery.delivered)
-        if progress != self._progress or not sent.outstanding:
+        # This process was stopped and has not asked.
+        stopped = self._asked <= self.heard and now >= self.heard + self._settings.timeout
+        if progress != self._progress or not sent.outstanding or stopped:
             self._progress, self._progress_at = progress if sent.outstanding else (-1, -1), now
             return False
         return now >= self._progress_at + self._settings.timeout
@@ -192,6 +202,8 @@ class Liveness:
         something: each alone may be lost (RFC 9293 3.8.4 has keep-alives like this).
         """
         self._waiting[time] = now
+        if self._asked <= self.heard:
+            self._asked = now
         if len(self._waiting) > MOST_PINGS:
             del self._waiting[next(iter(self._waiting))]
         interval = self._interval
