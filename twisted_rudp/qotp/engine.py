@@ -252,24 +252,24 @@ class QOTPEngine:
         return kind
 
     @property
-    def closed(self) -> bool:
-        """TIME-WAIT is over too."""
-        return self._life.state is State.CLOSED
-
-    def keys(self) -> Sequence[Key]:
-        """The connection ids, wherever the peer is."""
-        ids = (self._own_id, self._peer_id)
-        return (self._name, *(each.id for each in ids if each is not None))
-
-    @property
     def validated(self) -> bool:
         """The peer has shown that it receives at its address."""
         return self._protection.validated
 
     @property
+    def closed(self) -> bool:
+        """TIME-WAIT is over too."""
+        return self._life.state is State.CLOSED
+
+    @property
     def round_trip(self) -> int:
         """The smoothed round trip."""
         return self._sender.round_trip.smoothed
+
+    def keys(self) -> Sequence[Key]:
+        """The connection ids, wherever the peer is."""
+        ids = (self._own_id, self._peer_id)
+        return (self._name, *(each.id for each in ids if each is not None))
 
     @property
     def streams(self) -> Sequence[int]:
@@ -299,20 +299,212 @@ class QOTPEngine:
                 self._close.peer_gone(Reason.FORGOTTEN, now)
             return
         while self._handshake is not None and view and not self._life.over:
-            self._input_answer(self._handshake, bytes(view[:size]), now)
+            self._receive_answer(self._handshake, bytes(view[:size]), now)
             view = view[size:]
         unsealer = self._protection.unsealer
         if unsealer is not None and view:
             opened = unsealer.open_run(view, size)
             if opened is not None:
-                self._input_run(unsealer, opened, address, size, now)
+                self._receive_run(unsealer, opened, address, size, now)
             else:
                 for start in range(0, len(view), size):
                     found = unsealer.open_any(bytes(view[start : start + size]))
                     if found is not None:
-                        self._input(found, address, size, now)
+                        self._receive_packet(found, address, size, now)
         self._receiver.tell_readable()
         self._advance(now)
+
+    def _receive_run(
+        self,
+        unsealer: Unsealer,
+        opened: Sequence[tuple[int, bytes] | None],
+        address: Address,
+        size: int,
+        now: int,
+    ) -> None:
+        """A run of Data, decrypted: what is plain bulk at once, the rest one by one."""
+        at = 0
+        while at < len(opened):
+            count = 0
+            one = opened[at]
+            if one is not None and one[1][0] | WIDE == _PLAIN and address == self._address:
+                count = self._receive_bulk(opened, at, one[0], now)
+            if not count:
+                count = 1
+                found = unsealer.check(one)
+                if found is not None:
+                    self._receive_packet(found, address, size, now)
+            at += count
+
+    def _receive_bulk(
+        self, opened: Sequence[tuple[int, bytes] | None], at: int, first: int, now: int
+    ) -> int:
+        """
+        @param at: of the first payload that is not dealt with; C{first} is its number.
+        @return: how many from there on are now.
+        """
+        protection = self._protection
+        received = protection.received
+        if (
+            self._life.state is not State.ESTABLISHED
+            or self._extensions.peer is not Peer.EXTENDED
+            or not protection.validated
+            or first < (received.end or 0)
+        ):
+            return 0
+        found = coalesce(opened, at)
+        if found is None:
+            return 0
+        count, segment = found
+        if self._receive_segment(segment):
+            received.add(first, first + count)
+        elif count > 1:
+            # There may be room for some of them.
+            return 0
+        self._heard = now
+        return count
+
+    def _receive_packet(self, opened: Opened, address: Address, size: int, now: int) -> None:
+        """An authentic payload that is new."""
+        number, payload, data, newest = opened
+        self._heard = now
+        if number < 0:
+            if payload.segment is not None and not self._life.over:
+                self._receive_segment(payload.segment)
+            return
+        protection = self._protection
+        if self._life.time_wait is not None:
+            protection.received.add(number, number + 1)
+            self._close.input(payload, now)
+            return
+        if not protection.validated:
+            protection.validate()
+            if self._authentication is None:
+                self._window.open()
+            if self._extensions.peer is Peer.BASELINE:
+                self._window.expect_bursts()
+        if self._extensions.peer is Peer.UNKNOWN:
+            self._meet(peer_of(payload.ack), now)
+            if self._life.over:
+                return
+        if payload.ack is not None:
+            self._receive_ack(payload.ack, payload.segment, number)
+        if payload.segment is None or self._receive_segment(payload.segment):
+            protection.received.add(number, number + 1)
+        if address != self._address and newest and data and self._settings.roaming:
+            self._path.seen(address, size, now)
+
+    def _receive_ack(self, ack: Ack, segment: Segment | None, number: int) -> None:
+        """
+        Take in an acknowledgement and the window beside it.
+
+        @param segment: of the same datagram; it may tell of more ranges.
+        @param number: of that datagram.
+        """
+        sender = self._sender
+        sender.note_window(number, ack.window)
+        if self._path.candidate is not None and not ack.length:
+            self._path.answered(ack.stream, ack.offset)
+        if self._extensions.peer is Peer.EXTENDED:
+            newest = decode_range(ack, self._protection.sealer.next)
+            if newest is None:
+                return
+            self._extensions.offering = False
+            more = b""
+            if segment is not None and segment.stream == CONTROL:
+                more = bytes(segment.data)
+            sender.packets.acknowledge_ranges(newest, more)
+        else:
+            sender.packets.acknowledge_segment(ack.stream, ack.offset, ack.length)
+
+    def _receive_segment(self, segment: Segment) -> bool:
+        """
+        @return: whether it counts as received.
+        """
+        if self._extensions.peer is Peer.EXTENDED:
+            if segment.stream == CONTROL:
+                self._receive_frame(bytes(segment.data), segment.offset)
+                return True
+            self._acks.wanted = True
+            if self._authentication is not None and (segment.data or segment.close):
+                # Whoever they are from, they are not acknowledged, and come again.
+                self._counters["before_authentication"] += 1
+                return False
+            taken = self._receiver.segment(segment)
+            return self._refuse_streams() if self._receiver.refused else taken
+        number, offset, length = segment.stream, segment.offset, len(segment.data)
+        again = length > 0 and self._streams.highest(number) > offset
+        taken = self._receiver.segment(segment)
+        if taken:
+            self._acks.heard(number, offset, length, self._streams.completed(number), again)
+        self._segments += 1
+        if self._receiver.waiting:
+            self._receiver.waiting = False
+            if not self._timers.running(t.HOLE):
+                self._segments_before = self._segments
+                self._timers.set(t.HOLE, self._heard + HOLE_TIME)
+        return taken
+
+    def _receive_frame(self, body: bytes, offset: int) -> None:
+        if not body:
+            self._acks.wanted = True
+            if offset >= CHALLENGE:
+                self._acks.echo(offset)
+            return
+        if body[0] == FrameType.FILL:
+            self._acks.wanted = True
+            return
+        if body[0] == FrameType.DATAGRAM:
+            self._acks.wanted = True
+            if self._life.state is State.ESTABLISHED and self._authentication is None:
+                self._heard_aside.put(body[1:])
+                self.pending.append(READABLE_MESSAGES)
+            return
+        frame = decode_frame(body)
+        if isinstance(frame, Reset):
+            self._acks.wanted = True
+            stream = self._streams.open.get(frame.stream)
+            if stream is None or self._authentication is not None:
+                return
+            if stream.incoming.complete and not stream.end_told:
+                # Behind the end of its half: what it wrote before is still to be read.
+                stream.stopped = True
+                self._stop_sending(stream)
+            else:
+                self._abandon(stream)
+                self.pending.append((Event.STREAM_RESET, frame.stream, frame.code))
+        elif isinstance(frame, NewId):
+            self._acks.wanted = True
+            if self._peer_id is None:
+                self._peer_id = frame
+                self._protection.use_id(frame.id)
+                self.pending.append((Event.KEYS,))
+        elif isinstance(frame, Proof):
+            self._acks.wanted = True
+            self._receive_proof(frame)
+        elif isinstance(frame, Accepted):
+            self._acks.wanted = True
+            self._receive_accepted(frame)
+        elif isinstance(frame, Abort):
+            self._reset_heard = True
+            if self._authentication is not None and self._role is Role.CLIENT:
+                self._refusal = refusal_of(frame.code)
+
+    def _refuse_streams(self) -> bool:
+        """
+        An extended peer is told which of its streams are too many or not read, unless it has
+        been told of many and said nothing to that; then the segment is not acknowledged either.
+        """
+        refused = self._receiver.refused
+        told = bool(refused)
+        for stream in refused:
+            if len(self._sender.frames) + self._sender.packets.frames < MAX_REFUSALS:
+                self._send_reset(stream, 0)
+                self._streams.refused(stream)
+            else:
+                told = False
+        refused.clear()
+        return told
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """
@@ -348,6 +540,50 @@ class QOTPEngine:
             self._handshake.due = min(self._handshake.due, now + self._refused * AGAIN)
             self._timers.set(t.HANDSHAKE, self._handshake.due)
 
+    def _advance(self, now: int) -> None:
+        """Tell what was acknowledged; go on with a change of address and with a close."""
+        if self._life.time_wait is not None:
+            return
+        if self._sender.packets.settled:
+            self._tell_settled()
+        if self._path.candidate is not None:
+            address = self._path.take_proved()
+            if address is not None:
+                if address[0] != self._address[0]:
+                    # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
+                    self._sender.new_path()
+                self._address = address
+                self.pending.append((Event.PATH, address))
+        if self._reset_heard and self._refusal is not None and self._identity is not None:
+            text = DIALLERS_WORDS[self._refusal]
+            if self._refusal is Refusal.NOT_ALLOWED:
+                text += f" {self._identity.public.hex()}"
+            self._close.end(Reason.AUTHENTICATION, now, text)
+        elif self._reset_heard:
+            self._close.peer_gone(Reason.RESET, now)
+        elif self._receiver.contradicted:
+            self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
+        elif self._close.peer_is_gone or self._life.state is not State.ESTABLISHED:
+            self._close.advance(now)
+
+    def _tell_settled(self) -> None:
+        """Tell the application which streams have been acknowledged altogether."""
+        settled = self._sender.packets.settled
+        for stream in settled:
+            if stream.fin_acknowledged:
+                self._tell_flushed(stream)
+        settled.clear()
+
+    def _tell_flushed(self, stream: Stream) -> None:
+        if stream.drained and not stream.flush_told:
+            # Also of a stream that is over: its end may have come in the same datagram.
+            stream.flush_told = True
+            self.pending.append((Event.STREAM_FLUSHED, stream.number))
+        if stream.over:
+            self._streams.drop(stream)
+
+    # time
+
     def tick(self, now: int) -> None:
         """Do what is due."""
         if self._life.time_wait is not None:
@@ -374,6 +610,55 @@ class QOTPEngine:
         over = self._life.time_wait is not None
         due = self._life.deadline() if over else self._timers.earliest()
         return None if due == NEVER else due
+
+    def _idle(self, now: int) -> None:
+        """The idle timer, which is moved on only when it expires."""
+        idle = self._settings.idle_timeout
+        # It was not asked if this process was stopped.
+        stopped = self._asked <= self._heard and now >= self._heard + idle
+        asked = self._asked if self._asked > self._heard else now
+        until = max(self._heard, asked - self._keep_alive_interval) + idle
+        if now >= until:
+            self._close.peer_gone(Reason.IDLE, now)
+            return
+        done = self._sender.packets.acknowledged_bytes
+        if not self._sender.stalled or done != self._stalled_at[0] or stopped:
+            self._stalled_at = (done if self._sender.stalled else -1, now)
+        elif now - self._stalled_at[1] >= idle:
+            # Small datagrams get through and what was written does not.
+            self._close.end(Reason.DEAD_LINK, now, "nothing of what was written gets through")
+            return
+        self._timers.set(t.IDLE, until)
+
+    def _keep_alive(self, now: int) -> None:
+        """
+        Ask a silent peer for a sign of life. The PING is repeated until something is
+        acknowledged, and so is anything else that is in flight.
+        """
+        due = self._heard + self._keep_alive_interval
+        if now >= due:
+            if self._asked <= self._heard:
+                self._asked = now
+            if not self._sender.packets.recovery.in_flight:
+                self._sender.frames.append(self._sender.ping(repeat=True))
+            due = now + self._keep_alive_interval
+        self._timers.set(t.KEEP_ALIVE, due)
+
+    def _fill_hole(self, now: int) -> None:
+        """
+        A peer of the release sends and repeats nothing while our window, in its view, is full.
+        See whether anything has come since something was missing.
+        """
+        holes = self._receiver.has_holes()
+        if self._segments != self._segments_before or not holes:
+            self._window.moved(holes)
+            if not holes:
+                return
+        else:
+            self._window.stuck()
+            self._acks.announce = True
+        self._segments_before = self._segments
+        self._timers.set(t.HOLE, now + HOLE_TIME)
 
     # application -> wire
 
@@ -472,6 +757,40 @@ class QOTPEngine:
             self._challenge_path(self._path.candidate, now, emit)
         return writer.short and not writer.blocked
 
+    def _quiet(self) -> bool:
+        """There is nothing to send."""
+        acks, window = self._acks, self._window
+        free = acks.window = window.free
+        if not acks.announce and free > window.told:
+            acks.announce = window.reopened(free)
+        if (
+            acks.wanted
+            or acks.announce
+            or self._sender.pending
+            or self._path.candidate is not None
+        ):
+            return self._close.peer_is_gone
+        return True
+
+    def _flush_data(self, now: int, writer: PacketWriter) -> None:
+        """Send acknowledgements and data, together where they fit into one datagram."""
+        acks, sender = self._acks, self._sender
+        if acks.wanted or acks.announce:
+            self._window.told = acks.window
+            if sender.waiting:
+                acks.flush(writer)
+        sender.flush(now, writer, acks)
+        if acks.wanted or acks.announce:
+            acks.flush(writer)
+
+    def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
+        frame = self._path.challenge(now)
+        if frame is not None:
+            writer = PacketWriter(self._protection.sealer, emit, candidate, COST, True)
+            writer.send([header(frame.stream, frame.offset)])
+            writer.finish()
+        self._timers.set(t.PATH, self._path.deadline or NEVER)
+
     def events(self) -> Sequence[tuple[Any, ...]]:
         """What changed."""
         if not self.pending:
@@ -479,6 +798,121 @@ class QOTPEngine:
         events = tuple(self.pending)
         self.pending.clear()
         return events
+
+    # the handshake
+
+    def _receive_answer(self, handshake: InitiatorHandshake, datagram: bytes, now: int) -> None:
+        answer = handshake.answer(datagram[0], datagram)
+        if answer is None:
+            self._counters["not_authentic"] += 1
+            return
+        self._handshake = None
+        self._protection.agree(answer.cipher, answer.secrets)
+        self._protection.echoed = answer.echoed
+        self._protection.received.add(answer.number, answer.number + 1)
+        payload = answer.payload
+        wanted = wanted_by(payload.segment)
+        extended = wanted is not None
+        self._meet(Peer.EXTENDED if extended else Peer.BASELINE, now, wanted or 0)
+        if self._life.over:
+            return
+        if payload.ack is not None:
+            self._sender.note_window(answer.number, payload.ack.window)
+        if payload.segment is not None and not extended:
+            self._receive_segment(payload.segment)
+
+    def _meet(self, peer: Peer, now: int, wanted: int = 0) -> None:
+        """
+        The other side is there, and what it understands is known.
+
+        @param wanted: what the listener asks us to prove.
+        """
+        self._heard = now
+        self._extensions.peer = peer
+        if peer is Peer.BASELINE:
+            self._sender.meet_baseline()
+            self._path = Path(self._settings.entropy, 0)
+            if self._protection.validated:
+                self._window.expect_bursts()
+        if peer is Peer.EXTENDED and self._own_id is not None:
+            frame = ControlFrame(CONTROL, 0, encode_new_id(self._own_id), True)
+            self._sender.frames.append(frame)
+        if self._role is Role.CLIENT:
+            # Rule R3: until it sees Data the release sends nothing more.
+            self._extensions.offering = peer is Peer.EXTENDED
+            self._sender.frames.append(self._sender.ping(repeat=True))
+        self._timers.stop(t.HANDSHAKE)
+        self._timers.set(t.IDLE, now + self._settings.idle_timeout)
+        self._timers.set(t.KEEP_ALIVE, now + self._keep_alive_interval)
+        if self._role is Role.CLIENT:
+            self._prove(peer, wanted, now)
+        elif self._authentication is not None and peer is Peer.BASELINE:
+            if self._policy.required:
+                text = "it speaks the release's protocol, in which clients cannot prove anything"
+                self._close.end(Reason.AUTHENTICATION, now, text)
+            else:
+                self._authenticated()
+        if self._authentication is None and not self._life.over:
+            self._connected()
+
+    def _connected(self) -> None:
+        self._life.enter(State.ESTABLISHED)
+        self.pending.append((Event.CONNECTED, self._protection.early))
+
+    # authentication (qotp.md 17.1)
+
+    def _prove(self, peer: Peer, wanted: int, now: int) -> None:
+        """The dialler's part, if the listener asks for something or we do."""
+        protection, password = self._protection, self._policy.password
+        if password is not None and not wanted & PASSWORD:
+            # The listener has no connection yet: nobody is there to be told.
+            text = "the server does not ask for a password"
+            self._close.end(Reason.AUTHENTICATION, now, text)
+        elif wanted and peer is Peer.EXTENDED and self._identity is not None:
+            secret = protection.export(LABEL, b"", 32)
+            self._authentication = InitiatorAuthentication(password, secret)
+            # Keys of low order, which no exchange is possible with, are no answers.
+            ephemeral = protection.responder_ephemeral
+            proof = self._authentication.proof(wanted, self._identity, ephemeral)
+            self._sender.frames.append(ControlFrame(CONTROL, 0, encode_proof(proof), True))
+
+    def _receive_proof(self, proof: Proof) -> None:
+        """The listener's part. A second proof is not looked at."""
+        authentication, protection = self._authentication, self._protection
+        if not isinstance(authentication, ResponderAuthentication) or self._life.over:
+            return
+        secret = protection.export(LABEL, b"", 32)
+        refusal = authentication.judge(proof, protection.initiator_identity, secret)
+        if refusal is None:
+            protection.echoed = bool(proof.given & KEY)
+            frame = encode_accepted(authentication.answer(secret))
+            self._sender.frames.append(ControlFrame(CONTROL, 0, frame, True))
+            self._authenticated()
+            self._connected()
+            return
+        text = LISTENERS_WORDS[refusal]
+        if refusal is Refusal.NOT_ALLOWED:
+            text += f": {protection.initiator_identity.hex()}"
+        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True, code=refusal)
+
+    def _receive_accepted(self, answer: Accepted) -> None:
+        authentication = self._authentication
+        if not isinstance(authentication, InitiatorAuthentication) or self._life.over:
+            return
+        if authentication.accepts(answer):
+            self._authentication = None
+            self._connected()
+            return
+        text = "the server does not know the password"
+        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True)
+
+    def _authenticated(self) -> None:
+        """Of the listener: the dialler may have all that others have."""
+        authentication, self._authentication = self._authentication, None
+        if isinstance(authentication, ResponderAuthentication):
+            authentication.passed()
+        if self._protection.validated:
+            self._window.open()
 
     # life
 
@@ -536,6 +970,26 @@ class QOTPEngine:
         if not self._life.over:
             self._close.end(Reason.ABORTED, now, tell=True)
 
+    def _abandon(self, stream: Stream, unwanted: bool = False) -> None:
+        """
+        A stream is given up in both directions.
+
+        @param unwanted: the peer, which has not been told, is when it writes on.
+        """
+        self._stop_sending(stream)
+        stream.end_told = True
+        self._receiver.drop(stream)
+        self._streams.drop(stream, unwanted)
+
+    def _stop_sending(self, stream: Stream) -> None:
+        """Our half of a stream is given up."""
+        stream.stop_sending()
+        self._sender.ready.pop(stream, None)
+        self._sender.packets.forget(stream)
+
+    def _send_reset(self, stream: int, code: int) -> None:
+        self._sender.frames.append(ControlFrame(CONTROL, 0, encode_reset(stream, code), True))
+
     # state
 
     def counters(self) -> Mapping[str, int]:
@@ -578,461 +1032,3 @@ class QOTPEngine:
             "streams": len(self._streams.open),
             "oob_max": sender.longest_datagram,
         }
-
-    # the handshake
-
-    def _input_answer(self, handshake: InitiatorHandshake, datagram: bytes, now: int) -> None:
-        answer = handshake.answer(datagram[0], datagram)
-        if answer is None:
-            self._counters["not_authentic"] += 1
-            return
-        self._handshake = None
-        self._protection.agree(answer.cipher, answer.secrets)
-        self._protection.echoed = answer.echoed
-        self._protection.received.add(answer.number, answer.number + 1)
-        payload = answer.payload
-        wanted = wanted_by(payload.segment)
-        extended = wanted is not None
-        self._meet(Peer.EXTENDED if extended else Peer.BASELINE, now, wanted or 0)
-        if self._life.over:
-            return
-        if payload.ack is not None:
-            self._sender.note_window(answer.number, payload.ack.window)
-        if payload.segment is not None and not extended:
-            self._input_segment(payload.segment)
-
-    def _meet(self, peer: Peer, now: int, wanted: int = 0) -> None:
-        """
-        The other side is there, and what it understands is known.
-
-        @param wanted: what the listener asks us to prove.
-        """
-        self._heard = now
-        self._extensions.peer = peer
-        if peer is Peer.BASELINE:
-            self._sender.meet_baseline()
-            self._path = Path(self._settings.entropy, 0)
-            if self._protection.validated:
-                self._window.expect_bursts()
-        if peer is Peer.EXTENDED and self._own_id is not None:
-            frame = ControlFrame(CONTROL, 0, encode_new_id(self._own_id), True)
-            self._sender.frames.append(frame)
-        if self._role is Role.CLIENT:
-            # Rule R3: until it sees Data the release sends nothing more.
-            self._extensions.offering = peer is Peer.EXTENDED
-            self._sender.frames.append(self._sender.ping(repeat=True))
-        self._timers.stop(t.HANDSHAKE)
-        self._timers.set(t.IDLE, now + self._settings.idle_timeout)
-        self._timers.set(t.KEEP_ALIVE, now + self._keep_alive_interval)
-        if self._role is Role.CLIENT:
-            self._prove(peer, wanted, now)
-        elif self._authentication is not None and peer is Peer.BASELINE:
-            if self._policy.required:
-                text = "it speaks the release's protocol, in which clients cannot prove anything"
-                self._close.end(Reason.AUTHENTICATION, now, text)
-            else:
-                self._authenticated()
-        if self._authentication is None and not self._life.over:
-            self._connected()
-
-    def _connected(self) -> None:
-        self._life.enter(State.ESTABLISHED)
-        self.pending.append((Event.CONNECTED, self._protection.early))
-
-    # authentication (qotp.md 17.1)
-
-    def _prove(self, peer: Peer, wanted: int, now: int) -> None:
-        """The dialler's part, if the listener asks for something or we do."""
-        protection, password = self._protection, self._policy.password
-        if password is not None and not wanted & PASSWORD:
-            # The listener has no connection yet: nobody is there to be told.
-            text = "the server does not ask for a password"
-            self._close.end(Reason.AUTHENTICATION, now, text)
-        elif wanted and peer is Peer.EXTENDED and self._identity is not None:
-            secret = protection.export(LABEL, b"", 32)
-            self._authentication = InitiatorAuthentication(password, secret)
-            # Keys of low order, which no exchange is possible with, are no answers.
-            ephemeral = protection.responder_ephemeral
-            proof = self._authentication.proof(wanted, self._identity, ephemeral)
-            self._sender.frames.append(ControlFrame(CONTROL, 0, encode_proof(proof), True))
-
-    def _input_proof(self, proof: Proof) -> None:
-        """The listener's part. A second proof is not looked at."""
-        authentication, protection = self._authentication, self._protection
-        if not isinstance(authentication, ResponderAuthentication) or self._life.over:
-            return
-        secret = protection.export(LABEL, b"", 32)
-        refusal = authentication.judge(proof, protection.initiator_identity, secret)
-        if refusal is None:
-            protection.echoed = bool(proof.given & KEY)
-            frame = encode_accepted(authentication.answer(secret))
-            self._sender.frames.append(ControlFrame(CONTROL, 0, frame, True))
-            self._authenticated()
-            self._connected()
-            return
-        text = LISTENERS_WORDS[refusal]
-        if refusal is Refusal.NOT_ALLOWED:
-            text += f": {protection.initiator_identity.hex()}"
-        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True, code=refusal)
-
-    def _input_accepted(self, answer: Accepted) -> None:
-        authentication = self._authentication
-        if not isinstance(authentication, InitiatorAuthentication) or self._life.over:
-            return
-        if authentication.accepts(answer):
-            self._authentication = None
-            self._connected()
-            return
-        text = "the server does not know the password"
-        self._close.end(Reason.AUTHENTICATION, self._heard, text, tell=True)
-
-    def _authenticated(self) -> None:
-        """Of the listener: the dialler may have all that others have."""
-        authentication, self._authentication = self._authentication, None
-        if isinstance(authentication, ResponderAuthentication):
-            authentication.passed()
-        if self._protection.validated:
-            self._window.open()
-
-    # input
-
-    def _input_run(
-        self,
-        unsealer: Unsealer,
-        opened: Sequence[tuple[int, bytes] | None],
-        address: Address,
-        size: int,
-        now: int,
-    ) -> None:
-        """A run of Data, decrypted: what is plain bulk at once, the rest one by one."""
-        at = 0
-        while at < len(opened):
-            count = 0
-            one = opened[at]
-            if one is not None and one[1][0] | WIDE == _PLAIN and address == self._address:
-                count = self._input_bulk(opened, at, one[0], now)
-            if not count:
-                count = 1
-                found = unsealer.check(one)
-                if found is not None:
-                    self._input(found, address, size, now)
-            at += count
-
-    def _input_bulk(
-        self, opened: Sequence[tuple[int, bytes] | None], at: int, first: int, now: int
-    ) -> int:
-        """
-        @param at: of the first payload that is not dealt with; C{first} is its number.
-        @return: how many from there on are now.
-        """
-        protection = self._protection
-        received = protection.received
-        if (
-            self._life.state is not State.ESTABLISHED
-            or self._extensions.peer is not Peer.EXTENDED
-            or not protection.validated
-            or first < (received.end or 0)
-        ):
-            return 0
-        found = coalesce(opened, at)
-        if found is None:
-            return 0
-        count, segment = found
-        if self._input_segment(segment):
-            received.add(first, first + count)
-        elif count > 1:
-            # There may be room for some of them.
-            return 0
-        self._heard = now
-        return count
-
-    def _input(self, opened: Opened, address: Address, size: int, now: int) -> None:
-        """An authentic payload that is new."""
-        number, payload, data, newest = opened
-        self._heard = now
-        if number < 0:
-            if payload.segment is not None and not self._life.over:
-                self._input_segment(payload.segment)
-            return
-        protection = self._protection
-        if self._life.time_wait is not None:
-            protection.received.add(number, number + 1)
-            self._close.input(payload, now)
-            return
-        if not protection.validated:
-            protection.validate()
-            if self._authentication is None:
-                self._window.open()
-            if self._extensions.peer is Peer.BASELINE:
-                self._window.expect_bursts()
-        if self._extensions.peer is Peer.UNKNOWN:
-            self._meet(peer_of(payload.ack), now)
-            if self._life.over:
-                return
-        if payload.ack is not None:
-            self._input_ack(payload.ack, payload.segment, number)
-        if payload.segment is None or self._input_segment(payload.segment):
-            protection.received.add(number, number + 1)
-        if address != self._address and newest and data and self._settings.roaming:
-            self._path.seen(address, size, now)
-
-    def _input_ack(self, ack: Ack, segment: Segment | None, number: int) -> None:
-        """
-        Take in an acknowledgement and the window beside it.
-
-        @param segment: of the same datagram; it may tell of more ranges.
-        @param number: of that datagram.
-        """
-        sender = self._sender
-        sender.note_window(number, ack.window)
-        if self._path.candidate is not None and not ack.length:
-            self._path.answered(ack.stream, ack.offset)
-        if self._extensions.peer is Peer.EXTENDED:
-            newest = decode_range(ack, self._protection.sealer.next)
-            if newest is None:
-                return
-            self._extensions.offering = False
-            more = b""
-            if segment is not None and segment.stream == CONTROL:
-                more = bytes(segment.data)
-            sender.packets.acknowledge_ranges(newest, more)
-        else:
-            sender.packets.acknowledge_segment(ack.stream, ack.offset, ack.length)
-
-    def _input_segment(self, segment: Segment) -> bool:
-        """
-        @return: whether it counts as received.
-        """
-        if self._extensions.peer is Peer.EXTENDED:
-            if segment.stream == CONTROL:
-                self._input_frame(bytes(segment.data), segment.offset)
-                return True
-            self._acks.wanted = True
-            if self._authentication is not None and (segment.data or segment.close):
-                # Whoever they are from, they are not acknowledged, and come again.
-                self._counters["before_authentication"] += 1
-                return False
-            taken = self._receiver.segment(segment)
-            return self._refuse_streams() if self._receiver.refused else taken
-        number, offset, length = segment.stream, segment.offset, len(segment.data)
-        again = length > 0 and self._streams.highest(number) > offset
-        taken = self._receiver.segment(segment)
-        if taken:
-            self._acks.heard(number, offset, length, self._streams.completed(number), again)
-        self._segments += 1
-        if self._receiver.waiting:
-            self._receiver.waiting = False
-            if not self._timers.running(t.HOLE):
-                self._segments_before = self._segments
-                self._timers.set(t.HOLE, self._heard + HOLE_TIME)
-        return taken
-
-    def _fill_hole(self, now: int) -> None:
-        """
-        A peer of the release sends and repeats nothing while our window, in its view, is full.
-        See whether anything has come since something was missing.
-        """
-        holes = self._receiver.has_holes()
-        if self._segments != self._segments_before or not holes:
-            self._window.moved(holes)
-            if not holes:
-                return
-        else:
-            self._window.stuck()
-            self._acks.announce = True
-        self._segments_before = self._segments
-        self._timers.set(t.HOLE, now + HOLE_TIME)
-
-    def _refuse_streams(self) -> bool:
-        """
-        An extended peer is told which of its streams are too many or not read, unless it has
-        been told of many and said nothing to that; then the segment is not acknowledged either.
-        """
-        refused = self._receiver.refused
-        told = bool(refused)
-        for stream in refused:
-            if len(self._sender.frames) + self._sender.packets.frames < MAX_REFUSALS:
-                self._send_reset(stream, 0)
-                self._streams.refused(stream)
-            else:
-                told = False
-        refused.clear()
-        return told
-
-    def _input_frame(self, body: bytes, offset: int) -> None:
-        if not body:
-            self._acks.wanted = True
-            if offset >= CHALLENGE:
-                self._acks.echo(offset)
-            return
-        if body[0] == FrameType.FILL:
-            self._acks.wanted = True
-            return
-        if body[0] == FrameType.DATAGRAM:
-            self._acks.wanted = True
-            if self._life.state is State.ESTABLISHED and self._authentication is None:
-                self._heard_aside.put(body[1:])
-                self.pending.append(READABLE_MESSAGES)
-            return
-        frame = decode_frame(body)
-        if isinstance(frame, Reset):
-            self._acks.wanted = True
-            stream = self._streams.open.get(frame.stream)
-            if stream is None or self._authentication is not None:
-                return
-            if stream.incoming.complete and not stream.end_told:
-                # Behind the end of its half: what it wrote before is still to be read.
-                stream.stopped = True
-                self._stop_sending(stream)
-            else:
-                self._abandon(stream)
-                self.pending.append((Event.STREAM_RESET, frame.stream, frame.code))
-        elif isinstance(frame, NewId):
-            self._acks.wanted = True
-            if self._peer_id is None:
-                self._peer_id = frame
-                self._protection.use_id(frame.id)
-                self.pending.append((Event.KEYS,))
-        elif isinstance(frame, Proof):
-            self._acks.wanted = True
-            self._input_proof(frame)
-        elif isinstance(frame, Accepted):
-            self._acks.wanted = True
-            self._input_accepted(frame)
-        elif isinstance(frame, Abort):
-            self._reset_heard = True
-            if self._authentication is not None and self._role is Role.CLIENT:
-                self._refusal = refusal_of(frame.code)
-
-    # after the input
-
-    def _advance(self, now: int) -> None:
-        """Tell what was acknowledged; go on with a change of address and with a close."""
-        if self._life.time_wait is not None:
-            return
-        if self._sender.packets.settled:
-            self._tell_settled()
-        if self._path.candidate is not None:
-            address = self._path.take_proved()
-            if address is not None:
-                if address[0] != self._address[0]:
-                    # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
-                    self._sender.new_path()
-                self._address = address
-                self.pending.append((Event.PATH, address))
-        if self._reset_heard and self._refusal is not None and self._identity is not None:
-            text = DIALLERS_WORDS[self._refusal]
-            if self._refusal is Refusal.NOT_ALLOWED:
-                text += f" {self._identity.public.hex()}"
-            self._close.end(Reason.AUTHENTICATION, now, text)
-        elif self._reset_heard:
-            self._close.peer_gone(Reason.RESET, now)
-        elif self._receiver.contradicted:
-            self._close.end(Reason.PROTOCOL, now, "a stream of the peer has two ends", tell=True)
-        elif self._close.peer_is_gone or self._life.state is not State.ESTABLISHED:
-            self._close.advance(now)
-
-    def _tell_settled(self) -> None:
-        """Tell the application which streams have been acknowledged altogether."""
-        settled = self._sender.packets.settled
-        for stream in settled:
-            if stream.fin_acknowledged:
-                self._tell_flushed(stream)
-        settled.clear()
-
-    def _tell_flushed(self, stream: Stream) -> None:
-        if stream.drained and not stream.flush_told:
-            # Also of a stream that is over: its end may have come in the same datagram.
-            stream.flush_told = True
-            self.pending.append((Event.STREAM_FLUSHED, stream.number))
-        if stream.over:
-            self._streams.drop(stream)
-
-    def _idle(self, now: int) -> None:
-        """The idle timer, which is moved on only when it expires."""
-        idle = self._settings.idle_timeout
-        # It was not asked if this process was stopped.
-        stopped = self._asked <= self._heard and now >= self._heard + idle
-        asked = self._asked if self._asked > self._heard else now
-        until = max(self._heard, asked - self._keep_alive_interval) + idle
-        if now >= until:
-            self._close.peer_gone(Reason.IDLE, now)
-            return
-        done = self._sender.packets.acknowledged_bytes
-        if not self._sender.stalled or done != self._stalled_at[0] or stopped:
-            self._stalled_at = (done if self._sender.stalled else -1, now)
-        elif now - self._stalled_at[1] >= idle:
-            # Small datagrams get through and what was written does not.
-            self._close.end(Reason.DEAD_LINK, now, "nothing of what was written gets through")
-            return
-        self._timers.set(t.IDLE, until)
-
-    def _keep_alive(self, now: int) -> None:
-        """
-        Ask a silent peer for a sign of life. The PING is repeated until something is
-        acknowledged, and so is anything else that is in flight.
-        """
-        due = self._heard + self._keep_alive_interval
-        if now >= due:
-            if self._asked <= self._heard:
-                self._asked = now
-            if not self._sender.packets.recovery.in_flight:
-                self._sender.frames.append(self._sender.ping(repeat=True))
-            due = now + self._keep_alive_interval
-        self._timers.set(t.KEEP_ALIVE, due)
-
-    # sending
-
-    def _quiet(self) -> bool:
-        """There is nothing to send."""
-        acks, window = self._acks, self._window
-        free = acks.window = window.free
-        if not acks.announce and free > window.told:
-            acks.announce = window.reopened(free)
-        if (
-            acks.wanted
-            or acks.announce
-            or self._sender.pending
-            or self._path.candidate is not None
-        ):
-            return self._close.peer_is_gone
-        return True
-
-    def _flush_data(self, now: int, writer: PacketWriter) -> None:
-        """Send acknowledgements and data, together where they fit into one datagram."""
-        acks, sender = self._acks, self._sender
-        if acks.wanted or acks.announce:
-            self._window.told = acks.window
-            if sender.waiting:
-                acks.flush(writer)
-        sender.flush(now, writer, acks)
-        if acks.wanted or acks.announce:
-            acks.flush(writer)
-
-    def _challenge_path(self, candidate: Address, now: int, emit: Emit) -> None:
-        frame = self._path.challenge(now)
-        if frame is not None:
-            writer = PacketWriter(self._protection.sealer, emit, candidate, COST, True)
-            writer.send([header(frame.stream, frame.offset)])
-            writer.finish()
-        self._timers.set(t.PATH, self._path.deadline or NEVER)
-
-    def _abandon(self, stream: Stream, unwanted: bool = False) -> None:
-        """
-        A stream is given up in both directions.
-
-        @param unwanted: the peer, which has not been told, is when it writes on.
-        """
-        self._stop_sending(stream)
-        stream.end_told = True
-        self._receiver.drop(stream)
-        self._streams.drop(stream, unwanted)
-
-    def _stop_sending(self, stream: Stream) -> None:
-        """Our half of a stream is given up."""
-        stream.stop_sending()
-        self._sender.ready.pop(stream, None)
-        self._sender.packets.forget(stream)
-
-    def _send_reset(self, stream: int, code: int) -> None:
-        self._sender.frames.append(ControlFrame(CONTROL, 0, encode_reset(stream, code), True))
