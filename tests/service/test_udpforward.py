@@ -99,6 +99,19 @@ class ForwardCase(SynchronousTestCase):
                 self.network.run(service.stopService())
         self.network.runFor(15)
 
+    def second(self, target: int) -> UDPForwardService:
+        """Another service of the near host, on port 5001, that dials this port of the far one."""
+        service = UDPForwardService(
+            self.near.reactor,
+            "second",
+            UDPEndpoint("", 5001),
+            KCPClientEndpoint(self.near.reactor, "far", target),
+            limit=10,
+            drain=1,
+        )
+        service.startService()
+        return service
+
     def source(self) -> tuple[Any, Recorder]:
         return self.open(self.network.host(f"source{len(self.network.hosts)}"))
 
@@ -282,15 +295,7 @@ class LifeTests(ForwardCase):
             self.network.runFor(1)
         self.assertEqual([len(self.got(heard)) for _, heard in sources], [1, 1, 1, 0, 0])
         self.assertIn("no socket for a source", self.texts()[-1])
-        other = UDPForwardService(
-            self.near.reactor,
-            "other",
-            UDPEndpoint("", 5001),
-            KCPClientEndpoint(self.near.reactor, "far", 4000),
-            limit=10,
-            drain=1,
-        )
-        other.startService()
+        other = self.second(4000)
         self.addCleanup(lambda: self.network.run(other.stopService()))
         source, heard = self.source()
         self.send(source, b"other", port=5001)
@@ -569,15 +574,7 @@ class HelloTests(ForwardCase):
             said: list[bytes] = []
             built = _Greeting(greeting, said)
             port = self.successResultOf(server.listen(built))
-            listen = UDPForwardService(
-                self.near.reactor,
-                "near",
-                UDPEndpoint("", 5001),
-                KCPClientEndpoint(self.near.reactor, "far", 4001),
-                limit=10,
-                drain=1,
-            )
-            listen.startService()
+            listen = self.second(4001)
             source, _ = self.source()
             self.send(source, b"x", port=5001)
             self.network.runFor(HELLO_TIMEOUT + 2)

@@ -44,16 +44,16 @@ class Cookies:
         # What was revoked: until when, and how often since.
         self._revoked: dict[tuple[Address, int], tuple[int, int]] = {}
 
-    def make(self, address: Address, what: int, now: int) -> int:
+    def make(self, address: Address, number: int, now: int) -> int:
         """
         The cookie of this time slot.
 
-        @param what: a number to bind beside the address, below 2**64.
+        @param number: a number to bind beside the address, below 2**64.
         """
         slot = (now + self._began) // self._slot
-        return self._hash(address, what, slot, self._times(address, what, now))
+        return self._hash(address, number, slot, self._times(address, number, now))
 
-    def check(self, cookie: int, address: Address, what: int, now: int) -> bool:
+    def check(self, cookie: int, address: Address, number: int, now: int) -> bool:
         """
         Whether a cookie was made for this in the present slot or the last, and not revoked
         since.
@@ -62,17 +62,17 @@ class Cookies:
             return False
         slot = (now + self._began) // self._slot
         given = cookie.to_bytes(4, "big")
-        times = self._times(address, what, now)
+        times = self._times(address, number, now)
         return any(
-            compare_digest(given, self._hash(address, what, s, times).to_bytes(4, "big"))
+            compare_digest(given, self._hash(address, number, s, times).to_bytes(4, "big"))
             for s in (slot, slot - 1)
         )
 
-    def revoke(self, address: Address, what: int, now: int) -> None:
+    def revoke(self, address: Address, number: int, now: int) -> None:
         """The cookies that were made for this so far are void; new ones are as good as ever."""
         revoked = self._revoked
-        key = (address, what)
-        times = self._times(address, what, now)
+        key = (address, number)
+        times = self._times(address, number, now)
         revoked.pop(key, None)
         revoked[key] = (now + 2 * self._slot, (times + 1) & 0xFFFFFFFF)
         # In the order of their ends, so the lapsed are in front.
@@ -84,16 +84,16 @@ class Cookies:
         """How much is remembered."""
         return len(self._revoked)
 
-    def _times(self, address: Address, what: int, now: int) -> int:
+    def _times(self, address: Address, number: int, now: int) -> int:
         """How often this was revoked while the oldest cookie that is still valid lives."""
         if not self._revoked:
             return 0
-        until, times = self._revoked.get((address, what), (0, 0))
+        until, times = self._revoked.get((address, number), (0, 0))
         return times if now < until else 0
 
-    def _hash(self, address: Address, what: int, slot: int, times: int) -> int:
+    def _hash(self, address: Address, number: int, slot: int, times: int) -> int:
         text = b"\0".join(str(part).encode("utf-8", "backslashreplace") for part in address)
-        bound = slot.to_bytes(8, "big", signed=True) + what.to_bytes(8, "big")
+        bound = slot.to_bytes(8, "big", signed=True) + number.to_bytes(8, "big")
         bound += times.to_bytes(4, "big") + text
         digest = blake2s(bound, key=self._secret, digest_size=4).digest()
         return int.from_bytes(digest, "big") or 1

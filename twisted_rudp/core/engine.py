@@ -168,10 +168,10 @@ class PathError(IntEnum):
     """Nobody listens there (ICMP port unreachable)."""
 
     UNREACHABLE = 2
-    """No route (ENETUNREACH, EHOSTUNREACH and their ICMP kin)."""
+    """No route (ENETUNREACH, EHOSTUNREACH, or ICMP says so)."""
 
     FORBIDDEN = 3
-    """A filter on this machine said no (EPERM, EACCES)."""
+    """A filter on this machine refuses it (EPERM, EACCES)."""
 
 
 class Engine(Protocol):

@@ -141,10 +141,10 @@ def _frame(frame: Frame) -> str:
     if frame.split is not None:
         part = frame.split
         parts.append(f"part {part.number + 1} of {part.total} of message {part.ident}")
-        what = f"{len(payload)} bytes"
+        content = f"{len(payload)} bytes"
     else:
-        what = _message(payload)
-    return f"{' '.join(parts)}: {what}"
+        content = _message(payload)
+    return f"{' '.join(parts)}: {content}"
 
 
 def _message(payload: bytes) -> str:

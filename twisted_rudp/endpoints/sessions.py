@@ -95,7 +95,7 @@ class CarrierSession(TwistedProtocol):
 
     @property
     def proved(self) -> bool:
-        """The peer has shown that it is no stranger to what this end does."""
+        """The peer has shown that it speaks the protocol of this end."""
         return self._control is None or self._control.proved
 
     @property

@@ -233,7 +233,7 @@ class Rules:
 
     @ivar sessions: how sessions from one address are distinguished.
     @ivar blacklist: nanoseconds for which a conversation that was here is not
-        let in again; 0: tombstones alone keep it out.
+        let in again; 0: as long as TIME-WAIT lasts.
     @ivar require_sn0: a session begins with the segment number 0 or with a
         window probe. Late data of a session that is long gone opens none then;
         a first segment that was lost costs the client a timeout.

@@ -1147,9 +1147,9 @@ class KCPEngine:
         arq = self._arq
         span = time_wait_span(arq.timeout)
         if tell and arq.control.peer is Peer.MARKED:
-            word = reset(arq.conv, arq.snd_nxt, arq.rcv_nxt)
+            last = reset(arq.conv, arq.snd_nxt, arq.rcv_nxt)
             times = TimeWait(now, span, LAST_PACKETS, LAST_PACKET_INTERVAL)
-            self._leave(reason, detail, LateAnswer.RESET, times, word)
+            self._leave(reason, detail, LateAnswer.RESET, times, last)
         else:
             self._leave(reason, detail, LateAnswer.NOTHING, TimeWait(now, span))
 

@@ -190,8 +190,8 @@ class TimeLimits:
         if now >= self._read_until(options):
             return f"nothing came for {options.read_timeout / SECOND:g} seconds"
         if now >= self._written_until(options, moved):
-            what = "of what was written was acknowledged"
-            return f"nothing {what} for {options.write_timeout / SECOND:g} seconds"
+            seconds = options.write_timeout / SECOND
+            return f"nothing of what was written was acknowledged for {seconds:g} seconds"
         return None
 
     def _read_until(self, options: SessionOptions) -> int:

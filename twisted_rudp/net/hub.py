@@ -837,7 +837,7 @@ def closingTowards(
 ) -> list[Deferred[None]]:
     """
     The connections of this process, with sockets of their own, that were dialled to a port
-    of this process and are being closed: they hear its last words and have theirs to say.
+    of this process and are being closed: each end still hears the other.
 
     @return: for each a C{Deferred} that fires when its socket is closed.
     """

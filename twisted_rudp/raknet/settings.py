@@ -55,7 +55,7 @@ class Settings:
     @ivar reliable_pings: pings and pongs are reliable and ordered.
     @ivar timeout: silence after which the peer is gone; C{timeout_rtts} mean round
         trips come on top.
-    @ivar linger: how long the last word waits for its acknowledgement.
+    @ivar linger: how long the last message waits for its acknowledgement.
     @ivar stall: how long a close waits without any progress.
     @ivar congestion: C{bbr}: at the rate of the path, whatever it loses by itself;
         C{cubic}: less after each loss; C{none}: what C{window} allows.

@@ -31,8 +31,8 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 """Exit statuses: not everything has arrived; the user ended it."""
 
-STRANGERS: Final = 16
-"""Connections that have not yet said that they are the other side."""
+MOST_UNGREETED: Final = 16
+"""Connections that have not yet shown that they are the other side."""
 
 SPAN: Final = 5.0
 """Seconds over which a rate is measured."""
@@ -254,7 +254,7 @@ class Exchange(Factory):
     def __init__(self, reactor: Any, make: Callable[[], Transfer], progress: Progress) -> None:
         self._make = make
         self._progress = progress
-        self._strangers: set[Transfer] = set()
+        self._ungreeted: set[Transfer] = set()
         self.chosen: Transfer | None = None
         self.began: Deferred[Transfer] = Deferred()
         self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._interrupted)
@@ -279,16 +279,16 @@ class Exchange(Factory):
 
     def buildProtocol(self, addr: Any) -> Transfer | None:
         """One more connection."""
-        if self.chosen is not None or len(self._strangers) >= STRANGERS:
+        if self.chosen is not None or len(self._ungreeted) >= MOST_UNGREETED:
             return None
         transfer = self._make()
-        self._strangers.add(transfer)
+        self._ungreeted.add(transfer)
         transfer.greeted.addCallback(lambda _: self._choose(transfer))
         transfer.finished.addErrback(self._lost, transfer)
         return transfer
 
     def _choose(self, transfer: Transfer) -> None:
-        self._strangers.discard(transfer)
+        self._ungreeted.discard(transfer)
         if self.chosen is not None:
             transfer.leave("another transfer is going on")
             return
@@ -296,8 +296,8 @@ class Exchange(Factory):
         self.began.callback(transfer)
 
     def _lost(self, failure: Any, transfer: Transfer) -> Any:
-        if transfer in self._strangers:
-            self._strangers.discard(transfer)
+        if transfer in self._ungreeted:
+            self._ungreeted.discard(transfer)
             self._progress.say(str(failure.value), error=True)
         if transfer is self.chosen:
             return failure
@@ -315,7 +315,7 @@ class Exchange(Factory):
             self._dialling.cancel()
         if self.chosen is None and not self.began.called:
             self.began.errback(SystemExit(INTERRUPTED))
-        ends = [each for each in (self.chosen, *self._strangers) if each is not None]
+        ends = [each for each in (self.chosen, *self._ungreeted) if each is not None]
         ended: list[Deferred[Any]] = []
         for transfer in ends:
             done: Deferred[None] = Deferred()

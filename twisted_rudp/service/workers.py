@@ -334,7 +334,7 @@ class _Process(ProcessProtocol):
             self._reported(line)
 
     def _printed(self, childFD: int, data: bytes) -> None:
-        """What the program printed, or Python's own last words."""
+        """What the program, or Python itself, has printed."""
         for line in data.decode("utf-8", "replace").splitlines():
             level = LogLevel.info if childFD == 1 else LogLevel.error
             self._log.emit(level, "worker {worker}: {line}", worker=self.number, line=line)

@@ -190,11 +190,11 @@ class CaptureReader:
             data += self._read(size - len(data), "a block")
         return data
 
-    def _read(self, size: int, what: str) -> bytes:
+    def _read(self, size: int, part: str) -> bytes:
         data = self._file.read(size)
         self._at += len(data)
         if len(data) < size:
-            raise CaptureError(f"at byte {self._at}: the file ends within {what}")
+            raise CaptureError(f"at byte {self._at}: the file ends within {part}")
         return data
 
     # packets
