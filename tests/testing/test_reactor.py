@@ -149,6 +149,19 @@ class ReactorTests(SynchronousTestCase):
         self.reactor.stop()
         self.assertEqual(self.calls, [])
 
+    def test_removedByATrigger(self) -> None:
+        """A trigger may remove one that has not run yet, and add one that then runs."""
+        add = self.reactor.addSystemEventTrigger
+
+        def first() -> None:
+            self.reactor.removeSystemEventTrigger(second)
+            add("before", "shutdown", self.calls.append, "added")
+
+        add("before", "shutdown", first)
+        second = add("before", "shutdown", self.calls.append, "removed")
+        self.reactor.stop()
+        self.assertEqual(self.calls, ["added"])
+
 
 class ResolverTests(SynchronousTestCase):
     """Names."""

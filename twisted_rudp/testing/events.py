@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -89,9 +89,13 @@ class SystemEvents:
 
         return waiting.addCallback(goOn)
 
-    def _take(self, phase: str, eventType: str) -> list[Callable[[], object]]:
-        """Forget the triggers of a phase and return what they call."""
-        due = [t for t in self._triggers.values() if (t.phase, t.eventType) == (phase, eventType)]
-        for trigger in due:
-            del self._triggers[trigger.number]
-        return [trigger.call for trigger in due]
+    def _take(self, phase: str, eventType: str) -> Iterator[Callable[[], object]]:
+        """
+        Forget the triggers of a phase one by one, and give what each calls: one may remove or
+        add others, as with a reactor of Twisted's.
+        """
+        while due := [
+            t for t in self._triggers.values() if (t.phase, t.eventType) == (phase, eventType)
+        ]:
+            del self._triggers[due[0].number]
+            yield due[0].call
