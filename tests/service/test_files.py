@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import random
@@ -265,3 +266,6 @@ class SimulatedTests(SynchronousTestCase):
         self.network.runFor(0.5)
         self.hosts[0].reactor.stop()
         self.assertEqual(self.status(sending), INTERRUPTED)
+        del sending
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])

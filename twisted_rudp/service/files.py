@@ -313,7 +313,8 @@ class Exchange(Factory):
         self.interrupted = True
         if self._dialling is not None:
             self._dialling.cancel()
-        if self.chosen is None and not self.began.called:
+        elif self.chosen is None and not self.began.called:
+            # Who dials does not wait for this.
             self.began.errback(SystemExit(INTERRUPTED))
         ends = [each for each in (self.chosen, *self._ungreeted) if each is not None]
         ended: list[Deferred[Any]] = []
