@@ -155,7 +155,7 @@ bench-links: $(BENCH)  ## bulk and small messages over emulated links beside TCP
 fuzz: $(FUZZ)  ## parsers and state machines, a minute each; FUZZ_FLAGS='--seconds 600 kcp' does one for longer
 	$(RUN) -m tests.fuzz $(FUZZ_FLAGS)
 
-attack: $(BASE)  ## floods by strangers, on loopback: a table; ATTACK_FLAGS='--rate 1000000' at full rate, --peers for hostile peers
+attack: $(BASE)  ## floods by unknown peers, on loopback: a table; ATTACK_FLAGS='--rate 1000000' at full rate, --peers for hostile peers
 	$(RUN) -m tests.benchmarks.attack $(ATTACK_FLAGS)
 
 soak: $(BASE)  ## all transports over a bad link for 20 minutes; SOAK_FLAGS='--minutes 2' for less

@@ -355,13 +355,13 @@ class NodeStringTests(SynchronousTestCase):
             ("node:", "node: id is missing"),
             ("node:a:b", "node: only id may be given without a name"),
             ("node:a:id=b", "node: id is given twice"),
-            ("node:a:lan=v9", "node: 'v9' is not one of"),
+            ("node:a:lan=v9", "node: lan: 'v9' is not one of"),
             ("node:a:lan=none", "node: lan='none' needs a server"),
             ("node:a:transports=tcp", "node: transports: 'tcp' is not one of"),
             ("node:a:timeout=x", "node: timeout is invalid: expected a number of seconds from"),
             ("node:a:mtu=secret", "node: kcp's mtu is invalid: expected an integer from"),
             ("node:a:host=b", "node: unknown argument 'host'"),
-            ("node:a:server=h\\:x", "node: 'h:x' is not HOST"),
+            ("node:a:server=h\\:x", "node: server: 'h:x' is not HOST"),
             ("node:a:Profile=fast", "did you mean profile?"),
         ]:
             message = self.refused(description)

@@ -1,5 +1,5 @@
 """
-Floods by strangers, on loopback only: what they get back, what they cost in memory, and
+Floods by unknown peers, on loopback only: what they get back, what they cost in memory, and
 whether those who are connected, and those who want to be, are still served::
 
     python -m tests.benchmarks.attack --seconds 3
@@ -37,7 +37,7 @@ from twisted_rudp.raknet.offline import Ping, Request1, pack
 from twisted_rudp.raknet.wire import Frame, Reliability, pack_header, pack_ping
 
 SOURCES = 32
-"""Addresses of loopback that the stranger speaks from."""
+"""Addresses of loopback that the unknown peers speak from."""
 
 Make = Callable[[random.Random], bytes]
 
@@ -248,7 +248,7 @@ async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
 
 async def main(reactor: Any) -> None:
     """See above."""
-    parser = argparse.ArgumentParser(description="Floods by strangers, on loopback.")
+    parser = argparse.ArgumentParser(description="Floods by unknown peers, on loopback.")
     parser.add_argument("transports", nargs="*", default=list(ATTACKS), metavar="TRANSPORT")
     parser.add_argument("--seconds", type=float, default=3, help="for each flood")
     parser.add_argument("--rate", type=int, default=5000, help="datagrams a second")

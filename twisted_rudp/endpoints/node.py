@@ -103,8 +103,7 @@ def transportsFor(id: NodeId, given: str | Sequence[str] | None) -> tuple[str, .
         wanted = list(CLIENTS) if id.name is not None else checking
         if not wanted:
             raise ValueError(
-                "no transport of this version proves a key: name the transports to dial"
-                " without proof"
+                "transports: none of this version proves a key: name those to dial without proof"
             )
     else:
         wanted = given.split(",") if isinstance(given, str) else list(given)
@@ -328,7 +327,7 @@ def lanProfiles(names: str) -> tuple[Profile, ...]:
     chosen = []
     for name in names.split(","):
         if name not in PROFILES:
-            raise ValueError(f"{name!r} is not one of {', '.join(PROFILES)} or none")
+            raise ValueError(f"lan: {name!r} is not one of {', '.join(PROFILES)} or none")
         chosen.append(PROFILES[name])
     return tuple(dict.fromkeys(chosen))
 
@@ -428,7 +427,10 @@ class NodeClientEndpoint:
         """
         self._reactor = reactor
         self._id = id if isinstance(id, NodeId) else NodeId.from_text(id)
-        self._server = None if server is None else serverAddress(server)
+        try:
+            self._server = None if server is None else serverAddress(server)
+        except ValueError as problem:
+            raise ValueError(f"server: {problem}") from None
         self._profiles = lanProfiles(lan)
         if not self._profiles and self._server is None:
             raise ValueError("lan='none' needs a server, or there is nobody to ask")

@@ -436,7 +436,7 @@ class CipherKind:
             return key
         if len(key) < self.taken:
             sizes = ", ".join(map(str, self.sizes[:4]))
-            raise ValueError(f"a key of {len(key)} bytes is too short: {sizes} or more are needed")
+            raise ValueError(f"key: {len(key)} bytes are too few: {sizes} or more are needed")
         return key[: self.taken]
 
 
