@@ -111,6 +111,29 @@ class TunnelTests(SynchronousTestCase):
             self.network.runFor(0.02)
         self.assertTrue(late <= 2, late)
 
+    def test_parity(self) -> None:
+        """
+        While little is lost an upload has less parity than the groups may have, once it has gone
+        on for a while; where much is, and with C{fec=fixed}, it has all.
+        """
+        for loss, more, least, most in (
+            (0.0, {}, 0.1, 0.2),
+            (0.05, {}, 0.22, 0.31),
+            (0.0, {"fec": "fixed"}, 0.29, 0.31),
+        ):
+            self.setUp()
+            endpoint = self.both(loss, nocomp=True, crypt="none", **more)
+            talk = self.open(endpoint)
+            found = []
+            for half in (1, 2):
+                talk.transport.write(bytes(8_000_000))
+                self.network.runFor(4)
+                (there,) = self.factory.built
+                self.assertEqual(len(there.heard), half * 8_000_000)
+                found.append(there.transport.counters()["FECParityShards"])
+            parity = (found[1] - found[0]) / (8_000_000 / 1302)
+            self.assertTrue(least < parity < most, (loss, more, parity))
+
     def test_disconnect(self) -> None:
         """What was written arrives before the sessions end, and nothing is left behind."""
         endpoint = self.both()

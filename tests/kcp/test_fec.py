@@ -20,6 +20,7 @@ from twisted_rudp import kernels
 from twisted_rudp.core.batch import RunWriter
 from twisted_rudp.core.engine import MILLISECOND
 from twisted_rudp.kcp.fec import (
+    BULK,
     DATA,
     FAR_AHEAD,
     MOST_BYTES,
@@ -164,6 +165,37 @@ class EncoderTests(SynchronousTestCase):
         """Parity that may not be sent is passed over."""
         sent = encode(Encoder(2, 2), [b"x" * 30] * 4, protected=False)
         self.assertEqual([number(each) for each in sent], [0, 1, 4, 5])
+
+    def test_carried(self) -> None:
+        """
+        Groups of bulk get as much parity as they are to have, alike in one run and one by one,
+        and pass over the ids of the rest; what it repairs any decoder rebuilds.
+        """
+        datagrams = [bytes([at]) * 30 for at in range(9)]
+        encoder = Encoder(4, 3)
+        encoder.carried = 1
+        wire = Wire()
+        writer = RunWriter(wire.emit, PEER)
+        encoder.encode(b"".join(datagrams), 30, 0, writer, True)
+        writer.finish()
+        packets = wire.datagrams()
+        self.assertEqual(list(map(number, packets)), [*range(5), *range(7, 12), 14])
+        one_by_one = Encoder(4, 3)
+        one_by_one.carried = 1
+        self.assertEqual(encode(one_by_one, datagrams), packets)
+        for lost in range(4):
+            decoder = Decoder(4, 3)
+            found = decode(decoder, packets[:lost] + packets[lost + 1 :])
+            self.assertEqual(sorted(data for data, _ in found), datagrams)
+            self.assertEqual((decoder.recovered, decoder.tunings), (1, 0))
+
+    def test_carriedSlowly(self) -> None:
+        """A group that fills slowly has all of its parity: perhaps nothing follows it."""
+        for gap, expected in ((BULK // 3 - 1, [0, 1, 2, 3, 4]), (BULK // 3 + 1, [*range(7)])):
+            encoder = Encoder(4, 3)
+            encoder.carried = 1
+            sent = encode(encoder, [b"x" * 30] * 4, gap=gap)
+            self.assertEqual(list(map(number, sent)), expected)
 
     def test_copies(self) -> None:
         """Copies follow their packet and take no id (kcp.md 2.1)."""

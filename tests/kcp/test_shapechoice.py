@@ -13,8 +13,12 @@ from twisted_rudp.core.serial import MASK32
 from twisted_rudp.kcp.shapechoice import (
     FIRST_LOSS,
     LARGEST,
+    LEFT,
+    MEASURED,
     MOST_SENT,
+    SLOW,
     THRIFTY_LARGEST,
+    ParityChoice,
     ShapeChoice,
     choose,
     delay,
@@ -200,3 +204,50 @@ class ShapeChoiceTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """Before anything is measured some loss is assumed."""
         self.assertEqual(ShapeChoice().loss, FIRST_LOSS)
+
+
+class ParityChoiceTests(SynchronousTestCase):
+    """L{ParityChoice}."""
+
+    def measured(
+        self, *shares: float, shape: tuple[int, int] = (10, 3), every: int = SECOND
+    ) -> list[int]:
+        """The parity after each thousand data packets of which such a share was sent again."""
+        choice, found, now, numbered, repeated = ParityChoice(), [], 0, 0, 0
+        for share in shares:
+            now += every
+            numbered += MEASURED
+            repeated += round(MEASURED * share)
+            found.append(choice.measure(now, numbered, repeated, shape))
+        return found
+
+    def test_share(self) -> None:
+        """The more has to be sent again, the more parity there is, and never more than all."""
+        for share, expected in ((0.0, 1), (0.002, 1), (0.005, 2), (0.01, 3), (0.3, 3), (2.0, 3)):
+            found = self.measured(*(share,) * 10)
+            self.assertEqual((found[0], found[-1]), (3, expected), share)
+
+    def test_shapes(self) -> None:
+        """Of other groups it is as little as leaves few of the losses to repetitions."""
+        for shape in ((10, 3), (20, 5), (5, 2), (70, 30), (1, 1), (10, 1)):
+            found = self.measured(*(0.003,) * 10, shape=shape)[-1]
+            self.assertTrue(1 <= found <= shape[1])
+            if found > 1:
+                self.assertTrue(unrepaired(shape[0], found - 1, 0.0125, 0) > LEFT, shape)
+            if found < shape[1]:
+                self.assertTrue(unrepaired(shape[0], found, 0.008, 0) < LEFT, shape)
+
+    def test_average(self) -> None:
+        """Losses that begin are answered at once, and those that end soon."""
+        found = self.measured(*(0.0,) * 10, 0.05, *(0.0,) * 10)
+        self.assertEqual(found[9:11], [1, 3])
+        self.assertEqual(found[-1], 1)
+        self.assertEqual(sorted(found[10:], reverse=True), found[10:])
+
+    def test_slow(self) -> None:
+        """What is sent slowly tells nothing: neither that little is lost nor that much is."""
+        self.assertEqual(self.measured(*(0.0,) * 10, every=SLOW), [3] * 10)
+        choice = ParityChoice()
+        for at in range(1, 11):
+            choice.measure(at * SECOND, at * MEASURED, 0, (10, 3))
+        self.assertEqual(choice.measure(10 * SECOND + SLOW, 11 * MEASURED, 999, (10, 3)), 1)

@@ -32,7 +32,7 @@ from twisted_rudp.endpoints.sessions import (
 )
 from twisted_rudp.errors import PeerBrokeProtocol, PeerTimedOut
 from twisted_rudp.kcp.crypto import CipherName
-from twisted_rudp.kcp.settings import ProfileName
+from twisted_rudp.kcp.settings import FEC, ProfileName
 from twisted_rudp.mux.layer import Wrap
 from twisted_rudp.mux.qpp import Pads
 from twisted_rudp.mux.smux import SmuxEngine, SmuxSettings
@@ -77,6 +77,12 @@ class KCPTunEndpoint(KCPEndpoint):
     dataShards: int = option(Integer(0, 255), 10, "Datagrams in a group of FEC; 0: no FEC.")
     parityShards: int = option(
         Integer(0, 255), 3, "Parity datagrams for each group; 0: no FEC."
+    )
+    fec: FEC | None = option(
+        Choice(FEC),
+        "reduced",
+        "C{reduced} leaves out parity of bulk while little has to be sent again, C{fixed} sends"
+        " all; C{auto} is that of C{kcp:}.",
     )
     nocomp: bool = option(Flag(), False, "No compression, alike at both ends.")
     smuxver: int = option(Integer(1, 2), 2, "Version of smux, the same at both ends.")

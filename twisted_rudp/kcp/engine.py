@@ -771,6 +771,7 @@ class KCPEngine:
             more = self._flush_arq(now, self._out, budget)
         else:
             writer = RunWriter(self._out_to, self._address, self._sealing)
+            framing.measure(now, self._arq.counters.retrans_segs)
             marked = self._arq.control.peer is Peer.MARKED
 
             def frame(run: Buffer, size: int) -> bool:

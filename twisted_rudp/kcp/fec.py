@@ -142,21 +142,29 @@ parity: its other packets were lost, or not, long ago.
 """
 
 
+BULK: Final = 50 * MILLISECOND
+"""A group that fills within this time is followed by others, so what is lost of it shows soon."""
+
+
 class Encoder:
     """
     Numbers the datagrams of one session and adds parity to each full group.
 
     @ivar data: data packets of a group; C{parity}: parity packets.
     @ivar always: add parity whatever time has passed; may be set.
+    @ivar carried: parity packets that a group of bulk gets; may be set. The ids of the others are
+        passed over, as if they were lost.
     @ivar numbered: data packets so far.
     """
 
     __slots__ = (
+        "_began",
         "_end",
         "_last",
         "_planned",
         "_shards",
         "always",
+        "carried",
         "data",
         "next",
         "numbered",
@@ -176,12 +184,13 @@ class Encoder:
                 f" {MAXIMUM_SHARDS} together are possible"
             )
         self.data = data
-        self.parity = parity
+        self.parity = self.carried = parity
         self.next = first
         self.always = always
         self.numbered = 0
         self._end = end_of_ids(data + parity)
         self._shards: list[Buffer] = []
+        self._began = 0
         self._last: int | None = None
         self._planned: tuple[int, int, int] | None = None
 
@@ -198,6 +207,7 @@ class Encoder:
     def _take_planned(self) -> None:
         assert self._planned is not None
         self.data, self.parity, self.next = self._planned
+        self.carried = self.parity
         self._planned = None
         self._end = end_of_ids(self.data + self.parity)
 
@@ -217,6 +227,9 @@ class Encoder:
         while start < len(view):
             length = min(size, len(view) - start)
             count = (len(view) - start) // length
+            if not self._shards:
+                self._began = now
+            carried = self.carried if now - self._began < BULK else self.parity
             if (
                 not protected
                 or copies > 1
@@ -225,10 +238,14 @@ class Encoder:
             ):
                 count = min(count, self.data - len(self._shards))
                 end = start + count * length
-                self._encode_one_group(view[start:end], length, now, out, protected, copies)
+                parity = carried if protected else 0
+                self._encode_one_group(view[start:end], length, now, out, parity, copies)
             else:
+                if carried < self.parity:
+                    # Within one call ids go on without a gap.
+                    count = min(count, self.data - len(self._shards))
                 end = start + count * length
-                self._encode_groups(view[start:end], length, count, out)
+                self._encode_groups(view[start:end], length, count, out, carried)
             self.numbered += count
             self._last = now
             start = end
@@ -254,8 +271,10 @@ class Encoder:
             )
         )
 
-    def _encode_groups(self, run: Buffer, size: int, count: int, out: RunWriter) -> None:
-        packets = protect(self._shards, run, size, self.next, self.data, self.parity)
+    def _encode_groups(
+        self, run: Buffer, size: int, count: int, out: RunWriter, carried: int
+    ) -> None:
+        packets = protect(self._shards, run, size, self.next, self.data, carried)
         width = size + FEC_OVERHEAD
         out.add_run(packets, width)
         groups, left = divmod(len(self._shards) + count, self.data)
@@ -271,9 +290,13 @@ class Encoder:
             self.next = 0
 
     def _encode_one_group(
-        self, run: memoryview, size: int, now: int, out: RunWriter, protected: bool, copies: int
+        self, run: memoryview, size: int, now: int, out: RunWriter, parity: int, copies: int
     ) -> None:
-        """Not beyond the end of the group."""
+        """
+        Not beyond the end of the group.
+
+        @param parity: how much of its parity the group gets.
+        """
         starts = range(0, len(run), size)
         packets = [
             data_packet(number, run[at : at + size]) for number, at in enumerate(starts, self.next)
@@ -285,8 +308,8 @@ class Encoder:
         self._shards += packets
         if len(self._shards) < self.data:
             return
-        if protected and self._is_timely(len(packets), now):
-            for packet in parity_packets(self._shards, self.next, self.parity):
+        if parity and self._is_timely(len(packets), now):
+            for packet in parity_packets(self._shards, self.next, parity):
                 out.add(packet)
         self.next += self.parity
         self._shards = []

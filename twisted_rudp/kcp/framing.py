@@ -27,7 +27,7 @@ from twisted_rudp.kcp.shapechange import (
     is_newer,
     read_announcement,
 )
-from twisted_rudp.kcp.shapechoice import ShapeChoice
+from twisted_rudp.kcp.shapechoice import MEASURED, ParityChoice, ShapeChoice
 from twisted_rudp.kcp.snmp import SessionCounters
 from twisted_rudp.kcp.wire import pack_wins
 
@@ -77,6 +77,7 @@ class Framing:
     __slots__ = (
         "_address",
         "_change",
+        "_choice",
         "_data",
         "_form_noted",
         "_limit",
@@ -124,6 +125,7 @@ class Framing:
         self.shapes: ShapeSender | None = None
         if self.encoder is not None and options.fec == "auto":
             self.shapes = ShapeSender(self.encoder, ShapeChoice(thrifty))
+        self._choice = ParityChoice() if options.fec == "reduced" else None
         self.answer = b""
         self.heard = 0
         self.refused = 0
@@ -215,6 +217,21 @@ class Framing:
         if change.settled >= SETTLED:
             self._settle(change)
         return pieces
+
+    def measure(self, now: int, repeated: int) -> None:
+        """
+        Reduce parity where C{fec=reduced} allows it.
+
+        @param repeated: segments that were sent again so far.
+        """
+        choice, encoder = self._choice, self.encoder
+        if (
+            choice is not None
+            and encoder is not None
+            and encoder.numbered - choice.numbered >= MEASURED
+        ):
+            shape = encoder.data, encoder.parity
+            encoder.carried = choice.measure(now, encoder.numbered, repeated, shape)
 
     def note_bare(self) -> None:
         """Bare datagrams have come."""

@@ -41,7 +41,7 @@ MAXIMUM_MTU: Final = 65_507
 
 MAXIMUM_COPIES: Final = 16
 
-FEC: TypeAlias = Literal["fixed", "auto"]
+FEC: TypeAlias = Literal["fixed", "auto", "reduced"]
 """Whether the numbers of FEC stay."""
 
 Congestion: TypeAlias = Literal["bbr", "cubic", "kcp-go"]
@@ -204,7 +204,9 @@ class SessionOptions:
         "C{auto} begins with these groups and changes them as loss, rate and round trip are"
         " measured, towards peers of this library that follow: with C{profile=interactive} so"
         " that few messages are late, otherwise so that most losses are repaired with as little"
-        " parity as possible, from 1 in 32 up to half of the data. C{fixed} keeps them.",
+        " parity as possible, from 1 in 32 up to half of the data. C{fixed} keeps them."
+        " C{reduced} keeps them too, and leaves out parity of bulk while little has to be sent"
+        " again, which any receiver understands.",
     )
     always_parity: bool = engine_option(
         Flag(), False, "Send parity after pauses too, as kcp-go did until 5.6.5.", changeable=True

@@ -89,6 +89,24 @@ FEW_RUNS: Final = 0.06
 NEAR: Final = 1.3
 """While the present shape would be chosen for a loss of so many times more or less, it stays."""
 
+MEASURED: Final = 1000
+"""Data packets after which the parity that bulk gets is chosen again."""
+
+SHOWN: Final = 0.3
+"""Of the losses about so many show as repetitions, though parity repairs them: where a peer reads
+whole groups in one turn, the others are acknowledged as if nothing had been missing."""
+
+LEFT: Final = 5e-4
+"""Of the data packets of bulk so many may be lost and not repaired: about one in four windows of
+kcptun's. Each of them holds the window up for a round trip."""
+
+MOST_SHARE: Final = 0.1
+"""A higher share of repetitions counts as this one: all parity is needed in any case."""
+
+SLOW: Final = 5 * SECOND
+"""What takes so long to make so many packets is no bulk. Much of it may be sent again, because
+first bytes of connections are."""
+
 _STEPS: Final = 4
 """Steps of each doubling of a quantity: what lies between chooses alike."""
 
@@ -349,3 +367,41 @@ class ShapeChoice:
             return None
         self._changed = now
         return shape
+
+
+@lru_cache(64)
+def _enough(data: int, parity: int, loss_step: int) -> int:
+    loss = 2.0 ** (loss_step / _STEPS)
+    for fewer in range(1, parity):
+        if unrepaired(data, fewer, loss, 0) <= LEFT:
+            return fewer
+    return parity
+
+
+class ParityChoice:
+    """
+    How much of its parity a group of bulk needs, by what had to be sent again. The first
+    groups have all of it, so that a peer can find out their shape.
+
+    @ivar numbered: data packets up to the last measurement.
+    """
+
+    __slots__ = ("_at", "_repeated", "_share", "numbered")
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._repeated = 0
+        self._share = MOST_SHARE
+        self.numbered = 0
+
+    def measure(self, now: int, numbered: int, repeated: int, shape: GroupShape) -> int:
+        """
+        @param numbered: data packets so far; C{repeated}: segments sent again so far.
+        @return: parity packets for each group.
+        """
+        share = min((repeated - self._repeated) / (numbered - self.numbered), MOST_SHARE)
+        if now - self._at < SLOW:
+            self._share = (self._share + share) / 2
+        self._at, self.numbered, self._repeated = now, numbered, repeated
+        loss = max(self._share / SHOWN, THRIFTY_LEAST_LOSS)
+        return _enough(*shape, round(log2(loss) * _STEPS))
