@@ -391,6 +391,36 @@ class HostileTests(ReverseTestCase):
         self.network.runFor(2)
         self.assertEqual(service.addresses, [])
 
+    def test_log(self) -> None:
+        """What a client asks for again and again is in the log now and then."""
+        self.serve(secret=None)
+        raw = self.hostileClient()
+        for number in range(1, 200):
+            raw.say(self.listen(number), Stop(number), self.listen(1000 + number, 9000))
+        self.network.runFor(5)
+        self.assertIsNone(raw.lost)
+        self.assertEqual(len(raw.answers()), 2 * 199)
+        said = self.said()
+        place = "10.0.0.2 port"
+        for words in (f"listening on {place} 8000 for", "any more", f"asked for {place} 9000"):
+            self.assertEqual(said.count(words), 1, words)
+
+    def test_saidAgain(self) -> None:
+        """A server that says again and again that it listens is heard once."""
+        raws = Collecting(Raw)
+        server = carrying(KCPServerEndpoint(self.server.reactor, PORT))
+        self.successResultOf(server.listen(raws))
+        listening = self.offer(self.client(secret=None))
+        self.network.runFor(1)
+        raw = raws.built[0]
+        raw.say(pack_preface(Offer.LISTENS, bytes(32)))
+        raw.say(*[Listening(1, 80, "10.0.0.2")] * 100)
+        self.network.runFor(1)
+        self.assertEqual(self.said().count("the far end listens on"), 1)
+        port = self.successResultOf(listening)
+        port.stopListening()
+        self.network.runFor(1)
+
     def test_streamsOfClients(self) -> None:
         """A client's own streams are not wanted."""
         self.serve(secret=None)

@@ -228,6 +228,9 @@ class ReverseClient:
         if host is None:
             greeting.fail("the peer says that it listens on what is no address")
             return
+        if offer.host is not None:
+            # It was said before.
+            return
         offer.host = host
         offer.pause = FIRST_PAUSE
         self._log.info(

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,6 +38,7 @@ from twisted_rudp.endpoints.qotp import QOTPServerEndpoint, publicKeyOf
 from twisted_rudp.endpoints.reverse import MOST_OFFERS, ReverseClient, ReverseServerEndpoint
 from twisted_rudp.endpoints.sessions import CarrierFactory, CarrierSession, RefusingFactory
 from twisted_rudp.mux.control import Listen, Listening, Message, Offer, Refusal, Refused, Stop
+from twisted_rudp.net.ratelog import RateLimitedLog
 from twisted_rudp.service.announce import theReactor
 from twisted_rudp.service.connectionlog import addressText
 from twisted_rudp.service.forward import ForwardFactory, ForwardService
@@ -179,6 +180,7 @@ class ReverseService(ListeningService):
         self._held: dict[Greeting, list[_Held]] = {}
         self._asked: dict[Greeting, int] = {}
         self._relays = Sessions(clock, limit)
+        self._limited = RateLimitedLog(clock, self._log)
         tally = Tally("listenings", "not_allowed", "connections", "refused", "unreachable",
                       "broken", "forth", "back")  # fmt: skip
         self._side.ended = tally.absorb
@@ -290,8 +292,10 @@ class ReverseService(ListeningService):
                 return
             held.port, held.factory, held.address = bound, factory, (host, port)
             self.tally.add("listenings")
-            self._log.info(
+            self._limited.note(
+                f"listening {host} {port}",
                 "{description}: listening on {host} port {port} for {peer}",
+                LogLevel.info,
                 description=self.description,
                 host=host,
                 port=port,
@@ -317,7 +321,8 @@ class ReverseService(ListeningService):
                     await self._close(each)
 
     def _refuse(self, greeting: Greeting, message: Listen, reason: Refusal, text: str) -> None:
-        self._log.warn(
+        self._limited.note(
+            f"refused {reason.name}",
             "{description}: {peer} asked for {host} port {port}: {reason}",
             description=self.description,
             peer=_peerOf(greeting),
@@ -341,11 +346,14 @@ class ReverseService(ListeningService):
         port, held.port = held.port, None
         if port is None:
             return succeed(None)
-        self._log.info(
+        host, port_number = held.address or ("", 0)
+        self._limited.note(
+            f"not listening {host} {port_number}",
             "{description}: not listening on {host} port {port} any more",
+            LogLevel.info,
             description=self.description,
-            host=held.address and held.address[0],
-            port=held.address and held.address[1],
+            host=host,
+            port=port_number,
         )
         if held.factory is not None:
             of = held.factory.tally
