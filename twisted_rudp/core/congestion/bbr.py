@@ -464,7 +464,6 @@ class BBR:
         "_least_at",
         "_longer",
         "_losses",
-        "_lossy",
         "_mss",
         "_noise",
         "_phase_at",
@@ -527,7 +526,6 @@ class BBR:
         self._longer = 0
 
         self._losses = _Losses()
-        self._lossy = False
         self._noise = _Noise()
         self._cap = _Cap()
         self._sharing = _Sharing()
@@ -657,8 +655,10 @@ class BBR:
         self._latest = elapsed
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
-        elif elapsed < self.least + self.least // 32 + MILLISECOND and not self._lossy:
-            self._least_at = now
+        elif elapsed < self.least + self.least // 32 + MILLISECOND:
+            # Not alone, and lossy: see L{_LOSSY}.
+            if self._sharing.is_alone or self._losses.share <= _LOSSY:
+                self._least_at = now
 
     def _end_round(self, sample: Sample, ended: _Round, filled: bool) -> None:
         """
@@ -669,7 +669,6 @@ class BBR:
         number, shortest = ended.number, ended.shortest
         queued = self._is_queue(shortest)
         self._losses.add(ended)
-        self._lossy = self._losses.share > _LOSSY and not self._sharing.is_alone
         self._sharing.judge(shortest, self.least, queued)
         excess = self._losses.judge(number, self._noise.share + self._excess(queued), self._mss)
         self._stretch = max(shortest / self.least, 1.0) if self.least else 1.0
