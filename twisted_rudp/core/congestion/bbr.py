@@ -656,8 +656,7 @@ class BBR:
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
         elif elapsed < self.least + self.least // 32 + MILLISECOND:
-            # Not alone, and lossy: see L{_LOSSY}.
-            if self._sharing.is_alone or self._losses.share <= _LOSSY:
+            if not self._is_crowded():
                 self._least_at = now
 
     def _end_round(self, sample: Sample, ended: _Round, filled: bool) -> None:
@@ -731,8 +730,14 @@ class BBR:
     def _is_old(self, now: int) -> bool:
         """The path has to be measured anew, see L{_ROUND_TRIP_AGE}."""
         since = self._least_at
-        waited = now - since > max(_ROUND_TRIP_AGE // 2, _OLD_ROUNDS * self.least)
-        return waited and now // _ROUND_TRIP_AGE != since // _ROUND_TRIP_AGE
+        if now // _ROUND_TRIP_AGE == since // _ROUND_TRIP_AGE:
+            return False
+        half = 0 if self._is_crowded() else _ROUND_TRIP_AGE // 2
+        return now - since > max(half, _OLD_ROUNDS * self.least)
+
+    def _is_crowded(self) -> bool:
+        """Others may be on the path, and keep its queue full, see L{_LOSSY}."""
+        return self._losses.share > _LOSSY and not self._sharing.is_alone
 
     def _enter(self, phase: Phase, gain: float, now: int) -> None:
         self.phase, self.gain = phase, gain
@@ -800,7 +805,8 @@ class BBR:
             self._noise.share *= _NOISE_KEPT
         else:
             self._yielding.left = min(self._yielding.left + 1, _WAYS)
-        grown = self.bandwidth > _GROWN * self._cycle_bandwidth and not sharing.has_foreign_queue
+        others = sharing.has_foreign_queue or self._is_crowded()
+        grown = self.bandwidth > _GROWN * self._cycle_bandwidth and not others
         self._cycle_bandwidth = self.bandwidth
         self._grown = self._grown + 1 if grown else 0
         if self._grown < _GROWN_CYCLES:
