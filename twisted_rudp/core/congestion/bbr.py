@@ -268,6 +268,10 @@ class _Sharing:
         # The longest of the rounds' shortest round trips since a queue was seen to go.
         self._peak = 0
 
+    def forget_queue(self) -> None:
+        """There was one, and it went for another reason than that this flow sent less."""
+        self._peak = 0
+
     def judge(self, shortest: int, least: int, queued: bool) -> None:
         """A round is over. Its shortest round trip did, or did not, show a queue."""
         if shortest and not queued and self._peak > shortest + least // _SEEN_TO_GO:
@@ -668,7 +672,8 @@ class BBR:
         number, shortest = ended.number, ended.shortest
         queued = self._is_queue(shortest)
         self._losses.add(ended)
-        self._sharing.judge(shortest, self.least, queued)
+        if self.phase is not Phase.PROBE_ROUND_TRIP:
+            self._sharing.judge(shortest, self.least, queued)
         excess = self._losses.judge(number, self._noise.share + self._excess(queued), self._mss)
         self._stretch = max(shortest / self.least, 1.0) if self.least else 1.0
         self._longer = self._longer + 1 if shortest > 2 * self.least + _LONGER else 0
@@ -826,6 +831,8 @@ class BBR:
                 self.least = 0
                 self._round.shortest = 0
         elif now > probe.end:
+            # The other flows have made room as well, so who had made the queue is not known.
+            self._sharing.forget_queue()
             self._least_at = now
             if least > 2 * probe.least:
                 # The path is another one by now, and what was measured does not count. It
