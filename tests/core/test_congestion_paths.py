@@ -141,6 +141,27 @@ class BBRTests(PathCase):
             fairness = total**2 / (count * sum(each**2 for each in arrived))
             self.assertTrue(fairness > 0.75, fairness)
 
+    def test_crowd(self) -> None:
+        """
+        More flows than the path has datagrams for, and a queue that is short: it is always full,
+        and never so long that it would show. One flow or two took all and lost half of what they
+        sent.
+        """
+        for count, queue in ((15, 1.0), (6, 0.3)):
+            there, back = link(RATE / 2, 0.04, queue)
+            flows = [Flow(BBR(MSS), start=number * SECOND // 10) for number in range(count)]
+            path = Bottleneck(there, back, flows)
+            path.run(14.0)
+            before = [(flow.arrived, flow.sent) for flow in flows]
+            path.run(12.0)
+            arrived = [flow.arrived - was for flow, (was, _) in zip(flows, before, strict=True)]
+            sent = sum(flow.sent - was for flow, (_, was) in zip(flows, before, strict=True))
+            total = sum(arrived)
+            self.assertTrue(total > 0.95 * 12 * RATE / 2, total)
+            self.assertTrue(sent < 1.25 * total, sent / total)
+            fairness = total**2 / (count * sum(each**2 for each in arrived))
+            self.assertTrue(fairness > 0.55, fairness)
+
     def test_manyLossy(self) -> None:
         """Also where the path loses something itself, which each of them has to find out."""
         there, back = link(RATE, 0.04, loss=0.03)

@@ -9,8 +9,10 @@ known not to be our overflow; that much counts as noise, and only what exceeds i
 controller slower.
 
 It may be the overflow of other flows, though, and if each of them took that for noise all would
-send more and more. So it counts only while no queue shows, and only for a flow that has seen a
-queue go when it sent less, or that has come down far without less of it being lost.
+send more and more. So it counts only while no queue shows, neither a long one nor a short one
+that stays full, and only for a flow that has seen a queue go when it sent less, or that has come
+down far without less of it being lost. Where many share a path they measure it at the same time,
+so that the queue of none hides how long the empty path is.
 """
 
 from __future__ import annotations
@@ -248,6 +250,10 @@ class _Noise:
         return True
 
 
+_LATE_ROUNDS: Final = 16
+_JITTER: Final = 2 * MILLISECOND
+"""Round trips that are longer by no more than this are no longer, whatever the others were."""
+
 _SEEN_TO_GO: Final = 4
 """A queue of this part of the least round trip that goes when less is sent was this flow's own."""
 
@@ -260,13 +266,21 @@ class _Sharing:
     @ivar has_foreign_queue: the last time when it sent less a queue stayed.
     """
 
-    __slots__ = ("_peak", "has_foreign_queue", "is_alone")
+    __slots__ = ("_longest", "_peak", "has_foreign_queue", "is_alone")
 
     def __init__(self) -> None:
         self.is_alone = False
         self.has_foreign_queue = False
-        # The longest of the rounds' shortest round trips since a queue was seen to go.
+        # The longest of the rounds' shortest round trips since a queue was seen to go, and of late.
         self._peak = 0
+        self._longest = 0
+
+    def is_lower_half(self, elapsed: int, least: int) -> bool:
+        """
+        Whether a round trip is in the lower half of those of late. A short queue that others keep
+        full never is so long that it shows otherwise.
+        """
+        return elapsed <= least + max((self._longest - least) // 2, _JITTER)
 
     def forget_queue(self) -> None:
         """There was one, and it went for another reason than that this flow sent less."""
@@ -274,6 +288,10 @@ class _Sharing:
 
     def judge(self, shortest: int, least: int, queued: bool) -> None:
         """A round is over. Its shortest round trip did, or did not, show a queue."""
+        if shortest > self._longest:
+            self._longest = shortest
+        elif shortest:
+            self._longest -= (self._longest - shortest) // _LATE_ROUNDS
         if shortest and not queued and self._peak > shortest + least // _SEEN_TO_GO:
             self.is_alone, self._peak = True, 0
         elif shortest > self._peak:
@@ -648,6 +666,8 @@ class BBR:
         trial = far_down and self._confirmed and sample.now >= cap.trial_at
         if self._is_queue(self._latest) or not (self._sharing.is_alone or trial):
             return
+        if not self._sharing.is_lower_half(self._latest, self.least):
+            return
         if self._noise.learn(sample.settled, sample.settled_lost, self._mss) and far_down:
             self._set_bandwidth(cap.bandwidth)
             cap.try_without(self._round.number)
@@ -659,9 +679,8 @@ class BBR:
         self._latest = elapsed
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
-        elif elapsed < self.least + self.least // 32 + MILLISECOND:
-            if not self._is_crowded():
-                self._least_at = now
+        elif elapsed < self.least + self.least // 32 + MILLISECOND and not self._is_crowded():
+            self._least_at = now
 
     def _end_round(self, sample: Sample, ended: _Round, filled: bool) -> None:
         """
