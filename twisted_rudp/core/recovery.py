@@ -614,20 +614,7 @@ class Recovery:
         if self.patience:
             patience, decided = self.patience, -1
         else:
-            if self.spurious != self._judged_spurious:
-                # What had been declared lost has arrived: datagrams overtake each other that far.
-                self._judged_spurious = self.spurious
-                threshold = self.reordering
-                self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
-                self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
-                self._adapted_at = now
-            elif (
-                self._eighths > self._least_eighths
-                and now - self._adapted_at > _ADAPTED * self.round_trip.smoothed
-            ):
-                self._eighths -= 1
-                self.reordering = max(self.reordering // 2, self._least_reordering)
-                self._adapted_at = now
+            self._adapt(now)
             patience = self._patience()
             decided = largest - self.reordering
         state, base = self._state, self._base
@@ -667,6 +654,23 @@ class Recovery:
         if done:
             del batches[:done]
         self._trim()
+
+    def _adapt(self, now: int) -> None:
+        """Wait longer for what is overtaken while losses prove spurious, then by and by less."""
+        if self.spurious != self._judged_spurious:
+            # What had been declared lost has arrived: datagrams overtake each other that far.
+            self._judged_spurious = self.spurious
+            threshold = self.reordering
+            self.reordering = min(threshold + max(threshold // 2, 1), MOST_REORDERING)
+            self._eighths = min(self._eighths + 1, _MOST_EIGHTHS)
+            self._adapted_at = now
+        elif (
+            self._eighths > self._least_eighths
+            and now - self._adapted_at > _ADAPTED * self.round_trip.smoothed
+        ):
+            self._eighths -= 1
+            self.reordering = max(self.reordering // 2, self._least_reordering)
+            self._adapted_at = now
 
     def _patience(self) -> int:
         """How long an acknowledgement may take before its datagram counts as lost."""
