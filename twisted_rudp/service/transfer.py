@@ -47,6 +47,9 @@ PIECE: Final = 1 << 16
 """Bytes of a DATA frame."""
 
 MOST_FILES: Final = 1_000_000
+MOST_WRONG: Final = 1000
+"""Names that cannot be used. C{rudp send} looks at them before it sends them."""
+
 LONGEST_TEXT: Final = 500
 LARGEST_BODY: Final = PIECE + LONGEST_NAME
 
@@ -574,6 +577,7 @@ class Receiving(Transfer):
         super().__init__(clock, display)
         self._destination = destination
         self._names: set[tuple[str, ...]] = set()
+        self._wrong = 0
         self._announced: deque[_Coming] = deque()
         self._unanswered: deque[_Coming | str] = deque()
         self._current: _Coming | None = None
@@ -632,9 +636,9 @@ class Receiving(Transfer):
         try:
             parts = partsOf(name)
         except BadName as problem:
-            return str(problem)
+            return self._wrongName(str(problem))
         if parts in self._names:
-            return "there was another file of this name"
+            return self._wrongName("there was another file of this name")
         self._names.add(parts)
         if size > self._destination.free:
             return "there is no room for it"
@@ -643,6 +647,12 @@ class Receiving(Transfer):
         except OSError as error:
             return f"cannot be written: {error.strerror}"
         return _Coming("/".join(parts), size, executable, place)
+
+    def _wrongName(self, problem: str) -> str:
+        self._wrong += 1
+        if self._wrong > MOST_WRONG:
+            raise _Broken("the sender announces names that cannot be used")
+        return problem
 
     def _answer(self) -> None:
         """Answer the next file that was announced, when what is here of it was hashed."""
