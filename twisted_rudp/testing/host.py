@@ -150,6 +150,8 @@ class MemoryHost:
         The inner address that a datagram to C{destination} is for, or None if that
         address is not of this host.
         """
+        if not self._mapped:
+            return destination if canonical(destination[0]) in self._own else None
         for inner, outer in self._mapped.items():
             if outer == destination:
                 return inner

@@ -168,26 +168,28 @@ class Impairments:
             not asked.
         @return: how many seconds after C{now} its copies arrive; empty if it is lost.
         """
-        index = self.counters["offered"]
-        self.counters["offered"] += 1
-        self.last_fate = self._verdict(now, index, size, datagram)
-        self.counters[self.last_fate] += 1
-        if self.last_fate is not Fate.DELIVERED:
+        counters = self.counters
+        index = counters["offered"]
+        counters["offered"] = index + 1
+        self.last_fate = fate = self._verdict(now, index, size, datagram)
+        counters[fate] += 1
+        if fate is not Fate.DELIVERED:
             return []
         sent = self._through_bottleneck(now, size)
-        arrivals = [self._arrival(sent)]
-        if self._happens(self.duplicate):
-            self.counters["duplicated"] += 1
-            arrivals.append(self._arrival(sent))
-        return [max(0.0, arrival - now) for arrival in arrivals]
+        delays = [self._delay(now, sent)]
+        if self.duplicate > 0.0 and self._happens(self.duplicate):
+            counters["duplicated"] += 1
+            delays.append(self._delay(now, sent))
+        return delays
 
     def _verdict(self, now: float, index: int, size: int, datagram: bytes | None) -> Fate:
         """
         Whether the datagram passes. Every random draw is made for every datagram, so
         that a scripted drop does not shift the fate of those behind it.
         """
-        lost = self._happens(self.loss)
-        burst_lost = self._burst_takes()
+        # What is switched off is not called: simulations ask this for each datagram.
+        lost = self.loss > 0.0 and self._happens(self.loss)
+        burst_lost = self.burst is not None and self._burst_takes(self.burst)
         if self.cut:
             return Fate.CUT
         if index in self.drop_indices or (
@@ -204,19 +206,19 @@ class Impairments:
             return Fate.QUEUE_FULL
         return Fate.DELIVERED
 
-    def _burst_takes(self) -> bool:
+    def _burst_takes(self, burst: BurstLoss) -> bool:
         """Move the chain one step and say whether the bad state takes this datagram."""
-        if self.burst is None:
-            return False
         if self._in_burst:
-            self._in_burst = not self._happens(self.burst.leave)
+            self._in_burst = not self._happens(burst.leave)
         else:
-            self._in_burst = self._happens(self.burst.enter)
-        return self._in_burst and self._happens(self.burst.loss)
+            self._in_burst = self._happens(burst.enter)
+        return self._in_burst and self._happens(burst.loss)
 
     def _waiting(self, now: float) -> float:
         """Bytes that have not yet left the bottleneck."""
-        return max(0.0, self._idle_from - now) * self.rate if self.rate is not None else 0.0
+        if self.rate is None or self._idle_from <= now:
+            return 0.0
+        return (self._idle_from - now) * self.rate
 
     def _through_bottleneck(self, now: float, size: int) -> float:
         """
@@ -226,19 +228,23 @@ class Impairments:
         """
         if self.rate is None:
             return now
-        self._idle_from = max(now, self._idle_from) + size / self.rate
+        began = now if now > self._idle_from else self._idle_from
+        self._idle_from = began + size / self.rate
         return self._idle_from
 
-    def _arrival(self, sent: float) -> float:
-        """When a copy that left the bottleneck at C{sent} is there."""
+    def _delay(self, now: float, sent: float) -> float:
+        """How long after C{now} a copy is there that left the bottleneck at C{sent}."""
         arrival = sent + self.delay
         if self.jitter:
             arrival += self._random.uniform(0.0, self.jitter)
-        if self._happens(self.reorder):
+        if self.reorder > 0.0 and self._happens(self.reorder):
             self.counters["reordered"] += 1
-            return arrival + self.reorder_delay
-        self._last_arrival = max(arrival, self._last_arrival)
-        return self._last_arrival
+            arrival += self.reorder_delay
+        elif arrival > self._last_arrival:
+            self._last_arrival = arrival
+        else:
+            arrival = self._last_arrival
+        return arrival - now if arrival > now else 0.0
 
     def _happens(self, probability: float) -> bool:
         return probability > 0.0 and self._random.random() < probability

@@ -37,13 +37,10 @@ def step(clock: Clock) -> bool:
 
     @return: whether there was one.
     """
-    if not clock.calls:
-        return False
     call = _earliest(clock)
-    clock.rightNow = max(clock.rightNow, call.getTime())
-    clock.calls.remove(call)
-    call.called = 1
-    call.func(*call.args, **call.kw)
+    if call is None:
+        return False
+    _run(clock, call, call.getTime())
     return True
 
 
@@ -62,12 +59,14 @@ def runUntil(clock: Clock, until: Condition | Deferred[_T], limit: float = 60.0)
     for _ in range(MAX_EVENTS):
         if condition():
             return
-        if not clock.calls:
+        call = _earliest(clock)
+        if call is None:
             raise NotReached(f"nothing is scheduled at {clock.seconds():.6f} s")
-        if _earliest(clock).getTime() > end:
+        time = call.getTime()
+        if time > end:
             clock.rightNow = end
             raise NotReached(f"not within {limit} s")
-        step(clock)
+        _run(clock, call, time)
     raise NotReached(f"not within {MAX_EVENTS} events; now {clock.seconds():.6f} s")
 
 
@@ -79,18 +78,31 @@ def runFor(clock: Clock, seconds: float) -> None:
     """
     end = clock.seconds() + seconds
     for _ in range(MAX_EVENTS):
-        if not clock.calls or _earliest(clock).getTime() > end:
+        call = _earliest(clock)
+        if call is None or (time := call.getTime()) > end:
             clock.rightNow = max(clock.rightNow, end)
             return
-        step(clock)
+        _run(clock, call, time)
     raise NotReached(f"more than {MAX_EVENTS} events; now {clock.seconds():.6f} s")
 
 
-def _earliest(clock: Clock) -> DelayedCall:
-    """The next call. Where it was moved, a plain clock's list is not in order."""
+def _earliest(clock: Clock) -> DelayedCall | None:
+    """The next call, if there is one. Where it was moved, a plain clock's list is not in order."""
+    calls = clock.calls
+    if not calls:
+        return None
     if isinstance(clock, EventClock):
-        return clock.calls[0]
-    return min(clock.calls, key=DelayedCall.getTime)
+        return calls[0]
+    return min(calls, key=DelayedCall.getTime)
+
+
+def _run(clock: Clock, call: DelayedCall, time: float) -> None:
+    """Run a call, at its time or now if that is over."""
+    if time > clock.rightNow:
+        clock.rightNow = time
+    clock.calls.remove(call)
+    call.called = 1
+    call.func(*call.args, **call.kw)
 
 
 def _hasFired(deferred: Deferred[_T]) -> Condition:
