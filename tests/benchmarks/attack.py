@@ -42,6 +42,48 @@ SOURCES = 32
 Make = Callable[[random.Random], bytes]
 
 
+class Died(Exception):
+    """A process of this benchmark ended before it had said what was to be known of it."""
+
+
+class Attacker:
+    """A process that attacks and says what it did, each time over a pipe that only it can write."""
+
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
+        """
+        @param target: called in the process with the arguments and the end of the pipe.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._said, told = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=target, args=(*arguments, told), name=target.__name__, daemon=True
+        )
+        self._process.start()
+        # With a writing end open here, reading would not notice the end of the process.
+        told.close()
+
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._process.is_alive()
+
+    def spoke(self) -> bool:
+        """Whether L{hear} need not wait; that is so at the end of the process too."""
+        return self._said.poll()
+
+    def hear(self) -> Any:
+        """
+        The next that it says.
+
+        @raise Died: it has ended, and said nothing.
+        """
+        try:
+            return self._said.recv()
+        except EOFError:
+            self._process.join()
+            name, status = self._process.name, self._process.exitcode
+            raise Died(f"the process {name!r} ended with status {status}") from None
+
+
 def kcp_push(chance: random.Random) -> bytes:
     """The first data of a conversation of nobody's."""
     head = chance.randbytes(4) + bytes((81, 0, 32, 0)) + bytes(12)
@@ -79,7 +121,7 @@ ATTACKS: dict[str, dict[str, Make]] = {
 }
 
 
-def flood(name: str, attack: str, port: int, rate: int, seconds: float, result: Any) -> None:
+def flood(name: str, attack: str, port: int, rate: int, seconds: float, told: Any) -> None:
     """In a process of its own: send, and count what comes back."""
     chance = random.Random(1)
     sockets = []
@@ -108,7 +150,7 @@ def flood(name: str, attack: str, port: int, rate: int, seconds: float, result: 
                     back += len(sock.recv(65536))
             except OSError:
                 pass
-    result.put((sent, out, back))
+    told.send((sent, out, back))
 
 
 async def attacked(reactor: Any, name: str, attack: str, rate: int, seconds: float) -> str:
@@ -122,15 +164,10 @@ async def attacked(reactor: Any, name: str, attack: str, rate: int, seconds: flo
     asking.noisy = False
     client: Asking = await dialling.connect(asking)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    context = multiprocessing.get_context("spawn")
-    result = context.Queue()
-    process = context.Process(
-        target=flood, args=(name, attack, number, rate, seconds, result), daemon=True
-    )
-    process.start()
+    attacker = Attacker(flood, name, attack, number, rate, seconds)
     times: list[float] = []
     good = tried = 0
-    while process.is_alive():
+    while attacker.alive():
         began = time.perf_counter()
         await client.ask(b"served?")
         times.append((time.perf_counter() - began) * 1000)
@@ -143,7 +180,7 @@ async def attacked(reactor: Any, name: str, attack: str, rate: int, seconds: flo
             good += 1
             another.transport.abortConnection()  # type: ignore[union-attr]
         await task.deferLater(reactor, 0.005)
-    sent, out, back = result.get()
+    sent, out, back = attacker.hear()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     client.transport.abortConnection()  # type: ignore[union-attr]
     await maybeDeferred(port.stopListening)
@@ -178,7 +215,7 @@ datagram), and whether it has proved before that it is there.
 """
 
 
-def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> None:
+def hostile(name: str, port: int, rate: int, seconds: float, told: Any) -> None:
     """In a process of its own: connect as others do, then send what costs most."""
     transport, make, proved = CONNECTED[name]
 
@@ -197,7 +234,7 @@ def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> Non
         key = hub.living()[0].keys[0]
         conversation = key[1] if transport == "kcp" else 0  # type: ignore[index]
         made = [make(conversation, each) for each in range(int(rate * seconds))]
-        result.put(0)
+        told.send(0)
         sent = 0
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds and sent < len(made):
@@ -207,7 +244,7 @@ def hostile(name: str, port: int, rate: int, seconds: float, result: Any) -> Non
             datagram = made[sent]
             way.send(datagram, len(datagram), ("127.0.0.1", port))
             sent += 1
-        result.put(sent)
+        told.send(sent)
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
@@ -220,22 +257,17 @@ async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
     factory.noisy = asking.noisy = False
     port = await serverFromString(reactor, f"{transport}:0:interface=127.0.0.1").listen(factory)
     number = port.getHost().port
-    context = multiprocessing.get_context("spawn")
-    result = context.Queue()
-    process = context.Process(
-        target=hostile, args=(name, number, rate, seconds, result), daemon=True
-    )
-    process.start()
-    while result.empty():
+    attacker = Attacker(hostile, name, number, rate, seconds)
+    while not attacker.spoke():
         await task.deferLater(reactor, 0.01)
-    result.get()
+    attacker.hear()
     began = time.perf_counter()
     client: Asking = await clientFromString(
         reactor, f"{transport}:127.0.0.1:{number}"
     ).connect(asking)
     connecting = (time.perf_counter() - began) * 1000
     times: list[float] = []
-    while process.is_alive():
+    while attacker.alive():
         began = time.perf_counter()
         await client.ask(b"served?")
         times.append((time.perf_counter() - began) * 1000)
@@ -243,7 +275,7 @@ async def beside(reactor: Any, name: str, rate: int, seconds: float) -> str:
     client.transport.abortConnection()  # type: ignore[union-attr]
     await maybeDeferred(port.stopListening)
     p99 = quantiles(times, n=100)[98] if len(times) > 1 else float("inf")
-    return f"{name:14}{result.get() / seconds:10.0f}/s{p99:10.1f} ms{connecting:10.1f} ms"
+    return f"{name:14}{attacker.hear() / seconds:10.0f}/s{p99:10.1f} ms{connecting:10.1f} ms"
 
 
 async def main(reactor: Any) -> None:
