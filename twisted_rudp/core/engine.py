@@ -41,10 +41,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Key: TypeAlias = Hashable
 Emit: TypeAlias = Callable[[Buffer, int, Address], bool]
 
-MILLISECOND = 1_000_000
-SECOND = 1_000 * MILLISECOND
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000 * MILLISECOND
 
-AMPLIFICATION = 3
+AMPLIFICATION: Final = 3
 """
 Until an address is proved, this many times what came from it may be sent to it
 (RFC 9000 section 8.1 uses the same figure).

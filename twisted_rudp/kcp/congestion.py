@@ -82,15 +82,15 @@ class Losses(NamedTuple):
 
 
 class Controller(Protocol):
-    """
-    Decides how much may be in flight.
+    """Decides how much may be in flight."""
 
-    @ivar selective: what was acknowledged one by one is in flight no more, and the
-        sender paces, repeats and waits as suits such a window. Otherwise it does as
-        kcp-go does, where everything counts that no cumulative acknowledgement covers.
-    """
-
-    selective: bool
+    @property
+    def selective(self) -> bool:
+        """
+        What was acknowledged one by one is in flight no more, and the sender paces, repeats and
+        waits as suits such a window. Otherwise it does as kcp-go does, where everything counts
+        that no cumulative acknowledgement covers.
+        """
 
     def window(self) -> int:
         """How many segments may be in flight now."""
@@ -154,7 +154,7 @@ class KCPWindow:
     __slots__ = ("credit", "resend", "segments", "threshold")
 
     SMALLEST: Final = 2
-    selective = False
+    selective: Final = False
 
     def __init__(self, resend: int) -> None:
         self.resend = resend

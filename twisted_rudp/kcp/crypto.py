@@ -45,19 +45,19 @@ AEAD_NONCE_SIZE: Final = 12
 AEAD_TAG_SIZE: Final = 16
 AEAD_OVERHEAD: Final = AEAD_NONCE_SIZE + AEAD_TAG_SIZE
 
-INITIAL_VECTOR = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
+INITIAL_VECTOR: Final = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
 """The one of kcp-go; ciphers with blocks of 8 bytes take its first half."""
 
-_XOR_SALT = b"sH3CIVoF#rWLtJo6"
-_XOR_ITERATIONS = 32
+_XOR_SALT: Final = b"sH3CIVoF#rWLtJo6"
+_XOR_ITERATIONS: Final = 32
 
-XOR_REACH = 1500
+XOR_REACH: Final = 1500
 """Bytes of a datagram that C{xor} covers, so none may be longer."""
 
 Entropy: TypeAlias = Callable[[int], bytes]
 """A cryptographically secure source: number of bytes -> so many."""
 
-_BATCH = 4096
+_BATCH: Final = 4096
 
 
 _forks = 0
@@ -130,15 +130,15 @@ class Crypt(Protocol):
 
 
 class DatagramCipher(Protocol):
-    """
-    A cipher, applied to datagrams that lie back to back.
+    """A cipher, applied to datagrams that lie back to back."""
 
-    @cvar block: each datagram is to be padded to a multiple of this.
-    @cvar lead: what is to be put in front of each datagram before decrypting.
-    """
+    @property
+    def block(self) -> int:
+        """Each datagram is to be padded to a multiple of this."""
 
-    block: int
-    lead: bytes
+    @property
+    def lead(self) -> bytes:
+        """What is to be put in front of each datagram before decrypting."""
 
     def encrypt(self, data: bytes, stride: int) -> bytes:
         """
@@ -159,7 +159,7 @@ class CheckedCrypt:
     @ivar cipher: the cipher alone, without the framing.
     """
 
-    overhead = CHECKED_OVERHEAD
+    overhead: Final = CHECKED_OVERHEAD
 
     def __init__(self, cipher: DatagramCipher, nonces: Nonces) -> None:
         self.cipher = cipher
@@ -193,7 +193,7 @@ class CheckedCrypt:
 class AuthenticatedCrypt:
     """kcp-go's framing of AEAD ciphers: nonce, ciphertext, tag (kcp.md 4.4)."""
 
-    overhead = AEAD_OVERHEAD
+    overhead: Final = AEAD_OVERHEAD
 
     def __init__(self, cipher: AESGCM, nonces: Nonces) -> None:
         self._cipher = cipher
@@ -274,8 +274,8 @@ class CFBCipher:
 class NoCipher:
     """C{none}: framed as if encrypted, and not encrypted."""
 
-    block = 1
-    lead = b""
+    block: Final = 1
+    lead: Final = b""
 
     def encrypt(self, data: bytes, stride: int) -> bytes:
         return data
@@ -290,8 +290,8 @@ class XorCipher:
     an observer.
     """
 
-    block = 1
-    lead = b""
+    block: Final = 1
+    lead: Final = b""
 
     def __init__(self, key: bytes) -> None:
         self._table = hashlib.pbkdf2_hmac("sha1", key, _XOR_SALT, _XOR_ITERATIONS, XOR_REACH)
@@ -309,8 +309,8 @@ class XorCipher:
 class BlockFunctionCFB:
     """A block cipher, given as a function, in full-block CFB."""
 
-    block = 1
-    lead = b""
+    block: Final = 1
+    lead: Final = b""
 
     def __init__(self, encrypt: EncryptBlock, size: int) -> None:
         self._encrypt = encrypt
@@ -355,8 +355,8 @@ def salsa20() -> Callable[..., Any]:
 class Salsa20Cipher:
     """Salsa20/20; the first 8 bytes of a datagram are its nonce and stay in clear."""
 
-    block = 1
-    lead = b""
+    block: Final = 1
+    lead: Final = b""
 
     def __init__(self, key: bytes) -> None:
         """
@@ -381,7 +381,7 @@ class Salsa20Cipher:
         return nonce + body
 
 
-DEFAULT = "aes"
+DEFAULT: Final = "aes"
 """What a key without a cipher means: nobody gets plaintext by forgetting an argument."""
 
 CipherName: TypeAlias = Literal[
@@ -404,7 +404,7 @@ CipherName: TypeAlias = Literal[
     "xtea",
 ]
 
-WITHOUT_KEY = frozenset({"null", "none"})
+WITHOUT_KEY: Final = frozenset({"null", "none"})
 
 
 @dataclass(frozen=True)
@@ -493,7 +493,7 @@ def _authenticated(size: int) -> CipherKind:
     )
 
 
-CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
+CIPHERS: Final[Mapping[str, CipherKind]] = MappingProxyType(
     {
         "none": CipherKind(_checked(lambda key: NoCipher()), 0, (0,)),
         "aes": _library(AES, 32),
@@ -515,7 +515,7 @@ CIPHERS: Mapping[str, CipherKind] = MappingProxyType(
 )
 """All but C{null}, which means neither cipher nor header."""
 
-NAMES = ("null", *CIPHERS)
+NAMES: Final = ("null", *CIPHERS)
 
 
 def make_crypt(name: str, key: bytes, entropy: Entropy) -> Crypt | None:
@@ -552,9 +552,9 @@ def overhead_of(name: str) -> int:
     return 0 if name == "null" else kind_of(name).overhead
 
 
-_SALT = b"kcp-go"
-_ITERATIONS = 4096
-_KEY_SIZE = 32
+_SALT: Final = b"kcp-go"
+_ITERATIONS: Final = 4096
+_KEY_SIZE: Final = 32
 
 
 def from_hex(digits: str) -> bytes:

@@ -70,22 +70,26 @@ def _permutation(tables: Sequence[str]) -> bytes:
     return bytes(out)
 
 
-_Q0 = _permutation(("817d6f320b59eca4", "ecb81235f4a6709d", "ba5e6d90c8f32471", "d7f4126e9b3085ca"))
-_Q1 = _permutation(("28bdf76e31940ac5", "1e2b4c376da5f908", "4c75169a0ed82b3f", "b951c3de647f208a"))
-_Q_BEFORE_KEY = (
+_Q0: Final = _permutation(
+    ("817d6f320b59eca4", "ecb81235f4a6709d", "ba5e6d90c8f32471", "d7f4126e9b3085ca")
+)
+_Q1: Final = _permutation(
+    ("28bdf76e31940ac5", "1e2b4c376da5f908", "4c75169a0ed82b3f", "b951c3de647f208a")
+)
+_Q_BEFORE_KEY: Final = (
     ((_Q1, _Q0, _Q0, _Q1), 3),
     ((_Q1, _Q1, _Q0, _Q0), 2),
     ((_Q0, _Q1, _Q0, _Q1), 1),
     ((_Q0, _Q0, _Q1, _Q1), 0),
 )
-_Q_LAST = (_Q1, _Q0, _Q1, _Q0)
-_MDS = (
+_Q_LAST: Final = (_Q1, _Q0, _Q1, _Q0)
+_MDS: Final = (
     (0x01, 0xEF, 0x5B, 0x5B),
     (0x5B, 0xEF, 0xEF, 0x01),
     (0xEF, 0x5B, 0x01, 0xEF),
     (0xEF, 0x01, 0xEF, 0x5B),
 )
-_RS = (
+_RS: Final = (
     (0x01, 0xA4, 0x55, 0x87, 0x5A, 0x58, 0xDB, 0x9E),
     (0xA4, 0x56, 0x82, 0xF3, 0x1E, 0xC6, 0x68, 0xE5),
     (0x02, 0xA1, 0xFC, 0xC1, 0x47, 0xAE, 0x3D, 0x19),

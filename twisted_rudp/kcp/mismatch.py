@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from twisted_rudp.core.engine import Address
@@ -20,7 +20,7 @@ from twisted_rudp.kcp.wire import HEADER_SIZE, PUSH, WINS, Segment, segments, un
 from twisted_rudp.kernels.pure import Buffer
 from twisted_rudp.kernels.pure_framing import CHECKED_OVERHEAD, NONCE_SIZE
 
-ENOUGH_LOOKED_AT = 64
+ENOUGH_LOOKED_AT: Final = 64
 """Failures examined between two reports; more are only counted."""
 
 
@@ -53,7 +53,7 @@ class Meaning(NamedTuple):
     text: str
 
 
-MEANINGS: Mapping[Sign, Meaning] = MappingProxyType(
+MEANINGS: Final[Mapping[Sign, Meaning]] = MappingProxyType(
     {
         Sign.OTHER_KEY: Meaning(
             "mismatch.key",
@@ -130,7 +130,7 @@ class _Form(Enum):
     NOISE = auto()
 
 
-_UNOPENED: Mapping[_Form, Sign] = MappingProxyType(
+_UNOPENED: Final[Mapping[_Form, Sign]] = MappingProxyType(
     {
         _Form.KCP: Sign.PEER_DOES_NOT_ENCRYPT,
         _Form.CUT: Sign.PEER_DOES_NOT_ENCRYPT,
@@ -141,7 +141,7 @@ _UNOPENED: Mapping[_Form, Sign] = MappingProxyType(
 )
 """A cipher here could not open it."""
 
-_UNREAD: Mapping[_Form, Sign | None] = MappingProxyType(
+_UNREAD: Final[Mapping[_Form, Sign | None]] = MappingProxyType(
     {
         _Form.KCP: None,
         _Form.CUT: Sign.CUT_SHORT,
@@ -152,10 +152,10 @@ _UNREAD: Mapping[_Form, Sign | None] = MappingProxyType(
 )
 """Nothing is encrypted here, or it was opened, and it makes no sense."""
 
-SNAPPY_START = bytes.fromhex("ff060000734e61507059")
-_SMUX_VERSIONS = (1, 2)
-_SMUX_FIRST_STREAMS = (0, 2, 3)
-_SMUX_LARGEST_COMMAND = 4
+SNAPPY_START: Final = bytes.fromhex("ff060000734e61507059")
+_SMUX_VERSIONS: Final = (1, 2)
+_SMUX_FIRST_STREAMS: Final = (0, 2, 3)
+_SMUX_LARGEST_COMMAND: Final = 4
 
 
 class MismatchSigns:

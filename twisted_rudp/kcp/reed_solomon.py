@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import zfec
 
 from twisted_rudp import kernels
 from twisted_rudp.kernels.pure import Buffer
 
-MAXIMUM_SHARDS = 256
+MAXIMUM_SHARDS: Final = 256
 """Data and parity shards of a group together: there are so many points."""
 
 Points: TypeAlias = tuple[int, ...]
@@ -33,7 +33,7 @@ C{(points, shards, wanted, length)}: the values at C{wanted}, C{length} bytes
 each, back to back. A shard shorter than C{length} ends in zeros.
 """
 
-_POLYNOMIAL = 0x11D
+_POLYNOMIAL: Final = 0x11D
 
 
 def _powers() -> tuple[bytes, bytes]:

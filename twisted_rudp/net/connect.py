@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -44,13 +44,13 @@ from twisted_rudp.net.usercode import callUser, callUserLogged
 
 MakeSession: TypeAlias = Callable[[Address, int], tuple[Demultiplexer, Engine]]
 
-ATTEMPT_DELAY = 0.3
+ATTEMPT_DELAY: Final = 0.3
 """Seconds until the next address is tried as well (RFC 8305 recommends 0.25)."""
 
-CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a session nobody wanted has for its polite end (CONN-4)."""
 
-NO_ANSWER = (
+NO_ANSWER: Final = (
     f"{Reason.HANDSHAKE_TIMEOUT.value}; perhaps the address is wrong, a firewall drops UDP, or the"
     " two ends have different keys or settings: 'rudp doctor ENDPOINT' tries to find out"
 )

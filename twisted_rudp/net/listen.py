@@ -41,7 +41,7 @@ from twisted_rudp.net.udp.port import DatagramPort, Receiver, SocketOptions, des
 from twisted_rudp.net.udp.reactors import IPortReactor
 from twisted_rudp.net.usercode import callUserLogged
 
-DRAIN_TIMEOUT = 5.0
+DRAIN_TIMEOUT: Final = 5.0
 """Seconds that C{stopListening} gives established connections (PORT-3)."""
 
 

@@ -60,7 +60,7 @@ class QOTPDemultiplexer:
         ids that it gives its diallers are such. None: all.
     """
 
-    overhead = 0
+    overhead: Final = 0
 
     def __init__(
         self,

@@ -162,7 +162,7 @@ class RakNetDemultiplexer:
     C{pong_data}, and serves a dialler otherwise.
     """
 
-    overhead = 0
+    overhead: Final = 0
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from twisted_rudp.core.engine import Address, Buffer
 from twisted_rudp.raknet.wire import (
@@ -16,10 +16,10 @@ from twisted_rudp.raknet.wire import (
     u24,
 )
 
-MAGIC = bytes.fromhex("00ffff00fefefefefdfdfdfd12345678")
+MAGIC: Final = bytes.fromhex("00ffff00fefefefefdfdfdfd12345678")
 
 
-REFUSALS = frozenset(
+REFUSALS: Final = frozenset(
     {
         MessageId.ATTEMPT_FAILED,
         MessageId.ALREADY_CONNECTED,
@@ -30,7 +30,7 @@ REFUSALS = frozenset(
 )
 """Messages of nothing but magic and GUID that end an attempt to connect."""
 
-REPLIES = REFUSALS | {
+REPLIES: Final = REFUSALS | {
     MessageId.OPEN_REPLY_1,
     MessageId.OPEN_REPLY_2,
     MessageId.INCOMPATIBLE,
@@ -239,7 +239,7 @@ def _out_of_band(data: bytes, magic: bytes) -> OutOfBand:
     return OutOfBand(guid, data[_check(data, 9, magic) :])
 
 
-_PARSERS: dict[int, Callable[[bytes, bytes], OfflineMessage]] = {
+_PARSERS: Final[dict[int, Callable[[bytes, bytes], OfflineMessage]]] = {
     MessageId.UNCONNECTED_PING: _ping,
     MessageId.UNCONNECTED_PING_OPEN: _ping,
     MessageId.UNCONNECTED_PONG: _pong,
@@ -289,11 +289,11 @@ def pack(message: OfflineMessage, magic: bytes = MAGIC) -> bytes:
 
 # what servers say of themselves in pongs (raknet.md 2.1)
 
-_PREFIX = 2
+_PREFIX: Final = 2
 
-BEDROCK_EDITIONS = ("MCPE", "MCEE")
+BEDROCK_EDITIONS: Final = ("MCPE", "MCEE")
 
-BEDROCK_FIELDS = (
+BEDROCK_FIELDS: Final = (
     "edition",
     "motd",
     "protocol",

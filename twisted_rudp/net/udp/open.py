@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from typing import cast
+from typing import Final, cast
 
 from twisted.internet.interfaces import IReactorFDSet
 
@@ -37,7 +37,7 @@ from twisted_rudp.net.udp.receive import batchOf
 from twisted_rudp.net.udp.stock import StockPort
 from twisted_rudp.net.udp.whentoread import readiness
 
-_DEFAULTS = SocketOptions()
+_DEFAULTS: Final = SocketOptions()
 
 
 def openPort(

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -26,19 +26,19 @@ from twisted_rudp.net.addresses import parseLiteral
 from twisted_rudp.net.udp.errors import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6
 from twisted_rudp.net.udp.port import PortFacts, PortKind, SocketOptions
 
-LINUX = sys.platform == "linux"
+LINUX: Final = sys.platform == "linux"
 
-SOL_UDP = 17
-UDP_SEGMENT = 103
-UDP_GRO = 104
-_IP_MTU_DISCOVER = 10
-_IPV6_MTU_DISCOVER = 23
-_PMTUDISC_DONT = 0
-_PMTUDISC_DO = 2
-_IP_PKTINFO = 8
-_IP_RECVTTL = 12
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
+SOL_UDP: Final = 17
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DONT: Final = 0
+_PMTUDISC_DO: Final = 2
+_IP_PKTINFO: Final = 8
+_IP_RECVTTL: Final = 12
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
 
 _log = Logger()
 
@@ -291,10 +291,10 @@ def reportErrors(sock: socket.socket) -> bool:
     return True
 
 
-_LARGEST_BUFFER = 1 << 30
-_BUFFER = SocketOptions().receiveBuffer
+_LARGEST_BUFFER: Final = 1 << 30
+_BUFFER: Final = SocketOptions().receiveBuffer
 
-SOCKET_SETTINGS: Mapping[str, Option] = MappingProxyType(
+SOCKET_SETTINGS: Final[Mapping[str, Option]] = MappingProxyType(
     {
         name: Option(kind, default, meaning, name, attribute, changeable=True)
         for name, attribute, kind, default, meaning in (
@@ -341,8 +341,8 @@ def changed(options: SocketOptions, changes: Mapping[str, Any]) -> SocketOptions
     return replace(options, **found)
 
 
-_INDEX = struct.Struct("@I")
-_IPV4_REQUEST = struct.Struct("@4s4si")
+_INDEX: Final = struct.Struct("@I")
+_IPV4_REQUEST: Final = struct.Struct("@4s4si")
 
 
 def joinGroup(sock: socket.socket, group: str, interface: int) -> None:

@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from twisted_rudp.core.engine import Address, Buffer, PathError
 from twisted_rudp.net.udp.sourcefilter import Thinning
 
-LONGEST_RUN = 65507
+LONGEST_RUN: Final = 65507
 """Bytes in one system call: the largest UDP payload over IPv4 (UDP-14)."""
 
-LONGEST_DATAGRAM = 65535
+LONGEST_DATAGRAM: Final = 65535
 """A receive buffer that no datagram and no joined run overflows (UDP-1, UDP-13)."""
 
 
