@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -133,12 +134,15 @@ def usedOf(node: ast.AST, names: set[str]) -> Iterator[str]:
         yield ast.unparse(node)
 
 
-def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+@cache
+def modules() -> Sequence[tuple[str, Path, ast.Module]]:
     """Every module of the package: its dotted name below the package, its file, its tree."""
+    found = []
     for path in sorted((CHECKOUT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(CHECKOUT / PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
-        yield name, path, ast.parse(path.read_text(encoding="utf-8"))
+        found.append((name, path, ast.parse(path.read_text(encoding="utf-8"))))
+    return found
 
 
 def subpackage(name: str) -> str:

@@ -41,6 +41,13 @@ def trees() -> dict[str, tuple[Path, ast.Module]]:
 
 
 @cache
+def of_tests() -> list[tuple[Path, ast.Module]]:
+    """All modules of the tests."""
+    paths = (CHECKOUT / "tests").rglob("*.py")
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+@cache
 def imported(name: str) -> frozenset[str]:
     """The modules of the package that one imports, under C{TYPE_CHECKING} too."""
     path, tree = trees()[name]
@@ -219,10 +226,10 @@ class ConventionTests(SynchronousTestCase):
         """Each module has its test, or a test that imports it (convention 10)."""
         known: set[str] = set()
         tests: set[str] = set()
-        for path in (CHECKOUT / "tests").rglob("*.py"):
+        for path, tree in of_tests():
             tests.add(".".join(path.relative_to(CHECKOUT / "tests").with_suffix("").parts))
             package = ".".join(path.relative_to(CHECKOUT).parent.parts)
-            for each in imports(ast.parse(path.read_text(encoding="utf-8")), package):
+            for each in imports(tree, package):
                 target = each.removeprefix(f"{PACKAGE}.")
                 known |= {target, target.rpartition(".")[0]}
         untested = {
@@ -241,8 +248,7 @@ class ConventionTests(SynchronousTestCase):
     def test_private(self) -> None:
         """Tests do not touch what is private to others (convention 10)."""
         found: Counter[str] = Counter()
-        for path in (CHECKOUT / "tests").rglob("*.py"):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+        for path, tree in of_tests():
             name = ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
             touched = sum(
                 isinstance(node, ast.Attribute)
