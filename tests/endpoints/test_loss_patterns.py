@@ -6,12 +6,15 @@ whole endpoints: the modes that the tests of the engines do not have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
+from twisted.internet import endpoints
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -144,6 +147,10 @@ def heard(stage: Stage) -> list[bytes]:
 
 class LossPatternTests(SynchronousTestCase):
     """Every mode, with a part of the patterns."""
+
+    def setUp(self) -> None:
+        # Twisted looks into the folders of plugins for each string anew, and here are hundreds.
+        self.patch(endpoints, "getPlugins", cache(lambda kind: tuple(getPlugins(kind))))
 
     def cases(self) -> Iterator[tuple[str, int, str]]:
         """Modes and patterns, and a name for both."""
