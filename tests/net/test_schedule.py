@@ -32,14 +32,23 @@ class ClockTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = Clock()
-        self.reactor.rightNow = 1_700_000_000.25
+        self.reactor.rightNow = 1_700_000_000.0
         self.clock = MonotonicClock(self.reactor)
 
     def test_follows(self) -> None:
-        """The clock counts the reactor's seconds in nanoseconds from its making."""
+        """
+        The clock counts the reactor's seconds in nanoseconds, from the last multiple of ten
+        seconds before it was made: those of a host have multiples of that at the same time.
+        """
         self.assertEqual(self.clock.now(), 0)
-        self.reactor.rightNow += 1.5
-        self.assertEqual(self.clock.now(), 1500 * MILLISECOND)
+        self.reactor.rightNow += 13.5
+        self.assertEqual(self.clock.now(), 13_500 * MILLISECOND)
+        self.assertEqual(MonotonicClock(self.reactor).now(), 3_500 * MILLISECOND)
+        host = [123_456_789_012]
+        made = MonotonicClock(self.reactor, lambda: host[0])
+        self.assertEqual(made.now(), 3_456_789_012)
+        host[0] += SECOND
+        self.assertEqual(made.now(), MonotonicClock(self.reactor, lambda: host[0]).now())
 
     def test_backwards(self) -> None:
         """A reactor that steps back stops the clock for that moment only (TIME-3)."""

@@ -44,6 +44,10 @@ Emit: TypeAlias = Callable[[Buffer, int, Address], bool]
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000 * MILLISECOND
 
+CLOCK_PERIOD: Final = 10 * SECOND
+"""Engines' time 0 is a multiple of this of the host's monotonic clock. So all engines of a host,
+those of other ports and programs too, can do something at the same moments."""
+
 AMPLIFICATION: Final = 3
 """
 Until an address is proved, this many times what came from it may be sent to it

@@ -23,7 +23,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python import runtime
 
-from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.engine import CLOCK_PERIOD, MILLISECOND, SECOND
 from twisted_rudp.net.monotonic import MonotonicTimer, MovableTimer, watchOf
 
 SHORTEST: Final = MILLISECOND
@@ -81,7 +81,8 @@ def systemTime() -> int:
 
 class MonotonicClock:
     """
-    Integer nanoseconds since its making.
+    Integer nanoseconds since a multiple of L{CLOCK_PERIOD} of the host's monotonic clock, the
+    latest before its making: what engines do at multiples of it all flows of a host do together.
 
     A reactor's own C{seconds} is wall-clock time, which may be set (TIME-3), so the
     system's monotonic clock is read instead. A reactor with a clock of its own, such as
@@ -96,11 +97,13 @@ class MonotonicClock:
         @param source: nanoseconds, read instead of either.
         """
         self._seconds = reactor.seconds
-        self._origin = reactor.seconds()
+        period = CLOCK_PERIOD // SECOND
+        self._origin = reactor.seconds() // period * period
         if source is None and reactor.seconds is runtime.seconds:
             source = time.monotonic_ns
         self._source: Callable[[], int] = source or self._ofReactor
-        self._offset = -self._source()
+        reading = self._source()
+        self._offset = reading % CLOCK_PERIOD - reading
         self.last = 0
         self.horizon: int | None = None
 

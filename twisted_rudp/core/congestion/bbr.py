@@ -28,7 +28,7 @@ from twisted_rudp.core.congestion.controller import (
     Sample,
     WindowUse,
 )
-from twisted_rudp.core.engine import MILLISECOND, SECOND
+from twisted_rudp.core.engine import CLOCK_PERIOD, MILLISECOND, SECOND
 
 
 class Phase(Enum):
@@ -87,7 +87,7 @@ _GROWN: Final = 1.2
 _GROWN_CYCLES: Final = 2
 """Where so many cycles after each other found so much more, there is room for many times that."""
 
-_ROUND_TRIP_AGE: Final = 10 * SECOND
+_ROUND_TRIP_AGE: Final = CLOCK_PERIOD
 """Where no round trip was as short as the least for half of this, the path is measured anew at the
 next multiple of it: all flows of a host together, or each would measure the queue of the others."""
 
@@ -761,7 +761,8 @@ class BBR:
 
     def _is_crowded(self) -> bool:
         """Others may be on the path, and keep its queue full, see L{_LOSSY}."""
-        return self._losses.share > _LOSSY and not self._sharing.is_alone
+        usual = self._noise.share + _EXCESS_KNOWN if self._sharing.is_alone else _LOSSY
+        return self._losses.share > usual
 
     def _enter(self, phase: Phase, gain: float, now: int) -> None:
         self.phase, self.gain = phase, gain
