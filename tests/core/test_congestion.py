@@ -52,6 +52,40 @@ class PersistentCongestionTests(SynchronousTestCase):
         self.assertGreaterEqual(controller.window, window)
 
 
+class HopelessTests(SynchronousTestCase):
+    """L{BBR} whose peer acknowledges little of what it gets, but goes on doing so."""
+
+    def test_falls(self) -> None:
+        """
+        The peer's window is what limits this flow, and that is no reason to send a window for each
+        acknowledgement of one datagram for ever.
+        """
+        controller = BBR(1000)
+        now = delivered = 0
+        for _ in range(100):
+            now += 10 * MILLISECOND
+            delivered += 500_000
+            controller.on_turn(
+                Sample(now, acked=500_000, delivered=delivered, before=delivered - 500_000,
+                       round_trip=10 * MILLISECOND, rate=23e9, in_flight=500_000,
+                       app_limited=True)
+            )
+        self.assertGreater(controller.window, 10**7)
+        sent = 0
+        for _ in range(100):
+            now += 10 * MILLISECOND
+            flight = min(controller.window, 500_000)
+            sent += flight
+            delivered += 1000
+            controller.on_turn(
+                Sample(now, acked=1000, lost=flight - 1000, delivered=delivered,
+                       before=delivered - 1000, round_trip=10 * MILLISECOND,
+                       in_flight=min(controller.window, 500_000), app_limited=True)
+            )
+        self.assertLess(controller.window, 10_000)
+        self.assertLess(sent, 100 * 500_000 / 4)
+
+
 class LongerPathTests(SynchronousTestCase):
     """
     A flow that does not fill its path, which takes 20 ms until 1 s. Then the first answer

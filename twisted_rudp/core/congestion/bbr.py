@@ -134,6 +134,10 @@ _LEAST_SILENCE: Final = 100 * MILLISECOND
 """Round trips, and time, in which only losses were told, until the path counts as congested."""
 
 
+_HOPELESS: Final = 3
+"""Times what is acknowledged."""
+
+
 class _Round:
     """
     What came back in one round trip: from when a datagram is sent until it is acknowledged.
@@ -154,6 +158,10 @@ class _Round:
         self.acked = 0
         self.lost = 0
         self.shortest = 0
+
+    def is_hopeless(self) -> bool:
+        """Nearly all was lost: no chance, not even where the window is not filled."""
+        return self.lost > _HOPELESS * self.acked
 
     def measured(self, round_trip: int) -> None:
         if not self.shortest or round_trip < self.shortest:
@@ -704,9 +712,10 @@ class BBR:
         fell = ended.acked * SECOND < _FELL * self.bandwidth * (sample.now - ended.began)
         self._rates.pop(number + 1 - _MEMORY, None)
         self.bandwidth = max(self._rates.values(), default=self.bandwidth)
-        fills = filled or not sample.app_limited
+        hopeless = ended.is_hopeless()
+        fills = filled or not sample.app_limited or hopeless
         if self.phase is Phase.STARTUP:
-            if not sample.app_limited or (filled and queued):
+            if not sample.app_limited or (filled and queued) or hopeless:
                 self._judge_growth(sample.now, queued, excess)
         elif self.phase is Phase.PROBE_BANDWIDTH:
             if queued and fell and fills and self._yielding.begin(number, sample):
@@ -735,7 +744,9 @@ class BBR:
     def _overflowed(self, ended: _Round, queued: bool) -> None:
         """More was lost than noise: keep to what arrived, and to what is measured now."""
         cap = self._cap
-        kept = max(float(ended.acked), _CAP_LEFT * min(self._window, cap.window))
+        kept = float(ended.acked)
+        if not ended.is_hopeless():
+            kept = max(kept, _CAP_LEFT * min(self._window, cap.window))
         cap.lower(ended.number, max(kept, float(_FEWEST * self._mss)), self.bandwidth)
         recent = [rate for number, rate in self._rates.items() if number >= ended.number - 1]
         if recent:
