@@ -99,6 +99,10 @@ _MEASURING_SHARE: Final = 0.25
 """How long, and of the bandwidth-delay product in flight then. What several flows have measured is
 more than they share, and the queue has to go."""
 
+_REMEMBERED: Final = .5
+"""Of the bandwidth before that. On a short path the measurement takes longer than rates are
+remembered. Flows that had too much of a path begin with less after it."""
+
 _CONFIRMED: Final = 0.875
 """The least round trip was right if the new one has so much of it at least. Before, it was that of
 a queue, and so was the noise."""
@@ -204,6 +208,11 @@ class _Losses:
         if total:
             self.share += (ended.lost / total - self.share) / 8
 
+    def restart(self, number: int) -> None:
+        """What was lost until then is of another window than the present one."""
+        self._since = number
+        self._acked = self._lost = 0
+
     def judge(self, number: int, tolerated: float, mss: int) -> bool | None:
         """
         @param number: of the round that is over.
@@ -216,8 +225,7 @@ class _Losses:
             return None
         usual = tolerated * total
         exceeded = self._lost > usual + _DEVIATIONS * sqrt(usual * mss)
-        self._since = number
-        self._acked = self._lost = 0
+        self.restart(number)
         return exceeded
 
 
@@ -437,15 +445,16 @@ class _RoundTripProbe:
     """
     A measurement of the empty path's round trip.
 
-    @ivar window: before it.
+    @ivar window: before it, and C{bandwidth} too.
     @ivar least: the least round trip before it; 0: what is in flight has not left the path yet.
     @ivar end: when it is over.
     """
 
-    __slots__ = ("end", "least", "window")
+    __slots__ = ("bandwidth", "end", "least", "window")
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, bandwidth: float) -> None:
         self.window = window
+        self.bandwidth = bandwidth
         self.least = 0
         self.end = 0
 
@@ -538,7 +547,7 @@ class BBR:
         self._index = 2
         self._cycle_bandwidth = 0.0
         self._grown = 0
-        self._probe = _RoundTripProbe(0.0)
+        self._probe = _RoundTripProbe(0.0, 0.0)
 
         self.bandwidth = 0.0
         # The best of each round.
@@ -811,7 +820,7 @@ class BBR:
                 self._enter(Phase.PROBE_BANDWIDTH, gain, now)
             if self._is_old(now) or self._longer >= _LONGER_ROUNDS:
                 self._enter(Phase.PROBE_ROUND_TRIP, 1.0, now)
-                self._probe = _RoundTripProbe(self._window)
+                self._probe = _RoundTripProbe(self._window, self.bandwidth)
                 self._longer = 0
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             self._advance_round_trip(now, in_flight)
@@ -864,6 +873,7 @@ class BBR:
         elif now > probe.end:
             # The other flows have made room as well, so who had made the queue is not known.
             self._sharing.forget_queue()
+            self._losses.restart(self._round.number)
             self._least_at = now
             if least > 2 * probe.least:
                 # The path is another one by now, and what was measured does not count. It
@@ -876,6 +886,9 @@ class BBR:
                 self._confirmed = least >= _CONFIRMED * probe.least
                 if not self._confirmed:
                     self._noise = _Noise()
+                remembered = _REMEMBERED * probe.bandwidth
+                if self.bandwidth < remembered:
+                    self._set_bandwidth(remembered)
                 self._cruise(now)
 
     def _size(self, sample: Sample, carried: float) -> None:
