@@ -300,6 +300,33 @@ class SenderTests(SynchronousTestCase):
         self.assertEqual(self.shapes.changes, 1)
         self.assertNotEqual((wanted.data, wanted.parity), (2, 1))
 
+    def test_oneAtATime(self) -> None:
+        """
+        While a confirmed shape waits for the end of a group no further one is announced, whose
+        ids would begin among those of this one. The peer rebuilt wrong bytes from them.
+        """
+
+        class Fickle(ShapeChoice):
+            def change(
+                self, now: int, present: tuple[int, int], round_trip: int
+            ) -> tuple[int, int] | None:
+                return (3, 1) if present == (2, 1) else (2, 1)
+
+        shapes = ShapeSender(self.encoder, Fickle())
+        for _ in range(4):
+            # In the middle of a group: two or three of its data packets.
+            self.write(LEAST_PACKETS if self.encoder.next % 3 else LEAST_PACKETS + 1)
+            shape = read_announcement(shapes.announce(self.now))
+            assert shape is not None
+            self.assertTrue(shapes.receive(confirmation(shape, 0, 0), self.now, 1))
+            planned = self.encoder.is_changing
+            self.assertEqual(shapes.shape == shape, planned)
+            if planned:
+                self.write(3)
+                self.assertFalse(self.encoder.is_changing)
+                self.assertTrue(shapes.receive(confirmation(shape, 0, 0), self.now, 1))
+            self.assertGreater(shapes.shape.first, self.encoder.next + JUMP - 9)
+
     def test_near(self) -> None:
         """An announcement that was not confirmed until its ids come near is made anew."""
         for _ in range(40):

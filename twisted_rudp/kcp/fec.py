@@ -204,6 +204,11 @@ class Encoder:
         if not self._shards:
             self._take_planned()
 
+    @property
+    def is_changing(self) -> bool:
+        """A planned shape waits for the end of the present group."""
+        return self._planned is not None
+
     def _take_planned(self) -> None:
         assert self._planned is not None
         self.data, self.parity, self.next = self._planned

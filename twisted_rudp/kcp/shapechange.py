@@ -223,6 +223,10 @@ class ShapeSender:
             self.due = min(self.due, now + INTERVAL)
         choice = self.choice
         choice.learn(now, self._asked, missed, runs)
+        if self._encoder.is_changing:
+            # The next shape begins beyond the ids of this one, which are not in use yet: the peer
+            # would take packets of this one for the next, and rebuild others from them.
+            return True
         wanted = choice.change(now, (shape.data, shape.parity), round_trip)
         if wanted is not None:
             self._renew(*wanted)
