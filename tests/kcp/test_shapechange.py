@@ -306,26 +306,26 @@ class SenderTests(SynchronousTestCase):
         ids would begin among those of this one. The peer rebuilt wrong bytes from them.
         """
 
-        class Fickle(ShapeChoice):
-            def change(
-                self, now: int, present: tuple[int, int], round_trip: int
-            ) -> tuple[int, int] | None:
-                return (3, 1) if present == (2, 1) else (2, 1)
-
-        shapes = ShapeSender(self.encoder, Fickle())
-        for _ in range(4):
-            # In the middle of a group: two or three of its data packets.
-            self.write(LEAST_PACKETS if self.encoder.next % 3 else LEAST_PACKETS + 1)
+        shapes = self.shapes
+        self.reported(0)
+        waited = 0
+        for number in range(40):
+            self.now += REST
+            self.write(LEAST_PACKETS + number % 3)
             shape = read_announcement(shapes.announce(self.now))
             assert shape is not None
-            self.assertTrue(shapes.receive(confirmation(shape, 0, 0), self.now, 1))
-            planned = self.encoder.is_changing
-            self.assertEqual(shapes.shape == shape, planned)
-            if planned:
-                self.write(3)
-                self.assertFalse(self.encoder.is_changing)
-                self.assertTrue(shapes.receive(confirmation(shape, 0, 0), self.now, 1))
-            self.assertGreater(shapes.shape.first, self.encoder.next + JUMP - 9)
+            present = self.encoder.data, self.encoder.parity
+            # What the peer misses changes so much that each time another shape is right.
+            shapes.choice.loss = 0.5 if number % 2 else 0.0
+            self.assertTrue(shapes.receive(confirmation(shape, 0, 0), self.now, SECOND // 5))
+            if self.encoder.is_changing:
+                self.assertNotEqual((shape.data, shape.parity), present)
+                self.assertEqual(shapes.shape, shape)
+                waited += 1
+            self.write(100)
+            self.assertFalse(self.encoder.is_changing)
+        self.assertGreater(waited, 5)
+        self.assertGreater(shapes.changes, waited)
 
     def test_near(self) -> None:
         """An announcement that was not confirmed until its ids come near is made anew."""
