@@ -162,6 +162,16 @@ class BBRTests(PathCase):
             fairness = total**2 / (count * sum(each**2 for each in arrived))
             self.assertTrue(fairness > 0.55, fairness)
 
+    def test_young(self) -> None:
+        """The moment at which all flows measure the path does not hold up one that has begun."""
+        arrived = []
+        for start in (1, 7):
+            there, back = link(RATE, 0.2, 0.2, 0.02)
+            flow = Flow(BBR(MSS), start=start * SECOND)
+            Bottleneck(there, back, [flow]).run(start + 5.0)
+            arrived.append(flow.arrived)
+        self.assertGreater(arrived[1], 0.97 * arrived[0])
+
     def test_manyLossy(self) -> None:
         """Also where the path loses something itself, which each of them has to find out."""
         there, back = link(RATE, 0.04, loss=0.03)

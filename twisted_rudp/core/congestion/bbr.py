@@ -94,6 +94,9 @@ next multiple of it: all flows of a host together, or each would measure the que
 _OLD_ROUNDS: Final = 10
 """At least so many round trips, of which start-up alone takes some."""
 
+_JOINING_ROUNDS: Final = 60
+"""After so many a flow on a crowded path takes part each time. A young one would lose by it."""
+
 _MEASURING: Final = 200 * MILLISECOND
 _MEASURING_SHARE: Final = 0.25
 """How long, and of the bandwidth-delay product in flight then. What several flows have measured is
@@ -776,7 +779,8 @@ class BBR:
         since = self._least_at
         if now // _ROUND_TRIP_AGE == since // _ROUND_TRIP_AGE:
             return False
-        half = 0 if self._is_crowded() else _ROUND_TRIP_AGE // 2
+        joins = self._round.number > _JOINING_ROUNDS and self._is_crowded()
+        half = 0 if joins else _ROUND_TRIP_AGE // 2
         return now - since > max(half, _OLD_ROUNDS * self.least)
 
     def _is_crowded(self) -> bool:
