@@ -102,7 +102,7 @@ _MEASURING_SHARE: Final = 0.25
 """How long, and of the bandwidth-delay product in flight then. What several flows have measured is
 more than they share, and the queue has to go."""
 
-_REMEMBERED: Final = .5
+_REMEMBERED: Final = 0.5
 """Of the bandwidth before that. On a short path the measurement takes longer than rates are
 remembered. Flows that had too much of a path begin with less after it."""
 
@@ -140,9 +140,8 @@ _PERSISTENT: Final = 3
 _LEAST_SILENCE: Final = 100 * MILLISECOND
 """Round trips, and time, in which only losses were told, until the path counts as congested."""
 
-
 _HOPELESS: Final = 3
-"""Times what is acknowledged."""
+"""Where so many times what is acknowledged is lost, it is not by chance."""
 
 
 class _Round:
@@ -167,7 +166,7 @@ class _Round:
         self.shortest = 0
 
     def is_hopeless(self) -> bool:
-        """Nearly all was lost: no chance, not even where the window is not filled."""
+        """So much was lost that less has to be sent, even if the window was not filled."""
         return self.lost > _HOPELESS * self.acked
 
     def measured(self, round_trip: int) -> None:
@@ -220,7 +219,7 @@ class _Losses:
         """
         @param number: of the round that is over.
         @param tolerated: the share that may be lost.
-        @return: whether more was lost; L{None}: there is too little to judge yet.
+        @return: whether more was lost; C{None}: there is too little to judge yet.
         """
         self.rounds = number - self._since
         total = self._acked + self._lost
