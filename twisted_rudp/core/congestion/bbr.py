@@ -61,6 +61,8 @@ _CYCLE: Final[tuple[float, ...]] = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0)
 _DOWN: Final = 1
 """Where in the cycle less is sent than the path carries."""
 
+_LAST: Final = len(_CYCLE) - 1
+
 _PROBE_DATAGRAMS: Final = 8
 _MOST_PROBE: Final = 0.5
 """A probe puts so many datagrams more in flight, up to half of what is there: the same for
@@ -355,6 +357,58 @@ class _Yielding:
         return True
 
 
+_LONGEST_WAIT: Final = 2 * SECOND
+_MOST_WAITED: Final = 63
+"""Nor more rounds than datagrams that the path holds for this flow: in so many one of Reno grows
+back (BBR 4.3.3.5.1)."""
+
+_WAITING_GAIN: Final = 1.02
+"""Until then no probe measures that the path carries what it did, and each round would find a
+little less."""
+
+
+class _Wait:
+    """
+    How long the next probe for bandwidth waits. Flows that answer each loss with half of their
+    window need seconds to grow back. Probes several times a second overflow the queue that such
+    flows keep, and they would never get there.
+
+    @ivar rounds: still to go.
+    """
+
+    __slots__ = ("_acked", "_lost", "_usual", "rounds")
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self._acked = 0
+        self._lost = 0
+        self._usual = 0.0
+
+    def begin_probe(self, usual: float) -> None:
+        """
+        @param usual: the share that was lost before it.
+        """
+        self._usual = usual
+        self._acked = self._lost = 0
+
+    def add(self, sample: Sample) -> None:
+        """Count what came back of the probe."""
+        self._acked += sample.acked
+        self._lost += sample.lost
+
+    def end_probe(self, noise: float, carried: float, least: int, mss: int) -> None:
+        """
+        It has met a queue that is not this flow's.
+
+        @param noise: the share that is lost whatever is sent.
+        @param carried: the bandwidth-delay product.
+        @param least: the round trip of the empty path.
+        """
+        usual = max(noise, self._usual) * (self._acked + self._lost)
+        if self._lost > usual + _DEVIATIONS * sqrt(usual * mss):
+            self.rounds = min(_MOST_WAITED, _LONGEST_WAIT // least, int(carried / mss))
+
+
 _CAP_QUEUED: Final = 0.85
 """Of the rate, where the queue is full: all flows measure what together just keeps it full."""
 
@@ -516,6 +570,7 @@ class BBR:
         "_silence",
         "_stretch",
         "_use",
+        "_wait",
         "_was_filled",
         "_window",
         "_yielding",
@@ -571,6 +626,7 @@ class BBR:
         self._cap = _Cap()
         self._sharing = _Sharing()
         self._yielding = _Yielding()
+        self._wait = _Wait()
         self._heard_at = 0
         self._silence: _Silence | None = None
         self._update_control()
@@ -621,6 +677,7 @@ class BBR:
             return
         current.acked += sample.acked
         current.lost += sample.lost
+        self._wait.add(sample)
         if sample.settled:
             self._learn_noise(sample)
         if sample.round_trip:
@@ -733,7 +790,9 @@ class BBR:
                 self._set_bandwidth(self.bandwidth * _GIVEN_WAY)
             if _CYCLE[self._index] == 1.0:
                 gain = _FOREIGN_QUEUED_GAIN if self._sharing.has_foreign_queue else _QUEUED_GAIN
-                self.gain = gain if queued else 1.0
+                if not queued:
+                    gain = _WAITING_GAIN if self._wait.rounds else 1.0
+                self.gain = gain
         if excess and fills and self.phase is Phase.PROBE_BANDWIDTH:
             self._overflowed(ended, queued)
             if self._cap.end_trial(number, sample.now):
@@ -802,6 +861,7 @@ class BBR:
     def _cruise(self, now: int) -> None:
         """Begin the cycle in one of its even phases, not all flows in the same."""
         self._index = 2 + now // MILLISECOND % 4
+        self._wait.rounds = 0
         self._enter(Phase.PROBE_BANDWIDTH, 1.0, now)
 
     def _advance(self, now: int, carried: float, in_flight: int) -> None:
@@ -814,19 +874,29 @@ class BBR:
                 self._cruise(now)
         elif self.phase is Phase.PROBE_BANDWIDTH:
             if self._is_phase_over(now, carried, in_flight):
-                if self._index == _DOWN and self._end_cycle(now):
+                if self._index == _DOWN and self._end_cycle(now, carried):
                     return
-                self._index = (self._index + 1) % len(_CYCLE)
-                gain = _CYCLE[self._index]
-                if gain > 1.0 and carried > 0.0:
-                    gain += min(_PROBE_DATAGRAMS * self._mss / carried, _MOST_PROBE)
-                self._enter(Phase.PROBE_BANDWIDTH, gain, now)
+                self._go_round(now, carried)
             if self._is_old(now) or self._longer >= _LONGER_ROUNDS:
                 self._enter(Phase.PROBE_ROUND_TRIP, 1.0, now)
                 self._probe = _RoundTripProbe(self._window, self.bandwidth)
                 self._longer = 0
         elif self.phase is Phase.PROBE_ROUND_TRIP:
             self._advance_round_trip(now, in_flight)
+
+    def _go_round(self, now: int, carried: float) -> None:
+        """Begin the next phase of the cycle."""
+        wait = self._wait
+        if self._index == _LAST and wait.rounds:
+            wait.rounds -= 1
+        else:
+            self._index = (self._index + 1) % len(_CYCLE)
+        gain = _CYCLE[self._index]
+        if gain > 1.0:
+            wait.begin_probe(self._losses.share)
+            if carried > 0.0:
+                gain += min(_PROBE_DATAGRAMS * self._mss / carried, _MOST_PROBE)
+        self._enter(Phase.PROBE_BANDWIDTH, gain, now)
 
     def _is_phase_over(self, now: int, carried: float, in_flight: int) -> bool:
         """Whether it is time for the next phase of the cycle."""
@@ -839,7 +909,7 @@ class BBR:
             return in_flight <= held + 3 * self._mss or elapsed > 3 * least
         return elapsed > least
 
-    def _end_cycle(self, now: int) -> bool:
+    def _end_cycle(self, now: int, carried: float) -> bool:
         """
         The phase is over in which less was sent.
 
@@ -850,6 +920,7 @@ class BBR:
         sharing.has_foreign_queue = self._is_queue(self._phase_least)
         if sharing.has_foreign_queue:
             sharing.is_alone = self._confirmed = False
+            self._wait.end_probe(self._noise.share, carried, self.least, self._mss)
             self._noise.share *= _NOISE_KEPT
         else:
             self._yielding.left = min(self._yielding.left + 1, _WAYS)
