@@ -40,7 +40,7 @@ class PathTests(SynchronousTestCase):
         self.assertTrue(path.suspect(una_moved, 0, self.now))
         self.now += 1
         if answered:
-            path.heard_at = self.now
+            path.answered = True
 
     def setUp(self) -> None:
         self.now = SECOND
@@ -56,6 +56,23 @@ class PathTests(SynchronousTestCase):
             self.ask(path, 0)
             self.assertEqual(path.length, length)
         self.assertFalse(path.suspect(0, 0, self.now))
+
+    def test_answeredAtOnce(self) -> None:
+        """An answer at the time of its question counts: the two ends may be on one host."""
+        path = Path(1400)
+        for _ in range(STRIKES + 1):
+            self.now = path.due
+            path.suspect(0, 0, self.now)
+            path.answered = True
+        self.assertEqual(path.length, LENGTHS[0])
+
+    def test_answeredBefore(self) -> None:
+        """What was said before the question is no answer to it."""
+        path = Path(1400)
+        path.answered = True
+        for _ in range(STRIKES + 2):
+            self.ask(path, 0, answered=False)
+        self.assertEqual(path.length, 1400)
 
     def test_silence(self) -> None:
         """Nobody answers: that is not about lengths."""

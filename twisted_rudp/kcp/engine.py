@@ -474,7 +474,7 @@ class KCPEngine:
             elif self._close is not None:
                 self._discard()
         if flags & _CONTROL:
-            self._path.heard_at = now
+            self._path.answered = True
             self._process_control(now)
         if self._arq.trial_arrived:
             self._arq.trial_arrived = False

@@ -49,15 +49,15 @@ class Path:
     @ivar tried: the one that was tried last.
     @ivar due: when L{suspect} is to be called next, if nothing is acknowledged until then.
     @ivar raise_at: when a longer one is to be tried.
-    @ivar heard_at: when the peer has last said something that is no acknowledgement.
+    @ivar answered: the peer has said something that is no acknowledgement since it was asked.
     """
 
     __slots__ = (
         "_asked_at",
         "_largest",
         "_strikes",
+        "answered",
         "due",
-        "heard_at",
         "length",
         "raise_at",
         "trial",
@@ -72,7 +72,7 @@ class Path:
         self._asked_at = -1
         self.due = 0
         self._strikes = 0
-        self.heard_at = -1
+        self.answered = False
         self.trial = self.tried = 0
         self.raise_at = NEVER
 
@@ -98,7 +98,7 @@ class Path:
             return False
         if una_moved > self._asked_at:
             self._strikes = 0
-        elif self.heard_at > self._asked_at >= 0:
+        elif self.answered and self._asked_at >= 0:
             self._strikes += 1
             if self._strikes >= STRIKES:
                 # The next length has to prove itself sooner.
@@ -106,6 +106,7 @@ class Path:
                 self.length = next((each for each in LENGTHS if each < self.length), self.length)
                 self.raise_at = now + RAISE_INTERVAL
         self._asked_at = now
+        self.answered = False
         self.due = now + max(timeout, STALLED)
         return True
 
