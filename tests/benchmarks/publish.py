@@ -140,10 +140,12 @@ GOALS = """\
 Goals of the benchmarks
 =======================
 
-What contributors aim at, against the best of the other library's rows, and what the latest run of
-``make bench`` has given. :doc:`benchmarks` has all figures.
-
+What contributors aim at, and what the latest run of ``make bench`` measured. A figure that ends in
+``x`` is a ratio to the best row of the other library. :doc:`benchmarks` has all figures.
 """
+
+NONE = "n/a"
+"""What a table shows where there is no figure."""
 
 
 def page(
@@ -224,7 +226,7 @@ def _headlines(scenarios: Scenarios) -> Iterator[str]:
             continue
         best = max if line.more_is_better else min
         cells = [
-            number(best(found)) if found else "n/a"
+            number(best(found)) if found else NONE
             for group in (line.others.value, Group.TCP.value)
             for found in [[value for of, value in figures.values() if of == group]]
         ]
@@ -233,7 +235,7 @@ def _headlines(scenarios: Scenarios) -> Iterator[str]:
         yield from _heading("In short")
         yield "Between two processes of one machine, where nothing else is said."
         yield ""
-        header = ["", "twisted_rudp", "kcp-go, go-raknet or aioquic", "best TCP"]
+        header = ["measurement", "twisted_rudp", "kcp-go, go-raknet or aioquic", "best TCP"]
         yield from _table(header, lines)
         yield ""
 
@@ -243,8 +245,8 @@ def goals(document: Mapping[str, Any]) -> str:
     lines = [GOALS]
     used = [s for name, s in document["scenarios"].items() if name in {t.scenario for t in TARGETS}]
     if any(scenario["environment"]["quick"] for scenario in used):
-        lines.append("Some of this is from a quick run on a shared machine, which proves little.\n")
-    lines += _table(["goal", "aim", "reached", ""], [v.cells() for v in verdicts(document)])
+        lines.append("Some figures are from a quick run on a shared machine and not reliable.\n")
+    lines += _table(["goal", "aim", "reached", "verdict"], [v.cells() for v in verdicts(document)])
     return "\n".join([*lines, ""])
 
 
@@ -266,10 +268,13 @@ def _matrix(linked: Scenarios, metric: str, title: str) -> Iterator[str]:
     yield from _heading(title)
     yield from _when(next(iter(linked.values()))["environment"])
     lines = [
-        [link, *(number(values[name]["median"]) if name in values else "" for name in names)]
+        [
+            link,
+            *(number(values[name]["median"]) if name in values else NONE for name in names),
+        ]
         for link, values in found.items()
     ]
-    yield from _table(["", *names], lines)
+    yield from _table(["link", *names], lines)
     yield ""
 
 
@@ -279,9 +284,10 @@ def _rows(rows: Rows) -> Iterator[str]:
     for row in rows:
         values = [_spread(row["values"].get(name)) for name in names]
         ratios = [row["ratios"].get(name) for name in ("stock", "best")]
-        shown = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        shown = [NONE if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         lines.append([row["name"], *values, *shown])
-    yield from _table(["", *(HEADINGS[name] for name in names), "x stock", "x best"], lines)
+    header = ["contender", *(HEADINGS[name] for name in names), "x stock", "x best"]
+    yield from _table(header, lines)
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -67,7 +67,7 @@ class Verdict:
         sign = ">=" if self.target.at_least else "<="
         wanted = f"{sign} {form.format(self.target.limit)}"
         if self.got is None:
-            return self.target.what, wanted, "", "not measured"
+            return self.target.what, wanted, "not measured", "open"
         return self.target.what, wanted, form.format(self.got), "met" if self.met else "**missed**"
 
 

@@ -58,7 +58,7 @@ class VerdictTests(SynchronousTestCase):
         """What was not measured is not met."""
         for verdict in verdicts({"scenarios": {}}):
             self.assertFalse(verdict.met)
-            self.assertEqual(verdict.cells()[-1], "not measured")
+            self.assertEqual(verdict.cells()[-2:], ("not measured", "open"))
 
     def test_exists(self) -> None:
         """Each target is asked of something that is measured."""

@@ -26,7 +26,6 @@ from twisted_rudp.qotp.extensions import (
     StatelessReset,
     decode_frame,
     decode_range,
-    decode_ranges,
     encode_abort,
     encode_new_id,
     encode_ranges,
@@ -62,7 +61,7 @@ class FrameTests(SynchronousTestCase):
         first, end = ranges[0]
         length = min(end - first, 65535)
         self.assertEqual(decode_range(range_ack(first, end, 0), end), (end - length, end))
-        found = decode_ranges(encode_ranges(first, ranges[1:]), first)
+        found = RangesReader().read(encode_ranges(first, ranges[1:]), first)
         self.assertEqual(found, ranges[1 : 1 + MORE_RANGES])
 
     @settings(max_examples=100, deadline=None, derandomize=True)
@@ -116,7 +115,7 @@ class FrameTests(SynchronousTestCase):
     def test_junk(self, body: bytes, first: int) -> None:
         """Whatever comes, no range is negative, empty, or out of order."""
         decode_frame(body)
-        for low, end in decode_ranges(body, first):
+        for low, end in RangesReader().read(body, first):
             self.assertTrue(0 <= low < end < first, (low, end, first))
             first = low
 

@@ -271,11 +271,6 @@ def encode_ranges(first: int, ranges: Sequence[tuple[int, int]]) -> bytes:
     return b"".join(parts)
 
 
-def decode_ranges(body: bytes, first: int) -> list[tuple[int, int]]:
-    """The inverse of L{encode_ranges}; what makes no sense ends it, and other frames have none."""
-    return RangesReader().read(body, first)
-
-
 class RangesWriter:
     """L{encode_ranges} for one acknowledgement after the other, which say mostly the same."""
 
