@@ -165,7 +165,8 @@ def page(
     lines = [title, "=" * len(title), "", *_introduction(scenarios, plots)]
     lines += _headlines(scenarios)
     for plot in plots:
-        lines += [f".. image:: {plot}", f"   :alt: {ALTERNATIVES.get(plot, plot)}", ""]
+        lines += [".. container:: wide", "", f"   .. image:: {plot}"]
+        lines += [f"      :alt: {ALTERNATIVES.get(plot, plot)}", ""]
     lines += [reading]
     for metric, title in MATRICES:
         lines += _matrix(linked, metric, title)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interpreter import environment, python
 from tests.service.programs import TWIST, Program, relay, run
 from twisted_rudp import __version__, kernels
-from twisted_rudp.service.command import UNREAD, USAGE_ERROR
+from twisted_rudp.service.command import UNREAD, USAGE_ERROR, Options
 
 RUDP = ("-c", "from twisted_rudp.service.command import main; main()")
 
@@ -27,6 +27,12 @@ class CommandTests(SynchronousTestCase):
             self.assertIn("Usage: ", output)
         status, output = run(*RUDP, "--help")
         self.assertIn("rudp link --help", output)
+
+    def test_examples(self) -> None:
+        """Examples in help are indented, below a line that introduces them."""
+        for _, _, options, _ in Options.subCommands:
+            text = options.examples.strip()
+            self.assertTrue(not text or (text[0].isupper() and "\n\n  " in text), text)
 
     def test_version(self) -> None:
         """The version says which kernels are in use, in a fresh process."""

@@ -198,7 +198,7 @@ class PendingQuery(Receiver):
             port.send(datagram, len(datagram), address)
 
     def runReceived(self, run: bytes, size: int, address: RawAddress) -> None:
-        """Believe the server only, and only about what it was asked."""
+        """Accept answers of the server only, and only about the node that was asked for."""
         for start in range(0, len(run), size):
             if not self._open:
                 return
@@ -234,7 +234,7 @@ class PendingQuery(Receiver):
         return Address(ANY_TRANSPORT, socket.inet_ntop(family, packet.ip), packet.port)
 
     def end(self) -> None:
-        """There are answers, or there will be none."""
+        """Close, and report the answers, of which there may be none."""
         if self._open:
             self.close()
             self._ended(self, tuple(dict.fromkeys(self._found.values())))

@@ -26,9 +26,9 @@ class Profile:
     @ivar interval: seconds between two announcements.
     @ivar life: seconds for which an announcement holds.
     @ivar hops: hop limit that everybody sends with, so that listeners can tell what has
-        come through a router; None: everybody as he likes, to groups with 1.
-    @ivar solicits: a listener that wants to know now may say so, with an announcement
-        of nobody. Not among programs that keep what they heard for ever.
+        come through a router; None: each sender chooses, 1 to groups.
+    @ivar solicits: a listener may ask for announcements at once, with an announcement
+        without addresses. Not with programs that keep for ever what they have heard.
     """
 
     name: str

@@ -127,7 +127,7 @@ class AllowedKeys:
 
 
 def _stateOf(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written or replaced; None: there is none."""
+    """Differs after a file was written or replaced. None: there is no such file."""
     with suppress(OSError):
         found = path.stat()
         return found.st_mtime_ns, found.st_size, found.st_ino

@@ -191,7 +191,7 @@ class KCPEndpoint(Endpoint):
         self._secret = secretFor(self.crypt, key, password, self.keyFile)
         given = self._given()
         if self.fec is None and (self.dataShards is not None or self.parityShards is not None):
-            # Who gives numbers means them.
+            # Numbers that are given explicitly stay, whatever the profile says.
             given = {**given, "fec": "fixed"}
         self._options = apply(PROFILE_OPTIONS.get(self.profile, SessionOptions()), given)
         self._overhead = overhead_of(self._secret.crypt)
@@ -408,7 +408,7 @@ class KCPClientEndpoint(KCPEndpoint, ClientEndpoint):
         return demux, engine
 
     def _remember(self, key: tuple[Address, int]) -> None:
-        """A session is over."""
+        """Note the conversation of a session that has ended."""
         self._recent.add(key, self._now())
 
     def _now(self) -> int:

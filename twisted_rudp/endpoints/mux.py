@@ -191,7 +191,7 @@ class Greeting:
         self.session: CarrierSession | None = None
         self.peer: Preface | None = None
 
-    # of a session
+    # called by the session
 
     @property
     def proved(self) -> bool:
@@ -222,7 +222,7 @@ class Greeting:
         before, self._state = self._state, _State.OVER
         self._stopTimer()
         if self.session is not None and self.session.closing:
-            # It was not waited for.
+            # This end closed the session and does not wait for an answer.
             pass
         elif before is _State.PREFACE and self._role is Role.CLIENT:
             self._side.complain(self, f"no multiplexer answered ({_text(reason)}): {BOTH_ENDS}")
@@ -234,12 +234,12 @@ class Greeting:
             self._ended(self)
 
     def send(self, message: Message) -> None:
-        """Say something."""
+        """Send a message, while the session lasts."""
         if self.session is not None and self._state is not _State.OVER:
             self.session.say(control.pack_message(message))
 
     def fail(self, problem: str) -> None:
-        """The peer did what it must not: say so, and end the session."""
+        """The peer broke the protocol: log the problem, and end the session."""
         if self._state is _State.OVER:
             return
         self._state = _State.OVER
@@ -248,13 +248,13 @@ class Greeting:
         if self.session is None:
             return
         if self._role is Role.SERVER and self.peer is not None:
-            # What was said so far tells the peer why.
+            # An orderly close delivers what was sent before, which tells the peer the reason.
             self.session.close()
         else:
             self.session.abort()
         self.peer = None
 
-    # inside
+    # internals
 
     def _one(self, item: Preface | Message) -> None:
         if isinstance(item, Preface):
@@ -675,4 +675,4 @@ def _accepting(factory: IProtocolFactory) -> Callable[[Greeting], None]:
 
 
 def _nothing(greeting: Greeting) -> None:
-    """Streams are accepted already."""
+    """Called when both ends know each other, and the streams are accepted already."""

@@ -113,14 +113,14 @@ class Accepting(Protocol):
 
 
 class AcceptingFactory(Factory):
-    """Of streams that the peer opens of itself."""
+    """Builds the protocols of streams that the peer opens."""
 
     noisy = False
 
     def __init__(self, factory: IProtocolFactory, believed: bool) -> None:
         """
         @param factory: makes the protocols that get the streams.
-        @param believed: tell it whose connection each is, as the peer says.
+        @param believed: pass it the addresses in the headers; otherwise they are ignored.
         """
         self._factory: Any = factory
         self._believed = believed

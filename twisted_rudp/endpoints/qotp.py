@@ -95,7 +95,7 @@ class Identity:
                 ) from None
 
     def use(self, pair: KeyPair) -> None:
-        """Be this one."""
+        """Replace the key by this one."""
         self._pair = pair
 
     def pair(self) -> KeyPair:

@@ -145,7 +145,7 @@ class QOTPPeer(QOTPServerEndpoint):
 
 
 class _Opener(Factory):
-    """For the connection whose only use is that it was dialled."""
+    """For a connection that was dialled only to open our NAT; it is closed at once."""
 
     noisy = False
 

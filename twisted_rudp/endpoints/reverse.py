@@ -268,7 +268,7 @@ class ReverseClient:
 
 
 class _Streams(Factory):
-    """Of the streams that the far end opens."""
+    """Builds the protocols of streams that the far end opens."""
 
     noisy = False
 

@@ -139,7 +139,7 @@ class CarrierSession(TwistedProtocol):
 
 
 class CarrierFactory(Factory):
-    """Of sessions."""
+    """Builds the protocol of each session."""
 
     noisy = False
 
@@ -165,7 +165,7 @@ class CarrierFactory(Factory):
 
 
 class RefusingFactory(Factory):
-    """Of streams for which there is no use."""
+    """Refuses every stream."""
 
     noisy = False
 
@@ -373,7 +373,7 @@ class SessionPool:
                 place.dialling.cancel()
 
     def _giveUp(self, failure: Failure) -> None:
-        """Nobody waits any longer."""
+        """Fail all who wait, and stop dialling."""
         waiting = list(self._waiting)
         left = [each for each in waiting if self._leave(each) is not None]
         self._stopDialling()

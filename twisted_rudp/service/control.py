@@ -141,7 +141,7 @@ class RunningServices(Protocol):
 
 class Client(Protocol):
     """
-    Who asks.
+    The other end of a control connection, for requests that give it descriptors.
 
     @ivar handover: what was offered to it.
     """
@@ -338,7 +338,7 @@ class Control:
 
 
 class Answering(Protocol):
-    """What is behind a control socket."""
+    """Answers the requests of a control socket."""
 
     def answer(self, line: bytes, client: Client | None = None) -> Answer:
         """Carry out one request."""

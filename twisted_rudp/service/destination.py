@@ -61,7 +61,7 @@ class Destination:
         self._top = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def close(self) -> None:
-        """Nothing goes there any more."""
+        """Close the directory; no file can be placed in it afterwards."""
         os.close(self._top)
 
     @property

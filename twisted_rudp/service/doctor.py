@@ -440,7 +440,7 @@ async def mismatchFindings(reactor: Any, description: str) -> list[Finding]:
 
 @implementer(ILogObserver)
 class Overheard:
-    """What demultiplexers say about the peer meanwhile."""
+    """Collects what demultiplexers log about the peer while it is dialled."""
 
     def __init__(self) -> None:
         self.found: list[str] = []

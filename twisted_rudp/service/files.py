@@ -245,8 +245,8 @@ def duration(seconds: float) -> str:
 
 class Exchange(Factory):
     """
-    Makes the transfers of one run: one for who is dialled, or one at a time for who comes
-    and says that it is the other side.
+    Makes the transfers of one run: one for the peer that is dialled, or one at a time for peers
+    that connect and identify themselves as the other side.
     """
 
     noisy = False
@@ -326,7 +326,7 @@ class Exchange(Factory):
         return DeferredList(ended)
 
     def release(self) -> None:
-        """The run is over."""
+        """Handle interrupts no more."""
         self._reactor.removeSystemEventTrigger(self._trigger)
 
 

@@ -58,7 +58,7 @@ meanwhile, so only data its transport had already read can accumulate (FLOW-6).
 
 
 class Mismatch(Exception):
-    """The peer of the near side speaks what nobody behind us would understand."""
+    """The near peer multiplexes, which the service at the far side would not understand."""
 
 
 class Reading(Enum):

@@ -324,6 +324,8 @@ class ClientOptions(_TunnelOptions):
         " kcptun or 'rudp kcptun-server'. Options, defaults and JSON files are kcptun's."
     )
     examples = """
+Examples:
+
   rudp kcptun-client -l :12948 -r example.org:29900 --key secret --crypt aes --mode fast
   rudp kcptun-client -c client.json
 """
@@ -367,6 +369,8 @@ class ServerOptions(_TunnelOptions):
         " a target. Options, defaults and JSON files are kcptun's."
     )
     examples = """
+Examples:
+
   rudp kcptun-server -l :29900 -t 127.0.0.1:8388 --key secret --crypt aes --mode fast
   rudp kcptun-server -l :29900-29910 -t /run/service.sock
 """

@@ -140,7 +140,7 @@ class Services(MultiService):
             workers.begun.addCallback(self._commit, takeover)
 
     def _commit(self, ignored: object, takeover: Takeover) -> None:
-        """The workers serve."""
+        """The workers serve: the old process can give up."""
         try:
             takeover.commit()
         except StartupError as problem:

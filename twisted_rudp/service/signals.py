@@ -46,5 +46,5 @@ def _deferHandlers(reactor: Any) -> None:
 
 
 def _deferred(reactor: Any, handler: Callable[[int, None], object]) -> Callable[..., None]:
-    # The frame would be another one by then.
+    # The frame is not passed on: by then the program is somewhere else.
     return lambda number, frame: reactor.callFromThread(handler, number, None)

@@ -59,7 +59,8 @@ class UsageOptions(usage.Options):
         """
         if not self._helping:
             return "Add --help to the command for its options.\n"
-        return f"{super().getUsage(width)}\n{self.examples.strip()}\n"
+        parts = [super().getUsage(width).rstrip(), self.examples.strip()]
+        return "\n\n".join(filter(None, parts)) + "\n"
 
     def opt_help(self) -> None:
         """Show this help and exit."""
