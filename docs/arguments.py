@@ -44,6 +44,14 @@ def table(role: Role) -> str:
     return "\n".join(lines)
 
 
+def changeable(role: Role) -> str:
+    """Which arguments can be changed while a session runs."""
+    names = [f"``{name}``" for name, option in role.table().items() if option.changeable]
+    if not names:
+        return "None of these can be changed while a session runs."
+    return f"Can be changed while a session runs (:ref:`configure`): {', '.join(names)}."
+
+
 def page(transport: Transport) -> str:
     """The generated part of the reference for one transport."""
     prefix = transport.prefix
@@ -59,6 +67,8 @@ def page(transport: Transport) -> str:
         "~" * (len(prefix) + 23),
         "",
         table(transport.client),
+        "",
+        changeable(transport.client),
         "",
     ]
     return "\n".join(parts)

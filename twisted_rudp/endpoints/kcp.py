@@ -120,7 +120,7 @@ class KCPEndpoint(Endpoint):
     profile: ProfileName = option(
         Choice(ProfileName),
         "default",
-        "Named set of the numbers that follow. C{bulk} is the default by its purpose,"
+        "Named set of the numbers that follow. C{bulk} is another name of C{default},"
         " C{interactive} sends small messages with FEC, up to half as much again, and repeats them"
         " as soon as they are late; the others are kcptun's.",
     )
