@@ -118,7 +118,7 @@ class TunnelTests(SynchronousTestCase):
         """
         for loss, more, least, most in (
             (0.0, {}, 0.1, 0.2),
-            (0.05, {}, 0.22, 0.31),
+            (0.05, {}, 0.2, 0.31),
             (0.0, {"fec": "fixed"}, 0.29, 0.31),
         ):
             self.setUp()

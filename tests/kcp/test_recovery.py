@@ -269,6 +269,16 @@ class NamingTests(ARQTestCase):
                 said.append([number for number, _ in self.acks(arq)])
             self.assertEqual(said, [[1], [1, 2], [2, 3]] if twice else [[1], [2], [3]])
 
+    def test_saidTwiceOfLongTurns(self) -> None:
+        """So is what came in a long turn: a turn of a fast link brings hundreds."""
+        arq = self.make(mtu=1400, rcvwnd=2048)
+        self.hear(arq, self.control(frg=MARK))
+        first, second = range(1, 401), range(401, 801)
+        self.hear(arq, *(self.push(sn, ts=sn) for sn in first))
+        self.assertEqual([number for number, _ in self.acks(arq)], [*first])
+        self.hear(arq, *(self.push(sn, ts=sn) for sn in second))
+        self.assertEqual([number for number, _ in self.acks(arq)], [*first, *second])
+
 
 class LinkTests(ARQTestCase):
     """Two paced ARQs over bad links."""
