@@ -91,6 +91,14 @@ class FollowingTestCase(SynchronousTestCase):
         self.addCleanup(self.port.stopListening)
 
     def connect(self, **named: Any) -> Any:
+        protocol = self.greeted(**named)
+        protocol.transport.write(b"hello")
+        self.network.run(lambda: protocol.heard == b"hello")
+        self.network.runFor(0.5)
+        return protocol
+
+    def greeted(self, **named: Any) -> Any:
+        """A client whose handshake is over, and that is all."""
         endpoint = KCPClientEndpoint(
             self.client.reactor,
             SERVER,
@@ -103,8 +111,6 @@ class FollowingTestCase(SynchronousTestCase):
         connecting = endpoint.connect(Factory.forProtocol(Hearing))
         self.network.run(lambda: connecting.called)
         protocol = self.successResultOf(connecting)
-        protocol.transport.write(b"hello")
-        self.network.run(lambda: protocol.heard == b"hello")
         self.network.runFor(0.5)
         return protocol
 
@@ -171,6 +177,19 @@ class FollowingTests(FollowingTestCase):
         self.factory.built[0].transport.write(b"news")
         self.network.runFor(1)
         self.assertEqual(protocol.heard, b"hellonews")
+
+    def test_nothingExchanged(self) -> None:
+        """
+        Neither does it need to have sent or received anything: what the server says first
+        comes at the new port.
+        """
+        protocol = self.greeted(keepAlive=5)
+        self.rebind(6000)
+        self.factory.built[0].transport.write(b"welcome")
+        self.network.runFor(10)
+        self.assertEqual(protocol.heard, b"welcome")
+        self.assertIsNone(protocol.lost)
+        self.assertFollowed(6000)
 
     def test_transfer(self) -> None:
         """A transfer in both directions goes on, with loss."""
@@ -298,6 +317,24 @@ class StolenTests(FollowingTestCase):
         self.network.runFor(1)
         self.assertEqual(protocol.heard, b"hellostill mine")
         self.assertEqual(len(self.factory.built), 1)
+
+    def test_nothingExchanged(self) -> None:
+        """
+        Where nothing was sent or received yet the numbers are no secret. Who cannot show the
+        cookie of the peer's beginning does not get the conversation either.
+        """
+        protocol = self.greeted()
+        self.network.runFor(2)
+        for guess in (0, 1, 0xFFFFFFFF):
+            # As to somebody new: a cookie for the address.
+            (answer,) = self.say(WASK, guess, 0, 0)
+            _, cmd, frg, _, cookie, sn, una, _ = unpack_header(answer, 0)
+            self.assertEqual((cmd, frg, sn, una), (WINS, MARK, 0, 0))
+            self.say(WINS, cookie, 0, 0)
+        self.assertEqual(self.factory.built[0].transport.getPeer().host, CLIENT)
+        self.factory.built[0].transport.write(b"welcome")
+        self.network.runFor(1)
+        self.assertEqual(protocol.heard, b"welcome")
 
     def test_livesElsewhere(self) -> None:
         """Even with the right numbers: a peer that is heard at its address is not moved."""

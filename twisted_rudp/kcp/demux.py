@@ -345,7 +345,7 @@ class KCPDemultiplexer:
                 return Drop("question of a listener")
             return self._probed(self._accept, self._cookies, first, address, now, table, framed)
         elsewhere = self._elsewhere(first.conv, table)
-        if first.cmd == WINS and first.frg == MARK and (first.sn or first.una):
+        if first.cmd == WINS and first.frg == MARK and (first.sn or first.una or elsewhere):
             return self._answered(self._cookies, first, elsewhere, address, now, framed)
         if first.cmd != PUSH:
             if elsewhere:
@@ -403,13 +403,17 @@ class KCPDemultiplexer:
             verdict = self._admit(accept, first, address, now, table)
             if isinstance(verdict, Admit):
                 assert isinstance(verdict.engine, KCPEngine)
-                verdict.engine.validate()
+                verdict.engine.validate(first.ts)
             return verdict
         if marked and (first.sn or first.una):
             if self._elsewhere(conv, table):
                 return self._ask(cookies, conv, address, now, framed)
             # It talks of a session that we do not have: we were restarted.
             return self._reply(reset(conv, first.una, first.sn), framed)
+        if marked and any(each.claim(first.ts, address) for each in self._elsewhere(conv, table)):
+            # It has moved before it sent or received anything: a cookie in the answer would
+            # make it believe that it was forgotten.
+            return self._ask(cookies, conv, address, now, framed)
         if not table.room:
             return Drop("no room")
         # No state is kept for a cookie, so the backlog does not matter.
@@ -462,11 +466,12 @@ class KCPDemultiplexer:
     ) -> Verdict:
         """Our question is answered, by a peer that has moved or whose session we do not have."""
         conv = first.conv
-        standing = [each for each in elsewhere if each.accepts_numbers(first.sn, first.una)]
+        sn, una = first.sn, first.una
+        standing = [each for each in elsewhere if each.accepts_numbers(sn, una, address)]
         if len(standing) != 1:
             if elsewhere:
                 return Drop("leftover of a session")
-            return self._reply(reset(conv, first.una, first.sn), framed)
+            return self._reply(reset(conv, una, sn), framed)
         (engine,) = standing
         if not cookies.check(first.ts, address, conv, now):
             return self._ask(cookies, conv, address, now, framed)

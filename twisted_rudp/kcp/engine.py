@@ -145,6 +145,7 @@ class KCPEngine:
         "_arq",
         "_bare",
         "_cipher",
+        "_claimed",
         "_close",
         "_closed",
         "_detail",
@@ -256,6 +257,8 @@ class KCPEngine:
         self._limits = TimeLimits()
         self._rate_limit = RateLimit(options.rate_limit, now) if options.rate_limit else None
         self._close: Close | None = None
+        # Where the peer's cookie was shown, if not where the peer is.
+        self._claimed: Address | None = None
         self._closed: ClosedSession | None = None
 
         # What has happened.
@@ -315,9 +318,9 @@ class KCPEngine:
         """The peer has shown that it receives at its address."""
         return self._handshake.validated
 
-    def validate(self) -> None:
+    def validate(self, cookie: int) -> None:
         """The demultiplexer has seen the cookie come back."""
-        self._handshake.validate(self._arq)
+        self._handshake.validate(self._arq, cookie)
 
     @property
     def closed(self) -> bool:
@@ -366,11 +369,23 @@ class KCPEngine:
             and self._arq.control.peer is Peer.MARKED
         )
 
-    def accepts_numbers(self, sn: int, una: int) -> bool:
+    def claim(self, cookie: int, address: Address) -> bool:
+        """
+        Whether this is the cookie with which the peer began. Who shows it may then say from
+        this address that nothing was sent or received yet, which anybody could guess.
+        """
+        if not cookie or cookie != self._handshake.cookie:
+            return False
+        self._claimed = address
+        return True
+
+    def accepts_numbers(self, sn: int, una: int, address: Address) -> bool:
         """
         Whether the peer of this conversation may say that it would send C{sn} next and
         waits for C{una}. Who has seen nothing of it does not guess that.
         """
+        if not (sn or una) and address != self._claimed:
+            return False
         arq = self._arq
         ahead = (sn - arq.rcv_nxt) & MASK32
         behind = (una - arq.snd_una) & MASK32
@@ -386,6 +401,7 @@ class KCPEngine:
             # A NAT that only changes the port has not changed the path (RFC 9000 9.4).
             self._arq.new_path()
         self._address = address
+        self._claimed = None
         self._handshake.move(address)
         self.pending.append((Event.PATH, address))
         self.pending.append((Event.KEYS,))

@@ -37,9 +37,20 @@ class Handshake:
     @ivar validated: the peer receives at its address.
     @ivar confirmed: the listener has said that it knows us as validated.
     @ivar due: when the next probe is to be sent; L{NEVER} while none is needed.
+    @ivar cookie: the one with which the listener's peer was validated; 0: none.
     """
 
-    __slots__ = ("_address", "_conv", "_cookies", "_role", "_wait", "confirmed", "due", "validated")
+    __slots__ = (
+        "_address",
+        "_conv",
+        "_cookies",
+        "_role",
+        "_wait",
+        "confirmed",
+        "cookie",
+        "due",
+        "validated",
+    )
 
     def __init__(self, role: Role, conv: int, address: Address, cookies: Cookies | None) -> None:
         """
@@ -53,6 +64,7 @@ class Handshake:
         self.validated = role is Role.CLIENT
         self.confirmed = role is Role.SERVER
         self.due = NEVER
+        self.cookie = 0
 
     def begin(self, arq: ARQ, now: int) -> None:
         """A client speaks first; a listener asks for its cookie whenever it speaks."""
@@ -80,9 +92,10 @@ class Handshake:
         """The peer is at another address, which is validated."""
         self._address = address
 
-    def validate(self, arq: ARQ) -> None:
+    def validate(self, arq: ARQ, cookie: int) -> None:
         """The cookie has come back."""
         self.validated = True
+        self.cookie = cookie
         arq.control.ts_out = 0
 
     def take_cookie(self, arq: ARQ, now: int) -> bool:
@@ -98,7 +111,7 @@ class Handshake:
                 and self._cookies is not None
                 and self._cookies.check(cookie, self._address, self._conv, now)
             ):
-                self.validate(arq)
+                self.validate(arq, cookie)
         elif cookie == 0:
             self.confirmed = True
         elif cookie != arq.control.ts_out and arq.control.peer is Peer.MARKED:
