@@ -4,8 +4,8 @@ Several processes behind one UDP address, and which of them a datagram goes to.
 Each process has a socket of its own; all are bound to the same address with C{SO_REUSEPORT},
 and a program of the classic packet filter chooses among them (C{SO_ATTACH_REUSEPORT_CBPF},
 socket(7)), which needs no privileges. The kernel's own choice would change with the number of
-sockets. The program sees the payload at offset 0 and the IP header at L{_NET}. For each there
-is a function that says the same in Python.
+sockets. The program sees the payload at offset 0 and the IP header at L{_NET}. L{choose} says
+the same in Python.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
@@ -110,23 +109,16 @@ class Share:
 
 def indexOfId(id: bytes, count: int, key: int) -> int:
     """The process of a connection id."""
-    return _choose([int.from_bytes(id[:4], "big"), int.from_bytes(id[4:8], "big")], count, key)
+    return choose([int.from_bytes(id[:4], "big"), int.from_bytes(id[4:8], "big")], count, key)
 
 
-def indexOfAddress(
-    address: Address, count: int, key: int, steering: Steering = Steering.ADDRESS
-) -> int:
-    """The process of a peer's address."""
-    host = ip_address(str(address[0]).partition("%")[0])
-    if isinstance(host, IPv6Address) and host.ipv4_mapped is not None:
-        host = host.ipv4_mapped
-    packed = host.packed
-    words = [int.from_bytes(packed[at : at + 4], "big") for at in range(0, len(packed), 4)]
-    port = 0 if steering is Steering.HOST else int(address[1])
-    return _choose([port, *words], count, key)
+def choose(words: Iterable[int], count: int, key: int) -> int:
+    """
+    Which of C{count} processes the program chooses.
 
-
-def _choose(words: Iterable[int], count: int, key: int) -> int:
+    @param words: 32 bits each: those of the connection id, or the port and the words of the
+        peer's address; 0 for the port where it does not count.
+    """
     chosen = key
     for word in words:
         chosen = (chosen ^ word) * _MULTIPLIER & _MASK
