@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from tests.interpreter import environment, python
 from twisted_rudp.endpoints import kcp
-from twisted_rudp.strings import KCP, EndpointParser
+from twisted_rudp.strings import EVERY, KCP, EndpointParser
 
 _NAMES = st.sampled_from(["port", *KCP.server.table()]) | st.text(max_size=12)
 _VALUES = (
@@ -53,6 +53,33 @@ class _Client(_Recorder):
 
     def connect(self, factory: Any) -> Any:
         raise NotImplementedError("only parsed")
+
+
+class BadValueTests(SynchronousTestCase):
+    """Values of each argument of each transport."""
+
+    def test_named(self) -> None:
+        """What is refused is refused by an error that names the argument."""
+        refused = 0
+        for transport in EVERY:
+            prefix = transport.prefix
+            for parse, role, start in (
+                (serverFromString, transport.server, f"{prefix}:"),
+                (clientFromString, transport.client, f"{prefix}:127.0.0.1:"),
+            ):
+                for name in {*role.table()} - {"host"}:
+                    for value in ("", "\0", "-1", "x" * 300, "a b", "9" * 30):
+                        if name == "keyLogFile":
+                            # That makes the file.
+                            value = self.mktemp() + "\0"
+                        text = quoteStringArgument(value)
+                        text = text if name == "port" else f"4000:{name}={text}"
+                        try:
+                            parse(Clock(), start + text)
+                        except ValueError as error:
+                            refused += 1
+                            self.assertIn(name, str(error), start + text)
+        self.assertGreater(refused, 500)
 
 
 class ParserTestCase(SynchronousTestCase):

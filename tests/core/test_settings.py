@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_rudp.core.engine import SECOND
 from twisted_rudp.core.settings import (
     Choice,
+    FileName,
     Flag,
     HexBytes,
     HexNumber,
@@ -52,6 +54,7 @@ KINDS: list[tuple[Kind, dict[str, Any], tuple[str, ...], tuple[Any, ...], tuple[
      ("green", None, 1)),
     (Choice(Colour), {"blue": "blue"}, ("RED",), ("red",), ("RED",)),
     (Text("any text"), {"a b": "a b"}, ("",), ("a", b"a"), ("", None, 3)),
+    (FileName(), {"a b": "a b"}, ("", "a\0b"), ("a", Path("a")), ("", "a\0b", None, b"a", 3)),
     (ShortText(3), {"": "", "abc": "abc", "é": "é"}, ("abcd", "éé"), ("", "abc"), ("abcd", None)),
     (IPAddress(), {"127.0.0.1": "127.0.0.1", "fe80::1%eth0": "fe80::1%eth0"},
      ("", "localhost", "1.2.3", "1.2.3.4:5"), ("", "::", ("::1", 5)), ("localhost",)),

@@ -84,7 +84,7 @@ class ArgumentTests(SynchronousTestCase):
         self.assertEqual(server.publicKey, KeyPair.from_text("secret").public)
         clientFromString(Clock(), f"qotp:host=example.org:port=8888:serverKey={KEY}")
         for text, expected in [
-            ("qotp:port=1:seedHex=hidden", "a key is 64 hex digits"),
+            ("qotp:port=1:seedHex=hidden", "seedHex: a key is 64 hex digits"),
             ("qotp:port=1:seed=hidden:keyFile=x", "seed and keyFile cannot be given together"),
             ("qotp:port=1:serverKey=" + KEY, "serverKey is an argument of the client"),
             ("qotp:port=1:mtu=9", "mtu='9' is invalid"),

@@ -11,6 +11,7 @@ engine its values.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -164,6 +165,24 @@ class Text(Kind):
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, (str, bytes)) and bool(value)
+
+
+class FileName(Kind):
+    """The name of a file."""
+
+    expected = "the name of a file"
+
+    def parse(self, text: str) -> str:
+        if not self.accepts(text):
+            raise ValueError(text)
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        if not isinstance(value, (str, os.PathLike)):
+            return False
+        name = os.fspath(value)
+        # No file has a NUL in its name, and the error of opening one would name no argument.
+        return bool(name) and "\0" not in name
 
 
 class ShortText(Kind):

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from twisted.logger import Logger
 
-from twisted_rudp.core.settings import Kind
+from twisted_rudp.core.settings import FileName, Kind
 from twisted_rudp.qotp.authentication import Password
 from twisted_rudp.qotp.keys import KEY_SIZE, parse_key
 
@@ -27,16 +27,14 @@ GivenKeys: TypeAlias = str | os.PathLike[str] | Collection[str | bytes]
 class KeysKind(Kind):
     """The name of a file of keys; a program may also give the keys."""
 
-    expected = "the name of a file"
+    expected = FileName.expected
 
     def parse(self, text: str) -> str:
-        if not text:
-            raise ValueError(text)
-        return text
+        return FileName().parse(text)
 
     def accepts(self, value: Any) -> bool:
         if isinstance(value, (str, os.PathLike)):
-            return bool(os.fspath(value))
+            return FileName().accepts(value)
         return isinstance(value, Collection) and not isinstance(value, (bytes, bytearray))
 
 

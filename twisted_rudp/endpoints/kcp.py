@@ -21,6 +21,7 @@ from twisted_rudp.core.lifecycle import Role
 from twisted_rudp.core.serial import MASK32
 from twisted_rudp.core.settings import (
     Choice,
+    FileName,
     Flag,
     Integer,
     Seconds,
@@ -99,10 +100,16 @@ def secretFor(
         raise ValueError(f"{' and '.join(given)}: give one of them")
     if keyFile is not None:
         try:
-            key = Path(keyFile).read_text(encoding="ascii")
+            digits = Path(keyFile).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "not a text file"
             raise ValueError(f"keyFile={keyFile!r}: {problem}") from None
+        try:
+            key = from_hex(digits)
+        except ValueError:
+            raise ValueError(
+                f"keyFile={keyFile!r}: pairs of hexadecimal digits are expected"
+            ) from None
     if key is not None:
         return Secret(crypt, from_hex(key) if isinstance(key, str) else bytes(key))
     if password is not None:
@@ -156,7 +163,7 @@ class KCPEndpoint(Endpoint):
         secret=True,
     )
     keyFile: str | None = option(
-        Text("the name of a file"), None, "File that holds the key in hexadecimal digits."
+        FileName(), None, "File that holds the key in hexadecimal digits."
     )
     dataShards: int | None = option_from(SessionOptions, "dataShards", profiled=True)
     parityShards: int | None = option_from(SessionOptions, "parityShards", profiled=True)

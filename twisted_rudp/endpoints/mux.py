@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from twisted_rudp.core.engine import SECOND, Engine
 from twisted_rudp.core.lifecycle import Role
-from twisted_rudp.core.settings import Integer, Option, Seconds, Text
+from twisted_rudp.core.settings import FileName, Integer, Option, Seconds
 from twisted_rudp.endpoints.base import Layer, ServerEndpoint
 from twisted_rudp.endpoints.origins import AcceptingFactory, OpeningFactory
 from twisted_rudp.endpoints.qotp import exportKey
@@ -464,7 +464,7 @@ OPTIONS: Mapping[str, Option] = {
         ),
         (
             "secretFile",
-            Text("the name of a file"),
+            FileName(),
             None,
             f"File with a secret of at least {LEAST_SECRET} bytes that both ends have to know.",
         ),

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from twisted_rudp.core.engine import Address
 from twisted_rudp.core.settings import (
+    FileName,
     Flag,
     HexBytes,
     InCode,
@@ -83,7 +84,10 @@ class Identity:
         if seed is not None:
             self._pair = KeyPair.from_text(seed)
         elif seedHex is not None:
-            self._pair = KeyPair.from_hex(seedHex)
+            try:
+                self._pair = KeyPair.from_hex(seedHex)
+            except ValueError as error:
+                raise ValueError(f"seedHex: {error}") from None
         elif keyFile is not None:
             try:
                 self._pair = KeyPair.from_file(keyFile)
@@ -124,7 +128,7 @@ class QOTPEndpoint(Endpoint):
         Text("64 hexadecimal digits"), None, "The private identity key itself.", secret=True
     )
     keyFile: str | None = option(
-        Text("the name of a file"),
+        FileName(),
         None,
         "File that holds the identity key; C{rudp keygen} makes such files.",
     )
@@ -136,7 +140,7 @@ class QOTPEndpoint(Endpoint):
         secret=True,
     )
     passwordFile: str | None = option(
-        Text("the name of a file"), None, "File whose first line is the password."
+        FileName(), None, "File whose first line is the password."
     )
     mtu: int = option_from(Settings, "mtu")
     roaming: bool = option_from(Settings, "roaming")
@@ -149,7 +153,7 @@ class QOTPEndpoint(Endpoint):
         "Called with lines with which anybody can decrypt the traffic.",
     )
     keyLogFile: str | None = option(
-        Text("the name of a file"),
+        FileName(),
         None,
         "For C{rudp decode}: file to which the keys of all connections are appended. Warning:"
         " whoever has it can decrypt all that was captured, so never use it in production.",
