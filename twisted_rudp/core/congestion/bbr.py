@@ -359,8 +359,8 @@ class _Yielding:
 
 _LONGEST_WAIT: Final = 2 * SECOND
 _MOST_WAITED: Final = 63
-"""Nor more rounds than datagrams that the path holds for this flow: in so many one of Reno grows
-back (BBR 4.3.3.5.1)."""
+"""A wait is at most so long and so many rounds, and no more rounds than the path holds datagrams of
+this flow: in so many a flow of Reno grows back (BBR 4.3.3.5.1)."""
 
 _WAITING_GAIN: Final = 1.02
 """Until then no probe measures that the path carries what it did, and each round would find a
