@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -344,4 +344,25 @@ class KCPTunTests(TestCase):
         process.wait()
         self.start(*arguments)
         await endpoint.disconnect()
+        await self.echo(endpoint, 1000)
+
+    async def test_restartedUnseen(self) -> None:
+        """
+        A client that is not told of the restart finds out, and dials again. The new server
+        acknowledges what it has no beginning of, so kcptun's own client takes 60 to 90 seconds.
+        """
+        target = await self.listen(TCP4ServerEndpoint(reactor, 0, interface=HOST))
+        port = freePort(socket.SOCK_DGRAM)
+        arguments = ("kcptun-server", "-l", f"{HOST}:{port}",
+                     "-t", f"{HOST}:{target.getHost().port}", *flagsOf({}))  # fmt: skip
+        process = self.start(*arguments)
+        endpoint = KCPTunClientEndpoint(reactor, HOST, port, smuxver=1, password="secret")
+        self.addCleanup(endpoint.disconnect)
+        await self.echo(endpoint, 1000)
+        process.kill()
+        process.wait()
+        self.start(*arguments)
+        lost = Transfer(b"into the void")
+        await self.connected(endpoint, lost)
+        await self.assertFailure(lost.done, ConnectionLost)
         await self.echo(endpoint, 1000)

@@ -494,7 +494,7 @@ class WatchTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """
-        Two answers in a row from behind our acknowledged data mean the peer forgot
+        Four answers in a row from behind our acknowledged data mean the peer forgot
         us; one does not (kcp-close.md 5.5), nor any number of them that nobody asked
         for: whoever has recorded an old one could end the session with it.
         """
@@ -507,14 +507,76 @@ class WatchTests(SynchronousTestCase):
         stale = pack_header(CONV, WINS, 0, 32, 0, 0, 0, 0)
         for _ in range(5):
             client.arrive(stale, SERVER)
+        pair.run(100)
         self.assertEqual(client.kinds(), [Event.CONNECTED])
         pair.fates["client"] = pair.fates["server"] = lambda number, datagram: ()
         pair.run(20_500)
-        client.arrive(stale, SERVER)
-        self.assertEqual(client.kinds(), [Event.CONNECTED])
-        pair.run(20_500)
-        client.arrive(stale, SERVER)
+        for _ in range(4):
+            self.assertEqual(client.kinds(), [Event.CONNECTED])
+            client.arrive(stale, SERVER)
+            pair.run(2500)
         self.assertEqual(client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+
+    def _restarted(self, written: int, answer: bytes = b"") -> tuple[int | None, int]:
+        """
+        A session with a peer of another make that begins anew after C{written} bytes have
+        arrived, and goes on answering. The first question is lost.
+
+        @param answer: what comes every 20 ms besides.
+        @return: milliseconds until the session ends, None within 5 s if not; and how often
+            the peer was asked.
+        """
+        pair = Pair()
+        pair.connect()
+        client = pair.client
+        client.arrive(pack_header(CONV, WINS, 0, 1024, 0, 0, 0, 0), SERVER)
+        known = 0
+        client.engine.write(0, b"x" * written)
+        client.turn(client.engine)
+        pair.run(1000)
+        questions = 0
+        if answer:
+            known = max(s.sn for datagram in client.sent for s in segments(datagram)) + 1
+        pair.fates["client"] = lambda number, datagram: ()
+        client.sent.clear()
+        client.engine.write(0, b"is there anybody?")
+        client.turn(client.engine)
+        for waited in range(0, 5000, 20):
+            sent, client.sent = client.sent, []
+            for segment in (s for datagram in sent for s in segments(datagram)):
+                if segment.cmd == PUSH and segment.sn < 1024:
+                    acknowledged = pack_header(CONV, ACK, 0, 1024, segment.ts, segment.sn, known, 0)
+                    client.arrive(acknowledged, SERVER)
+                elif segment.cmd == WASK:
+                    questions += 1
+                    if questions == 1:
+                        continue
+                    client.arrive(pack_header(CONV, WINS, 0, 1024, 0, 0, known, 0), SERVER)
+            if answer:
+                client.arrive(answer, SERVER)
+            pair.run(20)
+            if client.happened[-1][0] is Event.ENDED:
+                self.assertEqual(client.happened[-1], (Event.ENDED, Reason.FORGOTTEN, None))
+                return waited, questions
+        return None, questions
+
+    def test_restartedStranger(self) -> None:
+        """
+        A kcp-go server that was restarted takes what comes for a new session and acknowledges
+        it, or drops it where its number is too high. That is asked about, not waited for.
+        """
+        for written in (3_000, 3_000_000):
+            waited, questions = self._restarted(written)
+            assert waited is not None
+            self.assertLess(waited, 4_000)
+            self.assertLess(questions, 10)
+
+    def test_recordedAcknowledgements(self) -> None:
+        """Nor do old acknowledgements that somebody repeats end a session whose peer answers."""
+        old = pack_header(CONV, ACK, 0, 1024, 0, 0, 0, 0)
+        waited, questions = self._restarted(3_000, old)
+        self.assertIsNone(waited)
+        self.assertGreater(questions, 0)
 
 
 class AbortTests(SynchronousTestCase):

@@ -165,6 +165,23 @@ class StreamsTests(MultiplexCase):
         self.pair.lost(ours, theirs, self.client, self.server)
         self.assertRaises(RuntimeError, self.client.transport.openStream, self.opened)
 
+    def test_openedAtTheEnd(self) -> None:
+        """
+        Who is told of the end of a stream because its session has ended opens no other one on
+        that session: nobody would be told of its end.
+        """
+        ours, _ = self.stream()
+        refused: list[Any] = []
+
+        def lost(reason: Any) -> None:
+            with self.assertRaises(RuntimeError):
+                self.client.transport.openStream(self.opened)
+            refused.append(reason)
+
+        ours.connectionLost = lost
+        self.pair.client.reactor.disconnectAll()
+        self.assertEqual(len(refused), 1)
+
     def test_socketLost(self) -> None:
         """A lost socket ends the streams too (PORT-5)."""
         _, theirs = self.stream()

@@ -91,6 +91,9 @@ CONTROL: Final = 8
 ENDING: Final = 16
 """A reset, or the end of the peer's stream, has come now or before."""
 
+LAGGING: Final = 32
+"""A cumulative acknowledgement came that is behind what had been acknowledged."""
+
 _IN_ORDER: Final = HEARD | READABLE
 
 # A name of this module: it is needed for each datagram.
@@ -440,7 +443,7 @@ class ARQ:
 
         @param regular: False for what FEC rebuilt: old news, from which neither
             window nor round trip is learnt (kcp.md 1.7).
-        @return: bits of L{HEARD} .. L{ENDING}.
+        @return: bits of L{HEARD} .. L{LAGGING}.
         """
         clock = self.epoch + now // MILLISECOND
         counters, control = self.counters, self.control
@@ -471,6 +474,9 @@ class ARQ:
             flags |= CONTROL
         if control.reset_heard or self.receiver.end is not None:
             flags |= ENDING
+        if self.sender.lags:
+            self.sender.lags = False
+            flags |= LAGGING
         return flags
 
     def _run(

@@ -88,6 +88,7 @@ _READABLE: Final = input_flags.READABLE
 _COVERED: Final = input_flags.COVERED
 _CONTROL: Final = input_flags.CONTROL
 _ENDING: Final = input_flags.ENDING
+_LAGGING: Final = input_flags.LAGGING
 
 SHORTEST_SILENCE: Final = 200 * MILLISECOND
 """A peer that was heard more lately is still where it was."""
@@ -496,8 +497,25 @@ class KCPEngine:
             self._arq.trial_arrived = False
             self._path.arrived()
             self._use_path()
+        if flags & _LAGGING:
+            self._doubt(now)
         if self._slow or flags & _ENDING:
             self._advance(now)
+
+    def _doubt(self, now: int) -> None:
+        """
+        An old acknowledgement came. Either it was late or the peer began anew and knows nothing
+        of this session. A peer of ours says so itself, any other is asked.
+        """
+        arq = self._arq
+        if (
+            arq.control.peer is Peer.UNMARKED
+            and self._life.state is _ESTABLISHED
+            and now - self._una_moved >= arq.timeout
+            and self._keepalive.doubt(now, arq.timeout)
+        ):
+            arq.control.ask = True
+            self._timers.set(t.KEEP_ALIVE, self._keepalive.deadline())
 
     def _process_control(self, now: int) -> None:
         """
@@ -509,17 +527,17 @@ class KCPEngine:
             self._receive_segments(arq.wins_payloads, now)
         settled = now - self._una_moved >= arq.timeout
         behind = settled and 0 < (arq.snd_una - arq.control.heard_una) & MASK32 < 1 << 31
-        # Only an answer tells: what comes unasked may be somebody's recording.
-        behind = behind and self._keepalive.asked
         due = self._handshake.due
         forgotten = self._handshake.take_cookie(arq, now)
         if self._handshake.due != due:
             self._slow = True
-        if self._keepalive.answered(forgotten or behind):
+        if self._keepalive.answered(behind, forgotten):
             self._lose_peer(Reason.FORGOTTEN, now)
         elif forgotten:
             # It may have been late: the answer to a question of ours decides.
             arq.control.ask = True
+        elif behind:
+            self._timers.set(t.KEEP_ALIVE, self._keepalive.deadline())
 
     def path_error(self, kind: PathError, size: int, address: Address, now: int) -> None:
         """

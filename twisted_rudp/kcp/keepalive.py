@@ -31,9 +31,13 @@ and that at most. With a third lost each way an answer fails to come in half of 
 and 20 of them in a row once in a million.
 """
 
-BEHIND_LIMIT: Final = 2
-"""So many answers in a row from behind mean that the peer forgot us. One may be
-an old datagram that was late."""
+BEHIND_LIMIT: Final = 4
+"""So many signs in a row, nearly all of them answers from behind, mean that the peer forgot us.
+They may be old datagrams that were late or that somebody repeats. Each true answer is heard between
+two questions, unless it is lost."""
+
+WITHOUT_COOKIE: Final = 2
+"""As so many signs counts an answer that asks for a proof that the peer was given."""
 
 
 class KeepAlive:
@@ -85,7 +89,7 @@ class KeepAlive:
         return min(probe, self._silent_since() + self.idle)
 
     def _next_probe(self) -> int:
-        if self.heard >= self._probed:
+        if self.heard >= self._probed and not self._behind:
             return self.heard + self._interval
         return self._probed + self._wait
 
@@ -127,6 +131,24 @@ class KeepAlive:
         """
         if self._interval >= NEVER or now < self._next_probe():
             return False
+        self._ask(now, timeout)
+        return True
+
+    def doubt(self, now: int, timeout: int) -> bool:
+        """
+        An old acknowledgement came: the peer may have forgotten us. This is the first sign, and
+        the peer is asked until it has answered.
+
+        @param timeout: of a retransmission.
+        @return: it is to be asked now. Counts as asked.
+        """
+        if self._behind or self._interval >= NEVER:
+            return False
+        self._behind = 1
+        self._ask(now, timeout)
+        return True
+
+    def _ask(self, now: int, timeout: int) -> None:
         # Without an idle timeout nobody waits for the answer, so asking gets rarer.
         most = LAST_REPEAT if self.idle else self._interval
         if self.heard >= self._probed:
@@ -136,18 +158,24 @@ class KeepAlive:
             self._wait = min(2 * self._wait, most)
         self._probed = now
         self.asked = True
-        return True
 
-    def answered(self, behind: bool) -> bool:
+    def answered(self, behind: bool, forgotten: bool) -> bool:
         """
         A control segment came.
 
         @param behind: its C{una} is before what the peer had acknowledged at
             least one retransmission timeout ago.
+        @param forgotten: it asks for a proof that the peer was given before.
         @return: True once the peer has certainly forgotten us.
         """
+        if forgotten:
+            self._behind += WITHOUT_COOKIE
+        elif not behind:
+            self._behind = 0
+        elif self.asked:
+            # Only an answer tells: what comes unasked may be somebody's recording.
+            self._behind += 1
         self.asked = False
-        self._behind = self._behind + 1 if behind else 0
         return self._behind >= BEHIND_LIMIT
 
 

@@ -331,6 +331,7 @@ class Sender:
     @ivar snd_wnd: most numbers in use at a time.
     @ivar mss: payload bytes of a full new segment.
     @ivar ending: our end of stream is to follow the data.
+    @ivar lags: the peer has acknowledged less than before; who reads it takes it back.
     """
 
     __slots__ = (
@@ -342,6 +343,7 @@ class Sender:
         "_run_limit",
         "_stream",
         "ending",
+        "lags",
         "mss",
         "overhead",
         "peer_window",
@@ -375,6 +377,7 @@ class Sender:
         self.widest = 0
         self.snd_wnd = settings.send_window
         self.ending = False
+        self.lags = False
         self._copied: list[tuple[int, int]] = []
         self._stream = settings.stream
         self.set_mss(settings.mss)
@@ -447,6 +450,7 @@ class Sender:
         sent = self.sent
         step = ((una - sent.una + HALF32) & MASK32) - HALF32
         if step <= 0:
+            self.lags = self.lags or step < 0
             return False
         if step > sent.nxt - sent.una:
             self._counters.una_beyond += 1

@@ -42,7 +42,9 @@ class MultiplexTransport(StreamTransport):
 
     def openStream(self, factory: IProtocolFactory) -> Any:
         """See L{IMultiplexed}."""
-        if not self.connected or self._state in DISCONNECTING:
+        # The session ends before its streams are told so, and this one after them.
+        closed = self._state in DISCONNECTING or not self.session.alive
+        if closed or not self.connected:
             raise RuntimeError("a connection that is not open opens no stream")
         protocol = self._connect(self._engine.open_stream(), factory)
         if isinstance(protocol, Failure):
