@@ -161,6 +161,14 @@ class EncoderTests(SynchronousTestCase):
         sent = encode(Encoder(1, 1), [b"x" * 30] * 2)
         self.assertEqual([number(each) for each in sent], [0, 2, 3])
 
+    def test_rareSingles(self) -> None:
+        """
+        Groups of one data packet have parity whatever lies between them: it is for the packet
+        that was sent just now, such as a query to a name server.
+        """
+        sent = encode(Encoder(1, 1), [b"x" * 30] * 3, gap=10 * SKIP_AFTER)
+        self.assertEqual([number(each) for each in sent], [0, 2, 3, 4, 5])
+
     def test_unprotected(self) -> None:
         """Parity that may not be sent is passed over."""
         sent = encode(Encoder(2, 2), [b"x" * 30] * 4, protected=False)

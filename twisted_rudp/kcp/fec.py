@@ -257,9 +257,10 @@ class Encoder:
 
     def _is_timely(self, count: int, now: int) -> bool:
         """Whether a group that is completed by C{count} more packets gets parity."""
-        return (
-            self.always or count > 1 or (self._last is not None and now - self._last < SKIP_AFTER)
-        )
+        if self.always or count > 1:
+            return True
+        # A single packet has no others that are too old.
+        return self._last is not None and (now - self._last < SKIP_AFTER or self.data == 1)
 
     def _is_regular(self, count: int, size: int, now: int) -> bool:
         """
