@@ -522,6 +522,12 @@ class BesideBulkTests(MuxTestCase):
         took = self.firstBytes("qotp", 0.01)
         self.assertTrue(took[18] <= 4 * DELAY + 0.01, took)
 
+    def test_copiesBesideBulk(self) -> None:
+        """Each answer is copied twice beside bulk data, which uses all that the pacer allows."""
+        self.firstBytes("qotp", 0.0)
+        counters = self.factory.built[0].transport.counters()
+        self.assertTrue(counters["retransmitted"] >= 2 * 20, counters)
+
 
 class Closing(Talk):
     """Ends the session at the first byte."""

@@ -50,6 +50,10 @@ LONGEST_WAIT: Final = SECOND
 """A peer that is silent is asked at least so often: whether an outage is over, and whether an
 idle peer is still there on a link that loses much (RFC 9002 leaves the back-off open)."""
 
+UNPACED: Final = 4
+"""So many copies leave at a time although the pacer holds back what else there is. Beside a bulk
+transfer, which uses all that the pacer allows, half of them would not be sent at all."""
+
 PROBES: Final = 2
 """Packets sent again when nothing was acknowledged for too long."""
 
@@ -668,17 +672,20 @@ class Sender:
 
     def _send_copies(self, now: int, writer: PacketWriter, acks: PendingAcks) -> None:
         """
-        Send once more what was sent a while ago and has not arrived. What the window or the
-        pacer does not let out now is not made up for.
+        Send once more what was sent a while ago and has not arrived. What the window or, of
+        many, the pacer does not let out now is not made up for.
         """
         packets, overhead = self.packets, self._sealer.overhead
         self._credit = self._pacer.allowed(now, self._rate)
+        unpaced = UNPACED
         for run, index in packets.to_copy(now):
             stream = run.stream
+            if self._credit < self.mtu:
+                unpaced -= 1
             if (
                 stream is None
+                or unpaced < 0
                 or not self._has_room()
-                or self._credit < self.mtu
                 or not writer.room(self.mtu - overhead)
             ):
                 break
