@@ -86,6 +86,40 @@ class HopelessTests(SynchronousTestCase):
         self.assertLess(sent, 100 * 500_000 / 4)
 
 
+class OwnQueueTests(SynchronousTestCase):
+    """
+    L{BBR} on a path of 1 MB/s and 200 ms that loses one in twenty, whose queue the flow has filled
+    for a moment: it was held back by the peer's window, so no whole round met a queue.
+    """
+
+    def noise(self, queue: int) -> float:
+        """
+        @param queue: milliseconds, for half of the second round.
+        @return: what the controller takes for noise after ten rounds more.
+        """
+        controller = BBR(1000)
+        now = delivered = 0
+        for turn in range(480):
+            now += 5 * MILLISECOND
+            delivered += 5000
+            late = queue if 60 <= turn < 80 else 0
+            lost = 1000 if turn % 4 == 0 else 0
+            controller.on_turn(
+                Sample(now, acked=5000, lost=lost, delivered=delivered,
+                       before=delivered - 200_000, round_trip=(200 + late) * MILLISECOND,
+                       rate=1e6, in_flight=200_000, settled=5000 + lost, settled_lost=lost)
+            )
+        return controller.noise
+
+    def test_withinRound(self) -> None:
+        """The queue has gone when less was sent, so the loss that stayed is the path's."""
+        self.assertTrue(0.03 < self.noise(120) < 0.07)
+
+    def test_short(self) -> None:
+        """One so short would not be noticed when others make it: it proves nothing."""
+        self.assertEqual(self.noise(60), 0.0)
+
+
 class LongerPathTests(SynchronousTestCase):
     """
     A flow that does not fill its path, which takes 20 ms until 1 s. Then the first answer

@@ -235,9 +235,10 @@ class DataTests(SynchronousTestCase):
     def test_beyondWindow(self) -> None:
         """
         What a peer sends behind a hole is kept up to the window and neither kept nor
-        acknowledged beyond it. When the hole is filled, all that was kept is there.
+        acknowledged beyond it. When the hole is filled, all that was kept is there. The window
+        cannot grow: other connections have the rest.
         """
-        pair = Pair()
+        pair = Pair(budget=Budget(2 * FIRST))
         pair.connect()
         engine = pair.server.engine
         size, count = 1000, 2 * FIRST // 1000
@@ -719,6 +720,24 @@ class BudgetTests(SynchronousTestCase):
         lazy.keep(2 * FIRST)
         lazy.took(FIRST)
         self.assertEqual(lazy.capacity, FIRST)
+
+    def test_hole(self) -> None:
+        """
+        What waits behind a hole makes the window wider, for no reader could take it; but not the
+        one of a peer whose address is not validated.
+        """
+        for validated in (True, False):
+            window = ReceiveWindow(Budget())
+            if not validated:
+                window.confine()
+            first = window.capacity
+            window.held_up(first // 2)
+            self.assertEqual(window.capacity, first)
+            window.held_up(first // 2 + 1)
+            self.assertEqual(window.capacity, 2 * first if validated else first)
+            for _ in range(20):
+                window.held_up(LARGEST)
+            self.assertEqual(window.capacity, LARGEST if validated else first)
 
     def test_stuck(self) -> None:
         """

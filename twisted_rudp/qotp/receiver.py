@@ -206,6 +206,14 @@ class ReceiveWindow:
                 self._grow(self._capacity)
         self.keep(-size)
 
+    def held_up(self, size: int) -> None:
+        """
+        So many bytes of a stream wait behind a hole. The application cannot read them however fast
+        it is, and where a loss is repeated in vain they would close the window.
+        """
+        if size > self._capacity // 2 and FIRST <= self._capacity < LARGEST:
+            self._grow(self._capacity)
+
     def reopened(self, free: int) -> bool:
         """
         There is so much more room than the peer knows of that it should be told
@@ -290,6 +298,7 @@ class Receiver:
                 return False
             if incoming.held != held and incoming.unread == unread:
                 self.waiting = True
+                self.window.held_up(incoming.held - unread)
             if stream.discarding:
                 incoming.take(incoming.unread)
         if segment.close or incoming.end is not None:

@@ -274,6 +274,12 @@ _LATE_ROUNDS: Final = 16
 _JITTER: Final = 2 * MILLISECOND
 """Round trips that are longer by no more than this are no longer, whatever the others were."""
 
+_LASTING: Final = 8
+"""Samples at least that show a queue: one that is late by chance is none."""
+
+_LONG_QUEUE: Final = 2
+"""A queue of this part of the least round trip is noticed whoever has made it."""
+
 _SEEN_TO_GO: Final = 4
 """A queue of this part of the least round trip that goes when less is sent was this flow's own."""
 
@@ -286,14 +292,37 @@ class _Sharing:
     @ivar has_foreign_queue: the last time when it sent less a queue stayed.
     """
 
-    __slots__ = ("_longest", "_peak", "has_foreign_queue", "is_alone")
+    __slots__ = (
+        "_longest",
+        "_peak",
+        "_samples",
+        "_shortest",
+        "_since",
+        "has_foreign_queue",
+        "is_alone",
+    )
 
     def __init__(self) -> None:
         self.is_alone = False
         self.has_foreign_queue = False
-        # The longest of the rounds' shortest round trips since a queue was seen to go, and of late.
+        # The longest round trip that lasted since a queue was seen to go.
         self._peak = 0
+        # The shortest of the present quarter of a round trip, and how many were measured in it.
+        self._shortest = 0
+        self._samples = 0
+        self._since = 0
+        # The longest of the rounds' shortest round trips of late.
         self._longest = 0
+
+    def measured(self, elapsed: int, least: int, now: int) -> None:
+        """A queue that comes and goes within a round is seen in a quarter of it."""
+        if not self._samples or elapsed < self._shortest:
+            self._shortest = elapsed
+        self._samples += 1
+        if self._samples >= _LASTING and now - self._since > least // _SEEN_TO_GO:
+            if self._shortest > max(self._peak, least + least // _LONG_QUEUE):
+                self._peak = self._shortest
+            self._samples, self._since = 0, now
 
     def is_lower_half(self, elapsed: int, least: int) -> bool:
         """
@@ -753,6 +782,8 @@ class BBR:
         if not self._phase_least or elapsed < self._phase_least:
             self._phase_least = elapsed
         self._latest = elapsed
+        if not self._sharing.is_alone and self.phase is not Phase.PROBE_ROUND_TRIP:
+            self._sharing.measured(elapsed, self.least, now)
         if not self.least or elapsed < self.least:
             self.least, self._least_at = elapsed, now
         elif elapsed < self.least + self.least // 32 + MILLISECOND and not self._is_crowded():
