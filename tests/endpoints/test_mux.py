@@ -700,6 +700,29 @@ class MismatchTests(MuxTestCase):
                 self.assertEqual(self.factory.built, [])
 
 
+    def test_outage(self) -> None:
+        """
+        Where the path or the peer is gone before the two ends know each other, the line says that,
+        and no word of options.
+        """
+        for kind in KINDS:
+            for more, expected in (
+                ({}, "nothing was acknowledged for 10 seconds"),
+                ({"idleTimeout": 5.0}, "no multiplexer answered ("),
+            ):
+                self.setUp()
+                self.listen(kind)
+                endpoint = MuxClientEndpoint(self.plainClient(kind, **more))
+                waiting = endpoint.connect(Collecting(Talk))
+                waiting.addCallback(lambda _: self.network.cut(self.here, self.there))
+                self.network.run(waiting)
+                self.network.runFor(PREFACE_TIMEOUT + 3)
+                [line] = [said for said in self.said() if "ClientEndpoint" in said]
+                self.assertIn(expected, line)
+                self.assertNotIn("--mux", line)
+                self.network.run(endpoint.disconnect())
+
+
 class Shouting(Talk):
     """Answers as a server does that takes what it hears for nonsense."""
 

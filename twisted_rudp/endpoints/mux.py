@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet import defer
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -42,7 +43,7 @@ from twisted_rudp.endpoints.sessions import (
     RefusingFactory,
     SessionPool,
 )
-from twisted_rudp.errors import PeerBrokeProtocol
+from twisted_rudp.errors import PeerBrokeProtocol, PeerReset
 from twisted_rudp.interfaces import IRUDPTransport
 from twisted_rudp.mux import control
 from twisted_rudp.mux.control import (
@@ -225,7 +226,10 @@ class Greeting:
             # This end closed the session and does not wait for an answer.
             pass
         elif before is _State.PREFACE and self._role is Role.CLIENT:
-            self._side.complain(self, f"no multiplexer answered ({_text(reason)}): {BOTH_ENDS}")
+            problem = f"no multiplexer answered ({_text(reason)})"
+            # Others do not come from the peer: a path, or a peer, that is not there.
+            said = isinstance(reason.value, (ConnectionDone, PeerReset, PeerBrokeProtocol))
+            self._side.complain(self, f"{problem}: {BOTH_ENDS}" if said else problem)
         elif before is _State.PREFACE and isinstance(reason.value, PeerBrokeProtocol):
             self._side.complain(self, f"{_text(reason)}: {BOTH_ENDS}")
         elif before is _State.PROOF:
@@ -315,10 +319,12 @@ class Greeting:
         if self.session is not None and self.session.closing:
             # Nothing is read any more; what was written is still being delivered.
             return
-        if self._state is _State.PREFACE:
-            self.fail(f"the peer does not say that it multiplexes: {BOTH_ENDS}")
-        else:
+        if self._state is not _State.PREFACE:
             self.fail("no proof of the secret came in time")
+        elif self.session is not None and not self.session.acknowledged:
+            self.fail(f"nothing was acknowledged for {PREFACE_TIMEOUT:.0f} seconds")
+        else:
+            self.fail(f"the peer does not say that it multiplexes: {BOTH_ENDS}")
 
     def _stopTimer(self) -> None:
         timer, self._timer = self._timer, None

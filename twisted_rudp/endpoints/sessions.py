@@ -105,6 +105,11 @@ class CarrierSession(TwistedProtocol):
         return count
 
     @property
+    def acknowledged(self) -> bool:
+        """Nothing that was sent is still to be acknowledged."""
+        return not self.carrier.facts()["bytes_in_flight"]
+
+    @property
     def usable(self) -> bool:
         """Streams may be opened."""
         transport = self.carrier
