@@ -44,7 +44,7 @@ SUITE := $(LONGEST) $(filter-out $(LONGEST) $(INTEROP),$(PARTS))
 modules = $(subst /,.,$(basename $(wildcard $(patsubst %,tests/%/test_*.py,$(1)))))
 # How transports do on paths. These simulate for long, and what they show is the same with other kernels,
 # with older packages, and compiled. The paths of core and of each transport are compiled all the same.
-PATHS := %.test_loss_patterns %.test_far_ahead %.test_interactive %.test_poor_paths %.test_longer_path
+PATHS := %.test_loss_patterns %.test_far_ahead %.test_interactive %.test_poor_paths %.test_longer_path %.test_mux_bulk
 # What calls kernels, or uses sockets in another way without them. What is above a transport is the same with both.
 PURE := tests.kernels tests.core.test_batch tests.core.test_queues tests.mux tests.net tests.conformance.test_kcp \
 	$(filter-out $(PATHS) %.test_paths %.test_path %.test_releasepeer %.test_liveness,$(call modules,kcp raknet qotp))
