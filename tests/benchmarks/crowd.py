@@ -26,9 +26,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tests.benchmarks.contenders import COMPILED
+from tests.benchmarks.runner import RunError
 from tests.interop.harness import ROOT, kcpgo
 
 LISTEN = "kcp:0:interface=127.0.0.1:maxSessions=100000:backlog=4096:perHost=2048"
@@ -97,16 +98,39 @@ def servers(listen: str) -> list[Server]:
     return found
 
 
+class Running:
+    """A process that says one thing a line. What it complains of goes where ours does."""
+
+    def __init__(self, argv: Sequence[str], folder: Path) -> None:
+        self._process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+
+    def read(self) -> dict[str, Any]:
+        """
+        What it says next.
+
+        @raise RunError: it has ended instead.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RunError(f"{self._process.args!r} ended with status {self._process.wait()}")
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 @contextmanager
-def running(argv: Sequence[str], folder: Path) -> Iterator[tuple[int, IO[str]]]:
-    """A process and what it says; it does not outlive the block."""
-    process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+def running(argv: Sequence[str], folder: Path) -> Iterator[Running]:
+    """A process that does not outlive the block."""
+    process = Running(argv, folder)
     try:
-        yield process.pid, process.stdout
+        yield process
     finally:
         process.kill()
-        process.communicate()
 
 
 def cpu(pid: int) -> float:
@@ -122,18 +146,19 @@ def resident(pid: int) -> int:
 
 def measure(server: Server, load: Load) -> dict[str, Any]:
     """One server under one load."""
-    with running(server.argv, server.folder) as (pid, said):
-        listening = json.loads(said.readline())
+    with running(server.argv, server.folder) as serving:
+        listening = serving.read()
+        pid = serving.pid
         if "in_use" in listening and (server.name in ("interpreted", "compiled")):
             assert server.name in listening["in_use"], listening
         empty = resident(pid)
-        with running([*load.argv, "-addr", listening["address"]], ROOT) as (_, told):
-            json.loads(told.readline())
+        with running([*load.argv, "-addr", listening["address"]], ROOT) as crowd:
+            crowd.read()
             before = cpu(pid)
-            json.loads(told.readline())
+            crowd.read()
             used = cpu(pid) - before
             memory = resident(pid)
-            result: dict[str, Any] = json.loads(told.readline())
+            result = crowd.read()
     return {
         "server": server.name,
         **asdict(load),

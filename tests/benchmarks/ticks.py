@@ -13,7 +13,6 @@ players are there.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -130,8 +129,8 @@ def measure(server: Server, transport: str, options: argparse.Namespace) -> dict
     seconds = options.ticks * TICK
     argv = [server.argv[0], "-c", _SERVER, TRANSPORTS[transport]]
     argv += [str(options.players), str(options.ticks), str(int(options.freeze))]
-    with running(argv, server.folder) as (pid, said):
-        address = json.loads(said.readline())["address"]
+    with running(argv, server.folder) as serving:
+        address = serving.read()["address"]
         if transport == "kcp":
             crowd = [*kcpgo("kcpmany"), f"-addr={address}", f"-sessions={options.players}"]
             crowd += [f"-rate={1 / TICK}", f"-size={SIZE}", f"-seconds={seconds + 10}"]
@@ -140,10 +139,10 @@ def measure(server: Server, transport: str, options: argparse.Namespace) -> dict
             dialled = f"raknet:host={host}:port={port}:mode=messages"
             crowd = [sys.executable, "-c", _PLAYERS, dialled, str(options.players)]
         with running(crowd, ROOT):
-            json.loads(said.readline())
-            before = cpu(pid)
-            result: dict[str, Any] = json.loads(said.readline())
-            result["cpu"] = (cpu(pid) - before) / seconds
+            serving.read()
+            before = cpu(serving.pid)
+            result = serving.read()
+            result["cpu"] = (cpu(serving.pid) - before) / seconds
     return result
 
 
