@@ -20,13 +20,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tests.benchmarks.contenders import COMPILED
 from tests.benchmarks.runner import RunError
@@ -102,21 +103,37 @@ class Running:
     """A process that says one thing a line. What it complains of goes where ours does."""
 
     def __init__(self, argv: Sequence[str], folder: Path) -> None:
-        self._process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True)
+        # Unbuffered, or a line could wait where select does not see it.
+        self._process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, bufsize=0)
         self.pid = self._process.pid
 
-    def read(self) -> dict[str, Any]:
+    def read(self, *others: Running) -> dict[str, Any]:
         """
         What it says next.
 
-        @raise RunError: it has ended instead.
+        @param others: must go on meanwhile.
+        @raise RunError: one of them, or this one, has ended instead.
         """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        said: IO[bytes] = self._process.stdout  # type: ignore[assignment]
+        while not select.select([said], [], [], 0.5)[0]:
+            for other in others:
+                other.check()
+        line = said.readline()
         if not line:
-            raise RunError(f"{self._process.args!r} ended with status {self._process.wait()}")
-        said: dict[str, Any] = json.loads(line)
-        return said
+            self._process.wait()
+            self.check()
+        for other in others:
+            other.check()
+        parsed: dict[str, Any] = json.loads(line)
+        return parsed
+
+    def check(self) -> None:
+        """
+        @raise RunError: it has ended.
+        """
+        status = self._process.poll()
+        if status is not None:
+            raise RunError(f"{self._process.args!r} ended with status {status}")
 
     def kill(self) -> None:
         self._process.kill()
@@ -153,12 +170,12 @@ def measure(server: Server, load: Load) -> dict[str, Any]:
             assert server.name in listening["in_use"], listening
         empty = resident(pid)
         with running([*load.argv, "-addr", listening["address"]], ROOT) as crowd:
-            crowd.read()
+            crowd.read(serving)
             before = cpu(pid)
-            crowd.read()
+            crowd.read(serving)
             used = cpu(pid) - before
             memory = resident(pid)
-            result = crowd.read()
+            result = crowd.read(serving)
     return {
         "server": server.name,
         **asdict(load),

@@ -22,3 +22,11 @@ class RunningTests(SynchronousTestCase):
             error = self.assertRaises(RunError, process.read)
         self.assertIn("SystemExit(3)", str(error))
         self.assertTrue(str(error).endswith("ended with status 3"), error)
+
+    def test_otherEnded(self) -> None:
+        """So is one that has to go on while another one is listened to."""
+        silent = [sys.executable, "-c", "import signal; signal.pause()"]
+        ending = [sys.executable, "-c", "raise SystemExit(4)"]
+        with running(silent, ROOT) as process, running(ending, ROOT) as other:
+            error = self.assertRaises(RunError, process.read, other)
+        self.assertIn("SystemExit(4)", str(error))

@@ -138,10 +138,10 @@ def measure(server: Server, transport: str, options: argparse.Namespace) -> dict
             host, _, port = address.partition(":")
             dialled = f"raknet:host={host}:port={port}:mode=messages"
             crowd = [sys.executable, "-c", _PLAYERS, dialled, str(options.players)]
-        with running(crowd, ROOT):
-            serving.read()
+        with running(crowd, ROOT) as players:
+            serving.read(players)
             before = cpu(serving.pid)
-            result = serving.read()
+            result = serving.read(players)
             result["cpu"] = (cpu(serving.pid) - before) / seconds
     return result
 
