@@ -241,6 +241,12 @@ class ServerTests(ParserTestCase):
         message = self.refused(self.server, "kcp:4000:xyzzy=1")
         self.assertIn("unknown argument 'xyzzy'; the arguments are port, interface,", message)
 
+    def test_parameters(self) -> None:
+        """The names of a parser's own parameters are like any other."""
+        for name in ("reactor", "self"):
+            message = self.refused(self.server, f"kcp:4000:{name}=1")
+            self.assertIn(f"unknown argument '{name}'", message)
+
     def test_otherSide(self) -> None:
         """A client's argument on a server is said to be one (STR-4)."""
         self.assertIn(

@@ -576,7 +576,7 @@ class KCPEngine:
             self._check_silence(now)
         if t.LIMIT in expired:
             self._check_limits(now)
-        if self._slow and self._closed is None:
+        if self._slow:
             self._advance(now)
 
     def deadline(self) -> int | None:

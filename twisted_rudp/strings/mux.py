@@ -36,8 +36,8 @@ class MuxParser(DescriptionParser):
 
     prefix = "mux"
 
-    def parseStreamServer(
-        self, reactor: IReactorCore, *args: object, **kwargs: object
+    def parseStreamServer(  # type: ignore[override]  # reactor= is an argument like any other
+        self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamServerEndpoint:
         """
         @raise ValueError: the description is invalid.
@@ -45,8 +45,8 @@ class MuxParser(DescriptionParser):
         made: IStreamServerEndpoint = self._parse(SERVER, serverFromString, reactor, args, kwargs)
         return made
 
-    def parseStreamClient(
-        self, reactor: IReactorCore, *args: object, **kwargs: object
+    def parseStreamClient(  # type: ignore[override]  # reactor= is an argument like any other
+        self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
         @raise ValueError: the description is invalid.

@@ -41,8 +41,8 @@ class NodeParser(DescriptionParser):
 
     prefix = "node"
 
-    def parseStreamClient(
-        self, reactor: IReactorCore, *args: object, **kwargs: object
+    def parseStreamClient(  # type: ignore[override]  # reactor= is an argument like any other
+        self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
         @raise ValueError: the description is invalid.

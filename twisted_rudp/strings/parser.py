@@ -155,8 +155,8 @@ class EndpointParser(DescriptionParser):
         self.transport = transport
         self.prefix = transport.prefix
 
-    def parseStreamServer(
-        self, reactor: IReactorCore, *args: object, **kwargs: object
+    def parseStreamServer(  # type: ignore[override]  # reactor= is an argument like any other
+        self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamServerEndpoint:
         """
         @raise ValueError: the description is invalid.
@@ -164,8 +164,8 @@ class EndpointParser(DescriptionParser):
         endpoint: IStreamServerEndpoint = self._parse("server", reactor, args, kwargs)
         return endpoint
 
-    def parseStreamClient(
-        self, reactor: IReactorCore, *args: object, **kwargs: object
+    def parseStreamClient(  # type: ignore[override]  # reactor= is an argument like any other
+        self, reactor: IReactorCore, /, *args: object, **kwargs: object
     ) -> IStreamClientEndpoint:
         """
         @raise ValueError: the description is invalid.
